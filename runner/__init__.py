@@ -1,0 +1,3 @@
+"""evalset: every eval of an eval set, each in its own Docker container."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,20 @@
+class RunnerError(Exception):
+    """The runner cannot go on. The message is one line: what happened, and what to do next.
+
+    Attributes:
+        exit_code: the process's exit status when this reaches the command line.
+    """
+
+    exit_code = 1
+
+
+class UsageError(RunnerError):
+    """The command line, a configuration file or a registry asks for what cannot be done."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(RunnerError):
+    """The engine, the image, the disk or the network does not do its part."""
+
+    exit_code = 3
