@@ -1,0 +1,303 @@
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import docker
+import msgspec
+from docker.errors import APIError, DockerException, NotFound
+from requests.exceptions import RequestException
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from runner.errors import EnvironmentFault
+from runner.execute.container import Container, ContainerSpec, State
+from runner.execute.engine import Engine, explain
+from runner.execute.image import Image
+from runner.execute.labels import Label
+from runner.execute.verdict import Ending, judge
+from runner.job import Job, Outcome, Result
+from runner.record.collect import collect, make_private, remove_private
+from runner.record.evallog import summarise
+from runner.record.files import make_folder, named
+from runner.record.layout import Layout
+
+# Seconds in which an engine that went away in mid-run may come back.
+ENGINE_ABSENCE = 60
+
+# What tini, the init process of every container, prints when there is no such program.
+NO_SUCH_COMMAND = b"[FATAL tini"
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all attempts of a run share.
+
+    Attributes:
+        layout: where files go.
+        run: id of the run.
+        host: name of this host.
+        images: by the names that jobs use.
+        registries: container path by host folder.
+        environment: values by variable name, for all that any job may name.
+        user: `uid:gid` inside the containers.
+    """
+
+    layout: Layout
+    run: str
+    host: str
+    images: Mapping[str, Image]
+    registries: Mapping[Path, str]
+    environment: Mapping[str, str]
+    user: str
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that an earlier run started for a job of this one.
+
+    Attributes:
+        job: what it was started for.
+        attempt: id of the attempt.
+        container: the engine's id.
+    """
+
+    job: Job
+    attempt: str
+    container: str
+
+
+class Attempts:
+    """Makes attempts, and ends those that are running when it is told to."""
+
+    def __init__(self, engine: Engine, surroundings: Surroundings) -> None:
+        self._engine = engine
+        self._around = surroundings
+        self._containers: dict[str, str] = {}
+        self._stopped: str | None = None
+
+    @contextlib.contextmanager
+    def new(
+        self, job: Job, attempt: str, on_start: Callable[[str], None]
+    ) -> Iterator[Outcome]:
+        """Run a job in a new container, which is removed when the `with` block ends.
+
+        Args:
+            job: what to run.
+            attempt: id for the attempt.
+            on_start: told the container's id when it runs.
+        """
+        private = make_private(self._around.layout, attempt)
+        spec = self._spec(job, attempt, private)
+        try:
+            container = Container.create(self._engine.api, spec)
+        except (DockerException, RequestException) as error:
+            remove_private(self._around.layout, attempt)
+            yield self._never_ran(job, attempt, explain(error))
+            return
+        except BaseException:
+            remove_private(self._around.layout, attempt)
+            raise
+        with self._held(container, attempt):
+            began = time.monotonic()
+            try:
+                container.start(spec)
+            except (DockerException, RequestException) as error:
+                yield self._never_ran(job, attempt, explain(error))
+                return
+            on_start(container.id)
+            ending = self._await_end(container, job, job.settings.timeout)
+            yield self._outcome(container, job, attempt, ending, time.monotonic() - began)
+
+    @contextlib.contextmanager
+    def adopted(self, running: Running, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+        """Go on with a container that an earlier run started, as if this one had."""
+        container = Container(self._engine.api, running.container)
+        with self._held(container, running.attempt):
+            on_start(container.id)
+            try:
+                spent = _spent(container.state())
+            except (DockerException, RequestException):
+                spent = 0.0
+            left = running.job.settings.timeout - spent
+            ending = self._await_end(container, running.job, left)
+            yield self._outcome(container, running.job, running.attempt, ending, None)
+
+    def end_all(self, why: str, *, kill: bool = False) -> None:
+        """Signal every running container to end, or kill it; their attempts count as lost."""
+        self._stopped = why
+        for container_id in list(self._containers.values()):
+            with contextlib.suppress(DockerException, RequestException):
+                self._engine.api.kill(container_id, "SIGKILL" if kill else "SIGTERM")
+
+    @contextlib.contextmanager
+    def _held(self, container: Container, attempt: str) -> Iterator[None]:
+        """The container's life as an attempt; one whose outcome was not recorded is kept."""
+        self._containers[attempt] = container.id
+        try:
+            with container:
+                try:
+                    yield
+                except BaseException:
+                    container.keep = True
+                    raise
+                remove_private(self._around.layout, attempt)
+        finally:
+            del self._containers[attempt]
+
+    def _spec(self, job: Job, attempt: str, private: Path) -> ContainerSpec:
+        around = self._around
+        settings = job.settings
+        values = {name: around.environment[name] for name in settings.env}
+        return ContainerSpec(
+            image=around.images[settings.image].id,
+            argv=job.argv,
+            private=private,
+            mounts=around.registries,
+            environment={"HOME": "/tmp", **values},  # noqa: S108 - inside the container
+            labels={
+                Label.RUN: around.run,
+                Label.JOB: job.key,
+                Label.ATTEMPT: attempt,
+                Label.HOST: around.host,
+                Label.PROGRESS: str(around.layout.root),
+                Label.MODEL: around.layout.model,
+                Label.EVAL_SET: around.layout.eval_set,
+            },
+            user=around.user,
+            settings=settings,
+        )
+
+    def _await_end(self, container: Container, job: Job, seconds: float) -> Ending:
+        try:
+            timed_out = not self._wait_across_restarts(container, seconds)
+            if timed_out:
+                container.stop()
+            state = container.state()
+        except NotFound:
+            return Ending(lost="its container is gone: something other than the runner removed it")
+        except (DockerException, RequestException, RetryError) as error:
+            return Ending(lost=f"the engine went away: {explain(error)}")
+        if state.started_at is None:  # the engine gives it exit code 0
+            return Ending(lost="its container never started")
+        return Ending(
+            exit_code=state.exit_code,
+            oom_killed=state.oom_killed,
+            timed_out=timed_out,
+            stopped=self._stopped,
+        )
+
+    def _wait_across_restarts(self, container: Container, seconds: float) -> bool:
+        """Wait as `Container.wait`, through an absence of the engine."""
+        end = time.monotonic() + seconds
+        patient = Retrying(
+            retry=retry_if_exception_type(RequestException),
+            stop=stop_after_delay(ENGINE_ABSENCE),
+            wait=wait_fixed(1),
+        )
+        return patient(lambda: container.wait(end - time.monotonic()))
+
+    def _outcome(
+        self, container: Container, job: Job, attempt: str, ending: Ending, duration: float | None
+    ) -> Outcome:
+        around = self._around
+        verdict = judge(ending, job.settings)
+        console = around.layout.console_log(attempt, job.eval)
+        state = _state_or_none(container)
+        make_folder(console.parent)
+        with contextlib.suppress(DockerException, RequestException), named(console, "write"):
+            container.save_console(console)
+        if ending.exit_code in {126, 127}:
+            _require_command(console, job)
+        collected = collect(around.layout, attempt)
+        found = summarise(around.layout.root / log for log in collected.logs)
+        warnings = list(collected.warnings)
+        if verdict.result is Result.SUCCESS and found.final_report is None:
+            warnings.append("its log has no final_report")
+        return Outcome(
+            attempt=attempt,
+            job=job,
+            result=verdict.result,
+            fault=verdict.fault,
+            reason=verdict.reason,
+            exit_code=ending.exit_code,
+            oom_killed=ending.oom_killed,
+            started_at=state.started_at if state else None,
+            ended_at=(state and state.ended_at) or now(),
+            duration=round(duration if duration is not None else _spent(state), 3),
+            image=around.images[job.settings.image].id,
+            logs=collected.logs,
+            console_log=str(console.relative_to(around.layout.root)) if console.exists() else None,
+            final_report=found.final_report,
+            samples=found.samples,
+            warnings=tuple(warnings),
+        )
+
+    def _never_ran(self, job: Job, attempt: str, reason: str) -> Outcome:
+        verdict = judge(Ending(lost=reason), job.settings)
+        return Outcome(
+            attempt=attempt,
+            job=job,
+            result=verdict.result,
+            fault=verdict.fault,
+            reason=verdict.reason,
+            ended_at=now(),
+            image=self._around.images[job.settings.image].id,
+        )
+
+
+def now() -> str:
+    """The time, UTC, RFC 3339 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _state_or_none(container: Container) -> State | None:
+    try:
+        return container.state()
+    except (DockerException, RequestException):
+        return None
+
+
+def _spent(state: State | None) -> float:
+    """Seconds that a container has run, by the engine's clock."""
+    if state is None or state.started_at is None:
+        return 0.0
+    end = datetime.now(UTC)
+    if not state.running and state.ended_at:
+        end = datetime.fromisoformat(state.ended_at)
+    return max(0.0, (end - datetime.fromisoformat(state.started_at)).total_seconds())
+
+
+def _require_command(console: Path, job: Job) -> None:
+    with console.open("rb") as file:
+        if file.read(len(NO_SUCH_COMMAND)) == NO_SUCH_COMMAND:
+            raise EnvironmentFault(
+                f"image {job.settings.image} has no command {job.argv[0]!r} that can run; "
+                "choose another --image or --run-command"
+            )
+
+
+def find_left(
+    api: docker.APIClient, layout: Layout, host: str, jobs: Mapping[str, Job]
+) -> tuple[list[Running], list[str]]:
+    """Containers of earlier runs of this model and eval set that were not taken in.
+
+    Returns:
+        Those of `jobs` (by key), and the ids of those of other jobs.
+    """
+    labels = {
+        Label.HOST: host,
+        Label.PROGRESS: str(layout.root),
+        Label.MODEL: layout.model,
+        Label.EVAL_SET: layout.eval_set,
+    }
+    listed = api.containers(
+        all=True, filters={"label": [f"{name}={value}" for name, value in labels.items()]}
+    )
+    ours, others = [], []
+    for about in listed:
+        found = about["Labels"]
+        if job := jobs.get(found.get(Label.JOB, "")):
+            attempt = found[Label.ATTEMPT]
+            ours.append(Running(job=job, attempt=attempt, container=about["Id"]))
+        else:
+            others.append(about["Id"])
+    return ours, others

@@ -1,0 +1,249 @@
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import docker
+import msgspec
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import DeviceRequest, LogConfig, Mount
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import RequestException, Timeout
+
+from runner.errors import EnvironmentFault
+from runner.execute.engine import EVAL_NETWORK, explain
+from runner.job import ContainerSettings
+
+# What a container may print before the engine drops the oldest part: two files of this size.
+CONSOLE_FILE_SIZE = "10m"
+
+# Seconds between the polite signal and the one that cannot be ignored.
+STOP_TIME = 10
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container is created from.
+
+    Attributes:
+        image: the image's id.
+        argv: program and arguments.
+        private: host folder that becomes the container's `/tmp`, its only writable place.
+        mounts: container path by host folder, all read-only.
+        environment: variables and their values.
+        labels: by which it is found again.
+        user: `uid:gid`.
+        settings: limits and network.
+    """
+
+    image: str
+    argv: tuple[str, ...]
+    private: Path
+    mounts: Mapping[Path, str]
+    environment: Mapping[str, str]
+    labels: Mapping[str, str]
+    user: str
+    settings: ContainerSettings
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine knows of a container.
+
+    Attributes:
+        running: whether it runs now.
+        exit_code: of its main process, once that ended.
+        oom_killed: whether the kernel killed a process of it for the memory limit.
+        started_at: UTC, RFC 3339; None when it never started.
+        ended_at: likewise.
+        error: what kept the engine from starting it.
+    """
+
+    running: bool
+    exit_code: int
+    oom_killed: bool
+    started_at: str | None
+    ended_at: str | None
+    error: str
+
+
+class Container:
+    """A container that is removed, with its volumes, on any way out of the `with` block.
+
+    Attributes:
+        id: the engine's id of it.
+        keep: set to leave it where it is, for a later run to find.
+    """
+
+    def __init__(self, api: docker.APIClient, container_id: str) -> None:
+        self._api = api
+        self.id = container_id
+        self.keep = False
+
+    @classmethod
+    def create(cls, api: docker.APIClient, spec: ContainerSpec) -> Self:
+        """Create a container that can do nothing but compute, use its network and its `/tmp`."""
+        settings = spec.settings
+        host_config = api.create_host_config(
+            init=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            read_only=True,
+            mounts=[
+                Mount("/tmp", str(spec.private), type="bind"),  # noqa: S108 - inside the container
+                *(
+                    Mount(place, str(folder), type="bind", read_only=True)
+                    for folder, place in spec.mounts.items()
+                ),
+            ],
+            mem_limit=settings.memory,
+            memswap_limit=settings.memory,
+            nano_cpus=int(settings.cpus * 1e9) if settings.cpus else None,
+            pids_limit=settings.pids_limit,
+            network_mode=settings.network,
+            extra_hosts=_extra_hosts(settings.network),
+            device_requests=_device_requests(settings.gpus),
+            log_config=LogConfig(
+                type="json-file", config={"max-size": CONSOLE_FILE_SIZE, "max-file": "2"}
+            ),
+        )
+        with _refusals(spec):
+            made = api.create_container(
+                spec.image,
+                entrypoint=[spec.argv[0]],
+                command=list(spec.argv[1:]),
+                environment=dict(spec.environment),
+                working_dir="/tmp",  # noqa: S108 - inside the container
+                user=spec.user,
+                labels=dict(spec.labels),
+                host_config=host_config,
+            )
+        return cls(api, made["Id"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.keep:
+            remove(self._api, self.id)
+
+    def start(self, spec: ContainerSpec) -> None:
+        """Start it."""
+        with _refusals(spec):
+            self._api.start(self.id)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended, `seconds` at the most, and tell whether it has."""
+        if seconds <= 0:
+            return False
+        try:
+            self._api.wait(self.id, timeout=seconds)
+        except Timeout:
+            return False
+        except RequestsConnectionError as error:
+            # The engine sends its headers at once, so that a limit reached later comes as this.
+            if "Read timed out" in str(error):
+                return False
+            raise
+        return True
+
+    def stop(self) -> None:
+        """Ask it to end, and kill it when it does not within a while."""
+        self._api.stop(self.id, timeout=STOP_TIME)
+
+    def state(self) -> State:
+        """Ask the engine about it."""
+        return state_of(self._api.inspect_container(self.id)["State"])
+
+    def save_console(self, path: Path) -> None:
+        """Write what it printed to `path`, standard output and error as they came."""
+        with path.open("wb") as file:
+            for part in self._api.logs(self.id, stdout=True, stderr=True, stream=True):
+                file.write(part)
+
+
+def state_of(state: Mapping[str, Any]) -> State:
+    """Read the `State` of an inspected container."""
+    return State(
+        running=state["Running"],
+        exit_code=state["ExitCode"],
+        oom_killed=state["OOMKilled"],
+        started_at=_time(state["StartedAt"]),
+        ended_at=_time(state["FinishedAt"]),
+        error=state["Error"],
+    )
+
+
+def remove(api: docker.APIClient, container_id: str) -> None:
+    """Kill and remove a container with its volumes; one that is gone or going is fine."""
+    with contextlib.suppress(DockerException, RequestException):
+        api.remove_container(container_id, v=True, force=True)
+
+
+def _time(text: str) -> str | None:
+    """The engine's time in whole microseconds; its zero time means never."""
+    if text.startswith("0001-"):
+        return None
+    return datetime.fromisoformat(text).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _extra_hosts(network: str) -> dict[str, str] | None:
+    # A model served on the host itself is reached under this name, as in Docker Desktop.
+    if network in {"none", "host"}:
+        return None
+    return {"host.docker.internal": "host-gateway"}
+
+
+def _device_requests(gpus: str | None) -> list[DeviceRequest] | None:
+    if gpus is None:
+        return None
+    capabilities = [["gpu"]]
+    if gpus.startswith("device="):
+        ids = gpus.removeprefix("device=").split(",")
+        return [DeviceRequest(device_ids=ids, capabilities=capabilities)]
+    count = -1 if gpus == "all" else int(gpus)
+    return [DeviceRequest(count=count, capabilities=capabilities)]
+
+
+# What the engine says when the run as a whole is set up wrongly, and what to do; these end the
+# run, where any other refusal is the environment's fault of one attempt.
+_CURES: Sequence[tuple[str, str]] = (
+    (
+        "No such image",
+        "image {image} is not here; pull or build it (`evalset image build` for the default one)",
+    ),
+    (
+        "bind source path does not exist",
+        "the engine does not see this host's folder {private}; evals need an engine on this host",
+    ),
+    (
+        "network {network} not found",
+        "the engine has no network {network!r}; create it (`docker network create {network}`)",
+    ),
+    (
+        "could not select device driver",
+        "the engine cannot give GPUs; install the NVIDIA container toolkit, or drop --gpus",
+    ),
+)
+
+
+@contextlib.contextmanager
+def _refusals(spec: ContainerSpec) -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        facts = {
+            "image": spec.labels.get("evalset.image", spec.settings.image),
+            "private": spec.private,
+            "network": spec.settings.network,
+        }
+        said = str(error.explanation or error)
+        for sign, cure in _CURES:
+            if sign.format(**facts) in said:
+                raise EnvironmentFault(cure.format(**facts)) from error
+        raise

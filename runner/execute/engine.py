@@ -1,0 +1,133 @@
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import msgspec
+from docker.errors import APIError, DockerException, NotFound
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import RequestException
+
+from runner.errors import EnvironmentFault
+
+# The network that evals share by default: a bridge of our own, on which containers reach the
+# outside but not one another. One for all runs, for an engine has room for about 30.
+EVAL_NETWORK = "evalset"
+
+# The engine answers within this many seconds or is taken for dead; waits have limits of their own.
+ANSWER_TIME = 120
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine says of itself.
+
+    Attributes:
+        version: of the engine.
+        cpus: that it can use.
+        memory: in bytes.
+        architecture: such as `x86_64`.
+        rootless: whether root in a container is the engine's own user outside.
+        root: the engine's data folder.
+    """
+
+    version: str
+    cpus: int
+    memory: int
+    architecture: str
+    rootless: bool
+    root: str
+
+
+class Engine:
+    """The Docker engine of DOCKER_HOST, of the current Docker context, or of the default socket.
+
+    Each thread gets its own client, for docker-py's are not made to be shared.
+    """
+
+    def __init__(self) -> None:
+        self._clients = threading.local()
+        self._version: str | None = None
+        self._version = self.api.api_version
+
+    @property
+    def api(self) -> docker.APIClient:
+        """This thread's client."""
+        api: docker.APIClient | None = getattr(self._clients, "api", None)
+        if api is None:
+            with answering():
+                client = docker.from_env(version=self._version or "auto", timeout=ANSWER_TIME)
+                api = self._clients.api = client.api
+        return api
+
+    def info(self) -> EngineInfo:
+        """Ask the engine about itself."""
+        with answering():
+            said: dict[str, Any] = self.api.info()
+        return EngineInfo(
+            version=said["ServerVersion"],
+            cpus=said["NCPU"],
+            memory=said["MemTotal"],
+            architecture=said["Architecture"],
+            rootless=any("rootless" in option for option in said.get("SecurityOptions") or ()),
+            root=said["DockerRootDir"],
+        )
+
+    def make_eval_network(self) -> None:
+        """Create the network that evals share, where it is missing."""
+        with answering():
+            if self.api.networks(names=[f"^{EVAL_NETWORK}$"]):
+                return
+            try:
+                self.api.create_network(
+                    EVAL_NETWORK,
+                    driver="bridge",
+                    options={"com.docker.network.bridge.enable_icc": "false"},
+                    labels={"evalset.network": "shared"},
+                    check_duplicate=True,
+                )
+            except APIError as error:
+                if error.status_code != 409:  # noqa: PLR2004 - HTTP's Conflict: another run was first
+                    raise
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn what docker-py raises when the engine does not do its part into one clear line."""
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        raise EnvironmentFault(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """One line on what the engine refused, and what to do."""
+    text = " ".join(str(error).split())
+    if isinstance(error, APIError) and error.explanation:
+        return f"the Docker engine refused: {' '.join(str(error.explanation).split())}"
+    if isinstance(error, NotFound):
+        return f"the Docker engine does not know it: {text}"
+    if "Permission denied" in text:
+        return (
+            "no right to the Docker engine's socket; add this user to the group `docker` "
+            "(sudo usermod -aG docker $USER, then log in again), or point DOCKER_HOST elsewhere"
+        )
+    if isinstance(error, RequestsConnectionError) or "Error while fetching server" in text:
+        return (
+            f"no Docker engine answers at {where()}; start it (`sudo systemctl start docker`, or "
+            "`scripts/engine` in a checkout), or point DOCKER_HOST at one"
+        )
+    return f"the Docker engine did not answer as expected: {text}"
+
+
+def where() -> str:
+    """The engine's address, as the environment and the Docker context give it."""
+    import os  # noqa: PLC0415 - only an error message needs these two
+
+    from docker.context import ContextAPI  # noqa: PLC0415
+
+    host = os.environ.get("DOCKER_HOST")
+    if not host:
+        context = ContextAPI.get_current_context()
+        host = context.Host if context else None
+    return host or "unix:///var/run/docker.sock"

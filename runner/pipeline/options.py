@@ -1,0 +1,72 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from runner.job import ContainerSettings
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one invocation of `evalset run` was asked for.
+
+    Attributes:
+        model: as given to `oaieval`.
+        eval_set: name of the eval set.
+        passed_through: arguments for every command.
+        registry_paths: registry folders as typed.
+        as_typed: whether commands carry those as typed, as upstream's do, and not the place
+            where the container sees them.
+        run_command: the program that runs one eval.
+        resume: whether to leave out what is finished.
+        exit_on_error: whether the first failure keeps new evals from starting.
+        jobs: containers at once; None is as many as the engine has CPUs.
+        retries: how often an attempt that the environment spoiled is made again.
+        grace: seconds that running evals get to end when the run is interrupted.
+        settings: what a container gets where no rule says otherwise.
+        explicit: names of the settings that were given on the command line, which no rule
+            overrides.
+        env: names of variables to hand in besides the usual ones.
+        env_file: a file of variables to hand in.
+        progress_dir: the progress directory.
+        select: patterns of evals to run; none selects all.
+        exclude: patterns of evals to leave out.
+        shard: `I/N`.
+    """
+
+    model: str
+    eval_set: str
+    passed_through: tuple[str, ...] = ()
+    registry_paths: tuple[str, ...] = ()
+    as_typed: bool = False
+    run_command: str = "oaieval"
+    resume: bool = True
+    exit_on_error: bool = True
+    jobs: int | None = None
+    retries: int = 2
+    grace: float = 10.0
+    settings: ContainerSettings
+    explicit: frozenset[str] = frozenset()
+    env: tuple[str, ...] = ()
+    env_file: Path | None = None
+    progress_dir: Path
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    shard: str | None = None
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pipeline takes from the machine, passed in so that tests can choose it.
+
+    Attributes:
+        environ: environment variables.
+        home: the user's home folder.
+        cache: the user's cache folder for this program.
+        name: of the host.
+        user: `uid:gid`.
+    """
+
+    environ: Mapping[str, str]
+    home: Path
+    cache: Path
+    name: str
+    user: str

@@ -1,0 +1,135 @@
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from runner.record.files import make_folder, named, sync_folder
+from runner.record.layout import Layout
+
+# What one attempt may leave in evallogs; oaieval leaves one, in a subfolder for each `/` in the
+# model's name.
+MOST_FILES = 1000
+DEEPEST_FOLDER = 8
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What was moved out of an attempt's private folder.
+
+    Attributes:
+        logs: paths relative to the progress directory.
+        warnings: what was left behind and why, one line each.
+    """
+
+    logs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def collect(layout: Layout, attempt: str) -> Collected:
+    """Put what an ended container left in its `/tmp/evallogs` into the progress directory.
+
+    The container's code is not trusted: no link is followed, only regular files with one name are
+    taken, and nothing that is there already is replaced. The files keep their second name in the
+    private folder until that is removed, so that this can be done again after a crash.
+    """
+    source = layout.private(attempt) / "evallogs"
+    logs: list[str] = []
+    warnings: list[str] = []
+    if source.is_symlink() or not source.is_dir():
+        return Collected()
+    for path in _regular_files(source, warnings.append):
+        if len(logs) == MOST_FILES:
+            warnings.append(f"evallogs holds more than {MOST_FILES} files; the rest was left out")
+            break
+        wanted = layout.evallogs / path.relative_to(source)
+        with named(wanted, "write"):
+            target = _put(path, wanted, attempt)
+        if target:
+            logs.append(str(target.relative_to(layout.root)))
+        else:
+            warnings.append(f"evallogs: {path.name!a} was left out, for it has several names")
+    return Collected(logs=tuple(sorted(logs)), warnings=tuple(warnings))
+
+
+def _put(path: Path, wanted: Path, attempt: str) -> Path | None:
+    """Give `path` its place, and return it; None where the container gave it a second name."""
+    make_folder(wanted.parent)
+    beside = wanted.with_name(f"{attempt}_{wanted.name}")
+    for target in (wanted, beside):
+        if os.path.lexists(target) and target.samefile(path):
+            return target
+    if path.stat().st_nlink > 1:
+        return None
+    target = beside if os.path.lexists(wanted) else wanted
+    path.chmod(0o644)
+    _sync(path)
+    try:
+        target.hardlink_to(path)
+    except PermissionError:  # a file system without hard links
+        path.rename(target)
+    sync_folder(target.parent)
+    return target
+
+
+def _regular_files(
+    folder: Path, warn: Callable[[str], None], depth: int = 0
+) -> Iterator[Path]:
+    if depth > DEEPEST_FOLDER:
+        warn(f"evallogs: folders more than {DEEPEST_FOLDER} deep were left out")
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        warn(f"evallogs: a folder cannot be read ({error.strerror}) and was left out")
+        return
+    for entry in entries:
+        about = entry.stat(follow_symlinks=False)
+        if not entry.name.isprintable():
+            warn(f"evallogs: {entry.name!a} was left out, for its name is not printable")
+        elif stat.S_ISDIR(about.st_mode):
+            yield from _regular_files(Path(entry.path), warn, depth + 1)
+        elif not stat.S_ISREG(about.st_mode):
+            warn(f"evallogs: {entry.name!a} was left out, for it is not a plain file")
+        else:
+            yield Path(entry.path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_private(layout: Layout, attempt: str) -> Path:
+    """Create the folder that an attempt's container sees as `/tmp`, closed to other users."""
+    folder = layout.private(attempt)
+    make_folder(folder.parent)
+    with named(folder, "create the folder"):
+        folder.mkdir(mode=0o700)
+    return folder
+
+
+def remove_private(layout: Layout, attempt: str) -> None:
+    """Delete an attempt's private folder with all that the container left in it."""
+    folder = layout.private(attempt)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        with named(folder, "delete the folder"):
+            _open_up(folder)
+            shutil.rmtree(folder)
+    with suppress(OSError):  # other attempts are running
+        folder.parent.rmdir()
+
+
+def _open_up(folder: Path) -> None:
+    """Undo a `chmod` by the container that keeps a user other than root from deleting."""
+    folder.chmod(0o700)
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)

@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import msgspec
+
+from runner.record.files import named
+from runner.record.lines import LineFile
+
+Command = tuple[str, ...]
+
+_decoder = msgspec.json.Decoder(Command)
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """What a progress file says.
+
+    Attributes:
+        commands: the finished commands in file order, doubled ones once.
+        lines: finished commands of old files: plain text, joined by single spaces.
+        damaged: one message for people for each line that could not be read.
+    """
+
+    commands: tuple[Command, ...] = ()
+    lines: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Finished:
+    """Read a progress file; one that does not exist says that nothing is finished.
+
+    A torn last line is left out silently, for a crash leaves one; any other line that is neither
+    a JSON array of strings nor plain text is named by its number. The file stays as it is.
+    """
+    with named(path, "read"):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return Finished()
+    raw = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    commands: dict[Command, None] = {}
+    lines: dict[str, None] = {}
+    damaged = []
+    for number, text in enumerate(map(bytes.strip, raw), start=1):
+        if not text:
+            continue
+        try:
+            commands[_decoder.decode(text)] = None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if (plain := _plain(text)) is not None:
+                lines[plain] = None
+            elif number < len(raw):
+                damaged.append(
+                    f"{path}: line {number} cannot be read and is left as it is; "
+                    "the eval that it stood for runs again"
+                )
+    return Finished(commands=tuple(commands), lines=tuple(lines), damaged=tuple(damaged))
+
+
+def _plain(text: bytes) -> str | None:
+    """The line as an old progress file would have it, or None for what was meant to be JSON."""
+    if text.startswith((b"[", b"{", b'"')):
+        return None
+    try:
+        line = text.decode()
+    except UnicodeDecodeError:
+        return None
+    return line if line.isprintable() else None
+
+
+class ProgressFile(LineFile):
+    """Upstream's progress file, byte for byte: one JSON argv a line, successes only."""
+
+    def add_commands(self, *commands: Command) -> None:
+        """Record finished commands, durable when this returns."""
+        self.add(*(json.dumps(command) for command in commands))
