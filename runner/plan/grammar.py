@@ -1,0 +1,140 @@
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any, Never
+
+import msgspec
+
+from runner.errors import UsageError
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """The command line of `evalset run`, taken apart.
+
+    Attributes:
+        model: empty when help was asked for before it came.
+        eval_set: as `model`.
+        registry_paths: as typed, in order.
+        resume: None when the command line does not say.
+        exit_on_error: as `resume`.
+        ours: the options that upstream does not know, with their values, in order.
+        passed_through: what each command gets, in order.
+    """
+
+    model: str
+    eval_set: str
+    registry_paths: tuple[str, ...]
+    resume: bool | None
+    exit_on_error: bool | None
+    ours: tuple[str, ...]
+    passed_through: tuple[str, ...]
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Give the parser of the drop-in: upstream's grammar, names and defaults.
+
+    Use `parse_known_args`: what the parser does not know goes to each command.
+    """
+    parser = argparse.ArgumentParser(
+        description="Run every eval of an eval set, each in its own Docker container."
+    )
+    _add_arguments(parser)
+    return parser
+
+
+def split(argv: Sequence[str], ours: Mapping[str, int]) -> Split:
+    """Take the command line of `evalset run` apart by the drop-in's grammar.
+
+    Our own options count only in full, as `--jobs 3` or `--jobs=3`, and only before a `--`.
+    Everything else goes through the drop-in's parser, so that both programs agree: a registry
+    path may also be spelled `--registry-path` here, and abbreviations are upstream's own. What
+    stands after `--` is passed on, but fills MODEL and EVAL_SET if those are still missing.
+    The `--` itself is dropped where it follows MODEL EVAL_SET, and is passed on after another
+    passed-through argument, as argparse has it.
+
+    Args:
+        argv: what follows `evalset run`.
+        ours: for each spelling of an option of ours how many values it takes, 0 or 1.
+
+    Raises:
+        UsageError: a name is missing, or an option is ambiguous or lacks its value.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    taken, rest = _take_ours(argv[:end], ours)
+    parser = _EvalsetParser(add_help=False)
+    parser.add_argument("-h", "--help", action=_AskForHelp)
+    _add_arguments(parser)
+    parser.set_defaults(resume=None, exit_on_error=None, model="", eval_set="")
+    found = argparse.Namespace()
+    try:
+        _, passed_through = parser.parse_known_args([*rest, *argv[end:]], found)
+    except _HelpAskedForError:
+        taken, passed_through = [*taken, "--help"], []
+    return Split(
+        model=found.model,
+        eval_set=found.eval_set,
+        registry_paths=tuple(found.registry_path or ()),
+        resume=found.resume,
+        exit_on_error=found.exit_on_error,
+        ours=tuple(taken),
+        passed_through=tuple(passed_through),
+    )
+
+
+def _take_ours(argv: Sequence[str], ours: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """Part our own options, with their values, from the rest."""
+    taken: list[str] = []
+    rest: list[str] = []
+    tokens = iter(argv)
+    for token in tokens:
+        option, equals, _ = token.partition("=")
+        if option == "--registry-path":
+            rest.append(token.replace("--registry-path", "--registry_path", 1))
+        elif not option.startswith("-") or option not in ours:
+            rest.append(token)
+        else:
+            taken.append(token)
+            if ours[option] and not equals:
+                # a missing value is left for click to complain about
+                taken.extend(value for value in [next(tokens, None)] if value is not None)
+    return taken, rest
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a model, completion function or solver")
+    parser.add_argument("eval_set", help="an eval set of the registry")
+    parser.add_argument(
+        "--registry_path", action="append", help="a further registry folder; may be repeated"
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave out the evals that are finished",
+    )
+    parser.add_argument(
+        "--exit-on-error",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start no new eval once one has failed",
+    )
+
+
+class _HelpAskedForError(Exception):
+    """Parsing ends here, as it does where argparse prints its help."""
+
+
+class _AskForHelp(argparse.Action):
+    """An option that asks for help: ours is click's to print."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:  # noqa: ANN401
+        super().__init__(option_strings, dest, nargs=0)
+
+    def __call__(self, *_: object, **__: object) -> Never:
+        raise _HelpAskedForError
+
+
+class _EvalsetParser(argparse.ArgumentParser):
+    """The drop-in's parser, but its complaints are errors of ours."""
+
+    def error(self, message: str) -> Never:
+        raise UsageError(f"{message}; `evalset run --help` shows the form")
