@@ -10,7 +10,8 @@ COPY image.lock /wheels/
 # pip runs out of its own wheel, because a Debian Python has none. Bytecode is compiled here, for the
 # root file system is read-only at run time; unchecked, for nobody edits the sources.
 RUN python3 -m venv --without-pip /opt/evals \
-    && python3 /wheels/pip-*.whl/pip --python /opt/evals/bin/python --disable-pip-version-check \
+    && pip=$(ls /wheels/pip-*.whl) \
+    && python3 "$pip/pip" --python /opt/evals/bin/python --disable-pip-version-check \
         install --quiet --no-cache-dir --no-index --no-deps --no-compile --require-hashes \
         --find-links /wheels --requirement /wheels/image.lock \
     && /opt/evals/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/evals/lib

@@ -1,0 +1,87 @@
+from collections.abc import Sequence
+
+import docker
+import msgspec
+from docker.errors import APIError
+
+from runner.execute.engine import answering
+
+# By this label `evalset clean` finds a probe whose runner was killed.
+PROBE = "evalset.probe"
+
+# What a shell answers when there is no such command.
+NO_COMMAND = 127
+
+TIME_LIMIT = 60
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a short-lived container said."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def last_line(self) -> str:
+        """The last line of stderr, which is where Python says what went wrong."""
+        lines = self.stderr.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "no output"
+
+
+def ask(api: docker.APIClient, image_id: str, argv: Sequence[str]) -> Answer:
+    """Run `argv` in a container of the image that can neither write nor reach anything.
+
+    An image that lacks the command answers with exit code 127.
+
+    Raises:
+        EnvironmentFault: the engine does not do its part.
+    """
+    with answering():
+        container = api.create_container(
+            image_id,
+            entrypoint=list(argv),
+            user="65534:65534",
+            labels={PROBE: ""},
+            host_config=api.create_host_config(
+                network_mode="none",
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                pids_limit=64,
+                mem_limit="512m",
+                log_config={"Type": "none"},
+            ),
+        )["Id"]
+        try:
+            return _converse(api, container)
+        finally:
+            api.remove_container(container, v=True, force=True)
+
+
+def _converse(api: docker.APIClient, container: str) -> Answer:
+    heard: tuple[list[bytes], list[bytes]] = ([], [])
+    stream = api.attach(container, stdout=True, stderr=True, stream=True, demux=True)
+    try:
+        api.start(container)
+        for frame in stream:
+            for channel, chunk in zip(heard, frame, strict=True):
+                if chunk:
+                    channel.append(chunk)
+        ended = api.wait(container, timeout=TIME_LIMIT)
+    except APIError as error:
+        if lacks_command(error):
+            return Answer(exit_code=NO_COMMAND, stdout=b"", stderr=b"no such command")
+        raise
+    finally:
+        stream.close()
+    stdout, stderr = heard
+    return Answer(
+        exit_code=ended["StatusCode"], stdout=b"".join(stdout), stderr=b"".join(stderr)
+    )
+
+
+def lacks_command(error: APIError) -> bool:
+    """Whether the engine refused to start a container because the program is not in the image."""
+    said = str(error.explanation or error)
+    return "executable file not found" in said or "no such file or directory" in said
