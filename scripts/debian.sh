@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: what Debian and Ubuntu allow us to do. ROOT stands before the
 # paths of the machine, so that tests can show the scripts another machine.
 ROOT=${EVALSET_SETUP_ROOT:-}

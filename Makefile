@@ -1,0 +1,56 @@
+# Two commands for newcomers: `make demo` and `make test`. Each sets up what it needs, and is quick
+# the second time. The rest are their parts.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint bench lock clean venv engine image upstream test-tools
+
+EVALSET := .venv/bin/evalset
+
+help:
+	@echo 'make demo    set everything up and run openai/evals in containers, no API key needed'
+	@echo 'make test    set everything up and run every test'
+	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make bench   measure the runner against upstream'
+	@echo 'make lock    renew the versions of the Python packages in the eval image'
+	@echo 'make clean   remove what the other targets made in this folder, but no progress'
+
+demo: venv engine image
+	$(EVALSET) run dummy test-basic
+	$(EVALSET) run dummy demo --registry-path registry
+	@echo
+	@echo 'The results are in progress/: progress files and attempts in progress/oaievalset,'
+	@echo "oaieval's logs in progress/evallogs. Run \`make demo\` again: nothing runs twice."
+
+test: venv engine image upstream test-tools lint
+	.venv/bin/python -m pytest
+
+lint: venv
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: venv engine image upstream
+	.venv/bin/python -m bench
+
+lock: venv
+	scripts/lock
+
+venv:
+	@scripts/setup
+
+engine:
+	@scripts/engine
+
+image: venv engine
+	@$(EVALSET) image build
+
+upstream:
+	@scripts/upstream
+
+test-tools:
+	@scripts/test-tools
+
+clean:
+	rm -rf .venv .venv-upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
