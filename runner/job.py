@@ -63,7 +63,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """Sixteen hex digits that stand for the command, the same on every host."""
-        return hashlib.sha256(json.dumps(self.command).encode()).hexdigest()[:16]
+        return key_of(self.command)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,3 +104,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     final_report: dict[str, Any] | None = None
     samples: int = 0
     warnings: tuple[str, ...] = ()
+
+
+def key_of(command: tuple[str, ...]) -> str:
+    """The key of the job with this command."""
+    return hashlib.sha256(json.dumps(command).encode()).hexdigest()[:16]

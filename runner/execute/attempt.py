@@ -11,7 +11,7 @@ from requests.exceptions import RequestException
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from runner.errors import EnvironmentFault
-from runner.execute.container import Container, ContainerSpec, State
+from runner.execute.container import Container, ContainerSpec, State, remove
 from runner.execute.engine import Engine, explain
 from runner.execute.image import Image
 from runner.execute.labels import Label
@@ -40,6 +40,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         registries: container path by host folder.
         environment: values by variable name, for all that any job may name.
         user: `uid:gid` inside the containers.
+        cpus: that the engine has; no container can get more.
     """
 
     layout: Layout
@@ -49,6 +50,21 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     registries: Mapping[Path, str]
     environment: Mapping[str, str]
     user: str
+    cpus: int
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that an earlier run left.
+
+    Attributes:
+        attempt: id of the attempt.
+        job_key: key of its job.
+        container: the engine's id.
+    """
+
+    attempt: str
+    job_key: str
+    container: str
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +91,7 @@ class Attempts:
         self._stopped: str | None = None
 
     @contextlib.contextmanager
-    def new(
-        self, job: Job, attempt: str, on_start: Callable[[str], None]
-    ) -> Iterator[Outcome]:
+    def new(self, job: Job, attempt: str, on_start: Callable[[str], None]) -> Iterator[Outcome]:
         """Run a job in a new container, which is removed when the `with` block ends.
 
         Args:
@@ -146,6 +160,8 @@ class Attempts:
     def _spec(self, job: Job, attempt: str, private: Path) -> ContainerSpec:
         around = self._around
         settings = job.settings
+        if settings.cpus and settings.cpus > around.cpus:
+            settings = msgspec.structs.replace(settings, cpus=float(around.cpus))
         values = {name: around.environment[name] for name in settings.env}
         return ContainerSpec(
             image=around.images[settings.image].id,
@@ -275,14 +291,8 @@ def _require_command(console: Path, job: Job) -> None:
             )
 
 
-def find_left(
-    api: docker.APIClient, layout: Layout, host: str, jobs: Mapping[str, Job]
-) -> tuple[list[Running], list[str]]:
-    """Containers of earlier runs of this model and eval set that were not taken in.
-
-    Returns:
-        Those of `jobs` (by key), and the ids of those of other jobs.
-    """
+def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
+    """Containers of earlier runs of this model and eval set, running or ended."""
     labels = {
         Label.HOST: host,
         Label.PROGRESS: str(layout.root),
@@ -292,12 +302,17 @@ def find_left(
     listed = api.containers(
         all=True, filters={"label": [f"{name}={value}" for name, value in labels.items()]}
     )
-    ours, others = [], []
-    for about in listed:
-        found = about["Labels"]
-        if job := jobs.get(found.get(Label.JOB, "")):
-            attempt = found[Label.ATTEMPT]
-            ours.append(Running(job=job, attempt=attempt, container=about["Id"]))
-        else:
-            others.append(about["Id"])
-    return ours, others
+    return [
+        Left(
+            attempt=about["Labels"][Label.ATTEMPT],
+            job_key=about["Labels"][Label.JOB],
+            container=about["Id"],
+        )
+        for about in listed
+    ]
+
+
+def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:
+    """Remove a container that was left, killing it where it runs, and its private folder."""
+    remove(api, left.container)
+    remove_private(layout, left.attempt)

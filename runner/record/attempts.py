@@ -45,9 +45,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Fal
 
 def record_of(outcome: Outcome, *, run: str, host: str) -> AttemptRecord:
     """The line that keeps an outcome."""
-    fields = {
-        name: getattr(outcome, name) for name in Outcome.__struct_fields__ if name != "job"
-    }
+    fields = {name: getattr(outcome, name) for name in Outcome.__struct_fields__ if name != "job"}
     job = outcome.job
     return AttemptRecord(run=run, host=host, command=job.command, eval=job.eval, **fields)
 

@@ -74,9 +74,7 @@ def _put(path: Path, wanted: Path, attempt: str) -> Path | None:
     return target
 
 
-def _regular_files(
-    folder: Path, warn: Callable[[str], None], depth: int = 0
-) -> Iterator[Path]:
+def _regular_files(folder: Path, warn: Callable[[str], None], depth: int = 0) -> Iterator[Path]:
     if depth > DEEPEST_FOLDER:
         warn(f"evallogs: folders more than {DEEPEST_FOLDER} deep were left out")
         return

@@ -23,9 +23,7 @@ def _cure(error: OSError) -> str:
         case errno.ENOTDIR | errno.EEXIST:
             return "a file is where a folder should be; move it away"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return (
-                "no permission; make it writable for this user, or choose another --progress-dir"
-            )
+            return "no permission; make it writable for this user, or choose another --progress-dir"
         case errno.ENOSPC | errno.EDQUOT:
             return (
                 "the disk is full; free some space and run again, what is recorded stays recorded"

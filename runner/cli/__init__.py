@@ -1,0 +1,118 @@
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from runner.errors import RunnerError
+
+# What `evalset --help` says of each command; its module is imported only when it is asked for,
+# which keeps the help fast.
+COMMANDS = {
+    "run": "Run what is left of an eval set, each eval in its own container.",
+    "status": "Show what is done, what failed and what is to do.",
+    "list": "List eval sets, evals, and models with progress.",
+    "logs": "Print what an eval printed; -f follows a running one.",
+    "reset": "Start an eval set over; the old files are kept under a dated name.",
+    "clean": "Remove what a killed run left behind.",
+    "image": "Build the eval image, or show what it is made of.",
+    "doctor": "Check engine, disk, image, registry and Git, and say what to do.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own, imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Give the names in the order of a run's life."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"runner.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
+    if asked and not ctx.resilient_parsing:
+        from runner import __version__  # noqa: PLC0415
+
+        click.echo(f"evalset {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: evalset run gpt-4 test-basic --jobs 4",
+)
+@click.option(
+    "--debug", is_flag=True, envvar="EVALSET_DEBUG", help="Show tracebacks instead of one line."
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def evalset(*, debug: bool) -> None:
+    """Run every eval of an openai/evals eval set, each in its own Docker container.
+
+    Finished evals are on record at once: whatever stops a run, the next one goes on from there.
+    """
+    del debug  # `run_program` looks for it, for parsing may be what fails
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The program `evalset`."""
+    run_program(evalset, "evalset", argv)
+
+
+def run_program(
+    command: click.Command,
+    name: str,
+    argv: Sequence[str] | None,
+    **settings: Any,  # noqa: ANN401 - click's
+) -> None:
+    """Run a click command as a program: errors are one line on stderr, and an exit code.
+
+    Exit codes: 0 all finished, 1 some eval failed, 2 usage or configuration, 3 environment,
+    130 and 143 on SIGINT and SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = command.main(arguments, prog_name=name, standalone_mode=False, **settings)
+    except RunnerError as error:
+        if "--debug" in arguments[:1] or os.environ.get("EVALSET_DEBUG"):
+            raise
+        code = _say(f"Error: {error}", error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        code = _say(error.format_message(), error.exit_code)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else name
+        code = _say(f"Error: {error.format_message()} (see `{path} --help`)", error.exit_code)
+    except click.ClickException as error:
+        code = _say(f"Error: {error.format_message()}", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        code = _say("Interrupted.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads: nothing to say, and nothing to flush at exit
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(line: str, code: int) -> int:
+    click.echo(line, err=True)
+    return code

@@ -1,0 +1,257 @@
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.cli.completion import complete_eval_set, complete_model
+from runner.cli.types import DURATION, MEMORY
+from runner.errors import UsageError
+from runner.execute.engine import EVAL_NETWORK
+from runner.execute.image import DEFAULT_IMAGE
+from runner.job import ContainerSettings
+from runner.pipeline.options import RunOptions
+from runner.plan.config import check_config
+from runner.plan.grammar import split
+from runner.record import config_file
+
+# Options that upstream has, too: its own parser takes these.
+UPSTREAM = ("registry_path", "resume", "exit_on_error")
+
+# Options that say what to do this once, and so cannot stand in a file.
+NOT_CONFIGURED = ("dry_run", "as_json", "help")
+
+
+class PassThroughCommand(click.Command):
+    """A command whose line is taken apart by upstream's grammar before click sees it."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - click's
+    ) -> click.Context:
+        """Take defaults from the configuration file."""
+        if not extra.get("resilient_parsing"):
+            extra.setdefault("default_map", configured(self))
+        return super().make_context(info_name, args, parent, **extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Hand click our options, and everything that is passed on behind a `--`."""
+        if not args and not ctx.resilient_parsing:
+            raise click.exceptions.NoArgsIsHelpError(ctx)
+        if not ctx.resilient_parsing:
+            args = self._in_order(args)
+        return super().parse_args(ctx, args)
+
+    def our_options(self) -> dict[str, int]:
+        """Every spelling of an option that is ours alone, with its number of values."""
+        options = {"-h": 0, "--help": 0}
+        for param in self.params:
+            if isinstance(param, click.Option) and param.name not in UPSTREAM:
+                for spelling in (*param.opts, *param.secondary_opts):
+                    options[spelling] = 0 if param.is_flag else 1
+        return options
+
+    def _in_order(self, args: list[str]) -> list[str]:
+        found = split(args, self.our_options())
+        line = list(found.ours)
+        for path in found.registry_paths:
+            line += ["--registry-path", path]
+        for option, value in (("resume", found.resume), ("exit-on-error", found.exit_on_error)):
+            if value is not None:
+                line.append(f"--{option}" if value else f"--no-{option}")
+        return [*line, "--", found.model, found.eval_set, *found.passed_through]
+
+
+def configured(command: click.Command) -> dict[str, Any]:
+    """Defaults from `evalset.toml` or `[tool.evalset]`."""
+    found = config_file.find(Path.cwd())
+    if found is None:
+        return {}
+    path, table = found
+    options = {
+        param.name: param
+        for param in command.params
+        if isinstance(param, click.Option) and param.name and param.name not in NOT_CONFIGURED
+    }
+    values = check_config(table, source=str(path), known=options)
+    for name, value in values.items():
+        if isinstance(value, list) and not options[name].multiple:
+            raise UsageError(f"{path}: `{name}` takes one value, not a list")
+    return {
+        name: [value] if options[name].multiple and isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def _option(*spellings: str, **settings: Any) -> Any:  # noqa: ANN401 - click's
+    """An option that the environment can give, too, as EVALSET_ and its name."""
+    name = spellings[-1].partition("/")[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*spellings, envvar=f"EVALSET_{name}", **settings)
+
+
+@click.command(
+    cls=PassThroughCommand,
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Example: evalset run gpt-4 test-basic --jobs 4 -e HF_TOKEN --max_samples 25\n\n"
+        "Every option can be given as a variable, too: EVALSET_JOBS for --jobs; or in evalset.toml, "
+        "or in [tool.evalset] of pyproject.toml. The command line wins. What is not an option of "
+        "ours goes to each eval's command; what stands after -- always does."
+    ),
+)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("eval_set", shell_complete=complete_eval_set)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@_option(
+    "--jobs", type=click.IntRange(min=1), help="Containers at once.  [default: the engine's CPUs]"
+)
+@_option(
+    "--resume/--no-resume", default=True, help="Leave out what is finished.", show_default=True
+)
+@_option(
+    "--exit-on-error/--no-exit-on-error",
+    default=True,
+    show_default=True,
+    help="Start no new eval once one has failed.",
+)
+@_option("--select", multiple=True, metavar="PATTERN", help="Run these evals only; * is any text.")
+@_option("--exclude", multiple=True, metavar="PATTERN", help="Leave these evals out.")
+@_option("--shard", metavar="I/N", help="Run the I-th of N disjoint parts.")
+@_option(
+    "--registry-path",
+    "--registry_path",
+    "registry_path",
+    multiple=True,
+    type=click.Path(),
+    help="A further registry folder, mounted read-only.",
+)
+@click.option(
+    "-e",
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    envvar="EVALSET_ENV",
+    help="Hand in this variable of the host, by name.",
+)
+@_option("--env-file", type=click.Path(path_type=Path), help="Hand in the variables of this file.")
+@_option(
+    "--timeout", type=DURATION, default="1h", show_default=True, help="Stop an eval after this."
+)
+@_option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Try again so often where not the eval but its environment failed.",
+)
+@_option(
+    "--grace",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="On Ctrl-C, give running evals this long to end.",
+)
+@_option("--image", default=DEFAULT_IMAGE, show_default=True, help="Image that evals run in.")
+@_option("--memory", type=MEMORY, default="4g", show_default=True, help="Memory limit of an eval.")
+@_option(
+    "--cpus",
+    type=click.FloatRange(min=0.01),
+    default=2,
+    show_default=True,
+    help="CPU limit of an eval.",
+)
+@_option(
+    "--pids-limit",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Processes and threads of an eval, at the most.",
+)
+@_option(
+    "--network",
+    default=EVAL_NETWORK,
+    show_default=True,
+    help="Docker network of an eval; `none` for no network.",
+)
+@_option("--gpus", metavar="all|N|device=ID", help="GPUs of an eval, as `docker run --gpus`.")
+@_option(
+    "--progress-dir",
+    type=click.Path(path_type=Path),
+    default="progress",
+    show_default=True,
+    help="Where a run's files go, laid out like upstream's /tmp.",
+)
+@_option(
+    "--run-command",
+    default="oaieval",
+    show_default=True,
+    help="Program that runs one eval; takes model, eval and arguments.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what is done and what would be run, and why.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, *, dry_run: bool, as_json: bool, **params: Any) -> int:  # noqa: ANN401
+    """Run what is left of EVAL_SET with MODEL, each eval in its own container.
+
+    Finished evals are recorded at once; run the same again to go on. Arguments that are not
+    options of ours are passed through to each eval's command, after MODEL and EVAL_SET.
+    """
+    from runner.pipeline.command import dry_run_command, run_command  # noqa: PLC0415 - after parsing
+
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run")
+    options = options_from(ctx, params)
+    spellings = (
+        list(ctx.command.our_options()) if isinstance(ctx.command, PassThroughCommand) else []
+    )
+    if dry_run:
+        return dry_run_command(options, out=sys.stdout, as_json=as_json, ours=spellings)
+    return run_command(options, out=sys.stdout, ours=spellings)
+
+
+def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) -> RunOptions:  # noqa: ANN401
+    """Options of a run from click's parameters, with `changes` for what was not given."""
+    given = dict(params)
+    for name, value in changes.items():
+        if ctx.get_parameter_source(name) in {None, click.core.ParameterSource.DEFAULT}:
+            given[name] = value
+    settings = ContainerSettings.__struct_fields__
+    explicit = {
+        name
+        for name in settings
+        if name != "env"
+        and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    return RunOptions(
+        model=given["model"],
+        eval_set=given["eval_set"],
+        passed_through=tuple(given["args"]),
+        registry_paths=tuple(given["registry_path"]),
+        run_command=given["run_command"],
+        resume=given["resume"],
+        exit_on_error=given["exit_on_error"],
+        jobs=given["jobs"],
+        retries=given["retries"],
+        grace=given["grace"],
+        settings=ContainerSettings(
+            image=given["image"],
+            memory=given["memory"],
+            cpus=given["cpus"],
+            pids_limit=given["pids_limit"],
+            gpus=given["gpus"],
+            timeout=given["timeout"],
+            network=given["network"],
+        ),
+        explicit=frozenset(explicit),
+        env=tuple(given["env"]),
+        env_file=given["env_file"],
+        progress_dir=given["progress_dir"],
+        select=tuple(given["select"]),
+        exclude=tuple(given["exclude"]),
+        shard=given["shard"],
+        as_typed=given.get("as_typed", False),
+    )

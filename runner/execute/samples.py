@@ -1,0 +1,30 @@
+import contextlib
+import re
+import threading
+from collections.abc import Callable
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from runner.execute.engine import Engine
+
+# tqdm's bar, as oaieval prints it: ` 30%|###       | 3/10 [00:01<00:02,  2.9it/s]`.
+_BAR = re.compile(rb"(\d{1,9})/(\d{1,9}) \[")
+
+
+def follow_samples(engine: Engine, container: str, tell: Callable[[int, int], None]) -> None:
+    """Watch a container's output for oaieval's progress bar, in a thread that ends with it.
+
+    The engine keeps output by lines, and a bar has none until it is full: this attaches instead.
+    """
+
+    def watch() -> None:
+        end = b""
+        with contextlib.suppress(DockerException, RequestException, OSError):
+            for part in engine.api.attach(container, stream=True, logs=False):
+                found = _BAR.findall(end + part)
+                if found:
+                    tell(int(found[-1][0]), int(found[-1][1]))
+                end = part[-64:]
+
+    threading.Thread(target=watch, name=f"samples-{container[:12]}", daemon=True).start()

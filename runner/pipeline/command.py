@@ -1,0 +1,78 @@
+import base64
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TextIO
+
+import msgspec
+
+from runner.pipeline.options import RunOptions
+from runner.pipeline.prepare import Prepared, planned, prepare, this_host
+from runner.pipeline.run import RunResult, run
+from runner.plan.resolve import Resolution
+from runner.report.choose import display_for
+from runner.report.text import evals, harmless
+
+
+def new_id() -> str:
+    """An id of the form of oaieval's run ids: the time, UTC, and eight random characters."""
+    return datetime.now(UTC).strftime("%y%m%d%H%M%S") + base64.b32encode(os.urandom(5)).decode()
+
+
+def run_command(
+    options: RunOptions,
+    *,
+    out: TextIO,
+    ours: Sequence[str] = (),
+    resolution: Resolution | None = None,
+) -> int:
+    """Run an eval set, show it, and return the exit code."""
+    host = this_host()
+    prepared = prepare(options, host, ours=ours, resolution=resolution)
+    display = display_for(out)
+    result = run(prepared, host, display, new_id=new_id)
+    _close(prepared, result, out)
+    return result.exit_code
+
+
+def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
+    """Say what is on disk now, and how to go on."""
+    plan = result.plan
+    if not plan.todo and not result.outcomes:
+        print(f"all {evals(len(plan.jobs))} are finished; nothing to run", file=out)
+        return
+    from runner.pipeline.status import rows  # noqa: PLC0415 - a run that does nothing is fast
+    from runner.report.summary import print_table  # noqa: PLC0415 - as above
+
+    table = rows(prepared.layout, [job.command for job in plan.jobs])
+    print_table(out, table)
+    done = sum(row.state == "done" for row in table)
+    line = f"{done} of {evals(len(table))} finished; logs are in {prepared.layout.evallogs}"
+    if done < len(table):
+        line += "; the same command goes on with the rest"
+    print(harmless(line), file=out)
+
+
+def dry_run_command(
+    options: RunOptions, *, out: TextIO, as_json: bool, ours: Sequence[str] = ()
+) -> int:
+    """Print the plan of a run, and start nothing."""
+    prepared = prepare(options, this_host(), ours=ours)
+    plan, damaged = planned(prepared)
+    for warning in (*prepared.warnings, *plan.warnings, *damaged):
+        print(harmless(f"warning: {warning}"), file=sys.stderr)
+    if as_json:
+        content = {
+            "done": [job.command for job in plan.done],
+            "todo": [job.command for job in plan.todo],
+        }
+        print(msgspec.json.encode(content).decode(), file=out)
+        return 0
+    print(f"done ({len(plan.done)}):", file=out)
+    for job in plan.done:
+        print(harmless(f"  {' '.join(job.command)}"), file=out)
+    print(f"to do ({len(plan.todo)}):", file=out)
+    for job in plan.todo:
+        print(harmless(f"  {' '.join(job.command)}  ({plan.why[job.key]})"), file=out)
+    return 0

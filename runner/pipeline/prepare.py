@@ -1,0 +1,208 @@
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from runner.errors import UsageError
+from runner.execute.engine import Engine
+from runner.execute.image import Image, find, read_builtin_registry
+from runner.job import ContainerSettings, Result, key_of
+from runner.pipeline.environment import from_host, handed_in
+from runner.pipeline.options import Host, RunOptions
+from runner.plan.commands import container_registries
+from runner.plan.containers import ContainerRule, parse_rules, settings_for
+from runner.plan.names import check_names
+from runner.plan.passed_through import check_passed_through
+from runner.plan.plan import Failures, Plan, make_plan
+from runner.plan.registry import Registry, RegistryFile, merge, parse
+from runner.plan.resolve import Resolution, resolve_eval_set
+from runner.plan.shard import parse_shard
+from runner.record import attempts, progress, registry_folder
+from runner.record.cache import RegistryCache
+from runner.record.layout import Layout
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that could start: everything asked for exists and was understood.
+
+    Attributes:
+        options: what was asked for.
+        layout: where its files go.
+        engine: that answers.
+        image: that evals get by default.
+        resolution: the evals of the set.
+        rules: per-eval container settings.
+        environment: variables to hand in, by name.
+        mounts: container path by host folder.
+        warnings: one line each, for people.
+    """
+
+    options: RunOptions
+    layout: Layout
+    engine: Engine
+    image: Image
+    resolution: Resolution
+    rules: tuple[ContainerRule, ...]
+    environment: dict[str, str]
+    mounts: dict[Path, str]
+    warnings: tuple[str, ...]
+
+
+def this_host(environ: Mapping[str, str] = os.environ) -> Host:
+    """The machine that this process runs on."""
+    home = Path(environ.get("HOME") or Path.home())
+    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return Host(
+        environ=environ,
+        home=home,
+        cache=cache / "evalset",
+        name=socket.gethostname(),
+        user=f"{os.getuid()}:{os.getgid()}",
+    )
+
+
+def prepare(
+    options: RunOptions,
+    host: Host,
+    *,
+    ours: Sequence[str] = (),
+    resolution: Resolution | None = None,
+) -> Prepared:
+    """Find all that a run needs, and refuse what cannot be.
+
+    Args:
+        options: what was asked for.
+        host: the machine.
+        ours: spellings of our own options, to notice one that was mistyped and passed through.
+        resolution: the evals, where the caller has a registry of its own.
+    """
+    check_names(options.model, options.eval_set)
+    environment = handed_in(
+        host.environ, names=options.env, env_file=options.env_file, model=options.model
+    )
+    warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
+    folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
+    own = [(folder, registry_folder.read(folder)) for folder in folders]
+    home = host.home / ".evals"
+    if home.is_dir():
+        own.insert(0, (home, registry_folder.read(home)))
+    engine = Engine()
+    image = find(engine.api, options.settings.image)
+    if resolution is None:
+        registry = _registry(engine, image, host, [files for _, files in own])
+        resolution = resolve_eval_set(
+            registry,
+            options.eval_set,
+            model=options.model,
+            passed_through=options.passed_through,
+        )
+    mounts = dict(zip(folders, container_registries(len(folders)), strict=True))
+    if home.is_dir():
+        mounts[home] = "/tmp/.evals"  # noqa: S108 - the home folder inside the container
+    return Prepared(
+        options=options,
+        layout=Layout(
+            root=options.progress_dir.resolve(), model=options.model, eval_set=options.eval_set
+        ),
+        engine=engine,
+        image=image,
+        resolution=resolution,
+        rules=parse_rules([f for _, files in own for f in files if f.kind == "containers"]),
+        environment=environment,
+        mounts=mounts,
+        warnings=(*warnings, *resolution.warnings, *_address_warning(options, environment)),
+    )
+
+
+def builtin_registry(engine: Engine, image: Image, host: Host) -> Registry:
+    """The registry inside an image, read once per image."""
+    cache = RegistryCache(host.cache)
+    registry = cache.get(image.id)
+    if registry is None:
+        texts = read_builtin_registry(engine.api, image)
+        files = [
+            RegistryFile(path=f"{image.name}:{path}", kind=path.partition("/")[0], text=text)
+            for path, text in sorted(texts.items())
+        ]
+        registry = parse(files, builtin=True)
+        cache.put(image.id, registry)
+    return registry
+
+
+def _registry(
+    engine: Engine, image: Image, host: Host, own: Sequence[Sequence[RegistryFile]]
+) -> Registry:
+    return merge([builtin_registry(engine, image, host), *(parse(files) for files in own)])
+
+
+def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
+    """Split the evals into done and to do by what is on disk now.
+
+    Returns:
+        The plan, and a message for each damaged line.
+    """
+    options = prepared.options
+    defaults = msgspec.structs.replace(options.settings, env=tuple(sorted(prepared.environment)))
+    rules = prepared.rules
+
+    def settings(eval_key: str) -> ContainerSettings:
+        return settings_for(eval_key, defaults=defaults, rules=rules, explicit=options.explicit)
+
+    finished = progress.Finished()
+    past = attempts.Attempts()
+    if options.resume:
+        finished = progress.read(prepared.layout.progress)
+        past = attempts.read(prepared.layout.attempts)
+    plan = make_plan(
+        model=options.model,
+        eval_set=options.eval_set,
+        evals=prepared.resolution.evals,
+        names=prepared.resolution.names,
+        settings=settings,
+        run_command=options.run_command,
+        passed_through=options.passed_through,
+        registry_paths=options.registry_paths,
+        paths_as_typed=options.as_typed,
+        done=(*finished.commands, *finished.lines),
+        failures=_failures(past),
+        select=options.select,
+        exclude=options.exclude,
+        shard=parse_shard(options.shard) if options.shard else None,
+    )
+    return plan, (*finished.damaged, *past.damaged)
+
+
+def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str]:
+    """Values of every variable that a job of the plan names, those of rules included."""
+    named = {name for job in plan.todo for name in job.settings.env}
+    missing = named - prepared.environment.keys()
+    for name in missing - host.environ.keys():
+        raise UsageError(
+            f"the variable {name}, which a file in containers/ names, is not set; export it"
+        )
+    return prepared.environment | {name: from_host(host.environ, name) for name in missing}
+
+
+def _failures(past: attempts.Attempts) -> dict[str, Failures]:
+    failures: dict[str, Failures] = {}
+    for record in past.records:
+        if record.result is Result.SUCCESS:
+            continue
+        key = key_of(record.command)
+        count = failures[key].count if key in failures else 0
+        failures[key] = Failures(count=count + 1, last=record.reason)
+    return failures
+
+
+def _address_warning(options: RunOptions, environment: Mapping[str, str]) -> tuple[str, ...]:
+    address = environment.get("OPENAI_BASE_URL", "")
+    if options.settings.network == "host" or not any(
+        f"//{name}" in address for name in ("localhost", "127.0.0.1", "[::1]")
+    ):
+        return ()
+    return (
+        "OPENAI_BASE_URL points at localhost, which inside a container is the container itself; "
+        "use http://host.docker.internal:PORT, or --network host",
+    )

@@ -1,0 +1,19 @@
+import os
+from pathlib import Path
+
+# More than this many bytes at the end are not looked at.
+LONGEST_TAIL = 16384
+
+
+def tail(path: Path, lines: int) -> tuple[str, ...]:
+    """The last lines of what an eval printed, as its code wrote them: not safe for a terminal."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LONGEST_TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ()
+    # What a progress bar wrote over is gone for a person, too.
+    found = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
+    return tuple([line for line in found if line][-lines:])

@@ -1,0 +1,33 @@
+from collections.abc import Iterable
+from pathlib import Path
+
+from runner.errors import UsageError
+from runner.plan.registry import RegistryFile
+from runner.record.files import named
+
+KINDS = ("eval_sets", "evals", "completion_fns", "solvers", "containers")
+
+
+def read(folder: Path) -> list[RegistryFile]:
+    """Read the YAML files of a registry folder, by kind and then by name.
+
+    A kind may also be a single file of that name, as upstream allows.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"the registry folder {folder} does not exist; check --registry-path")
+    files = []
+    for kind in KINDS:
+        for path in _yaml_files(folder / kind):
+            with named(path, "read"):
+                content = path.read_bytes()
+            try:
+                text = content.decode()
+            except UnicodeDecodeError as error:
+                line = content.count(b"\n", 0, error.start) + 1
+                raise UsageError(f"{path}, line {line}: is not UTF-8; save it as UTF-8") from None
+            files.append(RegistryFile(path=str(path), kind=kind, text=text))
+    return files
+
+
+def _yaml_files(path: Path) -> Iterable[Path]:
+    return [path] if path.is_file() else sorted(path.glob("*.yaml"))

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import msgspec
+
+from runner import __version__
+from runner.record.files import named, replace
+from runner.record.layout import Layout
+
+VERSION = 1
+
+
+class RunFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is pinned to; written when it starts, over the one before.
+
+    Attributes:
+        version: of this format.
+        runner: version of evalset.
+        run: id of the run.
+        model: as given.
+        eval_set: as given.
+        image: name of the default image.
+        image_id: the engine's id of it.
+        image_digest: the image registry's digest; None for an image that was built here.
+        image_fingerprint: of what it was built from; None for an image that is not ours.
+        commands: the whole plan of the run, in order.
+        shard: `I/N`; None for all.
+        limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
+    """
+
+    version: int = VERSION
+    runner: str = __version__
+    run: str
+    model: str
+    eval_set: str
+    image: str
+    image_id: str
+    image_digest: str | None = None
+    image_fingerprint: str | None = None
+    commands: tuple[tuple[str, ...], ...]
+    shard: str | None = None
+    limits: dict[str, float | None]
+
+
+def write(layout: Layout, content: RunFile) -> None:
+    """Write a run's file."""
+    replace(layout.run, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+
+def read(path: Path) -> RunFile | None:
+    """Read a run's file; None when there is none that this version understands."""
+    with named(path, "read"):
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=RunFile)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None

@@ -1,0 +1,128 @@
+import threading
+import time
+from typing import TextIO
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import ProgressColumn, Task
+from rich.table import Table
+from rich.text import Text
+
+from runner.job import Job, Outcome, Result
+from runner.report.console import ended_lines
+from runner.report.text import duration, evals, harmless
+
+
+class _Line(msgspec.Struct):
+    """A running eval: when it started, and its samples."""
+
+    eval: str
+    began: float
+    samples: int = 0
+    of: int = 0
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left, judged by the evals that ended in this run."""
+
+    def render(self, task: Task) -> Text:
+        """Give the text."""
+        ended = task.completed - task.fields["before"]
+        if not ended or task.total is None or task.finished:
+            return Text("")
+        left = (task.elapsed or 0) / ended * (task.total - task.completed)
+        return Text(f"about {duration(left)} left", style="dim")
+
+
+class LiveConsole:
+    """Shows a run on a terminal: a bar for the whole, a line for each running eval."""
+
+    wants_samples = True
+
+    def __init__(self, out: TextIO) -> None:
+        self._console = Console(file=out, highlight=False)
+        self._lock = threading.Lock()
+        self._running: dict[str, _Line] = {}
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]}", style="red"),
+            TimeElapsedColumn(),
+            _TimeLeft(),
+            console=self._console,
+        )
+        self._failed = 0
+        self._live: Live | None = None
+
+    def begin(self, *, total: int, done: int, todo: int) -> None:
+        """Draw the bar, unless there is nothing to run."""
+        if done:
+            self.note(f"{done} of {evals(total)} finished before; {todo} to run")
+        if not todo:
+            return
+        self._task = self._bar.add_task(
+            "evals", total=total, completed=done, before=done, failed=""
+        )
+        self._live = Live(
+            get_renderable=self._picture,
+            console=self._console,
+            refresh_per_second=8,
+            transient=True,
+        )
+        self._live.start()
+
+    def note(self, text: str) -> None:
+        """Print one line above the bar."""
+        self._console.print(Text(harmless(text)))
+
+    def warn(self, text: str) -> None:
+        """Print one yellow line above the bar."""
+        self._console.print(Text(harmless(f"warning: {text}"), style="yellow"))
+
+    def started(self, job: Job) -> None:
+        """Add a line for a running eval."""
+        with self._lock:
+            self._running[job.key] = _Line(job.eval, time.monotonic())
+
+    def progressed(self, job: Job, samples: int, of: int) -> None:
+        """Note the samples of a running eval."""
+        with self._lock:
+            if line := self._running.get(job.key):
+                line.samples, line.of = samples, of
+
+    def ended(self, outcome: Outcome, *, again: bool, tail: tuple[str, ...]) -> None:
+        """Take the eval's line away; print how it ended above the bar."""
+        with self._lock:
+            self._running.pop(outcome.job.key, None)
+        line, details = ended_lines(outcome, again=again, tail=tail)
+        success = outcome.result is Result.SUCCESS
+        style = "green" if success else "yellow" if again else "bold red"
+        self._console.print(Text(harmless(f"{'✓' if success else '✗'} {line}"), style=style))
+        for detail in (*details, *(f"warning: {each}" for each in outcome.warnings)):
+            self._console.print(Text(harmless(f"    {detail}"), style="dim"))
+        if success:
+            self._bar.advance(self._task)
+        elif not again:
+            self._failed += 1
+            self._bar.update(self._task, failed=f"{self._failed} failed")
+
+    def end(self) -> None:
+        """Take the live part away."""
+        if self._live:
+            self._live.stop()
+
+    def _picture(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        with self._lock:
+            lines = list(self._running.values())
+        for line in lines[: max(3, self._console.height - 8)]:
+            samples = f"{line.samples}/{line.of} samples" if line.of else "starting"
+            elapsed = duration(time.monotonic() - line.began)
+            table.add_row(Text(f"  {harmless(line.eval)}", style="cyan"), samples, elapsed)
+        return Group(table, self._bar)

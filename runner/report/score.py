@@ -1,0 +1,33 @@
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+# What openai/evals calls the figure that an eval is about, the usual ones first.
+_MAIN = ("accuracy", "score", "f1_score", "bleu", "metascore", "mean")
+# Figures that are about another one.
+_ABOUT = ("std", "stderr", "count", "usage_", "num_", "n_")
+
+
+class Score(msgspec.Struct, frozen=True):
+    """The figure that an eval is about."""
+
+    name: str
+    value: float
+
+
+def main_score(report: Mapping[str, Any] | None) -> Score | None:
+    """The figure of a final report that a table shows; None where it has none."""
+    figures = {
+        name: float(value)
+        for name, value in (report or {}).items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+    for name in _MAIN:
+        if name in figures:
+            return Score(name, figures[name])
+    for name, value in figures.items():
+        if not any(part in name for part in _ABOUT):
+            return Score(name, value)
+    return None

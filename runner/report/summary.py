@@ -1,0 +1,72 @@
+from collections.abc import Sequence
+from typing import TextIO
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from runner.job import Result
+from runner.report.score import main_score
+from runner.report.text import duration, harmless
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One eval of a result table.
+
+    Attributes:
+        eval: the resolved key.
+        state: `done`, `failed`, `lost`, `running` or `to do`.
+        reason: why it failed, empty else.
+        final_report: of the newest attempt.
+        samples: in its logs.
+        duration: of the newest attempt, in seconds; None when there was none.
+        attempts: how many ended.
+    """
+
+    eval: str
+    state: str
+    reason: str = ""
+    final_report: dict[str, object] | None = None
+    samples: int = 0
+    duration: float | None = None
+    attempts: int = 0
+
+
+STATE_OF = {Result.SUCCESS: "done", Result.FAILURE: "failed", Result.LOST: "lost"}
+_STYLES = {"done": "green", "failed": "bold red", "lost": "yellow", "running": "cyan"}
+
+
+def print_table(out: TextIO, rows: Sequence[Row]) -> None:
+    """Print a table with one row per eval."""
+    console = console_for(out)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("eval", overflow="fold", ratio=1)
+    table.add_column("state")
+    table.add_column("score", justify="right")
+    table.add_column("samples", justify="right")
+    table.add_column("time", justify="right")
+    table.add_column("tries", justify="right")
+    for row in rows:
+        score = main_score(row.final_report)
+        name = Text(harmless(row.eval))
+        if row.reason:
+            name.append(f"\n{harmless(row.reason)}", style="dim")
+        table.add_row(
+            name,
+            Text(row.state, style=_STYLES.get(row.state, "dim")),
+            f"{harmless(score.name)} {score.value:.3g}" if score else "",
+            str(row.samples) if row.attempts else "",
+            "" if row.duration is None else duration(row.duration),
+            str(row.attempts) if row.attempts else "",
+        )
+    console.print(table)
+
+
+def console_for(out: TextIO) -> Console:
+    """A console that honours NO_COLOR, and is wide enough where nobody looks at a terminal."""
+    console = Console(file=out, highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(file=out, highlight=False, width=120, no_color=True)
+    return console

@@ -1,0 +1,25 @@
+import re
+
+# All that a terminal may take for a command: control characters of both ranges, and the marks
+# that change the direction of text.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """Text from a container with nothing in it that a terminal would obey."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `4.2 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def evals(count: int) -> str:
+    """A number of evals in words."""
+    return f"{count} eval" if count == 1 else f"{count} evals"
