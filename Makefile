@@ -53,4 +53,4 @@ test-tools:
 	@scripts/test-tools
 
 clean:
-	rm -rf .venv .venv-upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache

@@ -9,7 +9,7 @@ from docker.errors import ImageNotFound
 from runner.errors import EnvironmentFault
 from runner.execute import debian_base, probe
 from runner.execute.engine import answering
-from runner.execute.pull import PullRefused, pull
+from runner.execute.pull import PullRefusedError, pull
 from runner.execute.wheels import Platform
 
 QUESTIONS = """
@@ -77,7 +77,7 @@ def prepare(
     try:
         tell(f"base image: pulling {name}")
         pull(api, name)
-    except PullRefused as refusal:
+    except PullRefusedError as refusal:
         if wanted is not None and not _is_here(api, wanted):
             raise EnvironmentFault(
                 f"the base image {wanted} is not here and cannot be pulled: {refusal}; check its "
@@ -89,7 +89,7 @@ def prepare(
 
 
 def _without_registry(
-    api: docker.APIClient, refusal: PullRefused, *, fresh: bool, tell: Callable[[str], None]
+    api: docker.APIClient, refusal: PullRefusedError, *, fresh: bool, tell: Callable[[str], None]
 ) -> str:
     if _is_here(api, debian_base.DEBIAN_BASE) and not fresh:
         tell(f"base image: {debian_base.DEBIAN_BASE}, made here earlier, for {refusal}")
@@ -102,7 +102,7 @@ def _without_registry(
 def _is_here(api: docker.APIClient, name: str) -> bool:
     with answering():
         try:
-            api.inspect_image(name)
+            api.inspect_image(name)  # type: ignore[no-untyped-call]
         except ImageNotFound:
             return False
     return True
@@ -110,7 +110,7 @@ def _is_here(api: docker.APIClient, name: str) -> bool:
 
 def _describe(api: docker.APIClient, name: str) -> Base:
     with answering():
-        details = api.inspect_image(name)
+        details = api.inspect_image(name)  # type: ignore[no-untyped-call]
     answer = probe.ask(api, details["Id"], ["python3", "-c", QUESTIONS])
     if answer.exit_code:
         raise EnvironmentFault(

@@ -99,7 +99,13 @@ def _succeeds(command: list[str]) -> bool:
 def _mirror() -> str:
     """The mirror that this host's apt takes Debian from, else Debian's own."""
     targets = _output(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"]
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(ORIGIN) $(LABEL)",
+            "Created-By: Packages",
+        ]
     )
     for line in targets.splitlines():
         uri, _, origin = line.partition(" ")
@@ -111,7 +117,9 @@ def _mirror() -> str:
 def _proxies() -> list[str]:
     """The host's apt settings without which its mirror may not be reached."""
     said = _output(["apt-config", "dump"])
-    return re.findall(r"^Acquire::https?::(?:Proxy|CaInfo|Verify-Peer)\b.* \".+\";$", said, re.MULTILINE)
+    return re.findall(
+        r"^Acquire::https?::(?:Proxy|CaInfo|Verify-Peer)\b.* \".+\";$", said, re.MULTILINE
+    )
 
 
 def _output(command: list[str]) -> str:

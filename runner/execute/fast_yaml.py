@@ -1,9 +1,9 @@
 """Makes `yaml.safe_load` use libyaml inside the eval image.
 
-Each `oaieval` reads 460 registry files. PyYAML's loader in pure Python spends 0.4 s of CPU on them, a
-third of the whole start; the same loader on libyaml spends 0.1 s, with the same result. A `.pth` file
-of the image's virtual environment imports this module when Python starts, hence so little of it:
-yaml is touched only when a program imports it.
+Each `oaieval` reads 460 registry files. PyYAML's loader in pure Python spends 0.4 s of CPU on them,
+a third of the whole start; the same loader on libyaml spends 0.1 s, with the same result. A `.pth`
+file of the image's virtual environment imports this module when Python starts, hence so little of
+it: yaml is touched only when a program imports it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 # A program that teaches SafeLoader tags of its own keeps the loader that it taught.
 TAUGHT = frozenset(
-    {"yaml_constructors", "yaml_multi_constructors", "yaml_implicit_resolvers", "yaml_path_resolvers"}
+    {
+        "yaml_constructors",
+        "yaml_multi_constructors",
+        "yaml_implicit_resolvers",
+        "yaml_path_resolvers",
+    }
 )
 
 
@@ -58,4 +63,4 @@ class YamlFinder:
         return spec
 
 
-sys.meta_path.insert(0, YamlFinder)  # type: ignore[arg-type]
+sys.meta_path.insert(0, YamlFinder)

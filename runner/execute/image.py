@@ -17,7 +17,7 @@ import runner
 from runner.errors import EnvironmentFault
 from runner.execute import base, probe, wheels
 from runner.execute.engine import answering
-from runner.execute.pull import PullRefused, pull
+from runner.execute.pull import PullRefusedError, pull
 from runner.execute.recipe import Recipe
 
 # A name of our own making: no image registry is ever asked for it.
@@ -80,7 +80,7 @@ def find(api: docker.APIClient, name: str) -> Image:
     if image is None:
         try:
             pull(api, name)
-        except PullRefused as refusal:
+        except PullRefusedError as refusal:
             raise EnvironmentFault(
                 f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
                 "`docker login`, and the engine's network"
@@ -95,7 +95,7 @@ def look(api: docker.APIClient, name: str) -> Image | None:
     """Look an image up at the engine, and nowhere else."""
     with answering():
         try:
-            details: dict[str, Any] = api.inspect_image(name)
+            details: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call]
         except ImageNotFound:
             return None
     labels: dict[str, str] = details["Config"].get("Labels") or {}
@@ -127,7 +127,8 @@ def build(
         rebuild: build although it is there, on a base that is fetched anew.
 
     Raises:
-        EnvironmentFault: the base, the Python packages or the engine cannot be had, or a step fails.
+        EnvironmentFault: the base, the Python packages or the engine cannot be had, or a step
+            fails.
     """
     recipe = Recipe()
     there = look(api, tag)
@@ -254,6 +255,5 @@ def _remove_stages(api: docker.APIClient) -> None:
     for stage in api.images(filters={"dangling": True, "label": STAGE}):
         try:
             api.remove_image(stage["Id"], noprune=False)
-        except APIError:  # noqa: PERF203 - in use by another build
+        except APIError:  # in use by another build
             continue
-

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import docker
 import msgspec
 from docker.errors import APIError
+from docker.types import LogConfig
 
 from runner.execute.engine import answering
 
@@ -50,7 +51,7 @@ def ask(api: docker.APIClient, image_id: str, argv: Sequence[str]) -> Answer:
                 security_opt=["no-new-privileges"],
                 pids_limit=64,
                 mem_limit="512m",
-                log_config={"Type": "none"},
+                log_config=LogConfig(type="none"),
             ),
         )["Id"]
         try:
@@ -76,9 +77,7 @@ def _converse(api: docker.APIClient, container: str) -> Answer:
     finally:
         stream.close()
     stdout, stderr = heard
-    return Answer(
-        exit_code=ended["StatusCode"], stdout=b"".join(stdout), stderr=b"".join(stderr)
-    )
+    return Answer(exit_code=ended["StatusCode"], stdout=b"".join(stdout), stderr=b"".join(stderr))
 
 
 def lacks_command(error: APIError) -> bool:

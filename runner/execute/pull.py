@@ -4,7 +4,7 @@ from docker.errors import APIError
 from runner.execute.engine import answering
 
 
-class PullRefused(Exception):
+class PullRefusedError(Exception):
     """No image registry gives the image; the message is one line that says why."""
 
 
@@ -12,16 +12,16 @@ def pull(api: docker.APIClient, name: str) -> None:
     """Pull an image.
 
     Raises:
-        PullRefused: the image registry cannot be reached, or does not give the image.
+        PullRefusedError: the image registry cannot be reached, or does not give the image.
         EnvironmentFault: the engine does not do its part.
     """
     with answering():
         try:
             for line in api.pull(name, stream=True, decode=True):
                 if "error" in line:
-                    raise PullRefused(_why(line["error"]))
+                    raise PullRefusedError(_why(line["error"]))
         except APIError as error:
-            raise PullRefused(_why(str(error.explanation or error))) from error
+            raise PullRefusedError(_why(str(error.explanation or error))) from error
 
 
 def _why(said: str) -> str:

@@ -111,7 +111,8 @@ def _download(lock: bytes, platform: Platform, folder: Path) -> None:
         said = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise EnvironmentFault(
             f"pip could not fetch the image's Python packages ({platform}): "
-            f"{said.removeprefix('ERROR: ')}; check the network and pip's settings (`pip config list`)"
+            f"{said.removeprefix('ERROR: ')}; check the network and pip's settings "
+            "(`pip config list`)"
         )
 
 
