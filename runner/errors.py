@@ -18,3 +18,7 @@ class EnvironmentFault(RunnerError):
     """The engine, the image, the disk or the network does not do its part."""
 
     exit_code = 3
+
+
+class LockHeld(EnvironmentFault):
+    """A live run works on the same files."""

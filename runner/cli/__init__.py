@@ -1,8 +1,8 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -77,38 +77,41 @@ def evalset(*, debug: bool) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The program `evalset`."""
-    run_program(evalset, "evalset", argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = arguments[:1] == ["--debug"]
+    run_program(
+        lambda: evalset.main(arguments, prog_name="evalset", standalone_mode=False), debug=debug
+    )
 
 
-def run_program(
-    command: click.Command,
-    name: str,
-    argv: Sequence[str] | None,
-    **settings: Any,  # noqa: ANN401 - click's
-) -> None:
-    """Run a click command as a program: errors are one line on stderr, and an exit code.
+def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
+    """Run what a program does: errors become one line on stderr and an exit code.
 
     Exit codes: 0 all finished, 1 some eval failed, 2 usage or configuration, 3 environment,
     130 and 143 on SIGINT and SIGTERM.
+
+    Args:
+        body: returns the exit code; anything but a number is 0.
+        debug: whether our own errors show where they come from.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = command.main(arguments, prog_name=name, standalone_mode=False, **settings)
+        code = body()
     except RunnerError as error:
-        if "--debug" in arguments[:1] or os.environ.get("EVALSET_DEBUG"):
+        if debug or os.environ.get("EVALSET_DEBUG"):
             raise
         code = _say(f"Error: {error}", error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         code = _say(error.format_message(), error.exit_code)
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else name
-        code = _say(f"Error: {error.format_message()} (see `{path} --help`)", error.exit_code)
+        see = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        code = _say(f"Error: {error.format_message()}{see}", error.exit_code)
     except click.ClickException as error:
         code = _say(f"Error: {error.format_message()}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        code = _say("Interrupted.", 130)
+        code = _say("Interrupted before anything ran.", 130)
     except BrokenPipeError:
-        sys.stderr.close()  # nobody reads: nothing to say, and nothing to flush at exit
+        # Nobody reads any more: there is nothing to say, and nothing to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     sys.exit(code if isinstance(code, int) else 0)
 

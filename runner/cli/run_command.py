@@ -48,7 +48,7 @@ class PassThroughCommand(click.Command):
 
     def our_options(self) -> dict[str, int]:
         """Every spelling of an option that is ours alone, with its number of values."""
-        options = {"-h": 0, "--help": 0}
+        options = {}
         for param in self.params:
             if isinstance(param, click.Option) and param.name not in UPSTREAM:
                 for spelling in (*param.opts, *param.secondary_opts):

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -58,13 +59,15 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         attempt: id of the attempt.
-        job_key: key of its job.
+        command: identity of its job.
         container: the engine's id.
+        running: whether it has not ended.
     """
 
     attempt: str
-    job_key: str
+    command: tuple[str, ...]
     container: str
+    running: bool
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +175,7 @@ class Attempts:
             labels={
                 Label.RUN: around.run,
                 Label.JOB: job.key,
+                Label.COMMAND: json.dumps(job.command),
                 Label.ATTEMPT: attempt,
                 Label.HOST: around.host,
                 Label.PROGRESS: str(around.layout.root),
@@ -239,7 +243,7 @@ class Attempts:
             started_at=state.started_at if state else None,
             ended_at=(state and state.ended_at) or now(),
             duration=round(duration if duration is not None else _spent(state), 3),
-            image=around.images[job.settings.image].id,
+            image=state.image if state else "",
             logs=collected.logs,
             console_log=str(console.relative_to(around.layout.root)) if console.exists() else None,
             final_report=found.final_report,
@@ -305,8 +309,9 @@ def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
     return [
         Left(
             attempt=about["Labels"][Label.ATTEMPT],
-            job_key=about["Labels"][Label.JOB],
+            command=tuple(json.loads(about["Labels"][Label.COMMAND])),
             container=about["Id"],
+            running=about["State"] == "running",
         )
         for about in listed
     ]
@@ -316,3 +321,11 @@ def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:
     """Remove a container that was left, killing it where it runs, and its private folder."""
     remove(api, left.container)
     remove_private(layout, left.attempt)
+
+
+def layouts_with_containers(api: docker.APIClient, root: Path, host: str) -> list[Layout]:
+    """Every model and eval set of a progress directory that has containers on this host."""
+    labels = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
+    listed = api.containers(all=True, filters={"label": labels})
+    pairs = {(about["Labels"][Label.MODEL], about["Labels"][Label.EVAL_SET]) for about in listed}
+    return [Layout(root=root, model=model, eval_set=name) for model, name in sorted(pairs)]

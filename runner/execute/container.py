@@ -51,20 +51,20 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows of a container.
 
     Attributes:
+        image: the image's id.
         running: whether it runs now.
         exit_code: of its main process, once that ended.
         oom_killed: whether the kernel killed a process of it for the memory limit.
         started_at: UTC, RFC 3339; None when it never started.
         ended_at: likewise.
-        error: what kept the engine from starting it.
     """
 
+    image: str
     running: bool
     exit_code: int
     oom_killed: bool
     started_at: str | None
     ended_at: str | None
-    error: str
 
 
 class Container:
@@ -140,7 +140,7 @@ class Container:
     def wait(self, seconds: float) -> bool:
         """Wait until it has ended, `seconds` at the most, and tell whether it has."""
         if seconds <= 0:
-            return False
+            return not self.state().running
         try:
             self._api.wait(self.id, timeout=seconds)
         except Timeout:
@@ -158,7 +158,7 @@ class Container:
 
     def state(self) -> State:
         """Ask the engine about it."""
-        return state_of(self._api.inspect_container(self.id)["State"])
+        return state_of(self._api.inspect_container(self.id))
 
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
@@ -167,15 +167,16 @@ class Container:
                 file.write(part)
 
 
-def state_of(state: Mapping[str, Any]) -> State:
-    """Read the `State` of an inspected container."""
+def state_of(about: Mapping[str, Any]) -> State:
+    """Read what the engine says of a container that was inspected."""
+    state = about["State"]
     return State(
+        image=about["Image"],
         running=state["Running"],
         exit_code=state["ExitCode"],
         oom_killed=state["OOMKilled"],
         started_at=_time(state["StartedAt"]),
         ended_at=_time(state["FinishedAt"]),
-        error=state["Error"],
     )
 
 

@@ -9,6 +9,7 @@ class Label(enum.StrEnum):
 
     RUN = "evalset.run"
     JOB = "evalset.job"
+    COMMAND = "evalset.command"
     ATTEMPT = "evalset.attempt"
     HOST = "evalset.host"
     PROGRESS = "evalset.progress"

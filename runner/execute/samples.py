@@ -1,7 +1,7 @@
 import contextlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
@@ -28,3 +28,16 @@ def follow_samples(engine: Engine, container: str, tell: Callable[[int, int], No
                 end = part[-64:]
 
     threading.Thread(target=watch, name=f"samples-{container[:12]}", daemon=True).start()
+
+
+def console_of(engine: Engine, container: str, *, follow: bool) -> Iterator[bytes]:
+    """What a container printed so far, and with `follow` all that it prints until it ends.
+
+    The end of a progress bar's line is long in coming, so following attaches, too.
+    """
+    parts: Iterator[bytes] = (
+        engine.api.attach(container, stream=True, logs=True)
+        if follow
+        else engine.api.logs(container, stream=True, stdout=True, stderr=True)
+    )
+    yield from parts

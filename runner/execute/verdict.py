@@ -41,9 +41,7 @@ def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
     if ending.stopped is not None:
         return Verdict(Result.LOST, Fault.ENVIRONMENT, ending.stopped)
     if ending.oom_killed:
-        reason = (
-            f"needed more memory than its limit of {settings.memory / 2**20:.0f} MiB "
-            "(raise it with --memory)"
-        )
+        limit = f" of {settings.memory / 2**20:.0f} MiB" if settings.memory else ""
+        reason = f"needed more memory than its limit{limit} (raise it with --memory)"
         return Verdict(Result.FAILURE, Fault.EVAL, reason)
     return Verdict(Result.FAILURE, Fault.EVAL, f"exited with status {ending.exit_code}")

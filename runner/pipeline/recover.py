@@ -1,11 +1,18 @@
 from collections.abc import Mapping
 
-from runner.execute.attempt import Running, discard, find_left
-from runner.execute.engine import answering
-from runner.job import Job
+from runner.execute.attempt import Attempts, Left, Running, Surroundings, discard, find_left
+from runner.execute.engine import Engine, answering
+from runner.job import ContainerSettings, Job, key_of
 from runner.pipeline.options import Host
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
+from runner.record.layout import Layout
+
+
+# Stands for the settings of containers whose own are not known any more; nothing is started.
+_UNKNOWN = ContainerSettings(
+    image="", memory=0, cpus=None, pids_limit=0, gpus=None, timeout=0, network="none"
+)
 
 
 def recover(
@@ -14,6 +21,7 @@ def recover(
     """Look for containers that an earlier run left when it was killed.
 
     Those whose outcome is on record already are removed, and so are all where the run starts over.
+    Those of jobs that this run does not have are recorded if they ended.
 
     Args:
         prepared: the run.
@@ -22,18 +30,41 @@ def recover(
         jobs: of the plan, finished or not, by key.
 
     Returns:
-        Those that this run takes over, running or ended, and the number of those that it has no
-        job for.
+        Those that this run goes on with, running or ended, and the number of running ones that it
+        has no job for.
     """
     api = prepared.engine.api
-    running = []
+    taken = []
     others = 0
     with answering():
         for left in find_left(api, prepared.layout, host.name):
             if not prepared.options.resume or recorder.complete(left.attempt):
                 discard(api, prepared.layout, left)
-            elif job := jobs.get(left.job_key):
-                running.append(Running(job=job, attempt=left.attempt, container=left.container))
-            else:
+            elif job := jobs.get(key_of(left.command)):
+                taken.append(Running(job=job, attempt=left.attempt, container=left.container))
+            elif left.running:
                 others += 1
-    return running, others
+            else:
+                record_ended(prepared.engine, prepared.layout, host, recorder, left)
+    return taken, others
+
+
+def record_ended(
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Left
+) -> None:
+    """Record the outcome of a container that ended while no run looked, and remove it."""
+    surroundings = Surroundings(
+        layout=layout,
+        run="",
+        host=host.name,
+        images={},
+        registries={},
+        environment={},
+        user=host.user,
+        cpus=1,
+    )
+    command = left.command
+    job = Job(command=command, argv=command, eval=command[2], settings=_UNKNOWN)
+    running = Running(job=job, attempt=left.attempt, container=left.container)
+    with Attempts(engine, surroundings).adopted(running, lambda _: None) as outcome:
+        recorder.record([outcome])

@@ -1,13 +1,29 @@
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TextIO
 
+import msgspec
+
+from runner.errors import EnvironmentFault, UsageError
+from runner.execute.attempt import find_left
+from runner.execute.engine import Engine, answering
 from runner.job import Result
-from runner.record import attempts, progress
+from runner.pipeline.prepare import this_host
+from runner.plan.names import check_names
+from runner.record import attempts, progress, run_file
 from runner.record.attempts import AttemptRecord
 from runner.record.layout import Layout
-from runner.report.summary import STATE_OF, Row
+from runner.record.lock import is_held
+from runner.report.summary import STATE_OF, Row, print_table
+from runner.report.text import harmless
 
 
-def rows(layout: Layout, commands: Sequence[tuple[str, ...]]) -> list[Row]:
+def rows(
+    layout: Layout,
+    commands: Sequence[tuple[str, ...]],
+    running: Collection[tuple[str, ...]] = (),
+) -> list[Row]:
     """A table's rows for commands, in their order, from what is on disk."""
     finished = progress.read(layout.progress)
     done = set(finished.commands)
@@ -15,14 +31,72 @@ def rows(layout: Layout, commands: Sequence[tuple[str, ...]]) -> list[Row]:
     by_command: dict[tuple[str, ...], list[AttemptRecord]] = {}
     for record in attempts.read(layout.attempts).records:
         by_command.setdefault(record.command, []).append(record)
-    return [
-        _row(
-            command,
-            by_command.get(command, []),
-            done=command in done or " ".join(command) in plain,
+    table = []
+    for command in commands:
+        is_done = command in done or " ".join(command) in plain
+        row = _row(command, by_command.get(command, []), done=is_done)
+        if command in running and not is_done:
+            row = msgspec.structs.replace(row, state="running", reason="")
+        table.append(row)
+    return table
+
+
+def show(root: Path, model: str, eval_set: str, *, out: TextIO, as_json: bool) -> None:
+    """Print the state of every eval that a run of this model and eval set planned or recorded."""
+    check_names(model, eval_set)
+    layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
+    commands = _known_commands(layout)
+    if not commands:
+        raise UsageError(
+            f"{layout.root} has no progress of {model} {eval_set}; "
+            "`evalset list progress` shows what it has"
         )
-        for command in commands
-    ]
+    table = rows(layout, commands, running=_running(layout))
+    counts = Counter(row.state for row in table)
+    if as_json:
+        content = {
+            "model": model,
+            "eval_set": eval_set,
+            "total": len(table),
+            "counts": dict(counts),
+            "evals": table,
+        }
+        print(msgspec.json.encode(content).decode(), file=out)
+        return
+    print_table(out, table)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
+    for message in progress.read(layout.progress).damaged:
+        print(harmless(f"warning: {message}"), file=out)
+
+
+def _known_commands(layout: Layout) -> list[tuple[str, ...]]:
+    """Commands of the last plan, then finished and attempted ones that it does not have."""
+    pinned = run_file.read(layout.run)
+    finished = progress.read(layout.progress)
+    records = attempts.read(layout.attempts).records
+    return list(
+        dict.fromkeys(
+            [
+                *(pinned.commands if pinned else ()),
+                *finished.commands,
+                *(tuple(line.split(" ")) for line in finished.lines),
+                *(record.command for record in records),
+            ]
+        )
+    )
+
+
+def _running(layout: Layout) -> set[tuple[str, ...]]:
+    """Commands that run now; without an engine none does."""
+    if not is_held(layout.lock):
+        return set()
+    try:
+        engine = Engine()
+        with answering():
+            left = find_left(engine.api, layout, this_host().name)
+    except EnvironmentFault:
+        return set()
+    return {one.command for one in left if one.running}
 
 
 def _row(command: tuple[str, ...], records: Sequence[AttemptRecord], *, done: bool) -> Row:

@@ -1,6 +1,7 @@
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -131,3 +132,21 @@ def _open_up(folder: Path) -> None:
         for path in (Path(parent, name) for name in names):
             if not path.is_symlink():
                 path.chmod(0o700)
+
+
+def remove_empty_private(root: Path, *, older: float = 60) -> None:
+    """Delete the empty private folders of a run that was killed before it made a container.
+
+    Args:
+        root: the progress directory.
+        older: seconds since the last change; a younger one may belong to a live run.
+    """
+    folder = root / ".attempts"
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if time.time() - path.stat().st_mtime > older:
+            with suppress(OSError):
+                path.rmdir()
+    with suppress(OSError):
+        folder.rmdir()

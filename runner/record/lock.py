@@ -8,7 +8,7 @@ from typing import Self
 import msgspec
 from filelock import FileLock, Timeout
 
-from runner.errors import EnvironmentFault
+from runner.errors import LockHeld
 from runner.record.files import make_folder, named, replace
 
 
@@ -44,7 +44,7 @@ class RunLock:
             try:
                 self._lock.acquire(blocking=False)
             except Timeout:
-                raise EnvironmentFault(self._refusal()) from None
+                raise LockHeld(self._refusal()) from None
         holder = Holder(
             pid=os.getpid(),
             host=socket.gethostname(),

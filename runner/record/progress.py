@@ -1,9 +1,10 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from runner.record.files import named
+from runner.record.files import named, replace
 from runner.record.lines import LineFile
 
 Command = tuple[str, ...]
@@ -73,3 +74,8 @@ class ProgressFile(LineFile):
     def add_commands(self, *commands: Command) -> None:
         """Record finished commands, durable when this returns."""
         self.add(*(json.dumps(command) for command in commands))
+
+
+def rewrite(path: Path, commands: Sequence[Command]) -> None:
+    """Write a whole progress file anew; a reader sees the old one or the new one."""
+    replace(path, "".join(f"{json.dumps(command)}\n" for command in commands).encode())

@@ -5,8 +5,13 @@ import re
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+# Colours are simply taken out: most logs have them.
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
 def harmless(text: str) -> str:
     """Text from a container with nothing in it that a terminal would obey."""
+    text = _COLOUR.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import click
+
+from runner.cli.options import as_json, progress_dir
+
+
+@click.command(epilog="Example: evalset clean --progress-dir progress")
+@progress_dir
+@as_json
+def command(*, progress_dir: Path, as_json: bool) -> int:
+    """Remove the containers that killed runs left; record those that had finished.
+
+    Only containers of this progress directory are touched, and none that a live run holds. An
+    eval that still runs is killed: to let it finish, use `evalset run` instead, which goes on
+    with it.
+    """
+    import msgspec  # noqa: PLC0415 - after parsing
+
+    from runner.pipeline.clean import clean  # noqa: PLC0415
+    from runner.pipeline.command import new_id  # noqa: PLC0415
+    from runner.pipeline.prepare import this_host  # noqa: PLC0415
+
+    cleaned = clean(progress_dir, this_host(), new_id=new_id)
+    if as_json:
+        click.echo(msgspec.json.encode(cleaned).decode())
+    else:
+        for name in cleaned.recorded:
+            click.echo(f"recorded {name}, which had ended")
+        for name in cleaned.killed:
+            click.echo(f"killed {name}, which was running")
+        click.echo(f"{cleaned.removed} containers removed")
+    for line in cleaned.held:
+        click.echo(f"left alone: {line}", err=True)
+    return 3 if cleaned.held else 0

@@ -1,0 +1,156 @@
+"""The drop-in for openai/evals' `oaievalset`: its command line and its Python API."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.cli import run_program
+from runner.cli.run_command import options_from
+from runner.cli.run_command import command as run_command_line
+from runner.errors import UsageError
+from runner.plan.grammar import get_parser
+from runner.plan.resolve import Resolution
+from runner.record import progress
+
+__all__ = ["OaiEvalSetArguments", "Progress", "get_parser", "main", "run"]
+
+# Where upstream keeps its files.
+PROGRESS_DIR = Path("/tmp")  # noqa: S108 - upstream's place
+
+
+class OaiEvalSetArguments(argparse.Namespace):
+    """What `get_parser` finds on the command line.
+
+    Attributes:
+        model: as given to `oaieval`.
+        eval_set: name of the eval set.
+        registry_path: further registry folders; None when there are none.
+        resume: whether to leave out what is finished.
+        exit_on_error: whether to stop at the first failure.
+    """
+
+    model: str
+    eval_set: str
+    registry_path: list[str] | None
+    resume: bool
+    exit_on_error: bool
+
+
+class Progress:
+    """Upstream's class of this name, on a file that a crash does not damage.
+
+    Attributes:
+        file: path of the progress file.
+        completed: finished commands, each an argv.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+        self.completed: list[list[str]] = []
+
+    def load(self) -> bool:
+        """Read the file, and tell whether it has a finished command."""
+        found = progress.read(self.file)
+        self.completed += [list(command) for command in found.commands]
+        self.completed += [line.split(" ") for line in found.lines]
+        return bool(self.completed)
+
+    def add(self, item: list[str]) -> None:
+        """Append a finished command; durable when this returns."""
+        self.completed.append(item)
+        with progress.ProgressFile(self.file) as file:
+            file.add_commands(tuple(item))
+
+    def save(self) -> None:
+        """Write the whole file anew."""
+        progress.rewrite(self.file, [tuple(item) for item in self.completed])
+
+
+class UpstreamRegistry(Protocol):
+    """What `run` needs of a registry of upstream's making."""
+
+    def get_eval_set(self, name: str) -> Any:  # noqa: ANN401 - upstream's EvalSetSpec or None
+        """An object with a list of patterns, `evals`; None where there is no such set."""
+
+    def get_evals(self, patterns: Sequence[str]) -> Iterable[Any]:
+        """Objects with the resolved `key`."""
+
+
+def run(
+    args: OaiEvalSetArguments,
+    unknown_args: list[str],
+    registry: Any | None = None,  # noqa: ANN401 - ours or upstream's
+    run_command: str = "oaieval",
+) -> None:
+    """Run an eval set as upstream's function of this name does, each eval in its container.
+
+    Args:
+        args: what `get_parser` found.
+        unknown_args: passed through to every command.
+        registry: `runner.plan.registry.Registry`, or any object with upstream's `get_eval_set`
+            and `get_evals`; None is the image's registry and the folders of `args`.
+        run_command: the program that runs one eval.
+
+    Raises:
+        subprocess.CalledProcessError: an eval failed, and `args.exit_on_error` is set.
+        runner.errors.RunnerError: the run could not start or go on.
+    """
+    code = _run(args, unknown_args, _resolution(args, registry), run_command)
+    if code and (args.exit_on_error or code != 1):
+        raise subprocess.CalledProcessError(code, [run_command, args.model, args.eval_set])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The program `oaievalset`: upstream's grammar exactly.
+
+    The options that upstream does not have come from the environment (EVALSET_JOBS and so on) and
+    from `evalset.toml` or `[tool.evalset]`.
+    """
+    parser = get_parser()
+    parser.prog = "oaievalset"
+    args, unknown = parser.parse_known_args(argv, OaiEvalSetArguments())
+    run_program(lambda: _run(args, unknown, None, None))
+
+
+def _run(
+    args: OaiEvalSetArguments,
+    unknown: list[str],
+    resolution: Resolution | None,
+    run_command: str | None,
+) -> int:
+    from runner.pipeline.command import run_command as run_pipeline  # noqa: PLC0415 - takes its time
+
+    # Upstream's options are told to click in full, so that no variable or file changes them.
+    line = ["--resume" if args.resume else "--no-resume"]
+    line.append("--exit-on-error" if args.exit_on_error else "--no-exit-on-error")
+    for path in args.registry_path or ():
+        line += ["--registry-path", path]
+    context = run_command_line.make_context("oaievalset", [*line, "--", args.model, args.eval_set])
+    changes: dict[str, Any] = {"jobs": 1, "progress_dir": PROGRESS_DIR}
+    if run_command is not None:
+        changes["run_command"] = run_command
+    options = options_from(
+        context, {**context.params, "as_typed": True, "args": unknown}, **changes
+    )
+    ours = list(run_command_line.our_options())
+    return run_pipeline(options, out=sys.stdout, ours=ours, resolution=resolution)
+
+
+def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution | None:  # noqa: ANN401
+    """The evals of a registry that the caller brought."""
+    if registry is None:
+        return None
+    from runner.plan.registry import Registry  # noqa: PLC0415 - the program does not need it
+    from runner.plan.resolve import resolve_eval_set  # noqa: PLC0415 - as above
+
+    if isinstance(registry, Registry):
+        return resolve_eval_set(registry, args.eval_set)
+    eval_set = registry.get_eval_set(args.eval_set)
+    if eval_set is None:
+        raise UsageError(f"no eval set `{args.eval_set}` in the registry that was given")
+    keys = [found.key for found in registry.get_evals(eval_set.evals) if found and found.key]
+    unique = tuple(dict.fromkeys(keys))
+    return Resolution(evals=unique, names={key: (key,) for key in unique})

@@ -1,0 +1,75 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from runner.errors import LockHeld
+from runner.execute.attempt import discard, find_left, layouts_with_containers
+from runner.execute.engine import Engine, answering
+from runner.pipeline.options import Host
+from runner.pipeline.recorder import Recorder
+from runner.pipeline.recover import record_ended
+from runner.record.collect import remove_empty_private
+from runner.record.layout import Layout
+from runner.record.lock import RunLock
+
+
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    """What `evalset clean` did.
+
+    Attributes:
+        recorded: evals that had ended, and whose outcome is on record now.
+        killed: evals that were still running.
+        removed: containers in all.
+        held: messages on what a live run holds.
+    """
+
+    recorded: tuple[str, ...] = ()
+    killed: tuple[str, ...] = ()
+    removed: int = 0
+    held: tuple[str, ...] = ()
+
+
+def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
+    """Remove the containers that killed runs of this host left in a progress directory.
+
+    The outcome of one that ended is recorded first. What a live run holds is left alone.
+    """
+    root = root.resolve()
+    engine = Engine()
+    total = Cleaned()
+    with answering():
+        layouts = layouts_with_containers(engine.api, root, host.name)
+    for layout in layouts:
+        try:
+            with (
+                RunLock(layout.lock),
+                Recorder(layout, run=new_id(), host=host.name) as recorder,
+                answering(),
+            ):
+                part = _clean_one(engine, layout, host, recorder)
+        except LockHeld as error:
+            part = Cleaned(held=(str(error),))
+        total = Cleaned(
+            recorded=(*total.recorded, *part.recorded),
+            killed=(*total.killed, *part.killed),
+            removed=total.removed + part.removed,
+            held=(*total.held, *part.held),
+        )
+    remove_empty_private(root)
+    return total
+
+
+def _clean_one(engine: Engine, layout: Layout, host: Host, recorder: Recorder) -> Cleaned:
+    left = find_left(engine.api, layout, host.name)
+    recorded = []
+    killed = []
+    for one in left:
+        if not recorder.complete(one.attempt) and not one.running:
+            record_ended(engine, layout, host, recorder, one)
+            recorded.append(one.command[2])
+            continue
+        if one.running:
+            killed.append(one.command[2])
+        discard(engine.api, layout, one)
+    return Cleaned(recorded=tuple(recorded), killed=tuple(killed), removed=len(left))

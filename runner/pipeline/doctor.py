@@ -1,0 +1,115 @@
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from runner.errors import EnvironmentFault, RunnerError
+from runner.execute.engine import Engine, where
+from runner.execute.image import find
+from runner.pipeline.listing import all_registries
+
+# Below this a run of any size fills the disk.
+LEAST_FREE = 2 * 2**30
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a run needs.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it will do.
+        found: what was found.
+        cure: what to do; empty when nothing is.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    cure: str = ""
+
+
+def examine(*, image: str, registry_paths: Sequence[str], progress_dir: Path) -> tuple[Check, ...]:
+    """Look at all that a run needs; what one check needs of an earlier one that failed fails, too."""
+    return (
+        _check("Docker engine", _engine),
+        _check("eval image", lambda: _image(image)),
+        _check("registry", lambda: _registry(image, registry_paths)),
+        _check("progress directory", lambda: _progress_dir(progress_dir)),
+        _check("disk", lambda: _disk(progress_dir)),
+        _check("Git", _git),
+        _check("OPENAI_API_KEY", _key),
+    )
+
+
+def _check(name: str, look: Callable[[], Check | str]) -> Check:
+    try:
+        found = look()
+    except RunnerError as error:
+        what, _, cure = str(error).partition("; ")
+        return Check(name=name, ok=False, found=what, cure=cure)
+    return found if isinstance(found, Check) else Check(name=name, ok=True, found=found)
+
+
+def _engine() -> str:
+    info = Engine().info()
+    memory = info.memory / 2**30
+    rootless = ", rootless" if info.rootless else ""
+    return f"{info.version} at {where()}, {info.cpus} CPUs, {memory:.1f} GiB{rootless}"
+
+
+def _image(name: str) -> str:
+    image = find(Engine().api, name)
+    return f"{image.name} ({(image.fingerprint or image.id)[:19]})"
+
+
+def _registry(image: str, paths: Sequence[str]) -> str:
+    registry = all_registries(image, paths)
+    return f"{len(registry.eval_sets)} eval sets, {len(registry.evals)} evals"
+
+
+def _progress_dir(path: Path) -> str:
+    place = _existing(path)
+    if not place.is_dir():
+        raise EnvironmentFault(f"{place} is no folder; choose another --progress-dir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise EnvironmentFault(f"{place} is not writable; choose another --progress-dir")
+    return f"{path.resolve()} {'is writable' if place == path.resolve() else 'can be made'}"
+
+
+def _disk(path: Path) -> str:
+    free = shutil.disk_usage(_existing(path)).free
+    if free < LEAST_FREE:
+        raise EnvironmentFault(
+            f"{free / 2**30:.1f} GiB free where the progress directory is; free some space, or "
+            "choose another --progress-dir"
+        )
+    return f"{free / 2**30:.1f} GiB free where the progress directory is"
+
+
+def _git() -> str:
+    if shutil.which("git") is None:
+        raise EnvironmentFault("not installed; install Git, which progress snapshots need")
+    said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False)
+    return said.stdout.strip()
+
+
+def _key() -> Check | str:
+    if os.environ.get("OPENAI_API_KEY"):
+        return "is set, and handed into the containers"
+    return Check(
+        name="OPENAI_API_KEY",
+        ok=True,
+        found="is not set",
+        cure="only the model `dummy` runs without it: oaieval asks for it when it starts",
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,27 @@
+from collections.abc import Callable
+
+from runner.execute import image
+from runner.execute.engine import Engine
+from runner.pipeline.prepare import builtin_registry, this_host
+
+
+def build_image(
+    name: str, *, base_image: str | None, rebuild: bool, tell: Callable[[str], None]
+) -> None:
+    """Build the eval image, and read its registry so that the first run starts fast."""
+    engine = Engine()
+    built = image.build(engine.api, tag=name, base_image=base_image, tell=tell, rebuild=rebuild)
+    builtin_registry(engine, built, this_host())
+    engine.make_eval_network()
+
+
+def image_facts(name: str) -> dict[str, str | None]:
+    """What identifies an image, and its labels."""
+    found = image.find(Engine().api, name)
+    return {
+        "name": found.name,
+        "id": found.id,
+        "digest": found.digest,
+        "fingerprint": found.fingerprint,
+        **dict(sorted(found.labels.items())),
+    }

@@ -1,0 +1,86 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from runner.errors import RunnerError
+from runner.execute.engine import Engine
+from runner.execute.image import find
+from runner.pipeline.prepare import builtin_registry, this_host
+from runner.plan.pattern import matching
+from runner.plan.registry import Registry, merge, parse
+from runner.plan.resolve import resolve_eval_set
+from runner.record import progress, registry_folder
+from runner.record.layout import scan
+from runner.report.text import evals, harmless
+
+
+def all_registries(image: str, paths: Sequence[str]) -> Registry:
+    """The image's registry, `~/.evals` and further folders, merged."""
+    host = this_host()
+    engine = Engine()
+    folders = [Path(path) for path in paths]
+    if (host.home / ".evals").is_dir():
+        folders.insert(0, host.home / ".evals")
+    own = [parse(registry_folder.read(folder)) for folder in folders]
+    return merge([builtin_registry(engine, find(engine.api, image), host), *own])
+
+
+def show_registry(
+    kind: str, pattern: str, *, image: str, paths: Sequence[str], out: TextIO, as_json: bool
+) -> None:
+    """Print the eval sets, evals or models of the registries."""
+    registry = all_registries(image, paths)
+    found: list[dict[str, object]]
+    match kind:
+        case "sets":
+            found = [_about_set(registry, name) for name in matching(pattern, registry.eval_sets)]
+        case "evals":
+            names = matching(pattern, registry.evals)
+            found = [{"name": name, "alias_of": registry.evals[name].alias} for name in names]
+        case _:
+            models = ["dummy", *registry.completion_fns, *registry.solvers]
+            found = [{"name": name} for name in matching(pattern, models)]
+    _print(found, out=out, as_json=as_json)
+
+
+def show_progress(root: Path, pattern: str, *, out: TextIO, as_json: bool) -> None:
+    """Print the models and eval sets that have progress, and how many evals are finished."""
+    found: list[dict[str, object]] = []
+    for layout in scan(root):
+        if matching(pattern, [f"{layout.model} {layout.eval_set}", layout.model, layout.eval_set]):
+            done = progress.read(layout.progress)
+            count = len(done.commands) + len(done.lines)
+            found.append({"model": layout.model, "eval_set": layout.eval_set, "finished": count})
+    _print(found, out=out, as_json=as_json)
+
+
+def _about_set(registry: Registry, name: str) -> dict[str, object]:
+    try:
+        return {"name": name, "evals": len(resolve_eval_set(registry, name).evals)}
+    except RunnerError as error:
+        return {"name": name, "evals": 0, "problem": str(error)}
+
+
+def _print(found: Sequence[dict[str, object]], *, out: TextIO, as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode(found).decode(), file=out)
+        return
+    for about in found:
+        print(harmless(_line(about)), file=out)
+    if not found:
+        print("nothing found", file=out)
+
+
+def _line(about: dict[str, object]) -> str:
+    match about:
+        case {"model": model, "eval_set": eval_set, "finished": int(count)}:
+            return f"{model} {eval_set}  ({evals(count)} finished)"
+        case {"name": name, "problem": problem}:
+            return f"{name}  ({problem})"
+        case {"name": name, "evals": int(count)}:
+            return f"{name}  ({evals(count)})"
+        case {"name": name, "alias_of": str(alias)}:
+            return f"{name} -> {alias}"
+    return str(about["name"])

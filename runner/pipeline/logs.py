@@ -1,0 +1,78 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from runner.errors import EnvironmentFault, UsageError
+from runner.execute.attempt import Left, find_left
+from runner.execute.engine import Engine, answering
+from runner.execute.samples import console_of
+from runner.pipeline.prepare import this_host
+from runner.plan.closest import did_you_mean
+from runner.plan.names import check_names
+from runner.record import attempts
+from runner.record.attempts import AttemptRecord
+from runner.record.layout import Layout
+from runner.report.text import harmless
+
+
+def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
+    """Print the console log of an eval's running attempt, or else of its newest one."""
+    check_names(model, eval_set)
+    layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
+    records = attempts.read(layout.attempts).records
+    running = _running(layout)
+    known = {record.eval for record in records} | {left.command[2] for left in running}
+    keys = [key for key in sorted(known) if key == name or key.startswith(f"{name}.")]
+    if not keys:
+        hint = did_you_mean(name, known) or "; `evalset status` lists the evals"
+        raise UsageError(f"no attempt of `{name}` for {model} {eval_set}{hint}")
+    if len(keys) > 1 and name not in keys:
+        raise UsageError(f"`{name}` could be any of {', '.join(keys)}; name one in full")
+    key = name if name in keys else keys[0]
+    for left in running:
+        if left.command[2] == key and left.running:
+            _print_running(left, out, follow=follow)
+            return
+    _print_kept(layout, [record for record in records if record.eval == key], out)
+
+
+def _running(layout: Layout) -> list[Left]:
+    try:
+        engine = Engine()
+        with answering():
+            return find_left(engine.api, layout, this_host().name)
+    except EnvironmentFault:
+        return []  # without an engine nothing runs, and the kept logs can be read
+
+
+def _print_running(left: Left, out: TextIO, *, follow: bool) -> None:
+    with answering():
+        for part in console_of(Engine(), left.container, follow=follow):
+            _write(out, part)
+
+
+def _print_kept(layout: Layout, records: list[AttemptRecord], out: TextIO) -> None:
+    kept = [record.console_log for record in records if record.console_log]
+    if not kept:
+        raise UsageError("its attempts left no console log; `evalset status` says how they ended")
+    path = layout.root / kept[-1]
+    if not path.is_file():
+        raise UsageError(f"the console log {path} is not there any more")
+    for part in _parts(path):
+        _write(out, part)
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(shutil.COPY_BUFSIZE):
+            yield part
+
+
+def _write(out: TextIO, part: bytes) -> None:
+    """To a terminal only what cannot harm it; elsewhere what the eval wrote."""
+    if out.isatty():
+        out.write(harmless(part.decode(errors="replace")))
+    else:
+        out.buffer.write(part)
+    out.flush()
