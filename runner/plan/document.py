@@ -19,7 +19,7 @@ def parse_mapping(path: str, text: str) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
-        if node is None:
+        if node is None or node.tag == "tag:yaml.org,2002:null":
             return {}
         if not isinstance(node, yaml.MappingNode):
             where = "" if node.start_mark is None else f", line {node.start_mark.line + 1}"

@@ -39,22 +39,23 @@ def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
     """
     if _SHAPES.search(token):
         return True
-    pairs = [each.partition("=") for each in token.split(",")]
-    if any(equals and _is_secret(name, value) for name, equals, value in pairs):
+    pairs = _pairs(token, before)
+    if any(_is_secret(name, value) for name, value in pairs):
         return True
-    if before.startswith("--") and "=" not in before and not token.startswith("-"):
-        pairs.append((before, "=", token))
-        if _is_secret(before, token):
-            return True
-    values = {token, token.partition("=")[2], *(value for _, _, value in pairs)}
+    values = {token, *(value for _, value in pairs)}
     return any(_gives_away(name, value, token, values) for name, value in handed_in.items())
 
 
+def _pairs(token: str, before: str) -> list[tuple[str, str]]:
+    """Give the names and values in an argument: an option's value, and `a=1,b=2` within it."""
+    option, value = before if before.startswith("-") else "", token
+    if token.startswith("-"):
+        option, _, value = token.partition("=")
+    parts = [part.partition("=") for part in value.split(",")]
+    return [(option, value), *((name, inner) for name, equals, inner in parts if equals)]
+
+
 def _is_secret(name: str, value: str) -> bool:
-    # the first pair of `--completion_args=api_key=...` still has the option before it
-    inner, equals, rest = value.partition("=")
-    if equals and _is_secret(inner, rest):
-        return True
     name = name.lstrip("-").lower().replace("-", "_")
     return _SECRET_NAME.match(name) is not None and value.lower() not in _PLACEHOLDERS
 

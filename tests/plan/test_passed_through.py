@@ -1,0 +1,104 @@
+import pytest
+
+from runner.errors import UsageError
+from runner.plan.passed_through import OAIEVAL, check_passed_through
+
+OURS = ("--jobs", "--timeout", "--dry-run", "--select", "--resume", "--no-resume", "--shard", "-e")
+KEY = "sk-" + "a1" * 12
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--record_path", "x"],
+        ["--record_path=x"],
+        ["--record_p", "x"],
+        ["--seed", "1", "--rec=x"],
+    ],
+)
+def test_a_record_path_is_refused_with_the_reason(args: list[str]) -> None:
+    """In any spelling that oaieval takes for it."""
+    with pytest.raises(UsageError, match="every eval would write to that one file"):
+        check_passed_through(args)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [KEY],
+        ["--user", KEY],
+        [f"--completion_args=api_key={KEY}"],
+        ["--completion_args", "temperature=0,api_key=abc123"],
+        ["--completion_args=api_key=abc123,temperature=0"],
+        ["--completion_args", "token=abc123"],
+        ["--api-key", "abc123"],
+        ["--openai_api_key=abc123"],
+        ["--x", "sk-ant-api03-" + "abcdefgh" * 3],
+        ["--x", "hf_" + "a" * 34],
+        ["--x", "AKIA" + "A1B2" * 4],
+        ["--x", "ghp_" + "a" * 36],
+        ["--user", "correct horse"],
+        ["--x=pre-hush-hush-key-post"],
+    ],
+)
+def test_what_looks_like_a_secret_is_refused_and_not_shown(args: list[str]) -> None:
+    """The message says how to pass it, and holds no part of it."""
+    handed_in = {"MY_PHRASE": "correct horse", "SOME_KEY": "hush-hush-key"}
+    with pytest.raises(UsageError, match="`-e NAME`") as caught:
+        check_passed_through(args, handed_in=handed_in)
+    for secret in (KEY, "abc123", "sk-", "hf_", "AKIA", "ghp_", "horse", "hush"):
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["--max_samples", "5", "--completion_args", "max_tokens=100,eos_token=x"],
+        ["--completion_args", "api_key=EMPTY,api_base=http://localhost:8000/v1"],
+        ["--user", "me", "--extra_eval_params", "max_token=5"],
+        ["--x", "http://localhost:8000/v1"],
+        ["--log_to_file", "/tmp/task-sk-learn", "--seed", "20220722"],
+        ["--x", "gpt-4-turbo", "--y", "short"],
+    ],
+)
+def test_common_arguments_pass(args: list[str]) -> None:
+    """Public variables, short values, placeholders and numbers of tokens are no secrets."""
+    handed_in = {
+        "OPENAI_BASE_URL": "http://localhost:8000/v1",
+        "EVALS_THREADS": "20220722",
+        "MY_KEY": "short",
+    }
+    assert check_passed_through(args, handed_in=handed_in, ours=OURS) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--job", "--jobs"),
+        ("--job=3", "--jobs"),
+        ("--timeot", "--timeout"),
+        ("--dry_run", "--dry-run"),
+        ("--resme", "--resume"),
+        ("--shards", "--shard"),
+        ("--sel", "--select"),
+    ],
+)
+def test_an_option_close_to_one_of_ours_is_a_warning(option: str, meant: str) -> None:
+    """It is passed on nevertheless: another program may know it."""
+    warnings = check_passed_through([option], ours=OURS)
+    assert warnings == [
+        f"`{option.partition('=')[0]}` is passed on to every eval; did you mean `{meant}`?"
+    ]
+
+
+@pytest.mark.parametrize("option", sorted(OAIEVAL - {"--registry_path"}))
+def test_oaievals_own_options_are_no_slips(option: str) -> None:
+    """Neither in full, nor shortened, nor with a value."""
+    assert check_passed_through([option, option[:-1], f"{option}=1"], ours=OURS) == []
+
+
+def test_a_registry_path_that_no_container_has_is_a_warning() -> None:
+    """After `--` it is only passed on."""
+    (warning,) = check_passed_through(["--registry_path", "r"])
+    assert "put it before the `--`" in warning

@@ -1,0 +1,27 @@
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.plan.pattern import matching
+
+TEXT = st.text("ab.*", max_size=6)
+
+
+def test_everything_but_the_star_is_literal() -> None:
+    """A dot, a bracket or a plus in a pattern matches itself alone."""
+    assert matching("a.b", ["a.b", "axb"]) == ["a.b"]
+    assert matching("a.*", ["a.b", "ab", "a.", "axb"]) == ["a.b", "a."]
+    assert matching("a+*", ["aa", "a+c"]) == ["a+c"]
+
+
+def test_parts_around_a_star_do_not_overlap() -> None:
+    """`ab*ba` needs four letters at the least."""
+    assert matching("ab*ba", ["aba", "abba", "abxba"]) == ["abba", "abxba"]
+
+
+@given(TEXT, st.lists(st.text("ab.", max_size=8)))
+def test_patterns_agree_with_regular_expressions(pattern: str, names: list[str]) -> None:
+    """`*` is `.*`, whatever surrounds it."""
+    expression = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+    assert matching(pattern, names) == [name for name in names if expression.fullmatch(name)]

@@ -1,0 +1,160 @@
+import pytest
+
+from runner.errors import UsageError
+from runner.job import ContainerSettings
+from runner.plan.plan import Failures, Plan, make_plan
+from runner.plan.shard import Shard
+
+SETTINGS = ContainerSettings(
+    image="evals", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
+)
+EVALS = ("a.dev.v0", "b.dev.v0", "c.dev.v0", "c.test.v0")
+
+
+def plan(
+    evals: tuple[str, ...] = EVALS,
+    *,
+    done: tuple[tuple[str, ...] | str, ...] = (),
+    failures: dict[str, Failures] | None = None,
+    names: dict[str, tuple[str, ...]] | None = None,
+    registry_paths: tuple[str, ...] = (),
+    paths_as_typed: bool = False,
+    select: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    shard: Shard | None = None,
+) -> Plan:
+    return make_plan(
+        model="m",
+        eval_set="s",
+        evals=evals,
+        settings=lambda _: SETTINGS,
+        passed_through=("--seed", "1"),
+        registry_paths=registry_paths,
+        paths_as_typed=paths_as_typed,
+        done=done,
+        failures=failures,
+        names=names,
+        select=select,
+        exclude=exclude,
+        shard=shard,
+    )
+
+
+def keys(found: Plan) -> list[str]:
+    """The evals of a plan."""
+    return [job.eval for job in found.jobs]
+
+
+def test_nothing_on_record_leaves_all_to_do() -> None:
+    """Jobs come in the order of the evals, with upstream's commands."""
+    found = plan()
+    assert keys(found) == list(EVALS)
+    assert found.todo == found.jobs
+    assert found.done == ()
+    assert found.total == 4
+    assert found.jobs[0].command == ("oaieval", "m", "a.dev.v0", "--seed", "1")
+    assert set(found.why.values()) == {"not run yet"}
+
+
+def test_finished_commands_are_done_whatever_their_format() -> None:
+    """An argv counts, and so does the older format's text."""
+    found = plan(
+        done=(
+            ("oaieval", "m", "a.dev.v0", "--seed", "1"),
+            "oaieval m b.dev.v0 --seed 1",
+            ("oaieval", "m", "c.dev.v0", "--seed", "2"),
+            ("oaieval", "other", "c.dev.v0", "--seed", "1"),
+        )
+    )
+    assert [job.eval for job in found.done] == ["a.dev.v0", "b.dev.v0"]
+    assert [job.eval for job in found.todo] == ["c.dev.v0", "c.test.v0"]
+    assert found.why.keys() == {job.key for job in found.todo}
+
+
+@pytest.mark.parametrize("paths_as_typed", [True, False])
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        ("--registry_path", "/registry/0", "--registry_path", "/registry/1"),
+        ("--registry_path", "x", "--registry_path", "y"),
+        ("--registry_path", "x", "y"),
+    ],
+)
+def test_registry_paths_in_any_recorded_form_count(
+    recorded: tuple[str, ...], *, paths_as_typed: bool
+) -> None:
+    """What `evalset`, the drop-in or upstream finished is finished for each of them."""
+    start = ("oaieval", "m", "a.dev.v0", "--seed", "1")
+    found = plan(
+        ("a.dev.v0",),
+        registry_paths=("x", "y"),
+        paths_as_typed=paths_as_typed,
+        done=((*start, *recorded),),
+    )
+    assert found.todo == ()
+
+
+def test_only_the_drop_ins_commands_carry_host_paths() -> None:
+    """What runs in the container has the container's paths, either way."""
+    ours = plan(registry_paths=("/home/me/r",)).jobs[0]
+    assert ours.command == ours.argv
+    assert ours.argv[-2:] == ("--registry_path", "/registry/0")
+    theirs = plan(registry_paths=("/home/me/r",), paths_as_typed=True).jobs[0]
+    assert theirs.command[-1] == "/home/me/r"
+    assert theirs.argv == ours.argv
+
+
+def test_a_job_that_failed_says_how_often_and_why() -> None:
+    """The reason is the latest attempt's."""
+    first, second, *_ = plan().jobs
+    found = plan(
+        failures={
+            first.key: Failures(count=2, last="exit code 1"),
+            second.key: Failures(count=1, last="out of memory"),
+        }
+    )
+    assert found.why[first.key] == "failed 2 times, last: exit code 1"
+    assert found.why[second.key] == "failed once, last: out of memory"
+    assert found.why[found.jobs[2].key] == "not run yet"
+
+
+def test_shards_do_not_depend_on_progress() -> None:
+    """Hosts that know of different progress still cut the plan alike."""
+    done = (("oaieval", "m", "a.dev.v0", "--seed", "1"),)
+    for index in (1, 2):
+        shard = Shard(index=index, count=2)
+        assert keys(plan(shard=shard)) == keys(plan(shard=shard, done=done))
+    assert plan(shard=Shard(index=1, count=2), done=done).total == 4
+    assert keys(plan(shard=Shard(index=5, count=5))) == []
+
+
+def test_a_selection_takes_patterns_of_keys_and_of_aliases() -> None:
+    """Several add up, exclusions take away, and the order stays."""
+    assert keys(plan(select=("c.*", "a*"))) == ["a.dev.v0", "c.dev.v0", "c.test.v0"]
+    assert keys(plan(select=("*.dev.*",), exclude=("b*",))) == ["a.dev.v0", "c.dev.v0"]
+    assert keys(plan(exclude=("*.dev.*",))) == ["c.test.v0"]
+    assert keys(plan(select=("first",), names={"a.dev.v0": ("a.dev.v0", "first")})) == ["a.dev.v0"]
+
+
+def test_a_selection_that_matches_nothing_is_refused() -> None:
+    """With the closest name, for it is a typing error."""
+    with pytest.raises(UsageError, match=r"--select `a\.dev\.v1` matches no eval.*`a\.dev\.v0`"):
+        plan(select=("b*", "a.dev.v1"))
+
+
+def test_an_exclusion_that_matches_nothing_is_a_warning() -> None:
+    """It may stand in a configuration file, for other sets."""
+    found = plan(exclude=("zzz",))
+    assert keys(found) == list(EVALS)
+    assert found.warnings == ("--exclude `zzz` matches no eval of the set",)
+
+
+def test_a_selection_that_leaves_nothing_is_refused() -> None:
+    """It would look like a run with all done."""
+    with pytest.raises(UsageError, match="leave none of the set's 4 evals"):
+        plan(exclude=("*",))
+
+
+def test_an_eval_twice_is_one_job() -> None:
+    """Same command twice: once."""
+    assert keys(plan(("a", "b", "a"))) == ["a", "b"]

@@ -1,0 +1,158 @@
+import pytest
+
+from runner.errors import UsageError
+from runner.plan.registry import Registry, RegistryFile, merge, parse
+from runner.plan.resolve import resolve_eval, resolve_eval_set
+
+EVALS = """
+match: {id: match.dev.v0}
+match.dev.v0: {class: x:Y}
+chain: {id: match}
+other.dev.v0: {class: x:Y}
+other.test.v0: {class: x:Y}
+classless: {args: {}}
+listed: [1]
+numbered: {id: 5}
+bad-class: {class: 5}
+bad-args: {class: x, args: 5}
+round: {id: about}
+about: {id: round}
+dangling: {id: other.dev.v1}
+"""
+EVAL_SETS = """
+set: {evals: ["other.*", chain, match, "mat*"]}
+alias: {id: alias2}
+alias2: {id: set}
+loop: {id: pool}
+pool: {id: loop}
+lost: {id: sett}
+none: {}
+bare: [match]
+text: {evals: match}
+numbers: {evals: [1, 2]}
+empty: {evals: []}
+dead: {evals: [match, matchh]}
+dead-star: {evals: ["nothing.*"]}
+"""
+
+
+def registry(eval_sets: str = EVAL_SETS, *, builtin: bool = False) -> Registry:
+    return parse(
+        [
+            RegistryFile(path="evals/e.yaml", kind="evals", text=EVALS),
+            RegistryFile(path="eval_sets/s.yaml", kind="eval_sets", text=eval_sets),
+        ],
+        builtin=builtin,
+    )
+
+
+def refusal(name: str, eval_sets: str = EVAL_SETS) -> str:
+    """The message of the usage error that the set leads to."""
+    with pytest.raises(UsageError) as caught:
+        resolve_eval_set(registry(eval_sets), name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["set", "alias", "alias2"])
+def test_a_set_gives_resolved_keys_in_registry_order_once_each(name: str) -> None:
+    """Aliases of sets and of evals are followed, whatever the order of the patterns."""
+    found = resolve_eval_set(registry(), name)
+    assert found.evals == ("match.dev.v0", "other.dev.v0", "other.test.v0")
+    assert found.names["match.dev.v0"] == ("match.dev.v0", "match", "match.dev.v0", "chain")
+    assert found.warnings == ()
+
+
+def test_a_set_may_take_evals_of_another_registry() -> None:
+    """A user's set lists built-in evals too."""
+    text = "mine: {evals: [match, own]}"
+    own = parse(
+        [
+            RegistryFile(path="mine/evals/e.yaml", kind="evals", text="own: {class: x}"),
+            RegistryFile(path="mine/eval_sets/s.yaml", kind="eval_sets", text=text),
+        ]
+    )
+    found = resolve_eval_set(merge([registry(), own]), "mine")
+    assert found.evals == ("match.dev.v0", "own")
+
+
+def test_an_unknown_set_is_refused_with_the_closest_names() -> None:
+    """Upstream would log a warning, say that all is done, and exit 0."""
+    assert refusal("ste") == "no eval set `ste`; did you mean `set`?"
+    assert refusal("qqqq") == "no eval set `qqqq`; `evalset list` shows all"
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "passed_through"),
+    [
+        ("gpt-4", "5", ("--max_samples", "set")),
+        ("gpt-4", "me", ("--user", "set")),
+        ("gpt-4", "5", ("--max_samples", "typo")),
+    ],
+)
+def test_names_shifted_by_an_option_before_them_are_explained(
+    name: str, model: str, passed_through: tuple[str, ...]
+) -> None:
+    """`--max_samples 5 gpt-4 set` is answered with where such options belong."""
+    with pytest.raises(UsageError, match="options that are passed through come last") as caught:
+        resolve_eval_set(registry(), name, model=model, passed_through=passed_through)
+    assert "no eval set `gpt-4`" in str(caught.value)
+    assert f"`{model}`" in str(caught.value)
+
+
+def test_a_mere_typing_error_is_not_explained_by_shifted_names() -> None:
+    """An option where it belongs leaves the closest names to be told."""
+    with pytest.raises(UsageError, match="did you mean `set`"):
+        resolve_eval_set(registry(), "sett", model="m", passed_through=("--max_samples", "5"))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("none", "`none` in eval_sets/s.yaml has no `evals`"),
+        ("bare", "`bare` in eval_sets/s.yaml has no `evals`"),
+        ("text", "`text` in eval_sets/s.yaml has `evals` that are not a list"),
+        ("numbers", "`numbers` in eval_sets/s.yaml has `evals` that are not a list"),
+        ("empty", "`empty` in eval_sets/s.yaml has an empty list"),
+        ("loop", "leads in a circle: loop -> pool -> loop"),
+        ("lost", "`lost` in eval_sets/s.yaml is an alias of `sett`, which is in no registry"),
+        ("dead", "lists `matchh`, which matches no eval; did you mean `match`"),
+        ("dead-star", "lists `nothing.*`, which matches no eval"),
+    ],
+)
+def test_a_set_with_a_fault_is_refused_when_it_is_asked_for(name: str, complaint: str) -> None:
+    """The message names set and file; the other sets stay usable."""
+    assert complaint in refusal(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("classless", "eval `classless` in evals/e.yaml has no `class`"),
+        ("listed", "eval `listed` in evals/e.yaml is neither a mapping nor"),
+        ("numbered", "eval `numbered` in evals/e.yaml has an `id` that is not text"),
+        ("bad-class", "eval `bad-class` in evals/e.yaml has a `class` that is not text"),
+        ("bad-args", "eval `bad-args` in evals/e.yaml has `args` that are not a mapping"),
+        ("round", "leads in a circle: round -> about -> round; mend evals/e.yaml"),
+        ("dangling", "is an alias of `other.dev.v1`, which is in no registry; did you mean"),
+    ],
+)
+def test_an_eval_with_a_fault_is_refused_when_a_set_has_it(name: str, complaint: str) -> None:
+    """The message names eval and file."""
+    assert complaint in refusal("s", f"s: {{evals: [match, {name}]}}")
+
+
+def test_upstreams_own_set_with_a_dead_name_runs_with_a_warning() -> None:
+    """`stock-options` has one, and must run as it does in upstream; all dead is an error."""
+    found = resolve_eval_set(registry(builtin=True), "dead")
+    assert found.evals == ("match.dev.v0",)
+    assert "`matchh`" in found.warnings[0]
+    with pytest.raises(UsageError, match="matches no eval"):
+        resolve_eval_set(registry(builtin=True), "dead-star")
+
+
+def test_one_eval_is_resolved_by_itself() -> None:
+    """A name that is in no registry is refused with the closest."""
+    assert resolve_eval(registry(), "chain") == "match.dev.v0"
+    with pytest.raises(UsageError, match="no eval `chian`; did you mean `chain`"):
+        resolve_eval(registry(), "chian")

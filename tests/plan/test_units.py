@@ -1,0 +1,58 @@
+import pytest
+
+from runner.errors import UsageError
+from runner.plan.units import parse_duration, parse_memory
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("512m", 512 * 1024**2),
+        ("4g", 4 * 1024**3),
+        ("4G", 4 * 1024**3),
+        ("1.5GiB", 3 * 1024**3 // 2),
+        ("6144kb", 6 * 1024**2),
+        ("8000000", 8_000_000),
+        (8_000_000, 8_000_000),
+        ("8000000b", 8_000_000),
+    ],
+)
+def test_memory_is_read_as_docker_reads_it(text: str | int, amount: int) -> None:
+    """Units are powers of 1024, in either case, with or without `b`."""
+    assert parse_memory(text) == amount
+
+
+@pytest.mark.parametrize(
+    "text", ["", "lots", "4x", "-1g", "1e9", "g", "0", "5m", 0.5, True, "6 mib b"]
+)
+def test_memory_that_docker_would_refuse_is_refused(text: str | float) -> None:
+    """What is no amount, or below 6 MB, is a usage error that quotes it."""
+    with pytest.raises(UsageError, match=rf"memory `{text}`"):
+        parse_memory(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("1h", 3600),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("1.5h", 5400),
+        ("2d", 172800),
+        ("45", 45),
+        (0.5, 0.5),
+    ],
+)
+def test_durations_are_read(text: str | float, seconds: float) -> None:
+    """A duration is a number of seconds, or numbers with units."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "-5", "1x", "h", "1h1h", "soon", "inf", "nan", True]
+)
+def test_a_duration_that_cannot_be_is_refused(text: str) -> None:
+    """What is no duration, or none above zero, is a usage error that quotes it."""
+    with pytest.raises(UsageError, match=rf"duration `{text}`"):
+        parse_duration(text)
