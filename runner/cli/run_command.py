@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from runner.cli.completion import complete_eval_set, complete_model
-from runner.cli.types import DURATION, MEMORY
+from runner.cli.options import Decorator
+from runner.cli.types import amount, duration
 from runner.errors import UsageError
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import DEFAULT_IMAGE
@@ -48,12 +49,12 @@ class PassThroughCommand(click.Command):
 
     def our_options(self) -> dict[str, int]:
         """Every spelling of an option that is ours alone, with its number of values."""
-        options = {}
-        for param in self.params:
-            if isinstance(param, click.Option) and param.name not in UPSTREAM:
-                for spelling in (*param.opts, *param.secondary_opts):
-                    options[spelling] = 0 if param.is_flag else 1
-        return options
+        return {
+            spelling: 0 if param.is_flag else 1
+            for param in self.params
+            if isinstance(param, click.Option) and param.name not in UPSTREAM
+            for spelling in (*param.opts, *param.secondary_opts)
+        }
 
     def _in_order(self, args: list[str]) -> list[str]:
         found = split(args, self.our_options())
@@ -87,7 +88,7 @@ def configured(command: click.Command) -> dict[str, Any]:
     }
 
 
-def _option(*spellings: str, **settings: Any) -> Any:  # noqa: ANN401 - click's
+def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401 - click's
     """An option that the environment can give, too, as EVALSET_ and its name."""
     name = spellings[-1].partition("/")[0].lstrip("-").replace("-", "_").upper()
     return click.option(*spellings, envvar=f"EVALSET_{name}", **settings)
@@ -98,8 +99,8 @@ def _option(*spellings: str, **settings: Any) -> Any:  # noqa: ANN401 - click's
     context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
     epilog=(
         "Example: evalset run gpt-4 test-basic --jobs 4 -e HF_TOKEN --max_samples 25\n\n"
-        "Every option can be given as a variable, too: EVALSET_JOBS for --jobs; or in evalset.toml, "
-        "or in [tool.evalset] of pyproject.toml. The command line wins. What is not an option of "
+        "Every option can be given as a variable, too (EVALSET_JOBS for --jobs), in evalset.toml, "
+        "or in [tool.evalset] of pyproject.toml; the command line wins. What is not an option of "
         "ours goes to each eval's command; what stands after -- always does."
     ),
 )
@@ -139,7 +140,7 @@ def _option(*spellings: str, **settings: Any) -> Any:  # noqa: ANN401 - click's
 )
 @_option("--env-file", type=click.Path(path_type=Path), help="Hand in the variables of this file.")
 @_option(
-    "--timeout", type=DURATION, default="1h", show_default=True, help="Stop an eval after this."
+    "--timeout", type=duration, default="1h", show_default=True, help="Stop an eval after this."
 )
 @_option(
     "--retries",
@@ -150,13 +151,13 @@ def _option(*spellings: str, **settings: Any) -> Any:  # noqa: ANN401 - click's
 )
 @_option(
     "--grace",
-    type=DURATION,
+    type=duration,
     default="10s",
     show_default=True,
     help="On Ctrl-C, give running evals this long to end.",
 )
 @_option("--image", default=DEFAULT_IMAGE, show_default=True, help="Image that evals run in.")
-@_option("--memory", type=MEMORY, default="4g", show_default=True, help="Memory limit of an eval.")
+@_option("--memory", type=amount, default="4g", show_default=True, help="Memory limit of an eval.")
 @_option(
     "--cpus",
     type=click.FloatRange(min=0.01),
@@ -194,7 +195,7 @@ def _option(*spellings: str, **settings: Any) -> Any:  # noqa: ANN401 - click's
 @click.option("--dry-run", is_flag=True, help="Print what is done and what would be run, and why.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
 @click.pass_context
-def command(ctx: click.Context, *, dry_run: bool, as_json: bool, **params: Any) -> int:  # noqa: ANN401
+def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: Any) -> int:  # noqa: ANN401
     """Run what is left of EVAL_SET with MODEL, each eval in its own container.
 
     Finished evals are recorded at once; run the same again to go on. Arguments that are not
@@ -215,10 +216,10 @@ def command(ctx: click.Context, *, dry_run: bool, as_json: bool, **params: Any) 
 
 def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) -> RunOptions:  # noqa: ANN401
     """Options of a run from click's parameters, with `changes` for what was not given."""
-    given = dict(params)
-    for name, value in changes.items():
-        if ctx.get_parameter_source(name) in {None, click.core.ParameterSource.DEFAULT}:
-            given[name] = value
+    default = {None, click.core.ParameterSource.DEFAULT}
+    given = dict(params) | {
+        name: value for name, value in changes.items() if ctx.get_parameter_source(name) in default
+    }
     settings = ContainerSettings.__struct_fields__
     explicit = {
         name

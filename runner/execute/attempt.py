@@ -7,7 +7,7 @@ from pathlib import Path
 
 import docker
 import msgspec
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -121,7 +121,7 @@ class Attempts:
                 yield self._never_ran(job, attempt, explain(error))
                 return
             on_start(container.id)
-            ending = self._await_end(container, job, job.settings.timeout)
+            ending = self._await_end(container, job.settings.timeout)
             yield self._outcome(container, job, attempt, ending, time.monotonic() - began)
 
     @contextlib.contextmanager
@@ -135,7 +135,7 @@ class Attempts:
             except (DockerException, RequestException):
                 spent = 0.0
             left = running.job.settings.timeout - spent
-            ending = self._await_end(container, running.job, left)
+            ending = self._await_end(container, left)
             yield self._outcome(container, running.job, running.attempt, ending, None)
 
     def end_all(self, why: str, *, kill: bool = False) -> None:
@@ -186,7 +186,7 @@ class Attempts:
             settings=settings,
         )
 
-    def _await_end(self, container: Container, job: Job, seconds: float) -> Ending:
+    def _await_end(self, container: Container, seconds: float) -> Ending:
         try:
             timed_out = not self._wait_across_restarts(container, seconds)
             if timed_out:

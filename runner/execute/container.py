@@ -1,4 +1,5 @@
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -7,13 +8,12 @@ from typing import Any, Self
 
 import docker
 import msgspec
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException
 from docker.types import DeviceRequest, LogConfig, Mount
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
 
 from runner.errors import EnvironmentFault
-from runner.execute.engine import EVAL_NETWORK, explain
 from runner.job import ContainerSettings
 
 # What a container may print before the engine drops the oldest part: two files of this size.
@@ -142,7 +142,7 @@ class Container:
         if seconds <= 0:
             return not self.state().running
         try:
-            self._api.wait(self.id, timeout=seconds)
+            self._api.wait(self.id, timeout=math.ceil(seconds))
         except Timeout:
             return False
         except RequestsConnectionError as error:

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 
 import msgspec
+
 from runner.execute.attempt import Attempts, Running
 from runner.job import Fault, Job, Outcome
 
@@ -122,7 +123,7 @@ class Schedule:
         for retry in range(self._retries + 1):
             outcome = self._attempt(task, last=retry == self._retries)
             task = outcome.job
-            pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)
+            pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
             if outcome.fault is not Fault.ENVIRONMENT or retry == self._retries:
                 return
             if self._stopping.wait(pause):

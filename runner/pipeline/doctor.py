@@ -32,7 +32,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(*, image: str, registry_paths: Sequence[str], progress_dir: Path) -> tuple[Check, ...]:
-    """Look at all that a run needs; what one check needs of an earlier one that failed fails, too."""
+    """Look at all that a run needs, each thing for itself."""
     return (
         _check("Docker engine", _engine),
         _check("eval image", lambda: _image(image)),

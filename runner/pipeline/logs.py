@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -65,7 +64,7 @@ def _print_kept(layout: Layout, records: list[AttemptRecord], out: TextIO) -> No
 
 def _parts(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while part := file.read(shutil.COPY_BUFSIZE):
+        while part := file.read(65536):
             yield part
 
 

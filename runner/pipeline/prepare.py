@@ -202,7 +202,8 @@ def _address_warning(options: RunOptions, environment: Mapping[str, str]) -> tup
         f"//{name}" in address for name in ("localhost", "127.0.0.1", "[::1]")
     ):
         return ()
-    return (
+    warning = (
         "OPENAI_BASE_URL points at localhost, which inside a container is the container itself; "
-        "use http://host.docker.internal:PORT, or --network host",
+        "use http://host.docker.internal:PORT, or --network host"
     )
+    return (warning,)

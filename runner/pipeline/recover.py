@@ -8,7 +8,6 @@ from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
 from runner.record.layout import Layout
 
-
 # Stands for the settings of containers whose own are not known any more; nothing is started.
 _UNKNOWN = ContainerSettings(
     image="", memory=0, cpus=None, pids_limit=0, gpus=None, timeout=0, network="none"
