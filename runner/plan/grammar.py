@@ -6,6 +6,8 @@ import msgspec
 
 from runner.errors import UsageError
 
+_HELP = "`evalset run --help` shows the form"
+
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
     """The command line of `evalset run`, taken apart.
@@ -94,8 +96,10 @@ def _take_ours(argv: Sequence[str], ours: Mapping[str, int]) -> tuple[list[str],
         else:
             taken.append(token)
             if ours[option] and not equals:
-                # a missing value is left for click to complain about
-                taken.extend(value for value in [next(tokens, None)] if value is not None)
+                value = next(tokens, None)
+                if value is None:
+                    raise UsageError(f"option {token} needs a value; {_HELP}")
+                taken.append(value)
     return taken, rest
 
 
@@ -137,4 +141,4 @@ class _EvalsetParser(argparse.ArgumentParser):
     """The drop-in's parser, but its complaints are errors of ours."""
 
     def error(self, message: str) -> Never:
-        raise UsageError(f"{message}; `evalset run --help` shows the form")
+        raise UsageError(f"{message}; {_HELP}")
