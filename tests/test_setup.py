@@ -1,0 +1,339 @@
+import os
+import shutil
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ("debian.sh", "engine", "lock", "python", "setup", "test-tools", "upstream")
+TOOLS = (
+    *(
+        "bash",
+        "sh",
+        "env",
+        "cat",
+        "dirname",
+        "head",
+        "id",
+        "mktemp",
+        "rm",
+        "mkdir",
+        "chmod",
+        "touch",
+    ),
+    *("cp", "setsid", "sha256sum", "sleep", "tail", "timeout"),
+)
+
+FAKE_DOCKER = """#!/bin/sh
+[ "$1" = context ] && echo default && exit
+[ -e "$MACHINE/answering" ]
+"""
+FAKE_DOCKERD = """#!/bin/sh
+[ -e "$MACHINE/var/run/docker.pid" ] && echo 'pid file found' && exit 1
+touch "$MACHINE/answering"
+"""
+FAKE_APT = """#!/bin/sh
+echo "$@" >> "$MACHINE/apt.log"
+case "$*" in
+    *install*) printf '#!/bin/sh\\ntouch "$MACHINE/answering"\\n' > "$MACHINE/bin/dockerd"
+               chmod +x "$MACHINE/bin/dockerd" ;;
+esac
+"""
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+    --version) echo 'Python 3.13.0' ;;
+    '-m venv '*) for last; do :; done; mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
+    '-m pip '*) echo "$@" >> "$MACHINE/pip.log" ;;
+esac
+"""
+
+
+class Pong(socketserver.BaseRequestHandler):
+    """Answers as an engine does."""
+
+    def handle(self) -> None:
+        """Read the question, say yes."""
+        self.request.recv(1024)
+        self.request.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
+
+
+class Machine:
+    """A machine that the scripts see instead of this one: its files, its programs, its user."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.bin = root / "bin"
+        for folder in (self.bin, root / "etc", root / "var" / "run", root / "var" / "log"):
+            folder.mkdir(parents=True)
+        for tool in TOOLS:
+            (self.bin / tool).symlink_to(shutil.which(tool) or f"/usr/bin/{tool}")
+        self.is_user("0")
+        self.is_system("debian")
+        self.pid_file = root / "var" / "run" / "docker.pid"
+
+    def has(self, program: str, text: str) -> None:
+        """Put a program on PATH."""
+        path = self.bin / program
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def is_user(self, uid: str) -> None:
+        """Say who runs the scripts."""
+        self.has("id", f"#!/bin/sh\n[ $1 = -u ] && echo {uid} || echo someone\n")
+
+    def is_system(self, system: str) -> None:
+        """Say what the machine runs."""
+        (self.root / "etc" / "os-release").write_text(f"ID={system}\n")
+
+    def run(self, script: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a script on this machine."""
+        return subprocess.run(
+            [script],
+            env={
+                "PATH": str(self.bin),
+                "MACHINE": str(self.root),
+                "EVALSET_SETUP_ROOT": str(self.root),
+                "EVALSET_ENGINE_PATIENCE": "1",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def engine(self, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run scripts/engine."""
+        return self.run(ROOT / "scripts" / "engine", **environment)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+@pytest.fixture
+def zombie(tmp_path: Path) -> Iterator[int]:
+    program = tmp_path / "dockerd"
+    shutil.copy(shutil.which("true") or "/bin/true", program)
+    with subprocess.Popen([program]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        yield process.pid
+
+
+@pytest.fixture
+def living_engine(tmp_path: Path) -> Iterator[int]:
+    program = tmp_path / "dockerd"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def assert_says_one_line(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    """The script gave up with the environment's exit code and one line that has the words."""
+    assert done.returncode == 3, done
+    assert len(done.stderr.splitlines()) == 1, done
+    assert all(word in done.stderr for word in words), done
+
+
+@pytest.mark.parametrize("script", [*(f"scripts/{name}" for name in SCRIPTS), ".ci/run"])
+def test_the_scripts_please_shellcheck(script: str) -> None:
+    """Each script is free of shellcheck's findings."""
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    done = subprocess.run(
+        [shellcheck, "-x", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_script_is_checked() -> None:
+    """The list of scripts above leaves none out."""
+    assert sorted(path.name for path in (ROOT / "scripts").iterdir()) == sorted(SCRIPTS)
+
+
+@pytest.mark.docker
+def test_an_engine_that_answers_is_left_alone() -> None:
+    """With an engine there, the script says nothing and is done at once."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [ROOT / "scripts" / "engine"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert time.monotonic() - began < 2
+
+
+def test_an_installed_engine_is_started(machine: Machine) -> None:
+    """Without systemd dockerd is started in the background, and its log is named."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", FAKE_DOCKERD)
+    done = machine.engine()
+    assert done.returncode == 0, done
+    assert str(machine.root / "var/log/evalset-dockerd.log") in done.stdout
+
+
+def test_systemd_starts_the_engine_where_it_rules(machine: Machine) -> None:
+    """Where systemd is in charge, its service is started and no dockerd of ours."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", "#!/bin/sh\nexit 1\n")
+    machine.has("systemctl", '#!/bin/sh\n[ "$*" = "start docker" ] && touch "$MACHINE/answering"\n')
+    (machine.root / "run" / "systemd" / "system").mkdir(parents=True)
+    assert machine.engine().returncode == 0
+
+
+def test_a_missing_engine_is_installed(machine: Machine) -> None:
+    """On a bare Debian the engine and iptables come from the distribution's packages."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("apt-get", FAKE_APT)
+    assert machine.engine().returncode == 0
+    assert "docker.io iptables" in (machine.root / "apt.log").read_text()
+
+
+def test_without_a_docker_program_the_socket_is_asked(machine: Machine) -> None:
+    """No docker command line is needed to see that no engine answers."""
+    machine.has("python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    machine.is_system("fedora")
+    assert_says_one_line(machine.engine(), "no Docker engine answers", "install one")
+
+
+def test_without_a_docker_program_the_sockets_answer_counts(machine: Machine) -> None:
+    """An engine that answers on its socket is found without the docker command line."""
+    machine.has("python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    path = machine.root / "var" / "run" / "docker.sock"
+    with socketserver.UnixStreamServer(str(path), Pong) as engine:
+        threading.Thread(target=engine.handle_request).start()
+        assert machine.engine().returncode == 0
+
+
+def test_a_pid_file_of_no_process_is_removed(machine: Machine) -> None:
+    """The pid file of a killed engine does not keep a new one from starting."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", FAKE_DOCKERD)
+    machine.pid_file.write_text("999999999")
+    assert machine.engine().returncode == 0
+    assert not machine.pid_file.exists()
+
+
+def test_a_pid_file_whose_id_was_given_away_is_removed(machine: Machine) -> None:
+    """An id that is another program's by now does not pass for an engine."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", FAKE_DOCKERD)
+    machine.pid_file.write_text(str(os.getpid()))
+    assert machine.engine().returncode == 0
+
+
+def test_a_pid_file_of_a_zombie_is_removed(machine: Machine, zombie: int) -> None:
+    """A dockerd that is dead and not yet buried does not pass for an engine."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", FAKE_DOCKERD)
+    machine.pid_file.write_text(f"{zombie}\n")
+    assert machine.engine().returncode == 0
+
+
+def test_a_living_engine_is_never_doubled(machine: Machine, living_engine: int) -> None:
+    """While a dockerd with that id lives, its pid file stays and no second one is started."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", FAKE_DOCKERD)
+    machine.pid_file.write_text(str(living_engine))
+    assert_says_one_line(machine.engine(), "does not answer within 1 s", str(living_engine))
+    assert machine.pid_file.exists()
+
+
+def test_an_engine_that_does_not_start_shows_its_last_words(machine: Machine) -> None:
+    """When dockerd ends at once, the end of its log is printed, and where all of it is."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", "#!/bin/sh\necho 'no space left'; exit 1\n")
+    done = machine.engine()
+    assert done.returncode == 3
+    assert "no space left" in done.stderr
+    assert "evalset-dockerd.log" in done.stderr
+
+
+def test_elsewhere_a_line_says_what_to_install(machine: Machine) -> None:
+    """On another system than Debian or Ubuntu nothing is installed."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("apt-get", FAKE_APT)
+    machine.is_system("fedora")
+    assert_says_one_line(machine.engine(), "not a Debian or Ubuntu", "docs.docker.com")
+    assert not (machine.root / "apt.log").exists()
+
+
+def test_without_root_a_line_says_what_to_install(machine: Machine) -> None:
+    """A user without root and without sudo is told, and not asked for a password."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("apt-get", FAKE_APT)
+    machine.is_user("1000")
+    assert_says_one_line(machine.engine(), "we are root", "docs.docker.com")
+
+
+def test_a_docker_host_that_is_silent_is_named(machine: Machine) -> None:
+    """Who points DOCKER_HOST somewhere gets no engine of another place behind their back."""
+    machine.has("docker", FAKE_DOCKER)
+    machine.has("dockerd", FAKE_DOCKERD)
+    done = machine.engine(DOCKER_HOST="tcp://127.0.0.1:1")
+    assert_says_one_line(done, "DOCKER_HOST=tcp://127.0.0.1:1", "unset DOCKER_HOST")
+
+
+def test_a_docker_context_that_is_silent_is_named(machine: Machine) -> None:
+    """A chosen Docker context counts as DOCKER_HOST does."""
+    machine.has("docker", '#!/bin/sh\n[ "$1" = context ] && echo faraway\n[ "$1" = context ]\n')
+    assert_says_one_line(machine.engine(), "context faraway", "docker context use default")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    copy = tmp_path / "checkout"
+    shutil.copytree(ROOT / "scripts", copy / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    return copy
+
+
+def test_the_package_is_installed_once(machine: Machine, checkout: Path) -> None:
+    """A second set-up installs nothing, until pyproject.toml changes."""
+    machine.has("python3.13", FAKE_PYTHON)
+    installs = machine.root / "pip.log"
+    setup = checkout / "scripts" / "setup"
+
+    assert machine.run(setup).returncode == 0
+    assert machine.run(setup).stdout == ""
+    assert len(installs.read_text().splitlines()) == 1
+
+    with (checkout / "pyproject.toml").open("a") as file:
+        file.write("\n")
+    assert machine.run(setup).returncode == 0
+    assert len(installs.read_text().splitlines()) == 2
+
+
+def test_a_moved_checkout_is_set_up_anew(machine: Machine, checkout: Path) -> None:
+    """A virtual environment that points to where the checkout was is made again."""
+    machine.has("python3.13", FAKE_PYTHON)
+    assert machine.run(checkout / "scripts" / "setup").returncode == 0
+    moved = checkout.rename(checkout.with_name("moved"))
+    assert "Python 3.13.0" in machine.run(moved / "scripts" / "setup").stdout
+
+
+def test_without_a_suitable_python_a_line_says_what_to_install(
+    machine: Machine, checkout: Path
+) -> None:
+    """An old Python, or none, is told apart from one that lacks a package."""
+    machine.has("python3", "#!/bin/sh\nexit 1\n")
+    done = machine.run(checkout / "scripts" / "setup")
+    assert_says_one_line(done, "Python 3.11 or later", "apt-get install")
+
+
+def test_a_python_without_venv_is_completed_or_named(machine: Machine, checkout: Path) -> None:
+    """Debian's split of Python is mended where we may; elsewhere the package is named."""
+    machine.is_user("1000")
+    machine.has(
+        "python3.12",
+        '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; *print*) echo python3.12-venv ;; esac\n',
+    )
+    done = machine.run(checkout / "scripts" / "setup")
+    assert_says_one_line(done, "apt-get install python3.12-venv")
