@@ -51,7 +51,7 @@ def ask(api: docker.APIClient, image_id: str, argv: Sequence[str]) -> Answer:
                 security_opt=["no-new-privileges"],
                 pids_limit=64,
                 mem_limit="512m",
-                log_config=LogConfig(type="none"),
+                log_config=LogConfig(type="json-file"),
             ),
         )["Id"]
         try:
@@ -61,23 +61,19 @@ def ask(api: docker.APIClient, image_id: str, argv: Sequence[str]) -> Answer:
 
 
 def _converse(api: docker.APIClient, container: str) -> Answer:
-    heard: tuple[list[bytes], list[bytes]] = ([], [])
-    stream = api.attach(container, stdout=True, stderr=True, stream=True, demux=True)
     try:
         api.start(container)
-        for frame in stream:
-            for channel, chunk in zip(heard, frame, strict=True):
-                if chunk:
-                    channel.append(chunk)
-        ended = api.wait(container, timeout=TIME_LIMIT)
     except APIError as error:
         if lacks_command(error):
             return Answer(exit_code=NO_COMMAND, stdout=b"", stderr=b"no such command")
         raise
-    finally:
-        stream.close()
-    stdout, stderr = heard
-    return Answer(exit_code=ended["StatusCode"], stdout=b"".join(stdout), stderr=b"".join(stderr))
+    # From the log, not by attaching: docker-py leaves the sockets of streams open.
+    ended = api.wait(container, timeout=TIME_LIMIT)
+    return Answer(
+        exit_code=ended["StatusCode"],
+        stdout=api.logs(container, stdout=True, stderr=False),
+        stderr=api.logs(container, stdout=False, stderr=True),
+    )
 
 
 def lacks_command(error: APIError) -> bool:

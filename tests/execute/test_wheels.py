@@ -1,0 +1,83 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from runner.errors import EnvironmentFault
+from runner.execute import wheels
+from runner.execute.recipe import Recipe
+from runner.execute.wheels import Platform, fetch
+
+DEBIAN_12 = Platform(python="3.11", machine="x86_64", glibc=36)
+
+
+def one_package() -> bytes:
+    found = re.search(rb"^sniffio==(?:.*\\\n)+.*\n", Recipe().lock, re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def no_pip() -> list[str]:
+    pytest.fail("pip was asked")
+
+
+def test_every_tag_that_an_image_can_use_is_named_to_pip() -> None:
+    """Pip takes no wheel for an older glibc unless its tag is named, old spellings included."""
+    tags = Platform(python="3.11", machine="aarch64", glibc=28).tags
+    assert tags[0] == "manylinux_2_28_aarch64"
+    assert {"manylinux_2_17_aarch64", "manylinux2014_aarch64", "linux_aarch64"} <= set(tags)
+    assert "manylinux_2_29_aarch64" not in tags
+
+
+def test_wheels_are_fetched_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second build finds them in the cache directory and needs no network."""
+    folder = fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+    assert folder.is_relative_to(cache / "evalset" / "wheels")
+    assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["sniffio"]
+    monkeypatch.setattr(wheels, "_pip", no_pip)
+    assert fetch(one_package(), DEBIAN_12, tell=lambda _: None) == folder
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_damaged_wheel_is_fetched_again() -> None:
+    """A cached wheel counts only while its hash is one of the lock's."""
+    (wheel,) = fetch(one_package(), DEBIAN_12, tell=lambda _: None).iterdir()
+    whole = wheel.read_bytes()
+    wheel.write_bytes(whole[:100])
+    fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+    assert wheel.read_bytes() == whole
+
+
+def test_what_pip_cannot_fetch_is_one_clear_line(cache: Path) -> None:
+    """A hash that no file has is refused by pip, and nothing stays in the cache."""
+    lock = re.sub(rb"sha256:[0-9a-f]{64}", b"sha256:" + b"0" * 64, one_package())
+    with pytest.raises(EnvironmentFault, match="pip could not fetch") as raised:
+        fetch(lock, DEBIAN_12, tell=lambda _: None)
+    assert "\n" not in str(raised.value)
+    assert list((cache / "evalset" / "wheels").iterdir()) == []
+
+
+def test_a_cache_that_is_not_writable_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file where the cache directory should be is named, with what to do."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EnvironmentFault, match="point XDG_CACHE_HOME elsewhere"):
+        fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+
+
+def test_the_lock_names_no_host() -> None:
+    """Where packages come from is the settings of whoever fetches them."""
+    assert b"://" not in Recipe().lock
+
+
+def test_the_lock_needs_no_markers() -> None:
+    """Pip would judge a marker by the Python that runs it, not by the image's."""
+    assert b";" not in Recipe().lock
