@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -156,6 +156,8 @@ def build(
     image = look(api, tag)
     if image is None:
         raise EnvironmentFault(f"the image {tag} was built and is gone again; run this again")
+    if there is not None and there.fingerprint and there.id != image.id:
+        _remove_unused(api, there.id)
     tell(f"image: built {tag} in {time.monotonic() - began:.0f} s ({image.fingerprint})")
     return image
 
@@ -253,7 +255,10 @@ def _run_steps(
 def _remove_stages(api: docker.APIClient) -> None:
     """Give the disk back what the first stage took; a build that runs beside us keeps its own."""
     for stage in api.images(filters={"dangling": True, "label": STAGE}):
-        try:
-            api.remove_image(stage["Id"], noprune=False)
-        except APIError:  # in use by another build
-            continue
+        _remove_unused(api, stage["Id"])
+
+
+def _remove_unused(api: docker.APIClient, image_id: str) -> None:
+    # The engine refuses what a container, another image or another name still needs.
+    with answering(), suppress(APIError):
+        api.remove_image(image_id)

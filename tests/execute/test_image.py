@@ -242,7 +242,7 @@ def test_a_base_without_python_is_refused(api: docker.APIClient, pythonless: str
 def test_a_build_on_a_pulled_base_is_whole(
     api: docker.APIClient, loopback_base: str, tag: str
 ) -> None:
-    """The build takes a pulled base and the host's wheels, and leaves no stage behind."""
+    """The build takes a pulled base and the host's wheels, and leaves nothing behind."""
     built = image.build(api, tag=tag, base_image=loopback_base, tell=lambda _: None)
     assert built.labels[image.BASE].startswith("sha256:")
     assert built.labels[image.BASE_NAME] == loopback_base
@@ -257,6 +257,9 @@ def test_a_build_on_a_pulled_base_is_whole(
     told: list[str] = []
     assert image.build(api, tag=tag, base_image=loopback_base, tell=told.append) == built
     assert "up to date" in "\n".join(told)
+
+    anew = image.build(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
+    assert (anew.fingerprint, image.look(api, built.id)) == (built.fingerprint, None)
 
 
 def test_a_step_that_fails_is_told_with_its_last_words(
