@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from runner.job import Fault, Outcome, Result
-from runner.record.files import named
+from runner.record.files import UNREADABLE, named
 from runner.record.lines import LineFile
 
 VERSION = 1
@@ -81,7 +81,7 @@ def read(path: Path) -> Attempts:
             continue
         try:
             records.append(decoder.decode(text))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             if number < len(lines):
                 damaged.append(f"{path}: line {number} cannot be read and is left as it is")
     return Attempts(records=tuple(records), damaged=tuple(damaged))

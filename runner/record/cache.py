@@ -1,9 +1,11 @@
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from runner.errors import EnvironmentFault
 from runner.plan.registry import Registry
-from runner.record.files import replace
+from runner.record.files import UNREADABLE, replace
 
 # Part of the file's name: raise it when `Registry` changes its shape.
 VERSION = 1
@@ -20,12 +22,13 @@ class RegistryCache:
         try:
             content = self._path(image_id).read_bytes()
             return msgspec.msgpack.decode(content, type=Registry)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     def put(self, image_id: str, registry: Registry) -> None:
-        """Keep the registry of an image."""
-        replace(self._path(image_id), msgspec.msgpack.encode(registry))
+        """Keep the registry of an image; where that cannot be, it is read again next time."""
+        with suppress(EnvironmentFault):
+            replace(self._path(image_id), msgspec.msgpack.encode(registry))
 
     def newest(self) -> Registry | None:
         """The registry that was kept last, for shell completion, which must not ask the engine."""

@@ -1,12 +1,18 @@
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
+from runner.record.files import UNREADABLE
+
 # A line longer than this is passed over: no event of oaieval's comes near, and a hostile log must
 # not fill the runner's memory.
 LONGEST_LINE = 64 * 1024 * 1024
+
+# A string, which is left alone, or what Python writes for a float that JSON does not have.
+_NOT_JSON = re.compile(rb'("(?:[^"\\]|\\.)*")|-?(?:NaN|Infinity)')
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,13 +44,23 @@ def summarise(paths: Iterable[Path]) -> Summary:
         with path.open("rb") as file:
             for text in _lines(file):
                 try:
-                    line = decoder.decode(text)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    line = decoder.decode(plain_json(text))
+                except UNREADABLE:
                     continue
                 if line.sample_id is not None:
                     samples.add(line.sample_id)
                 report = line.final_report or report
     return Summary(final_report=report, samples=len(samples))
+
+
+def plain_json(text: bytes) -> bytes:
+    """A line of Python's JSON as JSON: `NaN` and `Infinity`, which only Python writes, are null.
+
+    An eval without a single sample reports an accuracy of NaN.
+    """
+    if b"NaN" not in text and b"Infinity" not in text:
+        return text
+    return _NOT_JSON.sub(lambda found: found[1] or b"null", text)
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from typing import Self
 
 import msgspec
 
-from runner.record.files import make_folder, named, sync_folder
+from runner.record.files import UNREADABLE, make_folder, named, sync_folder
 
 
 class LineFile:
@@ -90,6 +90,6 @@ def is_whole(line: bytes) -> bool:
         return True
     try:
         msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return True

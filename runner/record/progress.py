@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.record.files import named, replace
+from runner.record.files import UNREADABLE, named, replace
 from runner.record.lines import LineFile
 
 Command = tuple[str, ...]
@@ -46,7 +46,7 @@ def read(path: Path) -> Finished:
             continue
         try:
             commands[_decoder.decode(text)] = None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             if (plain := _plain(text)) is not None:
                 lines[plain] = None
             elif number < len(raw):

@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 
 from runner import __version__
-from runner.record.files import named, replace
+from runner.record.files import UNREADABLE, named, replace
 from runner.record.layout import Layout
 
 VERSION = 1
@@ -51,5 +51,5 @@ def read(path: Path) -> RunFile | None:
     with named(path, "read"):
         try:
             return msgspec.json.decode(path.read_bytes(), type=RunFile)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, *UNREADABLE):
             return None
