@@ -1,3 +1,4 @@
+import fcntl
 import os
 import socket
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from runner.errors import LockHeld
-from runner.record.files import make_folder, named, replace
+from runner.record.files import UNREADABLE, make_folder, named, replace
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ class RunLock:
     def _refusal(self) -> str:
         try:
             holder = msgspec.json.decode(self._holder.read_bytes(), type=Holder)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             who = "another process"
         else:
             who = f"process {holder.pid} on {holder.host} since {holder.started}"
@@ -76,13 +77,15 @@ class RunLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a live run holds the lock at `path`."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
+    """Whether a live run holds the lock at `path`; asks no right to write there."""
+    with named(path, "read"):
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
     return False
