@@ -17,8 +17,8 @@ def find(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             return path, _load(path)
         path = place / "pyproject.toml"
         if path.is_file():
-            tool = _load(path).get("tool", {})
-            if "evalset" in tool:
+            tool = _load(path).get("tool")
+            if isinstance(tool, dict) and "evalset" in tool:
                 table = tool["evalset"]
                 if not isinstance(table, dict):
                     raise UsageError(f"{path}: `tool.evalset` must be a table")
