@@ -16,6 +16,9 @@ from runner.record.layout import Layout
 MOST_FILES = 1000
 DEEPEST_FOLDER = 8
 
+# Of a file's name, on every file system that Linux commonly has.
+MOST_BYTES = 255
+
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
     """What was moved out of an attempt's private folder.
@@ -41,30 +44,41 @@ def collect(layout: Layout, attempt: str) -> Collected:
     warnings: list[str] = []
     if source.is_symlink() or not source.is_dir():
         return Collected()
+    make_folder(layout.evallogs)
     for path in _regular_files(source, warnings.append):
         if len(logs) == MOST_FILES:
             warnings.append(f"evallogs holds more than {MOST_FILES} files; the rest was left out")
             break
         wanted = layout.evallogs / path.relative_to(source)
-        with named(wanted, "write"):
-            target = _put(path, wanted, attempt)
-        if target:
-            logs.append(str(target.relative_to(layout.root)))
+        try:
+            with named(wanted, "write"):
+                target = _put(path, wanted, attempt)
+        except _LeftOutError as why:
+            warnings.append(f"evallogs: {path.name!a} was left out, for {why}")
         else:
-            warnings.append(f"evallogs: {path.name!a} was left out, for it has several names")
+            logs.append(str(target.relative_to(layout.root)))
     return Collected(logs=tuple(sorted(logs)), warnings=tuple(warnings))
 
 
-def _put(path: Path, wanted: Path, attempt: str) -> Path | None:
-    """Give `path` its place, and return it; None where the container gave it a second name."""
-    make_folder(wanted.parent)
+class _LeftOutError(Exception):
+    """The container chose a name that has no place; that must not keep the run from going on."""
+
+
+def _put(path: Path, wanted: Path, attempt: str) -> Path:
+    """Give `path` its place, and return it."""
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise _LeftOutError("a file is where its folder should be") from None
     beside = wanted.with_name(f"{attempt}_{wanted.name}")
     for target in (wanted, beside):
-        if os.path.lexists(target) and target.samefile(path):
+        if os.path.lexists(target) and os.path.samestat(target.lstat(), path.lstat()):
             return target
     if path.stat().st_nlink > 1:
-        return None
+        raise _LeftOutError("it has several names")
     target = beside if os.path.lexists(wanted) else wanted
+    if os.path.lexists(target) or len(os.fsencode(target.name)) > MOST_BYTES:
+        raise _LeftOutError("files of its name are there already")
     path.chmod(0o644)
     _sync(path)
     try:
@@ -85,7 +99,11 @@ def _regular_files(folder: Path, warn: Callable[[str], None], depth: int = 0) ->
         warn(f"evallogs: a folder cannot be read ({error.strerror}) and was left out")
         return
     for entry in entries:
-        about = entry.stat(follow_symlinks=False)
+        try:
+            about = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            warn(f"evallogs: {entry.name!a} cannot be read ({error.strerror}) and was left out")
+            continue
         if not entry.name.isprintable():
             warn(f"evallogs: {entry.name!a} was left out, for its name is not printable")
         elif stat.S_ISDIR(about.st_mode):
