@@ -3,7 +3,7 @@ from typing import TextIO
 
 from runner.job import Job, Outcome, Result
 from runner.report.score import main_score
-from runner.report.text import duration, evals, harmless
+from runner.report.text import duration, evals, one_line
 
 
 class PlainConsole:
@@ -24,7 +24,7 @@ class PlainConsole:
 
     def note(self, text: str) -> None:
         """Write one line."""
-        print(harmless(text), file=self._out, flush=True)
+        print(one_line(text), file=self._out, flush=True)
 
     def warn(self, text: str) -> None:
         """Write one line that says that it is a warning."""

@@ -20,9 +20,9 @@ class Score(msgspec.Struct, frozen=True):
 def main_score(report: Mapping[str, Any] | None) -> Score | None:
     """The figure of a final report that a table shows; None where it has none."""
     figures = {
-        name: float(value)
+        name: number
         for name, value in (report or {}).items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if (number := _finite(value)) is not None
     }
     for name in _MAIN:
         if name in figures:
@@ -31,3 +31,13 @@ def main_score(report: Mapping[str, Any] | None) -> Score | None:
         if not any(part in name for part in _ABOUT):
             return Score(name, value)
     return None
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's numbers have no bounds
+        return None
+    return number if math.isfinite(number) else None

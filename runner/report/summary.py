@@ -9,7 +9,7 @@ from rich.text import Text
 
 from runner.job import Result
 from runner.report.score import main_score
-from runner.report.text import duration, harmless
+from runner.report.text import duration, one_line
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +50,13 @@ def print_table(out: TextIO, rows: Sequence[Row]) -> None:
     table.add_column("tries", justify="right")
     for row in rows:
         score = main_score(row.final_report)
-        name = Text(harmless(row.eval))
+        name = Text(one_line(row.eval))
         if row.reason:
-            name.append(f"\n{harmless(row.reason)}", style="dim")
+            name.append(f"\n{one_line(row.reason)}", style="dim")
         table.add_row(
             name,
             Text(row.state, style=_STYLES.get(row.state, "dim")),
-            f"{harmless(score.name)} {score.value:.3g}" if score else "",
+            f"{one_line(score.name)} {score.value:.3g}" if score else "",
             str(row.samples) if row.attempts else "",
             "" if row.duration is None else duration(row.duration),
             str(row.attempts) if row.attempts else "",

@@ -15,9 +15,17 @@ def harmless(text: str) -> str:
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def one_line(text: str) -> str:
+    """Harmless text without line breaks.
+
+    A line of an eval's own making could be a command, to GitHub Actions for one.
+    """
+    return " ".join(harmless(text).split("\n"))
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: `4.2 s`, `3 min 05 s`, `2 h 07 min`."""
-    if seconds < 60:  # noqa: PLR2004 - a minute
+    if round(seconds, 1) < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:  # noqa: PLR2004 - an hour
