@@ -11,6 +11,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -62,6 +63,8 @@ class LiveConsole:
             console=self._console,
         )
         self._failed = 0
+        # None where there is nothing to run but what an earlier run had started.
+        self._task: TaskID | None = None
         self._live: Live | None = None
 
     def begin(self, *, total: int, done: int, todo: int) -> None:
@@ -110,6 +113,8 @@ class LiveConsole:
         self._console.print(Text(harmless(f"{'✓' if success else '✗'} {line}"), style=style))
         for detail in (*details, *(f"warning: {each}" for each in outcome.warnings)):
             self._console.print(Text(harmless(f"    {detail}"), style="dim"))
+        if self._task is None:
+            return
         if success:
             self._bar.advance(self._task)
         elif not again:
