@@ -92,6 +92,7 @@ class Attempts:
         self._around = surroundings
         self._containers: dict[str, str] = {}
         self._stopped: str | None = None
+        self._signal = "SIGTERM"
 
     @contextlib.contextmanager
     def new(self, job: Job, attempt: str, on_start: Callable[[str], None]) -> Iterator[Outcome]:
@@ -121,6 +122,7 @@ class Attempts:
                 yield self._never_ran(job, attempt, explain(error))
                 return
             on_start(container.id)
+            self._end_if_late(container)
             ending = self._await_end(container, job.settings.timeout)
             yield self._outcome(container, job, attempt, ending, time.monotonic() - began)
 
@@ -130,6 +132,7 @@ class Attempts:
         container = Container(self._engine.api, running.container)
         with self._held(container, running.attempt):
             on_start(container.id)
+            self._end_if_late(container)
             try:
                 spent = _spent(container.state())
             except (DockerException, RequestException):
@@ -140,10 +143,19 @@ class Attempts:
 
     def end_all(self, why: str, *, kill: bool = False) -> None:
         """Signal every running container to end, or kill it; their attempts count as lost."""
+        self._signal = "SIGKILL" if kill else "SIGTERM"
         self._stopped = why
         for container_id in list(self._containers.values()):
-            with contextlib.suppress(DockerException, RequestException):
-                self._engine.api.kill(container_id, "SIGKILL" if kill else "SIGTERM")
+            self._end(container_id)
+
+    def _end(self, container_id: str) -> None:
+        with contextlib.suppress(DockerException, RequestException):
+            self._engine.api.kill(container_id, self._signal)
+
+    def _end_if_late(self, container: Container) -> None:
+        """Signal a container that came to run while `end_all` went over those that it knew."""
+        if self._stopped is not None:
+            self._end(container.id)
 
     @contextlib.contextmanager
     def _held(self, container: Container, attempt: str) -> Iterator[None]:
