@@ -220,12 +220,18 @@ class Attempts:
     def _wait_across_restarts(self, container: Container, seconds: float) -> bool:
         """Wait as `Container.wait`, through an absence of the engine."""
         end = time.monotonic() + seconds
-        patient = Retrying(
-            retry=retry_if_exception_type(RequestException),
-            stop=stop_after_delay(ENGINE_ABSENCE),
-            wait=wait_fixed(1),
-        )
-        return patient(lambda: container.wait(end - time.monotonic()))
+        while True:
+            try:
+                return container.wait(end - time.monotonic())
+            except RequestException:
+                # The limit counts from here: the wait may have gone well for hours.
+                patient = Retrying(
+                    retry=retry_if_exception_type(RequestException),
+                    stop=stop_after_delay(ENGINE_ABSENCE),
+                    wait=wait_fixed(1),
+                )
+                time.sleep(1)
+                patient(container.state)
 
     def _outcome(
         self, container: Container, job: Job, attempt: str, ending: Ending, duration: float | None
