@@ -9,10 +9,8 @@ import docker
 import msgspec
 from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from runner.errors import EnvironmentFault
-from runner.execute.container import Container, ContainerSpec, State, remove
+from runner.execute.container import CannotRun, Container, ContainerSpec, State, remove
 from runner.execute.engine import Engine, explain
 from runner.execute.image import Image
 from runner.execute.labels import Label
@@ -124,7 +122,9 @@ class Attempts:
             on_start(container.id)
             self._end_if_late(container)
             ending = self._await_end(container, job.settings.timeout)
-            yield self._outcome(container, job, attempt, ending, time.monotonic() - began)
+            outcome = self._outcome(container, job, attempt, ending, time.monotonic() - began)
+            _require_command(outcome, self._around.layout)
+            yield outcome
 
     @contextlib.contextmanager
     def adopted(self, running: Running, on_start: Callable[[str], None]) -> Iterator[Outcome]:
@@ -159,12 +159,15 @@ class Attempts:
 
     @contextlib.contextmanager
     def _held(self, container: Container, attempt: str) -> Iterator[None]:
-        """The container's life as an attempt; one whose outcome was not recorded is kept."""
+        """The container's life as an attempt; one with an outcome that was not recorded is kept."""
         self._containers[attempt] = container.id
         try:
             with container:
                 try:
                     yield
+                except CannotRun:
+                    remove_private(self._around.layout, attempt)
+                    raise
                 except BaseException:
                     container.keep = True
                     raise
@@ -206,7 +209,7 @@ class Attempts:
             state = container.state()
         except NotFound:
             return Ending(lost="its container is gone: something other than the runner removed it")
-        except (DockerException, RequestException, RetryError) as error:
+        except (DockerException, RequestException) as error:
             return Ending(lost=f"the engine went away: {explain(error)}")
         if state.started_at is None:  # the engine gives it exit code 0
             return Ending(lost="its container never started")
@@ -224,11 +227,19 @@ class Attempts:
             try:
                 return container.wait(end - time.monotonic())
             except RequestException:
+                from tenacity import (  # noqa: PLC0415 - seldom needed, and slow to import
+                    Retrying,
+                    retry_if_exception_type,
+                    stop_after_delay,
+                    wait_fixed,
+                )
+
                 # The limit counts from here: the wait may have gone well for hours.
                 patient = Retrying(
                     retry=retry_if_exception_type(RequestException),
                     stop=stop_after_delay(ENGINE_ABSENCE),
                     wait=wait_fixed(1),
+                    reraise=True,
                 )
                 time.sleep(1)
                 patient(container.state)
@@ -243,8 +254,6 @@ class Attempts:
         make_folder(console.parent)
         with contextlib.suppress(DockerException, RequestException), named(console, "write"):
             container.save_console(console)
-        if ending.exit_code in {126, 127}:
-            _require_command(console, job)
         collected = collect(around.layout, attempt)
         found = summarise(around.layout.root / log for log in collected.logs)
         warnings = list(collected.warnings)
@@ -304,12 +313,14 @@ def _spent(state: State | None) -> float:
     return max(0.0, (end - datetime.fromisoformat(state.started_at)).total_seconds())
 
 
-def _require_command(console: Path, job: Job) -> None:
-    with console.open("rb") as file:
+def _require_command(outcome: Outcome, layout: Layout) -> None:
+    if outcome.exit_code not in {126, 127} or outcome.console_log is None:
+        return
+    with (layout.root / outcome.console_log).open("rb") as file:
         if file.read(len(NO_SUCH_COMMAND)) == NO_SUCH_COMMAND:
-            raise EnvironmentFault(
-                f"image {job.settings.image} has no command {job.argv[0]!r} that can run; "
-                "choose another --image or --run-command"
+            raise CannotRun(
+                f"image {outcome.job.settings.image} has no command {outcome.job.argv[0]!r} that "
+                "can run; choose another --image or --run-command"
             )
 
 

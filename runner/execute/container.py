@@ -23,6 +23,10 @@ CONSOLE_FILE_SIZE = "10m"
 STOP_TIME = 10
 
 
+class CannotRun(EnvironmentFault):
+    """No container can do what the run asks for; none has done anything."""
+
+
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a container is created from.
 
@@ -246,5 +250,5 @@ def _refusals(spec: ContainerSpec) -> Iterator[None]:
         said = str(error.explanation or error)
         for sign, cure in _CURES:
             if sign.format(**facts) in said:
-                raise EnvironmentFault(cure.format(**facts)) from error
+                raise CannotRun(cure.format(**facts)) from error
         raise
