@@ -51,7 +51,8 @@ def ask(api: docker.APIClient, image_id: str, argv: Sequence[str]) -> Answer:
                 security_opt=["no-new-privileges"],
                 pids_limit=64,
                 mem_limit="512m",
-                log_config=LogConfig(type="json-file"),
+                # The engine's own limit may be too small for a whole registry.
+                log_config=LogConfig(type="json-file", config={"max-size": "64m"}),
             ),
         )["Id"]
         try:
