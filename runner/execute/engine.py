@@ -1,3 +1,4 @@
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ EVAL_NETWORK = "evalset"
 
 # The engine answers within this many seconds or is taken for dead; waits have limits of their own.
 ANSWER_TIME = 120
+
+# Docker 20.10's; no older engine is tried.
+OLDEST_API = "1.41"
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +51,10 @@ class Engine:
 
     def __init__(self) -> None:
         self._clients = threading.local()
-        self._version: str | None = None
-        self._version = self.api.api_version
+        with answering():
+            self._version = _api_version()
+        self._info: EngineInfo | None = None
+        self._asking: threading.Thread | None = None
 
     @property
     def api(self) -> docker.APIClient:
@@ -56,12 +62,28 @@ class Engine:
         api: docker.APIClient | None = getattr(self._clients, "api", None)
         if api is None:
             with answering():
-                client = docker.from_env(version=self._version or "auto", timeout=ANSWER_TIME)
+                client = docker.from_env(version=self._version, timeout=ANSWER_TIME)
                 api = self._clients.api = client.api
         return api
 
+    def ask_ahead(self) -> None:
+        """Start to ask the engine about itself: it takes its time to answer `info`."""
+
+        def ask() -> None:
+            with contextlib.suppress(EnvironmentFault):
+                self._info = self._ask()
+
+        self._asking = threading.Thread(target=ask, daemon=True)
+        self._asking.start()
+
     def info(self) -> EngineInfo:
-        """Ask the engine about itself."""
+        """What the engine says of itself."""
+        if self._asking:
+            self._asking.join()
+        self._info = self._info or self._ask()
+        return self._info
+
+    def _ask(self) -> EngineInfo:
         with answering():
             said: dict[str, Any] = self.api.info()
         return EngineInfo(
@@ -89,6 +111,18 @@ class Engine:
             except APIError as error:
                 if error.status_code != 409:  # noqa: PLR2004 - HTTP's Conflict: another run was first
                     raise
+
+
+def _api_version() -> str:
+    """The newest version of the API that the engine speaks.
+
+    docker-py asks for more than that, for which the engine starts several programs.
+    """
+    api = docker.from_env(version=OLDEST_API, timeout=ANSWER_TIME).api
+    answer = api.get(f"{api.base_url}/_ping", timeout=ANSWER_TIME)
+    answer.raise_for_status()
+    version: str = answer.headers.get("Api-Version", OLDEST_API)
+    return version
 
 
 @contextmanager

@@ -89,6 +89,7 @@ def prepare(
     if home.is_dir():
         own.insert(0, (home, registry_folder.read(home)))
     engine = Engine()
+    engine.ask_ahead()
     image = find(engine.api, options.settings.image)
     if resolution is None:
         registry = _registry(engine, image, host, [files for _, files in own])

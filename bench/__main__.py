@@ -1,0 +1,41 @@
+import sys
+from pathlib import Path
+
+import msgspec
+
+from bench import progress_file, whole
+from bench.figure import Figure
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def measure() -> list[Figure]:
+    """Take every figure, one after the other, each side by side with what it is compared to."""
+    return [
+        whole.wall_time(runs=5),
+        whole.many_containers(runs=3),
+        whole.first_command(runs=7),
+        whole.help_time(runs=15),
+        *progress_file.resuming(runs=5),
+        progress_file.adding(runs=1, together=16),
+        progress_file.adding(runs=1, together=1),
+        progress_file.growth(runs=3),
+    ]
+
+
+def main() -> int:
+    """Print the table and write the results; exit 1 if a goal is missed."""
+    figures = measure()
+    for figure in figures:
+        verdict = "ok  " if figure.met else "MISS"
+        sign = ">=" if figure.at_least else "<="
+        print(
+            f"{verdict} {figure.ratio:8.3f} (goal {sign} {figure.goal:g})  {figure.name}  "
+            f"[{figure.ours:.4g} / {figure.theirs:.4g} {figure.unit}]"
+        )
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    return 0 if all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Print seconds and peak memory in MB of loading finished commands and planning what is left."""
+
+import time
+
+began = time.perf_counter()
+
+import resource  # noqa: E402 - the clock runs already
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from runner.job import ContainerSettings  # noqa: E402
+from runner.plan.plan import make_plan  # noqa: E402
+from runner.record import progress  # noqa: E402
+
+path, count = Path(sys.argv[1]), int(sys.argv[2])
+settings = ContainerSettings(
+    image="i", memory=1, cpus=1, pids_limit=1, gpus=None, timeout=1, network="none"
+)
+done = progress.read(path)
+plan = make_plan(
+    model="gpt-4",
+    eval_set="big",
+    evals=[f"eval-{i}.dev.v0" for i in range(count)],
+    settings=lambda _: settings,
+    passed_through=("--max_samples", "25"),
+    done=done.commands,
+)
+took = time.perf_counter() - began
+if len(plan.done) != count or plan.todo:
+    sys.exit("not all were found to be done")
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

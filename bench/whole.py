@@ -1,0 +1,173 @@
+"""The whole job, and its parts, against upstream's command."""
+
+import os
+import shutil
+import stat
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import docker
+
+from bench.figure import EVALSET, IMAGE, PYTHON, UPSTREAM, Figure, in_turn, seconds
+
+EVALS = ("test-match", "test-fuzzy-match", "test-includes", "test-includes-ignore-case")
+
+
+@contextmanager
+def _eval_set() -> Iterator[tuple[str, Path, dict[str, str]]]:
+    """The evals of `test-basic` under a name of its own, for upstream writes below /tmp."""
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    with tempfile.TemporaryDirectory() as folder:
+        sets = Path(folder, "eval_sets")
+        sets.mkdir()
+        lines = "".join(f"    - {each}\n" for each in EVALS)
+        (sets / "bench.yaml").write_text(f"{name}:\n  evals:\n{lines}")
+        environment = os.environ | {"OPENAI_API_KEY": "none", "EVALSET_PROGRESS_DIR": folder}
+        try:
+            yield name, Path(folder), environment
+        finally:
+            Path(f"/tmp/oaievalset/dummy.{name}.progress.txt").unlink(missing_ok=True)
+
+
+def wall_time(runs: int) -> Figure:
+    """`dummy test-basic` in containers against upstream's `oaievalset` without."""
+    with _eval_set() as (name, folder, environment):
+        upstream_environment = environment | {"PATH": f"{UPSTREAM}:{environment['PATH']}"}
+        arguments = ["dummy", name, "--registry_path", str(folder), "--no-resume"]
+
+        def ours() -> float:
+            return seconds([EVALSET, "run", *arguments], env=environment)
+
+        def theirs() -> float:
+            return seconds([UPSTREAM / "oaievalset", *arguments], env=upstream_environment)
+
+        mine, other = in_turn(ours, theirs, runs)
+    return Figure(
+        name="wall time of dummy test-basic against upstream's oaievalset",
+        ratio=mine / other,
+        goal=0.5,
+        unit="s",
+        ours=mine,
+        theirs=other,
+        runs=runs,
+        what="evalset run dummy SET (containers, one per CPU at once); oaievalset (no containers)",
+    )
+
+
+def first_command(runs: int) -> Figure:
+    """Time to the creation of the first container against upstream's time to its first command."""
+    with _eval_set() as (name, folder, environment), tempfile.TemporaryDirectory() as programs:
+        note = Path(programs, "began")
+        program = Path(programs, "oaieval")
+        program.write_text(f"#!/bin/sh\n[ -e {note} ] || date +%s%N > {note}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        upstream_environment = environment | {"PATH": f"{programs}:{environment['PATH']}"}
+        arguments = ["dummy", name, "--registry_path", str(folder), "--no-resume"]
+
+        def ours() -> float:
+            line = [EVALSET, "run", "dummy", "test-basic", "--no-resume", "--run-command", "true"]
+            return _until_created(line, environment)
+
+        def theirs() -> float:
+            note.unlink(missing_ok=True)
+            began = time.time_ns()
+            seconds([UPSTREAM / "oaievalset", *arguments], env=upstream_environment)
+            return (int(note.read_text()) - began) / 1e9
+
+        mine, other = in_turn(ours, theirs, runs)
+    return Figure(
+        name="time to the first container's creation against upstream's to its first command",
+        ratio=mine / other,
+        goal=0.2,
+        unit="s",
+        ours=mine,
+        theirs=other,
+        runs=runs,
+        what="evalset run, warm registry cache, engine's create event; oaievalset, a fake oaieval",
+    )
+
+
+def _until_created(command: list[str | Path], environment: dict[str, str]) -> float:
+    api = docker.from_env().api
+    events = api.events(decode=True, filters={"type": "container", "event": "create"})
+    created: list[int] = []
+
+    def listen() -> None:
+        for event in events:
+            created.append(event["timeNano"])
+            break
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    time.sleep(0.2)
+    began = time.time_ns()
+    seconds(command, env=environment)
+    listener.join()
+    return (created[0] - began) / 1e9
+
+
+def many_containers(runs: int, count: int = 40, at_once: int = 4) -> Figure:
+    """Containers that do nothing, against `docker run` with the same limits."""
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("evals", "eval_sets"):
+            Path(folder, kind).mkdir()
+        entries = "".join(f"true-{i}.dev.v0:\n  class: none:None\n" for i in range(count))
+        Path(folder, "evals/true.yaml").write_text(entries)
+        Path(folder, "eval_sets/true.yaml").write_text("nothing:\n  evals: ['true-*']\n")
+        progress = Path(folder, "progress")
+        ours_line: list[str | Path] = [
+            *(EVALSET, "run", "m", "nothing", "--registry-path", folder, "--run-command", "true"),
+            *("--jobs", str(at_once), "--progress-dir", progress),
+        ]
+        tmp = Path(folder, "tmp")
+        tmp.mkdir()
+        theirs_line = (
+            f"seq {count} | xargs -P {at_once} -I% docker run --rm --init --cap-drop ALL "
+            "--security-opt no-new-privileges --read-only --memory 4g --memory-swap 4g --cpus 2 "
+            f"--pids-limit 1024 --network evalset --user {os.getuid()}:{os.getgid()} "
+            "--add-host host.docker.internal:host-gateway --log-driver json-file "
+            "--log-opt max-size=10m --log-opt max-file=2 -w /tmp "
+            f"--mount type=bind,src={folder},dst=/registry/0,readonly "
+            f"--mount type=bind,src={tmp},dst=/tmp {IMAGE} true m true-%.dev.v0"
+        )
+
+        def ours() -> float:
+            shutil.rmtree(progress, ignore_errors=True)
+            return seconds(ours_line) / count
+
+        def theirs() -> float:
+            return seconds(["sh", "-c", theirs_line]) / count
+
+        mine, other = in_turn(ours, theirs, runs)
+    return Figure(
+        name="time per eval for 40 containers that run `true` against docker run",
+        ratio=mine / other,
+        goal=1.0,
+        unit="s",
+        ours=mine,
+        theirs=other,
+        runs=runs,
+        what=f"evalset run --jobs {at_once}, all recorded; xargs -P {at_once} docker run --rm",
+    )
+
+
+def help_time(runs: int) -> Figure:
+    """`evalset --help` against an empty Python program."""
+    mine, other = in_turn(
+        lambda: seconds([EVALSET, "--help"]), lambda: seconds([PYTHON, "-c", "pass"]), runs
+    )
+    return Figure(
+        name="evalset --help against python -c pass",
+        ratio=mine / other,
+        goal=5,
+        unit="s",
+        ours=mine,
+        theirs=other,
+        runs=runs,
+        what="evalset --help; python -c pass",
+    )
