@@ -70,7 +70,15 @@ def first_command(runs: int) -> Figure:
         arguments = ["dummy", name, "--registry_path", str(folder), "--no-resume"]
 
         def ours() -> float:
-            line = [EVALSET, "run", "dummy", "test-basic", "--no-resume", "--run-command", "true"]
+            line: list[str | Path] = [
+                EVALSET,
+                "run",
+                "dummy",
+                "test-basic",
+                "--no-resume",
+                "--run-command",
+                "true",
+            ]
             return _until_created(line, environment)
 
         def theirs() -> float:
