@@ -1,0 +1,39 @@
+"""Jobs and outcomes for the tests of every room that handles them."""
+
+from typing import Any
+
+import msgspec
+
+from runner.job import ContainerSettings, Fault, Job, Outcome, Result
+
+SETTINGS = ContainerSettings(
+    image="evalset/evals:test",
+    memory=2**30,
+    cpus=1,
+    pids_limit=100,
+    gpus=None,
+    timeout=60,
+    network="none",
+)
+
+
+def job(name: str = "a.dev.v0", *passed_through: str) -> Job:
+    command = ("oaieval", "dummy", name, *passed_through)
+    return Job(command=command, argv=command, eval=name, settings=SETTINGS)
+
+
+def success(of: Job, attempt: str = "1", **changes: Any) -> Outcome:  # noqa: ANN401 - any field
+    outcome = Outcome(
+        attempt=attempt,
+        job=of,
+        result=Result.SUCCESS,
+        exit_code=0,
+        ended_at="2025-01-01T00:00:04Z",
+        duration=4.2,
+    )
+    return msgspec.structs.replace(outcome, **changes)
+
+
+def failure(of: Job, attempt: str = "1", **changes: Any) -> Outcome:  # noqa: ANN401 - any field
+    failed = success(of, attempt, result=Result.FAILURE, fault=Fault.EVAL, exit_code=1)
+    return msgspec.structs.replace(failed, reason="exited with status 1", **changes)

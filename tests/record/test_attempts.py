@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.job import Fault, Outcome, Result
+from runner.record.attempts import (
+    AttemptRecord,
+    Attempts,
+    AttemptsFile,
+    failures,
+    newest,
+    read,
+    record_of,
+)
+from tests.outcomes import failure, job, success
+
+texts = st.text(max_size=10)
+names = st.lists(texts, max_size=3).map(tuple)
+figures = st.dictionaries(texts, texts | st.integers() | st.booleans() | st.none(), max_size=3)
+records = st.builds(
+    AttemptRecord,
+    attempt=texts,
+    run=texts,
+    host=texts,
+    command=names,
+    eval=texts,
+    result=st.sampled_from(Result),
+    fault=st.none() | st.sampled_from(Fault),
+    reason=texts,
+    exit_code=st.none() | st.integers(0, 255),
+    oom_killed=st.booleans(),
+    started_at=st.none() | texts,
+    ended_at=texts,
+    duration=st.floats(0, 1e6),
+    image=texts,
+    logs=names,
+    console_log=st.none() | texts,
+    final_report=st.none() | figures,
+    samples=st.integers(0, 10**6),
+    warnings=names,
+)
+
+LINE = {
+    "version": 1,
+    "attempt": "1",
+    "run": "r",
+    "host": "h",
+    "command": ["oaieval", "dummy", "a"],
+    "eval": "a",
+    "result": "success",
+    "ended_at": "2025-01-01T00:00:00Z",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("attempts")
+
+
+def text(**changes: object) -> bytes:
+    """A line of an attempts file."""
+    return json.dumps(LINE | changes).encode() + b"\n"
+
+
+@given(written=st.lists(records, max_size=3))
+@settings(max_examples=50)
+def test_every_field_comes_back(folder: Path, written: list[AttemptRecord]) -> None:
+    """What is written is what is read, one JSON object a line."""
+    path = folder / "all.attempts.jsonl"
+    path.unlink(missing_ok=True)
+    with AttemptsFile(path) as file:
+        file.add_records(*written)
+    assert read(path) == Attempts(records=tuple(written))
+    assert [json.loads(line)["version"] for line in path.read_bytes().split(b"\n")[:-1]] == [
+        1
+    ] * len(written)
+
+
+def test_an_outcome_is_kept_with_run_and_host() -> None:
+    """Each field of an outcome is in its record; the job stands there as command and eval."""
+    outcome = failure(job("a", "--seed", "1"), samples=3, final_report={"accuracy": 0.5})
+    record = record_of(outcome, run="the run", host="the host")
+    assert (record.run, record.host) == ("the run", "the host")
+    assert record.command == ("oaieval", "dummy", "a", "--seed", "1")
+    assert record.eval == "a"
+    for name in set(Outcome.__struct_fields__) - {"job"}:
+        assert getattr(record, name) == getattr(outcome, name)
+
+
+def test_a_missing_file_has_no_records(tmp_path: Path) -> None:
+    """Reading neither fails nor creates anything."""
+    assert read(tmp_path / "none.attempts.jsonl") == Attempts()
+    assert not list(tmp_path.iterdir())
+
+
+def test_fields_of_a_later_version_are_tolerated(tmp_path: Path) -> None:
+    """A newer runner may write more."""
+    path = tmp_path / "a.attempts.jsonl"
+    path.write_bytes(text(version=2, colour="green"))
+    (record,) = read(path).records
+    assert (record.version, record.attempt) == (2, "1")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"no JSON\n", b'["a"]\n', b"{}\n", text(result="splendid"), b"\xff\n", b"[" * 9999 + b"\n"],
+)
+def test_a_foreign_line_is_named_and_kept(tmp_path: Path, line: bytes) -> None:
+    """The message has file and line number, the others count, and the file stays as it is."""
+    path = tmp_path / "a.attempts.jsonl"
+    content = text() + line + text(attempt="2")
+    path.write_bytes(content)
+    found = read(path)
+    assert [record.attempt for record in found.records] == ["1", "2"]
+    assert found.damaged == (f"{path}: line 2 cannot be read and is left as it is",)
+    assert path.read_bytes() == content
+
+
+def test_a_torn_last_line_is_no_damage(tmp_path: Path) -> None:
+    """A crash leaves one; it is put aside when the next record is written."""
+    path = tmp_path / "a.attempts.jsonl"
+    path.write_bytes(text() + text(attempt="2")[:-20])
+    assert [record.attempt for record in read(path).records] == ["1"]
+    assert not read(path).damaged
+    with AttemptsFile(path) as file:
+        file.add_records(record_of(success(job(), "3"), run="r", host="h"))
+    assert [record.attempt for record in read(path).records] == ["1", "3"]
+    assert path.with_name(f"{path.name}.torn").read_bytes() == text(attempt="2")[:-20] + b"\n"
+
+
+def test_the_last_record_of_a_command_is_its_newest() -> None:
+    """File order decides, for clocks may be wrong."""
+    first = record_of(failure(job("a"), "1"), run="r", host="h")
+    other = record_of(success(job("b"), "2"), run="r", host="h")
+    last = record_of(success(job("a"), "3"), run="r", host="h")
+    assert newest((first, other, last)) == {first.command: last, other.command: other}
+    assert list(failures((first, other, last))) == [first]

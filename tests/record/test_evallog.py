@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.record import evallog
+from runner.record.evallog import Summary, plain_json, summarise
+
+SPEC = {"spec": {"completion_fns": ["dummy"], "eval_name": "a.dev.v0"}}
+REPORT: dict[str, Any] = {"final_report": {"accuracy": 0.5, "usage_total_tokens": 10}, "run_id": "r"}
+
+
+def event(sample: str, kind: str = "match", **data: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return {"run_id": "r", "event_id": 0, "sample_id": sample, "type": kind, "data": data}
+
+
+def log(path: Path, *lines: object) -> Path:
+    """A log as oaieval writes it."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_report_and_samples_are_found(tmp_path: Path) -> None:
+    """Each sample counts once, however many events it has."""
+    path = log(
+        tmp_path / "a.jsonl",
+        SPEC,
+        event("a.dev.0", "sampling"),
+        event("a.dev.0"),
+        event("a.dev.1"),
+        REPORT,
+    )
+    assert summarise([path]) == Summary(final_report=REPORT["final_report"], samples=2)
+
+
+def test_the_report_need_not_come_last(tmp_path: Path) -> None:
+    """Oaieval's threads write events after it at times."""
+    path = log(tmp_path / "a.jsonl", SPEC, REPORT, event("a.dev.0"))
+    assert summarise([path]) == Summary(final_report=REPORT["final_report"], samples=1)
+
+
+def test_of_several_reports_the_last_counts(tmp_path: Path) -> None:
+    """Over all logs of the attempt, in their order."""
+    first = log(tmp_path / "a.jsonl", {"final_report": {"accuracy": 0.1}})
+    second = log(tmp_path / "b.jsonl", event("x"), {"final_report": {"accuracy": 0.2}})
+    assert summarise([first, second]) == Summary(final_report={"accuracy": 0.2}, samples=1)
+
+
+def test_garbage_is_passed_over(tmp_path: Path) -> None:
+    """The eval's own code may have written anything, and a crash tears the last line."""
+    path = tmp_path / "a.jsonl"
+    garbage = [b"no JSON", b"[1]", b"\xff\xfe", b"\0" * 10, b'{"sample_id": []}', b"[" * 9999, b""]
+    good = [json.dumps(event("a")).encode(), json.dumps(REPORT).encode()]
+    path.write_bytes(b"\n".join([*garbage, *good, b'{"final_report": {"accu']))
+    assert summarise([path]) == Summary(final_report=REPORT["final_report"], samples=1)
+
+
+def test_a_line_beyond_all_measure_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never in memory as a whole, and the lines around it count."""
+    monkeypatch.setattr(evallog, "LONGEST_LINE", 1000)
+    path = log(tmp_path / "a.jsonl", event("a"), event("b", "x" * 5000), event("c"), REPORT)
+    assert summarise([path]) == Summary(final_report=REPORT["final_report"], samples=2)
+
+
+def test_a_report_with_nan_is_a_report(tmp_path: Path) -> None:
+    """Python writes NaN, which is no JSON, and an eval without samples has such an accuracy."""
+    path = log(tmp_path / "a.jsonl", {"final_report": {"accuracy": float("nan"), "NaN": "NaN"}})
+    assert summarise([path]).final_report == {"accuracy": None, "NaN": "NaN"}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text('NaInfity-"\\x', max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(value=json_values)
+def test_whatever_python_writes_is_turned_into_json(value: object) -> None:
+    """Floats that JSON does not have become null, and nothing else changes."""
+    given = json.dumps(value)
+    expected = json.loads(given, parse_constant=lambda _: None)
+    assert json.loads(plain_json(given.encode()), parse_constant=pytest.fail) == expected
+
+
+def test_without_logs_there_is_nothing() -> None:
+    """Some commands write none."""
+    assert summarise([]) == Summary()

@@ -1,0 +1,61 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.errors import EnvironmentFault
+from runner.record.files import named, replace
+from tests.privileges import python_on_small_disk
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EISDIR, "move it away"),
+        (errno.ENOTDIR, "move it away"),
+        (errno.EACCES, "make it writable for this user"),
+        (errno.EROFS, "choose another --progress-dir"),
+        (errno.ENOSPC, "free some space and run again"),
+        (errno.EDQUOT, "free some space and run again"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_a_cure(number: int, cure: str) -> None:
+    """The message has what was tried and on which file; the exit code is the environment's."""
+    with pytest.raises(EnvironmentFault) as caught, named(Path("/p/x"), "write"):
+        raise OSError(number, os.strerror(number))
+    message = str(caught.value)
+    assert message.startswith("cannot write /p/x: ")
+    assert cure in message
+    assert "\n" not in message
+    assert caught.value.exit_code == 3
+
+
+def test_a_replaced_file_has_the_new_content(tmp_path: Path) -> None:
+    """A missing folder is made, and nothing is left beside the file."""
+    path = tmp_path / "a/b/file"
+    replace(path, b"old")
+    replace(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """The old content stays, and the part of the new one that was written goes."""
+    code = """
+import sys, pathlib
+from runner.errors import EnvironmentFault
+from runner.record.files import replace
+path = pathlib.Path(sys.argv[1]) / "file"
+replace(path, b"old")
+try:
+    replace(path, b"x" * 1_000_000)
+except EnvironmentFault as error:
+    print(error)
+print(path.read_text(), *[found.name for found in path.parent.iterdir()])
+"""
+    ended = python_on_small_disk(code, tmp_path)
+    said, rest = ended.stdout.splitlines()
+    assert "the disk is full" in said
+    assert rest == "old file"

@@ -1,0 +1,130 @@
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from runner.errors import EnvironmentFault, LockHeld
+from runner.record.lock import RunLock, is_held
+from tests.privileges import python_bound_by_permissions
+
+HOLD = """
+import sys, pathlib
+from runner.record.lock import RunLock
+with RunLock(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+Hold = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "oaievalset" / "m.s.lock"
+
+
+@pytest.fixture
+def hold(path: Path) -> Iterator[Hold]:
+    """Starts another process that holds the lock."""
+    started = []
+
+    def start() -> subprocess.Popen[str]:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLD, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(holder)
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        return holder
+
+    yield start
+    for holder in started:
+        holder.kill()
+        holder.communicate()
+
+
+def refused(path: Path) -> str:
+    """The message to who comes second."""
+    with pytest.raises(LockHeld) as caught, RunLock(path):
+        pass
+    return str(caught.value)
+
+
+def test_the_second_is_told_who_holds_it(path: Path, hold: Hold) -> None:
+    """The message has process, host and start, and says what to do."""
+    holder = hold()
+    message = refused(path)
+    words = message.split()
+    assert f"held by process {holder.pid} on {socket.gethostname()} since" in message
+    since = datetime.fromisoformat(words[words.index("since") + 1].rstrip(":"))
+    assert timedelta() <= datetime.now(UTC) - since < timedelta(minutes=1)
+    assert message.endswith("wait for it, or use another --progress-dir")
+    assert LockHeld.exit_code == 3
+
+
+def test_a_killed_holder_leaves_the_lock_free(path: Path, hold: Hold) -> None:
+    """At once, although who held it still stands beside it."""
+    holder = hold()
+    assert is_held(path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert not is_held(path)
+    with RunLock(path):
+        assert is_held(path)
+
+
+def test_a_holder_that_ends_leaves_the_lock_free(path: Path, hold: Hold) -> None:
+    """The next run starts as if there had been none."""
+    holder = hold()
+    holder.communicate("")
+    with RunLock(path):
+        pass
+    assert not is_held(path)
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 99999, None])
+def test_a_holder_that_is_not_known_holds_nevertheless(
+    path: Path, hold: Hold, content: bytes | None
+) -> None:
+    """The file with its name is for the message only."""
+    hold()
+    beside = path.with_name(f"{path.name}.holder.json")
+    if content is None:
+        beside.unlink()
+    else:
+        beside.write_bytes(content)
+    assert "is held by another process" in refused(path)
+
+
+def test_a_reader_without_the_right_to_write_is_told(path: Path, hold: Hold) -> None:
+    """`evalset status` works on another user's progress directory."""
+    hold()
+    code = """
+import sys, pathlib
+from runner.record.lock import is_held
+print(is_held(pathlib.Path(sys.argv[1])))
+"""
+    path.chmod(0o444)
+    assert python_bound_by_permissions(code, path).stdout == "True\n"
+
+
+def test_asking_creates_nothing(path: Path) -> None:
+    """A lock that nobody ever took is free."""
+    assert not is_held(path)
+    assert not path.parent.exists()
+
+
+def test_a_lock_that_cannot_be_taken_is_named(path: Path) -> None:
+    """The message says what is in the way."""
+    path.mkdir(parents=True)
+    with pytest.raises(EnvironmentFault, match="it is a folder; move it away"), RunLock(path):
+        pass

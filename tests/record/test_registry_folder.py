@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from runner.errors import EnvironmentFault, UsageError
+from runner.record.registry_folder import read
+
+
+def put(folder: Path, name: str, content: bytes = b"a: {class: x}\n") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_files_come_by_kind_and_then_by_name(tmp_path: Path) -> None:
+    """The order does not depend on the file system, and nothing but YAML files is read."""
+    for name in ("evals/b.yaml", "evals/a.yaml", "eval_sets/z.yaml", "containers/c.yaml"):
+        put(tmp_path, name)
+    for name in ("evals/notes.txt", "evals/deeper/d.yaml", "data/a.yaml", "modelgraded/m.yaml"):
+        put(tmp_path, name, b"\xff")
+    found = read(tmp_path)
+    assert [(Path(file.path).name, file.kind) for file in found] == [
+        ("z.yaml", "eval_sets"),
+        ("a.yaml", "evals"),
+        ("b.yaml", "evals"),
+        ("c.yaml", "containers"),
+    ]
+    assert found[0].text == "a: {class: x}\n"
+
+
+def test_a_kind_may_be_a_single_file(tmp_path: Path) -> None:
+    """Upstream allows it."""
+    path = put(tmp_path, "evals")
+    assert [(file.path, file.kind) for file in read(tmp_path)] == [(str(path), "evals")]
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    """The message names it and the option."""
+    with pytest.raises(UsageError, match="none does not exist; check --registry-path"):
+        read(tmp_path / "none")
+
+
+def test_a_file_that_is_no_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+    """The message says what to do."""
+    path = put(tmp_path, "evals/a.yaml", b"a: 1\nb: \xe4\n")
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == f"{path}, line 2: is not UTF-8; save it as UTF-8"
+
+
+def test_a_folder_that_is_named_like_a_file_is_named(tmp_path: Path) -> None:
+    """The message says what to do."""
+    (tmp_path / "evals/a.yaml").mkdir(parents=True)
+    with pytest.raises(EnvironmentFault, match="it is a folder; move it away"):
+        read(tmp_path)

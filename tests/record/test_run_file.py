@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.errors import EnvironmentFault
+from runner.record.layout import Layout
+from runner.record.run_file import RunFile, read, write
+
+RUN = RunFile(
+    run="r1",
+    model="org/m",
+    eval_set="s",
+    image="evalset/evals:test",
+    image_id="sha256:00",
+    commands=(("oaieval", "org/m", "a"),),
+    shard="1/2",
+    limits={"memory": 1024, "cpus": None, "pids_limit": 10, "timeout": 60.0},
+)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(root=tmp_path, model="org/m", eval_set="s")
+
+
+def test_what_a_run_is_pinned_to_comes_back(layout: Layout) -> None:
+    """What is written is what is read, and people can read it, too."""
+    write(layout, RUN)
+    assert read(layout.run) == RUN
+    assert json.loads(layout.run.read_bytes())["version"] == 1
+    assert layout.run.read_text().count("\n") > 10
+
+
+def test_a_later_run_replaces_the_file(layout: Layout) -> None:
+    """It tells of the newest run, and nothing else is left beside it."""
+    write(layout, RUN)
+    later = msgspec.structs.replace(RUN, run="r2")
+    write(layout, later)
+    assert read(layout.run) == later
+    assert list(layout.run.parent.iterdir()) == [layout.run]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"run": "\xff"}', b"[" * 99999])
+def test_a_file_that_is_not_understood_counts_as_none(layout: Layout, content: bytes) -> None:
+    """It only pins, and the next run writes it anew."""
+    layout.run.parent.mkdir(parents=True)
+    layout.run.write_bytes(content)
+    assert read(layout.run) is None
+
+
+def test_without_a_file_there_is_none(layout: Layout) -> None:
+    """Nothing was run yet."""
+    assert read(layout.run) is None
+
+
+def test_a_folder_in_its_place_is_named(layout: Layout) -> None:
+    """The message says what to do."""
+    layout.run.mkdir(parents=True)
+    with pytest.raises(EnvironmentFault, match="it is a folder; move it away"):
+        read(layout.run)
