@@ -1,0 +1,242 @@
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache as once
+from pathlib import Path
+from typing import TypeVar
+
+import docker
+import msgspec
+import pytest
+import yaml
+
+from runner.execute import image
+from runner.execute.engine import Engine
+from runner.execute.labels import Label
+from runner.record import attempts, progress
+from runner.record.attempts import AttemptRecord
+from runner.record.layout import Layout
+
+PROGRAM = Path(__file__).with_name("program.py")
+TEST_IMAGE = "evalset/test:program"
+# A volume that no mount covers, to see that it goes with the container.
+DOCKERFILE = """
+FROM {base}
+COPY program.py /bin/program
+ENV IN_THE_IMAGE=yes
+VOLUME /volume
+"""
+
+# Variables by which the machine that the tests run on could change what they see.
+OURS = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "CI", "NO_COLOR")
+
+T = TypeVar("T")
+
+
+@once
+def engine_api() -> docker.APIClient:
+    """A client of the engine, for all tests."""
+    return Engine().api
+
+
+@pytest.fixture(scope="session")
+def test_image() -> str:
+    """A small image whose `/bin/program` does what the eval's name says; gives the image's name."""
+    api = engine_api()
+    base = image.find(api, image.DEFAULT_IMAGE).labels[image.BASE_NAME]
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, data in (
+            ("Dockerfile", DOCKERFILE.format(base=base).encode()),
+            ("program.py", PROGRAM.read_bytes()),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o755
+            archive.addfile(entry, io.BytesIO(data))
+    content.seek(0)
+    said = list(
+        api.build(
+            fileobj=content,
+            custom_context=True,
+            tag=TEST_IMAGE,
+            network_mode="none",
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+    )
+    assert not [line for line in said if "error" in line], said
+    return TEST_IMAGE
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's cache folder of all runs of a session, so that an image is read once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a test's runs keep their files, and what is there.
+
+    Attributes:
+        folder: the test's own.
+        cache: the user's cache folder.
+        image: that runs use.
+    """
+
+    folder: Path
+    cache: Path
+    image: str
+
+    @property
+    def progress(self) -> Path:
+        """The progress directory."""
+        return self.folder / "progress"
+
+    @property
+    def layout(self) -> Layout:
+        """Of the model `m` and the eval set `s`."""
+        return Layout(root=self.progress, model="m", eval_set="s")
+
+    def registry(self, *names: str, containers: object = None) -> Path:
+        """Write a registry with an eval set `s` of these evals, in this order."""
+        folder = self.folder / "registry"
+        content = {
+            "evals": {name: {"class": "a:B"} for name in names},
+            "eval_sets": {"s": {"evals": list(names)}},
+            "containers": containers or {},
+        }
+        for kind, value in content.items():
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            (folder / kind / "all.yaml").write_text(yaml.safe_dump(value, sort_keys=False))
+        return folder
+
+    def environ(self, **variables: str) -> dict[str, str]:
+        """What a run's process gets for its environment: nothing of the machine's that counts."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        own = {
+            "HOME": str(self.folder),
+            "XDG_CACHE_HOME": str(self.cache),
+            "EVALSET_IMAGE": self.image,
+            "EVALSET_RUN_COMMAND": "/bin/program",
+            "EVALSET_NETWORK": "none",
+            "EVALSET_MEMORY": "64m",
+        }
+        return {**kept, **own, **variables}
+
+    def line(self, *options: str, command: str = "run") -> list[str]:
+        """The command line of a run of `m` and `s` with the tests' program."""
+        line = [sys.executable, "-m", "runner", command, "--progress-dir", str(self.progress)]
+        if command == "run":
+            line += ["m", "s", "--registry-path", str(self.folder / "registry")]
+        return [*line, *options]
+
+    def run(self, *options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run, and wait for the end."""
+        return subprocess.run(
+            self.line(*options),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env=self.environ(**variables),
+            timeout=60,
+        )
+
+    def ask(self, command: str, *options: str) -> "subprocess.CompletedProcess[str]":
+        """Run one of the other commands, and wait for the end."""
+        return subprocess.run(
+            self.line(*options, command=command),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env=self.environ(),
+            timeout=60,
+        )
+
+    @contextmanager
+    def running(self, *options: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
+        """Start a run, and see to it that it ends with the `with` block."""
+        with subprocess.Popen(
+            self.line(*options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.folder,
+            env=self.environ(**variables),
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def containers(self, *, every: bool = True) -> list[str]:
+        """Ids of the containers of this progress directory, or of the running ones alone."""
+        label = f"{Label.PROGRESS}={self.progress}"
+        listed = engine_api().containers(all=every, filters={"label": label})
+        return [about["Id"] for about in listed]
+
+    def until_running(self, count: int) -> list[Path]:
+        """Wait until so many of the program's evals wait in their containers; give their `/tmp`."""
+        api = engine_api()
+
+        def waiting() -> list[Path]:
+            ids = self.containers(every=False)
+            logs = {one: api.logs(one) for one in ids}
+            if sum(b"waiting" in text for text in logs.values()) < count:
+                return []
+            return sorted((self.progress / ".attempts").iterdir())
+
+        return until(waiting)
+
+    def let_go(self, status: int = 0) -> None:
+        """Tell every waiting eval to end."""
+        for private in (self.progress / ".attempts").iterdir():
+            (private / "go.new").write_text(str(status or ""))
+            (private / "go.new").rename(private / "go")
+
+    def finished(self) -> list[str]:
+        """Evals in the progress file, in file order."""
+        return [command[2] for command in progress.read(self.layout.progress).commands]
+
+    def records(self) -> list[AttemptRecord]:
+        """The attempts on record, in file order."""
+        return list(attempts.read(self.layout.attempts).records)
+
+    def reports(self) -> dict[str, dict[str, object]]:
+        """The last final report of each eval that left one."""
+        return {each.eval: each.final_report for each in self.records() if each.final_report}
+
+    def leftovers(self) -> list[str]:
+        """What a run must not leave: containers, private folders, a lock's holder."""
+        return [
+            *self.containers(),
+            *map(str, self.progress.glob(".attempts")),
+            *map(str, self.progress.rglob("*.holder.json")),
+        ]
+
+
+def until(ask: Callable[[], T], seconds: float = 20) -> T:
+    """Ask until the answer is true."""
+    end = time.monotonic() + seconds
+    while not (answer := ask()):
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.03)
+    return answer
+
+
+@pytest.fixture
+def place(tmp_path: Path, cache: Path, test_image: str) -> Iterator[Place]:
+    """A place of its own for a test, where nothing may be left at its end."""
+    found = Place(tmp_path, cache, test_image)
+    yield found
+    left = found.leftovers()
+    for container in found.containers():
+        engine_api().remove_container(container, force=True, v=True)
+    assert not left
