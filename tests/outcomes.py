@@ -35,5 +35,12 @@ def success(of: Job, attempt: str = "1", **changes: Any) -> Outcome:  # noqa: AN
 
 
 def failure(of: Job, attempt: str = "1", **changes: Any) -> Outcome:  # noqa: ANN401 - any field
-    failed = success(of, attempt, result=Result.FAILURE, fault=Fault.EVAL, exit_code=1)
-    return msgspec.structs.replace(failed, reason="exited with status 1", **changes)
+    failed = success(
+        of,
+        attempt,
+        result=Result.FAILURE,
+        fault=Fault.EVAL,
+        exit_code=1,
+        reason="exited with status 1",
+    )
+    return msgspec.structs.replace(failed, **changes)

@@ -1,0 +1,161 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from runner.report.live import LiveConsole
+from tests.outcomes import failure, job, success
+from tests.report.terminal import Terminal, on_a_terminal, plain
+
+SHOW = """
+import sys, time
+from runner.report.live import LiveConsole
+from tests.outcomes import job, success
+console = LiveConsole(sys.stdout)
+console.begin(total=1, done=0, todo=1)
+console.started(job("a"))
+time.sleep(0.3)
+console.ended(success(job("a")), again=False, tail=())
+console.end()
+"""
+
+
+@pytest.fixture
+def out(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "30")
+    return Terminal()
+
+
+@pytest.fixture
+def console(out: Terminal) -> LiveConsole:
+    return LiveConsole(out)
+
+
+def picture(console: LiveConsole) -> str:
+    """What the live part shows now, as plain text."""
+    recording = Console(file=io.StringIO(), width=100, height=30, record=True)
+    recording.print(console._picture())
+    return recording.export_text()
+
+
+def said(out: Terminal) -> list[str]:
+    """Lines that were written, without escape sequences."""
+    return [line.strip() for line in re.split(r"[\r\n]+", plain(out.getvalue())) if line.strip()]
+
+
+def test_a_running_eval_has_a_line_with_its_samples(console: LiveConsole) -> None:
+    """Until the first sample is known, it is starting."""
+    console.begin(total=2, done=0, todo=2)
+    console.started(job("a.dev.v0"))
+    assert re.search(r"a\.dev\.v0 +starting +0\.\d s", picture(console))
+    console.progressed(job("a.dev.v0"), 3, 8)
+    assert re.search(r"a\.dev\.v0 +3/8 samples +0\.\d s", picture(console))
+    console.end()
+
+
+def test_an_eval_that_ended_moves_from_the_picture_to_the_lines(
+    console: LiveConsole, out: Terminal
+) -> None:
+    """The bar counts it, and goes on from what was finished before."""
+    console.begin(total=3, done=1, todo=2)
+    console.started(job("a"))
+    console.ended(success(job("a"), final_report={"accuracy": 0.5}), again=False, tail=())
+    assert "2/3" in picture(console)
+    assert " a " not in picture(console)
+    console.end()
+    assert "1 of 3 evals finished before; 2 to run" in said(out)
+    assert "✓ finished a  (4.2 s)  accuracy 0.5" in said(out)
+
+
+def test_a_failure_is_shown_and_counted(console: LiveConsole, out: Terminal) -> None:
+    """As it happens, with the end of its output."""
+    console.begin(total=2, done=0, todo=2)
+    console.started(job("a"))
+    console.ended(failure(job("a"), warnings=("odd",)), again=False, tail=("ValueError: x",))
+    assert "1 failed" in picture(console)
+    console.end()
+    lines = said(out)
+    assert "✗ failure  a  (4.2 s): exited with status 1" in lines
+    assert "| ValueError: x" in lines
+    assert "warning: odd" in lines
+
+
+def test_an_attempt_that_is_made_again_is_not_counted(console: LiveConsole) -> None:
+    """It may yet succeed."""
+    console.begin(total=2, done=0, todo=2)
+    console.ended(failure(job("a")), again=True, tail=())
+    assert "failed" not in picture(console)
+    assert "0/2" in picture(console)
+    console.end()
+
+
+def test_the_time_left_is_judged_by_this_runs_evals(
+    console: LiveConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run finished took no time of this one."""
+    clock = [0.0]
+    monkeypatch.setattr(console._bar, "get_time", lambda: clock[0])
+    console.begin(total=10, done=5, todo=5)
+    assert "left" not in picture(console)
+    clock[0] = 30
+    console.ended(success(job("a")), again=False, tail=())
+    assert "about 2 min 00 s left" in picture(console)
+    console.end()
+
+
+def test_an_eval_that_an_earlier_run_started_ends_without_a_bar(
+    console: LiveConsole, out: Terminal
+) -> None:
+    """Nothing is to run then, and so there is none."""
+    console.begin(total=1, done=1, todo=0)
+    console.started(job("a"))
+    console.ended(success(job("a")), again=False, tail=())
+    console.ended(failure(job("b")), again=False, tail=())
+    console.end()
+    assert "✓ finished a  (4.2 s)" in said(out)
+
+
+def test_an_eval_cannot_command_the_terminal(console: LiveConsole, out: Terminal) -> None:
+    """What comes from a container is shown without its escape sequences and markup."""
+    console.begin(total=1, done=0, todo=1)
+    console.ended(
+        failure(job("a"), reason="[bold]why[/bold]"), again=False, tail=("\x1b]0;title\x07",)
+    )
+    console.end()
+    assert "\x1b]0" not in out.getvalue()
+    assert "\x07" not in out.getvalue()
+    assert "✗ failure  a  (4.2 s): [bold]why[/bold]" in said(out)
+
+
+def test_more_evals_than_lines_do_not_push_the_bar_away(console: LiveConsole) -> None:
+    """The bar stays in sight, whatever `--jobs` is."""
+    console.begin(total=99, done=0, todo=99)
+    for number in range(99):
+        console.started(job(f"eval{number}"))
+    assert "0/99" in picture(console)
+    assert picture(console).count("\n") < 30
+    console.end()
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch, out: Terminal) -> None:
+    """See https://no-color.org: nothing is coloured where it is set."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    console = LiveConsole(out)
+    console.begin(total=1, done=0, todo=1)
+    console.warn("careful")
+    console.ended(failure(job("a")), again=False, tail=())
+    console.end()
+    assert "careful" in out.getvalue()
+    assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m", out.getvalue())
+
+
+def test_on_a_real_terminal_the_picture_is_taken_away() -> None:
+    """What is left when the run ends is lines alone, and the cursor is back."""
+    text = on_a_terminal(SHOW, TERM="xterm-256color")
+    assert "starting" in text
+    assert "finished a" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert "starting" not in text[text.rindex("\x1b[2K") :]
