@@ -37,7 +37,12 @@ class PassThroughCommand(click.Command):
         """Take defaults from the configuration file."""
         if not extra.get("resilient_parsing"):
             extra.setdefault("default_map", configured(self))
-        return super().make_context(info_name, args, parent, **extra)
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.BadParameter as error:
+            if source := _not_typed(error):
+                raise UsageError(f"{source}: {error.format_message()}") from None
+            raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Hand click our options, and everything that is passed on behind a `--`."""
@@ -80,12 +85,42 @@ def configured(command: click.Command) -> dict[str, Any]:
     }
     values = check_config(table, source=str(path), known=options)
     for name, value in values.items():
-        if isinstance(value, list) and not options[name].multiple:
-            raise UsageError(f"{path}: `{name}` takes one value, not a list")
+        if wrong := _wrong_type(options[name], value):
+            raise UsageError(f"{path}: `{name}` takes {wrong}")
     return {
         name: [value] if options[name].multiple and isinstance(value, str) else value
         for name, value in values.items()
     }
+
+
+def _wrong_type(option: click.Option, value: object) -> str:
+    """What an option takes, where click would make something else of a file's value, or fail."""
+    if isinstance(value, list) and not option.multiple:
+        return "one value, not a list"
+    if option.is_flag:
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(value, bool):
+        return "a value, not true or false"
+    if isinstance(value, float) and isinstance(option.type, click.IntRange):
+        return "a whole number"
+    if (option.multiple or isinstance(option.type, click.Path)) and not isinstance(
+        value, str | list
+    ):
+        return "text"
+    return ""
+
+
+def _not_typed(error: click.BadParameter) -> str:
+    """Where a bad value stands that is not on the command line; empty for one that is."""
+    if error.ctx is None or error.param is None or error.param.name is None:
+        return ""
+    match error.ctx.get_parameter_source(error.param.name):
+        case click.core.ParameterSource.DEFAULT_MAP:
+            found = config_file.find(Path.cwd())
+            return str(found[0]) if found else ""
+        case click.core.ParameterSource.ENVIRONMENT:
+            return str(error.param.envvar)
+    return ""
 
 
 def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401 - click's
