@@ -81,9 +81,13 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     if not path.exists():
         raise UsageError(f"--env-file {path}: there is no such file")
     with named(path, "read"):
-        text = path.read_text()
+        content = path.read_bytes()
     values = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            line = raw.removesuffix(b"\r").decode()
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}, line {number}: is not UTF-8; save it as UTF-8") from None
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = line.partition("=")

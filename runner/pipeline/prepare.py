@@ -18,7 +18,7 @@ from runner.plan.passed_through import check_passed_through
 from runner.plan.plan import Failures, Plan, make_plan
 from runner.plan.registry import Registry, RegistryFile, merge, parse
 from runner.plan.resolve import Resolution, resolve_eval_set
-from runner.plan.shard import parse_shard
+from runner.plan.shard import Shard, parse_shard
 from runner.record import attempts, progress, registry_folder
 from runner.record.cache import RegistryCache
 from runner.record.layout import Layout
@@ -33,6 +33,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         engine: that answers.
         image: that evals get by default.
         resolution: the evals of the set.
+        shard: the part of them to run; None is all.
         rules: per-eval container settings.
         environment: variables to hand in, by name.
         mounts: container path by host folder.
@@ -44,6 +45,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     image: Image
     resolution: Resolution
+    shard: Shard | None
     rules: tuple[ContainerRule, ...]
     environment: dict[str, str]
     mounts: dict[Path, str]
@@ -79,6 +81,8 @@ def prepare(
         resolution: the evals, where the caller has a registry of its own.
     """
     check_names(options.model, options.eval_set)
+    _check_text(options)
+    shard = parse_shard(options.shard) if options.shard else None
     environment = handed_in(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
@@ -110,11 +114,22 @@ def prepare(
         engine=engine,
         image=image,
         resolution=resolution,
+        shard=shard,
         rules=parse_rules([f for _, files in own for f in files if f.kind == "containers"]),
         environment=environment,
         mounts=mounts,
         warnings=(*warnings, *resolution.warnings, *_address_warning(options, environment)),
     )
+
+
+def _check_text(options: RunOptions) -> None:
+    """Refuse what no record can hold, and no engine be asked for."""
+    typed = (options.run_command, *options.passed_through, *options.registry_paths)
+    for text in (*typed, str(options.progress_dir)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the argument {text!a} is not UTF-8; give it in UTF-8") from None
 
 
 def builtin_registry(engine: Engine, image: Image, host: Host) -> Registry:
@@ -170,7 +185,7 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
         failures=_failures(past),
         select=options.select,
         exclude=options.exclude,
-        shard=parse_shard(options.shard) if options.shard else None,
+        shard=prepared.shard,
     )
     return plan, (*finished.damaged, *past.damaged)
 

@@ -55,8 +55,8 @@ def run(
         RunnerError: the run could not start or go on; what had ended is recorded.
     """
     run_id = new_id()
+    planned(prepared)  # refuses what cannot be before anything is written
     with RunLock(prepared.layout.lock):
-        planned(prepared)  # refuses what cannot be before anything is written
         if not prepared.options.resume:
             set_aside(prepared.layout)
         with Recorder(prepared.layout, run=run_id, host=host.name) as recorder:
