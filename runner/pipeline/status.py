@@ -1,3 +1,4 @@
+import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -52,6 +53,9 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, as_json: bool) -
             "`evalset list progress` shows what it has"
         )
     table = rows(layout, commands, running=_running(layout))
+    damaged = (*progress.read(layout.progress).damaged, *attempts.read(layout.attempts).damaged)
+    for message in damaged:
+        print(harmless(f"warning: {message}"), file=sys.stderr)
     counts = Counter(row.state for row in table)
     if as_json:
         content = {
@@ -65,8 +69,6 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, as_json: bool) -
         return
     print_table(out, table)
     print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
-    for message in progress.read(layout.progress).damaged:
-        print(harmless(f"warning: {message}"), file=out)
 
 
 def _known_commands(layout: Layout) -> list[tuple[str, ...]]:
