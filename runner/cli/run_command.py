@@ -36,7 +36,11 @@ class PassThroughCommand(click.Command):
     ) -> click.Context:
         """Take defaults from the configuration file."""
         if not extra.get("resilient_parsing"):
-            extra.setdefault("default_map", configured(self))
+            try:
+                extra.setdefault("default_map", configured(self))
+            except UsageError:
+                if not {"-h", "--help"} & set(args):  # which says what would be right
+                    raise
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.BadParameter as error:
