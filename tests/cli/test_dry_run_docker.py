@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from tests.cli.conftest import Here, contents
+
+pytestmark = pytest.mark.docker
+
+RUN = ("run", "dummy", "mine", "--registry-path", "own", "--dry-run")
+REGISTRY = ["--registry_path", "/registry/0"]
+
+
+@pytest.fixture
+def here(here_with_engine: Here) -> Here:
+    """Two of the three evals are finished, recorded with the paths that the containers see."""
+    lines = "".join(
+        json.dumps(["oaieval", "dummy", name, *REGISTRY]) + "\n"
+        for name in ("a.dev.v0", "c.dev.v0")
+    )
+    here_with_engine.progress.write_text(lines)
+    return here_with_engine
+
+
+def test_json_is_one_object_and_nothing_else(here: Here) -> None:
+    """Commands as argv arrays, in order; nothing is started and nothing written."""
+    before = contents(here.folder)
+    ended = here.evalset(*RUN, "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert json.loads(ended.stdout) == {
+        "done": [["oaieval", "dummy", name, *REGISTRY] for name in ("a.dev.v0", "c.dev.v0")],
+        "todo": [["oaieval", "dummy", "b.dev.v0", *REGISTRY]],
+    }
+    assert ended.stdout.count("\n") == 1
+    assert contents(here.folder) == before
+
+
+def test_text_says_why_an_eval_is_to_do(here: Here) -> None:
+    """With what is known of the attempt that failed."""
+    record = {
+        "attempt": "1",
+        "run": "r",
+        "host": "h",
+        "command": ["oaieval", "dummy", "b.dev.v0", *REGISTRY],
+        "eval": "b.dev.v0",
+        "result": "failure",
+        "reason": "exited with status 1",
+        "ended_at": "2025-01-01T00:00:00Z",
+    }
+    here.put("progress/oaievalset/dummy.mine.attempts.jsonl", json.dumps(record) + "\n")
+    assert here.evalset(*RUN).stdout.splitlines() == [
+        "done (2):",
+        "  oaieval dummy a.dev.v0 --registry_path /registry/0",
+        "  oaieval dummy c.dev.v0 --registry_path /registry/0",
+        "to do (1):",
+        (
+            "  oaieval dummy b.dev.v0 --registry_path /registry/0"
+            "  (failed once, last: exited with status 1)"
+        ),
+    ]
+
+
+def test_no_resume_has_everything_to_do(here: Here) -> None:
+    """And the old file stays where it is, for nothing is run."""
+    before = contents(here.folder)
+    plan = json.loads(here.evalset(*RUN, "--json", "--no-resume").stdout)
+    assert plan["done"] == []
+    assert [command[2] for command in plan["todo"]] == ["a.dev.v0", "b.dev.v0", "c.dev.v0"]
+    assert contents(here.folder) == before
+
+
+def test_what_stands_after_two_hyphens_is_oaievals(here: Here) -> None:
+    """`evalset run m s -- --dry-run` passes on oaieval's own option of that name."""
+    line = ("run", "dummy", "mine", "--dry-run", "--json", "--", "--dry-run")
+    plan = json.loads(here.evalset(*line, EVALSET_REGISTRY_PATH="own").stdout)
+    assert plan["todo"][0] == ["oaieval", "dummy", "a.dev.v0", "--dry-run", *REGISTRY]
+
+
+def test_shards_are_disjoint_and_complete(here: Here) -> None:
+    """Finished or not, each eval is in one of them."""
+    found = []
+    for shard in ("1/2", "2/2"):
+        plan = json.loads(here.evalset(*RUN, "--json", "--shard", shard).stdout)
+        found += [command[2] for command in plan["done"] + plan["todo"]]
+    assert sorted(found) == ["a.dev.v0", "b.dev.v0", "c.dev.v0"]
