@@ -15,13 +15,13 @@ class Recipe:
     Attributes:
         dockerfile: how it is built.
         lock: the Python packages in it, in pip's requirements format, with hashes.
-        fast_yaml: a module that goes into its site-packages.
+        image_hook: a module that goes into its site-packages.
     """
 
     def __init__(self) -> None:
         self.dockerfile = _read("Dockerfile")
         self.lock = _read("image.lock")
-        self.fast_yaml = _read("fast_yaml.py")
+        self.image_hook = _read("image_hook.py")
 
     @cached_property
     def base_image(self) -> str:
@@ -51,7 +51,7 @@ class Recipe:
             base: the identity of the base image.
             machine: the architecture, such as `x86_64`.
         """
-        parts = [self.dockerfile, self.lock, self.fast_yaml]
+        parts = [self.dockerfile, self.lock, self.image_hook]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
         return hashlib.sha256(json.dumps([*hashes, base, machine]).encode()).hexdigest()
 

@@ -1,7 +1,8 @@
 from collections.abc import Callable
 
-from runner.execute import image
+from runner.execute.build import build
 from runner.execute.engine import Engine
+from runner.execute.image import find
 from runner.pipeline.prepare import builtin_registry, this_host
 
 
@@ -10,14 +11,14 @@ def build_image(
 ) -> None:
     """Build the eval image, and read its registry so that the first run starts fast."""
     engine = Engine()
-    built = image.build(engine.api, tag=name, base_image=base_image, tell=tell, rebuild=rebuild)
+    built = build(engine.api, tag=name, base_image=base_image, tell=tell, rebuild=rebuild)
     builtin_registry(engine, built, this_host())
     engine.make_eval_network()
 
 
 def image_facts(name: str) -> dict[str, str | None]:
     """What identifies an image, and its labels."""
-    found = image.find(Engine().api, name)
+    found = find(Engine().api, name)
     return {
         "name": found.name,
         "id": found.id,

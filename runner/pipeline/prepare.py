@@ -7,7 +7,7 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.execute.engine import Engine
-from runner.execute.image import Image, find, read_builtin_registry
+from runner.execute.image import Image, find
 from runner.job import ContainerSettings, Result, key_of
 from runner.pipeline.environment import from_host, handed_in
 from runner.pipeline.options import Host, RunOptions
@@ -137,6 +137,10 @@ def builtin_registry(engine: Engine, image: Image, host: Host) -> Registry:
     cache = RegistryCache(host.cache)
     registry = cache.get(image.id)
     if registry is None:
+        from runner.execute.builtin_registry import (  # noqa: PLC0415 - once per image
+            read_builtin_registry,
+        )
+
         texts = read_builtin_registry(engine.api, image)
         files = [
             RegistryFile(path=f"{image.name}:{path}", kind=path.partition("/")[0], text=text)

@@ -1,4 +1,3 @@
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ def find(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - most folders have no configuration
+
     with named(path, "read"):
         content = path.read_bytes()
     try:

@@ -13,7 +13,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 from runner.errors import EnvironmentFault
-from runner.execute import base, debian_base, image, probe
+from runner.execute import base, build, builtin_registry, debian_base, image, probe
 from runner.execute.engine import Engine
 from runner.execute.recipe import Recipe
 
@@ -51,7 +51,7 @@ def eval_image(api: docker.APIClient) -> image.Image:
 @pytest.fixture(scope="module")
 def local_base(eval_image: image.Image) -> str:
     """The base that the eval image was built on."""
-    return eval_image.labels[image.BASE_NAME]
+    return eval_image.labels[build.BASE_NAME]
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def _change_recipe(monkeypatch: pytest.MonkeyPatch, dockerfile: bytes) -> None:
             self.dockerfile = dockerfile
             self.lock = lock
 
-    monkeypatch.setattr(image, "Recipe", SmallRecipe)
+    monkeypatch.setattr(build, "Recipe", SmallRecipe)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,8 @@ def test_the_eval_image_carries_what_it_is_made_of(eval_image: image.Image) -> N
     assert labels["evalset.version.evals"] == "3.0.1.post1"
     assert labels["evalset.version.python"].startswith("3.")
     assert labels["evalset.version.runner"]
-    assert labels[image.LOCK] == recipe.lock_hash
-    assert eval_image.fingerprint == recipe.fingerprint(labels[image.BASE], labels[image.MACHINE])
+    assert labels[build.LOCK] == recipe.lock_hash
+    assert eval_image.fingerprint == recipe.fingerprint(labels[build.BASE], labels[build.MACHINE])
 
 
 def test_the_default_image_is_named_after_the_locked_evals() -> None:
@@ -123,7 +123,7 @@ def test_the_default_image_is_named_after_the_locked_evals() -> None:
     assert image.DEFAULT_IMAGE.partition(":")[2] == Recipe().evals_version
 
 
-@pytest.mark.parametrize("part", ["dockerfile", "lock", "fast_yaml"])
+@pytest.mark.parametrize("part", ["dockerfile", "lock", "image_hook"])
 def test_each_part_of_the_recipe_counts_in_the_fingerprint(part: str) -> None:
     """A change of the Dockerfile, the lock or the yaml hook shows."""
     recipe, changed = Recipe(), Recipe()
@@ -139,7 +139,7 @@ def test_an_image_that_is_up_to_date_is_not_built_again(
     """The second build asks no image registry, fetches nothing, and returns at once."""
     told: list[str] = []
     began = time.monotonic()
-    assert image.build(api, tell=told.append) == eval_image
+    assert build.build(api, tell=told.append) == eval_image
     assert time.monotonic() - began < 1
     assert len(told) == 1
     assert "up to date" in told[0]
@@ -228,7 +228,7 @@ def test_a_base_is_made_from_debian_packages_where_no_image_registry_is(
 def test_a_base_that_was_asked_for_is_never_replaced(api: docker.APIClient) -> None:
     """A base that the user names is that one or an error."""
     with pytest.raises(EnvironmentFault, match="cannot be pulled") as raised:
-        image.build(api, tag="evalset/test:none", base_image=UNREACHABLE, tell=lambda _: None)
+        build.build(api, tag="evalset/test:none", base_image=UNREACHABLE, tell=lambda _: None)
     assert UNREACHABLE in str(raised.value)
 
 
@@ -243,22 +243,22 @@ def test_a_build_on_a_pulled_base_is_whole(
     api: docker.APIClient, loopback_base: str, tag: str
 ) -> None:
     """The build takes a pulled base and the host's wheels, and leaves nothing behind."""
-    built = image.build(api, tag=tag, base_image=loopback_base, tell=lambda _: None)
-    assert built.labels[image.BASE].startswith("sha256:")
-    assert built.labels[image.BASE_NAME] == loopback_base
+    built = build.build(api, tag=tag, base_image=loopback_base, tell=lambda _: None)
+    assert built.labels[build.BASE].startswith("sha256:")
+    assert built.labels[build.BASE_NAME] == loopback_base
     listing = probe.ask(
         api,
         built.id,
         ["python3", "-c", "import os, json; print(json.dumps(os.listdir('/wheels')))"],
     )
     assert [name.partition("-")[0] for name in json.loads(listing.stdout)] == ["sniffio"]
-    assert api.images(filters={"dangling": True, "label": image.STAGE}) == []
+    assert api.images(filters={"dangling": True, "label": build.STAGE}) == []
 
     told: list[str] = []
-    assert image.build(api, tag=tag, base_image=loopback_base, tell=told.append) == built
+    assert build.build(api, tag=tag, base_image=loopback_base, tell=told.append) == built
     assert "up to date" in "\n".join(told)
 
-    anew = image.build(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
+    anew = build.build(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
     assert (anew.fingerprint, image.look(api, built.id)) == (built.fingerprint, None)
 
 
@@ -268,7 +268,7 @@ def test_a_step_that_fails_is_told_with_its_last_words(
     """A failing build is one line: the step, and what it said last."""
     _change_recipe(monkeypatch, FAILING_DOCKERFILE)
     with pytest.raises(EnvironmentFault, match="RUN echo first words") as raised:
-        image.build(api, tag=tag, base_image=local_base, tell=lambda _: None)
+        build.build(api, tag=tag, base_image=local_base, tell=lambda _: None)
     assert "first words | last words" in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -283,7 +283,7 @@ def test_the_builtin_registry_is_upstreams(api: docker.APIClient, eval_image: im
         for path in (package / "registry" / kind).glob("*.yaml")
     }
     began = time.monotonic()
-    assert image.read_builtin_registry(api, eval_image) == expected
+    assert builtin_registry.read_builtin_registry(api, eval_image) == expected
     assert time.monotonic() - began < 2
     assert "eval_sets/test-basic.yaml" in expected
 
@@ -292,7 +292,7 @@ def test_an_image_without_evals_has_no_builtin_registry(
     api: docker.APIClient, local_base: str
 ) -> None:
     """A Python without openai/evals is no error."""
-    assert image.read_builtin_registry(api, image.find(api, local_base)) == {}
+    assert builtin_registry.read_builtin_registry(api, image.find(api, local_base)) == {}
 
 
 def test_an_image_without_python_has_no_builtin_registry(
@@ -300,5 +300,5 @@ def test_an_image_without_python_has_no_builtin_registry(
 ) -> None:
     """An image that runs something else is no error, and its container does not stay."""
     found = image.find(api, pythonless)
-    assert image.read_builtin_registry(api, found) == {}
+    assert builtin_registry.read_builtin_registry(api, found) == {}
     assert api.containers(all=True, filters={"ancestor": found.id}) == []

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 import yaml
 
-from runner.execute import fast_yaml
+from runner.execute import image_hook
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,26 +17,26 @@ def quick() -> ModuleType:
     """A copy of yaml's namespace with the hook applied; yaml itself stays as it is."""
     copy = SimpleNamespace(**vars(yaml))
     module = cast("ModuleType", copy)
-    fast_yaml.quicken(module)
+    image_hook.quicken_yaml(module)
     return module
 
 
 def test_the_hook_changes_yaml_when_it_is_imported() -> None:
     """The hook waits for the import of yaml, and then replaces safe_load alone."""
     code = (
-        "import sys; import runner.execute.fast_yaml as hook; assert 'yaml' not in sys.modules\n"
+        "import sys; import runner.execute.image_hook as hook; assert 'yaml' not in sys.modules\n"
         "import yaml; print(yaml.safe_load.__module__, yaml.load.__module__, yaml.safe_load('[1]'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["runner.execute.fast_yaml", "yaml", "[1]"]
+    assert done.stdout.split() == ["runner.execute.image_hook", "yaml", "[1]"]
 
 
 def test_python_without_yaml_is_left_alone() -> None:
     """Where there is no yaml, importing it fails as it does without the hook."""
     code = (
-        "import sys, runner.execute.fast_yaml; sys.path.clear()\n"
+        "import sys, runner.execute.image_hook; sys.path.clear()\n"
         "try: import yaml\n"
         "except ModuleNotFoundError as error: print(error.name)"
     )
@@ -65,12 +65,47 @@ def test_a_loader_that_was_taught_tags_is_kept() -> None:
 
     Taught.add_constructor("!double", lambda _, node: 2 * int(node.value))
     module = cast("ModuleType", SimpleNamespace(**{**vars(yaml), "SafeLoader": Taught}))
-    fast_yaml.quicken(module)
+    image_hook.quicken_yaml(module)
     assert module.safe_load("!double 21") == 42
 
 
 def test_a_yaml_without_libyaml_is_left_alone() -> None:
     """Where PyYAML was built without libyaml, nothing is replaced."""
     module = cast("ModuleType", SimpleNamespace(safe_load=yaml.safe_load))
-    fast_yaml.quicken(module)
+    image_hook.quicken_yaml(module)
     assert module.safe_load is yaml.safe_load
+
+
+class Usage(dict[str, object]):
+    """What the API's client makes of a usage report: a mapping of names to numbers and groups."""
+
+
+def _mended(*usages: object) -> dict[str, object]:
+    """The token counts that the mended function adds for these answers."""
+    module = cast("ModuleType", SimpleNamespace())
+    image_hook.mend_token_usage(module)
+    events = [SimpleNamespace(data={"usage": usage}) for usage in usages]
+    result: dict[str, object] = {"accuracy": 0.5}
+    module.add_token_usage_to_result(result, SimpleNamespace(get_events=lambda _: events))
+    assert result.pop("accuracy") == 0.5
+    return result
+
+
+def test_token_counts_in_groups_are_added_up() -> None:
+    """A report with nested groups gives the sums of all its numbers."""
+    usage = Usage(total_tokens=8, completion_tokens_details=Usage(reasoning_tokens=2))
+    assert _mended(usage, usage) == {
+        "usage_total_tokens": 16,
+        "usage_completion_tokens_details_reasoning_tokens": 4,
+    }
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"tier": "default", "details": None}, "none", 7])
+def test_an_answer_without_token_counts_adds_none(usage: object) -> None:
+    """Answers whose usage is missing, empty or no mapping change nothing."""
+    assert _mended(usage) == {}
+
+
+def test_the_hook_mends_upstreams_command() -> None:
+    """The function is replaced in the module that oaieval runs from."""
+    assert image_hook.CHANGES["evals.cli.oaieval"] is image_hook.mend_token_usage
