@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import yaml
 
-from runner.execute import image
+from runner.execute import build, image
 from runner.execute.engine import Engine
 from runner.execute.labels import Label
 from runner.record import attempts, progress
@@ -48,7 +48,7 @@ def engine_api() -> docker.APIClient:
 def test_image() -> str:
     """A small image whose `/bin/program` does what the eval's name says; gives the image's name."""
     api = engine_api()
-    base = image.find(api, image.DEFAULT_IMAGE).labels[image.BASE_NAME]
+    base = image.find(api, image.DEFAULT_IMAGE).labels[build.BASE_NAME]
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name, data in (
@@ -87,11 +87,13 @@ class Place(msgspec.Struct, frozen=True):
         folder: the test's own.
         cache: the user's cache folder.
         image: that runs use.
+        program: arguments that make Python the program.
     """
 
     folder: Path
     cache: Path
     image: str
+    program: tuple[str, ...] = ("-m", "runner")
 
     @property
     def progress(self) -> Path:
@@ -131,7 +133,7 @@ class Place(msgspec.Struct, frozen=True):
 
     def line(self, *options: str, command: str = "run") -> list[str]:
         """The command line of a run of `m` and `s` with the tests' program."""
-        line = [sys.executable, "-m", "runner", command, "--progress-dir", str(self.progress)]
+        line = [sys.executable, *self.program, command, "--progress-dir", str(self.progress)]
         if command == "run":
             line += ["m", "s", "--registry-path", str(self.folder / "registry")]
         return [*line, *options]
@@ -220,6 +222,16 @@ class Place(msgspec.Struct, frozen=True):
             *map(str, self.progress.glob(".attempts")),
             *map(str, self.progress.rglob("*.holder.json")),
         ]
+
+
+def impatient(place: Place) -> Place:
+    """The same place for a program that kills soon after it asked, and pauses briefly."""
+    code = (
+        "from runner import cli; from runner.execute import container, schedule; "
+        "from runner.pipeline import run; "
+        "container.STOP_TIME = run.STOP_TIME = 1; schedule.FIRST_PAUSE = 0.1; cli.main()"
+    )
+    return msgspec.structs.replace(place, program=("-c", code))
 
 
 def until(ask: Callable[[], T], seconds: float = 20) -> T:

@@ -1,0 +1,258 @@
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import pytest
+
+from runner.execute import schedule
+from runner.execute.attempt import Attempts, Running
+from runner.execute.schedule import Broken, Ended, Event, Idle, Schedule, Started
+from runner.job import ContainerSettings, Fault, Job, Outcome, Result
+
+SETTINGS = ContainerSettings(
+    image="i", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
+)
+
+
+def job(name: str) -> Job:
+    """A job whose eval's name says how its attempts end."""
+    command = ("oaieval", "m", name)
+    return Job(command=command, argv=command, eval=name, settings=SETTINGS)
+
+
+class Pretended:
+    """Stands in for `Attempts`, whose faults could not be steered.
+
+    A job's name lists how its attempts end, one letter each, the last for all that follow:
+    s success, f failure, l lost, x an exception; h holds until `go` is set and is a success then.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.kept: list[str] = []
+        self.go = threading.Event()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def new(self, one: Job, attempt: str, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+        """Make an attempt."""
+        with self._lock:
+            before = self.made.count(one.eval)
+            self.made.append(one.eval)
+        on_start(f"container of {attempt}")
+        yield from self._end(one, attempt, one.eval[min(before, len(one.eval) - 1)])
+
+    @contextlib.contextmanager
+    def adopted(self, running: Running, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+        """Go on with one."""
+        self.made.append(f"adopted {running.job.eval}")
+        on_start(running.container)
+        yield from self._end(running.job, running.attempt, running.job.eval[0])
+
+    def _end(self, one: Job, attempt: str, how: str) -> Iterator[Outcome]:
+        if how == "x":
+            raise ValueError("unforeseen")
+        if how == "h":
+            assert self.go.wait(10)
+        ends = {"f": (Result.FAILURE, Fault.EVAL), "l": (Result.LOST, Fault.ENVIRONMENT)}
+        result, fault = ends.get(how, (Result.SUCCESS, None))
+        try:
+            yield Outcome(attempt=attempt, job=one, result=result, fault=fault, ended_at="")
+        except BaseException:
+            self.kept.append(attempt)
+            raise
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "FIRST_PAUSE", 0.001)
+
+
+def made(
+    attempts: Pretended,
+    names: Sequence[str],
+    *,
+    at_once: int = 1,
+    retries: int = 0,
+    left: Sequence[Running] = (),
+) -> Schedule:
+    """A started schedule of such jobs."""
+    ids = map(str, itertools.count())
+    lock = threading.Lock()
+
+    def new_id() -> str:
+        with lock:
+            return next(ids)
+
+    found = Schedule(
+        cast("Attempts", attempts),
+        jobs=[job(name) for name in names],
+        left=left,
+        at_once=at_once,
+        retries=retries,
+        new_id=new_id,
+    )
+    found.start()
+    return found
+
+
+def until_idle(found: Schedule, record: Callable[[Ended], None] | None = None) -> list[Event]:
+    """All events, each outcome recorded as it comes."""
+    events: list[Event] = []
+    while not events or not isinstance(events[-1], Idle):
+        events.append(found.events.get(timeout=10))
+        if isinstance(event := events[-1], Ended):
+            if record:
+                record(event)
+            else:
+                event.recorded.set_result(None)
+    assert found.events.empty()
+    return events
+
+
+def ends(events: Sequence[Event]) -> list[tuple[str, bool]]:
+    """The ended attempts' evals, and whether each is tried again."""
+    return [(each.outcome.job.eval, each.again) for each in events if isinstance(each, Ended)]
+
+
+def test_jobs_start_in_order() -> None:
+    """One at a time, each is told of when it starts and when it ends."""
+    events = until_idle(made(Pretended(), ["s1", "s2", "f3", "s4"]))
+    told = [type(event) for event in events]
+    assert told == [Started, Ended] * 4 + [Idle]
+    assert ends(events) == [("s1", False), ("s2", False), ("f3", False), ("s4", False)]
+
+
+def test_nothing_to_do_is_idle_at_once() -> None:
+    """A schedule without jobs says so."""
+    assert until_idle(made(Pretended(), [])) == [Idle()]
+
+
+def test_the_next_job_waits_for_the_record() -> None:
+    """A worker takes nothing new before the outcome that it handed over is on disk."""
+    attempts = Pretended()
+    found = made(attempts, ["s1", "s2"])
+    assert isinstance(found.events.get(timeout=10), Started)
+    ended = found.events.get(timeout=10)
+    assert isinstance(ended, Ended)
+    assert attempts.made == ["s1"]
+    ended.recorded.set_result(None)
+    until_idle(found)
+    assert attempts.made == ["s1", "s2"]
+
+
+def test_only_the_environments_faults_are_tried_again() -> None:
+    """A lost attempt is made again until it succeeds; a failed one is not."""
+    attempts = Pretended()
+    events = until_idle(made(attempts, ["lls", "f"], retries=3))
+    assert ends(events) == [("lls", True), ("lls", True), ("lls", False), ("f", False)]
+
+
+def test_retries_have_an_end() -> None:
+    """The last attempt says that there will be none after it."""
+    events = until_idle(made(Pretended(), ["l"], retries=2))
+    assert ends(events) == [("l", True), ("l", True), ("l", False)]
+
+
+def test_each_attempt_has_an_id_of_its_own() -> None:
+    """Records of retries can be told apart."""
+    events = until_idle(made(Pretended(), ["l"], retries=2))
+    ids = [event.outcome.attempt for event in events if isinstance(event, Ended)]
+    assert len(set(ids)) == 3
+
+
+def test_stopping_says_how_many_are_left_out() -> None:
+    """What runs goes on and is told of; nothing new starts."""
+    attempts = Pretended()
+    found = made(attempts, ["h", "s1", "s2"])
+    assert isinstance(found.events.get(timeout=10), Started)
+    assert found.stop_starting() == 2
+    attempts.go.set()
+    assert ends(until_idle(found)) == [("h", False)]
+    assert attempts.made == ["h"]
+
+
+def test_a_stopped_schedule_does_not_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause before a retry ends when nothing more may start."""
+    monkeypatch.setattr(schedule, "FIRST_PAUSE", 60)
+    found = made(Pretended(), ["l"], retries=5)
+
+    def record(ended: Ended) -> None:
+        ended.recorded.set_result(None)
+        found.stop_starting()
+
+    assert ends(until_idle(found, record)) == [("l", True)]
+
+
+def test_no_retry_is_announced_while_stopping() -> None:
+    """An attempt that is lost because the run is being stopped is the last one of its job."""
+    attempts = Pretended()
+    found = made(attempts, ["hl"], retries=5)
+    found.stop_starting()
+    attempts.go.set()
+    assert all(not again for _, again in ends(until_idle(found)))
+
+
+def test_an_exception_in_a_worker_is_handed_to_the_reader() -> None:
+    """It stops what has not started; the others' outcomes still come, and Idle is the last."""
+    attempts = Pretended()
+    found = made(attempts, ["h", "x", "s1", "s2"], at_once=2)
+    events: list[Event] = []
+    while not any(isinstance(event, Broken) for event in events):
+        events.append(found.events.get(timeout=10))
+    attempts.go.set()
+    events += until_idle(found)
+    (broken,) = [event for event in events if isinstance(event, Broken)]
+    assert isinstance(broken.error, ValueError)
+    assert ends(events) == [("h", False)]
+    assert "s1" not in attempts.made
+
+
+def test_an_outcome_that_was_not_recorded_keeps_its_container() -> None:
+    """The worker's attempt sees the error, and the reader learns of it as an end of the run."""
+    attempts = Pretended()
+    full = OSError("disk full")
+    events = until_idle(
+        made(attempts, ["s1", "s2"]), lambda ended: ended.recorded.set_exception(full)
+    )
+    assert [event.error for event in events if isinstance(event, Broken)] == [full]
+    assert attempts.kept == ["0"]
+    assert attempts.made == ["s1"]
+
+
+def test_what_an_earlier_run_left_comes_first() -> None:
+    """Its containers run already, whatever else is to be done."""
+    attempts = Pretended()
+    left = [Running(job=job("s9"), attempt="a", container="c")]
+    events = until_idle(made(attempts, ["s1"], left=left))
+    assert attempts.made == ["adopted s9", "s1"]
+    assert events[0] == Started(left[0].job, "a", "c")
+
+
+def test_what_an_earlier_run_left_is_seen_to_while_stopping() -> None:
+    """Its containers run, started or not by this run: each outcome is waited for."""
+    attempts = Pretended()
+    left = [Running(job=job(f"h{number}"), attempt=str(number), container="c") for number in "12"]
+    found = made(attempts, ["s1"], left=left)
+    assert found.stop_starting() == 1
+    attempts.go.set()
+    assert ends(until_idle(found)) == [("h1", False), ("h2", False)]
+
+
+def test_a_lost_one_that_an_earlier_run_left_is_attempted_anew() -> None:
+    """The retry of a container that was taken over is a new one for the same job."""
+    attempts = Pretended()
+    left = [Running(job=job("ls"), attempt="a", container="c")]
+    until_idle(made(attempts, [], left=left, retries=2))
+    assert attempts.made == ["adopted ls", "ls", "ls"]
+
+
+def test_many_workers_do_each_job_once() -> None:
+    """With more workers than CPUs nothing is done twice or left out, and one Idle comes."""
+    attempts = Pretended()
+    names = [f"s{number}" for number in range(200)]
+    events = until_idle(made(attempts, names, at_once=16))
+    assert sorted(attempts.made) == sorted(names)
+    assert sum(isinstance(event, Idle) for event in events) == 1

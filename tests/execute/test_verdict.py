@@ -1,0 +1,62 @@
+import msgspec
+import pytest
+
+from runner.execute.verdict import Ending, judge
+from runner.job import ContainerSettings, Fault, Result
+
+SETTINGS = ContainerSettings(
+    image="i", memory=64 << 20, cpus=None, pids_limit=1, gpus=None, timeout=90, network="none"
+)
+
+
+def test_exit_code_zero_is_a_success() -> None:
+    """A success has no fault and no reason."""
+    verdict = judge(Ending(exit_code=0), SETTINGS)
+    assert (verdict.result, verdict.fault, verdict.reason) == (Result.SUCCESS, None, "")
+
+
+def test_a_success_just_before_the_run_was_stopped_counts() -> None:
+    """What finished is never lost."""
+    verdict = judge(Ending(exit_code=0, stopped="stopped"), SETTINGS)
+    assert verdict.result is Result.SUCCESS
+
+
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_out_of_time_is_a_failure_whatever_the_exit_code(code: int) -> None:
+    """An eval that was asked to end may exit with 0 without having finished."""
+    verdict = judge(Ending(exit_code=code, timed_out=True), SETTINGS)
+    assert (verdict.result, verdict.fault) == (Result.FAILURE, Fault.EVAL)
+    assert verdict.reason == "ran longer than its time limit of 90 s (--timeout)"
+
+
+def test_out_of_memory_names_limit_and_option() -> None:
+    """The reader learns what to raise."""
+    verdict = judge(Ending(exit_code=137, oom_killed=True), SETTINGS)
+    assert verdict.reason == "needed more memory than its limit of 64 MiB (raise it with --memory)"
+    unknown = msgspec.structs.replace(SETTINGS, memory=0)
+    verdict = judge(Ending(exit_code=137, oom_killed=True), unknown)
+    assert verdict.reason == "needed more memory than its limit (raise it with --memory)"
+
+
+def test_a_success_although_a_child_was_killed_for_memory_counts() -> None:
+    """The eval coped with it."""
+    assert judge(Ending(exit_code=0, oom_killed=True), SETTINGS).result is Result.SUCCESS
+
+
+def test_what_the_runner_stopped_is_lost() -> None:
+    """It is nobody's failure, and is attempted again."""
+    verdict = judge(Ending(exit_code=143, stopped="stopped, for that"), SETTINGS)
+    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert verdict.reason == "stopped, for that"
+
+
+def test_an_unknown_end_is_lost() -> None:
+    """Without an exit code nobody can say that it succeeded."""
+    verdict = judge(Ending(lost="its container is gone"), SETTINGS)
+    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+
+
+def test_any_other_end_is_the_evals_failure() -> None:
+    """The exit status is the reason."""
+    verdict = judge(Ending(exit_code=3), SETTINGS)
+    assert (verdict.fault, verdict.reason) == (Fault.EVAL, "exited with status 3")

@@ -1,0 +1,238 @@
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from runner.execute import image
+from runner.execute.container import Container, ContainerSpec
+from runner.execute.labels import Label
+from runner.job import ContainerSettings, Fault, Result
+from runner.record.collect import make_private
+from tests.conftest import Place, engine_api, until
+
+pytestmark = pytest.mark.docker
+
+
+def crash(place: Place, running: int, *options: str) -> list[str]:
+    """Kill a run once so many of its evals wait; give the ids of its containers."""
+    with place.running(*options) as run:
+        place.until_running(running)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    return place.containers()
+
+
+def end(place: Place, container: str) -> None:
+    """Let a container's eval end, and wait until it has."""
+    place.let_go()
+    engine_api().wait(container, timeout=20)
+
+
+def test_a_running_eval_outlives_the_runner_and_is_taken_over(place: Place) -> None:
+    """The next run waits for it as if it had started it; nothing runs twice."""
+    place.registry("wait.a", "succeed.later")
+    (container,) = crash(place, 1, "--jobs", "1")
+    (attempt,) = [path.name for path in (place.progress / ".attempts").iterdir()]
+    with place.running("--jobs", "1") as run:
+        until(lambda: (place.layout.lock.with_name("m.s.lock.holder.json")).exists())
+        assert place.containers() == [container]
+        place.let_go()
+        assert run.wait(20) == 0
+    assert place.finished() == ["wait.a", "succeed.later"]
+    first, second = place.records()
+    assert (first.attempt, first.result) == (attempt, Result.SUCCESS)
+    assert len(first.logs) == 1
+    assert first.console_log
+    assert (place.progress / first.console_log).read_text() == "waiting\ntold to go\n"
+    assert second.eval == "succeed.later"
+
+
+def test_an_eval_that_ended_meanwhile_is_recorded_by_the_next_run(place: Place) -> None:
+    """Its success counts, with its log and its own times; it is not run again."""
+    place.registry("wait.a", "wait.b")
+    containers = crash(place, 2, "--jobs", "2")
+    for container in containers:
+        end(place, container)
+    assert place.run().returncode == 0
+    assert sorted(place.finished()) == ["wait.a", "wait.b"]
+    assert len(place.records()) == 2
+    assert all(record.duration < 15 and len(record.logs) == 1 for record in place.records())
+
+
+def test_a_failure_meanwhile_is_recorded_as_one(place: Place) -> None:
+    """What failed while no run looked is on record with its exit code, and exits 1."""
+    place.registry("wait.a")
+    (container,) = crash(place, 1)
+    place.let_go(5)
+    engine_api().wait(container, timeout=20)
+    assert place.run().returncode == 1
+    (record,) = place.records()
+    assert (record.result, record.exit_code) == (Result.FAILURE, 5)
+    assert place.finished() == []
+
+
+def test_a_crash_between_the_two_files_is_made_good(place: Place) -> None:
+    """A success in the attempts file alone reaches the progress file, and is not run again."""
+    place.registry("wait.a", "succeed.b")
+    (container,) = crash(place, 1, "--select", "wait.a")
+    end(place, container)
+    spare = place.folder / "spare"
+    (attempt,) = (place.progress / ".attempts").iterdir()
+    (place.folder / "kept").write_bytes(b"")
+    recorded = place.run("--select", "wait.a")
+    assert recorded.returncode == 0
+    # The state of a run that was killed after the first file: its container is still there.
+    place.layout.progress.rename(spare)
+    (record,) = place.records()
+    again = create_left(place, "wait.a", attempt=record.attempt)
+    assert place.run("--select", "wait.a").returncode == 0
+    assert place.layout.progress.read_bytes() == spare.read_bytes()
+    assert len(place.records()) == 1
+    assert again not in place.containers()
+    assert not attempt.exists()
+
+
+def test_a_container_that_never_started_is_no_success(place: Place) -> None:
+    """The engine gives one that was only created the exit code 0; it is attempted anew."""
+    place.registry("succeed.a")
+    place.run("--dry-run")
+    create_left(place, "succeed.a", attempt="attempt-1")
+    ended = place.run("--retries", "1")
+    assert ended.returncode == 0
+    lost, success = place.records()
+    assert (lost.attempt, lost.result, lost.fault) == (
+        "attempt-1",
+        Result.LOST,
+        Fault.ENVIRONMENT,
+    )
+    assert lost.reason == "its container never started"
+    assert success.result is Result.SUCCESS
+
+
+def test_containers_of_other_arguments_are_named_and_left_alone(place: Place) -> None:
+    """A run takes in only its own jobs; of the others it says what to do."""
+    place.registry("wait.a", "succeed.b")
+    (container,) = crash(place, 1, "--select", "wait.a", "--seed", "1")
+    ended = place.run("--select", "succeed.b")
+    assert ended.returncode == 0
+    assert "1 containers of an earlier run with other arguments are still there" in ended.stdout
+    assert place.containers() == [container]
+    end(place, container)
+    assert place.run("--select", "succeed.b").returncode == 0
+    assert [record.command[4] for record in place.records() if record.eval == "wait.a"] == ["1"]
+
+
+def test_starting_over_ends_what_an_earlier_run_left(place: Place) -> None:
+    """With `--no-resume` a container of before does not count any more."""
+    place.registry("wait.a", "succeed.b")
+    crash(place, 1, "--select", "wait.a")
+    assert place.run("--no-resume", "--select", "succeed.b").returncode == 0
+    assert place.containers() == []
+    assert [record.eval for record in place.records()] == ["succeed.b"]
+
+
+def test_an_interrupt_ends_every_eval_that_was_taken_over(place: Place) -> None:
+    """Even those that wait for a worker, as more run than `--jobs` allows now."""
+    place.registry("wait.a", "wait.b", "wait.c")
+    crash(place, 3, "--jobs", "3")
+    with place.running("--jobs", "1", "--grace", "0.1s") as run:
+        assert run.stdout
+        until(lambda: "started" in run.stdout.readline())  # type: ignore[union-attr]
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 130
+    assert [record.result for record in place.records()] == [Result.LOST] * 3
+
+
+def test_clean_records_what_ended_and_kills_what_runs(place: Place) -> None:
+    """Nothing that finished is lost by cleaning up."""
+    place.registry("wait.a", "wait.b")
+    crash(place, 2, "--jobs", "2")
+    first = min((place.progress / ".attempts").iterdir())
+    label = f"{Label.ATTEMPT}={first.name}"
+    (about,) = engine_api().containers(filters={"label": label})
+    (first / "go").write_text("")
+    engine_api().wait(about["Id"], timeout=20)
+    ended = place.ask("clean")
+    assert ended.returncode == 0, ended.stderr
+    assert place.leftovers() == []
+    (name,) = place.finished()
+    assert [(record.attempt, record.eval) for record in place.records()] == [(first.name, name)]
+
+
+def test_clean_leaves_a_live_run_alone(place: Place) -> None:
+    """It says who holds the set, and touches none of its containers."""
+    place.registry("wait.a")
+    with place.running() as run:
+        place.until_running(1)
+        ended = place.ask("clean")
+        assert f"process {run.pid} on " in ended.stdout + ended.stderr
+        place.let_go()
+        assert run.wait(20) == 0
+    assert place.finished() == ["wait.a"]
+
+
+def test_clean_leaves_other_progress_directories_alone(place: Place) -> None:
+    """Only containers of the directory that it is asked about are its business."""
+    place.registry("wait.a")
+    containers = crash(place, 1)
+    ended = place.ask("clean", "--progress-dir", str(place.folder / "other"))
+    assert ended.returncode == 0
+    assert place.containers() == containers
+    place.ask("clean")
+
+
+def test_an_outcome_that_cannot_be_recorded_waits_for_the_next_run(place: Place) -> None:
+    """Where nothing can be written its container is kept, and its success counts later."""
+    place.registry("wait.a")
+    with place.running() as run:
+        place.until_running(1)
+        make_unwritable(place.progress / "evallogs")
+        place.let_go()
+        assert run.wait(30) == 3
+    assert place.finished() == []
+    (place.progress / "evallogs").unlink()
+    (attempt,) = [path.name for path in (place.progress / ".attempts").iterdir()]
+    assert place.run().returncode == 0
+    (record,) = place.records()
+    assert (record.attempt, record.result) == (attempt, Result.SUCCESS)
+
+
+def make_unwritable(folder: Path) -> None:
+    """Put a file where the runner wants to make a folder: this stops root, too."""
+    if folder.exists():
+        folder.rmdir()
+    folder.write_bytes(b"")
+
+
+def create_left(place: Place, name: str, *, attempt: str) -> str:
+    """Create a container as a run does that is killed before it starts it; give its id."""
+    settings = ContainerSettings(
+        image=place.image,
+        memory=64 << 20,
+        cpus=None,
+        pids_limit=50,
+        gpus=None,
+        timeout=60,
+        network="none",
+    )
+    command = ["/bin/program", "m", name, "--registry_path", "/registry/0"]
+    spec = ContainerSpec(
+        image=image.find(engine_api(), place.image).id,
+        argv=tuple(command),
+        private=make_private(place.layout, attempt),
+        mounts={},
+        environment={},
+        labels={
+            Label.COMMAND: json.dumps(command),
+            Label.ATTEMPT: attempt,
+            Label.HOST: socket.gethostname(),
+            Label.PROGRESS: str(place.progress),
+            Label.MODEL: "m",
+            Label.EVAL_SET: "s",
+        },
+        user="0:0",
+        settings=settings,
+    )
+    return Container.create(engine_api(), spec).id
