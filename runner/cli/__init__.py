@@ -22,8 +22,19 @@ COMMANDS = {
 }
 
 
+class _ReaderGoneError(Exception):
+    """Nobody reads what is printed any more."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own, imported when they are run."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
+        """Run a command; click itself would exit with 1, as if an eval had failed."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Give the names in the order of a run's life."""
@@ -109,7 +120,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
         code = _say(f"Error: {error.format_message()}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         code = _say("Interrupted before anything ran.", 130)
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGoneError):
         # Nobody reads any more: there is nothing to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
