@@ -94,6 +94,7 @@ class Here(msgspec.Struct, frozen=True):
             line,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             check=False,
             cwd=self.folder,
             env=self.environ | engine | variables,

@@ -112,7 +112,7 @@ def test_an_option_that_leads_to_nothing(here: Here, options: list[str], fact: s
 
 def test_a_variable_that_a_rule_names_must_be_set(here: Here) -> None:
     """The line says which, and where its name comes from."""
-    here.put("own/containers/c.yaml", "b*: {env: [UNSET_HERE]}")
+    here.put("own/containers/c.yaml", "c*: {env: [UNSET_HERE]}")
     ended = here.evalset(*RUN, "--no-exit-on-error")
     assert ended.returncode == 2
     assert "the variable UNSET_HERE, which a file in containers/ names, is not set" in ended.stderr

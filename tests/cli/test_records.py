@@ -1,0 +1,182 @@
+"""The commands that read and set aside what runs have left; none of these needs an engine."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import LINES, PROGRESS, Here, contents
+
+A = ["oaieval", "dummy", "a.dev.v0", "--registry_path", "/registry/0"]
+B = ["oaieval", "dummy", "b.dev.v0", "--registry_path", "/registry/0"]
+C = ["oaieval", "dummy", "c.dev.v0", "--registry_path", "/registry/0"]
+
+
+def record(command: list[str], **changes: object) -> str:
+    """A line of an attempts file."""
+    fields: dict[str, object] = {
+        "version": 1,
+        "attempt": "1",
+        "run": "r",
+        "host": "h",
+        "command": command,
+        "eval": command[2],
+        "result": "success",
+        "exit_code": 0,
+        "ended_at": "2025-01-01T00:00:04Z",
+        "duration": 4.2,
+    }
+    return json.dumps(fields | changes) + "\n"
+
+
+@pytest.fixture
+def recorded(here: Here) -> Here:
+    """One eval finished, one finished without a record of it, one failed."""
+    attempts = [
+        record(A, final_report={"accuracy": 0.5}, samples=4, console_log="evallogs/1.console.log"),
+        record(
+            C,
+            attempt="2",
+            result="failure",
+            fault="eval",
+            exit_code=1,
+            reason="exited with status 1",
+            console_log="evallogs/2.console.log",
+        ),
+    ]
+    here.put("progress/oaievalset/dummy.mine.attempts.jsonl", "".join(attempts))
+    here.put("progress/evallogs/1.console.log", b"all is well \xff\x1b[31m\n")
+    here.put("progress/evallogs/2.console.log", "ValueError\n")
+    return here
+
+
+def answer(here: Here, *arguments: str) -> Any:  # noqa: ANN401 - JSON
+    """The one JSON object that a command prints."""
+    ended = here.evalset(*arguments, "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("\n") == 1
+    return json.loads(ended.stdout)
+
+
+def test_status_shows_every_eval_that_is_known(recorded: Here) -> None:
+    """With score and reason, and a line with the counts below."""
+    before = contents(recorded.folder)
+    ended = recorded.evalset("status", "dummy", "mine")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    text = ended.stdout
+    assert re.search(r"a\.dev\.v0 +done +accuracy 0\.5 +4 +4\.2 s +1 *\n", text)
+    assert re.search(r"b\.dev\.v0 +done *\n", text)
+    assert re.search(r"c\.dev\.v0 +failed +0 +4\.2 s +1 *\n", text)
+    assert "exited with status 1" in text
+    assert text.endswith("2 done, 1 failed\n")
+    assert contents(recorded.folder) == before
+
+
+def test_status_as_json_is_one_object(recorded: Here) -> None:
+    """With the same facts as the table."""
+    found = answer(recorded, "status", "dummy", "mine")
+    assert (found["model"], found["eval_set"], found["total"]) == ("dummy", "mine", 3)
+    assert found["counts"] == {"done": 2, "failed": 1}
+    states = {row["eval"]: (row["state"], row["reason"]) for row in found["evals"]}
+    assert states == {
+        "a.dev.v0": ("done", ""),
+        "b.dev.v0": ("done", ""),
+        "c.dev.v0": ("failed", "exited with status 1"),
+    }
+
+
+def test_status_names_damaged_lines_on_stderr(recorded: Here) -> None:
+    """Those of both files; what can be read is shown."""
+    recorded.progress.write_text(f"{LINES[0]}[dam\n{LINES[1]}")
+    path = recorded.folder / "progress/oaievalset/dummy.mine.attempts.jsonl"
+    path.write_text("{}\n" + path.read_text())
+    ended = recorded.evalset("status", "dummy", "mine", "--json")
+    first, second = ended.stderr.splitlines()
+    assert first.startswith(f"warning: {recorded.progress}: line 2 cannot be read")
+    assert second.startswith(f"warning: {path}: line 1 cannot be read")
+    assert json.loads(ended.stdout)["counts"] == {"done": 2, "failed": 1}
+
+
+def test_status_works_where_one_may_only_read(recorded: Here) -> None:
+    """Another user's progress directory, for one."""
+    recorded.put("progress/oaievalset/dummy.mine.lock", "").chmod(0o444)
+    ended = recorded.evalset("status", "dummy", "mine", bound=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_list_progress_shows_models_and_sets(recorded: Here) -> None:
+    """With the number of finished evals; a pattern narrows the list."""
+    recorded.put("progress/oaievalset/org/m.other.progress.txt", "oaieval org/m x\n")
+    assert recorded.evalset("list", "progress").stdout == (
+        "dummy mine  (2 evals finished)\norg/m other  (1 eval finished)\n"
+    )
+    assert answer(recorded, "list", "progress", "org*") == [
+        {"model": "org/m", "eval_set": "other", "finished": 1}
+    ]
+    assert recorded.evalset("list", "progress", "none").stdout == "nothing found\n"
+
+
+@pytest.mark.parametrize("name", ["a.dev.v0", "a"])
+def test_logs_prints_what_an_eval_printed(recorded: Here, name: str) -> None:
+    """To the byte where it is no terminal; the name may be cut short at a dot."""
+    ended = recorded.evalset("logs", "dummy", "mine", name)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "all is well \udcff\x1b[31m\n"
+
+
+def test_logs_of_an_unknown_eval_is_told_the_closest(recorded: Here) -> None:
+    """Among those that were attempted."""
+    assert "did you mean `a.dev.v0`" in recorded.refused("logs", "dummy", "mine", "a.dve.v0")
+
+
+def test_logs_that_are_gone_are_named(recorded: Here) -> None:
+    """Somebody has tidied up."""
+    path = recorded.folder / "progress/evallogs/2.console.log"
+    path.unlink()
+    line = recorded.refused("logs", "dummy", "mine", "c")
+    assert line == f"the console log {path} is not there any more"
+
+
+def test_reset_keeps_the_old_files_under_dated_names(recorded: Here) -> None:
+    """Nothing is deleted, the logs stay, and the next run starts over."""
+    folder = recorded.progress.parent
+    attempts = (folder / "dummy.mine.attempts.jsonl").read_bytes()
+    ended = recorded.evalset("reset", "dummy", "mine")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    *kept, last = ended.stdout.splitlines()
+    assert last == "the next run of dummy mine starts over"
+    names = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+    assert [re.sub(r"\.\d{8}T\d{6}\.\d{6}Z$", ".DATE", name) for name in names] == [
+        "dummy.mine.attempts.jsonl.DATE",
+        "dummy.mine.progress.txt.DATE",
+    ]
+    assert sorted(kept) == [f"kept as {folder / name}" for name in names]
+    assert (folder / names[0]).read_bytes() == attempts
+    assert (folder / names[1]).read_text() == PROGRESS
+    assert (recorded.folder / "progress/evallogs/1.console.log").exists()
+    assert recorded.evalset("status", "dummy", "mine").returncode == 2
+
+
+def test_a_second_reset_keeps_what_the_first_one_kept(recorded: Here) -> None:
+    """Dates differ to the microsecond."""
+    recorded.evalset("reset", "dummy", "mine")
+    recorded.put("progress/oaievalset/dummy.mine.progress.txt", LINES[0])
+    recorded.evalset("reset", "dummy", "mine")
+    kept = list(recorded.progress.parent.glob("dummy.mine.progress.txt.*"))
+    assert sorted(path.read_text() for path in kept) == sorted([PROGRESS, LINES[0]])
+
+
+def test_reset_of_what_never_ran_creates_nothing(here: Here) -> None:
+    """Not even a folder."""
+    line = here.refused("reset", "dummy", "other", "--progress-dir", "none")
+    assert "has no progress of dummy other" in line
+
+
+def test_a_reader_that_goes_away_is_no_error(recorded: Here) -> None:
+    """`evalset list progress | head -0` ends without a word."""
+    code = "import os, sys; os.close(1); r, w = os.pipe(); os.close(r); os.dup2(w, 1); "
+    code += "from runner.cli import main; main(sys.argv[1:])"
+    ended = recorded._run("-c", code, "list", "progress", variables={})
+    assert ended.stderr == ""
+    assert ended.returncode == 141
