@@ -10,7 +10,10 @@ from runner.record import evallog
 from runner.record.evallog import Summary, plain_json, summarise
 
 SPEC = {"spec": {"completion_fns": ["dummy"], "eval_name": "a.dev.v0"}}
-REPORT: dict[str, Any] = {"final_report": {"accuracy": 0.5, "usage_total_tokens": 10}, "run_id": "r"}
+REPORT: dict[str, Any] = {
+    "final_report": {"accuracy": 0.5, "usage_total_tokens": 10},
+    "run_id": "r",
+}
 
 
 def event(sample: str, kind: str = "match", **data: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON

@@ -1,0 +1,169 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.errors import UsageError
+from runner.execute.engine import Engine
+from runner.execute.image import DEFAULT_IMAGE
+from runner.pipeline.options import Host, RunOptions
+from runner.pipeline.prepare import Prepared, environment_for, planned, prepare, this_host
+from runner.plan.resolve import Resolution
+from runner.record.attempts import AttemptsFile, record_of
+from runner.record.progress import ProgressFile
+from tests.outcomes import SETTINGS, failure, job, success
+
+HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
+
+
+@pytest.fixture
+def host(tmp_path: Path, cache: Path) -> Host:
+    """A machine of the test's own making."""
+    return Host(
+        environ={},
+        home=tmp_path / "home",
+        cache=cache / "evalset",
+        name="elsewhere",
+        user="1000:1000",
+    )
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> RunOptions:
+    return RunOptions(
+        model="dummy",
+        eval_set="test-basic",
+        settings=msgspec.structs.replace(SETTINGS, image=DEFAULT_IMAGE),
+        progress_dir=tmp_path / "progress",
+    )
+
+
+def changed(value: Host, environ: Mapping[str, str]) -> Host:
+    return msgspec.structs.replace(value, environ=environ)
+
+
+def put(folder: Path, kind: str, text: str) -> Path:
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+    (folder / kind / "own.yaml").write_text(text)
+    return folder
+
+
+def ready(options: RunOptions, host: Host, resolution: Resolution = HERE) -> Prepared:
+    """What a run needs, with evals that no registry has."""
+    return prepare(options, host, resolution=resolution)
+
+
+def test_this_host_is_taken_from_its_environment(tmp_path: Path) -> None:
+    """The cache folder is where the XDG base directory specification puts it."""
+    home = str(tmp_path)
+    assert this_host({"HOME": home}).cache == tmp_path / ".cache/evalset"
+    assert this_host({"HOME": home, "XDG_CACHE_HOME": "/c"}).cache == Path("/c/evalset")
+    assert this_host({"HOME": home}).home == tmp_path
+
+
+def test_a_name_that_cannot_be_is_refused_before_the_engine_is_asked(
+    options: RunOptions, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with the engine, that is to be mended first."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    bad = msgspec.structs.replace(options, model="../up")
+    with pytest.raises(UsageError, match="would lead elsewhere"):
+        prepare(bad, host)
+
+
+@pytest.mark.docker
+def test_the_images_registry_is_read_once(
+    options: RunOptions, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run of an image starts no container for it."""
+    first = prepare(options, host)
+    assert "test-match.s1.simple-v0" in first.resolution.evals
+    monkeypatch.setattr("runner.execute.probe.ask", pytest.fail)
+    assert prepare(options, host).resolution == first.resolution
+
+
+@pytest.mark.docker
+def test_registries_of_the_user_are_merged_and_mounted(
+    options: RunOptions, host: Host, tmp_path: Path
+) -> None:
+    """`~/.evals` at the container's home, the others at a place that is the same on every host."""
+    put(host.home / ".evals", "evals", "h: {class: x}")
+    put(tmp_path / "one", "eval_sets", "mine: {evals: [h, test-match]}")
+    put(tmp_path / "two", "containers", "h: {memory: 1g}")
+    asked = msgspec.structs.replace(
+        options,
+        eval_set="mine",
+        registry_paths=(str(tmp_path / "one"), str(tmp_path / "two")),
+    )
+    found = prepare(asked, host)
+    assert found.resolution.evals == ("test-match.s1.simple-v0", "h")
+    assert found.mounts == {
+        tmp_path / "one": "/registry/0",
+        tmp_path / "two": "/registry/1",
+        host.home / ".evals": "/tmp/.evals",
+    }
+    assert [rule.pattern for rule in found.rules] == ["h"]
+    plan, _ = planned(found)
+    assert [job.settings.memory for job in plan.jobs] == [SETTINGS.memory, 2**30]
+
+
+@pytest.mark.docker
+def test_localhost_is_warned_of(options: RunOptions, host: Host) -> None:
+    """Inside a container it is the container itself, unless the network is the host's."""
+    at_home = changed(host, {"OPENAI_BASE_URL": "http://localhost:8000/v1"})
+    (warning,) = ready(options, at_home).warnings
+    assert "host.docker.internal" in warning
+    network = msgspec.structs.replace(options.settings, network="host")
+    beside = msgspec.structs.replace(options, settings=network)
+    assert ready(beside, at_home).warnings == ()
+    assert ready(options, changed(host, {"OPENAI_BASE_URL": "http://api/v1"})).warnings == ()
+
+
+@pytest.mark.docker
+def test_the_plan_follows_what_is_on_disk(options: RunOptions, host: Host) -> None:
+    """What was finished is done, what failed says so, and --no-resume ignores both."""
+    prepared = ready(options, host)
+    with ProgressFile(prepared.layout.progress) as file:
+        file.add_commands(job("a").command)
+    with AttemptsFile(prepared.layout.attempts) as attempts:
+        attempts.add_records(
+            record_of(failure(job("b"), "1"), run="r", host="h"),
+            record_of(failure(job("b"), "2", reason="the last"), run="r", host="h"),
+            record_of(success(job("a"), "3"), run="r", host="h"),
+        )
+    plan, damaged = planned(prepared)
+    assert damaged == ()
+    assert [done.eval for done in plan.done] == ["a"]
+    assert plan.why == {job("b").key: "failed 2 times, last: the last"}
+    over = ready(msgspec.structs.replace(options, resume=False), host)
+    plan, _ = planned(over)
+    assert plan.done == ()
+    assert set(plan.why.values()) == {"not run yet"}
+
+
+@pytest.mark.docker
+def test_variables_are_handed_in_by_name(options: RunOptions, host: Host, tmp_path: Path) -> None:
+    """Settings hold the names alone; the values of a rule's names are looked up for the run."""
+    rules = put(tmp_path / "own", "containers", "a: {env: [MINE]}")
+    asked = msgspec.structs.replace(options, registry_paths=(str(rules),), env=("NAMED",))
+    there = changed(host, {"NAMED": "1", "MINE": "2", "OTHER": "3"})
+    prepared = ready(asked, there)
+    plan, _ = planned(prepared)
+    assert [job.settings.env for job in plan.jobs] == [
+        ("NAMED", "OPENAI_API_KEY", "MINE"),
+        ("NAMED", "OPENAI_API_KEY"),
+    ]
+    values = environment_for(plan, prepared, there)
+    assert {"NAMED": "1", "MINE": "2"}.items() <= values.items()
+    assert "OTHER" not in values
+    with pytest.raises(UsageError, match="the variable MINE, which a file in containers/ names"):
+        environment_for(plan, prepared, changed(there, {"NAMED": "1"}))
+
+
+@pytest.mark.docker
+def test_an_engine_that_answers_is_kept(options: RunOptions, host: Host) -> None:
+    """The run uses the one that its preparation has talked to."""
+    prepared = ready(options, host)
+    assert isinstance(prepared.engine, Engine)
+    assert prepared.image.name == DEFAULT_IMAGE
