@@ -10,6 +10,7 @@ import msgspec
 from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
 
+from runner.errors import EnvironmentFault
 from runner.execute.container import CannotRun, Container, ContainerSpec, State, remove
 from runner.execute.engine import Engine, explain
 from runner.execute.image import Image
@@ -209,8 +210,14 @@ class Attempts:
             state = container.state()
         except NotFound:
             return Ending(lost="its container is gone: something other than the runner removed it")
-        except (DockerException, RequestException) as error:
-            return Ending(lost=f"the engine went away: {explain(error)}")
+        except DockerException as error:
+            return Ending(lost=explain(error))
+        except RequestException as error:
+            # Nothing is known of its end, so it is neither recorded nor removed.
+            raise EnvironmentFault(
+                f"the engine went away for more than {ENGINE_ABSENCE} s ({explain(error)}); what "
+                "ran there is taken in by the next run"
+            ) from error
         if state.started_at is None:  # the engine gives it exit code 0
             return Ending(lost="its container never started")
         return Ending(
@@ -252,7 +259,8 @@ class Attempts:
         console = around.layout.console_log(attempt, job.eval)
         state = _state_or_none(container)
         make_folder(console.parent)
-        with contextlib.suppress(DockerException, RequestException), named(console, "write"):
+        # In this order, for what requests raises is an OSError as well.
+        with named(console, "write"), contextlib.suppress(DockerException, RequestException):
             container.save_console(console)
         collected = collect(around.layout, attempt)
         found = summarise(around.layout.root / log for log in collected.logs)
