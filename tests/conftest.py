@@ -184,14 +184,14 @@ class Place(msgspec.Struct, frozen=True):
         listed = engine_api().containers(all=every, filters={"label": label})
         return [about["Id"] for about in listed]
 
-    def until_running(self, count: int) -> list[Path]:
-        """Wait until so many of the program's evals wait in their containers; give their `/tmp`."""
+    def until_running(self, count: int, words: bytes = b"waiting") -> list[Path]:
+        """Wait until so many evals have said these words; give their private folders."""
         api = engine_api()
 
         def waiting() -> list[Path]:
             ids = self.containers(every=False)
             logs = {one: api.logs(one) for one in ids}
-            if sum(b"waiting" in text for text in logs.values()) < count:
+            if sum(words in text for text in logs.values()) < count:
                 return []
             return sorted((self.progress / ".attempts").iterdir())
 
