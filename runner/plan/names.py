@@ -5,7 +5,8 @@ from runner.errors import UsageError
 MOST_CHARACTERS = 299
 # of one part of a path, on every file system that Linux commonly has
 MOST_BYTES = 255
-_LONGEST_SUFFIX = ".attempts.jsonl"
+# what is set aside keeps its name and gets a date
+_LONGEST_SUFFIX = ".attempts.jsonl.20260101T000000.000000Z"
 
 
 def check_names(model: str, eval_set: str) -> None:

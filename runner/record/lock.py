@@ -1,16 +1,20 @@
 import fcntl
 import os
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from runner.errors import LockHeld
 from runner.record.files import UNREADABLE, make_folder, named, replace
+
+# How often the lock is tried, and the seconds in between.
+TRIES = 5
+PAUSE = 0.05
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,15 +41,15 @@ class RunLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._holder = path.with_name(f"{path.name}.holder.json")
-        self._lock = FileLock(path)
+        self._descriptor = -1
 
     def __enter__(self) -> Self:
         make_folder(self._path.parent)
         with named(self._path, "write"):
-            try:
-                self._lock.acquire(blocking=False)
-            except Timeout:
-                raise LockHeld(self._refusal()) from None
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if not self._acquire():
+                os.close(self._descriptor)
+                raise LockHeld(self._refusal())
         holder = Holder(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -61,7 +65,18 @@ class RunLock:
         trace: TracebackType | None,
     ) -> None:
         self._holder.unlink(missing_ok=True)
-        self._lock.release()
+        os.close(self._descriptor)
+
+    def _acquire(self) -> bool:
+        """Take the lock; `is_held` may have it for a moment."""
+        for _ in range(TRIES):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(PAUSE)
+            else:
+                return True
+        return False
 
     def _refusal(self) -> str:
         try:

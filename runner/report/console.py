@@ -1,3 +1,4 @@
+import contextlib
 import os
 from typing import TextIO
 
@@ -23,8 +24,9 @@ class PlainConsole:
         self.note(f"{evals(total)}{done_already}; {todo} to run")
 
     def note(self, text: str) -> None:
-        """Write one line."""
-        print(one_line(text), file=self._out, flush=True)
+        """Write one line; a reader that has gone, as in `| head`, stops no run."""
+        with contextlib.suppress(BrokenPipeError):
+            print(one_line(text), file=self._out, flush=True)
 
     def warn(self, text: str) -> None:
         """Write one line that says that it is a warning."""

@@ -8,7 +8,7 @@ import runner
 from runner.cli import COMMANDS
 from tests.cli.conftest import Here
 
-HEAVY = ("docker", "rich", "yaml", "git", "msgspec", "requests", "tenacity", "filelock")
+HEAVY = ("docker", "rich", "yaml", "git", "msgspec", "requests", "tenacity")
 LOADED = """
 import json, sys
 from runner.cli import main
