@@ -2,6 +2,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
@@ -20,8 +21,11 @@ def follow_samples(engine: Engine, container: str, tell: Callable[[int, int], No
 
     def watch() -> None:
         end = b""
-        with contextlib.suppress(DockerException, RequestException, OSError):
-            for part in engine.api.attach(container, stream=True, logs=False):
+        with (
+            contextlib.suppress(DockerException, RequestException, OSError),
+            _attached(engine, container, logs=False) as parts,
+        ):
+            for part in parts:
                 found = _BAR.findall(end + part)
                 if found:
                     tell(int(found[-1][0]), int(found[-1][1]))
@@ -35,9 +39,19 @@ def console_of(engine: Engine, container: str, *, follow: bool) -> Iterator[byte
 
     The end of a progress bar's line is long in coming, so following attaches, too.
     """
-    parts: Iterator[bytes] = (
-        engine.api.attach(container, stream=True, logs=True)
-        if follow
-        else engine.api.logs(container, stream=True, stdout=True, stderr=True)
-    )
-    yield from parts
+    if follow:
+        with _attached(engine, container, logs=True) as parts:
+            yield from parts
+    else:
+        yield from engine.api.logs(container, stream=True, stdout=True, stderr=True)
+
+
+@contextlib.contextmanager
+def _attached(engine: Engine, container: str, *, logs: bool) -> Iterator[Iterator[bytes]]:
+    """Output as it comes, with what was there before where `logs` is set."""
+    parts: Any = engine.api.attach(container, stream=True, logs=logs)
+    try:
+        yield parts
+    finally:
+        # docker-py leaves the connection to the garbage collector: one for each eval watched.
+        parts._response.close()  # noqa: SLF001 - its own `close` frees half of it
