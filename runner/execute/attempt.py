@@ -7,7 +7,7 @@ from pathlib import Path
 
 import docker
 import msgspec
-from docker.errors import DockerException, NotFound
+from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
 from runner.errors import EnvironmentFault
@@ -233,17 +233,19 @@ class Attempts:
         while True:
             try:
                 return container.wait(end - time.monotonic())
+            except APIError:  # an answer, though also a RequestException
+                raise
             except RequestException:
                 from tenacity import (  # noqa: PLC0415 - seldom needed, and slow to import
                     Retrying,
-                    retry_if_exception_type,
+                    retry_if_not_exception_type,
                     stop_after_delay,
                     wait_fixed,
                 )
 
                 # The limit counts from here: the wait may have gone well for hours.
                 patient = Retrying(
-                    retry=retry_if_exception_type(RequestException),
+                    retry=retry_if_not_exception_type(APIError),
                     stop=stop_after_delay(ENGINE_ABSENCE),
                     wait=wait_fixed(1),
                     reraise=True,
