@@ -108,9 +108,10 @@ def test_an_init_process_reaps_and_passes_signals_on(inside: Mapping[str, Any]) 
     assert inside["init"] in {"docker-init", "tini"}
 
 
-def test_limits_are_those_asked_for(outside: Mapping[str, Any]) -> None:
-    """Memory (swap included), CPUs, processes and the size of the console log are bounded."""
+def test_user_and_limits_are_those_asked_for(outside: Mapping[str, Any]) -> None:
+    """User, memory (swap included), CPUs, processes and the size of the console log are bounded."""
     host = outside["HostConfig"]
+    assert outside["Config"]["User"] == f"{os.getuid()}:{os.getgid()}"
     assert host["Memory"] == host["MemorySwap"] == 128 << 20
     assert host["NanoCpus"] == 500_000_000
     assert host["PidsLimit"] == 77

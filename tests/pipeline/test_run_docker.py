@@ -1,6 +1,14 @@
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
+import select
+import struct
 import subprocess
+import termios
+import threading
 
 import pytest
 
@@ -370,3 +378,31 @@ def test_a_model_with_a_slash_gets_subfolders(place: Place) -> None:
     assert (place.progress / "oaievalset/org/model.s.progress.txt").is_file()
     assert list(place.progress.glob("evallogs/*_org/model_succeed.a.jsonl"))
     assert list(place.progress.glob("evallogs/*_org/model_succeed.a.console.log"))
+
+
+def test_a_terminal_shows_samples_while_an_eval_runs(place: Place) -> None:
+    """Its line counts along with the eval's own progress bar."""
+    place.registry("bar.v0")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    shown = b""
+    with subprocess.Popen(
+        place.line(), stdout=theirs, cwd=place.folder, env=place.environ(TERM="xterm")
+    ) as run:
+        os.close(theirs)
+        while b"7/7 samples" not in shown:
+            assert select.select([ours], [], [], 20)[0], shown
+            shown += os.read(ours, 65536)
+        place.let_go()
+        reader = threading.Thread(target=_drain, args=(ours,))
+        reader.start()
+        assert run.wait(20) == 0
+        reader.join()
+    os.close(ours)
+
+
+def _drain(terminal: int) -> None:
+    """Read what nobody looks at, so that its writer does not wait."""
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 65536):
+            pass

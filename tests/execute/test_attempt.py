@@ -1,0 +1,138 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.execute import image
+from runner.execute.attempt import Attempts, Running, Surroundings
+from runner.execute.engine import Engine
+from runner.job import ContainerSettings, Fault, Job, Outcome, Result
+from runner.record.layout import Layout
+from tests.conftest import Place, engine_api
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def attempts(place: Place) -> Attempts:
+    """Attempts of a run of `m` and `s`."""
+    found = image.find(engine_api(), place.image)
+    surroundings = Surroundings(
+        layout=place.layout,
+        run="r",
+        host="h",
+        images={place.image: found},
+        registries={},
+        environment={},
+        user="0:0",
+        cpus=1,
+    )
+    return Attempts(Engine(), surroundings)
+
+
+def job(place: Place, name: str, network: str = "none") -> Job:
+    """A job of the tests' program."""
+    settings = ContainerSettings(
+        image=place.image,
+        memory=64 << 20,
+        cpus=64,
+        pids_limit=50,
+        gpus=None,
+        timeout=30,
+        network=network,
+    )
+    command = ("/bin/program", "m", name)
+    return Job(command=command, argv=command, eval=name, settings=settings)
+
+
+def ended(
+    attempts: Attempts, one: Job, on_start: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """The outcome of an attempt that was recorded."""
+    with attempts.new(one, "a1", on_start) as outcome:
+        return outcome
+
+
+def private(layout: Layout) -> list[Path]:
+    """What is left of private folders."""
+    return list(layout.root.glob(".attempts/*"))
+
+
+def test_a_container_is_there_until_its_outcome_is_recorded(
+    place: Place, attempts: Attempts
+) -> None:
+    """Whoever is killed before that finds it again; afterwards nothing of it is left."""
+    with attempts.new(job(place, "succeed.a"), "a1", lambda _: None) as outcome:
+        assert outcome.result is Result.SUCCESS
+        assert len(place.containers()) == 1
+        assert private(place.layout)
+    assert place.leftovers() == []
+
+
+def test_an_outcome_that_was_not_recorded_keeps_its_container(
+    place: Place, attempts: Attempts
+) -> None:
+    """An exception while it is recorded leaves container and private folder to the next run."""
+    one = job(place, "succeed.a")
+    with (
+        pytest.raises(OSError, match="disk full"),
+        attempts.new(one, "a1", lambda _: None),
+    ):
+        raise OSError("disk full")
+    (container,) = place.containers()
+    running = Running(job=one, attempt="a1", container=container)
+    with attempts.adopted(running, lambda _: None) as outcome:
+        assert outcome.result is Result.SUCCESS
+        assert len(outcome.logs) == 1
+    assert place.leftovers() == []
+
+
+def test_a_container_that_comes_late_is_ended_as_the_others(
+    place: Place, attempts: Attempts
+) -> None:
+    """One that starts just when all are told to end does not run on."""
+    outcome = ended(attempts, job(place, "wait.a"), lambda _: attempts.end_all("stopped"))
+    assert (outcome.result, outcome.reason) == (Result.LOST, "stopped")
+    late = ended(attempts, job(place, "wait.a"))
+    assert late.reason == "stopped"
+
+
+def test_a_container_that_comes_late_is_killed_as_the_others(
+    place: Place, attempts: Attempts
+) -> None:
+    """Once it has come to killing, no polite signal is tried."""
+    attempts.end_all("killed", kill=True)
+    outcome = ended(attempts, job(place, "deaf.a"))
+    assert (outcome.exit_code, outcome.reason) == (137, "killed")
+
+
+def test_a_container_that_something_removes_is_lost(place: Place, attempts: Attempts) -> None:
+    """Nobody knows how it would have ended, which is no fault of the eval's."""
+
+    def remove(container: str) -> None:
+        engine_api().remove_container(container, force=True, v=True)
+
+    outcome = ended(attempts, job(place, "wait.a"), remove)
+    assert (outcome.result, outcome.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert "its container is gone" in outcome.reason
+    assert place.leftovers() == []
+
+
+def test_what_the_engine_refuses_is_an_outcome(place: Place, attempts: Attempts) -> None:
+    """The attempt is lost with the engine's words, and leaves nothing."""
+    outcome = ended(attempts, job(place, "succeed.a", network="container:gone"))
+    assert (outcome.result, outcome.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert outcome.reason.startswith("the Docker engine refused: ")
+    assert outcome.started_at is None
+    assert place.leftovers() == []
+
+
+def test_no_eval_gets_more_cpus_than_there_are(place: Place, attempts: Attempts) -> None:
+    """The engine would refuse a limit above its own number."""
+    seen = []
+
+    def look(container: str) -> None:
+        seen.append(engine_api().inspect_container(container)["HostConfig"]["NanoCpus"])
+
+    ended(attempts, job(place, "succeed.a"), look)
+    assert seen == [1_000_000_000]
