@@ -4,8 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-# Where the main engine listens; tests never stop it.
-ENGINE = "/var/run/docker.sock"
+from runner.execute.engine import where
 
 
 class Proxy:
@@ -43,7 +42,7 @@ class Proxy:
             while True:
                 near, _ = listener.accept()
                 far = socket.socket(socket.AF_UNIX)
-                far.connect(ENGINE)
+                far.connect(where().removeprefix("unix://"))
                 self._open += [near, far]
                 for source, target in ((near, far), (far, near)):
                     threading.Thread(target=_copy, args=(source, target), daemon=True).start()
