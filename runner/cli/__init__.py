@@ -1,5 +1,6 @@
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -108,6 +109,9 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
         body: returns the exit code; anything but a number is 0.
         debug: whether our own errors show where they come from.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign stops no run
     try:
         code = body()
     except RunnerError as error:

@@ -5,25 +5,22 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import docker
 import msgspec
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from runner.errors import EnvironmentFault
-from runner.execute.container import CannotRun, Container, ContainerSpec, State, remove
+from runner.execute.container import CannotRun, Container, ContainerSpec, State
 from runner.execute.engine import Engine, explain
 from runner.execute.image import Image
 from runner.execute.labels import Label
+from runner.execute.left import Running
 from runner.execute.verdict import Ending, judge
+from runner.execute.watch import await_end
 from runner.job import Job, Outcome, Result
 from runner.record.collect import collect, make_private, remove_private
 from runner.record.evallog import summarise
 from runner.record.files import make_folder, named
 from runner.record.layout import Layout
-
-# Seconds in which an engine that went away in mid-run may come back.
-ENGINE_ABSENCE = 60
 
 # What tini, the init process of every container, prints when there is no such program.
 NO_SUCH_COMMAND = b"[FATAL tini"
@@ -53,36 +50,6 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that an earlier run left.
-
-    Attributes:
-        attempt: id of the attempt.
-        command: identity of its job.
-        container: the engine's id.
-        running: whether it has not ended.
-    """
-
-    attempt: str
-    command: tuple[str, ...]
-    container: str
-    running: bool
-
-
-class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that an earlier run started for a job of this one.
-
-    Attributes:
-        job: what it was started for.
-        attempt: id of the attempt.
-        container: the engine's id.
-    """
-
-    job: Job
-    attempt: str
-    container: str
-
-
 class Attempts:
     """Makes attempts, and ends those that are running when it is told to."""
 
@@ -94,13 +61,20 @@ class Attempts:
         self._signal = "SIGTERM"
 
     @contextlib.contextmanager
-    def new(self, job: Job, attempt: str, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+    def new(
+        self,
+        job: Job,
+        attempt: str,
+        on_start: Callable[[str], None],
+        on_success: Callable[[], None],
+    ) -> Iterator[Outcome]:
         """Run a job in a new container, which is removed when the `with` block ends.
 
         Args:
             job: what to run.
             attempt: id for the attempt.
             on_start: told the container's id when it runs.
+            on_success: told when it has ended well, before the outcome is put together.
         """
         private = make_private(self._around.layout, attempt)
         spec = self._spec(job, attempt, private)
@@ -122,25 +96,28 @@ class Attempts:
                 return
             on_start(container.id)
             self._end_if_late(container)
-            ending = self._await_end(container, job.settings.timeout)
-            outcome = self._outcome(container, job, attempt, ending, time.monotonic() - began)
+            end = self._await_end(container, job, job.settings.timeout, on_success)
+            took = time.monotonic() - began
+            outcome = self._outcome(container, job, attempt, *end, duration=took)
             _require_command(outcome, self._around.layout)
             yield outcome
 
     @contextlib.contextmanager
-    def adopted(self, running: Running, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+    def adopted(
+        self,
+        running: Running,
+        on_start: Callable[[str], None],
+        on_success: Callable[[], None],
+    ) -> Iterator[Outcome]:
         """Go on with a container that an earlier run started, as if this one had."""
         container = Container(self._engine.api, running.container)
         with self._held(container, running.attempt):
             on_start(container.id)
             self._end_if_late(container)
-            try:
-                spent = _spent(container.state())
-            except (DockerException, RequestException):
-                spent = 0.0
-            left = running.job.settings.timeout - spent
-            ending = self._await_end(container, left)
-            yield self._outcome(container, running.job, running.attempt, ending, None)
+            job = running.job
+            seconds = job.settings.timeout - _spent_so_far(container)
+            end = self._await_end(container, job, seconds, on_success)
+            yield self._outcome(container, job, running.attempt, *end, duration=_spent(end[1]))
 
     def end_all(self, why: str, *, kill: bool = False) -> None:
         """Signal every running container to end, or kill it; their attempts count as lost."""
@@ -202,64 +179,27 @@ class Attempts:
             settings=settings,
         )
 
-    def _await_end(self, container: Container, seconds: float) -> Ending:
-        try:
-            timed_out = not self._wait_across_restarts(container, seconds)
-            if timed_out:
-                container.stop()
-            state = container.state()
-        except NotFound:
-            return Ending(lost="its container is gone: something other than the runner removed it")
-        except DockerException as error:
-            return Ending(lost=explain(error))
-        except RequestException as error:
-            # Nothing is known of its end, so it is neither recorded nor removed.
-            raise EnvironmentFault(
-                f"the engine went away for more than {ENGINE_ABSENCE} s ({explain(error)}); what "
-                "ran there is taken in by the next run"
-            ) from error
-        if state.started_at is None:  # the engine gives it exit code 0
-            return Ending(lost="its container never started")
-        return Ending(
-            exit_code=state.exit_code,
-            oom_killed=state.oom_killed,
-            timed_out=timed_out,
-            stopped=self._stopped,
-        )
-
-    def _wait_across_restarts(self, container: Container, seconds: float) -> bool:
-        """Wait as `Container.wait`, through an absence of the engine."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                return container.wait(end - time.monotonic())
-            except APIError:  # an answer, though also a RequestException
-                raise
-            except RequestException:
-                from tenacity import (  # noqa: PLC0415 - seldom needed, and slow to import
-                    Retrying,
-                    retry_if_not_exception_type,
-                    stop_after_delay,
-                    wait_fixed,
-                )
-
-                # The limit counts from here: the wait may have gone well for hours.
-                patient = Retrying(
-                    retry=retry_if_not_exception_type(APIError),
-                    stop=stop_after_delay(ENGINE_ABSENCE),
-                    wait=wait_fixed(1),
-                    reraise=True,
-                )
-                time.sleep(1)
-                patient(container.state)
+    def _await_end(
+        self, container: Container, job: Job, seconds: float, on_success: Callable[[], None]
+    ) -> tuple[Ending, State | None]:
+        ending, state = await_end(container, seconds, lambda: self._stopped)
+        if judge(ending, job.settings).result is Result.SUCCESS:
+            on_success()
+        return ending, state
 
     def _outcome(
-        self, container: Container, job: Job, attempt: str, ending: Ending, duration: float | None
+        self,
+        container: Container,
+        job: Job,
+        attempt: str,
+        ending: Ending,
+        state: State | None,
+        *,
+        duration: float,
     ) -> Outcome:
         around = self._around
         verdict = judge(ending, job.settings)
         console = around.layout.console_log(attempt, job.eval)
-        state = _state_or_none(container)
         make_folder(console.parent)
         # In this order, for what requests raises is an OSError as well.
         with named(console, "write"), contextlib.suppress(DockerException, RequestException):
@@ -279,7 +219,7 @@ class Attempts:
             oom_killed=ending.oom_killed,
             started_at=state.started_at if state else None,
             ended_at=(state and state.ended_at) or now(),
-            duration=round(duration if duration is not None else _spent(state), 3),
+            duration=round(duration, 3),
             image=state.image if state else "",
             logs=collected.logs,
             console_log=str(console.relative_to(around.layout.root)) if console.exists() else None,
@@ -306,11 +246,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _state_or_none(container: Container) -> State | None:
+def _spent_so_far(container: Container) -> float:
     try:
-        return container.state()
+        return _spent(container.state())
     except (DockerException, RequestException):
-        return None
+        return 0.0
 
 
 def _spent(state: State | None) -> float:
@@ -332,39 +272,3 @@ def _require_command(outcome: Outcome, layout: Layout) -> None:
                 f"image {outcome.job.settings.image} has no command {outcome.job.argv[0]!r} that "
                 "can run; choose another --image or --run-command"
             )
-
-
-def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
-    """Containers of earlier runs of this model and eval set, running or ended."""
-    labels = {
-        Label.HOST: host,
-        Label.PROGRESS: str(layout.root),
-        Label.MODEL: layout.model,
-        Label.EVAL_SET: layout.eval_set,
-    }
-    listed = api.containers(
-        all=True, filters={"label": [f"{name}={value}" for name, value in labels.items()]}
-    )
-    return [
-        Left(
-            attempt=about["Labels"][Label.ATTEMPT],
-            command=tuple(json.loads(about["Labels"][Label.COMMAND])),
-            container=about["Id"],
-            running=about["State"] == "running",
-        )
-        for about in listed
-    ]
-
-
-def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:
-    """Remove a container that was left, killing it where it runs, and its private folder."""
-    remove(api, left.container)
-    remove_private(layout, left.attempt)
-
-
-def layouts_with_containers(api: docker.APIClient, root: Path, host: str) -> list[Layout]:
-    """Every model and eval set of a progress directory that has containers on this host."""
-    labels = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
-    listed = api.containers(all=True, filters={"label": labels})
-    pairs = {(about["Labels"][Label.MODEL], about["Labels"][Label.EVAL_SET]) for about in listed}
-    return [Layout(root=root, model=model, eval_set=name) for model, name in sorted(pairs)]

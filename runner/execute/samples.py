@@ -23,7 +23,7 @@ def follow_samples(engine: Engine, container: str, tell: Callable[[int, int], No
         end = b""
         with (
             contextlib.suppress(DockerException, RequestException, OSError),
-            _attached(engine, container, logs=False) as parts,
+            _attached(engine, container) as parts,
         ):
             for part in parts:
                 found = _BAR.findall(end + part)
@@ -37,19 +37,16 @@ def follow_samples(engine: Engine, container: str, tell: Callable[[int, int], No
 def console_of(engine: Engine, container: str, *, follow: bool) -> Iterator[bytes]:
     """What a container printed so far, and with `follow` all that it prints until it ends.
 
-    The end of a progress bar's line is long in coming, so following attaches, too.
+    Read from the engine's log, which has whole lines only: attaching may lose what is printed
+    between the engine's look at the log and its attaching.
     """
-    if follow:
-        with _attached(engine, container, logs=True) as parts:
-            yield from parts
-    else:
-        yield from engine.api.logs(container, stream=True, stdout=True, stderr=True)
+    yield from engine.api.logs(container, stream=True, stdout=True, stderr=True, follow=follow)
 
 
 @contextlib.contextmanager
-def _attached(engine: Engine, container: str, *, logs: bool) -> Iterator[Iterator[bytes]]:
-    """Output as it comes, with what was there before where `logs` is set."""
-    parts: Any = engine.api.attach(container, stream=True, logs=logs)
+def _attached(engine: Engine, container: str) -> Iterator[Iterator[bytes]]:
+    """Output from now on, as it comes."""
+    parts: Any = engine.api.attach(container, stream=True)
     try:
         yield parts
     finally:

@@ -1,3 +1,4 @@
+import contextlib
 import random
 import threading
 from collections import deque
@@ -7,7 +8,8 @@ from queue import SimpleQueue
 
 import msgspec
 
-from runner.execute.attempt import Attempts, Running
+from runner.execute.attempt import Attempts
+from runner.execute.left import Running
 from runner.job import Fault, Job, Outcome
 
 # Seconds before the first retry and at the most; each pause is about twice the one before.
@@ -75,18 +77,21 @@ class Schedule:
         self.events: SimpleQueue[Event] = SimpleQueue()
         self._attempts = attempts
         self._todo: deque[Job | Running] = deque([*left, *jobs])
-        self._at_once = min(at_once, len(self._todo))
+        # Twice as many workers as evals at once: while one records and removes what has ended
+        # well, another one starts the next.
+        self._slots = threading.Semaphore(at_once)
+        self._workers = min(2 * at_once, len(self._todo))
         self._retries = retries
         self._new_id = new_id
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._busy = self._at_once
+        self._busy = self._workers
 
     def start(self) -> None:
         """Start the workers."""
         if not self._todo:
             self.events.put(Idle())
-        for number in range(self._at_once):
+        for number in range(self._workers):
             # Daemons: when the reader fails, its error must reach the user though evals run on.
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
 
@@ -100,8 +105,8 @@ class Schedule:
 
     def _work(self) -> None:
         try:
-            while (task := self._take()) is not None:
-                self._bring_to_success(task)
+            while self._work_once():
+                pass
         except BaseException as error:  # noqa: BLE001 - the reader decides what it means
             self._stopping.set()
             self.events.put(Broken(error))
@@ -112,16 +117,29 @@ class Schedule:
             if last:
                 self.events.put(Idle())
 
+    def _work_once(self) -> bool:
+        """Wait for a slot and do the next task in it; False when there is none."""
+        with contextlib.ExitStack() as slot:
+            self._slots.acquire()
+            slot.callback(self._slots.release)
+            task = self._take()
+            if task is not None:
+                self._bring_to_success(task, slot.close)
+            return task is not None
+
     def _take(self) -> Job | Running | None:
         with self._lock:
             if not self._todo or (self._stopping.is_set() and isinstance(self._todo[0], Job)):
                 return None
             return self._todo.popleft()
 
-    def _bring_to_success(self, task: Job | Running) -> None:
-        """Attempt a job, again after growing pauses where the environment is at fault."""
+    def _bring_to_success(self, task: Job | Running, on_success: Callable[[], None]) -> None:
+        """Attempt a job, again after growing pauses where the environment is at fault.
+
+        A failure keeps its slot until the reader knows of it, and may have stopped the rest.
+        """
         for retry in range(self._retries + 1):
-            outcome = self._attempt(task, last=retry == self._retries)
+            outcome = self._attempt(task, on_success, last=retry == self._retries)
             task = outcome.job
             pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
             if outcome.fault is not Fault.ENVIRONMENT or retry == self._retries:
@@ -129,7 +147,9 @@ class Schedule:
             if self._stopping.wait(pause):
                 return
 
-    def _attempt(self, task: Job | Running, *, last: bool) -> Outcome:
+    def _attempt(
+        self, task: Job | Running, on_success: Callable[[], None], *, last: bool
+    ) -> Outcome:
         if isinstance(task, Running):
             job, attempt = task.job, task.attempt
         else:
@@ -139,9 +159,9 @@ class Schedule:
             self.events.put(Started(job, attempt, container))
 
         with (
-            self._attempts.adopted(task, tell)
+            self._attempts.adopted(task, tell, on_success)
             if isinstance(task, Running)
-            else self._attempts.new(task, attempt, tell)
+            else self._attempts.new(task, attempt, tell, on_success)
         ) as outcome:
             recorded: Future[None] = Future()
             again = outcome.fault is Fault.ENVIRONMENT and not last

@@ -4,8 +4,8 @@ from pathlib import Path
 import msgspec
 
 from runner.errors import LockHeld
-from runner.execute.attempt import discard, find_left, layouts_with_containers
 from runner.execute.engine import Engine, answering
+from runner.execute.left import discard, find_left, layouts_with_containers
 from runner.pipeline.options import Host
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import record_ended

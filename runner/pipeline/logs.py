@@ -3,8 +3,8 @@ from pathlib import Path
 from typing import TextIO
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.execute.attempt import Left, find_left
 from runner.execute.engine import Engine, answering
+from runner.execute.left import Left, find_left
 from runner.execute.samples import console_of
 from runner.pipeline.prepare import this_host
 from runner.plan.closest import did_you_mean

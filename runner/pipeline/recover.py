@@ -1,7 +1,8 @@
 from collections.abc import Mapping
 
-from runner.execute.attempt import Attempts, Left, Running, Surroundings, discard, find_left
+from runner.execute.attempt import Attempts, Surroundings
 from runner.execute.engine import Engine, answering
+from runner.execute.left import Left, Running, discard, find_left
 from runner.job import ContainerSettings, Job, key_of
 from runner.pipeline.options import Host
 from runner.pipeline.prepare import Prepared
@@ -65,5 +66,5 @@ def record_ended(
     command = left.command
     job = Job(command=command, argv=command, eval=command[2], settings=_UNKNOWN)
     running = Running(job=job, attempt=left.attempt, container=left.container)
-    with Attempts(engine, surroundings).adopted(running, lambda _: None) as outcome:
+    with Attempts(engine, surroundings).adopted(running, lambda _: None, lambda: None) as outcome:
         recorder.record([outcome])

@@ -195,9 +195,6 @@ class _Loop:
             for event in ended:
                 event.recorded.set_exception(error)
             self._break_off(error)
-        else:
-            for event in ended:
-                event.recorded.set_result(None)
 
     def _react(self, event: Event) -> None:
         match event:
@@ -210,8 +207,10 @@ class _Loop:
                         lambda samples, of: self._display.progressed(job, samples, of),
                     )
             case Ended(outcome, again, recorded):
-                if recorded.exception() is None:
+                if not recorded.done():
                     self._take_in(outcome, again=again)
+                    # Only now may the slot of a failure be used again: it may have been the last.
+                    recorded.set_result(None)
             case Broken(error):
                 self._break_off(error)
             case Signalled(number):

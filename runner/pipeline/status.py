@@ -7,8 +7,8 @@ from typing import TextIO
 import msgspec
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.execute.attempt import find_left
 from runner.execute.engine import Engine, answering
+from runner.execute.left import find_left
 from runner.job import Result
 from runner.pipeline.prepare import this_host
 from runner.plan.names import check_names

@@ -73,4 +73,4 @@ ANSWERS = {each.__name__: each for each in (folder, eval_sets, parse, commands)}
 if __name__ == "__main__":
     for line in sys.stdin:
         name, argument = json.loads(line)
-        print(json.dumps(ANSWERS[name](argument)))  # noqa: T201 - it is the answer
+        print(json.dumps(ANSWERS[name](argument)))

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from runner.execute import image
-from runner.execute.attempt import Attempts, Running, Surroundings
+from runner.execute.attempt import Attempts, Surroundings
 from runner.execute.engine import Engine
+from runner.execute.left import Running
 from runner.job import ContainerSettings, Fault, Job, Outcome, Result
 from runner.record.layout import Layout
 from tests.conftest import Place, engine_api
@@ -49,7 +50,7 @@ def ended(
     attempts: Attempts, one: Job, on_start: Callable[[str], None] = lambda _: None
 ) -> Outcome:
     """The outcome of an attempt that was recorded."""
-    with attempts.new(one, "a1", on_start) as outcome:
+    with attempts.new(one, "a1", on_start, lambda: None) as outcome:
         return outcome
 
 
@@ -62,7 +63,7 @@ def test_a_container_is_there_until_its_outcome_is_recorded(
     place: Place, attempts: Attempts
 ) -> None:
     """Whoever is killed before that finds it again; afterwards nothing of it is left."""
-    with attempts.new(job(place, "succeed.a"), "a1", lambda _: None) as outcome:
+    with attempts.new(job(place, "succeed.a"), "a1", lambda _: None, lambda: None) as outcome:
         assert outcome.result is Result.SUCCESS
         assert len(place.containers()) == 1
         assert private(place.layout)
@@ -76,12 +77,12 @@ def test_an_outcome_that_was_not_recorded_keeps_its_container(
     one = job(place, "succeed.a")
     with (
         pytest.raises(OSError, match="disk full"),
-        attempts.new(one, "a1", lambda _: None),
+        attempts.new(one, "a1", lambda _: None, lambda: None),
     ):
         raise OSError("disk full")
     (container,) = place.containers()
     running = Running(job=one, attempt="a1", container=container)
-    with attempts.adopted(running, lambda _: None) as outcome:
+    with attempts.adopted(running, lambda _: None, lambda: None) as outcome:
         assert outcome.result is Result.SUCCESS
         assert len(outcome.logs) == 1
     assert place.leftovers() == []

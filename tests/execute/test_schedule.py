@@ -1,15 +1,19 @@
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from runner.execute import schedule
-from runner.execute.attempt import Attempts, Running
+from runner.execute.left import Running
 from runner.execute.schedule import Broken, Ended, Event, Idle, Schedule, Started
 from runner.job import ContainerSettings, Fault, Job, Outcome, Result
+
+if TYPE_CHECKING:
+    from runner.execute.attempt import Attempts
 
 SETTINGS = ContainerSettings(
     image="i", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
@@ -36,28 +40,44 @@ class Pretended:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def new(self, one: Job, attempt: str, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+    def new(
+        self,
+        one: Job,
+        attempt: str,
+        on_start: Callable[[str], None],
+        on_success: Callable[[], None],
+    ) -> Iterator[Outcome]:
         """Make an attempt."""
         with self._lock:
             before = self.made.count(one.eval)
             self.made.append(one.eval)
         on_start(f"container of {attempt}")
-        yield from self._end(one, attempt, one.eval[min(before, len(one.eval) - 1)])
+        how = one.eval[min(before, len(one.eval) - 1)]
+        yield from self._end(one, attempt, how, on_success)
 
     @contextlib.contextmanager
-    def adopted(self, running: Running, on_start: Callable[[str], None]) -> Iterator[Outcome]:
+    def adopted(
+        self,
+        running: Running,
+        on_start: Callable[[str], None],
+        on_success: Callable[[], None],
+    ) -> Iterator[Outcome]:
         """Go on with one."""
         self.made.append(f"adopted {running.job.eval}")
         on_start(running.container)
-        yield from self._end(running.job, running.attempt, running.job.eval[0])
+        yield from self._end(running.job, running.attempt, running.job.eval[0], on_success)
 
-    def _end(self, one: Job, attempt: str, how: str) -> Iterator[Outcome]:
+    def _end(
+        self, one: Job, attempt: str, how: str, on_success: Callable[[], None]
+    ) -> Iterator[Outcome]:
         if how == "x":
             raise ValueError("unforeseen")
         if how == "h":
             assert self.go.wait(10)
         ends = {"f": (Result.FAILURE, Fault.EVAL), "l": (Result.LOST, Fault.ENVIRONMENT)}
         result, fault = ends.get(how, (Result.SUCCESS, None))
+        if result is Result.SUCCESS:
+            on_success()
         try:
             yield Outcome(attempt=attempt, job=one, result=result, fault=fault, ended_at="")
         except BaseException:
@@ -119,28 +139,42 @@ def ends(events: Sequence[Event]) -> list[tuple[str, bool]]:
 
 def test_jobs_start_in_order() -> None:
     """One at a time, each is told of when it starts and when it ends."""
-    events = until_idle(made(Pretended(), ["s1", "s2", "f3", "s4"]))
-    told = [type(event) for event in events]
-    assert told == [Started, Ended] * 4 + [Idle]
-    assert ends(events) == [("s1", False), ("s2", False), ("f3", False), ("s4", False)]
+    names = ["s1", "s2", "f3", "s4"]
+    events = until_idle(made(Pretended(), names))
+    assert [each.job.eval for each in events if isinstance(each, Started)] == names
+    assert sorted(ends(events)) == sorted((name, False) for name in names)
+
+
+def test_the_next_starts_while_a_success_is_recorded() -> None:
+    """Recording and removing what ended well keeps no slot."""
+    found = made(Pretended(), ["s1", "s2"])
+    events: list[Event] = []
+    while sum(isinstance(each, Started) for each in events) < 2:
+        events.append(found.events.get(timeout=10))
+    for event in events:
+        if isinstance(event, Ended):
+            event.recorded.set_result(None)
+    until_idle(found)
+
+
+def test_none_starts_while_a_failure_is_recorded() -> None:
+    """A failure keeps its slot until it is on record, for it may end the run."""
+    attempts = Pretended()
+    found = made(attempts, ["f1", "s2"])
+    started, ended = (found.events.get(timeout=10) for _ in range(2))
+    assert isinstance(started, Started)
+    assert isinstance(ended, Ended)
+    time.sleep(0.2)
+    assert attempts.made == ["f1"]
+    assert found.stop_starting() == 1
+    ended.recorded.set_result(None)
+    until_idle(found)
+    assert attempts.made == ["f1"]
 
 
 def test_nothing_to_do_is_idle_at_once() -> None:
     """A schedule without jobs says so."""
     assert until_idle(made(Pretended(), [])) == [Idle()]
-
-
-def test_the_next_job_waits_for_the_record() -> None:
-    """A worker takes nothing new before the outcome that it handed over is on disk."""
-    attempts = Pretended()
-    found = made(attempts, ["s1", "s2"])
-    assert isinstance(found.events.get(timeout=10), Started)
-    ended = found.events.get(timeout=10)
-    assert isinstance(ended, Ended)
-    assert attempts.made == ["s1"]
-    ended.recorded.set_result(None)
-    until_idle(found)
-    assert attempts.made == ["s1", "s2"]
 
 
 def test_only_the_environments_faults_are_tried_again() -> None:
@@ -215,11 +249,11 @@ def test_an_outcome_that_was_not_recorded_keeps_its_container() -> None:
     attempts = Pretended()
     full = OSError("disk full")
     events = until_idle(
-        made(attempts, ["s1", "s2"]), lambda ended: ended.recorded.set_exception(full)
+        made(attempts, ["f1", "s2"]), lambda ended: ended.recorded.set_exception(full)
     )
     assert [event.error for event in events if isinstance(event, Broken)] == [full]
     assert attempts.kept == ["0"]
-    assert attempts.made == ["s1"]
+    assert attempts.made == ["f1"]
 
 
 def test_what_an_earlier_run_left_comes_first() -> None:

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.docker
 def patient_for(place: Place, seconds: int) -> Place:
     """The same place for a program that waits so long for an engine that went away."""
     code = (
-        "from runner import cli; from runner.execute import attempt; "
-        f"attempt.ENGINE_ABSENCE = {seconds}; cli.main()"
+        "from runner import cli; from runner.execute import watch; "
+        f"watch.ENGINE_ABSENCE = {seconds}; cli.main()"
     )
     return msgspec.structs.replace(place, program=("-c", code))
 

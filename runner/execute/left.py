@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import docker
+import msgspec
+
+from runner.execute.container import remove
+from runner.execute.labels import Label
+from runner.job import Job
+from runner.record.collect import remove_private
+from runner.record.layout import Layout
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that an earlier run left.
+
+    Attributes:
+        attempt: id of the attempt.
+        command: identity of its job.
+        container: the engine's id.
+        running: whether it has not ended.
+    """
+
+    attempt: str
+    command: tuple[str, ...]
+    container: str
+    running: bool
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that an earlier run started for a job of this one.
+
+    Attributes:
+        job: what it was started for.
+        attempt: id of the attempt.
+        container: the engine's id.
+    """
+
+    job: Job
+    attempt: str
+    container: str
+
+
+def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
+    """Containers of earlier runs of this model and eval set, running or ended."""
+    labels = {
+        Label.HOST: host,
+        Label.PROGRESS: str(layout.root),
+        Label.MODEL: layout.model,
+        Label.EVAL_SET: layout.eval_set,
+    }
+    listed = api.containers(
+        all=True, filters={"label": [f"{name}={value}" for name, value in labels.items()]}
+    )
+    return [
+        Left(
+            attempt=about["Labels"][Label.ATTEMPT],
+            command=tuple(json.loads(about["Labels"][Label.COMMAND])),
+            container=about["Id"],
+            running=about["State"] == "running",
+        )
+        for about in listed
+    ]
+
+
+def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:
+    """Remove a container that was left, killing it where it runs, and its private folder."""
+    remove(api, left.container)
+    remove_private(layout, left.attempt)
+
+
+def layouts_with_containers(api: docker.APIClient, root: Path, host: str) -> list[Layout]:
+    """Every model and eval set of a progress directory that has containers on this host."""
+    labels = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
+    listed = api.containers(all=True, filters={"label": labels})
+    pairs = {(about["Labels"][Label.MODEL], about["Labels"][Label.EVAL_SET]) for about in listed}
+    return [Layout(root=root, model=model, eval_set=name) for model, name in sorted(pairs)]
