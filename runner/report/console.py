@@ -1,5 +1,7 @@
 import contextlib
+import importlib
 import os
+import threading
 from typing import TextIO
 
 from runner.job import Job, Outcome, Result
@@ -16,6 +18,7 @@ class PlainConsole:
         self._out = out
         self._total = 0
         self._finished = 0
+        self._prepared = False
 
     def begin(self, *, total: int, done: int, todo: int) -> None:
         """Say what is done and what will be run."""
@@ -34,6 +37,7 @@ class PlainConsole:
 
     def started(self, job: Job) -> None:
         """Write which eval was started."""
+        self._prepare_the_end()
         self.note(f"started  {job.eval}")
 
     def progressed(self, job: Job, samples: int, of: int) -> None:
@@ -55,6 +59,13 @@ class PlainConsole:
 
     def end(self) -> None:
         """There is nothing to put away."""
+
+    def _prepare_the_end(self) -> None:
+        """Import what prints the table while the first eval runs, for rich takes its time."""
+        if not self._prepared:
+            self._prepared = True
+            name = "runner.report.summary"
+            threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
 
 
 def ended_lines(

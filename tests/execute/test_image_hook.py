@@ -106,6 +106,11 @@ def test_an_answer_without_token_counts_adds_none(usage: object) -> None:
     assert _mended(usage) == {}
 
 
-def test_the_hook_mends_upstreams_command() -> None:
-    """The function is replaced in the module that oaieval runs from."""
-    assert image_hook.CHANGES["evals.cli.oaieval"] is image_hook.mend_token_usage
+def test_the_hook_changes_upstreams_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module that oaieval runs from is mended, and what its import made is put aside."""
+    frozen: list[bool] = []
+    monkeypatch.setattr("gc.freeze", lambda: frozen.append(True))
+    module = SimpleNamespace(add_token_usage_to_result=None)
+    image_hook.CHANGES["evals.cli.oaieval"](cast("ModuleType", module))
+    assert callable(module.add_token_usage_to_result)
+    assert frozen == [True]
