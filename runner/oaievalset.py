@@ -11,7 +11,7 @@ from runner.cli import run_program
 from runner.cli.run_command import command as run_command_line
 from runner.cli.run_command import options_from
 from runner.errors import UsageError
-from runner.plan.grammar import get_parser
+from runner.plan.grammar import get_parser, without_dashes
 from runner.plan.resolve import Resolution
 from runner.record import progress
 
@@ -111,13 +111,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = get_parser()
     parser.prog = "oaievalset"
-    args, unknown = parser.parse_known_args(argv, OaiEvalSetArguments())
-    run_program(lambda: _run(args, unknown, None, None))
+    line = sys.argv[1:] if argv is None else argv
+    args, unknown = parser.parse_known_args(line, OaiEvalSetArguments())
+    run_program(lambda: _run(args, without_dashes(line, unknown), None, None))
 
 
 def _run(
     args: OaiEvalSetArguments,
-    unknown: list[str],
+    unknown: Sequence[str],
     resolution: Resolution | None,
     run_command: str | None,
 ) -> int:

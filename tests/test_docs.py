@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from runner.cli import COMMANDS, evalset
-from runner.cli.run_command import NOT_CONFIGURED, configured
+from runner.cli.configuration import NOT_CONFIGURED, configured
 from runner.cli.run_command import command as run_command
 from runner.errors import RunnerError
 from runner.pipeline.environment import USUAL_NAMES, USUAL_PREFIX

@@ -115,7 +115,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     try:
         code = body()
     except RunnerError as error:
-        if debug or os.environ.get("EVALSET_DEBUG"):
+        if debug or os.environ.get("EVALSET_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
             raise
         code = _say(f"Error: {error}", error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import click
 
+from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import as_json, progress_dir
 
 
-@click.command(epilog="Example: evalset clean --progress-dir progress")
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset clean --progress-dir progress")
 @progress_dir
 @as_json
 def command(*, progress_dir: Path, as_json: bool) -> int:

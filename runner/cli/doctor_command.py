@@ -2,10 +2,11 @@ from pathlib import Path
 
 import click
 
+from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import as_json, image, progress_dir, registry_path
 
 
-@click.command(epilog="Example: evalset doctor")
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset doctor")
 @image
 @registry_path
 @progress_dir

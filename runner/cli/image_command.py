@@ -1,5 +1,6 @@
 import click
 
+from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import as_json, image
 
 
@@ -8,7 +9,10 @@ def command() -> None:
     """Build the eval image, or show what it is made of."""
 
 
-@command.command(epilog="Example: evalset image build --base-image python:3.11-slim-bookworm")
+@command.command(
+    cls=ConfiguredCommand,
+    epilog="Example: evalset image build --base-image python:3.11-slim-bookworm",
+)
 @click.option("--base-image", help="Base to pull or use.  [default: found by itself]")
 @click.option("--rebuild", is_flag=True, help="Build even if the same image is there.")
 @image
@@ -23,7 +27,7 @@ def build(*, image: str, base_image: str | None, rebuild: bool) -> None:
     build_image(image, base_image=base_image, rebuild=rebuild, tell=click.echo)
 
 
-@command.command(epilog="Example: evalset image show --json")
+@command.command(cls=ConfiguredCommand, epilog="Example: evalset image show --json")
 @image
 @as_json
 def show(*, image: str, as_json: bool) -> None:

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import click
 
+from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import as_json, image, progress_dir, registry_path
 
 KINDS = ("sets", "evals", "models", "progress")
 
 
-@click.command(epilog="Example: evalset list evals 'test-*'")
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset list evals 'test-*'")
 @click.argument("kind", type=click.Choice(KINDS), default="sets")
 @click.argument("pattern", default="*")
 @image

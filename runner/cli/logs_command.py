@@ -4,10 +4,11 @@ from pathlib import Path
 import click
 
 from runner.cli.completion import complete_eval, complete_eval_set, complete_model
+from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import progress_dir
 
 
-@click.command(epilog="Example: evalset logs gpt-4 test-basic test-match -f")
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset logs gpt-4 test-basic test-match -f")
 @click.argument("model", shell_complete=complete_model)
 @click.argument("eval_set", shell_complete=complete_eval_set)
 @click.argument("eval_name", metavar="EVAL", shell_complete=complete_eval)

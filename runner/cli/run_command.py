@@ -6,47 +6,23 @@ from typing import Any
 import click
 
 from runner.cli.completion import complete_eval_set, complete_model
+from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import Decorator
-from runner.cli.types import amount, duration
-from runner.errors import UsageError
+from runner.cli.types import amount, duration, gpus, pause
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import DEFAULT_IMAGE
 from runner.job import ContainerSettings
 from runner.pipeline.options import RunOptions
-from runner.plan.config import check_config
 from runner.plan.grammar import split
-from runner.record import config_file
 
 # Options that upstream has, too: its own parser takes these.
 UPSTREAM = ("registry_path", "resume", "exit_on_error")
 
-# Options that say what to do this once, and so cannot stand in a file.
-NOT_CONFIGURED = ("dry_run", "as_json", "help")
 
-
-class PassThroughCommand(click.Command):
+class PassThroughCommand(ConfiguredCommand):
     """A command whose line is taken apart by upstream's grammar before click sees it."""
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,  # noqa: ANN401 - click's
-    ) -> click.Context:
-        """Take defaults from the configuration file."""
-        if not extra.get("resilient_parsing"):
-            try:
-                extra.setdefault("default_map", configured(self))
-            except UsageError:
-                if not {"-h", "--help"} & set(args):  # which says what would be right
-                    raise
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except click.BadParameter as error:
-            if source := _not_typed(error):
-                raise UsageError(f"{source}: {error.format_message()}") from None
-            raise
+    knows_every_key = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Hand click our options, and everything that is passed on behind a `--`."""
@@ -74,57 +50,6 @@ class PassThroughCommand(click.Command):
             if value is not None:
                 line.append(f"--{option}" if value else f"--no-{option}")
         return [*line, "--", found.model, found.eval_set, *found.passed_through]
-
-
-def configured(command: click.Command) -> dict[str, Any]:
-    """Defaults from `evalset.toml` or `[tool.evalset]`."""
-    found = config_file.find(Path.cwd())
-    if found is None:
-        return {}
-    path, table = found
-    options = {
-        param.name: param
-        for param in command.params
-        if isinstance(param, click.Option) and param.name and param.name not in NOT_CONFIGURED
-    }
-    values = check_config(table, source=str(path), known=options)
-    for name, value in values.items():
-        if wrong := _wrong_type(options[name], value):
-            raise UsageError(f"{path}: `{name}` takes {wrong}")
-    return {
-        name: [value] if options[name].multiple and isinstance(value, str) else value
-        for name, value in values.items()
-    }
-
-
-def _wrong_type(option: click.Option, value: object) -> str:
-    """What an option takes, where click would make something else of a file's value, or fail."""
-    if isinstance(value, list) and not option.multiple:
-        return "one value, not a list"
-    if option.is_flag:
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(value, bool):
-        return "a value, not true or false"
-    if isinstance(value, float) and isinstance(option.type, click.IntRange):
-        return "a whole number"
-    if (option.multiple or isinstance(option.type, click.Path)) and not isinstance(
-        value, str | list
-    ):
-        return "text"
-    return ""
-
-
-def _not_typed(error: click.BadParameter) -> str:
-    """Where a bad value stands that is not on the command line; empty for one that is."""
-    if error.ctx is None or error.param is None or error.param.name is None:
-        return ""
-    match error.ctx.get_parameter_source(error.param.name):
-        case click.core.ParameterSource.DEFAULT_MAP:
-            found = config_file.find(Path.cwd())
-            return str(found[0]) if found else ""
-        case click.core.ParameterSource.ENVIRONMENT:
-            return str(error.param.envvar)
-    return ""
 
 
 def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401 - click's
@@ -190,7 +115,8 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
 )
 @_option(
     "--grace",
-    type=duration,
+    type=pause,
+    metavar="DURATION",
     default="10s",
     show_default=True,
     help="On Ctrl-C, give running evals this long to end.",
@@ -217,7 +143,9 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     show_default=True,
     help="Docker network of an eval; `none` for no network.",
 )
-@_option("--gpus", metavar="all|N|device=ID", help="GPUs of an eval, as `docker run --gpus`.")
+@_option(
+    "--gpus", type=gpus, metavar="all|N|device=ID", help="GPUs of an eval, as `docker run --gpus`."
+)
 @_option(
     "--progress-dir",
     type=click.Path(path_type=Path),

@@ -4,10 +4,11 @@ from pathlib import Path
 import click
 
 from runner.cli.completion import complete_eval_set, complete_model
+from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import as_json, progress_dir
 
 
-@click.command(epilog="Example: evalset status gpt-4 test-basic")
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset status gpt-4 test-basic")
 @click.argument("model", shell_complete=complete_model)
 @click.argument("eval_set", shell_complete=complete_eval_set)
 @progress_dir

@@ -1,7 +1,7 @@
 import click
 
 from runner.errors import UsageError
-from runner.plan.units import parse_duration, parse_memory
+from runner.plan.units import parse_duration, parse_gpus, parse_memory
 
 
 def amount(value: str) -> int:
@@ -16,5 +16,18 @@ def duration(value: str) -> float:
     """Read a duration, such as `1h30m`, into seconds, for an option's `type`."""
     try:
         return parse_duration(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def pause(value: str) -> float:
+    """Read a duration that may be none at all."""
+    return 0.0 if value in {"0", "0s"} else duration(value)
+
+
+def gpus(value: str) -> str:
+    """Check which GPUs are asked for."""
+    try:
+        return parse_gpus(value)
     except UsageError as error:
         raise click.BadParameter(str(error)) from None

@@ -57,8 +57,10 @@ class Attempts:
         self._engine = engine
         self._around = surroundings
         self._containers: dict[str, str] = {}
-        self._stopped: str | None = None
+        self._stopping: str | None = None
         self._signal = "SIGTERM"
+        # Why, by container: those that were still running when they got the signal.
+        self._stopped: dict[str, str] = {}
 
     @contextlib.contextmanager
     def new(
@@ -116,24 +118,25 @@ class Attempts:
             self._end_if_late(container)
             job = running.job
             seconds = job.settings.timeout - _spent_so_far(container)
-            end = self._await_end(container, job, seconds, on_success)
+            end = self._await_end(container, job, seconds, on_success, unwatched=True)
             yield self._outcome(container, job, running.attempt, *end, duration=_spent(end[1]))
 
     def end_all(self, why: str, *, kill: bool = False) -> None:
         """Signal every running container to end, or kill it; their attempts count as lost."""
         self._signal = "SIGKILL" if kill else "SIGTERM"
-        self._stopped = why
+        self._stopping = why
         for container_id in list(self._containers.values()):
-            self._end(container_id)
+            self._end(container_id, why)
 
-    def _end(self, container_id: str) -> None:
+    def _end(self, container_id: str, why: str) -> None:
         with contextlib.suppress(DockerException, RequestException):
             self._engine.api.kill(container_id, self._signal)
+            self._stopped[container_id] = why
 
     def _end_if_late(self, container: Container) -> None:
         """Signal a container that came to run while `end_all` went over those that it knew."""
-        if self._stopped is not None:
-            self._end(container.id)
+        if self._stopping is not None:
+            self._end(container.id, self._stopping)
 
     @contextlib.contextmanager
     def _held(self, container: Container, attempt: str) -> Iterator[None]:
@@ -180,9 +183,16 @@ class Attempts:
         )
 
     def _await_end(
-        self, container: Container, job: Job, seconds: float, on_success: Callable[[], None]
+        self,
+        container: Container,
+        job: Job,
+        seconds: float,
+        on_success: Callable[[], None],
+        *,
+        unwatched: bool = False,
     ) -> tuple[Ending, State | None]:
-        ending, state = await_end(container, seconds, lambda: self._stopped)
+        ending, state = await_end(container, seconds, unwatched=unwatched)
+        ending = msgspec.structs.replace(ending, stopped=self._stopped.pop(container.id, None))
         if judge(ending, job.settings).result is Result.SUCCESS:
             on_success()
         return ending, state
@@ -198,7 +208,6 @@ class Attempts:
         duration: float,
     ) -> Outcome:
         around = self._around
-        verdict = judge(ending, job.settings)
         console = around.layout.console_log(attempt, job.eval)
         make_folder(console.parent)
         # In this order, for what requests raises is an OSError as well.
@@ -206,8 +215,10 @@ class Attempts:
             container.save_console(console)
         collected = collect(around.layout, attempt)
         found = summarise(around.layout.root / log for log in collected.logs)
+        reported = found.final_report is not None
+        verdict = judge(msgspec.structs.replace(ending, reported=reported), job.settings)
         warnings = list(collected.warnings)
-        if verdict.result is Result.SUCCESS and found.final_report is None:
+        if verdict.result is Result.SUCCESS and not reported:
             warnings.append("its log has no final_report")
         return Outcome(
             attempt=attempt,

@@ -1,5 +1,6 @@
 import contextlib
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -169,6 +170,8 @@ class Container:
         with path.open("wb") as file:
             for part in self._api.logs(self.id, stdout=True, stderr=True, stream=True):
                 file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def state_of(about: Mapping[str, Any]) -> State:

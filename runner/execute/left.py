@@ -71,7 +71,16 @@ def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:
 
 def layouts_with_containers(api: docker.APIClient, root: Path, host: str) -> list[Layout]:
     """Every model and eval set of a progress directory that has containers on this host."""
-    labels = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
-    listed = api.containers(all=True, filters={"label": labels})
-    pairs = {(about["Labels"][Label.MODEL], about["Labels"][Label.EVAL_SET]) for about in listed}
+    found = _labels(api, root, host)
+    pairs = {(labels[Label.MODEL], labels[Label.EVAL_SET]) for labels in found}
     return [Layout(root=root, model=model, eval_set=name) for model, name in sorted(pairs)]
+
+
+def attempts_with_containers(api: docker.APIClient, root: Path, host: str) -> set[str]:
+    """Ids of the attempts in a progress directory that have a container on this host."""
+    return {labels[Label.ATTEMPT] for labels in _labels(api, root, host)}
+
+
+def _labels(api: docker.APIClient, root: Path, host: str) -> list[dict[str, str]]:
+    wanted = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
+    return [about["Labels"] for about in api.containers(all=True, filters={"label": wanted})]

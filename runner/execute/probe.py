@@ -1,3 +1,4 @@
+import time
 from collections.abc import Sequence
 
 import docker
@@ -5,6 +6,7 @@ import msgspec
 from docker.errors import APIError
 from docker.types import LogConfig
 
+from runner.execute.container import remove
 from runner.execute.engine import answering
 
 # By this label `evalset clean` finds a probe whose runner was killed.
@@ -81,3 +83,15 @@ def lacks_command(error: APIError) -> bool:
     """Whether the engine refused to start a container because the program is not in the image."""
     said = str(error.explanation or error)
     return "executable file not found" in said or "no such file or directory" in said
+
+
+def remove_left(api: docker.APIClient, *, older: float = 60) -> None:
+    """Remove containers of probes that were killed; a probe takes a second.
+
+    Args:
+        api: a client.
+        older: seconds since a container was made; a younger one may still be asked.
+    """
+    for about in api.containers(all=True, filters={"label": PROBE}):
+        if time.time() - about["Created"] > older:
+            remove(api, about["Id"])

@@ -2,6 +2,11 @@ import msgspec
 
 from runner.job import ContainerSettings, Fault, Result
 
+# SIGKILL and SIGTERM, where neither the runner sent them nor the memory limit.
+KILLED = {137, 143}
+# What an engine that was itself killed says of a container whose end it did not see.
+UNKNOWN = 255
+
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How a container ended, as seen from outside.
@@ -11,6 +16,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         oom_killed: whether the kernel killed a process of it for the memory limit.
         timed_out: whether the runner stopped it for its time limit.
         stopped: why the runner stopped it on request; None when it did not.
+        unwatched: whether the engine was away, or no run looked, while it ran.
+        reported: whether its log has a final report.
         lost: why nothing is known of its end; None when it is known.
     """
 
@@ -18,6 +25,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     oom_killed: bool = False
     timed_out: bool = False
     stopped: str | None = None
+    unwatched: bool = False
+    reported: bool = False
     lost: str | None = None
 
 
@@ -29,14 +38,14 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str
 
 
-def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
+def judge(ending: Ending, settings: ContainerSettings) -> Verdict:  # noqa: PLR0911 - a way each
     """Success is exit code 0 and nothing else; for the rest, say who is to blame and why."""
     if ending.lost is not None:
         return Verdict(Result.LOST, Fault.ENVIRONMENT, ending.lost)
     if ending.timed_out:
         reason = f"ran longer than its time limit of {settings.timeout:g} s (--timeout)"
         return Verdict(Result.FAILURE, Fault.EVAL, reason)
-    if ending.exit_code == 0:
+    if ending.exit_code == 0 and (ending.stopped is None or ending.reported):
         return Verdict(Result.SUCCESS, None, "")
     if ending.stopped is not None:
         return Verdict(Result.LOST, Fault.ENVIRONMENT, ending.stopped)
@@ -44,4 +53,7 @@ def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
         limit = f" of {settings.memory / 2**20:.0f} MiB" if settings.memory else ""
         reason = f"needed more memory than its limit{limit} (raise it with --memory)"
         return Verdict(Result.FAILURE, Fault.EVAL, reason)
+    if ending.exit_code in KILLED or (ending.exit_code == UNKNOWN and ending.unwatched):
+        reason = f"was ended from outside, by the engine or a person (status {ending.exit_code})"
+        return Verdict(Result.LOST, Fault.ENVIRONMENT, reason)
     return Verdict(Result.FAILURE, Fault.EVAL, f"exited with status {ending.exit_code}")

@@ -1,5 +1,4 @@
 import time
-from collections.abc import Callable
 
 from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
@@ -14,14 +13,14 @@ ENGINE_ABSENCE = 60
 
 
 def await_end(
-    container: Container, seconds: float, stopped: Callable[[], str | None]
+    container: Container, seconds: float, *, unwatched: bool = False
 ) -> tuple[Ending, State | None]:
     """Wait for a container's end, and stop it when its time is over.
 
     Args:
         container: that runs or has ended.
         seconds: until it is stopped.
-        stopped: gives why the runner stopped it on request; None where it did not.
+        unwatched: whether it ran while no run looked.
 
     Returns:
         How it ended, and its last state; None where that is not known.
@@ -30,7 +29,7 @@ def await_end(
         EnvironmentFault: the engine went away and did not come back.
     """
     try:
-        timed_out = not _wait_across_restarts(container, seconds)
+        timed_out, absent = _wait_across_restarts(container, seconds)
         if timed_out:
             container.stop()
         state = container.state()
@@ -51,17 +50,22 @@ def await_end(
         exit_code=state.exit_code,
         oom_killed=state.oom_killed,
         timed_out=timed_out,
-        stopped=stopped(),
+        unwatched=unwatched or absent,
     )
     return ending, state
 
 
-def _wait_across_restarts(container: Container, seconds: float) -> bool:
-    """Wait as `Container.wait`, through an absence of the engine."""
+def _wait_across_restarts(container: Container, seconds: float) -> tuple[bool, bool]:
+    """Wait as `Container.wait`, through an absence of the engine.
+
+    Returns:
+        Whether the time is over, and whether the engine was away.
+    """
     end = time.monotonic() + seconds
+    absent = False
     while True:
         try:
-            return container.wait(end - time.monotonic())
+            return not container.wait(end - time.monotonic()), absent
         except APIError:  # an answer, though also a RequestException
             raise
         except RequestException:
@@ -79,5 +83,6 @@ def _wait_across_restarts(container: Container, seconds: float) -> bool:
                 wait=wait_fixed(1),
                 reraise=True,
             )
+            absent = True
             time.sleep(1)
             patient(container.state)

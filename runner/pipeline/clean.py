@@ -4,12 +4,18 @@ from pathlib import Path
 import msgspec
 
 from runner.errors import LockHeld
+from runner.execute import probe
 from runner.execute.engine import Engine, answering
-from runner.execute.left import discard, find_left, layouts_with_containers
+from runner.execute.left import (
+    attempts_with_containers,
+    discard,
+    find_left,
+    layouts_with_containers,
+)
 from runner.pipeline.options import Host
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import record_ended
-from runner.record.collect import remove_empty_private
+from runner.record.collect import remove_orphans
 from runner.record.layout import Layout
 from runner.record.lock import RunLock
 
@@ -56,7 +62,9 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
             removed=total.removed + part.removed,
             held=(*total.held, *part.held),
         )
-    remove_empty_private(root)
+    with answering():
+        remove_orphans(root, attempts_with_containers(engine.api, root, host.name))
+        probe.remove_left(engine.api)
     return total
 
 

@@ -40,7 +40,7 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     """Say what is on disk now, and how to go on."""
     plan = result.plan
     if not plan.todo and not result.outcomes:
-        print(f"all {evals(len(plan.jobs))} are finished; nothing to run", file=out)
+        print(f"nothing to run; finished: {evals(len(plan.jobs))}", file=out)
         return
     from runner.pipeline.status import rows  # noqa: PLC0415 - a run that does nothing is fast
     from runner.report.summary import print_table  # noqa: PLC0415 - as above

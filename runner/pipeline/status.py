@@ -15,7 +15,6 @@ from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
 from runner.record.attempts import AttemptRecord
 from runner.record.layout import Layout
-from runner.record.lock import is_held
 from runner.report.summary import STATE_OF, Row, print_table
 from runner.report.text import harmless
 
@@ -89,9 +88,7 @@ def _known_commands(layout: Layout) -> list[tuple[str, ...]]:
 
 
 def _running(layout: Layout) -> set[tuple[str, ...]]:
-    """Commands that run now; without an engine none does."""
-    if not is_held(layout.lock):
-        return set()
+    """Commands that run now, also those of a run that was killed; without an engine none does."""
     try:
         engine = Engine()
         with answering():

@@ -11,7 +11,7 @@ from runner.plan.closest import did_you_mean
 from runner.plan.document import parse_mapping
 from runner.plan.pattern import matching
 from runner.plan.registry import RegistryFile
-from runner.plan.units import parse_duration, parse_memory
+from runner.plan.units import parse_duration, parse_gpus, parse_memory
 
 
 class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,10 +116,7 @@ def _pids_limit(value: object) -> int:
 def _gpus(value: object) -> str | None:
     if value is None:
         return None
-    text = str(value)
-    if isinstance(value, bool) or not re.fullmatch(r"all|[1-9][0-9]*|device=[\w,:-]+", text):
-        raise UsageError(f"`{value}` is not `all`, a number, or `device=ID,...`")
-    return text
+    return parse_gpus(str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _timeout(value: object) -> float:

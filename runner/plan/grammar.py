@@ -50,8 +50,7 @@ def split(argv: Sequence[str], ours: Mapping[str, int]) -> Split:
     Everything else goes through the drop-in's parser, so that both programs agree: a registry
     path may also be spelled `--registry-path` here, and abbreviations are upstream's own. What
     stands after `--` is passed on, but fills MODEL and EVAL_SET if those are still missing.
-    The `--` itself is dropped where it follows MODEL EVAL_SET, and is passed on after another
-    passed-through argument, as argparse has it.
+    The `--` itself is dropped, as in the drop-in (`without_dashes`).
 
     Args:
         argv: what follows `evalset run`.
@@ -78,8 +77,26 @@ def split(argv: Sequence[str], ours: Mapping[str, int]) -> Split:
         resume=found.resume,
         exit_on_error=found.exit_on_error,
         ours=tuple(taken),
-        passed_through=tuple(passed_through),
+        passed_through=without_dashes(argv, passed_through),
     )
+
+
+def without_dashes(argv: Sequence[str], passed_through: Sequence[str]) -> tuple[str, ...]:
+    """Drop the first `--` of a command line from what argparse says is passed through.
+
+    argparse drops it itself right after MODEL EVAL_SET, and keeps it behind any option: upstream
+    hands it on there, and `oaieval` then refuses all that follows it.
+
+    Args:
+        argv: the whole command line.
+        passed_through: what argparse did not know.
+    """
+    kept = list(passed_through)
+    if "--" in argv:
+        after = list(argv[argv.index("--") + 1 :])
+        if kept.count("--") > after.count("--"):
+            kept.remove("--")
+    return tuple(kept)
 
 
 def _take_ours(argv: Sequence[str], ours: Mapping[str, int]) -> tuple[list[str], list[str]]:

@@ -53,3 +53,14 @@ def parse_duration(value: str | float) -> float:
     if not 0 < seconds < math.inf:
         raise UsageError(f"duration `{value}` must be above zero")
     return seconds
+
+
+def parse_gpus(value: str) -> str:
+    """Check which GPUs are asked for, in the form of `docker run --gpus`.
+
+    Raises:
+        UsageError: it is neither `all`, nor a number above zero, nor `device=ID,...`.
+    """
+    if not re.fullmatch(r"all|[1-9][0-9]*|device=[\w,:-]+", value):
+        raise UsageError(f"GPUs `{value}` are not `all`, a number, or `device=ID,...`")
+    return value

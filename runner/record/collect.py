@@ -2,7 +2,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -134,13 +134,17 @@ def make_private(layout: Layout, attempt: str) -> Path:
 def remove_private(layout: Layout, attempt: str) -> None:
     """Delete an attempt's private folder with all that the container left in it."""
     folder = layout.private(attempt)
+    _remove_tree(folder)
+    with suppress(OSError):  # other attempts are running
+        folder.parent.rmdir()
+
+
+def _remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         with named(folder, "delete the folder"):
             _open_up(folder)
             shutil.rmtree(folder)
-    with suppress(OSError):  # other attempts are running
-        folder.parent.rmdir()
 
 
 def _open_up(folder: Path) -> None:
@@ -152,19 +156,22 @@ def _open_up(folder: Path) -> None:
                 path.chmod(0o700)
 
 
-def remove_empty_private(root: Path, *, older: float = 60) -> None:
-    """Delete the empty private folders of a run that was killed before it made a container.
+def remove_orphans(root: Path, attempts: Collection[str], *, older: float = 60) -> None:
+    """Delete the private folders of attempts that have no container.
+
+    A run was killed before it made one, or somebody removed it: what is there belongs to no
+    outcome.
 
     Args:
         root: the progress directory.
-        older: seconds since the last change; a younger one may belong to a live run.
+        attempts: ids of those that have a container.
+        older: seconds since the last change; a younger folder may be about to get its container.
     """
     folder = root / ".attempts"
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if time.time() - path.stat().st_mtime > older:
-            with suppress(OSError):
-                path.rmdir()
+        if path.name not in attempts and time.time() - path.stat().st_mtime > older:
+            _remove_tree(path)
     with suppress(OSError):
         folder.rmdir()

@@ -15,10 +15,29 @@ def test_exit_code_zero_is_a_success() -> None:
     assert (verdict.result, verdict.fault, verdict.reason) == (Result.SUCCESS, None, "")
 
 
-def test_a_success_just_before_the_run_was_stopped_counts() -> None:
-    """What finished is never lost."""
-    verdict = judge(Ending(exit_code=0, stopped="stopped"), SETTINGS)
+def test_a_stopped_eval_that_had_reported_counts() -> None:
+    """What finished is never lost, although the signal still met its container."""
+    verdict = judge(Ending(exit_code=0, stopped="stopped", reported=True), SETTINGS)
     assert verdict.result is Result.SUCCESS
+
+
+def test_a_stopped_eval_without_a_report_does_not_count() -> None:
+    """A program may take the signal for a reason to end well with half its work done."""
+    verdict = judge(Ending(exit_code=0, stopped="stopped"), SETTINGS)
+    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+
+
+@pytest.mark.parametrize("code", [137, 143])
+def test_what_somebody_else_killed_is_lost(code: int) -> None:
+    """An engine that shuts down, or a person, ends containers like that."""
+    verdict = judge(Ending(exit_code=code), SETTINGS)
+    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+
+
+@pytest.mark.parametrize(("unwatched", "result"), [(True, Result.LOST), (False, Result.FAILURE)])
+def test_status_255_means_nothing_where_nobody_looked(*, unwatched: bool, result: Result) -> None:
+    """An engine that died gives it to containers whose end it did not see."""
+    assert judge(Ending(exit_code=255, unwatched=unwatched), SETTINGS).result is result
 
 
 @pytest.mark.parametrize("code", [0, 1, 137])

@@ -42,7 +42,7 @@ def test_a_second_run_starts_nothing(place: Place) -> None:
     place.run()
     ended = place.run()
     assert ended.returncode == 0
-    assert "all 1 eval are finished; nothing to run" in ended.stdout
+    assert "nothing to run; finished: 1 eval" in ended.stdout
     assert len(place.records()) == 1
 
 

@@ -89,7 +89,7 @@ def test_a_finished_set_is_not_run_again(
     before = {path: path.stat().st_mtime_ns for path in place.progress.rglob("*.*")}
     ended = evalset(place, "run", "dummy", "test-basic")
     assert ended.returncode == 0
-    assert ended.stdout.endswith("all 4 evals are finished; nothing to run\n")
+    assert ended.stdout.endswith("nothing to run; finished: 4 evals\n")
     assert {path: path.stat().st_mtime_ns for path in place.progress.rglob("*.*")} == before
 
 

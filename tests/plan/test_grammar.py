@@ -91,6 +91,17 @@ def test_what_stands_after_the_dashes_is_passed_on() -> None:
     assert found.passed_through == ("--dry-run", "--jobs", "2", "--resume")
 
 
+@pytest.mark.parametrize(
+    "before",
+    [["--max_samples", "5"], ["--no-resume"], ["--registry_path", "r"], ["--jobs", "2"], ["more"]],
+)
+def test_the_dashes_are_dropped_wherever_they_stand(before: list[str]) -> None:
+    """What stands before `--` does not make it an argument of the evals."""
+    found = split(["m", "s", *before, "--", "--dry-run", "--", "x"], OURS)
+    assert found.passed_through[-3:] == ("--dry-run", "--", "x")
+    assert found.passed_through.count("--") == 1
+
+
 def test_missing_names_are_taken_from_after_the_dashes() -> None:
     """As argparse has it: positionals may follow `--`."""
     found = split(["m", "--", "s", "--dry-run"], OURS)

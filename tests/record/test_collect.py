@@ -9,7 +9,7 @@ from runner.record.collect import (
     Collected,
     collect,
     make_private,
-    remove_empty_private,
+    remove_orphans,
     remove_private,
 )
 from runner.record.layout import Layout
@@ -274,18 +274,19 @@ def test_removing_follows_no_link(layout: Layout, tmp_path: Path) -> None:
     assert (kept / "file").exists()
 
 
-def test_only_old_and_empty_private_folders_are_swept(layout: Layout) -> None:
+def test_only_old_private_folders_without_a_container_are_swept(layout: Layout) -> None:
     """A young one may belong to a run that is about to start its container."""
-    for name in ("old", "young", "full"):
+    for name in ("old", "young", "full", "has-a-container"):
         make_private(layout, name)
     (layout.private("full") / "x").write_text("x")
-    for name in ("old", "full"):
+    for name in ("old", "full", "has-a-container"):
         os.utime(layout.private(name), (1, 1))
-    remove_empty_private(layout.root)
-    assert sorted(path.name for path in (layout.root / ".attempts").iterdir()) == ["full", "young"]
+    remove_orphans(layout.root, ["has-a-container"])
+    left = sorted(path.name for path in (layout.root / ".attempts").iterdir())
+    assert left == ["has-a-container", "young"]
 
 
 def test_sweeping_where_nothing_ran_is_no_error(layout: Layout) -> None:
     """There is no such folder then."""
-    remove_empty_private(layout.root)
+    remove_orphans(layout.root, ["has-a-container"])
     assert not layout.root.exists()
