@@ -59,6 +59,8 @@ def test_every_command_checks_the_names(here: Here, command: str, names: tuple[s
         (["--memory", "lots"], "memory `lots`", "such as 512m or 4g"),
         (["--memory", "1k"], "memory `1k`", "less than Docker's least, 6m"),
         (["--cpus", "0"], "'--cpus': 0", "x>=0.01"),
+        (["--gpus", "some"], "GPUs `some`", "`all`, a number, or `device=ID,...`"),
+        (["--grace", "soon"], "duration `soon`", "such as 90s, 1h30m"),
         (["--json"], "--json goes with --dry-run", "evalset run --help"),
         (["--registry-path", "none"], "none does not exist", "check --registry-path"),
         (["--env-file", "none"], "--env-file none", "there is no such file"),

@@ -180,3 +180,19 @@ def test_a_reader_that_goes_away_is_no_error(recorded: Here) -> None:
     ended = recorded._run("-c", code, "list", "progress", variables={})
     assert ended.stderr == ""
     assert ended.returncode == 141
+
+
+def test_the_reading_commands_read_the_configuration_file(recorded: Here) -> None:
+    """They look where a run with the same file has put its files, and pass over other keys."""
+    (recorded.folder / "progress").rename(recorded.folder / "kept")
+    recorded.put("evalset.toml", "progress-dir = 'kept'\njobs = 2\n")
+    ended = recorded.evalset("status", "dummy", "mine")
+    assert ended.returncode == 0
+    assert "a.dev.v0" in ended.stdout
+
+
+@pytest.mark.parametrize(("value", "shown"), [("0", False), ("", False), ("1", True)])
+def test_tracebacks_are_shown_when_asked_for(here: Here, value: str, *, shown: bool) -> None:
+    """EVALSET_DEBUG is a switch: 0 is off."""
+    ended = here.evalset("status", "dummy", "none", EVALSET_DEBUG=value)
+    assert ("Traceback" in ended.stderr) is shown

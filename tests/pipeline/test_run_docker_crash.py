@@ -1,11 +1,13 @@
 import json
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
-from runner.execute import image
+from runner.execute import image, probe
 from runner.execute.container import Container, ContainerSpec
 from runner.execute.labels import Label
 from runner.job import ContainerSettings, Fault, Result
@@ -236,3 +238,24 @@ def create_left(place: Place, name: str, *, attempt: str) -> str:
         settings=settings,
     )
     return Container.create(engine_api(), spec).id
+
+
+def test_status_shows_what_runs_on_after_a_crash(place: Place) -> None:
+    """Nobody is told that there is nothing going on while a container costs money."""
+    place.registry("wait.a")
+    (container,) = crash(place, 1)
+    assert "1 running" in place.ask("status", "m", "s").stdout
+    end(place, container)
+    assert place.run().returncode == 0
+
+
+def test_clean_removes_old_probes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed reading of an image's registry leaves its container, too."""
+    api = engine_api()
+    left = api.create_container(place.image, command=["true"], labels={probe.PROBE: ""})["Id"]
+    probe.remove_left(api)
+    assert api.inspect_container(left)
+    monkeypatch.setattr(time, "time", lambda: 9e9)
+    probe.remove_left(api)
+    with pytest.raises(NotFound):
+        api.inspect_container(left)
