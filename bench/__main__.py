@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ def measure() -> list[Figure]:
     """Take every figure, one after the other, each side by side with what it is compared to."""
     return [
         whole.wall_time(runs=5),
-        whole.many_containers(runs=3),
+        whole.many_containers(runs=3, at_once=os.cpu_count() or 1),
+        whole.many_containers(runs=3, at_once=2 * (os.cpu_count() or 1)),
         whole.first_command(runs=7),
         whole.help_time(runs=15),
         *progress_file.resuming(runs=5),
