@@ -153,7 +153,7 @@ def many_containers(runs: int, at_once: int, count: int = 40) -> Figure:
 
         mine, other = in_turn(ours, theirs, runs)
     return Figure(
-        name=f"time per eval for 40 containers that run `true`, {at_once} at once, against docker run",
+        name=f"time per eval, {count} containers of `true`, {at_once} at once, against docker run",
         ratio=mine / other,
         goal=1.0,
         unit="s",
