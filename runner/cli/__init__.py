@@ -114,6 +114,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a sign stops no run
     try:
         code = body()
+        sys.stdout.flush()  # here, where a reader that has gone is no error
     except RunnerError as error:
         if debug or os.environ.get("EVALSET_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
             raise
