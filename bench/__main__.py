@@ -18,9 +18,10 @@ def measure() -> list[Figure]:
         whole.many_containers(runs=3, at_once=2 * (os.cpu_count() or 1)),
         whole.first_command(runs=7),
         whole.help_time(runs=15),
+        whole.nothing_to_run(runs=7),
         *progress_file.resuming(runs=5),
-        progress_file.adding(runs=1, together=16),
-        progress_file.adding(runs=1, together=1),
+        progress_file.adding(runs=3, together=16),
+        progress_file.adding(runs=3, together=1),
         progress_file.growth(runs=3),
     ]
 

@@ -13,7 +13,7 @@ from runner.cli.run_command import options_from
 from runner.errors import UsageError
 from runner.plan.grammar import get_parser, without_dashes
 from runner.plan.resolve import Resolution
-from runner.record import progress
+from runner.record import progress, registry_folder
 
 __all__ = ["OaiEvalSetArguments", "Progress", "get_parser", "main", "run"]
 
@@ -144,11 +144,19 @@ def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution |
     """The evals of a registry that the caller brought."""
     if registry is None:
         return None
-    from runner.plan.registry import Registry  # noqa: PLC0415 - the program does not need it
+    from runner.plan.registry import (  # noqa: PLC0415 - the program does not need it
+        Registry,
+        merge,
+        parse,
+    )
     from runner.plan.resolve import resolve_eval_set  # noqa: PLC0415 - as above
 
+    paths = args.registry_path or []
     if isinstance(registry, Registry):
-        return resolve_eval_set(registry, args.eval_set)
+        folders = [parse(registry_folder.read(Path(path))) for path in paths]
+        return resolve_eval_set(merge([registry, *folders]), args.eval_set)
+    if paths and hasattr(registry, "add_registry_paths"):
+        registry.add_registry_paths(paths)
     eval_set = registry.get_eval_set(args.eval_set)
     if eval_set is None:
         raise UsageError(f"no eval set `{args.eval_set}` in the registry that was given")

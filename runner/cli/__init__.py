@@ -127,7 +127,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     except click.ClickException as error:
         code = _say(f"Error: {error.format_message()}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        code = _say("Interrupted before anything ran.", 130)
+        code = _say("Interrupted.", 130)
     except (BrokenPipeError, _ReaderGoneError):
         # Nobody reads any more: there is nothing to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

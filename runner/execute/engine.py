@@ -162,6 +162,5 @@ def where() -> str:
 
     host = os.environ.get("DOCKER_HOST")
     if not host:
-        context = ContextAPI.get_current_context()
-        host = context.Host if context else None
+        host = ContextAPI.kwargs_from_context(environment=os.environ).get("base_url")
     return host or "unix:///var/run/docker.sock"

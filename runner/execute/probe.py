@@ -85,7 +85,7 @@ def lacks_command(error: APIError) -> bool:
     return "executable file not found" in said or "no such file or directory" in said
 
 
-def remove_left(api: docker.APIClient, *, older: float = 60) -> None:
+def remove_left(api: docker.APIClient, *, older: float = 600) -> None:
     """Remove containers of probes that were killed; a probe takes a second.
 
     Args:

@@ -17,7 +17,7 @@ from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import record_ended
 from runner.record.collect import remove_orphans
 from runner.record.layout import Layout
-from runner.record.lock import RunLock
+from runner.record.lock import RunLock, is_held
 
 
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,9 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
             held=(*total.held, *part.held),
         )
     with answering():
-        remove_orphans(root, attempts_with_containers(engine.api, root, host.name))
+        # A live run may have its containers on another engine or host.
+        if not any(is_held(path) for path in (root / "oaievalset").rglob("*.lock")):
+            remove_orphans(root, attempts_with_containers(engine.api, root, host.name))
         probe.remove_left(engine.api)
     return total
 

@@ -158,13 +158,15 @@ class _Loop:
 
     def until_idle(self, plan: Plan) -> RunResult:
         idle = False
-        while not idle:
-            events = self._next_events()
-            self._record([event for event in events if isinstance(event, Ended)])
-            for event in events:
-                self._react(event)
-            idle = any(isinstance(event, Idle) for event in events)
-        self._display.end()
+        try:
+            while not idle:
+                events = self._next_events()
+                self._record([event for event in events if isinstance(event, Ended)])
+                for event in events:
+                    self._react(event)
+                idle = any(isinstance(event, Idle) for event in events)
+        finally:
+            self._display.end()
         if self._error is not None:
             raise self._error
         return RunResult(

@@ -16,6 +16,11 @@ from runner.record.layout import Layout
 MOST_FILES = 1000
 DEEPEST_FOLDER = 8
 
+# Seconds since a private folder without a container was changed: a younger empty one may be about
+# to get its container, a younger full one may have it elsewhere.
+EMPTY_ORPHAN_AGE = 60
+FULL_ORPHAN_AGE = 24 * 3600
+
 # Of a file's name, on every file system that Linux commonly has.
 MOST_BYTES = 255
 
@@ -156,22 +161,28 @@ def _open_up(folder: Path) -> None:
                 path.chmod(0o700)
 
 
-def remove_orphans(root: Path, attempts: Collection[str], *, older: float = 60) -> None:
+def remove_orphans(root: Path, attempts: Collection[str]) -> None:
     """Delete the private folders of attempts that have no container.
 
     A run was killed before it made one, or somebody removed it: what is there belongs to no
-    outcome.
+    outcome. What is in a folder is kept for a day, for the container could be on an engine that
+    was not asked.
 
     Args:
         root: the progress directory.
         attempts: ids of those that have a container.
-        older: seconds since the last change; a younger folder may be about to get its container.
     """
     folder = root / ".attempts"
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.name not in attempts and time.time() - path.stat().st_mtime > older:
+        age = time.time() - path.stat().st_mtime
+        if path.name in attempts or age < EMPTY_ORPHAN_AGE:
+            continue
+        if age > FULL_ORPHAN_AGE:
             _remove_tree(path)
+        else:
+            with suppress(OSError):
+                path.rmdir()
     with suppress(OSError):
         folder.rmdir()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.plan.commands import build_command, identities
-from runner.plan.grammar import get_parser
+from runner.plan.grammar import get_parser, without_dashes
 from runner.plan.registry import Registry, RegistryFile, merge, parse
 from runner.plan.resolve import resolve_eval_set
 from tests.compat.upstream import ask
@@ -37,7 +37,6 @@ ARGUMENTS = [
     ["--res"],
     ["--no-resume", "--no-exit-on-error", "--seed", "1"],
     ["--", "--dry-run", "--resume"],
-    ["--dry-run", "--", "--resume"],
     ["extra", "positionals", "--debug", "more"],
     ["--completion_args", "temperature=0.5,max_tokens=10"],
     ["-x", "-5", ""],
@@ -73,13 +72,14 @@ def further(tmp_path: Path) -> Path:
 def planned(argv: list[str], registry: Registry) -> list[list[str]]:
     """The commands that the drop-in would run for a command line."""
     args, unknown = get_parser().parse_known_args(argv)
+    passed_through = without_dashes(argv, unknown)
     return [
         list(
             build_command(
                 run_command="oaieval",
                 model=args.model,
                 eval=key,
-                passed_through=unknown,
+                passed_through=passed_through,
                 registry_paths=args.registry_path or (),
             )
         )
@@ -104,6 +104,14 @@ def test_a_table_of_command_lines_is_planned_as_upstream_does(builtin: Registry)
     for argv, theirs in zip(argvs, ask([("commands", argv) for argv in argvs]), strict=True):
         assert planned(argv, builtin) == theirs, argv
         assert theirs
+
+
+def test_the_dashes_are_the_one_difference(builtin: Registry) -> None:
+    """Upstream hands a `--` behind an option on, with which no `oaieval` starts; we drop it."""
+    argv = ["gpt-4", "test-basic", "--dry-run", "--", "--resume"]
+    ((first, *_),) = ask([("commands", argv)])
+    assert first[3:] == ["--dry-run", "--", "--resume"]
+    assert planned(argv, builtin)[0] == [*first[:3], "--dry-run", "--resume"]
 
 
 def test_a_users_registry_is_planned_as_upstream_does(builtin: Registry, further: Path) -> None:

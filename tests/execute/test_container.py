@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runner.execute import container
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.labels import Label
 from tests.conftest import Place, engine_api, until
@@ -196,3 +197,19 @@ def test_a_flood_of_output_keeps_the_end(place: Place) -> None:
     kept = (place.progress / record.console_log).read_bytes()
     assert len(kept) <= 20_000_000
     assert kept.endswith(b"the end\n")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "request_"),
+    [
+        ("all", {"Count": -1, "DeviceIDs": []}),
+        ("2", {"Count": 2, "DeviceIDs": []}),
+        ("device=0,1", {"Count": 0, "DeviceIDs": ["0", "1"]}),
+    ],
+)
+def test_gpus_are_asked_for_as_docker_does(gpus: str, request_: dict[str, object]) -> None:
+    """The three forms of `docker run --gpus` reach the engine's API."""
+    (made,) = container._device_requests(gpus) or []
+    assert request_.items() <= dict(made).items()
+    assert made["Capabilities"] == [["gpu"]]
+    assert container._device_requests(None) is None

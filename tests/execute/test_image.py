@@ -27,6 +27,7 @@ SMALL_DOCKERFILE = b"""ARG BASE_IMAGE=unused
 FROM ${BASE_IMAGE} AS venv
 LABEL evalset.stage=venv
 COPY wheels/ /wheels/
+RUN [ "$(ls /sys/class/net)" = lo ]
 FROM ${BASE_IMAGE}
 COPY --from=venv /wheels /wheels
 """

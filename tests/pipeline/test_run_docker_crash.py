@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import socket
 import time
@@ -259,3 +260,20 @@ def test_clean_removes_old_probes(place: Place, monkeypatch: pytest.MonkeyPatch)
     probe.remove_left(api)
     with pytest.raises(NotFound):
         api.inspect_container(left)
+
+
+def test_clean_leaves_private_folders_alone_while_a_run_is_live(place: Place) -> None:
+    """A live run may have its containers on an engine that was not asked."""
+    place.registry("wait.a")
+    old = make_private(place.layout, "elsewhere")
+    os.utime(old, (1, 1))
+    with place.running() as run:
+        place.until_running(1)
+        assert place.ask("clean").returncode == 3
+        assert old.exists()
+        place.let_go()
+        assert run.wait(20) == 0
+    os.utime(old, (1, 1))  # letting go has touched all of them
+    ended = place.ask("clean")
+    assert ended.returncode == 0
+    assert not old.exists(), ended.stdout + ended.stderr

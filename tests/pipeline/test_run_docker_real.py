@@ -107,3 +107,14 @@ def test_the_demo_runs_from_our_own_registry(
     assert scores["demo-match.dev.v0"] == 1.0
     assert scores["demo-match-half.dev.v0"] == 0.5
     assert place.leftovers() == []
+
+
+@pytest.mark.parametrize(("name", "count"), [("test", 19), ("test-modelgraded", 12)])
+def test_every_eval_of_upstreams_test_sets_runs(
+    tmp_path_factory: pytest.TempPathFactory, cache: Path, name: str, count: int
+) -> None:
+    """The image has all that the basic and the model-graded evals import."""
+    place = Place(tmp_path_factory.mktemp(name), cache, DEFAULT_IMAGE)
+    ended = evalset(place, "run", "dummy", name, "--no-exit-on-error", "--max_samples", "1")
+    assert ended.returncode == 0, ended.stdout
+    assert f"{count} of {count} evals finished" in ended.stdout

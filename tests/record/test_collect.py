@@ -1,5 +1,6 @@
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -275,15 +276,18 @@ def test_removing_follows_no_link(layout: Layout, tmp_path: Path) -> None:
 
 
 def test_only_old_private_folders_without_a_container_are_swept(layout: Layout) -> None:
-    """A young one may belong to a run that is about to start its container."""
+    """A young one may be about to get its container, a full one may have it elsewhere."""
     for name in ("old", "young", "full", "has-a-container"):
         make_private(layout, name)
     (layout.private("full") / "x").write_text("x")
-    for name in ("old", "full", "has-a-container"):
-        os.utime(layout.private(name), (1, 1))
+    (make_private(layout, "ancient") / "x").write_text("x")
+    hours = {"old": 1, "full": 1, "ancient": 30, "has-a-container": 30}
+    for name, ago in hours.items():
+        then = time.time() - ago * 3600
+        os.utime(layout.private(name), (then, then))
     remove_orphans(layout.root, ["has-a-container"])
     left = sorted(path.name for path in (layout.root / ".attempts").iterdir())
-    assert left == ["has-a-container", "young"]
+    assert left == ["full", "has-a-container", "young"]
 
 
 def test_sweeping_where_nothing_ran_is_no_error(layout: Layout) -> None:
