@@ -1,6 +1,6 @@
-"""Turns what `tmux capture-pane -e -p` prints of a real terminal into a picture, on stdout.
+"""Turns what tmux captured of a real terminal into a picture, on stdout.
 
-tmux capture-pane -e -p -t SESSION | .venv/bin/python docs/capture.py 86 > docs/run.svg
+Use: tmux capture-pane -e -p -t SESSION | .venv/bin/python bench/capture.py 86 > docs/done.svg
 """
 
 import re
