@@ -132,6 +132,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
         # Nobody reads any more: there is nothing to say, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    gc.freeze()  # at its end Python would look through all that was imported for garbage
     sys.exit(code if isinstance(code, int) else 0)
 
 
