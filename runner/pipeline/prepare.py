@@ -23,6 +23,9 @@ from runner.record import attempts, progress, registry_folder
 from runner.record.cache import RegistryCache
 from runner.record.layout import Layout
 
+# openai/evals' own program.
+OAIEVAL = "oaieval"
+
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A run that could start: everything asked for exists and was understood.
@@ -118,7 +121,12 @@ def prepare(
         rules=parse_rules([f for _, files in own for f in files if f.kind == "containers"]),
         environment=environment,
         mounts=mounts,
-        warnings=(*warnings, *resolution.warnings, *_address_warning(options, environment)),
+        warnings=(
+            *warnings,
+            *resolution.warnings,
+            *_address_warning(options, environment),
+            *_key_warning(options, environment),
+        ),
     )
 
 
@@ -214,6 +222,12 @@ def _failures(past: attempts.Attempts) -> dict[str, Failures]:
         count = failures[key].count if key in failures else 0
         failures[key] = Failures(count=count + 1, last=record.reason)
     return failures
+
+
+def _key_warning(options: RunOptions, environment: Mapping[str, str]) -> tuple[str, ...]:
+    if options.run_command != OAIEVAL or environment.get("OPENAI_API_KEY"):
+        return ()
+    return ("OPENAI_API_KEY is not set, and oaieval asks for it when it starts; export it",)
 
 
 def _address_warning(options: RunOptions, environment: Mapping[str, str]) -> tuple[str, ...]:

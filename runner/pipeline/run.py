@@ -25,6 +25,7 @@ from runner.record import console_log, run_file
 from runner.record.lock import RunLock
 from runner.record.run_file import RunFile
 from runner.report.display import Display
+from runner.report.text import evals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -88,6 +89,8 @@ def run(
             run_file.write(prepared.layout, _pin(prepared, plan, run_id))
             loop = _Loop(prepared, display, attempts, schedule, recorder)
             with _signals(schedule.events):
+                if left:
+                    display.note(f"goes on with {evals(len(left))} of an earlier run")
                 schedule.start()
                 return loop.until_idle(plan)
 

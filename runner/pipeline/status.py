@@ -36,7 +36,7 @@ def rows(
         is_done = command in done or " ".join(command) in plain
         row = _row(command, by_command.get(command, []), done=is_done)
         if command in running and not is_done:
-            row = msgspec.structs.replace(row, state="running", reason="")
+            row = msgspec.structs.replace(row, state="running", reason="", duration=None)
         table.append(row)
     return table
 
