@@ -110,7 +110,7 @@ def test_an_interrupt_before_anything_ran_writes_nothing(place: Place) -> None:
         run.send_signal(signal.SIGINT)
         assert run.wait(20) == 130
         assert run.stdout
-        assert run.stdout.read().strip() == "Interrupted before anything ran."
+        assert run.stdout.read().strip() == "Interrupted."
     os.close(writer)
     assert not place.progress.exists()
 
