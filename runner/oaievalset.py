@@ -140,7 +140,7 @@ def _run(
     return run_pipeline(options, out=sys.stdout, ours=ours, resolution=resolution)
 
 
-def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution | None:  # noqa: ANN401
+def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution | None:  # noqa: ANN401 - any value
     """The evals of a registry that the caller brought."""
     if registry is None:
         return None

@@ -18,9 +18,9 @@ def command(*, progress_dir: Path, as_json: bool) -> int:
     """
     import msgspec  # noqa: PLC0415 - after parsing
 
-    from runner.pipeline.clean import clean  # noqa: PLC0415
-    from runner.pipeline.command import new_id  # noqa: PLC0415
-    from runner.pipeline.prepare import this_host  # noqa: PLC0415
+    from runner.pipeline.clean import clean  # noqa: PLC0415 - only when asked for
+    from runner.pipeline.command import new_id  # noqa: PLC0415 - only when asked for
+    from runner.pipeline.prepare import this_host  # noqa: PLC0415 - only when asked for
 
     cleaned = clean(progress_dir, this_host(), new_id=new_id)
     if as_json:

@@ -17,7 +17,7 @@ def command(
     """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
     import msgspec  # noqa: PLC0415 - after parsing
 
-    from runner.pipeline.doctor import examine  # noqa: PLC0415
+    from runner.pipeline.doctor import examine  # noqa: PLC0415 - only when asked for
 
     checks = examine(image=image, registry_paths=registry_path, progress_dir=progress_dir)
     if as_json:

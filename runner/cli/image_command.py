@@ -36,7 +36,7 @@ def show(*, image: str, as_json: bool) -> None:
 
     facts = image_facts(image)
     if as_json:
-        import msgspec  # noqa: PLC0415
+        import msgspec  # noqa: PLC0415 - only when asked for
 
         click.echo(msgspec.json.encode(facts).decode())
         return

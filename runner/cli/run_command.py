@@ -162,7 +162,7 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
 @click.option("--dry-run", is_flag=True, help="Print what is done and what would be run, and why.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
 @click.pass_context
-def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: Any) -> int:  # noqa: ANN401
+def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: Any) -> int:  # noqa: ANN401 - any value
     """Run what is left of EVAL_SET with MODEL, each eval in its own container.
 
     Finished evals are recorded at once; run the same again to go on. Arguments that are not
@@ -181,7 +181,7 @@ def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: An
     return run_command(options, out=sys.stdout, ours=spellings)
 
 
-def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) -> RunOptions:  # noqa: ANN401
+def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) -> RunOptions:  # noqa: ANN401 - any value
     """Options of a run from click's parameters, with `changes` for what was not given."""
     default = {None, click.core.ParameterSource.DEFAULT}
     given = dict(params) | {

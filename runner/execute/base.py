@@ -102,7 +102,7 @@ def _without_registry(
 def _is_here(api: docker.APIClient, name: str) -> bool:
     with answering():
         try:
-            api.inspect_image(name)  # type: ignore[no-untyped-call]
+            api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
         except ImageNotFound:
             return False
     return True
@@ -110,7 +110,7 @@ def _is_here(api: docker.APIClient, name: str) -> bool:
 
 def _describe(api: docker.APIClient, name: str) -> Base:
     with answering():
-        details = api.inspect_image(name)  # type: ignore[no-untyped-call]
+        details = api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
     answer = probe.ask(api, details["Id"], ["python3", "-c", QUESTIONS])
     if answer.exit_code:
         raise EnvironmentFault(

@@ -158,7 +158,7 @@ def where() -> str:
     """The engine's address, as the environment and the Docker context give it."""
     import os  # noqa: PLC0415 - only an error message needs these two
 
-    from docker.context import ContextAPI  # noqa: PLC0415
+    from docker.context import ContextAPI  # noqa: PLC0415 - only when asked for
 
     host = os.environ.get("DOCKER_HOST")
     if not host:

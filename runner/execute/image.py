@@ -61,7 +61,7 @@ def look(api: docker.APIClient, name: str) -> Image | None:
     """Look an image up at the engine, and nowhere else."""
     with answering():
         try:
-            details: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call]
+            details: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
         except ImageNotFound:
             return None
     labels: dict[str, str] = details["Config"].get("Labels") or {}

@@ -147,7 +147,7 @@ class _HelpAskedForError(Exception):
 class _AskForHelp(argparse.Action):
     """An option that asks for help: ours is click's to print."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:  # noqa: ANN401
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:  # noqa: ANN401 - any value
         super().__init__(option_strings, dest, nargs=0)
 
     def __call__(self, *_: object, **__: object) -> Never:

@@ -39,7 +39,7 @@ def check_name(kind: str, name: str) -> None:
     """
     if not name.strip():
         raise UsageError(f"the {kind}'s name is empty; give one")
-    shown = ascii(name[:60])[1:-1] + ("..." if len(name) > 60 else "")  # noqa: PLR2004
+    shown = ascii(name[:60])[1:-1] + ("..." if len(name) > 60 else "")  # noqa: PLR2004 - plain
     # a surrogate stands for a byte of the command line that is no UTF-8
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
         raise UsageError(f"the {kind}'s name `{shown}` holds characters that cannot be printed")
