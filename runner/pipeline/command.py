@@ -7,9 +7,10 @@ from typing import TextIO
 
 import msgspec
 
+from runner.pipeline.loop import RunResult
 from runner.pipeline.options import RunOptions
 from runner.pipeline.prepare import Prepared, planned, prepare, this_host
-from runner.pipeline.run import RunResult, run
+from runner.pipeline.run import run
 from runner.plan.resolve import Resolution
 from runner.report.choose import display_for
 from runner.report.text import evals, harmless

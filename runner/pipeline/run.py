@@ -1,50 +1,27 @@
 import contextlib
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 
-import msgspec
-
-from runner.errors import EnvironmentFault, RunnerError
 from runner.execute.attempt import Attempts, Surroundings
-from runner.execute.container import STOP_TIME
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import find
-from runner.execute.samples import follow_samples
-from runner.execute.schedule import Broken, Ended, Event, Idle, Schedule, Signalled, Started
-from runner.job import Fault, Outcome, Result
+from runner.execute.schedule import Event, Schedule, Signalled
+from runner.pipeline.loop import Loop, RunResult
 from runner.pipeline.options import Host
 from runner.pipeline.prepare import Prepared, environment_for, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
 from runner.pipeline.reset import set_aside
 from runner.plan.plan import Plan
-from runner.record import console_log, run_file
+from runner.record import run_file
 from runner.record.lock import RunLock
 from runner.record.run_file import RunFile
 from runner.report.display import Display
 from runner.report.text import evals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-# The end of a failed eval's output that is shown at once.
-TAIL_LINES = 5
-
-
-class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended.
-
-    Attributes:
-        plan: what it set out to do.
-        outcomes: the last one of each job that was attempted.
-        exit_code: for the process.
-    """
-
-    plan: Plan
-    outcomes: tuple[Outcome, ...] = ()
-    exit_code: int = 0
 
 
 def run(
@@ -87,7 +64,7 @@ def run(
                 new_id=new_id,
             )
             run_file.write(prepared.layout, _pin(prepared, plan, run_id))
-            loop = _Loop(prepared, display, attempts, schedule, recorder)
+            loop = Loop(prepared, display, attempts, schedule, recorder)
             with _signals(schedule.events):
                 if left:
                     display.note(f"goes on with {evals(len(left))} of an earlier run")
@@ -136,151 +113,6 @@ def _pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
             "timeout": settings.timeout,
         },
     )
-
-
-class _Loop:
-    """Reads the schedule's events until nothing runs: records, shows, and reacts to signals."""
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        display: Display,
-        attempts: Attempts,
-        schedule: Schedule,
-        recorder: Recorder,
-    ) -> None:
-        self._prepared = prepared
-        self._display = display
-        self._attempts = attempts
-        self._schedule = schedule
-        self._recorder = recorder
-        self._outcomes: dict[str, Outcome] = {}
-        self._signal: int | None = None
-        self._error: BaseException | None = None
-        self._deadlines: list[tuple[float, Callable[[], None]]] = []
-
-    def until_idle(self, plan: Plan) -> RunResult:
-        idle = False
-        try:
-            while not idle:
-                events = self._next_events()
-                self._record([event for event in events if isinstance(event, Ended)])
-                for event in events:
-                    self._react(event)
-                idle = any(isinstance(event, Idle) for event in events)
-        finally:
-            self._display.end()
-        if self._error is not None:
-            raise self._error
-        return RunResult(
-            plan=plan, outcomes=tuple(self._outcomes.values()), exit_code=self._exit_code()
-        )
-
-    def _next_events(self) -> list[Event]:
-        """Wait for an event or the next deadline, and take all that came together."""
-        queue = self._schedule.events
-        events: list[Event] = []
-        timeout = None
-        if self._deadlines:
-            timeout = max(0.0, self._deadlines[0][0] - time.monotonic())
-        with contextlib.suppress(Empty):
-            events.append(queue.get(timeout=timeout))
-            while True:
-                events.append(queue.get_nowait())
-        while self._deadlines and self._deadlines[0][0] <= time.monotonic():
-            self._deadlines.pop(0)[1]()
-        return events
-
-    def _record(self, ended: Sequence[Ended]) -> None:
-        if not ended:
-            return
-        try:
-            self._recorder.record([event.outcome for event in ended])
-        except RunnerError as error:
-            for event in ended:
-                event.recorded.set_exception(error)
-            self._break_off(error)
-
-    def _react(self, event: Event) -> None:
-        match event:
-            case Started(job, _, container):
-                self._display.started(job)
-                if self._display.wants_samples:
-                    follow_samples(
-                        self._prepared.engine,
-                        container,
-                        lambda samples, of: self._display.progressed(job, samples, of),
-                    )
-            case Ended(outcome, again, recorded):
-                if not recorded.done():
-                    self._take_in(outcome, again=again)
-                    # Only now may the slot of a failure be used again: it may have been the last.
-                    recorded.set_result(None)
-            case Broken(error):
-                self._break_off(error)
-            case Signalled(number):
-                self._interrupt(number)
-            case Idle():
-                pass
-
-    def _take_in(self, outcome: Outcome, *, again: bool) -> None:
-        self._outcomes[outcome.job.key] = outcome
-        failed = outcome.result is not Result.SUCCESS
-        tail: tuple[str, ...] = ()
-        if failed and outcome.console_log:
-            path = self._prepared.layout.root / outcome.console_log
-            tail = console_log.tail(path, TAIL_LINES)
-        self._display.ended(outcome, again=again, tail=tail)
-        over = self._signal is not None or self._error is not None
-        if failed and not again and self._prepared.options.exit_on_error and not over:
-            left_out = self._schedule.stop_starting()
-            if left_out:
-                self._display.note(
-                    f"stopping at the first failure; {left_out} not started "
-                    "(--no-exit-on-error goes on)"
-                )
-
-    def _interrupt(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if self._signal is not None:
-            if number == signal.SIGINT:
-                self._deadlines.clear()
-                self._attempts.end_all(f"killed, for the run got a second {name}", kill=True)
-            return
-        self._signal = number
-        grace = self._prepared.options.grace
-        left_out = self._schedule.stop_starting()
-        self._display.note(
-            f"{name}: {left_out} will not be started; running evals get {grace:g} s to end "
-            "(Ctrl-C again kills them now)"
-        )
-        self._end_after(grace, f"stopped, for the run got {name}")
-
-    def _break_off(self, error: BaseException) -> None:
-        if self._error is not None:
-            return
-        self._error = error
-        self._schedule.stop_starting()
-        self._end_after(self._prepared.options.grace, "stopped, for the run could not go on")
-
-    def _end_after(self, grace: float, why: str) -> None:
-        now = time.monotonic()
-        self._deadlines += [
-            (now + grace, lambda: self._attempts.end_all(why)),
-            (now + grace + STOP_TIME, lambda: self._attempts.end_all(why, kill=True)),
-        ]
-
-    def _exit_code(self) -> int:
-        if self._signal is not None:
-            return 128 + self._signal
-        faults = {
-            outcome.fault
-            for outcome in self._outcomes.values()
-            if outcome.result is not Result.SUCCESS
-        }
-        if Fault.EVAL in faults:
-            return 1
-        return EnvironmentFault.exit_code if faults else 0
 
 
 @contextlib.contextmanager

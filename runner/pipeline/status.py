@@ -9,13 +9,12 @@ import msgspec
 from runner.errors import EnvironmentFault, UsageError
 from runner.execute.engine import Engine, answering
 from runner.execute.left import find_left
-from runner.job import Result
 from runner.pipeline.prepare import this_host
 from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
-from runner.record.attempts import AttemptRecord
 from runner.record.layout import Layout
-from runner.report.summary import STATE_OF, Row, print_table
+from runner.report.rows import Row, rows_of
+from runner.report.summary import print_table
 from runner.report.text import harmless
 
 
@@ -25,20 +24,12 @@ def rows(
     running: Collection[tuple[str, ...]] = (),
 ) -> list[Row]:
     """A table's rows for commands, in their order, from what is on disk."""
-    finished = progress.read(layout.progress)
-    done = set(finished.commands)
-    plain = set(finished.lines)
-    by_command: dict[tuple[str, ...], list[AttemptRecord]] = {}
-    for record in attempts.read(layout.attempts).records:
-        by_command.setdefault(record.command, []).append(record)
-    table = []
-    for command in commands:
-        is_done = command in done or " ".join(command) in plain
-        row = _row(command, by_command.get(command, []), done=is_done)
-        if command in running and not is_done:
-            row = msgspec.structs.replace(row, state="running", reason="", duration=None)
-        table.append(row)
-    return table
+    return rows_of(
+        commands,
+        finished=progress.read(layout.progress),
+        records=attempts.read(layout.attempts).records,
+        running=running,
+    )
 
 
 def show(root: Path, model: str, eval_set: str, *, out: TextIO, as_json: bool) -> None:
@@ -96,25 +87,3 @@ def _running(layout: Layout) -> set[tuple[str, ...]]:
     except EnvironmentFault:
         return set()
     return {one.command for one in left if one.running}
-
-
-def _row(command: tuple[str, ...], records: Sequence[AttemptRecord], *, done: bool) -> Row:
-    name = command[2] if len(command) > 2 else " ".join(command)  # noqa: PLR2004 - program, model, eval
-    successes = [record for record in records if record.result is Result.SUCCESS]
-    if done and not successes:
-        return Row(eval=name, state="done", attempts=len(records))
-    if not records:
-        return Row(eval=name, state="to do")
-    newest = successes[-1] if done else records[-1]
-    state = "done" if done else STATE_OF[newest.result]
-    if newest.result is Result.SUCCESS and not done:
-        state = "to do"  # its line was taken out of the progress file, which is a fresh start
-    return Row(
-        eval=newest.eval,
-        state=state,
-        reason="" if done else newest.reason,
-        final_report=newest.final_report,
-        samples=newest.samples,
-        duration=newest.duration,
-        attempts=len(records),
-    )

@@ -1,40 +1,15 @@
 from collections.abc import Sequence
 from typing import TextIO
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runner.job import Result
+from runner.report.rows import Row
 from runner.report.score import main_score
 from runner.report.text import duration, one_line
 
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One eval of a result table.
-
-    Attributes:
-        eval: the resolved key.
-        state: `done`, `failed`, `lost`, `running` or `to do`.
-        reason: why it failed, empty else.
-        final_report: of the newest attempt.
-        samples: in its logs.
-        duration: of the newest attempt, in seconds; None when there was none.
-        attempts: how many ended.
-    """
-
-    eval: str
-    state: str
-    reason: str = ""
-    final_report: dict[str, object] | None = None
-    samples: int = 0
-    duration: float | None = None
-    attempts: int = 0
-
-
-STATE_OF = {Result.SUCCESS: "done", Result.FAILURE: "failed", Result.LOST: "lost"}
 _STYLES = {"done": "green", "failed": "bold red", "lost": "yellow", "running": "cyan"}
 
 

@@ -7,7 +7,7 @@ from runner.pipeline.status import rows
 from runner.record.attempts import AttemptsFile, record_of
 from runner.record.layout import Layout
 from runner.record.progress import ProgressFile
-from runner.report.summary import Row
+from runner.report.rows import Row
 from tests.outcomes import failure, job, success
 
 A = job("a")

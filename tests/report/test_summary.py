@@ -2,7 +2,8 @@ import io
 
 import pytest
 
-from runner.report.summary import Row, print_table
+from runner.report.rows import Row
+from runner.report.summary import print_table
 from tests.report.terminal import Terminal, plain
 
 ROWS = [
