@@ -20,5 +20,11 @@ class EnvironmentFault(RunnerError):
     exit_code = 3
 
 
+class NotPushed(RunnerError):
+    """Every eval has passed, but the last snapshot is on this host only."""
+
+    exit_code = 4
+
+
 class LockHeld(EnvironmentFault):
     """A live run works on the same files."""

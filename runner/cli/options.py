@@ -4,6 +4,8 @@ from typing import Any, TypeVar
 
 import click
 
+from runner.cli.types import size
+
 Body = TypeVar("Body", bound=Callable[..., Any])
 Decorator = Callable[[Body], Body]
 
@@ -50,4 +52,44 @@ def registry_path(function: Body) -> Body:
         type=click.Path(),
         envvar="EVALSET_REGISTRY_PATH",
         help="A further registry folder.",
+    )(function)
+
+
+def snapshots(function: Body) -> Body:
+    """The options that say where snapshots go."""
+    options = (
+        click.option(
+            "--snapshot-branch",
+            metavar="NAME",
+            envvar="EVALSET_SNAPSHOT_BRANCH",
+            help="Branch of the snapshots.  [default: evalset/MODEL.EVAL_SET]",
+        ),
+        click.option(
+            "--snapshot-repo",
+            type=click.Path(path_type=Path),
+            envvar="EVALSET_SNAPSHOT_REPO",
+            help="Its repository.  [default: the one around this folder, else one of our own]",
+        ),
+        click.option(
+            "--remote",
+            metavar="NAME|URL",
+            envvar="EVALSET_REMOTE",
+            help="Where it is pushed to; `none` for nowhere.  [default: the repository's own]",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def snapshot_max_file(function: Body) -> Body:
+    """The option that says which files are too large for a snapshot."""
+    return click.option(
+        "--snapshot-max-file",
+        type=size,
+        metavar="SIZE",
+        default="50m",
+        show_default=True,
+        envvar="EVALSET_SNAPSHOT_MAX_FILE",
+        help="Larger files are committed compressed, or stay here.",
     )(function)

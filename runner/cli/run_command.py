@@ -7,12 +7,12 @@ import click
 
 from runner.cli.completion import complete_eval_set, complete_model
 from runner.cli.configuration import ConfiguredCommand
-from runner.cli.options import Decorator
+from runner.cli.options import Decorator, snapshot_max_file, snapshots
 from runner.cli.types import amount, duration, gpus, pause
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import DEFAULT_IMAGE
 from runner.job import ContainerSettings
-from runner.pipeline.options import RunOptions
+from runner.pipeline.options import RunOptions, SnapshotOptions
 from runner.plan.grammar import split
 
 # Options that upstream has, too: its own parser takes these.
@@ -159,6 +159,17 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     show_default=True,
     help="Program that runs one eval; takes model, eval and arguments.",
 )
+@_option("--snapshot", is_flag=True, help="Commit the progress to a branch; go on from it.")
+@snapshots
+@_option(
+    "--snapshot-every",
+    type=duration,
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    help="Take and push a snapshot at least so often, if anything is new.",
+)
+@snapshot_max_file
 @click.option("--dry-run", is_flag=True, help="Print what is done and what would be run, and why.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
 @click.pass_context
@@ -222,4 +233,17 @@ def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) 
         exclude=tuple(given["exclude"]),
         shard=given["shard"],
         as_typed=given.get("as_typed", False),
+        snapshot=snapshot_options(given) if given.get("snapshot") else None,
+    )
+
+
+def snapshot_options(given: Mapping[str, Any]) -> SnapshotOptions:
+    """Where snapshots go, from click's parameters."""
+    every = {"every": given["snapshot_every"]} if "snapshot_every" in given else {}
+    return SnapshotOptions(
+        branch=given["snapshot_branch"],
+        repo=given["snapshot_repo"],
+        remote=given["remote"],
+        max_file=given["snapshot_max_file"],
+        **every,
     )

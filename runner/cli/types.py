@@ -1,13 +1,21 @@
 import click
 
 from runner.errors import UsageError
-from runner.plan.units import parse_duration, parse_gpus, parse_memory
+from runner.plan.units import parse_duration, parse_gpus, parse_memory, parse_size
 
 
 def amount(value: str) -> int:
     """Read an amount of memory, such as `4g`, into bytes, for an option's `type`."""
     try:
         return parse_memory(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def size(value: str) -> int:
+    """Read a number of bytes, such as `50m`, for an option's `type`."""
+    try:
+        return parse_size(value)
     except UsageError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -1,5 +1,6 @@
 import base64
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,13 +8,15 @@ from typing import TextIO
 
 import msgspec
 
+from runner.errors import NotPushed
 from runner.pipeline.loop import RunResult
-from runner.pipeline.options import RunOptions
+from runner.pipeline.options import RunOptions, SnapshotOptions
 from runner.pipeline.prepare import Prepared, planned, prepare, this_host
 from runner.pipeline.run import run
 from runner.plan.resolve import Resolution
 from runner.report.choose import display_for
 from runner.report.text import evals, harmless
+from runner.share.remote import without_credentials
 
 
 def new_id() -> str:
@@ -34,7 +37,29 @@ def run_command(
     display = display_for(out)
     result = run(prepared, host, display, new_id=new_id)
     _close(prepared, result, out)
+    if result.not_pushed:
+        later = push_command(options)
+        line = f"{result.not_pushed}; push it later with `{later}`"
+        if result.exit_code == 0:
+            raise NotPushed(line)
+        display.warn(line)
     return result.exit_code
+
+
+def push_command(options: RunOptions) -> str:
+    """The command that pushes what a run's last snapshot holds."""
+    where = options.snapshot or SnapshotOptions()
+    words = ["evalset", "snapshot", "push", options.model, options.eval_set]
+    given: dict[str, object] = {
+        "--progress-dir": options.progress_dir,
+        "--snapshot-branch": where.branch,
+        "--snapshot-repo": where.repo,
+        "--remote": where.remote and without_credentials(where.remote),
+    }
+    for option, value in given.items():
+        if value is not None and str(value) != "progress":
+            words += [option, str(value)]
+    return shlex.join(words)
 
 
 def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:

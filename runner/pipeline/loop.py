@@ -14,6 +14,7 @@ from runner.execute.schedule import Broken, Ended, Event, Idle, Schedule, Signal
 from runner.job import Fault, Outcome, Result
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
+from runner.pipeline.run_snapshots import RunSnapshots
 from runner.plan.plan import Plan
 from runner.record import console_log
 from runner.report.display import Display
@@ -29,11 +30,13 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         plan: what it set out to do.
         outcomes: the last one of each job that was attempted.
         exit_code: for the process.
+        not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
     """
 
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
     exit_code: int = 0
+    not_pushed: str = ""
 
 
 class Loop:
@@ -46,12 +49,15 @@ class Loop:
         attempts: Attempts,
         schedule: Schedule,
         recorder: Recorder,
+        *,
+        snapshots: RunSnapshots | None = None,
     ) -> None:
         self._prepared = prepared
         self._display = display
         self._attempts = attempts
         self._schedule = schedule
         self._recorder = recorder
+        self._snapshots = snapshots
         self._outcomes: dict[str, Outcome] = {}
         self._signal: int | None = None
         self._error: BaseException | None = None
@@ -99,6 +105,9 @@ class Loop:
             for event in ended:
                 event.recorded.set_exception(error)
             self._break_off(error)
+        else:
+            if self._snapshots is not None:
+                self._snapshots.changed()
 
     def _react(self, event: Event) -> None:
         match event:

@@ -6,6 +6,25 @@ import msgspec
 from runner.job import ContainerSettings
 
 
+class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where snapshots go.
+
+    Attributes:
+        branch: its name; None is `evalset/{model}.{eval_set}`.
+        repo: a folder in the repository; None is the one around the current folder, or else one
+            below the progress directory.
+        remote: name or address, or `none`; None is the remote of the repository's current branch.
+        max_file: bytes up to which a file is committed.
+        every: seconds between two snapshots, at the most.
+    """
+
+    branch: str | None = None
+    repo: Path | None = None
+    remote: str | None = None
+    max_file: int = 50 * 2**20
+    every: float = 60.0
+
+
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """All that one invocation of `evalset run` was asked for.
 
@@ -31,6 +50,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         select: patterns of evals to run; none selects all.
         exclude: patterns of evals to leave out.
         shard: `I/N`.
+        snapshot: where snapshots go; None takes none.
     """
 
     model: str
@@ -52,6 +72,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     select: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     shard: str | None = None
+    snapshot: SnapshotOptions | None = None
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
+import msgspec
+
 from runner.execute.attempt import Attempts, Surroundings
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import find
@@ -14,6 +16,7 @@ from runner.pipeline.prepare import Prepared, environment_for, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
 from runner.pipeline.reset import set_aside
+from runner.pipeline.run_snapshots import RunSnapshots, snapshots_of
 from runner.plan.plan import Plan
 from runner.record import run_file
 from runner.record.lock import RunLock
@@ -33,43 +36,79 @@ def run(
         RunnerError: the run could not start or go on; what had ended is recorded.
     """
     run_id = new_id()
-    planned(prepared)  # refuses what cannot be before anything is written
-    with RunLock(prepared.layout.lock):
+    plan, _ = planned(prepared)  # refuses what cannot be before anything is written
+    environment = environment_for(plan, prepared, host)
+    with (
+        RunLock(prepared.layout.lock),
+        snapshots_of(prepared, host, display, run=run_id, environment=environment) as snapshots,
+    ):
+        if snapshots is not None:
+            snapshots.go_on()
         if not prepared.options.resume:
             set_aside(prepared.layout)
         with Recorder(prepared.layout, run=run_id, host=host.name) as recorder:
-            plan, damaged = planned(prepared)
-            jobs = {job.key: job for job in plan.jobs}
-            left, others = recover(prepared, host, recorder, jobs)
-            if recorder.changed:
-                plan, damaged = planned(prepared)
-            for warning in (*prepared.warnings, *plan.warnings, *damaged):
-                display.warn(warning)
-            if others:
-                display.warn(
-                    f"{others} containers of an earlier run with other arguments are still there; "
-                    "run that again to take them in, or `evalset clean` to remove them"
+            try:
+                result = _run(
+                    prepared,
+                    host,
+                    display,
+                    recorder,
+                    snapshots=snapshots,
+                    run_id=run_id,
+                    new_id=new_id,
                 )
-            display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
-            if not plan.todo and not left:
-                return RunResult(plan=plan)
-            attempts, cpus = _attempts(prepared, host, plan, run_id)
-            adopted = {running.job.key for running in left}
-            schedule = Schedule(
-                attempts,
-                jobs=[job for job in plan.todo if job.key not in adopted],
-                left=left,
-                at_once=prepared.options.jobs or cpus,
-                retries=prepared.options.retries,
-                new_id=new_id,
-            )
-            run_file.write(prepared.layout, _pin(prepared, plan, run_id))
-            loop = Loop(prepared, display, attempts, schedule, recorder)
-            with _signals(schedule.events):
-                if left:
-                    display.note(f"goes on with {evals(len(left))} of an earlier run")
-                schedule.start()
-                return loop.until_idle(plan)
+            except BaseException:
+                if snapshots is not None and (problem := snapshots.end()):
+                    display.warn(problem)
+                raise
+            problem = snapshots.end() if snapshots is not None else ""
+            return msgspec.structs.replace(result, not_pushed=problem)
+
+
+def _run(
+    prepared: Prepared,
+    host: Host,
+    display: Display,
+    recorder: Recorder,
+    *,
+    snapshots: RunSnapshots | None,
+    run_id: str,
+    new_id: Callable[[], str],
+) -> RunResult:
+    plan, damaged = planned(prepared)
+    jobs = {job.key: job for job in plan.jobs}
+    left, others = recover(prepared, host, recorder, jobs)
+    if recorder.changed:
+        plan, damaged = planned(prepared)
+    for warning in (*prepared.warnings, *plan.warnings, *damaged):
+        display.warn(warning)
+    if others:
+        display.warn(
+            f"{others} containers of an earlier run with other arguments are still there; "
+            "run that again to take them in, or `evalset clean` to remove them"
+        )
+    display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
+    if not plan.todo and not left:
+        return RunResult(plan=plan)
+    attempts, cpus = _attempts(prepared, host, plan, run_id)
+    adopted = {running.job.key for running in left}
+    schedule = Schedule(
+        attempts,
+        jobs=[job for job in plan.todo if job.key not in adopted],
+        left=left,
+        at_once=prepared.options.jobs or cpus,
+        retries=prepared.options.retries,
+        new_id=new_id,
+    )
+    run_file.write(prepared.layout, _pin(prepared, plan, run_id))
+    if snapshots is not None:
+        snapshots.begin()
+    loop = Loop(prepared, display, attempts, schedule, recorder, snapshots=snapshots)
+    with _signals(schedule.events):
+        if left:
+            display.note(f"goes on with {evals(len(left))} of an earlier run")
+        schedule.start()
+        return loop.until_idle(plan)
 
 
 def _attempts(prepared: Prepared, host: Host, plan: Plan, run_id: str) -> tuple[Attempts, int]:

@@ -26,7 +26,19 @@ _PUBLIC_VARIABLE = re.compile(
     re.IGNORECASE,
 )
 # what local servers are given that want a key and check none
-_PLACEHOLDERS = {"", "empty", "none", "null", "dummy", "test", "x", "no-key", "not-needed"}
+_PLACEHOLDERS = {
+    "",
+    "empty",
+    "none",
+    "null",
+    "dummy",
+    "test",
+    "x",
+    "no-key",
+    "not-needed",
+    "not-needed-by-dummy",
+}
+_PLAIN_URL = re.compile(r"[a-z]+://[^@?]+$")
 
 
 def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
@@ -46,6 +58,22 @@ def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
     return any(_gives_away(name, value, token, values) for name, value in handed_in.items())
 
 
+def secret_values(handed_in: Mapping[str, str]) -> dict[str, str]:
+    """Of the variables that containers get, those whose values nobody else should read."""
+    return {name: value for name, value in handed_in.items() if _hides(name, value)}
+
+
+def _hides(name: str, value: str) -> bool:
+    """Whether a value is long enough to be told from other text, and is not known to be public."""
+    if _PLAIN_URL.match(value):
+        return False
+    return (
+        len(value) >= _LEAST
+        and value.lower() not in _PLACEHOLDERS
+        and not _PUBLIC_VARIABLE.search(name)
+    )
+
+
 def _pairs(token: str, before: str) -> list[tuple[str, str]]:
     """Give the names and values in an argument: an option's value, and `a=1,b=2` within it."""
     option, value = before if before.startswith("-") else "", token
@@ -62,7 +90,7 @@ def _is_secret(name: str, value: str) -> bool:
 
 def _gives_away(name: str, value: str, token: str, values: set[str]) -> bool:
     """Tell whether an argument holds the value of an environment variable that is not public."""
-    if len(value) < _LEAST or _PUBLIC_VARIABLE.search(name):
+    if not _hides(name, value):
         return False
     if _SECRET_VARIABLE.search(name.upper()):
         return value in token

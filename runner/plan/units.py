@@ -9,6 +9,19 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LEAST_MEMORY = 6 * 1024**2
 
 
+def parse_size(value: str | float, *, what: str = "size") -> int:
+    """Read a number of bytes: `50m`, `1.5g`, or the number alone.
+
+    Raises:
+        UsageError: it is not such a number.
+    """
+    text = str(value).strip().lower()
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(?:i?b)?|b)?", text)
+    if found is None or isinstance(value, bool):
+        raise UsageError(f"{what} `{value}` is not an amount such as 512m or 4g")
+    return int(float(found[1]) * 1024 ** _POWERS[found[2] or ""])
+
+
 def parse_memory(value: str | float) -> int:
     """Read an amount of memory as Docker does: `512m`, `1.5g`, or a number of bytes.
 
@@ -18,11 +31,7 @@ def parse_memory(value: str | float) -> int:
     Raises:
         UsageError: it is not such an amount, or less than Docker's least, 6 MB.
     """
-    text = str(value).strip().lower()
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(?:i?b)?|b)?", text)
-    if found is None or isinstance(value, bool):
-        raise UsageError(f"memory `{value}` is not an amount such as 512m or 4g")
-    amount = int(float(found[1]) * 1024 ** _POWERS[found[2] or ""])
+    amount = parse_size(value, what="memory")
     if amount < LEAST_MEMORY:
         raise UsageError(f"memory `{value}` is less than Docker's least, 6m")
     return amount

@@ -72,6 +72,11 @@ def read(path: Path) -> Attempts:
             content = path.read_bytes()
         except FileNotFoundError:
             return Attempts()
+    return parse(content, str(path))
+
+
+def parse(content: bytes, source: str) -> Attempts:
+    """Read what an attempts file holds; `source` is what messages call it."""
     records: list[AttemptRecord] = []
     damaged: list[str] = []
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -83,7 +88,7 @@ def read(path: Path) -> Attempts:
             records.append(decoder.decode(text))
         except UNREADABLE:
             if number < len(lines):
-                damaged.append(f"{path}: line {number} cannot be read and is left as it is")
+                damaged.append(f"{source}: line {number} cannot be read and is left as it is")
     return Attempts(records=tuple(records), damaged=tuple(damaged))
 
 

@@ -37,6 +37,11 @@ def read(path: Path) -> Finished:
             content = path.read_bytes()
         except FileNotFoundError:
             return Finished()
+    return parse(content, str(path))
+
+
+def parse(content: bytes, source: str) -> Finished:
+    """Read what a progress file holds; `source` is what messages call it."""
     raw = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     commands: dict[Command, None] = {}
     lines: dict[str, None] = {}
@@ -51,7 +56,7 @@ def read(path: Path) -> Finished:
                 lines[plain] = None
             elif number < len(raw):
                 damaged.append(
-                    f"{path}: line {number} cannot be read and is left as it is; "
+                    f"{source}: line {number} cannot be read and is left as it is; "
                     "the eval that it stood for runs again"
                 )
     return Finished(commands=tuple(commands), lines=tuple(lines), damaged=tuple(damaged))

@@ -50,6 +50,14 @@ def read(path: Path) -> RunFile | None:
     """Read a run's file; None when there is none that this version understands."""
     with named(path, "read"):
         try:
-            return msgspec.json.decode(path.read_bytes(), type=RunFile)
-        except (FileNotFoundError, *UNREADABLE):
+            return parse(path.read_bytes())
+        except FileNotFoundError:
             return None
+
+
+def parse(content: bytes) -> RunFile | None:
+    """Read what a run's file holds; None where this version does not understand it."""
+    try:
+        return msgspec.json.decode(content, type=RunFile)
+    except UNREADABLE:
+        return None

@@ -1,0 +1,150 @@
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from runner.errors import EnvironmentFault, UsageError
+from runner.pipeline.options import Host, SnapshotOptions
+from runner.record.layout import Layout
+from runner.report.branch_page import branch_page
+from runner.share.arrival import arrive
+from runner.share.blobs import Blobs
+from runner.share.branch import default_branch
+from runner.share.message import About
+from runner.share.progress_branch import ProgressBranch
+from runner.share.remote import OvertakenError, Remote, RemoteError
+from runner.share.repository import Repository, find_repository, make_bare
+from runner.share.secrets import Scanner
+from runner.share.snapshots import Snapshots
+from runner.share.state import Reader
+
+# The repository for snapshots where there is no other, below the progress directory.
+OWN_REPOSITORY = ".snapshots.git"
+
+# What `--remote` takes to keep snapshots on this host.
+NO_REMOTE = "none"
+
+
+@contextmanager
+def sharing(
+    options: SnapshotOptions,
+    layout: Layout,
+    host: Host,
+    *,
+    about: About,
+    environment: Mapping[str, str],
+    warn: Callable[[str], None],
+) -> Iterator[Snapshots]:
+    """The snapshots of a progress directory.
+
+    Args:
+        options: what was asked for.
+        layout: of the progress directory.
+        host: this machine.
+        about: what the snapshots say of where they were taken.
+        environment: variables that containers get, whose values are kept out.
+        warn: takes one line about what is left out.
+    """
+    with branch_of(options, layout, host) as (branch, remote, folder):
+        blobs = Blobs(
+            branch.repository,
+            layout.root,
+            scanner=Scanner(environment),
+            max_file=options.max_file,
+            host=host.name,
+            folder=folder,
+            warn=warn,
+        )
+        yield Snapshots(branch, layout, remote=remote, blobs=blobs, about=about, sleep=time.sleep)
+
+
+@contextmanager
+def branch_of(
+    options: SnapshotOptions, layout: Layout, host: Host
+) -> Iterator[tuple[ProgressBranch, Remote | None, Path]]:
+    """The progress branch, its remote, and a folder for what passes."""
+    repository = _repository(options, layout, host)
+    reader = Reader()
+
+    def page(contents: Mapping[str, bytes]) -> bytes:
+        return branch_page(reader.parts(contents, source=name))
+
+    name = options.branch or default_branch(layout.model, layout.eval_set)
+    with tempfile.TemporaryDirectory(prefix="evalset-snapshots-") as folder:
+        index = Path(folder) / "index"
+        branch = ProgressBranch(repository, name, page=page, index=index)
+        yield branch, _remote(options, repository), Path(folder)
+
+
+@contextmanager
+def reaching(remote: Remote | None) -> Iterator[None]:
+    """Turn what a remote refuses into an error that ends a command."""
+    shown = remote.shown if remote else ""
+    try:
+        yield
+    except OvertakenError as error:
+        raise EnvironmentFault(
+            f"the remote {shown} is busy: others were faster each time; run this again"
+        ) from error
+    except RemoteError as error:
+        raise EnvironmentFault(
+            f"the remote {shown} cannot be used: {error}; check its address, the network "
+            "and your rights, or keep snapshots on this host with --remote none"
+        ) from error
+
+
+def go_on_from_branch(snapshots: Snapshots, layout: Layout, *, warn: Callable[[str], None]) -> int:
+    """Bring what the branch has into the progress directory.
+
+    Returns:
+        How many finished evals that added.
+    """
+    with reaching(snapshots.remote):
+        snapshots.fetch()
+    if snapshots.tip is None:
+        return 0
+    return arrive(snapshots.branch, snapshots.tip, layout, warn=warn)
+
+
+def _repository(options: SnapshotOptions, layout: Layout, host: Host) -> Repository:
+    if options.repo is not None:
+        found = find_repository(options.repo, host=host.name) if options.repo.is_dir() else None
+        if found is None:
+            raise UsageError(
+                f"--snapshot-repo {options.repo} is no Git repository; make one with "
+                f"`git init --bare {options.repo}`, or leave the option out"
+            )
+        return found
+    return find_repository(Path.cwd(), host=host.name) or make_bare(
+        layout.root / OWN_REPOSITORY, host=host.name
+    )
+
+
+def _remote(options: SnapshotOptions, repository: Repository) -> Remote | None:
+    names = (repository.ask("remote") or "").split()
+    asked = options.remote
+    if asked == NO_REMOTE:
+        return None
+    if asked is None:
+        name = _upstream(repository, names)
+        return Remote(repository, name) if name else None
+    if asked in names:
+        return Remote(repository, asked)
+    if "://" in asked or (":" in asked.partition("/")[0] and not Path(asked).exists()):
+        return Remote(repository, asked)
+    if "/" in asked or Path(asked).exists():
+        return Remote(repository, os.path.abspath(asked))  # noqa: PTH100 - links stay as typed
+    has = f"it has {', '.join(names)}" if names else "it has none"
+    raise UsageError(
+        f"--remote {asked}: {repository.git_dir} has no remote of that name ({has}); "
+        "name one of them, or give an address"
+    )
+
+
+def _upstream(repository: Repository, names: list[str]) -> str | None:
+    """The remote of the current branch, or else `origin`."""
+    current = repository.ask("symbolic-ref", "--quiet", "--short", "HEAD")
+    name = repository.ask("config", f"branch.{current}.remote") if current else None
+    return next((one for one in (name, "origin") if one in names), None)

@@ -1,0 +1,41 @@
+from collections.abc import Sequence
+
+from runner.report.markdown import code, section
+from runner.report.rows import rows_of
+from runner.share.left_out import LeftOut
+from runner.share.state import Part
+
+# GitHub shows pages up to half a megabyte; beyond that they only cost time.
+LIMIT = 1000
+
+_INTRODUCTION = """\
+# Progress of evals
+
+<!-- made by evalset with each snapshot; what is changed here by hand is lost -->
+
+This branch holds the progress directory of `evalset run`: finished commands and attempts in
+[oaievalset](oaievalset), logs in [evallogs](evallogs). The run goes on on any host with the same
+command.
+"""
+
+
+def branch_page(parts: Sequence[Part]) -> bytes:
+    """The page that a progress branch shows on the web, in GitHub's Markdown."""
+    sections = [_INTRODUCTION]
+    left_out: dict[LeftOut, None] = {}
+    for part in parts:
+        rows = rows_of(part.commands, finished=part.finished, records=part.records)
+        sections.append(section(part.model, part.eval_set, rows, level=2, limit=LIMIT))
+        left_out |= dict.fromkeys(part.left_out)
+    if left_out:
+        sections.append(_left_out(sorted(left_out, key=lambda one: (one.path, one.host))))
+    return "\n".join(sections).encode()
+
+
+def _left_out(files: Sequence[LeftOut]) -> str:
+    lines = ["## Left out", "", "These stay on their hosts.", ""]
+    lines += ["| file | host | why | bytes | SHA-256 |", "|---|---|---|--:|---|"]
+    for one in files:
+        cells = (code(text).replace("|", "\\|") for text in (one.path, one.host, one.reason))
+        lines.append(f"| {' | '.join(cells)} | {one.size} | `{one.sha256}` |")
+    return "\n".join([*lines, ""])

@@ -1,0 +1,105 @@
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+from runner.record import run_file
+from runner.record.belonging import logs_of
+from runner.record.files import replace
+from runner.record.incoming import add_lines, is_safe, place, sync
+from runner.record.layout import Layout
+from runner.share.blobs import COMPRESSED
+from runner.share.progress_branch import ProgressBranch
+from runner.share.repository import Entry, Repository
+from runner.share.state import Reader
+
+# Bytes of logs that are in memory at once, if they are not larger one by one.
+_TOGETHER = 32 * 2**20
+_PLAIN = ("100644", "100755")
+
+
+def arrive(
+    branch: ProgressBranch,
+    commit: str,
+    layout: Layout,
+    *,
+    logs: bool = True,
+    warn: Callable[[str], None],
+) -> int:
+    """Bring what a snapshot has, and the progress directory has not, into that.
+
+    Logs come first, then attempts, then the progress file: what it calls finished has its logs.
+
+    Args:
+        branch: whose snapshot it is.
+        commit: the snapshot.
+        layout: where to. Its lock must be held.
+        logs: whether the logs are wanted.
+        warn: takes a line about what stays on the branch.
+
+    Returns:
+        How many finished commands that added.
+    """
+    states = branch.states(commit)
+    start = f"oaievalset/{layout.model}.{layout.eval_set}."
+    own = {path: content for path, content in states.items() if path.startswith(start)}
+    source = f"branch {branch.name}"
+    for part in Reader().parts(own, source=source):
+        for message in part.damaged:
+            warn(message)
+    attempts_lines = states.get(f"{start}attempts.jsonl", b"")
+    if logs:
+        records = Reader().records(attempts_lines)
+        _bring_logs(branch.repository, commit, layout, set(logs_of(records)), warn)
+    added = add_lines(
+        layout,
+        progress_lines=states.get(f"{start}progress.txt", b""),
+        attempts_lines=attempts_lines,
+    )
+    theirs = states.get(f"{start}run.json", b"")
+    newest, here = run_file.parse(theirs), run_file.read(layout.run)
+    if newest is not None and (here is None or newest.run > here.run):
+        replace(layout.run, theirs)
+    return added
+
+
+def _bring_logs(
+    repository: Repository,
+    commit: str,
+    layout: Layout,
+    recorded: set[str],
+    warn: Callable[[str], None],
+) -> None:
+    targets: dict[str, Entry] = {}
+    for entry in repository.files(commit, "evallogs/"):
+        plain = entry.path.removesuffix(COMPRESSED)
+        name = plain if plain in recorded else entry.path
+        if not is_safe(name) or entry.mode not in _PLAIN:
+            warn(f"{entry.path!r} stays on the branch: it is no plain file with a plain name")
+        elif not (layout.root / name).exists():
+            targets[name] = entry
+    for names in _together(repository, targets):
+        contents = repository.read([targets[name].oid for name in names])
+        for name, content in zip(names, contents, strict=True):
+            if name != targets[name].path:
+                try:
+                    content = gzip.decompress(content)  # noqa: PLW2901 - the same, unpacked
+                except (OSError, EOFError, zlib.error):
+                    warn(f"{targets[name].path} stays on the branch: it cannot be unpacked")
+                    continue
+            place(layout.root, name, content)
+    sync({(layout.root / name).parent for name in targets})
+
+
+def _together(repository: Repository, targets: dict[str, Entry]) -> Iterator[Sequence[str]]:
+    """The names in groups that fit into memory."""
+    sizes = repository.sizes([entry.oid for entry in targets.values()]) if targets else []
+    group: list[str] = []
+    bytes_in_group = 0
+    for name, size in zip(targets, sizes, strict=True):
+        if group and bytes_in_group + size > _TOGETHER:
+            yield group
+            group, bytes_in_group = [], 0
+        group.append(name)
+        bytes_in_group += size
+    if group:
+        yield group

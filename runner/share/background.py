@@ -1,0 +1,88 @@
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from runner.errors import RunnerError
+from runner.share.remote import OvertakenError
+from runner.share.repository import GitError
+from runner.share.snapshots import Snapshots
+
+# Seconds in which evals that end one after the other are gathered into one snapshot, and by how
+# much longer than the last snapshot took it is waited for the next: it may cost a twentieth.
+GATHER = 1.0
+SHARE = 20
+
+# Seconds for the last push, when somebody waits for the end.
+LAST_PATIENCE = 30.0
+
+# How gently Git runs beside the evals, from 0 to 19.
+NICE = 10
+
+PROBLEMS = (RunnerError, OSError)
+
+
+class Background:
+    """Takes snapshots beside a run: after evals end, every so often, and at the end."""
+
+    def __init__(self, snapshots: Snapshots, *, every: float, warn: Callable[[str], None]) -> None:
+        self._snapshots = snapshots
+        self._every = every
+        self._warn = warn
+        self._changed = threading.Event()
+        self._ending = threading.Event()
+        self._said = ""
+        self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wait for changes."""
+        self._thread.start()
+
+    def changed(self) -> None:
+        """Evals have ended and are on record."""
+        self._changed.set()
+
+    def end(self) -> str:
+        """Take the last snapshot, and push it.
+
+        Returns:
+            Why it could not be taken or pushed, on one line; empty if it was.
+        """
+        self._ending.set()
+        self._changed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        return self._once(seconds=LAST_PATIENCE)
+
+    def _work(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        while not self._ending.is_set():
+            self._changed.wait(self._every)
+            if self._ending.wait(min(GATHER, self._every)):
+                return
+            self._changed.clear()
+            before = time.monotonic()
+            problem = self._once()
+            if problem and problem != self._said:
+                self._warn(f"{problem}; it is tried again, and the evals go on")
+            self._said = problem
+            self._ending.wait(min(self._every, SHARE * (time.monotonic() - before)))
+
+    def _once(self, **patience: float) -> str:
+        snapshots = self._snapshots
+        try:
+            snapshots.take()
+        except PROBLEMS as error:
+            return f"no snapshot was taken: {_line(error)}"
+        try:
+            snapshots.push(**patience)
+        except PROBLEMS as error:
+            shown = snapshots.remote.shown if snapshots.remote else ""
+            return f"the snapshot is not pushed to {shown}: {_line(error)}"
+        return ""
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OvertakenError):
+        return "others were faster each time"
+    return error.line if isinstance(error, GitError) else str(error)

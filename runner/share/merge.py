@@ -1,0 +1,84 @@
+"""Merging by meaning: pure, commutative, associative and idempotent, whatever is merged."""
+
+import enum
+import re
+from typing import Any
+
+import msgspec
+
+from runner.record.files import UNREADABLE
+
+# The branch's page, made anew from what was merged.
+README = "README.md"
+
+_DATED = re.compile(r"\.\d{8}T\d{6}\.\d+Z$")
+
+
+class Kind(enum.Enum):
+    """What a file of a snapshot is, which says how two of them are merged."""
+
+    LINES = "lines"
+    RUN = "run"
+    README = "readme"
+    WHOLE = "whole"
+
+
+def kind_of(path: str) -> Kind:
+    """Tell by its path what a file is."""
+    if path == README:
+        return Kind.README
+    if not path.startswith("oaievalset/") or _DATED.search(path):
+        return Kind.WHOLE
+    if path.endswith((".progress.txt", ".attempts.jsonl", ".left-out.jsonl", ".torn")):
+        return Kind.LINES
+    if path.endswith(".run.json"):
+        return Kind.RUN
+    return Kind.WHOLE
+
+
+def merge(path: str, one: bytes, other: bytes) -> bytes:
+    """Merge two versions of a file.
+
+    Args:
+        path: from the top of the snapshot; it tells what the file is.
+        one: content of one version.
+        other: content of the other.
+    """
+    match kind_of(path):
+        case Kind.LINES:
+            return merge_lines(one, other)
+        case Kind.RUN:
+            return max(one, other, key=_age)
+        case Kind.WHOLE | Kind.README:
+            return max(one, other, key=lambda content: (len(content), content))
+
+
+def lines_of(content: bytes) -> list[bytes]:
+    """The different lines of a file, in order; a last line without its newline is no line yet."""
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1]
+    return list(dict.fromkeys(line for line in lines if line.strip()))
+
+
+def merge_lines(one: bytes, other: bytes) -> bytes:
+    """Give the lines of both, each once.
+
+    A version that has all lines keeps its order, which is that of time; else they are sorted.
+    """
+    all_lines = sorted({*lines_of(one), *lines_of(other)})
+    orders = [
+        lines
+        for lines in (lines_of(one), lines_of(other))
+        if len(lines) == len(all_lines) and lines != all_lines
+    ]
+    chosen = min(orders, default=all_lines)
+    return b"".join(line + b"\n" for line in chosen)
+
+
+def _age(content: bytes) -> tuple[str, bytes]:
+    """Order versions of a run's file by the run's id, which begins with its time."""
+    try:
+        found: Any = msgspec.json.decode(content)
+    except UNREADABLE:
+        return "", content
+    run = found.get("run") if isinstance(found, dict) else None
+    return (run if isinstance(run, str) else ""), content

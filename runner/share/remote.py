@@ -1,0 +1,78 @@
+import re
+
+from runner.errors import EnvironmentFault
+from runner.share.repository import GitError, Repository
+
+# Seconds that a remote gets for one answer.
+PATIENCE = 60.0
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_OVERTAKEN = re.compile(
+    r"\[rejected\]"
+    r"|\[remote rejected\].*(?:cannot lock ref|failed to update ref|incorrect old value"
+    r"|reference already exists|unable to create .*\.lock|fetch first)"
+    r"|cannot lock ref|Unable to create '.*\.lock'"
+)
+
+
+class RemoteError(EnvironmentFault):
+    """A remote did not do what it was asked for; the message says why, on one line."""
+
+
+class OvertakenError(EnvironmentFault):
+    """Somebody else has pushed to the branch since it was fetched."""
+
+
+class Remote:
+    """Where a branch is pushed to, and fetched from.
+
+    Attributes:
+        shown: its name or address, without what must not be shown.
+    """
+
+    def __init__(self, repository: Repository, address: str) -> None:
+        self._repository = repository
+        self._address = address
+        self.shown = without_credentials(address)
+
+    def fetch(self, branch: str, *, seconds: float = PATIENCE) -> str | None:
+        """Bring a branch here, and give its commit; None if the remote does not have it.
+
+        Raises:
+            RemoteError: the remote is away, or refuses.
+        """
+        here = f"refs/evalset/fetched/{branch}"
+        line = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--refmap="]
+        line += ["--no-write-fetch-head", "--no-auto-maintenance", "--", self._address]
+        try:
+            self._repository.run(*line, f"+refs/heads/{branch}:{here}", seconds=seconds)
+        except GitError as error:
+            if "couldn't find remote ref" in error.said:
+                return None
+            if _OVERTAKEN.search(error.said):  # another process of this clone fetches it, too
+                raise OvertakenError from error
+            raise RemoteError(without_credentials(error.line)) from error
+        return self._repository.tip(here)
+
+    def push(self, commit: str, branch: str, *, seconds: float = PATIENCE) -> None:
+        """Make a commit the branch's newest.
+
+        Raises:
+            OvertakenError: the branch has moved on; fetch it first.
+            RemoteError: the remote is away, or refuses.
+        """
+        line = ("push", "--porcelain", "--no-verify", "--", self._address)
+        try:
+            self._repository.run(*line, f"{commit}:refs/heads/{branch}", seconds=seconds)
+        except GitError as error:
+            said = f"{error.out}\n{error.said}"
+            if _OVERTAKEN.search(said):
+                raise OvertakenError from error
+            refusal = re.search(r"^!\t\S+\t(.*)$", error.out, re.MULTILINE)
+            why = refusal[1] if refusal else error.line
+            raise RemoteError(without_credentials(why)) from error
+
+
+def without_credentials(text: str) -> str:
+    """Text in which no address has a name or password in it."""
+    return _CREDENTIALS.sub("", text)

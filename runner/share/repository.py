@@ -1,0 +1,306 @@
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from runner.errors import EnvironmentFault
+from runner.record.files import make_folder
+
+# Variables by which users let Git reach their remotes. Every other GIT_* would lead it to another
+# repository, index or identity.
+KEPT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_SSL_")
+
+# Whatever the user's configuration says: no hook runs, nothing is signed, nothing is tidied up.
+SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "push.gpgSign=false",
+    "push.followTags=false",
+    "push.recurseSubmodules=no",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "core.fsmonitor=false",
+    "advice.objectNameWarning=false",
+)
+
+# A question would be asked to nobody; a replaced object or a lock would be the user's.
+ALWAYS = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+
+# Seconds for what touches this machine alone.
+LOCAL_TIME = 120.0
+
+
+class GitError(EnvironmentFault):
+    """Git refused.
+
+    Attributes:
+        said: its standard error, or that it took too long.
+        out: its standard output.
+    """
+
+    def __init__(self, said: str, out: str = "") -> None:
+        self.said = said
+        self.out = out
+        super().__init__(f"Git refuses: {self.line}")
+
+    @property
+    def line(self) -> str:
+        """The line of what Git said that tells most."""
+        lines = [line.strip() for line in self.said.splitlines() if line.strip()]
+        telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
+        chosen = (telling or lines or ["Git gave no reason"])[0]
+        return chosen.removeprefix("fatal: ").removeprefix("error: ")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a tree.
+
+    Attributes:
+        path: from the top of the tree, with slashes.
+        oid: of its blob.
+        mode: as Git writes it, six octal digits.
+    """
+
+    path: str
+    oid: str
+    mode: str = "100644"
+
+
+class Repository:
+    """Runs Git's plumbing on one repository, whatever the environment and the user's settings say.
+
+    Attributes:
+        git_dir: the repository's own folder.
+    """
+
+    def __init__(self, git_dir: Path, *, folder: Path, host: str) -> None:
+        self.git_dir = git_dir
+        self._folder = folder
+        self._environ: dict[str, str] = {}
+        name = self.ask("config", "user.name") or "evalset"
+        email = self.ask("config", "user.email") or f"evalset@{host}"
+        self._environ = {
+            f"GIT_{role}_{field}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for field, value in (("NAME", name), ("EMAIL", email))
+        }
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        environ: Mapping[str, str] | None = None,
+        seconds: float = LOCAL_TIME,
+    ) -> bytes:
+        """Run Git and give what it printed.
+
+        Raises:
+            GitError: it refused, or took longer than `seconds`.
+        """
+        settings = [word for setting in SETTINGS for word in ("-c", setting)]
+        return _run(
+            [f"--git-dir={self.git_dir}", *settings, *arguments],
+            folder=self._folder,
+            environ=self._environ | dict(environ or {}),
+            stdin=stdin,
+            seconds=seconds,
+        )
+
+    def ask(self, *arguments: str) -> str | None:
+        """Run Git for one line of answer; None if it has none."""
+        try:
+            return self.run(*arguments).decode(errors="replace").strip()
+        except GitError:
+            return None
+
+    def tip(self, ref: str) -> str | None:
+        """The commit that a ref points to; None if there is no such ref."""
+        return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+
+    def files(self, commit: str, *below: str) -> list[Entry]:
+        """Every file of a commit's tree, or of some of its folders."""
+        said = self.run("ls-tree", "-r", "-z", "--full-tree", commit, "--", *below)
+        entries = []
+        for line in _fields(said):
+            about, _, path = line.partition("\t")
+            mode, _, oid = about.split(" ")
+            entries.append(Entry(path=path, oid=oid, mode=mode))
+        return entries
+
+    def differing(self, one: str, other: str) -> list[tuple[Entry | None, Entry | None]]:
+        """The files that differ between two commits: as each of the two has them."""
+        said = self.run("diff-tree", "-r", "-z", "--no-renames", "--raw", one, other)
+        fields = _fields(said)
+        pairs = []
+        for about, path in zip(fields[::2], fields[1::2], strict=True):
+            mode, other_mode, oid, other_oid, _ = about.removeprefix(":").split(" ")
+            pairs.append((_entry(path, oid, mode), _entry(path, other_oid, other_mode)))
+        return pairs
+
+    def read(self, oids: Sequence[str]) -> list[bytes]:
+        """The content of blobs, in their order."""
+        if not oids:
+            return []
+        said = memoryview(self.run("cat-file", "--batch", stdin="\n".join([*oids, ""]).encode()))
+        contents = []
+        position = 0
+        for oid in oids:
+            end = bytes(said[position : position + 200]).index(b"\n") + position
+            about = bytes(said[position:end]).split(b" ")
+            if len(about) != 3:  # noqa: PLR2004 - object id, type, size
+                raise GitError(f"the object {oid} is missing from {self.git_dir}")
+            size = int(about[2])
+            contents.append(bytes(said[end + 1 : end + 1 + size]))
+            position = end + 1 + size + 1
+        return contents
+
+    def sizes(self, oids: Sequence[str]) -> list[int]:
+        """The sizes of blobs in bytes, in their order."""
+        asked = "\n".join([*oids, ""]).encode()
+        said = self.run("cat-file", "--batch-check=%(objectsize)", stdin=asked)
+        return [int(line) for line in said.split()]
+
+    def write(self, paths: Iterable[Path]) -> list[str]:
+        """Store files as blobs, byte for byte, and give their object ids."""
+        lines = "".join(f"{path}\n" for path in paths)
+        if not lines:
+            return []
+        said = self.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=lines.encode())
+        return said.decode().split()
+
+    def commit(self, tree: str, parents: Iterable[str], message: str) -> str:
+        """Make a commit that no ref points to yet."""
+        named = [word for parent in parents for word in ("-p", parent)]
+        line = ("commit-tree", "--no-gpg-sign", tree, *named)
+        return self.run(*line, stdin=message.encode()).decode().strip()
+
+    def move(self, ref: str, new: str, *, old: str | None, why: str) -> None:
+        """Point a ref at a commit, if it points to `old`, or to nothing for None.
+
+        Raises:
+            GitError: it does not.
+        """
+        self.run("update-ref", "-m", f"evalset: {why}", ref, new, old or "0" * len(new))
+
+    def is_ancestor(self, one: str, other: str) -> bool:
+        """Whether `other` has all of `one`'s history."""
+        return self.ask("merge-base", "--is-ancestor", one, other) is not None
+
+
+class Index:
+    """A private index: the user's own is never touched.
+
+    Attributes:
+        holds: the commit whose tree it was read from or written for; None for an empty one.
+    """
+
+    def __init__(self, repository: Repository, path: Path) -> None:
+        self._repository = repository
+        self._environ = {"GIT_INDEX_FILE": str(path)}
+        self.holds: str | None = None
+
+    def read(self, commit: str | None) -> None:
+        """Take over a commit's tree, unless it is there already."""
+        if commit == self.holds:
+            return
+        source = ("--empty",) if commit is None else (commit,)
+        self._repository.run("read-tree", *source, environ=self._environ)
+        self.holds = commit
+
+    def write(self, entries: Iterable[Entry]) -> str:
+        """Put files in, and give the tree."""
+        lines = b"".join(
+            os.fsencode(f"{entry.mode} {entry.oid}\t{entry.path}\0") for entry in entries
+        )
+        self.holds = None
+        run = self._repository.run
+        run("update-index", "-z", "--add", "--index-info", stdin=lines, environ=self._environ)
+        return run("write-tree", environ=self._environ).decode().strip()
+
+
+def find_repository(path: Path, *, host: str) -> Repository | None:
+    """The repository that a folder is in; None if it is in none.
+
+    Raises:
+        EnvironmentFault: Git is missing, or refuses to work there.
+    """
+    if shutil.which("git") is None:
+        raise EnvironmentFault("--snapshot needs Git, which is not installed; install it")
+    try:
+        found = _run(["rev-parse", "--absolute-git-dir"], folder=path).decode().strip()
+    except GitError as error:
+        if "dubious ownership" in error.said:
+            raise EnvironmentFault(
+                f"Git does not trust the repository around {path}, for another user owns it; run "
+                f"`git config --global --add safe.directory {path}`"
+            ) from error
+        return None
+    try:
+        top = _run(["rev-parse", "--show-toplevel"], folder=path).decode().strip()
+    except GitError:  # a bare one
+        top = found
+    return Repository(Path(found), folder=Path(top), host=host)
+
+
+def make_bare(path: Path, *, host: str) -> Repository:
+    """The bare repository at a path, made if there is none."""
+    if not (path / "HEAD").is_file():
+        make_folder(path)
+        try:
+            _run(["init", "--quiet", "--bare", str(path)], folder=path)
+        except GitError as error:
+            raise EnvironmentFault(f"cannot make a repository at {path}: {error.line}") from error
+    found = find_repository(path, host=host)
+    if found is None:
+        raise EnvironmentFault(f"{path} is damaged; move it away, or name another --snapshot-repo")
+    return found
+
+
+def _run(
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    seconds: float = LOCAL_TIME,
+) -> bytes:
+    """Run Git in a session of its own: Ctrl-C does not reach it, and it can ask no terminal."""
+    import git  # noqa: PLC0415 - slow to import
+
+    added = {**ALWAYS, **(environ or {})}
+    unset = [
+        word
+        for name in os.environ
+        if name.startswith("GIT_") and not name.startswith(KEPT) and name not in added
+        for word in ("-u", name)
+    ]
+    # GitPython can add variables, but not take them away.
+    line = [*(["env", *unset] if unset else []), "git", *arguments]
+    # It ends the process when nobody holds it any more.
+    running = git.Git(folder).execute(
+        line, istream=subprocess.PIPE, as_process=True, env=added, start_new_session=True
+    )
+    process = running.proc
+    assert process is not None  # noqa: S101 - it was just started
+    try:
+        out, said = process.communicate(stdin, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise GitError(f"no answer within {seconds:g} s") from None
+    if process.returncode != 0:
+        raise GitError(said.decode(errors="replace"), out.decode(errors="replace"))
+    return bytes(out)
+
+
+def _entry(path: str, oid: str, mode: str) -> Entry | None:
+    return None if mode == "000000" else Entry(path=path, oid=oid, mode=mode)
+
+
+def _fields(said: bytes) -> list[str]:
+    return [os.fsdecode(field) for field in said.split(b"\0")[:-1]]

@@ -1,0 +1,226 @@
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from runner.record import progress, run_file
+from runner.record.belonging import all_logs, is_log, logs_of, state_files
+from runner.record.files import named
+from runner.record.layout import Layout
+from runner.share.blobs import COMPRESSED, Blobs
+from runner.share.merge import README, Kind, kind_of, lines_of, merge
+from runner.share.message import About, message
+from runner.share.progress_branch import MovedError, ProgressBranch
+from runner.share.remote import PATIENCE, OvertakenError, Remote
+from runner.share.repository import Entry
+from runner.share.state import Reader
+
+# How often somebody else may be faster before a push is left to the next snapshot.
+TRIES = 40
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+
+
+class Snapshots:
+    """Puts a progress directory on its branch, and the branch on its remote.
+
+    Attributes:
+        branch: that the snapshots go to.
+        remote: that they are pushed to; None if they stay in the repository.
+        pushes: how often a push was tried.
+    """
+
+    def __init__(
+        self,
+        branch: ProgressBranch,
+        layout: Layout,
+        *,
+        remote: Remote | None,
+        blobs: Blobs,
+        about: About,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.branch = branch
+        self.remote = remote
+        self.about = about
+        self.pushes = 0
+        self._layout = layout
+        self._blobs = blobs
+        self._sleep = sleep
+        self._reader = Reader()
+        self._start = str(layout.progress.relative_to(layout.root)).removesuffix("progress.txt")
+        self._tip = branch.tip()
+        self._landed: str | None = None
+        self._own: set[str] = set()
+        self._there: set[str] | None = None
+
+    @property
+    def tip(self) -> str | None:
+        """The newest snapshot."""
+        return self._tip
+
+    def fetch(self, *, seconds: float = PATIENCE) -> None:
+        """Bring the remote's snapshots here, and merge them with ours.
+
+        Raises:
+            RemoteError: the remote is away, or refuses.
+        """
+        if self.remote is None:
+            return
+        self._retrying(OvertakenError)(lambda: self._fetch(seconds))
+
+    def take(self, *, whole: bool = False) -> bool:
+        """Commit what is new; False if nothing is.
+
+        Args:
+            whole: whether to look for logs that no record names, too.
+        """
+        return bool(self._retrying(MovedError)(lambda: self._take(whole=whole)))
+
+    def push(self, *, seconds: float = PATIENCE) -> None:
+        """Make the remote's branch what ours is, merged with what others have pushed meanwhile.
+
+        Raises:
+            RemoteError: the remote is away, or refuses.
+            OvertakenError: others were faster each time.
+        """
+        if self.remote is None or self._tip is None or self._tip == self._landed:
+            return
+        self._retrying(OvertakenError)(lambda: self._push(seconds))
+
+    def _retrying(self, error: type[Exception]) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception_type(error),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+            stop=stop_after_attempt(TRIES),
+            sleep=self._sleep,
+            reraise=True,
+        )
+
+    def _fetch(self, seconds: float) -> None:
+        assert self.remote is not None  # noqa: S101 - `fetch` has looked
+        theirs = self.remote.fetch(self.branch.name, seconds=seconds)
+        if theirs is not None and theirs != self._landed:
+            self.branch.check(theirs)
+            self._retrying(MovedError)(lambda: self._join(theirs))
+        self._landed = theirs
+
+    def _push(self, seconds: float) -> None:
+        assert self.remote is not None  # noqa: S101 - `push` has looked
+        assert self._tip is not None  # noqa: S101 - as above
+        self.pushes += 1
+        try:
+            self.remote.push(self._tip, self.branch.name, seconds=seconds)
+        except OvertakenError:
+            self._fetch(seconds)
+            raise
+        self._landed = self._tip
+        self._own.clear()
+
+    def _take(self, *, whole: bool) -> bool:
+        before = self.branch.states(self._tip)
+        states = before | self._states_here(before)
+        files = self._blobs.fitting(self._logs_here(states, whole=whole))
+        if self._blobs.left_out:
+            here = b"".join(one.line for one in self._blobs.left_out.values())
+            name = f"{self._start}left-out.jsonl"
+            states[name] = merge(name, states.get(name, b""), here)
+        if not files and states == before:
+            return False
+        self._put([self._tip] if self._tip else [], before, states, files=files)
+        return True
+
+    def _put(
+        self,
+        parents: list[str],
+        before: dict[str, bytes],
+        states: dict[str, bytes],
+        *,
+        files: Mapping[str, Path] | None = None,
+        logs: Sequence[Entry] = (),
+    ) -> None:
+        """Commit logs, and what of the state files is not as it was in the first parent."""
+        made = {path: content for path, content in states.items() if before.get(path) != content}
+        made[README] = self.branch.page(states)
+        entries = [*logs, *self._blobs.store(files or {}, made)]
+        text = self._message(before, states)
+        try:
+            tip = self.branch.put(parents, entries, states, text, old=self._tip)
+        except MovedError:
+            self._tip, self._there = self.branch.tip(), None
+            raise
+        self._tip = tip
+        self._own.add(tip)
+        if self._there is not None:
+            self._there.update(entry.path for entry in entries)
+
+    def _states_here(self, before: dict[str, bytes]) -> dict[str, bytes]:
+        """The state files of the progress directory, merged with those of the branch."""
+        merged = {}
+        for name in state_files(self._layout):
+            path = self._layout.root / name
+            with named(path, "read"):
+                content = path.read_bytes()
+            if kind_of(name) is Kind.LINES:
+                kept = self._blobs.without_secrets(name, lines_of(content))
+                content = b"".join(line + b"\n" for line in kept)
+            merged[name] = merge(name, content, before[name]) if name in before else content
+        return merged
+
+    def _logs_here(self, states: dict[str, bytes], *, whole: bool) -> list[str]:
+        """Logs of this host that the branch does not have."""
+        if self._there is None:
+            repository = self.branch.repository
+            files = repository.files(self._tip, "evallogs/") if self._tip else []
+            self._there = {entry.path for entry in files}
+        records = self._reader.records(states.get(f"{self._start}attempts.jsonl", b""))
+        wanted = dict.fromkeys(logs_of(records))
+        if whole:
+            wanted |= dict.fromkeys(all_logs(self._layout))
+        return [
+            name
+            for name in wanted
+            if name not in self._there
+            and name + COMPRESSED not in self._there
+            and name not in self._blobs.left_out
+            and is_log(self._layout, name)
+        ]
+
+    def _join(self, theirs: str) -> None:
+        """Make the branch hold theirs and ours."""
+        repository = self.branch.repository
+        ours = self._tip
+        if ours is not None and (ours == theirs or repository.is_ancestor(theirs, ours)):
+            return
+        if ours is None or repository.is_ancestor(ours, theirs):
+            try:
+                self.branch.move(theirs, old=ours, why="fetched")
+            except MovedError:
+                self._tip, self._there = self.branch.tip(), None
+                raise
+            self._tip, self._there = theirs, None
+            return
+        joined = self.branch.joined(theirs, ours)
+        parents = self._parents(theirs, ours)
+        self._put(parents, self.branch.states(theirs), joined.states, logs=joined.logs)
+        if self._there is not None:
+            self._there.update(joined.theirs)
+
+    def _parents(self, theirs: str, ours: str) -> list[str]:
+        """What a merged snapshot follows: theirs alone, if nobody has seen the rest of ours."""
+        unseen = self.branch.repository.run("rev-list", f"{theirs}..{ours}").decode().split()
+        return [theirs] if self._own.issuperset(unseen) else [theirs, ours]
+
+    def _message(self, before: dict[str, bytes], states: dict[str, bytes]) -> str:
+        name = f"{self._start}progress.txt"
+        finished = progress.parse(states.get(name, b""), name)
+        added = len(lines_of(states.get(name, b""))) - len(lines_of(before.get(name, b"")))
+        run = run_file.parse(states.get(f"{self._start}run.json", b""))
+        commands = run.commands if run else finished.commands
+        done = set(finished.commands)
+        return message(
+            self.about,
+            done=sum(command in done for command in commands),
+            total=len(commands),
+            added=added,
+        )

@@ -1,0 +1,103 @@
+from collections.abc import Mapping
+
+import msgspec
+
+from runner.record import attempts, progress, run_file
+from runner.record.attempts import AttemptRecord
+from runner.record.progress import Finished
+from runner.record.run_file import RunFile
+from runner.share.left_out import LeftOut
+from runner.share.merge import Kind, kind_of, lines_of
+
+_ENDINGS = (".progress.txt", ".attempts.jsonl", ".run.json", ".left-out.jsonl")
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What a progress branch says of one model and eval set.
+
+    Attributes:
+        model: as given to `oaieval`.
+        eval_set: name of the eval set.
+        run: the newest run's file; None if there is none.
+        finished: the progress file.
+        records: the attempts.
+        left_out: files that stayed on their host.
+        damaged: a message for each line that cannot be read.
+    """
+
+    model: str
+    eval_set: str
+    run: RunFile | None
+    finished: Finished
+    records: tuple[AttemptRecord, ...]
+    left_out: tuple[LeftOut, ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def commands(self) -> list[tuple[str, ...]]:
+        """Commands of the newest plan, then finished and attempted ones that it does not have."""
+        return list(
+            dict.fromkeys(
+                [
+                    *(self.run.commands if self.run else ()),
+                    *self.finished.commands,
+                    *(tuple(line.split(" ")) for line in self.finished.lines),
+                    *(record.command for record in self.records),
+                ]
+            )
+        )
+
+
+class Reader:
+    """Reads the state files of a branch; a line that was read once is not read again."""
+
+    def __init__(self) -> None:
+        self._records: dict[bytes, AttemptRecord | None] = {}
+
+    def records(self, content: bytes) -> tuple[AttemptRecord, ...]:
+        """The attempts of a file, without those that cannot be read."""
+        found = (self._record(line) for line in lines_of(content))
+        return tuple(record for record in found if record is not None)
+
+    def _record(self, line: bytes) -> AttemptRecord | None:
+        if line not in self._records:
+            one = attempts.parse(line, "").records
+            self._records[line] = one[0] if one else None
+        return self._records[line]
+
+    def parts(self, contents: Mapping[str, bytes], *, source: str) -> list[Part]:
+        """What state files say, for each model and eval set.
+
+        Args:
+            contents: by path.
+            source: what messages call the place where they are from.
+        """
+        starts = sorted(
+            {
+                path.removesuffix(ending)
+                for path in contents
+                for ending in _ENDINGS
+                if path.endswith(ending) and kind_of(path) is not Kind.WHOLE
+            }
+        )
+        return [self._part(start, contents, source) for start in starts]
+
+    def _part(self, start: str, contents: Mapping[str, bytes], source: str) -> Part:
+        content = {ending: contents.get(start + ending, b"") for ending in _ENDINGS}
+        run = run_file.parse(content[".run.json"])
+        model, _, eval_set = start.removeprefix("oaievalset/").rpartition(".")
+        finished = progress.parse(content[".progress.txt"], f"{source}:{start}.progress.txt")
+        records = self.records(content[".attempts.jsonl"])
+        damaged = finished.damaged
+        if len(records) != len(lines_of(content[".attempts.jsonl"])):
+            name = f"{source}:{start}.attempts.jsonl"
+            damaged += attempts.parse(content[".attempts.jsonl"], name).damaged
+        return Part(
+            model=run.model if run else model,
+            eval_set=run.eval_set if run else eval_set,
+            run=run,
+            finished=finished,
+            records=records,
+            left_out=tuple(LeftOut.read(content[".left-out.jsonl"])),
+            damaged=damaged,
+        )
