@@ -17,6 +17,7 @@ COMMANDS = {
     "status": "Show what is done, what failed and what is to do.",
     "list": "List eval sets, evals, and models with progress.",
     "logs": "Print what an eval printed; -f follows a running one.",
+    "snapshot": "Commit, fetch, push, list or show snapshots of progress by hand.",
     "reset": "Start an eval set over; the old files are kept under a dated name.",
     "clean": "Remove what a killed run left behind.",
     "image": "Build the eval image, or show what it is made of.",
@@ -103,7 +104,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     """Run what a program does: errors become one line on stderr and an exit code.
 
     Exit codes: 0 all finished, 1 some eval failed, 2 usage or configuration, 3 environment,
-    130 and 143 on SIGINT and SIGTERM.
+    4 all finished but not pushed, 130 and 143 on SIGINT and SIGTERM.
 
     Args:
         body: returns the exit code; anything but a number is 0.

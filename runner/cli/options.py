@@ -57,29 +57,33 @@ def registry_path(function: Body) -> Body:
 
 def snapshots(function: Body) -> Body:
     """The options that say where snapshots go."""
-    options = (
-        click.option(
-            "--snapshot-branch",
-            metavar="NAME",
-            envvar="EVALSET_SNAPSHOT_BRANCH",
-            help="Branch of the snapshots.  [default: evalset/MODEL.EVAL_SET]",
-        ),
-        click.option(
-            "--snapshot-repo",
-            type=click.Path(path_type=Path),
-            envvar="EVALSET_SNAPSHOT_REPO",
-            help="Its repository.  [default: the one around this folder, else one of our own]",
-        ),
-        click.option(
-            "--remote",
-            metavar="NAME|URL",
-            envvar="EVALSET_REMOTE",
-            help="Where it is pushed to; `none` for nowhere.  [default: the repository's own]",
-        ),
+    branch = click.option(
+        "--snapshot-branch",
+        metavar="NAME",
+        envvar="EVALSET_SNAPSHOT_BRANCH",
+        help="Branch of the snapshots.  [default: evalset/MODEL.EVAL_SET]",
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return branch(snapshot_repo(remote(function)))
+
+
+def snapshot_repo(function: Body) -> Body:
+    """The option that names the repository of the snapshots."""
+    return click.option(
+        "--snapshot-repo",
+        type=click.Path(path_type=Path),
+        envvar="EVALSET_SNAPSHOT_REPO",
+        help="Its repository.  [default: the one around this folder, else one of our own]",
+    )(function)
+
+
+def remote(function: Body) -> Body:
+    """The option that names the remote of the snapshots."""
+    return click.option(
+        "--remote",
+        metavar="NAME|URL",
+        envvar="EVALSET_REMOTE",
+        help="Where it is pushed to; `none` for nowhere.  [default: the repository's own]",
+    )(function)
 
 
 def snapshot_max_file(function: Body) -> Body:

@@ -5,16 +5,44 @@ import click
 
 from runner.cli.completion import complete_eval_set, complete_model
 from runner.cli.configuration import ConfiguredCommand
-from runner.cli.options import as_json, progress_dir
+from runner.cli.options import as_json, progress_dir, remote, snapshot_repo
 
 
 @click.command(cls=ConfiguredCommand, epilog="Example: evalset status gpt-4 test-basic")
-@click.argument("model", shell_complete=complete_model)
-@click.argument("eval_set", shell_complete=complete_eval_set)
+@click.argument("model", required=False, shell_complete=complete_model)
+@click.argument("eval_set", required=False, shell_complete=complete_eval_set)
 @progress_dir
+@click.option("--branch", metavar="NAME", help="Read a progress branch, not the directory.")
+@snapshot_repo
+@remote
 @as_json
-def command(*, model: str, eval_set: str, progress_dir: Path, as_json: bool) -> None:
-    """Show what is done, what failed and what is to do."""
+def command(
+    *,
+    model: str | None,
+    eval_set: str | None,
+    progress_dir: Path,
+    branch: str | None,
+    snapshot_repo: Path | None,
+    remote: str | None,
+    as_json: bool,
+) -> None:
+    """Show what is done, what failed and what is to do.
+
+    With --branch, MODEL and EVAL_SET may be left out to see all that the branch has.
+    """
+    if branch is not None:
+        from runner.pipeline.branch_status import (  # noqa: PLC0415 - after parsing
+            parts_of_branch,
+            show_branch,
+        )
+        from runner.pipeline.options import SnapshotOptions  # noqa: PLC0415 - as above
+
+        options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
+        parts = parts_of_branch(progress_dir, options, branch, model=model, eval_set=eval_set)
+        show_branch(parts, out=sys.stdout, as_json=as_json)
+        return
+    if model is None or eval_set is None:
+        raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
     from runner.pipeline.status import show  # noqa: PLC0415 - after parsing
 
     show(progress_dir, model, eval_set, out=sys.stdout, as_json=as_json)

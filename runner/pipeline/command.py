@@ -12,6 +12,7 @@ from runner.errors import NotPushed
 from runner.pipeline.loop import RunResult
 from runner.pipeline.options import RunOptions, SnapshotOptions
 from runner.pipeline.prepare import Prepared, planned, prepare, this_host
+from runner.pipeline.preview import after_fetching
 from runner.pipeline.run import run
 from runner.plan.resolve import Resolution
 from runner.report.choose import display_for
@@ -80,14 +81,19 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     print(harmless(line), file=out)
 
 
+def _warn(line: str) -> None:
+    print(harmless(f"warning: {line}"), file=sys.stderr)
+
+
 def dry_run_command(
     options: RunOptions, *, out: TextIO, as_json: bool, ours: Sequence[str] = ()
 ) -> int:
     """Print the plan of a run, and start nothing."""
-    prepared = prepare(options, this_host(), ours=ours)
-    plan, damaged = planned(prepared)
+    host = this_host()
+    with after_fetching(prepare(options, host, ours=ours), host, warn=_warn) as prepared:
+        plan, damaged = planned(prepared)
     for warning in (*prepared.warnings, *plan.warnings, *damaged):
-        print(harmless(f"warning: {warning}"), file=sys.stderr)
+        _warn(warning)
     if as_json:
         content = {
             "done": [job.command for job in plan.done],

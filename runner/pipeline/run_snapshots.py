@@ -51,7 +51,7 @@ class RunSnapshots:
         Raises:
             EnvironmentFault: it does not.
         """
-        self._snapshots.take(whole=True)
+        self._snapshots.take()
         with reaching(self._snapshots.remote):
             self._snapshots.push()
         where = f" on {self._snapshots.remote.shown}" if self._snapshots.remote else ""

@@ -47,7 +47,8 @@ def sharing(
         environment: variables that containers get, whose values are kept out.
         warn: takes one line about what is left out.
     """
-    with branch_of(options, layout, host) as (branch, remote, folder):
+    name = options.branch or default_branch(layout.model, layout.eval_set)
+    with branch_of(options, layout.root, host, name=name) as (branch, remote, folder):
         blobs = Blobs(
             branch.repository,
             layout.root,
@@ -62,16 +63,15 @@ def sharing(
 
 @contextmanager
 def branch_of(
-    options: SnapshotOptions, layout: Layout, host: Host
+    options: SnapshotOptions, root: Path, host: Host, *, name: str
 ) -> Iterator[tuple[ProgressBranch, Remote | None, Path]]:
     """The progress branch, its remote, and a folder for what passes."""
-    repository = _repository(options, layout, host)
+    repository = _repository(options, root, host)
     reader = Reader()
 
     def page(contents: Mapping[str, bytes]) -> bytes:
         return branch_page(reader.parts(contents, source=name))
 
-    name = options.branch or default_branch(layout.model, layout.eval_set)
     with tempfile.TemporaryDirectory(prefix="evalset-snapshots-") as folder:
         index = Path(folder) / "index"
         branch = ProgressBranch(repository, name, page=page, index=index)
@@ -108,7 +108,7 @@ def go_on_from_branch(snapshots: Snapshots, layout: Layout, *, warn: Callable[[s
     return arrive(snapshots.branch, snapshots.tip, layout, warn=warn)
 
 
-def _repository(options: SnapshotOptions, layout: Layout, host: Host) -> Repository:
+def _repository(options: SnapshotOptions, root: Path, host: Host) -> Repository:
     if options.repo is not None:
         found = find_repository(options.repo, host=host.name) if options.repo.is_dir() else None
         if found is None:
@@ -118,7 +118,7 @@ def _repository(options: SnapshotOptions, layout: Layout, host: Host) -> Reposit
             )
         return found
     return find_repository(Path.cwd(), host=host.name) or make_bare(
-        layout.root / OWN_REPOSITORY, host=host.name
+        root / OWN_REPOSITORY, host=host.name
     )
 
 

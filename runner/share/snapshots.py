@@ -53,6 +53,7 @@ class Snapshots:
         self._landed: str | None = None
         self._own: set[str] = set()
         self._there: set[str] | None = None
+        self._looked_around = False
 
     @property
     def tip(self) -> str | None:
@@ -69,13 +70,9 @@ class Snapshots:
             return
         self._retrying(OvertakenError)(lambda: self._fetch(seconds))
 
-    def take(self, *, whole: bool = False) -> bool:
-        """Commit what is new; False if nothing is.
-
-        Args:
-            whole: whether to look for logs that no record names, too.
-        """
-        return bool(self._retrying(MovedError)(lambda: self._take(whole=whole)))
+    def take(self) -> bool:
+        """Commit what is new; False if nothing is."""
+        return bool(self._retrying(MovedError)(self._take))
 
     def push(self, *, seconds: float = PATIENCE) -> None:
         """Make the remote's branch what ours is, merged with what others have pushed meanwhile.
@@ -117,10 +114,10 @@ class Snapshots:
         self._landed = self._tip
         self._own.clear()
 
-    def _take(self, *, whole: bool) -> bool:
+    def _take(self) -> bool:
         before = self.branch.states(self._tip)
         states = before | self._states_here(before)
-        files = self._blobs.fitting(self._logs_here(states, whole=whole))
+        files = self._blobs.fitting(self._logs_here(states))
         if self._blobs.left_out:
             here = b"".join(one.line for one in self._blobs.left_out.values())
             name = f"{self._start}left-out.jsonl"
@@ -167,7 +164,7 @@ class Snapshots:
             merged[name] = merge(name, content, before[name]) if name in before else content
         return merged
 
-    def _logs_here(self, states: dict[str, bytes], *, whole: bool) -> list[str]:
+    def _logs_here(self, states: dict[str, bytes]) -> list[str]:
         """Logs of this host that the branch does not have."""
         if self._there is None:
             repository = self.branch.repository
@@ -175,8 +172,10 @@ class Snapshots:
             self._there = {entry.path for entry in files}
         records = self._reader.records(states.get(f"{self._start}attempts.jsonl", b""))
         wanted = dict.fromkeys(logs_of(records))
-        if whole:
+        if not self._looked_around:
+            # Logs that no record names are upstream's, from before.
             wanted |= dict.fromkeys(all_logs(self._layout))
+            self._looked_around = True
         return [
             name
             for name in wanted

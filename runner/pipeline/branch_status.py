@@ -1,0 +1,102 @@
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from runner.errors import UsageError
+from runner.pipeline.options import SnapshotOptions
+from runner.pipeline.prepare import this_host
+from runner.pipeline.sharing import branch_of
+from runner.report.rows import Row, rows_of
+from runner.report.summary import print_table
+from runner.report.text import harmless
+from runner.share.merge import merge
+from runner.share.progress_branch import ProgressBranch
+from runner.share.remote import OvertakenError, Remote, RemoteError
+from runner.share.state import Part, Reader
+
+
+def parts_of_branch(
+    root: Path, options: SnapshotOptions, name: str, *, model: str | None, eval_set: str | None
+) -> list[Part]:
+    """What a branch says, here and at its remote together; no work tree is needed or touched.
+
+    Args:
+        root: the progress directory, where a repository of our own may be.
+        options: where the branch is.
+        name: of the branch.
+        model: the one to look at; None looks at all.
+        eval_set: as above.
+
+    Raises:
+        UsageError: there is no such branch, or it has nothing of that model and eval set.
+    """
+    with branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _):
+        contents = _both(branch, remote)
+        parts = Reader().parts(contents, source=f"branch {name}")
+    chosen = [
+        part for part in parts if model in {None, part.model} and eval_set in {None, part.eval_set}
+    ]
+    if not chosen:
+        has = ", ".join(f"{part.model} {part.eval_set}" for part in parts) or "nothing"
+        raise UsageError(f"the branch {name} has no {model} {eval_set}; it has {has}")
+    return chosen
+
+
+def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
+    """The state files of the branch here, merged with those of the remote's."""
+    theirs = None
+    away = ""
+    if remote is not None:
+        try:
+            theirs = remote.fetch(branch.name)
+        except (RemoteError, OvertakenError) as error:
+            away = f"the remote {remote.shown} cannot be used: {error}"
+    here = branch.tip()
+    if theirs is not None:
+        branch.check(theirs)
+    if here is None and theirs is None:
+        raise UsageError(
+            f"there is no branch {branch.name} in {branch.repository.git_dir}"
+            f"{f' or at {remote.shown}' if remote else ''}{f': {away}' if away else ''}"
+        )
+    if away:
+        print(harmless(f"warning: {away}; this is what is here"), file=sys.stderr)
+    merged = branch.states(here)
+    for path, content in branch.states(theirs).items():
+        merged[path] = merge(path, merged[path], content) if path in merged else content
+    return merged
+
+
+def rows_of_part(part: Part) -> list[Row]:
+    """The table of one model and eval set."""
+    return rows_of(part.commands, finished=part.finished, records=part.records)
+
+
+def show_branch(parts: list[Part], *, out: TextIO, as_json: bool) -> None:
+    """Print the tables of a branch."""
+    for message in (message for part in parts for message in part.damaged):
+        print(harmless(f"warning: {message}"), file=sys.stderr)
+    contents = []
+    for part in parts:
+        table = rows_of_part(part)
+        counts = Counter(row.state for row in table)
+        content: dict[str, Any] = {
+            "model": part.model,
+            "eval_set": part.eval_set,
+            "total": len(table),
+            "counts": dict(counts),
+            "evals": table,
+        }
+        contents.append(content)
+        if not as_json:
+            if len(parts) > 1:
+                print(harmless(f"{part.model} {part.eval_set}"), file=out)
+            print_table(out, table)
+            print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
+    if as_json:
+        printed = contents[0] if len(contents) == 1 else contents
+        print(msgspec.json.encode(printed).decode(), file=out)

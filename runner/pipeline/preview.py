@@ -1,0 +1,44 @@
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from runner.pipeline.options import Host
+from runner.pipeline.prepare import Prepared
+from runner.pipeline.sharing import branch_of, reaching
+from runner.record.belonging import state_files
+from runner.record.files import make_folder
+from runner.record.layout import Layout
+from runner.share.arrival import arrive
+from runner.share.branch import default_branch
+
+
+@contextmanager
+def after_fetching(
+    prepared: Prepared, host: Host, *, warn: Callable[[str], None]
+) -> Iterator[Prepared]:
+    """A run as it would find its records: with what its branch has, and nothing changed by that."""
+    options = prepared.options
+    if options.snapshot is None or not options.resume:
+        yield prepared
+        return
+    layout = prepared.layout
+    name = options.snapshot.branch or default_branch(options.model, options.eval_set)
+    with tempfile.TemporaryDirectory(prefix="evalset-dry-run-") as folder:
+        copy = Layout(root=Path(folder), model=layout.model, eval_set=layout.eval_set)
+        for path in state_files(layout):
+            make_folder((copy.root / path).parent)
+            shutil.copyfile(layout.root / path, copy.root / path)
+        with branch_of(options.snapshot, layout.root, host, name=name) as (branch, remote, _):
+            theirs = None
+            if remote is not None:
+                with reaching(remote):
+                    theirs = remote.fetch(name)
+            if theirs is not None:
+                branch.check(theirs)
+            for commit in filter(None, (branch.tip(), theirs)):
+                arrive(branch, commit, copy, logs=False, warn=warn)
+        yield msgspec.structs.replace(prepared, layout=copy)

@@ -1,0 +1,151 @@
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from runner.errors import NotPushed, UsageError
+from runner.pipeline.environment import handed_in
+from runner.pipeline.options import SnapshotOptions
+from runner.pipeline.prepare import this_host
+from runner.pipeline.sharing import branch_of, go_on_from_branch, sharing
+from runner.plan.names import check_names
+from runner.record.layout import Layout
+from runner.record.lock import RunLock
+from runner.report.rows import rows_of
+from runner.report.summary import print_table
+from runner.report.text import evals, harmless
+from runner.share.branch import default_branch
+from runner.share.history import history
+from runner.share.message import About, Snapshot
+from runner.share.progress_branch import ProgressBranch
+from runner.share.remote import OvertakenError, RemoteError
+from runner.share.snapshots import Snapshots
+from runner.share.state import Reader
+
+
+class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshots of one model and eval set, as commands by hand see them.
+
+    Attributes:
+        root: the progress directory.
+        model: as given to `oaieval`.
+        eval_set: name of the eval set.
+        options: where the snapshots go.
+        out: where to say what was done.
+    """
+
+    root: Path
+    model: str
+    eval_set: str
+    options: SnapshotOptions
+    out: TextIO
+
+    def take(self) -> None:
+        """Commit the progress directory as it is."""
+        layout = self._layout()
+        if not any(path.exists() for path in layout.kept):
+            raise UsageError(
+                f"{layout.root} has no progress of {self.model} {self.eval_set}; "
+                "`evalset list progress` shows what it has"
+            )
+        with self._sharing(layout) as snapshots:
+            taken = snapshots.take()
+            what = "taken" if taken else "nothing is new since"
+            self._say(f"{what}: {snapshots.tip} on {snapshots.branch.name}")
+
+    def pull(self) -> None:
+        """Fetch the branch, and bring what it has into the progress directory."""
+        layout = self._layout()
+        with RunLock(layout.lock), self._sharing(layout) as snapshots:
+            added = go_on_from_branch(snapshots, layout, warn=self._warn)
+            if snapshots.tip is None:
+                raise UsageError(f"there is no branch {snapshots.branch.name}, here or there")
+            self._say(f"{evals(added)} more finished from {snapshots.branch.name}")
+
+    def push(self) -> None:
+        """Push the branch, merged with what others have pushed."""
+        with self._sharing(self._layout()) as snapshots:
+            remote = snapshots.remote
+            if remote is None:
+                raise UsageError(
+                    "there is no remote to push to; name one with --remote NAME or --remote URL"
+                )
+            if snapshots.tip is None:
+                raise UsageError(
+                    f"there is no branch {snapshots.branch.name} here; "
+                    "`evalset snapshot take` makes it"
+                )
+            try:
+                snapshots.push()
+            except (RemoteError, OvertakenError) as error:
+                raise NotPushed(
+                    f"{snapshots.branch.name} is not pushed to {remote.shown}: {error}; "
+                    "check the network and your rights, and run this again"
+                ) from error
+            self._say(f"pushed: {snapshots.tip} on {snapshots.branch.name} to {remote.shown}")
+
+    def log(self, *, as_json: bool) -> None:
+        """List the snapshots, the newest first."""
+        with self._branch() as branch:
+            found = history(branch)
+        if as_json:
+            print(msgspec.json.encode(found).decode(), file=self.out)
+            return
+        for one in found:
+            self._say(f"{one.commit[:10]}  {one.at}  {one.trailers.get('host', '')}  {one.subject}")
+
+    def show(self, commit: str | None, *, as_json: bool) -> None:
+        """Show one snapshot, the newest if none is named: where it was taken, and its table."""
+        with self._branch() as branch:
+            shown = _chosen(history(branch), commit, branch.name)
+            parts = Reader().parts(branch.states(shown.commit), source=branch.name)
+        if as_json:
+            print(msgspec.json.encode(shown).decode(), file=self.out)
+            return
+        self._say(f"{shown.commit}  {shown.at}  {shown.subject}")
+        for name, value in shown.trailers.items():
+            self._say(f"{name}: {value}")
+        for part in parts:
+            rows = rows_of(part.commands, finished=part.finished, records=part.records)
+            self._say(f"\n{part.model} {part.eval_set}")
+            print_table(self.out, rows)
+
+    @contextmanager
+    def _sharing(self, layout: Layout) -> Iterator[Snapshots]:
+        host = this_host()
+        about = About(model=self.model, eval_set=self.eval_set, host=host.name)
+        environment = handed_in(host.environ, names=(), env_file=None, model=self.model)
+        with sharing(
+            self.options, layout, host, about=about, environment=environment, warn=self._warn
+        ) as snapshots:
+            yield snapshots
+
+    @contextmanager
+    def _branch(self) -> Iterator[ProgressBranch]:
+        layout = self._layout()
+        name = self.options.branch or default_branch(self.model, self.eval_set)
+        with branch_of(self.options, layout.root, this_host(), name=name) as (branch, _, _):
+            yield branch
+
+    def _say(self, line: str) -> None:
+        print(harmless(line), file=self.out)
+
+    def _warn(self, line: str) -> None:
+        print(harmless(f"warning: {line}"), file=sys.stderr)
+
+    def _layout(self) -> Layout:
+        check_names(self.model, self.eval_set)
+        return Layout(root=self.root.resolve(), model=self.model, eval_set=self.eval_set)
+
+
+def _chosen(found: Sequence[Snapshot], commit: str | None, branch: str) -> Snapshot:
+    if commit is None:
+        return found[0]
+    matching = [one for one in found if one.commit.startswith(commit.lower())]
+    if len(matching) != 1:
+        many = "several snapshots" if matching else "no snapshot"
+        raise UsageError(f"{commit} is {many} of {branch}; `evalset snapshot log` lists them")
+    return matching[0]
