@@ -12,12 +12,10 @@ from runner.errors import NotPushed
 from runner.pipeline.loop import RunResult
 from runner.pipeline.options import RunOptions, SnapshotOptions
 from runner.pipeline.prepare import Prepared, planned, prepare, this_host
-from runner.pipeline.preview import after_fetching
 from runner.pipeline.run import run
 from runner.plan.resolve import Resolution
 from runner.report.choose import display_for
 from runner.report.text import evals, harmless
-from runner.share.remote import without_credentials
 
 
 def new_id() -> str:
@@ -49,6 +47,8 @@ def run_command(
 
 def push_command(options: RunOptions) -> str:
     """The command that pushes what a run's last snapshot holds."""
+    from runner.share.remote import without_credentials  # noqa: PLC0415 - seldom needed
+
     where = options.snapshot or SnapshotOptions()
     words = ["evalset", "snapshot", "push", options.model, options.eval_set]
     given: dict[str, object] = {
@@ -89,6 +89,8 @@ def dry_run_command(
     options: RunOptions, *, out: TextIO, as_json: bool, ours: Sequence[str] = ()
 ) -> int:
     """Print the plan of a run, and start nothing."""
+    from runner.pipeline.preview import after_fetching  # noqa: PLC0415 - for a dry run alone
+
     host = this_host()
     with after_fetching(prepare(options, host, ours=ours), host, warn=_warn) as prepared:
         plan, damaged = planned(prepared)

@@ -14,7 +14,6 @@ from runner.execute.schedule import Broken, Ended, Event, Idle, Schedule, Signal
 from runner.job import Fault, Outcome, Result
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
-from runner.pipeline.run_snapshots import RunSnapshots
 from runner.plan.plan import Plan
 from runner.record import console_log
 from runner.report.display import Display
@@ -50,14 +49,14 @@ class Loop:
         schedule: Schedule,
         recorder: Recorder,
         *,
-        snapshots: RunSnapshots | None = None,
+        on_record: Callable[[], None],
     ) -> None:
         self._prepared = prepared
         self._display = display
         self._attempts = attempts
         self._schedule = schedule
         self._recorder = recorder
-        self._snapshots = snapshots
+        self._on_record = on_record
         self._outcomes: dict[str, Outcome] = {}
         self._signal: int | None = None
         self._error: BaseException | None = None
@@ -106,8 +105,7 @@ class Loop:
                 event.recorded.set_exception(error)
             self._break_off(error)
         else:
-            if self._snapshots is not None:
-                self._snapshots.changed()
+            self._on_record()
 
     def _react(self, event: Event) -> None:
         match event:

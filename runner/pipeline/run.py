@@ -2,7 +2,9 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,13 +18,15 @@ from runner.pipeline.prepare import Prepared, environment_for, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
 from runner.pipeline.reset import set_aside
-from runner.pipeline.run_snapshots import RunSnapshots, snapshots_of
 from runner.plan.plan import Plan
 from runner.record import run_file
 from runner.record.lock import RunLock
 from runner.record.run_file import RunFile
 from runner.report.display import Display
 from runner.report.text import evals
+
+if TYPE_CHECKING:
+    from runner.pipeline.run_snapshots import RunSnapshots
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,7 +44,7 @@ def run(
     environment = environment_for(plan, prepared, host)
     with (
         RunLock(prepared.layout.lock),
-        snapshots_of(prepared, host, display, run=run_id, environment=environment) as snapshots,
+        _snapshots(prepared, host, display, run=run_id, environment=environment) as snapshots,
     ):
         if snapshots is not None:
             snapshots.go_on()
@@ -65,13 +69,23 @@ def run(
             return msgspec.structs.replace(result, not_pushed=problem)
 
 
+def _snapshots(
+    prepared: Prepared, host: Host, display: Display, *, run: str, environment: dict[str, str]
+) -> "AbstractContextManager[RunSnapshots | None]":
+    if prepared.options.snapshot is None:
+        return contextlib.nullcontext()
+    from runner.pipeline.run_snapshots import snapshots_of  # noqa: PLC0415 - with --snapshot alone
+
+    return snapshots_of(prepared, host, display, run=run, environment=environment)
+
+
 def _run(
     prepared: Prepared,
     host: Host,
     display: Display,
     recorder: Recorder,
     *,
-    snapshots: RunSnapshots | None,
+    snapshots: "RunSnapshots | None",
     run_id: str,
     new_id: Callable[[], str],
 ) -> RunResult:
@@ -103,7 +117,8 @@ def _run(
     run_file.write(prepared.layout, _pin(prepared, plan, run_id))
     if snapshots is not None:
         snapshots.begin()
-    loop = Loop(prepared, display, attempts, schedule, recorder, snapshots=snapshots)
+    on_record = snapshots.changed if snapshots is not None else lambda: None
+    loop = Loop(prepared, display, attempts, schedule, recorder, on_record=on_record)
     with _signals(schedule.events):
         if left:
             display.note(f"goes on with {evals(len(left))} of an earlier run")

@@ -70,12 +70,10 @@ class RunSnapshots:
 @contextmanager
 def snapshots_of(
     prepared: Prepared, host: Host, display: Display, *, run: str, environment: dict[str, str]
-) -> Iterator[RunSnapshots | None]:
-    """The snapshots of a run; None if it takes none."""
+) -> Iterator[RunSnapshots]:
+    """The snapshots of a run that is to take some."""
     options = prepared.options
-    if options.snapshot is None:
-        yield None
-        return
+    assert options.snapshot is not None  # noqa: S101 - the caller has looked
     image = prepared.image
     about = About(
         model=options.model,
