@@ -129,9 +129,16 @@ class Attempts:
             self._end(container_id, why)
 
     def _end(self, container_id: str, why: str) -> None:
-        with contextlib.suppress(DockerException, RequestException):
+        # Before the signal, for whoever waits for the container may be faster than its answer.
+        before = self._stopped.get(container_id)
+        self._stopped[container_id] = why
+        try:
             self._engine.api.kill(container_id, self._signal)
-            self._stopped[container_id] = why
+        except (DockerException, RequestException):
+            if before is None:
+                del self._stopped[container_id]
+            else:
+                self._stopped[container_id] = before
 
     def _end_if_late(self, container: Container) -> None:
         """Signal a container that came to run while `end_all` went over those that it knew."""
