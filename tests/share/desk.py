@@ -1,0 +1,155 @@
+"""A progress directory beside a Git repository, in which snapshots are taken."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from runner.job import Outcome
+from runner.pipeline.options import Host, SnapshotOptions
+from runner.pipeline.sharing import sharing
+from runner.record import attempts, progress, run_file
+from runner.record.attempts import AttemptsFile, record_of
+from runner.record.layout import Layout
+from runner.record.progress import ProgressFile
+from runner.record.run_file import RunFile
+from runner.share.message import About
+from runner.share.snapshots import Snapshots
+from tests.outcomes import failure, job, success
+
+BRANCH = "evalset/m.s"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run the user's Git in a folder."""
+    said = subprocess.run(
+        ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+    )
+    return said.stdout.rstrip("\n")
+
+
+def make_clone(folder: Path, *, remote: Path | None = None) -> Path:
+    """A repository with a commit, a file that was changed, and one that was added."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "config", "user.name", "A User")
+    git(folder, "config", "user.email", "user@example.org")
+    (folder / "file").write_text("committed\n")
+    git(folder, "add", "file")
+    git(folder, "commit", "--quiet", "--message=first")
+    (folder / "file").write_text("changed\n")
+    (folder / "added").write_text("added\n")
+    git(folder, "add", "added")
+    if remote is not None:
+        git(folder, "remote", "add", "origin", str(remote))
+    return folder
+
+
+def make_bare(folder: Path) -> Path:
+    """A bare repository."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--bare")
+    return folder
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """Where one host works.
+
+    Attributes:
+        folder: of its own.
+        clone: its repository.
+        name: of the host.
+    """
+
+    folder: Path
+    clone: Path
+    name: str = "host"
+
+    @property
+    def layout(self) -> Layout:
+        """Of the model `m` and the eval set `s`."""
+        return Layout(root=self.folder / "progress", model="m", eval_set="s")
+
+    def record(self, *outcomes: Outcome, log: bytes = b'{"event": 1}\n') -> None:
+        """Put outcomes on record as a run does, each with a log."""
+        with_logs = []
+        for outcome in outcomes:
+            name = f"evallogs/{outcome.attempt}_m_{outcome.job.eval}.jsonl"
+            path = self.layout.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(log)
+            with_logs.append(msgspec.structs.replace(outcome, logs=(name,)))
+        with AttemptsFile(self.layout.attempts) as file:
+            file.add_records(*(record_of(each, run="r", host=self.name) for each in with_logs))
+        with ProgressFile(self.layout.progress) as file:
+            file.add_commands(*(each.job.command for each in with_logs if each.exit_code == 0))
+
+    def succeed(self, *evals: str, log: bytes = b'{"event": 1}\n') -> None:
+        """Put successes on record."""
+        outcomes = [success(job(name), attempt=f"{self.name}{name}") for name in evals]
+        self.record(*outcomes, log=log)
+
+    def fail(self, name: str) -> None:
+        """Put a failure on record."""
+        self.record(failure(job(name), attempt=f"{self.name}{name}"))
+
+    def plan(self, *evals: str, run: str = "261121031336WEBUOFVI") -> None:
+        """Write the run's file."""
+        pinned = RunFile(
+            run=run,
+            model="m",
+            eval_set="s",
+            image="image",
+            image_id="sha256:1",
+            commands=tuple(job(name).command for name in evals),
+            limits={},
+        )
+        run_file.write(self.layout, pinned)
+
+    def finished(self) -> list[str]:
+        """Evals in the progress file."""
+        return [command[2] for command in progress.read(self.layout.progress).commands]
+
+    def attempted(self) -> list[str]:
+        """Evals in the attempts file."""
+        return [record.eval for record in attempts.read(self.layout.attempts).records]
+
+    @contextmanager
+    def snapshots(
+        self,
+        *,
+        environment: Mapping[str, str] | None = None,
+        remote: str | None = None,
+        max_file: int = 50 * 2**20,
+    ) -> Iterator[tuple[Snapshots, list[str]]]:
+        """The snapshots of this desk, and the warnings that they give."""
+        warnings: list[str] = []
+        host = Host(
+            environ=os.environ, home=self.folder, cache=self.folder, name=self.name, user="0:0"
+        )
+        where = SnapshotOptions(repo=self.clone, remote=remote, max_file=max_file)
+        about = About(model="m", eval_set="s", host=self.name)
+        with sharing(
+            where,
+            self.layout,
+            host,
+            about=about,
+            environment=environment or {},
+            warn=warnings.append,
+        ) as snapshots:
+            yield snapshots, warnings
+
+    def on_branch(self, path: str, *, branch: str = BRANCH) -> str:
+        """What a file on the branch says."""
+        return git(self.clone, "show", f"{branch}:{path}")
+
+    def files_on_branch(self, *, branch: str = BRANCH) -> list[str]:
+        """Every path on the branch."""
+        return git(self.clone, "ls-tree", "-r", "--name-only", branch).splitlines()
+
+    def subjects(self, *, branch: str = BRANCH) -> list[str]:
+        """What the snapshots say, the newest first."""
+        return git(self.clone, "log", "--format=%s", branch).splitlines()

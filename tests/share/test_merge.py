@@ -1,0 +1,99 @@
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.share.merge import Kind, kind_of, lines_of, merge
+
+PATHS = (
+    "oaievalset/m.s.progress.txt",
+    "oaievalset/m.s.attempts.jsonl",
+    "oaievalset/m.s.left-out.jsonl",
+    "oaievalset/m.s.run.json",
+    "oaievalset/m.s.progress.txt.20261121T031555.060129Z",
+    "evallogs/a.jsonl",
+    "README.md",
+)
+
+lines = st.lists(st.binary(max_size=3), max_size=5).map(lambda found: b"\n".join([*found, b""]))
+runs = st.builds(
+    lambda run, more: json.dumps({"run": run, "x": more}).encode(),
+    st.sampled_from(["261121031336A", "261121031336B", "261121031337A"]),
+    st.integers(0, 3),
+)
+contents = st.one_of(lines, st.binary(max_size=8), runs, runs.map(lambda run: run + b"\n"))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@given(one=contents, other=contents)
+def test_merging_is_commutative(path: str, one: bytes, other: bytes) -> None:
+    """Whoever pushes first, the result is the same."""
+    assert merge(path, one, other) == merge(path, other, one)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@given(one=contents, two=contents, three=contents)
+def test_merging_is_associative(path: str, one: bytes, two: bytes, three: bytes) -> None:
+    """In whatever order hosts meet, the result is the same."""
+    assert merge(path, merge(path, one, two), three) == merge(path, one, merge(path, two, three))
+
+
+@pytest.mark.parametrize("path", PATHS)
+@given(one=contents, other=contents)
+def test_merging_again_changes_nothing(path: str, one: bytes, other: bytes) -> None:
+    """What was merged can be merged with its parts, any number of times."""
+    merged = merge(path, one, other)
+    assert merge(path, merged, one) == merged
+    assert merge(path, merged, other) == merged
+    assert merge(path, merged, merged) == merged
+
+
+@given(one=lines, other=lines)
+def test_no_line_is_lost_and_none_is_made_up(one: bytes, other: bytes) -> None:
+    """The lines of both are there, each once."""
+    merged = merge("oaievalset/m.s.progress.txt", one, other)
+    found = lines_of(merged)
+    assert sorted(found) == sorted({*lines_of(one), *lines_of(other)})
+
+
+def test_the_order_of_time_stays_where_one_version_has_all_lines() -> None:
+    """A host's own file is on the branch byte for byte as long as it is alone."""
+    path = "oaievalset/m.s.attempts.jsonl"
+    assert merge(path, b"c\na\nb\n", b"a\nc\n") == b"c\na\nb\n"
+
+
+def test_the_newest_run_is_what_the_branch_is_pinned_to() -> None:
+    """A run's id begins with its time."""
+    older = json.dumps({"run": "261121031336ZZZZZZZZ"}).encode()
+    newer = json.dumps({"run": "261121031337AAAAAAAA"}).encode()
+    assert merge("oaievalset/m.s.run.json", older, newer) == newer
+    assert merge("oaievalset/m.s.run.json", b"{damaged", older) == older
+
+
+def test_fields_of_later_versions_survive_a_merge() -> None:
+    """Lines are merged as they are, and not read."""
+    line = msgspec.json.encode({"version": 2, "later": [1]}) + b"\n"
+    assert merge("oaievalset/m.s.attempts.jsonl", line, b"x\n") == b"x\n" + line
+
+
+def test_of_two_logs_of_one_name_the_longer_stays() -> None:
+    """Names are unique, so one can only be the beginning of the other."""
+    assert merge("evallogs/a.jsonl", b"1\n2\n", b"1\n") == b"1\n2\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("README.md", Kind.README),
+        ("oaievalset/a/b.s.progress.txt", Kind.LINES),
+        ("oaievalset/m.s.attempts.jsonl.torn", Kind.LINES),
+        ("oaievalset/m.s.attempts.jsonl.20261121T031555.060129Z", Kind.WHOLE),
+        ("evallogs/x.progress.txt", Kind.WHOLE),
+        ("oaievalset/m.s.run.json", Kind.RUN),
+    ],
+)
+def test_a_path_tells_what_a_file_is(path: str, kind: Kind) -> None:
+    """A log is never merged as lines, whatever its name."""
+    assert kind_of(path) is kind

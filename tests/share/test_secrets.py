@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from runner.share.secrets import Finding, Scanner
+
+KEY = 'a-very-secret"value'
+
+# Made up, in the providers' shapes; in pieces, so that nothing looks for them here.
+SHAPES = {
+    "openai project": "sk-" + "proj-" + "aB3" * 10,
+    "openai legacy": "sk-" + "aB3c" * 12,
+    "openai of old": "sk-" + "a" * 20 + "T3" + "BlbkFJ" + "b" * 20,
+    "anthropic": "sk-" + "ant-api03-" + "aB3_" * 8,
+    "openrouter": "sk-" + "or-v1-" + "0123456789abcdef" * 4,
+    "hugging face": "hf" + "_" + "aB3dE" * 7,
+    "google": "AI" + "za" + "aB3dE" * 7,
+    "aws": "AK" + "IA" + "ABCDEFGHIJKLMNOP",
+    "github": "gh" + "p_" + "aB3dE6" * 6,
+    "github fine-grained": "github" + "_pat_" + "aB3dE6" * 6,
+    "gitlab": "gl" + "pat-" + "aB3dE6aB3dE6aB3dE6aB",
+    "groq": "gs" + "k_" + "aB3dE" * 10,
+    "replicate": "r8" + "_" + "aB3dE" * 8,
+    "slack": "xo" + "xb-" + "1234567890-1234567890-abcdefabcdef",
+    "npm": "np" + "m_" + "aB3dE6" * 6,
+    "private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_key_of_a_known_shape_is_found(shape: str) -> None:
+    """Also where it stands in a log's JSON."""
+    content = b"first\n" + json.dumps({"prompt": f"use {shape} here"}).encode() + b"\n"
+    finding = Scanner({}).find(content)
+    assert finding is not None
+    assert finding.line == 2
+    assert shape not in finding.what
+
+
+@pytest.mark.parametrize("form", [KEY, json.dumps(KEY), json.dumps([{"a": KEY}])])
+def test_the_value_of_a_variable_is_found(form: str) -> None:
+    """As it is, and as JSON has it; the finding has the name, never the value."""
+    finding = Scanner({"MY_KEY": KEY}).find(f"1\n2\n{form}\n".encode())
+    assert finding == Finding(line=3, what="the value of MY_KEY")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class sk-estimator-doc-link-name-that-is-rather-long",
+        "the answer is 42, see https://example.org/a/b?c=d",
+        "task-12345678901234567890123456789012345678901234567890",
+        "sha256:1e923ddc282d9f24988d6c3fe4b8c4df30612a504064239e145c0e587716840a",
+        "261121031340CVHG3PA4_dummy_demo-json.dev.v0.jsonl",
+    ],
+)
+def test_what_logs_are_full_of_is_no_secret(text: str) -> None:
+    """A false alarm would keep a log from the branch."""
+    assert (
+        Scanner({"EVALS_THREADS": "12345678", "OPENAI_BASE_URL": text}).find(text.encode()) is None
+    )
+
+
+@pytest.mark.parametrize("value", ["short", "not-needed-by-dummy", "http://proxy:3128"])
+def test_a_value_that_hides_nothing_is_not_looked_for(value: str) -> None:
+    """A placeholder or an address stands in every log."""
+    assert Scanner({"OPENAI_API_KEY": value}).find(f"x {value} y".encode()) is None
+
+
+def test_an_address_with_a_password_is_looked_for() -> None:
+    """Proxies have names and passwords in their variables."""
+    value = "http://me:secret@proxy:3128"
+    assert Scanner({"HTTP_PROXY": value}).find(value.encode()) is not None
+
+
+@pytest.mark.parametrize("before", [0, 2**20 - 5, 3 * 2**20 + 1])
+@pytest.mark.parametrize("newline", [b"\n", b" "])
+def test_a_secret_is_found_wherever_it_stands_in_a_large_file(
+    tmp_path: Path, before: int, newline: bytes
+) -> None:
+    """Across the pieces in which it is read, too, and in a line of megabytes."""
+    path = tmp_path / "log"
+    filler = (b"x" * 99 + newline) * (before // 100)
+    path.write_bytes(filler + b"a-very-secret-value" + b"y" * 3_000_000 + b"\n")
+    finding = Scanner({"MY_KEY": "a-very-secret-value"}).find_in(path)
+    assert finding is not None
+    assert finding.line == filler.count(b"\n") + 1
