@@ -117,7 +117,7 @@ class Snapshots:
     def _take(self) -> bool:
         before = self.branch.states(self._tip)
         states = before | self._states_here(before)
-        files = self._blobs.fitting(self._logs_here(states))
+        files = self._blobs.fitting(self._logs_here())
         if self._blobs.left_out:
             here = b"".join(one.line for one in self._blobs.left_out.values())
             name = f"{self._start}left-out.jsonl"
@@ -164,13 +164,15 @@ class Snapshots:
             merged[name] = merge(name, content, before[name]) if name in before else content
         return merged
 
-    def _logs_here(self, states: dict[str, bytes]) -> list[str]:
+    def _logs_here(self) -> list[str]:
         """Logs of this host that the branch does not have."""
         if self._there is None:
             repository = self.branch.repository
             files = repository.files(self._tip, "evallogs/") if self._tip else []
             self._there = {entry.path for entry in files}
-        records = self._reader.records(states.get(f"{self._start}attempts.jsonl", b""))
+        with named(self._layout.attempts, "read"):
+            path = self._layout.attempts
+            records = self._reader.records(path.read_bytes() if path.exists() else b"")
         wanted = dict.fromkeys(logs_of(records))
         if not self._looked_around:
             # Logs that no record names are upstream's, from before.
