@@ -48,7 +48,7 @@ def arrive(
             warn(message)
     attempts_lines = states.get(f"{start}attempts.jsonl", b"")
     if logs:
-        records = Reader().records(attempts_lines)
+        records = Reader().attempts(attempts_lines, source).records
         _bring_logs(branch.repository, commit, layout, set(logs_of(records)), warn)
     added = add_lines(
         layout,

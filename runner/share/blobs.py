@@ -37,7 +37,8 @@ class Blobs:
         self._host = host
         self._folder = folder
         self._warn = warn
-        self._clean: dict[str, set[bytes]] = {}
+        # By name: what was searched, and what of it holds no secret.
+        self._clean: dict[str, tuple[bytes, bytes]] = {}
         self.left_out: dict[str, LeftOut] = {}
 
     def fitting(self, logs: Iterable[str]) -> dict[str, Path]:
@@ -74,19 +75,24 @@ class Blobs:
                 path.unlink()
         return [Entry(path=name, oid=oid) for name, oid in zip(paths, oids, strict=True)]
 
-    def without_secrets(self, name: str, lines: Iterable[bytes]) -> list[bytes]:
-        """The lines of a state file that hold no secret; each is searched once."""
-        clean = self._clean.setdefault(name, set())
+    def without_secrets(self, name: str, content: bytes) -> bytes:
+        """The whole lines of a state file that hold no secret; each is searched once."""
+        seen, clean = self._clean.get(name, (b"", b""))
+        if not content.startswith(seen):
+            seen, clean = b"", b""
+        end = content.rfind(b"\n") + 1
+        number = seen.count(b"\n")
         kept = []
-        for number, line in enumerate(lines, start=1):
-            if line not in clean:
-                finding = self._scanner.find(line)
-                if finding is not None:
-                    self._leave_line(name, number, line, finding.what)
-                    continue
-                clean.add(line)
-            kept.append(line)
-        return kept
+        for line in content[len(seen) : end].splitlines(keepends=True):
+            number += 1
+            finding = self._scanner.find(line)
+            if finding is None:
+                kept.append(line)
+            else:
+                self._leave_line(name, number, line, finding.what)
+        clean += b"".join(kept)
+        self._clean[name] = (content[:end], clean)
+        return clean
 
     def _fit(self, name: str) -> Path | None:
         """The file to store for a log: itself, or it compressed; None if it stays on the host."""

@@ -24,7 +24,7 @@ SETTINGS = (
     "gc.auto=0",
     "maintenance.auto=false",
     "core.fsmonitor=false",
-    "advice.objectNameWarning=false",
+    "index.version=4",
 )
 
 # A question would be asked to nobody; a replaced object or a lock would be the user's.
@@ -219,7 +219,9 @@ class Index:
         self.holds = None
         run = self._repository.run
         run("update-index", "-z", "--add", "--index-info", stdin=lines, environ=self._environ)
-        return run("write-tree", environ=self._environ).decode().strip()
+        # That every blob is there need not be looked up: they came from this repository.
+        tree = run("write-tree", "--missing-ok", environ=self._environ)
+        return tree.decode().strip()
 
 
 def find_repository(path: Path, *, host: str) -> Repository | None:

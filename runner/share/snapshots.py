@@ -3,12 +3,12 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from runner.record import progress, run_file
+from runner.record import run_file
 from runner.record.belonging import all_logs, is_log, logs_of, state_files
 from runner.record.files import named
 from runner.record.layout import Layout
 from runner.share.blobs import COMPRESSED, Blobs
-from runner.share.merge import README, Kind, kind_of, lines_of, merge
+from runner.share.merge import README, Kind, kind_of, merge
 from runner.share.message import About, message
 from runner.share.progress_branch import MovedError, ProgressBranch
 from runner.share.remote import PATIENCE, OvertakenError, Remote
@@ -159,9 +159,11 @@ class Snapshots:
             with named(path, "read"):
                 content = path.read_bytes()
             if kind_of(name) is Kind.LINES:
-                kept = self._blobs.without_secrets(name, lines_of(content))
-                content = b"".join(line + b"\n" for line in kept)
-            merged[name] = merge(name, content, before[name]) if name in before else content
+                content = self._blobs.without_secrets(name, content)
+                if content.startswith(before.get(name, b"")):  # as always while we are alone
+                    merged[name] = content
+                    continue
+            merged[name] = merge(name, content, before.get(name, content))
         return merged
 
     def _logs_here(self) -> list[str]:
@@ -172,7 +174,8 @@ class Snapshots:
             self._there = {entry.path for entry in files}
         with named(self._layout.attempts, "read"):
             path = self._layout.attempts
-            records = self._reader.records(path.read_bytes() if path.exists() else b"")
+            content = path.read_bytes() if path.exists() else b""
+        records = self._reader.attempts(content, str(path)).records
         wanted = dict.fromkeys(logs_of(records))
         if not self._looked_around:
             # Logs that no record names are upstream's, from before.
@@ -214,8 +217,8 @@ class Snapshots:
 
     def _message(self, before: dict[str, bytes], states: dict[str, bytes]) -> str:
         name = f"{self._start}progress.txt"
-        finished = progress.parse(states.get(name, b""), name)
-        added = len(lines_of(states.get(name, b""))) - len(lines_of(before.get(name, b"")))
+        finished = self._reader.finished(states.get(name, b""), name)
+        added = states.get(name, b"").count(b"\n") - before.get(name, b"").count(b"\n")
         run = run_file.parse(states.get(f"{self._start}run.json", b""))
         commands = run.commands if run else finished.commands
         done = set(finished.commands)

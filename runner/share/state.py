@@ -3,11 +3,11 @@ from collections.abc import Mapping
 import msgspec
 
 from runner.record import attempts, progress, run_file
-from runner.record.attempts import AttemptRecord
+from runner.record.attempts import AttemptRecord, Attempts
 from runner.record.progress import Finished
 from runner.record.run_file import RunFile
 from runner.share.left_out import LeftOut
-from runner.share.merge import Kind, kind_of, lines_of
+from runner.share.merge import Kind, kind_of
 
 _ENDINGS = (".progress.txt", ".attempts.jsonl", ".run.json", ".left-out.jsonl")
 
@@ -49,21 +49,35 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reader:
-    """Reads the state files of a branch; a line that was read once is not read again."""
+    """Reads the state files of a branch; what was only added to is not read again."""
 
     def __init__(self) -> None:
-        self._records: dict[bytes, AttemptRecord | None] = {}
+        self._attempts: dict[str, tuple[bytes, Attempts]] = {}
+        self._finished: dict[str, tuple[bytes, Finished]] = {}
 
-    def records(self, content: bytes) -> tuple[AttemptRecord, ...]:
-        """The attempts of a file, without those that cannot be read."""
-        found = (self._record(line) for line in lines_of(content))
-        return tuple(record for record in found if record is not None)
+    def attempts(self, content: bytes, source: str) -> Attempts:
+        """What an attempts file holds; `source` is what messages call it."""
+        before, known = self._attempts.get(source, (b"", Attempts()))
+        if known.damaged or not content.startswith(before) or not before.endswith(b"\n"):
+            before, known = b"", Attempts()
+        new = attempts.parse(content[len(before) :], source)
+        found = Attempts(records=(*known.records, *new.records), damaged=new.damaged)
+        self._attempts[source] = (content, found)
+        return found
 
-    def _record(self, line: bytes) -> AttemptRecord | None:
-        if line not in self._records:
-            one = attempts.parse(line, "").records
-            self._records[line] = one[0] if one else None
-        return self._records[line]
+    def finished(self, content: bytes, source: str) -> Finished:
+        """What a progress file holds; `source` is what messages call it."""
+        before, known = self._finished.get(source, (b"", Finished()))
+        if known.damaged or not content.startswith(before) or not before.endswith(b"\n"):
+            before, known = b"", Finished()
+        new = progress.parse(content[len(before) :], source)
+        found = Finished(
+            commands=tuple(dict.fromkeys([*known.commands, *new.commands])),
+            lines=tuple(dict.fromkeys([*known.lines, *new.lines])),
+            damaged=new.damaged,
+        )
+        self._finished[source] = (content, found)
+        return found
 
     def parts(self, contents: Mapping[str, bytes], *, source: str) -> list[Part]:
         """What state files say, for each model and eval set.
@@ -86,18 +100,14 @@ class Reader:
         content = {ending: contents.get(start + ending, b"") for ending in _ENDINGS}
         run = run_file.parse(content[".run.json"])
         model, _, eval_set = start.removeprefix("oaievalset/").rpartition(".")
-        finished = progress.parse(content[".progress.txt"], f"{source}:{start}.progress.txt")
-        records = self.records(content[".attempts.jsonl"])
-        damaged = finished.damaged
-        if len(records) != len(lines_of(content[".attempts.jsonl"])):
-            name = f"{source}:{start}.attempts.jsonl"
-            damaged += attempts.parse(content[".attempts.jsonl"], name).damaged
+        finished = self.finished(content[".progress.txt"], f"{source}:{start}.progress.txt")
+        tried = self.attempts(content[".attempts.jsonl"], f"{source}:{start}.attempts.jsonl")
         return Part(
             model=run.model if run else model,
             eval_set=run.eval_set if run else eval_set,
             run=run,
             finished=finished,
-            records=records,
+            records=tried.records,
             left_out=tuple(LeftOut.read(content[".left-out.jsonl"])),
-            damaged=damaged,
+            damaged=(*finished.damaged, *tried.damaged),
         )
