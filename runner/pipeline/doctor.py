@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -13,6 +14,10 @@ from runner.pipeline.listing import all_registries
 
 # Below this a run of any size fills the disk.
 LEAST_FREE = 2 * 2**30
+
+
+# The first with `git fetch --no-write-fetch-head`.
+LEAST_GIT = (2, 29)
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +98,12 @@ def _git() -> str:
     if shutil.which("git") is None:
         raise EnvironmentFault("not installed; install Git, which progress snapshots need")
     said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)\.(\d+)", said.stdout)
+    if found is None or (int(found[1]), int(found[2])) < LEAST_GIT:
+        least = ".".join(map(str, LEAST_GIT))
+        raise EnvironmentFault(
+            f"{said.stdout.strip()}; progress snapshots need {least} or later: install that"
+        )
     return said.stdout.strip()
 
 

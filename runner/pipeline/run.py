@@ -62,7 +62,7 @@ def run(
                     new_id=new_id,
                 )
             except BaseException:
-                if snapshots is not None and (problem := snapshots.end()):
+                if snapshots is not None and snapshots.begun and (problem := snapshots.end()):
                     display.warn(problem)
                 raise
             problem = snapshots.end() if snapshots is not None else ""

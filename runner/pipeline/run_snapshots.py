@@ -13,7 +13,11 @@ from runner.share.snapshots import Snapshots
 
 
 class RunSnapshots:
-    """The snapshots of one run: the branch's before it, its own while it goes on and at its end."""
+    """The snapshots of one run: the branch's before it, its own while it goes on and at its end.
+
+    Attributes:
+        begun: whether the remote has taken the first.
+    """
 
     def __init__(
         self, snapshots: Snapshots, options: SnapshotOptions, prepared: Prepared, display: Display
@@ -22,6 +26,7 @@ class RunSnapshots:
         self._prepared = prepared
         self._display = display
         self._background = Background(snapshots, every=options.every, warn=display.warn)
+        self.begun = False
 
     def go_on(self) -> None:
         """Bring what the branch has into the progress directory.
@@ -57,6 +62,7 @@ class RunSnapshots:
         where = f" on {self._snapshots.remote.shown}" if self._snapshots.remote else ""
         self._display.note(f"snapshots go to the branch {self._snapshots.branch.name}{where}")
         self._background.start()
+        self.begun = True
 
     def changed(self) -> None:
         """Evals have ended and are on record."""

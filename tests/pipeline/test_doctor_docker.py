@@ -139,3 +139,12 @@ def test_an_image_is_shown_with_what_it_is_made_of(tmp_path: Path) -> None:
     assert len(facts["fingerprint"]) == 64
     assert facts["evalset.version.evals"] == "3.0.1.post1"
     assert f"fingerprint: {facts['fingerprint']}\n" in evalset(tmp_path, "image", "show").stdout
+
+
+def test_git_that_is_too_old_for_snapshots_is_named(tmp_path: Path) -> None:
+    """With its version, and the one that will do."""
+    (tmp_path / "git").write_text("#!/bin/sh\necho git version 2.20.1\n")
+    (tmp_path / "git").chmod(0o755)
+    ended = evalset(tmp_path, "doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert "2.20.1" in checks(ended)["Git"]["found"]
+    assert "2.29 or later" in checks(ended)["Git"]["cure"]
