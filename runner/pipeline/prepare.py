@@ -2,23 +2,25 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, assert_never
 
 import msgspec
 
 from runner.errors import UsageError
 from runner.execute.engine import Engine
 from runner.execute.image import Image, find
-from runner.job import ContainerSettings, Result, key_of
+from runner.job import ContainerSettings, Result
 from runner.pipeline.environment import from_host, handed_in
 from runner.pipeline.options import Host, RunOptions
 from runner.plan.commands import container_registries
 from runner.plan.containers import ContainerRule, parse_rules, settings_for
 from runner.plan.names import check_names
 from runner.plan.passed_through import check_passed_through
-from runner.plan.plan import Failures, Plan, make_plan
+from runner.plan.plan import Plan, make_plan
 from runner.plan.registry import Registry, RegistryFile, merge, parse
 from runner.plan.resolve import Resolution, resolve_eval_set
 from runner.plan.shard import Shard, parse_shard
+from runner.plan.why import Past, Success
 from runner.record import attempts, progress, registry_folder
 from runner.record.cache import RegistryCache
 from runner.record.layout import Layout
@@ -40,6 +42,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         rules: per-eval container settings.
         environment: variables to hand in, by name.
         mounts: container path by host folder.
+        own: the files of the user's registry folders, by the folder's place in the container.
         warnings: one line each, for people.
     """
 
@@ -52,6 +55,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[ContainerRule, ...]
     environment: dict[str, str]
     mounts: dict[Path, str]
+    own: dict[str, tuple[RegistryFile, ...]]
     warnings: tuple[str, ...]
 
 
@@ -121,6 +125,7 @@ def prepare(
         rules=parse_rules([f for _, files in own for f in files if f.kind == "containers"]),
         environment=environment,
         mounts=mounts,
+        own={mounts[folder]: tuple(files) for folder, files in own},
         warnings=(
             *warnings,
             *resolution.warnings,
@@ -194,7 +199,7 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
         registry_paths=options.registry_paths,
         paths_as_typed=options.as_typed,
         done=(*finished.commands, *finished.lines),
-        failures=_failures(past),
+        past=_past(past),
         select=options.select,
         exclude=options.exclude,
         shard=prepared.shard,
@@ -213,15 +218,28 @@ def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str
     return prepared.environment | {name: from_host(host.environ, name) for name in missing}
 
 
-def _failures(past: attempts.Attempts) -> dict[str, Failures]:
-    failures: dict[str, Failures] = {}
-    for record in past.records:
-        if record.result is Result.SUCCESS:
-            continue
-        key = key_of(record.command)
-        count = failures[key].count if key in failures else 0
-        failures[key] = Failures(count=count + 1, last=record.reason)
-    return failures
+def _past(read: attempts.Attempts) -> dict[tuple[str, ...], Past]:
+    past: dict[tuple[str, ...], Past] = {}
+    for record in read.records:
+        before = past.get(record.command, Past())
+        ended = before.ended + 1
+        match record.result:
+            case Result.SUCCESS:
+                success = Success(
+                    attempt=record.attempt,
+                    number=ended,
+                    host=record.host,
+                    ended_at=record.ended_at,
+                )
+                changes: dict[str, Any] = {"success": success}
+            case Result.FAILURE:
+                changes = {"failed": before.failed + 1, "last": record.reason}
+            case Result.LOST:
+                changes = {"lost": before.lost + 1, "last": record.reason}
+            case _:
+                assert_never(record.result)
+        past[record.command] = msgspec.structs.replace(before, ended=ended, **changes)
+    return past
 
 
 def _key_warning(options: RunOptions, environment: Mapping[str, str]) -> tuple[str, ...]:

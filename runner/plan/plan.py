@@ -3,26 +3,12 @@ from functools import partial
 
 import msgspec
 
-from runner.errors import UsageError
 from runner.job import ContainerSettings, Job
-from runner.plan.closest import did_you_mean
-from runner.plan.commands import build_command, container_registries, identities
-from runner.plan.pattern import matching
+from runner.plan.commands import build_command, container_registries
+from runner.plan.finished import FinishedCommands
+from runner.plan.selection import choose
 from runner.plan.shard import Shard, take
-
-NOT_RUN = "not run yet"
-
-
-class Failures(msgspec.Struct, frozen=True, kw_only=True):
-    """What is on record of a job's attempts that did not succeed.
-
-    Attributes:
-        count: of attempts.
-        last: the reason of the latest, one line.
-    """
-
-    count: int
-    last: str
+from runner.plan.why import Past, how_done, why_to_do
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,22 +17,37 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model: as given.
         eval_set: as given.
-        jobs: all of this shard and selection, in order.
-        done: those that a progress file holds.
+        whole: all jobs of this selection, before the shard was taken, in order.
+        jobs: those of this shard, in order.
+        done: those of the shard that a progress file holds.
         todo: the others.
         why: for each job to do, by its key, why it is.
-        total: the number of jobs before the shard was taken.
+        how: for each job that is done, by its eval, when and where it was finished.
+        finished: evals that are finished with this model and these arguments, those of other
+            shards and selections among them.
         warnings: one line each.
     """
 
     model: str
     eval_set: str
+    whole: tuple[Job, ...]
     jobs: tuple[Job, ...]
     done: tuple[Job, ...]
     todo: tuple[Job, ...]
     why: dict[str, str]
-    total: int
+    how: dict[str, str]
+    finished: frozenset[str]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """The number of jobs before the shard was taken."""
+        return len(self.whole)
+
+    @property
+    def commands(self) -> tuple[tuple[str, ...], ...]:
+        """The commands of all shards, in order."""
+        return tuple(job.command for job in self.whole)
 
 
 def make_plan(
@@ -60,7 +61,7 @@ def make_plan(
     registry_paths: Sequence[str] = (),
     paths_as_typed: bool = False,
     done: Iterable[tuple[str, ...] | str] = (),
-    failures: Mapping[str, Failures] | None = None,
+    past: Mapping[tuple[str, ...], Past] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
     select: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -79,7 +80,7 @@ def make_plan(
         paths_as_typed: whether commands carry the registry paths as typed (the drop-in, as
             upstream) or as the container sees them (`evalset`). Either counts as finished.
         done: finished commands: argvs, or for the older format their text.
-        failures: what is on record, by the job's key.
+        past: what is on record of attempts, by the command.
         names: for each key the names, aliases too, that a selection may use for it.
         select: patterns of the evals to run; none selects all.
         exclude: patterns of the evals to leave out.
@@ -88,92 +89,46 @@ def make_plan(
     Raises:
         UsageError: a selection matches nothing, or leaves nothing.
     """
-    chosen, warnings = _choose(evals, names or {}, select, exclude)
-    finished = set(done)
-    part = chosen if shard is None else take(chosen, shard)
-    jobs: list[Job] = []
-    done_jobs: list[Job] = []
-    todo: list[Job] = []
-    for key in part:
-        command = partial(
-            build_command,
-            run_command=run_command,
-            model=model,
-            eval=key,
-            passed_through=passed_through,
-        )
-        argv = command(registry_paths=container_registries(len(registry_paths)))
-        job = Job(
-            command=command(registry_paths=registry_paths) if paths_as_typed else argv,
-            argv=argv,
+    chosen, warnings = choose(evals, names or {}, select, exclude)
+    finished = FinishedCommands(
+        done,
+        run_command=run_command,
+        model=model,
+        passed_through=passed_through,
+        registry_paths=registry_paths,
+    )
+    finished.add_evals(chosen)
+    command = partial(
+        build_command, run_command=run_command, model=model, passed_through=passed_through
+    )
+    seen = container_registries(len(registry_paths))
+    recorded = registry_paths if paths_as_typed else seen
+    whole = tuple(
+        Job(
+            command=command(eval=key, registry_paths=recorded),
+            argv=command(eval=key, registry_paths=seen),
             eval=key,
             settings=settings(key),
         )
-        jobs.append(job)
-        forms = identities(
-            run_command=run_command,
-            model=model,
-            eval=key,
-            passed_through=passed_through,
-            registry_paths=registry_paths,
-        )
-        is_done = any(form in finished or " ".join(form) in finished for form in forms)
-        (done_jobs if is_done else todo).append(job)
+        for key in chosen
+    )
+    jobs = whole if shard is None else take(whole, shard)
+    todo = tuple(job for job in jobs if job.eval not in finished.evals)
+    done_jobs = tuple(job for job in jobs if job.eval in finished.evals)
+    past = past or {}
     return Plan(
         model=model,
         eval_set=eval_set,
-        jobs=tuple(jobs),
-        done=tuple(done_jobs),
-        todo=tuple(todo),
-        why=_why(todo, failures or {}),
-        total=len(chosen),
+        whole=whole,
+        jobs=jobs,
+        done=done_jobs,
+        todo=todo,
+        why={job.key: why_to_do(_of(job, past), finished.otherwise(job.eval)) for job in todo},
+        how={job.eval: how_done(_of(job, past)) for job in done_jobs},
+        finished=frozenset(finished.evals),
         warnings=warnings,
     )
 
 
-def _why(todo: Sequence[Job], failures: Mapping[str, Failures]) -> dict[str, str]:
-    return {key: _reason(failures.get(key)) for key in (job.key for job in todo)}
-
-
-def _reason(failures: Failures | None) -> str:
-    if failures is None or failures.count == 0:
-        return NOT_RUN
-    times = "once" if failures.count == 1 else f"{failures.count} times"
-    return f"failed {times}, last: {failures.last or 'no reason on record'}"
-
-
-def _choose(
-    evals: Sequence[str],
-    names: Mapping[str, Sequence[str]],
-    select: Sequence[str],
-    exclude: Sequence[str],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Apply the selection; an exclusion that matches nothing harms nobody and is a warning."""
-    evals = tuple(dict.fromkeys(evals))
-    if not select and not exclude:
-        return evals, ()
-    keys: dict[str, list[str]] = {}
-    for key in evals:
-        for name in dict.fromkeys([key, *names.get(key, ())]):
-            keys.setdefault(name, []).append(key)
-
-    def covered(pattern: str) -> set[str]:
-        return {key for name in matching(pattern, keys) for key in keys[name]}
-
-    selected = set() if select else set(evals)
-    for pattern in select:
-        found = covered(pattern)
-        if not found:
-            hint = did_you_mean(pattern, keys)
-            raise UsageError(f"--select `{pattern}` matches no eval of the set{hint}")
-        selected |= found
-    warnings = []
-    for pattern in exclude:
-        found = covered(pattern)
-        if not found:
-            hint = did_you_mean(pattern, keys)
-            warnings.append(f"--exclude `{pattern}` matches no eval of the set{hint}")
-        selected -= found
-    if not selected:
-        raise UsageError(f"--select and --exclude leave none of the set's {len(evals)} evals")
-    return tuple(key for key in evals if key in selected), tuple(warnings)
+def _of(job: Job, past: Mapping[tuple[str, ...], Past]) -> Past | None:
+    return past.get(job.command) or past.get(job.argv)

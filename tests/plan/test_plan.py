@@ -2,8 +2,9 @@ import pytest
 
 from runner.errors import UsageError
 from runner.job import ContainerSettings
-from runner.plan.plan import Failures, Plan, make_plan
+from runner.plan.plan import Plan, make_plan
 from runner.plan.shard import Shard
+from runner.plan.why import Past
 
 SETTINGS = ContainerSettings(
     image="evals", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
@@ -15,7 +16,7 @@ def plan(
     evals: tuple[str, ...] = EVALS,
     *,
     done: tuple[tuple[str, ...] | str, ...] = (),
-    failures: dict[str, Failures] | None = None,
+    past: dict[tuple[str, ...], Past] | None = None,
     names: dict[str, tuple[str, ...]] | None = None,
     registry_paths: tuple[str, ...] = (),
     paths_as_typed: bool = False,
@@ -32,7 +33,7 @@ def plan(
         registry_paths=registry_paths,
         paths_as_typed=paths_as_typed,
         done=done,
-        failures=failures,
+        past=past,
         names=names,
         select=select,
         exclude=exclude,
@@ -108,9 +109,9 @@ def test_a_job_that_failed_says_how_often_and_why() -> None:
     """The reason is the latest attempt's."""
     first, second, *_ = plan().jobs
     found = plan(
-        failures={
-            first.key: Failures(count=2, last="exit code 1"),
-            second.key: Failures(count=1, last="out of memory"),
+        past={
+            first.command: Past(failed=2, last="exit code 1"),
+            second.command: Past(failed=1, last="out of memory"),
         }
     )
     assert found.why[first.key] == "failed 2 times, last: exit code 1"
