@@ -33,6 +33,8 @@ class FinishedCommands:
             registry_paths=registry_paths,
         )
         self._endings = {form[_START:] for form in forms}
+        self._passed_through = tuple(passed_through)
+        self._folders = {ending[len(passed_through) :] for ending in self._endings}
         self._texts = set()
         self._others: dict[str, list[tuple[str, ...]]] = {}
         self.evals: set[str] = set()
@@ -57,7 +59,15 @@ class FinishedCommands:
         said = []
         for command in self._others.get(eval, ()):
             if command[:2] == self._start:
-                said.append(" ".join(command[_START:]) or "none")
+                said.append(" ".join(self._told_apart(command[_START:])) or "none")
             else:
                 said.append(f"`{' '.join(command)}`")
         return f"finished with other arguments: {'; '.join(said)}" if said else ""
+
+    def _told_apart(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """Leave out registry folders that are this run's as well."""
+        for folders in self._folders:
+            start = arguments[: len(arguments) - len(folders)]
+            if folders and arguments == (*start, *folders) and start != self._passed_through:
+                return start
+        return arguments

@@ -4,7 +4,7 @@ from runner.errors import UsageError
 from runner.job import ContainerSettings
 from runner.plan.plan import Plan, make_plan
 from runner.plan.shard import Shard
-from runner.plan.why import Past
+from runner.plan.why import Past, Success
 
 SETTINGS = ContainerSettings(
     image="evals", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
@@ -159,3 +159,53 @@ def test_a_selection_that_leaves_nothing_is_refused() -> None:
 def test_an_eval_twice_is_one_job() -> None:
     """Same command twice: once."""
     assert keys(plan(("a", "b", "a"))) == ["a", "b"]
+
+
+def test_the_whole_plan_is_known_to_every_shard() -> None:
+    """Its commands do not depend on the shard, and neither does what is finished."""
+    done = (("oaieval", "m", "a.dev.v0", "--seed", "1"),)
+    second = plan(shard=Shard(index=2, count=2), done=done)
+    assert second.commands == plan().commands
+    assert keys(second) == ["b.dev.v0", "c.test.v0"]
+    assert second.done == ()
+    assert second.finished == {"a.dev.v0"}
+
+
+def test_what_another_selection_finished_is_known_as_finished() -> None:
+    """It was run as this run's evals are, but is no job of it."""
+    found = plan(select=("b*",), done=(("oaieval", "m", "a.dev.v0", "--seed", "1"),))
+    assert keys(found) == ["b.dev.v0"]
+    assert found.finished == {"a.dev.v0"}
+
+
+def test_an_eval_that_is_finished_with_other_arguments_says_so() -> None:
+    """For that is why it runs again; another program or model is named whole."""
+    found = plan(
+        done=(
+            ("oaieval", "m", "a.dev.v0", "--max_samples", "5"),
+            ("oaieval", "m", "a.dev.v0"),
+            ("other", "m", "b.dev.v0", "--seed", "1"),
+        ),
+    )
+    why = {job.eval: found.why[job.key] for job in found.todo}
+    assert why == {
+        "a.dev.v0": "not run yet; finished with other arguments: --max_samples 5; none",
+        "b.dev.v0": "not run yet; finished with other arguments: `other m b.dev.v0 --seed 1`",
+        "c.dev.v0": "not run yet",
+        "c.test.v0": "not run yet",
+    }
+    assert found.finished == set()
+
+
+def test_a_done_eval_says_how_it_was_finished_in_any_form() -> None:
+    """The drop-in's record, with the paths as typed, is found by `evalset`, and the other way."""
+    success = Success(attempt="x1", number=2, host="laptop", ended_at="2025-01-01T00:00:00Z")
+    ours = plan(("a",), registry_paths=("/r",)).jobs[0]
+    found = plan(
+        ("a",),
+        registry_paths=("/r",),
+        paths_as_typed=True,
+        done=(ours.command,),
+        past={ours.command: Past(ended=2, failed=1, success=success)},
+    )
+    assert found.how == {"a": "finished 2025-01-01T00:00:00Z on laptop, attempt 2: x1"}
