@@ -133,9 +133,9 @@ def _run(
     changes: dict[str, Any] = {"jobs": 1, "progress_dir": PROGRESS_DIR}
     if run_command is not None:
         changes["run_command"] = run_command
-    options = options_from(
-        context, {**context.params, "as_typed": True, "args": unknown}, **changes
-    )
+    # Upstream goes on whatever has changed; here a warning says what has.
+    given = {**context.params, "as_typed": True, "repin": True, "args": unknown}
+    options = options_from(context, given, **changes)
     ours = list(run_command_line.our_options())
     return run_pipeline(options, out=sys.stdout, ours=ours, resolution=resolution)
 

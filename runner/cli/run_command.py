@@ -78,6 +78,11 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     "--resume/--no-resume", default=True, help="Leave out what is finished.", show_default=True
 )
 @_option(
+    "--repin",
+    is_flag=True,
+    help="Go on where image, registry or limits are not those of what is finished.",
+)
+@_option(
     "--exit-on-error/--no-exit-on-error",
     default=True,
     show_default=True,
@@ -212,6 +217,7 @@ def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) 
         registry_paths=tuple(given["registry_path"]),
         run_command=given["run_command"],
         resume=given["resume"],
+        repin=given["repin"],
         exit_on_error=given["exit_on_error"],
         jobs=given["jobs"],
         retries=given["retries"],

@@ -13,6 +13,9 @@ DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"
 # The label by which hosts that built alike can tell.
 FINGERPRINT = "evalset.fingerprint"
 
+# What the labels of our build begin with.
+_OURS = "evalset."
+
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image that the engine has.
@@ -55,6 +58,18 @@ def find(api: docker.APIClient, name: str) -> Image:
     if image is None:
         raise EnvironmentFault(f"the image {name} was pulled and is gone again; run this again")
     return image
+
+
+def own_fingerprint(api: docker.APIClient, image: Image) -> str | None:
+    """The fingerprint of an image of our own making; None for one that was built on top of one.
+
+    Such an image inherits the label, but our build's labels are not the last of its steps.
+    """
+    if image.fingerprint is None:
+        return None
+    with answering():
+        steps: list[dict[str, Any]] = api.history(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
+    return image.fingerprint if f"LABEL {_OURS}" in steps[0]["CreatedBy"] else None
 
 
 def look(api: docker.APIClient, name: str) -> Image | None:

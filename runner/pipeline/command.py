@@ -9,13 +9,16 @@ from typing import TextIO
 import msgspec
 
 from runner.errors import NotPushed
+from runner.job import Job
 from runner.pipeline.loop import RunResult
 from runner.pipeline.options import RunOptions, SnapshotOptions
+from runner.pipeline.pins import difference, pin
 from runner.pipeline.prepare import Prepared, planned, prepare, this_host
 from runner.pipeline.run import run
+from runner.plan.plan import Plan
 from runner.plan.resolve import Resolution
 from runner.report.choose import display_for
-from runner.report.text import evals, harmless
+from runner.report.text import evals, harmless, one_line
 
 
 def new_id() -> str:
@@ -94,19 +97,36 @@ def dry_run_command(
     host = this_host()
     with after_fetching(prepare(options, host, ours=ours), host, warn=_warn) as prepared:
         plan, damaged = planned(prepared)
-    for warning in (*prepared.warnings, *plan.warnings, *damaged):
+        differs = _pins_warning(prepared, plan)
+    for warning in (*prepared.warnings, *plan.warnings, *damaged, *differs):
         _warn(warning)
     if as_json:
         content = {
             "done": [job.command for job in plan.done],
             "todo": [job.command for job in plan.todo],
+            "why": [{"command": job.command, "why": _reason(plan, job)} for job in plan.jobs],
         }
         print(msgspec.json.encode(content).decode(), file=out)
         return 0
     print(f"done ({len(plan.done)}):", file=out)
     for job in plan.done:
-        print(harmless(f"  {' '.join(job.command)}"), file=out)
+        print(_planned(plan, job), file=out)
     print(f"to do ({len(plan.todo)}):", file=out)
     for job in plan.todo:
-        print(harmless(f"  {' '.join(job.command)}  ({plan.why[job.key]})"), file=out)
+        print(_planned(plan, job), file=out)
     return 0
+
+
+def _pins_warning(prepared: Prepared, plan: Plan) -> list[str]:
+    differs = difference(prepared, plan, pin(prepared, plan, new_id()))
+    if differs and not prepared.options.repin:
+        differs += "; without `--repin` the run stops here"
+    return [differs] if differs else []
+
+
+def _reason(plan: Plan, job: Job) -> str:
+    return plan.how[job.eval] if job.eval in plan.how else plan.why[job.key]
+
+
+def _planned(plan: Plan, job: Job) -> str:
+    return one_line(f"  {' '.join(job.command)}  ({_reason(plan, job)})")

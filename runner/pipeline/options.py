@@ -37,6 +37,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             where the container sees them.
         run_command: the program that runs one eval.
         resume: whether to leave out what is finished.
+        repin: whether to go on, with a warning, where what is finished was run otherwise.
         exit_on_error: whether the first failure keeps new evals from starting.
         jobs: containers at once; None is as many as the engine has CPUs.
         retries: how often an attempt that the environment spoiled is made again.
@@ -60,6 +61,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     as_typed: bool = False
     run_command: str = "oaieval"
     resume: bool = True
+    repin: bool = False
     exit_on_error: bool = True
     jobs: int | None = None
     retries: int = 2

@@ -14,6 +14,7 @@ from runner.execute.image import find
 from runner.execute.schedule import Event, Schedule, Signalled
 from runner.pipeline.loop import Loop, RunResult
 from runner.pipeline.options import Host
+from runner.pipeline.pins import check_pins, pin
 from runner.pipeline.prepare import Prepared, environment_for, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
@@ -21,7 +22,6 @@ from runner.pipeline.reset import set_aside
 from runner.plan.plan import Plan
 from runner.record import run_file
 from runner.record.lock import RunLock
-from runner.record.run_file import RunFile
 from runner.report.display import Display
 from runner.report.text import evals
 
@@ -94,8 +94,11 @@ def _run(
     left, others = recover(prepared, host, recorder, jobs)
     if recorder.changed:
         plan, damaged = planned(prepared)
-    for warning in (*prepared.warnings, *plan.warnings, *damaged):
-        display.warn(warning)
+    pinned = pin(prepared, plan, run_id)
+    repinned = check_pins(prepared, plan, pinned, {running.job.eval for running in left})
+    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned):
+        if warning:
+            display.warn(warning)
     if others:
         display.warn(
             f"{others} containers of an earlier run with other arguments are still there; "
@@ -103,6 +106,8 @@ def _run(
         )
     display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
     if not plan.todo and not left:
+        if repinned:
+            run_file.write(prepared.layout, pinned)
         return RunResult(plan=plan)
     attempts, cpus = _attempts(prepared, host, plan, run_id)
     adopted = {running.job.key for running in left}
@@ -114,7 +119,7 @@ def _run(
         retries=prepared.options.retries,
         new_id=new_id,
     )
-    run_file.write(prepared.layout, _pin(prepared, plan, run_id))
+    run_file.write(prepared.layout, pinned)
     if snapshots is not None:
         snapshots.begin()
     on_record = snapshots.changed if snapshots is not None else lambda: None
@@ -145,28 +150,6 @@ def _attempts(prepared: Prepared, host: Host, plan: Plan, run_id: str) -> tuple[
     if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
         prepared.engine.make_eval_network()
     return Attempts(prepared.engine, surroundings), info.cpus
-
-
-def _pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
-    options = prepared.options
-    settings = options.settings
-    return RunFile(
-        run=run_id,
-        model=options.model,
-        eval_set=options.eval_set,
-        image=prepared.image.name,
-        image_id=prepared.image.id,
-        image_digest=prepared.image.digest,
-        image_fingerprint=prepared.image.fingerprint,
-        commands=tuple(job.command for job in plan.jobs),
-        shard=options.shard,
-        limits={
-            "memory": settings.memory,
-            "cpus": settings.cpus,
-            "pids_limit": settings.pids_limit,
-            "timeout": settings.timeout,
-        },
-    )
 
 
 @contextlib.contextmanager

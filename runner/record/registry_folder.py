@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from runner.errors import UsageError
@@ -8,7 +8,7 @@ from runner.record.files import named
 KINDS = ("eval_sets", "evals", "completion_fns", "solvers", "containers")
 
 
-def read(folder: Path) -> list[RegistryFile]:
+def read(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
     """Read the YAML files of a registry folder, by kind and then by name.
 
     A kind may also be a single file of that name, as upstream allows.
@@ -16,7 +16,7 @@ def read(folder: Path) -> list[RegistryFile]:
     if not folder.is_dir():
         raise UsageError(f"the registry folder {folder} does not exist; check --registry-path")
     files = []
-    for kind in KINDS:
+    for kind in kinds:
         for path in _yaml_files(folder / kind):
             with named(path, "read"):
                 content = path.read_bytes()

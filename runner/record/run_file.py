@@ -22,9 +22,13 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         image_id: the engine's id of it.
         image_digest: the image registry's digest; None for an image that was built here.
         image_fingerprint: of what it was built from; None for an image that is not ours.
-        commands: the whole plan of the run, in order.
+        commands: the whole plan, those of other shards among them, in order.
         shard: `I/N`; None for all.
         limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
+        network: the default one; None in a file of an earlier version.
+        gpus: the default ones; None is none.
+        registry: digest of what each job takes from registry folders and rules, by the key of
+            its argv; None in a file of an earlier version.
     """
 
     version: int = VERSION
@@ -39,6 +43,9 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     commands: tuple[tuple[str, ...], ...]
     shard: str | None = None
     limits: dict[str, float | None]
+    network: str | None = None
+    gpus: str | None = None
+    registry: dict[str, str] | None = None
 
 
 def write(layout: Layout, content: RunFile) -> None:

@@ -29,33 +29,78 @@ def test_json_is_one_object_and_nothing_else(here: Here) -> None:
     assert json.loads(ended.stdout) == {
         "done": [["oaieval", "dummy", name, *REGISTRY] for name in ("a.dev.v0", "c.dev.v0")],
         "todo": [["oaieval", "dummy", "b.dev.v0", *REGISTRY]],
+        "why": [
+            {"command": ["oaieval", "dummy", name, *REGISTRY], "why": why}
+            for name, why in (
+                ("a.dev.v0", "finished; no attempt of it is on record"),
+                ("b.dev.v0", "not run yet"),
+                ("c.dev.v0", "finished; no attempt of it is on record"),
+            )
+        ],
     }
     assert ended.stdout.count("\n") == 1
     assert contents(here.folder) == before
 
 
-def test_text_says_why_an_eval_is_to_do(here: Here) -> None:
-    """With what is known of the attempt that failed."""
-    record = {
-        "attempt": "1",
-        "run": "r",
-        "host": "h",
-        "command": ["oaieval", "dummy", "b.dev.v0", *REGISTRY],
-        "eval": "b.dev.v0",
-        "result": "failure",
-        "reason": "exited with status 1",
-        "ended_at": "2025-01-01T00:00:00Z",
-    }
-    here.put("progress/oaievalset/dummy.mine.attempts.jsonl", json.dumps(record) + "\n")
+def attempts(here: Here, *results: tuple[str, str, str]) -> None:
+    """Put attempts on record: eval, result and reason."""
+    records = [
+        {
+            "attempt": f"x{number}",
+            "run": "r",
+            "host": "laptop",
+            "command": ["oaieval", "dummy", name, *REGISTRY],
+            "eval": name,
+            "result": result,
+            "reason": reason,
+            "ended_at": "2025-01-01T00:00:00Z",
+        }
+        for number, (name, result, reason) in enumerate(results, start=1)
+    ]
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    here.put("progress/oaievalset/dummy.mine.attempts.jsonl", lines)
+
+
+def test_text_says_why_an_eval_is_to_do_and_how_one_was_done(here: Here) -> None:
+    """With what is known of the attempts that failed, and of the one that did not."""
+    attempts(
+        here,
+        ("b.dev.v0", "failure", "exited with status 1"),
+        ("c.dev.v0", "lost", "the engine went away"),
+        ("c.dev.v0", "success", ""),
+    )
     assert here.evalset(*RUN).stdout.splitlines() == [
         "done (2):",
-        "  oaieval dummy a.dev.v0 --registry_path /registry/0",
-        "  oaieval dummy c.dev.v0 --registry_path /registry/0",
+        (
+            "  oaieval dummy a.dev.v0 --registry_path /registry/0"
+            "  (finished; no attempt of it is on record)"
+        ),
+        (
+            "  oaieval dummy c.dev.v0 --registry_path /registry/0"
+            "  (finished 2025-01-01T00:00:00Z on laptop, attempt 2: x3)"
+        ),
         "to do (1):",
         (
             "  oaieval dummy b.dev.v0 --registry_path /registry/0"
             "  (failed once, last: exited with status 1)"
         ),
+    ]
+
+
+def test_what_was_finished_otherwise_says_so(here: Here) -> None:
+    """With other arguments, or before its line was taken out of the progress file."""
+    attempts(here, ("b.dev.v0", "success", ""))
+    ended = here.evalset(*RUN, "--json")
+    why = {each["command"][2]: each["why"] for each in json.loads(ended.stdout)["why"]}
+    assert why["b.dev.v0"] == (
+        "finished 2025-01-01T00:00:00Z on laptop, attempt 1: x1, "
+        "but its line was taken out of the progress file"
+    )
+    other = json.loads(here.evalset(*RUN, "--json", "--max_samples", "5").stdout)
+    assert [each["why"] for each in other["why"]] == [
+        "not run yet; finished with other arguments: none",
+        "not run yet",
+        "not run yet; finished with other arguments: none",
     ]
 
 

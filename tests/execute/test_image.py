@@ -117,6 +117,7 @@ def test_the_eval_image_carries_what_it_is_made_of(eval_image: image.Image) -> N
     assert labels["evalset.version.runner"]
     assert labels[build.LOCK] == recipe.lock_hash
     assert eval_image.fingerprint == recipe.fingerprint(labels[build.BASE], labels[build.MACHINE])
+    assert image.own_fingerprint(Engine().api, eval_image) == eval_image.fingerprint
 
 
 def test_the_default_image_is_named_after_the_locked_evals() -> None:

@@ -301,6 +301,21 @@ def test_a_selection_runs_alone(place: Place) -> None:
     assert sorted(place.finished()) == ["succeed.a.x", "succeed.b.x", "succeed.c.y"]
 
 
+def test_the_state_of_a_shards_run_shows_the_other_shards_evals(place: Place) -> None:
+    """The run's file has the whole plan, so that what is left elsewhere can be seen."""
+    place.registry("succeed.a", "succeed.b", "succeed.c")
+    assert place.run("--shard", "2/2", "--exclude", "succeed.c").returncode == 0
+    found = run_file.read(place.layout.run)
+    assert found
+    assert [command[2] for command in found.commands] == ["succeed.a", "succeed.b"]
+    assert found.shard == "2/2"
+    status = json.loads(place.ask("status", "m", "s", "--json").stdout)
+    assert {row["eval"]: row["state"] for row in status["evals"]} == {
+        "succeed.a": "to do",
+        "succeed.b": "done",
+    }
+
+
 def test_shards_together_run_everything_once(place: Place) -> None:
     """Two shards of one set attempt different evals, and between them all."""
     names = [f"succeed.{letter}" for letter in "abcde"]

@@ -1,0 +1,158 @@
+from collections.abc import Collection, Sequence
+
+from runner.errors import UsageError
+from runner.execute.image import own_fingerprint
+from runner.job import Job, key_of
+from runner.pipeline.prepare import Prepared
+from runner.plan.content import content_of, digest_of, parse_folder
+from runner.plan.pins import Pins, differences
+from runner.plan.plan import Plan
+from runner.plan.registry import RegistryFile
+from runner.record import registry_folder, run_file
+from runner.record.content import DataFiles
+from runner.record.run_file import RunFile
+
+# Settings of a single eval's rule that matter for its results.
+_RULED = ("image", "network", "gpus")
+
+
+def check_pins(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()) -> str:
+    """Compare a run with the one that finished evals of it, and refuse to mix what differs.
+
+    Args:
+        prepared: the run; its layout is where the other one's file is looked for.
+        plan: what it sets out to do.
+        now: what it would be pinned to.
+        adopted: evals whose containers an earlier run left.
+
+    Returns:
+        A warning where the difference is allowed (`--repin`); empty where there is none.
+
+    Raises:
+        UsageError: it differs in what matters for results.
+    """
+    differs = difference(prepared, plan, now, adopted)
+    if not differs:
+        return ""
+    if not prepared.options.repin:
+        raise UsageError(
+            f"{differs}; `--repin` goes on and keeps what is finished, `--no-resume` starts over"
+        )
+    return f"{differs}; what is finished stays, all else runs as it is now"
+
+
+def difference(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()) -> str:
+    """One line on how a run differs from the one that finished evals of it; empty if it does not.
+
+    Evals that are not finished count for nothing: they run as they are now.
+    """
+    before = run_file.read(prepared.layout.run) if prepared.options.resume else None
+    finished = plan.finished.union(adopted)
+    if before is None or not finished:
+        return ""
+    found = differences(
+        _pins(before),
+        _pins(now),
+        finished={key_of(job.argv): job.eval for job in plan.whole if job.eval in finished},
+        alike=_is_alike(before, plan),
+    )
+    if not found:
+        return ""
+    state = "is finished" if plan.finished else "still runs"
+    return (
+        f"what {state} of {plan.model} {plan.eval_set} was started otherwise than this run would "
+        f"start it: {'; '.join(found)}"
+    )
+
+
+def _is_alike(before: RunFile, plan: Plan) -> bool:
+    """Whether the last run had this one's arguments; else it did not finish what this one skips."""
+    job = plan.whole[0]
+    forms = [(*form[:2], *form[3:]) for form in (job.command, job.argv)]
+    return any((*command[:2], *command[3:]) in forms for command in before.commands[:1])
+
+
+def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
+    """What a run is pinned to, the registry content of other shards' evals included."""
+    options = prepared.options
+    settings = options.settings
+    image = prepared.image
+    before = run_file.read(prepared.layout.run) if options.resume else None
+    # What other selections and arguments have finished stays pinned.
+    kept = (before.registry if before else None) or {}
+    return RunFile(
+        run=run_id,
+        model=options.model,
+        eval_set=options.eval_set,
+        image=image.name,
+        image_id=image.id,
+        image_digest=image.digest,
+        image_fingerprint=_fingerprint(prepared, before),
+        commands=plan.commands,
+        shard=options.shard,
+        limits={
+            "memory": settings.memory,
+            "cpus": settings.cpus,
+            "pids_limit": settings.pids_limit,
+            "timeout": settings.timeout,
+        },
+        network=settings.network,
+        gpus=settings.gpus,
+        registry=kept | _digests(prepared, plan.whole),
+    )
+
+
+def _fingerprint(prepared: Prepared, before: RunFile | None) -> str | None:
+    image = prepared.image
+    if before is not None and before.registry is not None and before.image_id == image.id:
+        return before.image_fingerprint  # which saves asking the engine
+    return own_fingerprint(prepared.engine.api, image)
+
+
+def _pins(file: RunFile) -> Pins:
+    return Pins(
+        image=file.image,
+        image_id=file.image_id,
+        image_digest=file.image_digest,
+        image_fingerprint=file.image_fingerprint,
+        network=file.network,
+        gpus=None if file.network is None else file.gpus or "",
+        limits=file.limits,
+        registry=file.registry,
+    )
+
+
+def _digests(prepared: Prepared, jobs: Sequence[Job]) -> dict[str, str]:
+    """Digest of what each job takes from outside the image, by the key of its argv."""
+    options = prepared.options
+    folders = [
+        parse_folder(place, (*files, *_modelgraded(prepared, place, files)))
+        for place, files in prepared.own.items()
+    ]
+    data = DataFiles({place: folder for folder, place in prepared.mounts.items()})
+    digests = {}
+    for job in jobs:
+        content = content_of(
+            job.eval,
+            model=options.model,
+            passed_through=options.passed_through,
+            folders=folders,
+        )
+        ruled = {
+            name: getattr(job.settings, name)
+            for name in _RULED
+            if getattr(job.settings, name) != getattr(options.settings, name)
+        }
+        hashes = {key: data.hash_of(*key) for key in content.data}
+        digests[key_of(job.argv)] = digest_of(content, hashes, ruled)
+    return digests
+
+
+def _modelgraded(
+    prepared: Prepared, place: str, files: Sequence[RegistryFile]
+) -> list[RegistryFile]:
+    """How a folder's own graders grade; read only where an entry may ask for one."""
+    if not any("modelgraded" in file.text for file in files):
+        return []
+    folders = {where: folder for folder, where in prepared.mounts.items()}
+    return registry_folder.read(folders[place], kinds=("modelgraded",))

@@ -1,0 +1,295 @@
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from runner.execute.image import FINGERPRINT, find, own_fingerprint
+from runner.record import run_file
+from runner.record.run_file import RunFile
+from tests.conftest import Place, engine_api
+
+pytestmark = pytest.mark.docker
+
+Evals = dict[str, dict[str, object]]
+
+
+def pinned(place: Place) -> RunFile:
+    found = run_file.read(place.layout.run)
+    assert found is not None
+    return found
+
+
+def write_evals(place: Place, **evals: str) -> None:
+    """Write a registry with these evals, `fail_1` for `fail.1`, each with its data."""
+    names = {name.replace("_", "."): data for name, data in evals.items()}
+    folder = place.registry(*names)
+    specs: Evals = {
+        name: {"class": "a:B", "args": {"samples_jsonl": f"{name}.jsonl"}} for name in names
+    }
+    (folder / "evals/all.yaml").write_text(yaml.safe_dump(specs))
+    (folder / "data").mkdir(exist_ok=True)
+    for name, data in names.items():
+        (folder / f"data/{name}.jsonl").write_text(data)
+
+
+def recorded(place: Place) -> dict[Path, bytes]:
+    """All files of the runs so far; a killed one's lock is no record."""
+    paths = [*place.layout.kept, *place.layout.evallogs.glob("*")]
+    return {path: path.read_bytes() for path in paths if path.exists()}
+
+
+def refused(place: Place, *options: str, **variables: str) -> str:
+    """Run, and give the one line of a run that refused and wrote nothing."""
+    before = recorded(place)
+    ended = place.run(*options, **variables)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended
+    assert recorded(place) == before
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+def build(name: str, text: str, **labels: str) -> str:
+    """Build an image, each time anew; gives its id."""
+    said = list(
+        engine_api().build(
+            fileobj=io.BytesIO(text.encode()),
+            tag=name,
+            labels=labels,
+            nocache=True,
+            rm=True,
+            decode=True,
+            network_mode="none",
+        )
+    )
+    assert not [line for line in said if "error" in line], said
+    return find(engine_api(), name).id
+
+
+@pytest.fixture
+def other_image(place: Place, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Another image with the tests' program in it."""
+    name = f"evalset/test:{re.sub(r'[^a-z0-9]', '-', request.node.name)}"
+    build(name, f"FROM {place.image}\nENV OTHER=1\n")
+    yield name
+    engine_api().remove_image(name, force=True)
+
+
+def test_another_image_is_refused_until_it_is_allowed(place: Place, other_image: str) -> None:
+    """The line shows both; with `--repin` what is finished stays, and the new image is pinned."""
+    place.registry("succeed.a", "fail.1")
+    place.run()
+    line = refused(place, EVALSET_IMAGE=other_image)
+    assert re.fullmatch(
+        "Error: what is finished of m s was started otherwise than this run would start it: "
+        rf"image: {place.image} \((id|digest) [0-9a-f]{{12}}\) before, "
+        rf"{other_image} \(id {find(engine_api(), other_image).id[7:19]}\) now; "
+        "`--repin` goes on and keeps what is finished, `--no-resume` starts over\n",
+        line,
+    )
+    ended = place.run("--repin", EVALSET_IMAGE=other_image)
+    assert ended.returncode == 1
+    assert "what is finished stays, all else runs as it is now" in ended.stdout
+    assert [record.eval for record in place.records()] == ["succeed.a", "fail.1", "fail.1"]
+    assert pinned(place).image == other_image
+    again = place.run(EVALSET_IMAGE=other_image)
+    assert "otherwise" not in again.stdout + again.stderr
+    assert again.returncode == 1
+
+
+def test_images_that_were_built_alike_are_the_same(place: Place, other_image: str) -> None:
+    """Their fingerprint says so, though two hosts give them two ids."""
+    recipe = f"FROM {place.image}\n"
+    first = build(other_image, recipe, **{FINGERPRINT: "f" * 64})
+    place.registry("succeed.a", "fail.1")
+    place.run(EVALSET_IMAGE=other_image)
+    second = build(other_image, recipe + "ENV X=1\n", **{FINGERPRINT: "f" * 64})
+    assert place.run(EVALSET_IMAGE=other_image).returncode == 1
+    assert first != second
+    assert pinned(place).image_id == second
+    engine_api().remove_image(first, force=True)
+
+
+def test_an_image_on_top_of_ours_does_not_pass_for_it(place: Place, other_image: str) -> None:
+    """It inherits the label, but has other content."""
+    build(other_image, f"FROM {place.image}\n", **{FINGERPRINT: "f" * 64})
+    place.registry("succeed.a", "fail.1")
+    place.run(EVALSET_IMAGE=other_image)
+    on_top = f"{other_image}-on-top"
+    build(on_top, f"FROM {other_image}\nENV MORE=1\n")
+    found = find(engine_api(), on_top)
+    assert found.fingerprint == "f" * 64
+    assert own_fingerprint(engine_api(), found) is None
+    assert "(fingerprint ffffffffffff) before" in refused(place, EVALSET_IMAGE=on_top)
+    engine_api().remove_image(on_top, force=True)
+
+
+def test_changed_data_of_a_finished_eval_is_refused_until_it_is_allowed(place: Place) -> None:
+    """Also where nothing is left to do: else old results would pass for those of the new data."""
+    write_evals(place, succeed_a="one")
+    place.run()
+    ((key, old),) = (pinned(place).registry or {}).items()
+    write_evals(place, succeed_a="two")
+    line = refused(place)
+    assert f"registry content of succeed.a: {old} before, " in line
+    ended = place.run("--repin")
+    assert ended.returncode == 0
+    assert "nothing to run" in ended.stdout
+    assert (pinned(place).registry or {})[key] != old
+    assert place.run().stdout.splitlines()[0] == "1 eval, 1 of them finished before; 0 to run"
+
+
+def test_an_eval_that_is_not_finished_may_change(place: Place) -> None:
+    """It runs as it is now; a new eval beside it stops nobody either."""
+    write_evals(place, succeed_a="one", fail_1="one")
+    place.run()
+    write_evals(place, succeed_a="one", fail_1="two", succeed_new="one")
+    ended = place.run("--no-exit-on-error")
+    assert (ended.returncode, place.finished()) == (1, ["succeed.a", "succeed.new"])
+
+
+def test_the_image_or_network_of_a_rule_counts_as_registry_content(place: Place) -> None:
+    """Its limits do not: a rule may give a single eval more of them."""
+    place.registry("succeed.a", "fail.1")
+    place.run()
+    place.registry("succeed.a", "fail.1", containers={"succeed.*": {"memory": "100m"}})
+    assert place.run().returncode == 1
+    place.registry("succeed.a", "fail.1", containers={"succeed.*": {"network": "bridge"}})
+    assert "registry content of succeed.a" in refused(place)
+
+
+def test_a_lowered_limit_is_refused_and_a_raised_one_is_not(place: Place) -> None:
+    """Who has run out of memory or time is told to give more."""
+    place.registry("succeed.a", "fail.1")
+    place.run("--timeout", "60s")
+    line = refused(place, "--timeout", "30s", EVALSET_MEMORY="32m")
+    assert "--memory: 64m before, 32m now; --timeout: 60s before, 30s now; `--repin`" in line
+    raised = place.run("--timeout", "90s", "--cpus", "1", EVALSET_MEMORY="128m")
+    assert (raised.returncode, raised.stderr) == (1, "")
+
+
+def test_the_network_counts(place: Place) -> None:
+    """An eval that reaches others may answer otherwise."""
+    place.registry("succeed.a", "fail.1")
+    place.run()
+    assert "--network: none before, bridge now" in refused(place, EVALSET_NETWORK="bridge")
+
+
+def test_another_shard_is_held_to_the_same(place: Place, other_image: str) -> None:
+    """Its own evals may all be to do: results of one eval set must not come from two images."""
+    place.registry("succeed.a", "succeed.b")
+    place.run("--shard", "1/2")
+    assert other_image in refused(place, "--shard", "2/2", EVALSET_IMAGE=other_image)
+
+
+def test_with_nothing_finished_anything_may_change(place: Place, other_image: str) -> None:
+    """There is nothing that would not match."""
+    place.registry("fail.1")
+    place.run()
+    assert place.run(EVALSET_IMAGE=other_image).returncode == 1
+    assert pinned(place).image == other_image
+
+
+def test_a_fresh_start_is_held_to_nothing(place: Place, other_image: str) -> None:
+    """What was finished is set aside, and all runs in the new image."""
+    place.registry("succeed.a")
+    place.run()
+    assert place.run("--no-resume", EVALSET_IMAGE=other_image).returncode == 0
+    assert len(place.records()) == 1
+
+
+def test_other_arguments_are_a_run_of_their_own(place: Place, other_image: str) -> None:
+    """The last run did not finish what this one leaves out; the registry stays pinned."""
+    write_evals(place, succeed_a="one")
+    place.run()
+    place.run("--seed", "1", EVALSET_IMAGE=other_image)
+    assert place.run().returncode == 0
+    write_evals(place, succeed_a="two")
+    assert "registry content of succeed.a" in refused(place)
+
+
+def test_a_file_of_an_earlier_version_stops_nothing(place: Place) -> None:
+    """What it does not say cannot differ."""
+    place.registry("succeed.a", "fail.1")
+    place.run()
+    old = json.loads(place.layout.run.read_bytes())
+    for field in ("network", "gpus", "registry"):
+        del old[field]
+    place.layout.run.write_text(json.dumps(old))
+    assert place.run(EVALSET_NETWORK="bridge").returncode == 1
+    assert pinned(place).network == "bridge"
+
+
+def test_a_container_that_was_left_is_held_to_it_as_well(place: Place, other_image: str) -> None:
+    """It runs what the killed run gave it; nothing of it is lost by the refusal."""
+    place.registry("wait")
+    with place.running() as process:
+        place.until_running(1)
+        process.kill()
+        process.wait()
+    assert other_image in refused(place, EVALSET_IMAGE=other_image)
+    place.let_go()
+    assert place.run().returncode == 0
+    assert len(place.records()) == 1
+
+
+def test_a_dry_run_warns_and_plans(place: Place) -> None:
+    """It says that the run would stop, and writes nothing."""
+    write_evals(place, succeed_a="one", fail_1="one")
+    place.run()
+    write_evals(place, succeed_a="two", fail_1="one")
+    before = place.layout.run.read_bytes()
+    ended = place.run("--dry-run")
+    assert ended.returncode == 0
+    assert ended.stderr.startswith(
+        "warning: what is finished of m s was started otherwise than this run would start it: "
+    )
+    assert ended.stderr.endswith("now; without `--repin` the run stops here\n")
+    assert "to do (1):" in ended.stdout
+    assert place.layout.run.read_bytes() == before
+    assert "the run stops" not in place.run("--dry-run", "--repin").stderr
+
+
+def test_pins_hold_at_another_place(place: Place, tmp_path: Path) -> None:
+    """Another progress directory and registry folder, as another clone has them, match."""
+    write_evals(place, succeed_a="one", fail_1="one")
+    place.run()
+    elsewhere = msgspec.structs.replace(place, folder=tmp_path / "elsewhere")
+    write_evals(elsewhere, succeed_a="one", fail_1="one")
+    place.progress.rename(elsewhere.progress)
+    try:
+        assert elsewhere.run().returncode == 1
+        write_evals(elsewhere, succeed_a="two", fail_1="one")
+        assert "registry content of succeed.a" in refused(elsewhere)
+    finally:
+        assert not elsewhere.leftovers()
+
+
+def test_the_drop_in_warns_and_goes_on(place: Place, other_image: str) -> None:
+    """As upstream, which knows of no images."""
+    folder = place.registry("succeed.a", "fail.1")
+    code = "from runner.oaievalset import main; main()"
+
+    def said(image: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "m", "s", "--registry_path", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=place.folder,
+            env=place.environ(EVALSET_IMAGE=image, EVALSET_PROGRESS_DIR=str(place.progress)),
+            timeout=60,
+        )
+        assert (ended.returncode, ended.stderr) == (1, "")
+        return ended.stdout
+
+    said(place.image)
+    assert "otherwise than this run would start it: image" in said(other_image)
+    assert "otherwise" not in said(other_image)
+    assert pinned(place).image == other_image

@@ -1,0 +1,86 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from runner.record.content import DataFiles
+
+PLACE = "/registry/0"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A registry folder with data."""
+    folder = tmp_path / "own"
+    for name in ("a.jsonl", "set/one.jsonl", "set/deep/two.jsonl"):
+        path = folder / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "secret").write_text("outside")
+    return folder
+
+
+def found(own: Path, text: str) -> str | None:
+    return DataFiles({PLACE: own}).hash_of(PLACE, text)
+
+
+def test_a_file_below_data_has_its_sha256(own: Path) -> None:
+    """Under the name that upstream finds it by."""
+    assert found(own, "a.jsonl") == hashlib.sha256(b"a.jsonl").hexdigest()
+    assert found(own, "set/../a.jsonl") == found(own, "a.jsonl")
+
+
+def test_a_path_in_the_container_is_followed(own: Path, tmp_path: Path) -> None:
+    """An entry may name it whole, in its own folder or in another."""
+    other = tmp_path / "other"
+    files = DataFiles({PLACE: own, "/registry/1": other})
+    assert files.hash_of("/registry/1", f"{PLACE}/data/a.jsonl") == found(own, "a.jsonl")
+
+
+def test_a_folder_counts_with_names_and_content(own: Path) -> None:
+    """Whatever changes in it is another hash; where it lies does not count."""
+    before = found(own, "set")
+    assert before == found(own, "set/")
+    two = own / "data/set/deep/two.jsonl"
+    two.write_text("changed")
+    changed = found(own, "set")
+    two.rename(two.with_name("three.jsonl"))
+    assert len({before, changed, found(own, "set")}) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "..",
+        "../..",
+        "../../secret",
+        "/etc/passwd",
+        "/registry/1/data/a.jsonl",
+        "missing.jsonl",
+        "a.jsonl/below",
+        "Answer the question:\n",
+        "x" * 5000,
+        "nul\0byte",
+    ],
+)
+def test_a_text_that_names_no_data_has_no_hash(own: Path, text: str) -> None:
+    """Most arguments are numbers, prompts and names; and nothing outside the folder is read."""
+    assert found(own, text) is None
+
+
+def test_what_is_no_plain_file_has_no_hash(own: Path) -> None:
+    """A link that leads nowhere is not there; a link to data is that data."""
+    (own / "data/link").symlink_to("gone")
+    (own / "data/alias").symlink_to("a.jsonl")
+    assert found(own, "link") is None
+    assert found(own, "alias") == found(own, "a.jsonl")
+
+
+def test_a_file_is_read_once(own: Path) -> None:
+    """Many evals name the same data."""
+    files = DataFiles({PLACE: own})
+    before = files.hash_of(PLACE, "a.jsonl")
+    (own / "data/a.jsonl").unlink()
+    assert files.hash_of(PLACE, "a.jsonl") == before
