@@ -293,3 +293,23 @@ def test_the_drop_in_warns_and_goes_on(place: Place, other_image: str) -> None:
     assert "otherwise than this run would start it: image" in said(other_image)
     assert "otherwise" not in said(other_image)
     assert pinned(place).image == other_image
+
+
+def test_pins_come_with_the_progress_branch(place: Place, other_image: str, tmp_path: Path) -> None:
+    """A host that has nothing but the branch is held to what the first one ran."""
+    place.registry("succeed.a", "fail.1")
+    repository = tmp_path / "progress.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", repository], check=True)
+    snapshot = ("--snapshot", "--snapshot-repo", str(repository), "--remote", "none")
+    assert place.run(*snapshot).returncode == 1
+    elsewhere = msgspec.structs.replace(place, folder=tmp_path / "elsewhere")
+    elsewhere.registry("succeed.a", "fail.1")
+    dry = elsewhere.run(*snapshot, "--dry-run", EVALSET_IMAGE=other_image)
+    assert "without `--repin` the run stops here" in dry.stderr
+    ended = elsewhere.run(*snapshot, EVALSET_IMAGE=other_image)
+    assert ended.returncode == 2
+    assert f"{other_image} (id" in ended.stderr
+    assert len(elsewhere.records()) == 2
+    assert elsewhere.run(*snapshot).returncode == 1
+    assert (elsewhere.finished(), len(elsewhere.records())) == (["succeed.a"], 3)
+    assert not elsewhere.leftovers()
