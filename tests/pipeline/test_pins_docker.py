@@ -145,6 +145,25 @@ def test_changed_data_of_a_finished_eval_is_refused_until_it_is_allowed(place: P
     assert place.run().stdout.splitlines()[0] == "1 eval, 1 of them finished before; 0 to run"
 
 
+@pytest.mark.parametrize(
+    "path", ["registry/modelgraded/own.yaml", "registry/solvers/own.yaml", ".evals/completion_fns"]
+)
+def test_a_changed_grader_or_model_is_refused(place: Place, path: str) -> None:
+    """In a folder that was named or in `~/.evals`, in many files or in one."""
+    write_evals(place, succeed_a="one")
+    specs = {"succeed.a": {"class": "a:B", "args": {"modelgraded_spec": "mine"}}}
+    (place.folder / "registry/evals/all.yaml").write_text(yaml.safe_dump(specs))
+    changing = place.folder / path
+    changing.parent.mkdir(parents=True, exist_ok=True)
+    name = "mine" if "modelgraded" in path else "m"
+    changing.write_text(f"{name}: {{class: 'x:Y', prompt: one}}")
+    place.run()
+    changing.write_text(f"other: {{class: 'x:Y'}}\n{name}: {{class: 'x:Y', prompt: one}}")
+    assert place.run().returncode == 0
+    changing.write_text(f"{name}: {{class: 'x:Y', prompt: two}}")
+    assert "registry content of succeed.a" in refused(place)
+
+
 def test_an_eval_that_is_not_finished_may_change(place: Place) -> None:
     """It runs as it is now; a new eval beside it stops nobody either."""
     write_evals(place, succeed_a="one", fail_1="one")
