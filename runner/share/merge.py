@@ -11,6 +11,9 @@ from runner.record.files import UNREADABLE
 # The branch's page, made anew from what was merged.
 README = "README.md"
 
+# Byte order marks, which some editors put before a file, and so before a line of it.
+_MARKS = re.compile(rb"^(?:\xef\xbb\xbf)+")
+
 _DATED = re.compile(r"\.\d{8}T\d{6}\.\d+Z$")
 
 
@@ -55,7 +58,7 @@ def merge(path: str, one: bytes, other: bytes) -> bytes:
 
 def lines_of(content: bytes) -> list[bytes]:
     """The different lines of a file, in order; a last line without its newline is no line yet."""
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")[:-1]
+    lines = (_MARKS.sub(b"", line) for line in content.split(b"\n")[:-1])
     return list(dict.fromkeys(line for line in lines if line.strip()))
 
 

@@ -2,7 +2,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.share.merge import Kind, kind_of, lines_of, merge
@@ -17,7 +17,12 @@ PATHS = (
     "README.md",
 )
 
-lines = st.lists(st.binary(max_size=3), max_size=5).map(lambda found: b"\n".join([*found, b""]))
+MARK = b"\xef\xbb\xbf"
+
+lines = st.lists(
+    st.one_of(st.binary(max_size=3), st.sampled_from([MARK, MARK + b"a", MARK * 2 + b"a"])),
+    max_size=5,
+).map(lambda found: b"\n".join([*found, b""]))
 runs = st.builds(
     lambda run, more: json.dumps({"run": run, "x": more}).encode(),
     st.sampled_from(["261121031336A", "261121031336B", "261121031337A"]),
@@ -35,6 +40,7 @@ def test_merging_is_commutative(path: str, one: bytes, other: bytes) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @given(one=contents, two=contents, three=contents)
+@example(one=MARK * 2 + b"a\n", two=b"a\n", three=MARK + b"\n")
 def test_merging_is_associative(path: str, one: bytes, two: bytes, three: bytes) -> None:
     """In whatever order hosts meet, the result is the same."""
     assert merge(path, merge(path, one, two), three) == merge(path, one, merge(path, two, three))
