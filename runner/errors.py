@@ -1,3 +1,7 @@
+# Exit status of a run that its time budget ended: sysexits.h's EX_TEMPFAIL, which says go on later.
+OUT_OF_TIME = 75
+
+
 class RunnerError(Exception):
     """The runner cannot go on. The message is one line: what happened, and what to do next.
 

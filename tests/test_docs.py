@@ -12,7 +12,7 @@ import pytest
 from runner.cli import COMMANDS, evalset
 from runner.cli.configuration import NOT_CONFIGURED, configured
 from runner.cli.run_command import command as run_command
-from runner.errors import RunnerError
+from runner.errors import OUT_OF_TIME, RunnerError
 from runner.pipeline.environment import USUAL_NAMES, USUAL_PREFIX
 from runner.pipeline.run import SIGNALS
 from runner.plan.containers import _READERS, parse_rules
@@ -267,7 +267,12 @@ def exit_codes() -> set[int]:
     for kind in kinds:
         kinds += kind.__subclasses__()
     signals = {*SIGNALS, signal.SIGPIPE}
-    return {0, *(kind.exit_code for kind in kinds), *(128 + number for number in signals)}
+    return {
+        0,
+        OUT_OF_TIME,
+        *(kind.exit_code for kind in kinds),
+        *(128 + number for number in signals),
+    }
 
 
 def test_the_table_of_exit_codes_is_complete() -> None:

@@ -104,7 +104,8 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     """Run what a program does: errors become one line on stderr and an exit code.
 
     Exit codes: 0 all finished, 1 some eval failed, 2 usage or configuration, 3 environment,
-    4 all finished but not pushed, 130 and 143 on SIGINT and SIGTERM.
+    4 all finished but not pushed, 75 the time budget left evals to a later run, 130 and 143 on
+    SIGINT and SIGTERM.
 
     Args:
         body: returns the exit code; anything but a number is 0.

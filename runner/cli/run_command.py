@@ -126,6 +126,12 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     show_default=True,
     help="On Ctrl-C, give running evals this long to end.",
 )
+@_option(
+    "--time-budget",
+    type=duration,
+    metavar="DURATION",
+    help="Start no eval that would usually not end within this time; exit 75 if any is left.",
+)
 @_option("--image", default=DEFAULT_IMAGE, show_default=True, help="Image that evals run in.")
 @_option("--memory", type=amount, default="4g", show_default=True, help="Memory limit of an eval.")
 @_option(
@@ -238,6 +244,7 @@ def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) 
         select=tuple(given["select"]),
         exclude=tuple(given["exclude"]),
         shard=given["shard"],
+        time_budget=given["time_budget"],
         as_typed=given.get("as_typed", False),
         snapshot=snapshot_options(given) if given.get("snapshot") else None,
     )

@@ -10,7 +10,8 @@ import msgspec
 
 from runner.execute.attempt import Attempts
 from runner.execute.left import Running
-from runner.job import Fault, Job, Outcome
+from runner.job import Fault, Job, Outcome, Result
+from runner.plan.budget import Budget
 
 # Seconds before the first retry and at the most; each pause is about twice the one before.
 FIRST_PAUSE = 1
@@ -51,17 +52,27 @@ class Signalled(msgspec.Struct, frozen=True):
     number: int
 
 
+class Unfit(msgspec.Struct, frozen=True):
+    """So many jobs do not fit in what is left of the time budget; told once."""
+
+    jobs: int
+
+
 class Idle(msgspec.Struct, frozen=True):
     """The last worker has nothing more to do: nothing runs and nothing will start."""
 
 
-Event = Started | Ended | Broken | Signalled | Idle
+Event = Started | Ended | Broken | Signalled | Unfit | Idle
 
 
 class Schedule:
     """Runs jobs in order, a fixed number at a time, and tells of each on one queue.
 
-    The workers record nothing: who reads the queue does, and tells them when it is done.
+    The workers record nothing: who reads the queue does, and tells them when it is done. With a
+    budget, a job that does not fit in what is left of it lets those behind it go first.
+
+    Attributes:
+        out_of_time: whether a job was left out because it did not fit.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class Schedule:
         at_once: int,
         retries: int,
         new_id: Callable[[], str],
+        budget: Budget | None = None,
     ) -> None:
         self.events: SimpleQueue[Event] = SimpleQueue()
         self._attempts = attempts
@@ -83,6 +95,8 @@ class Schedule:
         self._workers = min(2 * at_once, len(self._todo))
         self._retries = retries
         self._new_id = new_id
+        self._budget = budget
+        self.out_of_time = False
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._busy = self._workers
@@ -129,9 +143,22 @@ class Schedule:
 
     def _take(self) -> Job | Running | None:
         with self._lock:
-            if not self._todo or (self._stopping.is_set() and isinstance(self._todo[0], Job)):
-                return None
-            return self._todo.popleft()
+            stopping = self._stopping.is_set()
+            for index, task in enumerate(self._todo):
+                if isinstance(task, Running) or (not stopping and self._fits(task)):
+                    del self._todo[index]
+                    return task
+            if self._todo and not stopping:
+                self._leave_out(len(self._todo))
+            return None
+
+    def _fits(self, job: Job) -> bool:
+        return self._budget is None or self._budget.fits(job.command)
+
+    def _leave_out(self, jobs: int) -> None:
+        if not self.out_of_time:
+            self.out_of_time = True
+            self.events.put(Unfit(jobs))
 
     def _bring_to_success(self, task: Job | Running, on_success: Callable[[], None]) -> None:
         """Attempt a job, again after growing pauses where the environment is at fault.
@@ -146,6 +173,10 @@ class Schedule:
                 return
             if self._stopping.wait(pause):
                 return
+            with self._lock:
+                if not self._fits(task):
+                    self._leave_out(1)
+                    return
 
     def _attempt(
         self, task: Job | Running, on_success: Callable[[], None], *, last: bool
@@ -158,14 +189,24 @@ class Schedule:
         def tell(container: str) -> None:
             self.events.put(Started(job, attempt, container))
 
+        # What starts next in its slot must be judged by how long this one took.
+        at_once = on_success if self._budget is None else _do_nothing
         with (
-            self._attempts.adopted(task, tell, on_success)
+            self._attempts.adopted(task, tell, at_once)
             if isinstance(task, Running)
-            else self._attempts.new(task, attempt, tell, on_success)
+            else self._attempts.new(task, attempt, tell, at_once)
         ) as outcome:
+            if self._budget and outcome.result is Result.SUCCESS:
+                with self._lock:
+                    self._budget.spent(job.command, outcome.duration)
+                on_success()
             recorded: Future[None] = Future()
             again = outcome.fault is Fault.ENVIRONMENT and not last
             stopping = self._stopping.is_set()
             self.events.put(Ended(outcome, again and not stopping, recorded))
             recorded.result()
         return outcome
+
+
+def _do_nothing() -> None:
+    """The slot is freed later."""

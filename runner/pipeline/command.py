@@ -2,6 +2,7 @@ import base64
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TextIO
@@ -34,10 +35,11 @@ def run_command(
     resolution: Resolution | None = None,
 ) -> int:
     """Run an eval set, show it, and return the exit code."""
+    began = time.monotonic()
     host = this_host()
     prepared = prepare(options, host, ours=ours, resolution=resolution)
     display = display_for(out)
-    result = run(prepared, host, display, new_id=new_id)
+    result = run(prepared, host, display, new_id=new_id, began=began)
     _close(prepared, result, out)
     if result.not_pushed:
         later = push_command(options)
@@ -79,6 +81,8 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     print_table(out, table)
     done = sum(row.state == "done" for row in table)
     line = f"{done} of {evals(len(table))} finished; logs are in {prepared.layout.evallogs}"
+    if result.left_for_time:
+        line += f"; {result.left_for_time} are left, for the time budget is used up"
     if done < len(table):
         line += "; the same command goes on with the rest"
     print(harmless(line), file=out)

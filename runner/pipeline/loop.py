@@ -6,17 +6,28 @@ from queue import Empty
 
 import msgspec
 
-from runner.errors import EnvironmentFault, RunnerError
+from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.execute.attempt import Attempts
 from runner.execute.container import STOP_TIME
 from runner.execute.samples import follow_samples
-from runner.execute.schedule import Broken, Ended, Event, Idle, Schedule, Signalled, Started
+from runner.execute.schedule import (
+    Broken,
+    Ended,
+    Event,
+    Idle,
+    Schedule,
+    Signalled,
+    Started,
+    Unfit,
+)
 from runner.job import Fault, Outcome, Result
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
+from runner.plan.budget import Budget
 from runner.plan.plan import Plan
 from runner.record import console_log
 from runner.report.display import Display
+from runner.report.text import duration, evals
 
 # The end of a failed eval's output that is shown at once.
 TAIL_LINES = 5
@@ -30,12 +41,14 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         outcomes: the last one of each job that was attempted.
         exit_code: for the process.
         not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
+        left_for_time: how many evals are left where the exit code says that time ran out.
     """
 
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
     exit_code: int = 0
     not_pushed: str = ""
+    left_for_time: int = 0
 
 
 class Loop:
@@ -50,6 +63,7 @@ class Loop:
         recorder: Recorder,
         *,
         on_record: Callable[[], None],
+        budget: Budget | None = None,
     ) -> None:
         self._prepared = prepared
         self._display = display
@@ -57,6 +71,8 @@ class Loop:
         self._schedule = schedule
         self._recorder = recorder
         self._on_record = on_record
+        self._budget = budget
+        self._time_over = False
         self._outcomes: dict[str, Outcome] = {}
         self._signal: int | None = None
         self._error: BaseException | None = None
@@ -64,6 +80,8 @@ class Loop:
 
     def until_idle(self, plan: Plan) -> RunResult:
         """Go on until the last worker has nothing more to do."""
+        if self._budget:
+            self._at(time.monotonic() + self._budget.left, self._run_out_of_time)
         idle = False
         try:
             while not idle:
@@ -76,8 +94,12 @@ class Loop:
             self._display.end()
         if self._error is not None:
             raise self._error
+        code = self._exit_code(plan)
         return RunResult(
-            plan=plan, outcomes=tuple(self._outcomes.values()), exit_code=self._exit_code()
+            plan=plan,
+            outcomes=tuple(self._outcomes.values()),
+            exit_code=code,
+            left_for_time=self._left(plan) if code == OUT_OF_TIME else 0,
         )
 
     def _next_events(self) -> list[Event]:
@@ -126,6 +148,8 @@ class Loop:
                 self._break_off(error)
             case Signalled(number):
                 self._interrupt(number)
+            case Unfit(jobs):
+                self._tell_unfit(jobs)
             case Idle():
                 pass
 
@@ -137,7 +161,7 @@ class Loop:
             path = self._prepared.layout.root / outcome.console_log
             tail = console_log.tail(path, TAIL_LINES)
         self._display.ended(outcome, again=again, tail=tail)
-        over = self._signal is not None or self._error is not None
+        over = self._signal is not None or self._error is not None or self._time_over
         if failed and not again and self._prepared.options.exit_on_error and not over:
             left_out = self._schedule.stop_starting()
             if left_out:
@@ -162,6 +186,26 @@ class Loop:
         )
         self._end_after(grace, f"stopped, for the run got {name}")
 
+    def _tell_unfit(self, jobs: int) -> None:
+        assert self._budget  # noqa: S101 - nothing else makes such an event
+        left = duration(max(0.0, self._budget.left))
+        verb = "does" if jobs == 1 else "do"
+        self._display.note(
+            f"{evals(jobs)} {verb} not fit in the {left} that are left of the time budget"
+        )
+
+    def _run_out_of_time(self) -> None:
+        if self._signal is not None or self._error is not None:
+            return
+        self._time_over = True
+        grace = self._prepared.options.grace
+        left_out = self._schedule.stop_starting()
+        self._display.note(
+            f"the time budget is used up: {left_out} will not be started; running evals get "
+            f"{grace:g} s to end"
+        )
+        self._end_after(grace, "stopped, for the run's time budget was used up")
+
     def _break_off(self, error: BaseException) -> None:
         if self._error is not None:
             return
@@ -171,12 +215,19 @@ class Loop:
 
     def _end_after(self, grace: float, why: str) -> None:
         now = time.monotonic()
-        self._deadlines += [
-            (now + grace, lambda: self._attempts.end_all(why)),
-            (now + grace + STOP_TIME, lambda: self._attempts.end_all(why, kill=True)),
-        ]
+        self._at(now + grace, lambda: self._attempts.end_all(why))
+        self._at(now + grace + STOP_TIME, lambda: self._attempts.end_all(why, kill=True))
 
-    def _exit_code(self) -> int:
+    def _at(self, moment: float, act: Callable[[], None]) -> None:
+        self._deadlines.append((moment, act))
+        self._deadlines.sort(key=lambda deadline: deadline[0])
+
+    def _left(self, plan: Plan) -> int:
+        outcomes = self._outcomes.values()
+        done = {each.job.key for each in outcomes if each.result is Result.SUCCESS}
+        return sum(job.key not in done for job in plan.todo)
+
+    def _exit_code(self, plan: Plan) -> int:
         if self._signal is not None:
             return 128 + self._signal
         faults = {
@@ -186,4 +237,6 @@ class Loop:
         }
         if Fault.EVAL in faults:
             return 1
+        if (self._time_over or self._schedule.out_of_time) and self._left(plan):
+            return OUT_OF_TIME
         return EnvironmentFault.exit_code if faults else 0

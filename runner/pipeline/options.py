@@ -52,6 +52,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         exclude: patterns of evals to leave out.
         shard: `I/N`.
         snapshot: where snapshots go; None takes none.
+        time_budget: seconds after which nothing runs any more; None is no end.
+        junit: a file for the results as JUnit XML.
     """
 
     model: str
@@ -75,6 +77,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     shard: str | None = None
     snapshot: SnapshotOptions | None = None
+    time_budget: float | None = None
+    junit: Path | None = None
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
@@ -12,6 +13,7 @@ from runner.execute.attempt import Attempts, Surroundings
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import find
 from runner.execute.schedule import Event, Schedule, Signalled
+from runner.job import Result
 from runner.pipeline.loop import Loop, RunResult
 from runner.pipeline.options import Host
 from runner.pipeline.pins import check_pins, pin
@@ -19,7 +21,9 @@ from runner.pipeline.prepare import Prepared, environment_for, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
 from runner.pipeline.reset import set_aside
+from runner.plan.budget import Budget
 from runner.plan.plan import Plan
+from runner.record import attempts as attempts_file
 from runner.record import run_file
 from runner.record.lock import RunLock
 from runner.report.display import Display
@@ -32,9 +36,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(
-    prepared: Prepared, host: Host, display: Display, *, new_id: Callable[[], str]
+    prepared: Prepared,
+    host: Host,
+    display: Display,
+    *,
+    new_id: Callable[[], str],
+    began: float,
 ) -> RunResult:
     """Run what is left of an eval set, and record it.
+
+    Args:
+        prepared: the run.
+        host: the machine.
+        display: shows the run to people.
+        new_id: makes ids of the run and its attempts.
+        began: from when the time budget counts, by `time.monotonic`.
 
     Raises:
         RunnerError: the run could not start or go on; what had ended is recorded.
@@ -60,6 +76,7 @@ def run(
                     snapshots=snapshots,
                     run_id=run_id,
                     new_id=new_id,
+                    began=began,
                 )
             except BaseException:
                 if snapshots is not None and snapshots.begun and (problem := snapshots.end()):
@@ -88,6 +105,7 @@ def _run(
     snapshots: "RunSnapshots | None",
     run_id: str,
     new_id: Callable[[], str],
+    began: float,
 ) -> RunResult:
     plan, damaged = planned(prepared)
     jobs = {job.key: job for job in plan.jobs}
@@ -110,6 +128,7 @@ def _run(
             run_file.write(prepared.layout, pinned)
         return RunResult(plan=plan)
     attempts, cpus = _attempts(prepared, host, plan, run_id)
+    budget = _budget(prepared, began)
     adopted = {running.job.key for running in left}
     schedule = Schedule(
         attempts,
@@ -118,12 +137,13 @@ def _run(
         at_once=prepared.options.jobs or cpus,
         retries=prepared.options.retries,
         new_id=new_id,
+        budget=budget,
     )
     run_file.write(prepared.layout, pinned)
     if snapshots is not None:
         snapshots.begin()
     on_record = snapshots.changed if snapshots is not None else lambda: None
-    loop = Loop(prepared, display, attempts, schedule, recorder, on_record=on_record)
+    loop = Loop(prepared, display, attempts, schedule, recorder, on_record=on_record, budget=budget)
     with _signals(schedule.events):
         if left:
             display.note(f"goes on with {evals(len(left))} of an earlier run")
@@ -150,6 +170,16 @@ def _attempts(prepared: Prepared, host: Host, plan: Plan, run_id: str) -> tuple[
     if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
         prepared.engine.make_eval_network()
     return Attempts(prepared.engine, surroundings), info.cpus
+
+
+def _budget(prepared: Prepared, began: float) -> Budget | None:
+    """The run's time, and what is on record of the time that evals take."""
+    seconds = prepared.options.time_budget
+    if seconds is None:
+        return None
+    records = attempts_file.read(prepared.layout.attempts).records
+    past = [(each.command, each.duration) for each in records if each.result is Result.SUCCESS]
+    return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 
 @contextlib.contextmanager

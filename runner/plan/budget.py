@@ -24,8 +24,8 @@ class UsualTimes:
         Its own successes count. Where it has none, those of commands count that differ in the
         eval alone, for other arguments, as `--max_samples`, make another time.
         """
-        own = self._own.get(command)
-        return _median(own or self._alike.get(_without_eval(command), ()))
+        own = self._own.get(command, [])
+        return _median(own or self._alike.get(_without_eval(command), []))
 
 
 class Budget:
@@ -61,8 +61,9 @@ class Budget:
 
         One whose usual time nothing tells may be as long as anything is left.
         """
+        left = self.left
         usual = self._usual.of(command)
-        return self.left > 0 if usual is None else usual <= self.left
+        return left > 0 and (usual is None or usual <= left)
 
     def spent(self, command: Command, seconds: float) -> None:
         """Take in how long a success of this run took."""

@@ -60,6 +60,8 @@ def test_every_command_checks_the_names(here: Here, command: str, names: tuple[s
         (["--memory", "1k"], "memory `1k`", "less than Docker's least, 6m"),
         (["--cpus", "0"], "'--cpus': 0", "x>=0.01"),
         (["--gpus", "some"], "GPUs `some`", "`all`, a number, or `device=ID,...`"),
+        (["--time-budget", "0"], "duration `0`", "must be above zero"),
+        (["--time-budget", "soon"], "duration `soon`", "such as 90s, 1h30m"),
         (["--grace", "soon"], "duration `soon`", "such as 90s, 1h30m"),
         (["--json"], "--json goes with --dry-run", "evalset run --help"),
         (["--registry-path", "none"], "none does not exist", "check --registry-path"),
