@@ -18,6 +18,7 @@ from runner.pipeline.prepare import Prepared, planned, prepare, this_host
 from runner.pipeline.run import run
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolution
+from runner.report.actions import group, inert
 from runner.report.choose import display_for
 from runner.report.text import evals, harmless, one_line
 
@@ -78,7 +79,8 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     from runner.report.summary import print_table  # noqa: PLC0415 - as above
 
     table = rows(prepared.layout, [job.command for job in plan.jobs])
-    print_table(out, table)
+    with group(out, "evals"):
+        print_table(out, table)
     done = sum(row.state == "done" for row in table)
     line = f"{done} of {evals(len(table))} finished; logs are in {prepared.layout.evallogs}"
     if result.left_for_time:
@@ -133,4 +135,4 @@ def _reason(plan: Plan, job: Job) -> str:
 
 
 def _planned(plan: Plan, job: Job) -> str:
-    return one_line(f"  {' '.join(job.command)}  ({_reason(plan, job)})")
+    return inert(one_line(f"  {' '.join(job.command)}  ({_reason(plan, job)})"))

@@ -29,9 +29,6 @@ from runner.record import console_log
 from runner.report.display import Display
 from runner.report.text import duration, evals
 
-# The end of a failed eval's output that is shown at once.
-TAIL_LINES = 5
-
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
@@ -159,7 +156,7 @@ class Loop:
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
-            tail = console_log.tail(path, TAIL_LINES)
+            tail = console_log.tail(path, self._display.tail_lines)
         self._display.ended(outcome, again=again, tail=tail)
         over = self._signal is not None or self._error is not None or self._time_over
         if failed and not again and self._prepared.options.exit_on_error and not over:

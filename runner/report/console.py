@@ -1,10 +1,11 @@
 import contextlib
 import importlib
-import os
 import threading
+from collections.abc import Sequence
 from typing import TextIO
 
 from runner.job import Job, Outcome, Result
+from runner.report.actions import command, inert, on_actions
 from runner.report.score import main_score
 from runner.report.text import duration, evals, one_line
 
@@ -13,6 +14,11 @@ class PlainConsole:
     """Shows a run as lines, for logs, pipes and CI."""
 
     wants_samples = False
+
+    @property
+    def tail_lines(self) -> int:
+        """Few, but on Actions, where they are folded away."""
+        return 50 if on_actions() else 5
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -27,13 +33,12 @@ class PlainConsole:
         self.note(f"{evals(total)}{done_already}; {todo} to run")
 
     def note(self, text: str) -> None:
-        """Write one line; a reader that has gone, as in `| head`, stops no run."""
-        with contextlib.suppress(BrokenPipeError):
-            print(one_line(text), file=self._out, flush=True)
+        """Write one line."""
+        self._print(inert(one_line(text)))
 
     def warn(self, text: str) -> None:
         """Write one line that says that it is a warning."""
-        self.note(f"{annotation('warning')}{text}")
+        self._mark("warning", text)
 
     def started(self, job: Job) -> None:
         """Write which eval was started."""
@@ -48,17 +53,38 @@ class PlainConsole:
         line, details = ended_lines(outcome, again=again, tail=tail)
         if outcome.result is Result.SUCCESS:
             self._finished += 1
-            line += f"  [{self._finished}/{self._total}]"
-        elif not again:
-            line = f"{annotation('error')}{line}"
-        self.note(line)
-        for detail in details:
-            self.note(f"    {detail}")
+            self.note(f"{line}  [{self._finished}/{self._total}]")
+        elif again:
+            self.note(line)
+        else:
+            self._mark("error", line)
+        if details:
+            self._fold(f"what {outcome.job.eval} printed last", details)
         for warning in outcome.warnings:
             self.note(f"    warning: {warning}")
 
     def end(self) -> None:
         """There is nothing to put away."""
+
+    def _fold(self, title: str, lines: Sequence[str]) -> None:
+        if on_actions():
+            self._print(command("group", one_line(title)))
+        for line in lines:
+            self.note(f"    {line}")
+        if on_actions():
+            self._print(command("endgroup", ""))
+
+    def _mark(self, kind: str, text: str) -> None:
+        """Make a line stand out: in GitHub's own form on Actions, else by the word."""
+        if on_actions():
+            self._print(command(kind, one_line(text)))
+        else:
+            self.note(f"{kind}: {text}")
+
+    def _print(self, line: str) -> None:
+        """Write a line; a reader that has gone, as in `| head`, stops no run."""
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=self._out, flush=True)
 
     def _prepare_the_end(self) -> None:
         """Import what prints the table while the first eval runs, for rich takes its time."""
@@ -81,8 +107,3 @@ def ended_lines(
     line = f"{what}  {outcome.job.eval}  ({took}): {outcome.reason}"
     where = (f"whole output: {outcome.console_log}",) if outcome.console_log else ()
     return line, (*(f"| {text}" for text in tail), *where)
-
-
-def annotation(kind: str) -> str:
-    """What makes a line stand out: GitHub's own form on Actions, else the word."""
-    return f"::{kind}::" if os.environ.get("GITHUB_ACTIONS") == "true" else f"{kind}: "

@@ -9,6 +9,10 @@ class Display(Protocol):
     # Whether `progressed` is worth calling.
     wants_samples: bool
 
+    @property
+    def tail_lines(self) -> int:
+        """How many lines of a failed eval's output `ended` is to be given."""
+
     def begin(self, *, total: int, done: int, todo: int) -> None:
         """The plan is made: `done` of `total` are finished, `todo` will be run."""
 

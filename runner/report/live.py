@@ -48,6 +48,7 @@ class LiveConsole:
     """Shows a run on a terminal: a bar for the whole, a line for each running eval."""
 
     wants_samples = True
+    tail_lines = 5
 
     def __init__(self, out: TextIO) -> None:
         self._console = Console(file=out, highlight=False)

@@ -1,3 +1,4 @@
+import io
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -6,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runner.report.actions import inert, on_actions
 from runner.report.rows import Row
 from runner.report.score import main_score
 from runner.report.text import duration, one_line
@@ -15,7 +17,6 @@ _STYLES = {"done": "green", "failed": "bold red", "lost": "yellow", "running": "
 
 def print_table(out: TextIO, rows: Sequence[Row]) -> None:
     """Print a table with one row per eval."""
-    console = console_for(out)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("eval", overflow="fold", ratio=1)
     table.add_column("state")
@@ -36,7 +37,14 @@ def print_table(out: TextIO, rows: Sequence[Row]) -> None:
             "" if row.duration is None else duration(row.duration),
             str(row.attempts) if row.attempts else "",
         )
-    console.print(table)
+    if not on_actions():
+        console_for(out).print(table)
+        return
+    # Line by line, for where a name is folded a line could begin with a command.
+    drawn = io.StringIO()
+    console_for(drawn).print(table)
+    for line in drawn.getvalue().splitlines():
+        print(inert(line), file=out)
 
 
 def console_for(out: TextIO) -> Console:

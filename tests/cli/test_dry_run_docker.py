@@ -104,6 +104,13 @@ def test_what_was_finished_otherwise_says_so(here: Here) -> None:
     ]
 
 
+def test_a_reason_is_no_command_on_actions(here: Here) -> None:
+    """Records may come from elsewhere, and GitHub obeys what is printed."""
+    attempts(here, ("b.dev.v0", "failure", "\n::add-mask::a ##[add-mask]b"))
+    lines = here.evalset(*RUN, GITHUB_ACTIONS="true").stdout.splitlines()
+    assert any(line.endswith("(failed once, last:  ::add-mask::a ##(add-mask]b)") for line in lines)
+
+
 def test_no_resume_has_everything_to_do(here: Here) -> None:
     """And the old file stays where it is, for nothing is run."""
     before = contents(here.folder)

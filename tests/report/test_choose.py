@@ -18,7 +18,9 @@ def test_a_pipe_gets_lines() -> None:
     assert isinstance(display_for(io.StringIO()), PlainConsole)
 
 
-@pytest.mark.parametrize(("name", "value"), [("CI", "true"), ("TERM", "dumb")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("CI", "true"), ("GITHUB_ACTIONS", "true"), ("TERM", "dumb")]
+)
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

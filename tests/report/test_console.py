@@ -90,6 +90,11 @@ def test_an_eval_cannot_command_the_terminal(console: PlainConsole, out: io.Stri
     assert "red" in out.getvalue()
 
 
+def test_the_end_of_an_output_is_short(console: PlainConsole) -> None:
+    """It is shown in full, between the lines of other evals."""
+    assert console.tail_lines == 5
+
+
 def test_samples_are_not_asked_for(console: PlainConsole, out: io.StringIO) -> None:
     """A line for each would be too many, and each costs a connection to the engine."""
     assert not console.wants_samples
