@@ -1,0 +1,150 @@
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.report.junit import document
+from runner.report.rows import Row
+
+HOSTILE = [
+    "</testcase><testcase name='x'/>",
+    "]]><!-- & \" ' < >",
+    "\x00\x01\x0b\x1b[31m\x7f\x85",
+    "\ud800 \udfff \ufffe \uffff",
+    "a\nb\r\nc\td",
+    "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]>&e;",
+    "\u202eevil \U0001f600",
+]
+ROWS = [
+    Row(
+        eval="a.dev.v0",
+        state="done",
+        final_report={"accuracy": 0.25},
+        samples=4,
+        duration=1.5,
+        attempts=2,
+    ),
+    Row(eval="b", state="failed", reason="exited with status 1", duration=2, attempts=1),
+    Row(eval="c", state="lost", reason="the engine went away", duration=0, attempts=3),
+    Row(eval="d", state="to do"),
+    Row(eval="e", state="running"),
+    Row(eval="f", state="done"),
+]
+
+
+def parsed(rows: Sequence[Row], model: str = "m", tail: Sequence[str] = ()) -> ET.Element:
+    """The suite, as a program reads it."""
+    root = ET.fromstring(document(model, "s", rows, output=lambda _: tail))  # noqa: S314 - our own
+    (suite,) = root
+    assert root.tag == "testsuites"
+    assert root.attrib.items() <= suite.attrib.items()
+    return suite
+
+
+def case(row: Row, tail: Sequence[str] = ()) -> ET.Element:
+    """The one test case of a row."""
+    (found,) = parsed([row], tail=tail)
+    return found
+
+
+def facts(found: ET.Element) -> dict[str, str]:
+    """Its properties."""
+    return {each.attrib["name"]: each.attrib["value"] for each in found.iter("property")}
+
+
+def test_each_eval_is_a_test_case_in_the_order_of_the_plan() -> None:
+    """And the counts are those of the cases."""
+    suite = parsed(ROWS)
+    assert suite.attrib == {
+        "name": "m.s",
+        "tests": "6",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "2",
+        "time": "3.500",
+    }
+    assert [found.get("name") for found in suite] == [row.eval for row in ROWS]
+    assert {found.get("classname") for found in suite} == {"m.s"}
+
+
+def test_a_finished_eval_has_time_score_and_attempts() -> None:
+    """And no element that would make it anything but a success."""
+    found = case(ROWS[0])
+    assert found.get("time") == "1.500"
+    assert [each.tag for each in found] == ["properties"]
+    assert facts(found) == {
+        "attempts": "2",
+        "samples": "4",
+        "score": "0.25",
+        "score_name": "accuracy",
+    }
+
+
+def test_a_failed_eval_is_a_failure_with_its_reason_and_output() -> None:
+    """The end of what it printed is the text."""
+    found = case(ROWS[1], tail=("Traceback", "\x1b[31mValueError\x1b[0m: <x>"))
+    failure = found.find("failure")
+    assert failure is not None
+    assert failure.attrib == {"message": "exited with status 1", "type": "failed"}
+    assert failure.text == "Traceback\nValueError: <x>"
+
+
+def test_a_lost_eval_is_an_error() -> None:
+    """Not it is to blame."""
+    error = case(ROWS[2]).find("error")
+    assert error is not None
+    assert error.attrib == {"message": "the engine went away", "type": "lost"}
+
+
+@pytest.mark.parametrize("row", ROWS[3:5])
+def test_what_has_not_ended_is_skipped(row: Row) -> None:
+    """It has no time, and says which of the two it is."""
+    found = case(row)
+    skipped = found.find("skipped")
+    assert skipped is not None
+    assert skipped.attrib == {"message": row.state}
+    assert "time" not in found.attrib
+    assert facts(found) == {"attempts": "0"}
+
+
+def test_a_set_without_evals_is_an_empty_suite() -> None:
+    """A reader is given a file that it can read."""
+    assert parsed([]).get("tests") == "0"
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_whatever_names_and_reasons_hold_it_is_read_again(hostile: str) -> None:
+    """No more and no fewer cases than evals, and nothing that XML cannot hold."""
+    rows = [
+        Row(
+            eval=hostile,
+            state=state,
+            reason=hostile,
+            final_report={hostile: 1},
+            duration=1,
+            attempts=1,
+        )
+        for state in ("failed", "lost", "done", "to do")
+    ]
+    suite = parsed(rows, model=hostile, tail=[hostile])
+    assert [each.tag for each in suite] == ["testcase"] * 4
+    assert [suite.get(key) for key in ("tests", "failures", "errors", "skipped")] == list("4111")
+    assert len({found.get("name") for found in suite}) == 1
+
+
+@given(text=st.text(st.characters()))
+def test_no_text_is_too_strange(text: str) -> None:
+    """An eval prints any bytes, and what they decode to is read again."""
+    row = Row(eval=text, state="failed", reason=text, duration=1, attempts=1)
+    assert parsed([row], model=text, tail=[text]).get("failures") == "1"
+
+
+def test_text_that_harms_nobody_is_kept() -> None:
+    """In every language, and with the signs that XML itself needs."""
+    text = "ä < b & 'c' \"d\" 日本 \U0001f600"
+    found = case(Row(eval=text, state="failed", reason=text, attempts=1), tail=[text])
+    failure = found.find("failure")
+    assert failure is not None
+    assert (found.get("name"), failure.get("message"), failure.text) == (text, text, text)
