@@ -170,6 +170,12 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     show_default=True,
     help="Program that runs one eval; takes model, eval and arguments.",
 )
+@_option(
+    "--junit",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="At the end, write the results to this file as JUnit XML.",
+)
 @_option("--snapshot", is_flag=True, help="Commit the progress to a branch; go on from it.")
 @snapshots
 @_option(
@@ -245,6 +251,7 @@ def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) 
         exclude=tuple(given["exclude"]),
         shard=given["shard"],
         time_budget=given["time_budget"],
+        junit=given["junit"],
         as_typed=given.get("as_typed", False),
         snapshot=snapshot_options(given) if given.get("snapshot") else None,
     )

@@ -16,6 +16,16 @@ from runner.cli.options import as_json, progress_dir, remote, snapshot_repo
 @snapshot_repo
 @remote
 @as_json
+@click.option(
+    "--junit",
+    "junit_file",  # not by its own name, for a configuration file's is that of runs
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the same to this file as JUnit XML.",
+)
+@click.option(
+    "--summary", is_flag=True, help="Add the same to the summary of a GitHub Actions job."
+)
 def command(
     *,
     model: str | None,
@@ -25,6 +35,8 @@ def command(
     snapshot_repo: Path | None,
     remote: str | None,
     as_json: bool,
+    junit_file: Path | None,
+    summary: bool,
 ) -> None:
     """Show what is done, what failed and what is to do.
 
@@ -39,10 +51,25 @@ def command(
 
         options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
         parts = parts_of_branch(progress_dir, options, branch, model=model, eval_set=eval_set)
-        show_branch(parts, out=sys.stdout, as_json=as_json)
+        show_branch(
+            parts,
+            root=progress_dir,
+            out=sys.stdout,
+            as_json=as_json,
+            junit=junit_file,
+            summary=summary,
+        )
         return
     if model is None or eval_set is None:
         raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
     from runner.pipeline.status import show  # noqa: PLC0415 - after parsing
 
-    show(progress_dir, model, eval_set, out=sys.stdout, as_json=as_json)
+    show(
+        progress_dir,
+        model,
+        eval_set,
+        out=sys.stdout,
+        as_json=as_json,
+        junit=junit_file,
+        summary=summary,
+    )

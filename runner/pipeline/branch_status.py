@@ -9,7 +9,9 @@ import msgspec
 from runner.errors import UsageError
 from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.prepare import this_host
+from runner.pipeline.reports import status_reports
 from runner.pipeline.sharing import branch_of
+from runner.record.layout import Layout
 from runner.report.rows import Row, rows_of
 from runner.report.summary import print_table
 from runner.report.text import harmless
@@ -76,13 +78,34 @@ def rows_of_part(part: Part) -> list[Row]:
     return rows_of(part.commands, finished=part.finished, records=part.records)
 
 
-def show_branch(parts: list[Part], *, out: TextIO, as_json: bool) -> None:
-    """Print the tables of a branch."""
+def show_branch(
+    parts: list[Part],
+    *,
+    root: Path,
+    out: TextIO,
+    as_json: bool,
+    junit: Path | None = None,
+    summary: bool = False,
+) -> None:
+    """Print the tables of a branch.
+
+    Args:
+        parts: what the branch says.
+        root: the progress directory, where console logs may be, too.
+        out: where to print.
+        as_json: whether to print JSON.
+        junit: a file for the same as JUnit XML.
+        summary: whether to append it to the summary of a GitHub Actions job.
+    """
+    write = status_reports(junit, summary=summary)
     for message in (message for part in parts for message in part.damaged):
         print(harmless(f"warning: {message}"), file=sys.stderr)
     contents = []
+    states = []
     for part in parts:
         table = rows_of_part(part)
+        layout = Layout(root=root.resolve(), model=part.model, eval_set=part.eval_set)
+        states.append((layout, table))
         counts = Counter(row.state for row in table)
         content: dict[str, Any] = {
             "model": part.model,
@@ -100,3 +123,4 @@ def show_branch(parts: list[Part], *, out: TextIO, as_json: bool) -> None:
     if as_json:
         printed = contents[0] if len(contents) == 1 else contents
         print(msgspec.json.encode(printed).decode(), file=out)
+    write(states)

@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import os
 import shlex
 import sys
@@ -9,12 +10,13 @@ from typing import TextIO
 
 import msgspec
 
-from runner.errors import NotPushed
+from runner.errors import LockHeld, NotPushed, RunnerError, UsageError
 from runner.job import Job
 from runner.pipeline.loop import RunResult
-from runner.pipeline.options import RunOptions, SnapshotOptions
+from runner.pipeline.options import Host, RunOptions, SnapshotOptions
 from runner.pipeline.pins import difference, pin
 from runner.pipeline.prepare import Prepared, planned, prepare, this_host
+from runner.pipeline.reports import STEP_SUMMARY, after_run, check_junit
 from runner.pipeline.run import run
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolution
@@ -38,17 +40,26 @@ def run_command(
     """Run an eval set, show it, and return the exit code."""
     began = time.monotonic()
     host = this_host()
+    check_junit(options.junit)
     prepared = prepare(options, host, ours=ours, resolution=resolution)
     display = display_for(out)
-    result = run(prepared, host, display, new_id=new_id, began=began)
+    try:
+        result = run(prepared, host, display, new_id=new_id, began=began)
+    except (UsageError, LockHeld):
+        raise  # it did not begin
+    except Exception:
+        with contextlib.suppress(RunnerError):  # which would hide why it ended
+            _report(prepared, host, planned(prepared)[0])
+        raise
     _close(prepared, result, out)
+    code = _report(prepared, host, result.plan)
     if result.not_pushed:
         later = push_command(options)
         line = f"{result.not_pushed}; push it later with `{later}`"
         if result.exit_code == 0:
             raise NotPushed(line)
         display.warn(line)
-    return result.exit_code
+    return result.exit_code or code
 
 
 def push_command(options: RunOptions) -> str:
@@ -92,6 +103,17 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
 
 def _warn(line: str) -> None:
     print(harmless(f"warning: {line}"), file=sys.stderr)
+
+
+def _report(prepared: Prepared, host: Host, plan: Plan) -> int:
+    """Write the results where the options and GitHub Actions want them."""
+    junit = prepared.options.junit
+    if junit is None and not host.environ.get(STEP_SUMMARY):
+        return 0
+    from runner.pipeline.status import rows  # noqa: PLC0415 - as above
+
+    table = rows(prepared.layout, [job.command for job in plan.jobs])
+    return after_run([(prepared.layout, table)], junit=junit, environ=host.environ)
 
 
 def dry_run_command(

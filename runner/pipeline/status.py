@@ -10,6 +10,7 @@ from runner.errors import EnvironmentFault, UsageError
 from runner.execute.engine import Engine, answering
 from runner.execute.left import find_left
 from runner.pipeline.prepare import this_host
+from runner.pipeline.reports import status_reports
 from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
 from runner.record.layout import Layout
@@ -32,9 +33,29 @@ def rows(
     )
 
 
-def show(root: Path, model: str, eval_set: str, *, out: TextIO, as_json: bool) -> None:
-    """Print the state of every eval that a run of this model and eval set planned or recorded."""
+def show(
+    root: Path,
+    model: str,
+    eval_set: str,
+    *,
+    out: TextIO,
+    as_json: bool,
+    junit: Path | None = None,
+    summary: bool = False,
+) -> None:
+    """Print the state of every eval that a run of this model and eval set planned or recorded.
+
+    Args:
+        root: the progress directory.
+        model: as given to the run.
+        eval_set: as given to the run.
+        out: where to print.
+        as_json: whether to print JSON.
+        junit: a file for the same as JUnit XML.
+        summary: whether to append it to the summary of a GitHub Actions job.
+    """
     check_names(model, eval_set)
+    write = status_reports(junit, summary=summary)
     layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
     commands = _known_commands(layout)
     if not commands:
@@ -46,6 +67,7 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, as_json: bool) -
     damaged = (*progress.read(layout.progress).damaged, *attempts.read(layout.attempts).damaged)
     for message in damaged:
         print(harmless(f"warning: {message}"), file=sys.stderr)
+    write([(layout, table)])
     counts = Counter(row.state for row in table)
     if as_json:
         content = {

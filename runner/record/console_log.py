@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+from runner.record.layout import Layout
+
 # More than this many bytes at the end are not looked at.
 LONGEST_TAIL = 16384
 
@@ -17,3 +19,12 @@ def tail(path: Path, lines: int) -> tuple[str, ...]:
     # What a progress bar wrote over is gone for a person, too.
     found = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
     return tuple([line for line in found if line][-lines:])
+
+
+def tail_below(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
+    """The last lines of a console log that a record names, which may come from another host.
+
+    Nothing is read that is not below `evallogs/`, wherever a name or a link leads.
+    """
+    path = (layout.root / name).resolve()
+    return tail(path, lines) if path.is_relative_to(layout.evallogs.resolve()) else ()

@@ -66,3 +66,9 @@ def replace(path: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Write behind what is in a file, which is made if it is not there."""
+    with named(path, "write"), path.open("ab") as file:
+        file.write(content)

@@ -1,6 +1,9 @@
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from xml.etree import ElementTree as ET
+
+import msgspec
 
 from runner.report.rows import Row
 from runner.report.score import main_score
@@ -12,37 +15,51 @@ _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ELEMENTS = {"failed": "failure", "lost": "error", "running": "skipped", "to do": "skipped"}
 
 
-def document(
-    model: str, eval_set: str, rows: Sequence[Row], *, output: Callable[[Row], Sequence[str]]
-) -> bytes:
-    """Rows as JUnit XML: one suite, with a test case for each eval.
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
+    """What JUnit XML shows of one model and eval set.
 
-    A failed eval is a failure, a lost one an error, and one that is to do or runs is skipped.
-
-    Args:
+    Attributes:
         model: as given.
         eval_set: as given.
         rows: of the plan, in its order.
         output: gives the last lines of what an eval printed.
     """
-    name = f"{model}.{eval_set}"
-    suites = ET.Element("testsuites")
-    suite = ET.SubElement(suites, "testsuite", name=_line(name))
-    for row in rows:
-        _add_case(suite, name, row, output)
-    counts = {
-        "tests": len(rows),
-        "failures": len(suite.findall("*/failure")),
-        "errors": len(suite.findall("*/error")),
-        "skipped": len(suite.findall("*/skipped")),
-    }
-    seconds = sum(row.duration or 0 for row in rows)
-    for element in (suites, suite):
-        element.attrib |= {key: str(count) for key, count in counts.items()}
-        element.set("time", f"{seconds:.3f}")
-    ET.indent(suites)
-    content: bytes = ET.tostring(suites, encoding="utf-8", xml_declaration=True)
+
+    model: str
+    eval_set: str
+    rows: Sequence[Row]
+    output: Callable[[Row], Sequence[str]]
+
+
+def document(suites: Sequence[Suite]) -> bytes:
+    """Suites as JUnit XML, with a test case for each eval.
+
+    A failed eval is a failure, a lost one an error, and one that is to do or runs is skipped.
+    """
+    root = ET.Element("testsuites")
+    for suite in suites:
+        name = f"{suite.model}.{suite.eval_set}"
+        element = ET.SubElement(root, "testsuite", name=_line(name))
+        for row in suite.rows:
+            _add_case(element, name, row, suite.output)
+        _count(element, suite.rows)
+    _count(root, [row for suite in suites for row in suite.rows])
+    ET.indent(root)
+    content: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return content + b"\n"
+
+
+def _count(element: ET.Element, rows: Sequence[Row]) -> None:
+    kinds = Counter(_ELEMENTS.get(row.state) for row in rows)
+    seconds = sum(row.duration or 0 for row in rows)
+    counts = {
+        "tests": str(len(rows)),
+        "failures": str(kinds["failure"]),
+        "errors": str(kinds["error"]),
+        "skipped": str(kinds["skipped"]),
+        "time": f"{seconds:.3f}",
+    }
+    element.attrib |= counts
 
 
 def _add_case(

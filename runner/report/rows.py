@@ -20,6 +20,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         samples: in its logs.
         duration: of the newest attempt, in seconds; None when there was none.
         attempts: how many ended.
+        console_log: of the newest attempt, relative to the progress directory.
     """
 
     eval: str
@@ -29,6 +30,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     duration: float | None = None
     attempts: int = 0
+    console_log: str | None = None
 
 
 def rows_of(
@@ -73,4 +75,5 @@ def _row(command: tuple[str, ...], records: Sequence[AttemptRecord], *, done: bo
         samples=newest.samples,
         duration=newest.duration,
         attempts=len(records),
+        console_log=newest.console_log,
     )

@@ -73,6 +73,37 @@ def test_status_shows_every_eval_that_is_known(recorded: Here) -> None:
     assert contents(recorded.folder) == before
 
 
+def test_status_writes_junit_xml_too(recorded: Here) -> None:
+    """One test case for each eval, with the end of what a failed one printed."""
+    ended = recorded.evalset("status", "dummy", "mine", "--junit", "results/junit.xml")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == recorded.evalset("status", "dummy", "mine").stdout
+    text = (recorded.folder / "results/junit.xml").read_text()
+    assert 'tests="3" failures="1" errors="0" skipped="0"' in text
+    assert "ValueError\nwhole output: evallogs/2.console.log</failure>" in text
+
+
+def test_a_configured_file_for_junit_xml_is_that_of_runs(recorded: Here) -> None:
+    """To look at the state overwrites no results."""
+    recorded.put("evalset.toml", 'junit = "junit.xml"\n')
+    before = contents(recorded.folder)
+    assert recorded.evalset("status", "dummy", "mine").returncode == 0
+    assert contents(recorded.folder) == before
+
+
+def test_status_adds_to_the_summary_of_a_job(recorded: Here) -> None:
+    """Behind what other steps have written, in GitHub's Markdown."""
+    page = recorded.put("summary.md", "# Before\n")
+    for _ in range(2):
+        ended = recorded.evalset(
+            "status", "dummy", "mine", "--summary", GITHUB_STEP_SUMMARY=str(page)
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+    once = page.read_text().removeprefix("# Before\n")
+    assert once.startswith("### `dummy` `mine`\n\n2 of 3 finished, 1 failed\n\n| eval |")
+    assert once[: len(once) // 2] * 2 == once
+
+
 def test_status_as_json_is_one_object(recorded: Here) -> None:
     """With the same facts as the table."""
     found = answer(recorded, "status", "dummy", "mine")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.junit import document
+from runner.report.junit import Suite, document
 from runner.report.rows import Row
 
 HOSTILE = [
@@ -36,11 +36,12 @@ ROWS = [
 
 def parsed(rows: Sequence[Row], model: str = "m", tail: Sequence[str] = ()) -> ET.Element:
     """The suite, as a program reads it."""
-    root = ET.fromstring(document(model, "s", rows, output=lambda _: tail))  # noqa: S314 - our own
-    (suite,) = root
+    suite = Suite(model=model, eval_set="s", rows=rows, output=lambda _: tail)
+    root = ET.fromstring(document([suite]))  # noqa: S314 - our own
+    (found,) = root
     assert root.tag == "testsuites"
-    assert root.attrib.items() <= suite.attrib.items()
-    return suite
+    assert root.attrib.items() <= found.attrib.items()
+    return found
 
 
 def case(row: Row, tail: Sequence[str] = ()) -> ET.Element:
@@ -67,6 +68,24 @@ def test_each_eval_is_a_test_case_in_the_order_of_the_plan() -> None:
     }
     assert [found.get("name") for found in suite] == [row.eval for row in ROWS]
     assert {found.get("classname") for found in suite} == {"m.s"}
+
+
+def test_several_sets_are_several_suites() -> None:
+    """And the whole has the sums of their counts."""
+    suites = [
+        Suite(model=name, eval_set="s", rows=rows, output=lambda _: ())
+        for name, rows in (("m", ROWS), ("n", ROWS[:2]), ("o", []))
+    ]
+    root = ET.fromstring(document(suites))  # noqa: S314 - our own
+    assert [suite.get("name") for suite in root] == ["m.s", "n.s", "o.s"]
+    assert [suite.get("failures") for suite in root] == ["1", "1", "0"]
+    assert root.attrib == {
+        "tests": "8",
+        "failures": "2",
+        "errors": "1",
+        "skipped": "2",
+        "time": "7.000",
+    }
 
 
 def test_a_finished_eval_has_time_score_and_attempts() -> None:

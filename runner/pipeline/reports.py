@@ -1,0 +1,121 @@
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from runner.errors import EnvironmentFault, UsageError
+from runner.record import console_log, files
+from runner.record.layout import Layout
+from runner.report.rows import Row
+from runner.report.text import harmless
+
+# Where GitHub takes Markdown for the page of a job from.
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+# GitHub refuses more than 1 MB from a step.
+SUMMARY_ROWS = 400
+# The end of a failed eval's output that JUnit XML has.
+TAIL_LINES = 50
+
+# Tables, each with where its files are.
+States = Sequence[tuple[Layout, Sequence[Row]]]
+
+
+def check_junit(path: Path | None) -> None:
+    """Refuse a file for JUnit XML that cannot be written, before anything runs.
+
+    Raises:
+        UsageError: it is a folder, a device or the like.
+        EnvironmentFault: its folder cannot be created.
+    """
+    if path is None:
+        return
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--junit {path} is no plain file; name one that may be replaced")
+    files.make_folder(path.absolute().parent)
+
+
+def write_junit(path: Path, states: States) -> None:
+    """Write tables as JUnit XML, over what is there."""
+    from runner.report.junit import Suite, document  # noqa: PLC0415 - only when asked for
+
+    def output(layout: Layout, row: Row) -> tuple[str, ...]:
+        if row.console_log is None:
+            return ()
+        where = f"whole output: {row.console_log}"
+        return (*console_log.tail_below(layout, row.console_log, TAIL_LINES), where)
+
+    suites = [
+        Suite(
+            model=layout.model,
+            eval_set=layout.eval_set,
+            rows=rows,
+            output=partial(output, layout),
+        )
+        for layout, rows in states
+    ]
+    files.replace(path.absolute(), document(suites))
+
+
+def add_summary(path: Path, states: States) -> None:
+    """Append tables as Markdown to the summary of a GitHub Actions job."""
+    from runner.report.markdown import section  # noqa: PLC0415 - only when asked for
+
+    for layout, rows in states:
+        text = section(layout.model, layout.eval_set, rows, limit=SUMMARY_ROWS // len(states))
+        files.append(path, f"{text}\n".encode(errors="replace"))
+
+
+def step_summary(environ: Mapping[str, str]) -> Path:
+    """The file of a GitHub Actions job's summary.
+
+    Raises:
+        UsageError: this is no step of such a job.
+    """
+    if not environ.get(STEP_SUMMARY):
+        raise UsageError(
+            f"--summary: {STEP_SUMMARY} is not set, as it is in a step of GitHub Actions; "
+            "leave the option out, or set it to a file"
+        )
+    return Path(environ[STEP_SUMMARY])
+
+
+def status_reports(junit: Path | None, *, summary: bool) -> Callable[[States], None]:
+    """What writes a state where it was asked for; refuses at once what cannot be.
+
+    Raises:
+        UsageError: there is no summary, or the file is no plain one.
+        EnvironmentFault: the file's folder cannot be created.
+    """
+    check_junit(junit)
+    markdown = step_summary(os.environ) if summary else None
+
+    def write(states: States) -> None:
+        if junit is not None:
+            write_junit(junit, states)
+        if markdown is not None:
+            add_summary(markdown, states)
+
+    return write
+
+
+def after_run(states: States, *, junit: Path | None, environ: Mapping[str, str]) -> int:
+    """Write what was asked for of a run that has ended, and say what cannot be written.
+
+    Returns:
+        The exit code for a run that went well.
+    """
+    if environ.get(STEP_SUMMARY):
+        try:
+            add_summary(step_summary(environ), states)
+        except EnvironmentFault as error:
+            print(harmless(f"warning: {error}"), file=sys.stderr)
+    if junit is None:
+        return 0
+    try:
+        write_junit(junit, states)
+    except EnvironmentFault as error:
+        later = "`evalset status` with --junit writes it, too"
+        print(harmless(f"Error: {error}; {later}"), file=sys.stderr)
+        return error.exit_code
+    return 0

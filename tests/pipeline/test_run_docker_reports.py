@@ -1,0 +1,92 @@
+import signal
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.conftest import Place
+
+pytestmark = pytest.mark.docker
+
+
+def cases(path: Path) -> dict[str, list[str]]:
+    """For each eval in JUnit XML, the elements that say that it is no success."""
+    (suite,) = ET.parse(path).getroot()  # noqa: S314 - our own
+    return {
+        case.attrib["name"]: [each.tag for each in case if each.tag != "properties"]
+        for case in suite
+    }
+
+
+def test_a_run_writes_its_results(place: Place) -> None:
+    """As JUnit XML where the option says, as Markdown where GitHub Actions says."""
+    place.registry("succeed.a", "fail.3", "succeed.b")
+    page = place.folder / "summary.md"
+    ended = place.run(
+        *("--jobs", "1", "--junit", "junit.xml"),
+        GITHUB_STEP_SUMMARY=str(page),
+        GITHUB_ACTIONS="true",
+    )
+    assert ended.returncode == 1
+    path = place.folder / "junit.xml"
+    assert cases(path) == {"succeed.a": [], "fail.3": ["failure"], "succeed.b": ["skipped"]}
+    assert "this is why" in path.read_text()
+    assert page.read_text().startswith("### `m` `s`\n\n1 of 3 finished, 1 failed\n\n| eval |")
+    lines = ended.stdout.splitlines()
+    table = lines[lines.index("::group::evals") : -1]
+    assert table[-1] == "::endgroup::"
+    assert any("exited with status 3" in line for line in table)
+
+
+def test_a_run_with_nothing_to_do_writes_its_results_too(place: Place) -> None:
+    """Whoever reads them needs not know."""
+    place.registry("succeed.a")
+    place.run()
+    assert place.run("--junit", "junit.xml").returncode == 0
+    assert cases(place.folder / "junit.xml") == {"succeed.a": []}
+
+
+def test_an_interrupted_run_writes_its_results(place: Place) -> None:
+    """What was stopped is an error, and what was not started is skipped."""
+    place.registry("wait.a", "succeed.b")
+    line = ("--jobs", "1", "--grace", "0.1s", "--junit", "junit.xml")
+    with place.running(*line) as run:
+        place.until_running(1)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(20) == 143
+    assert cases(place.folder / "junit.xml") == {"wait.a": ["error"], "succeed.b": ["skipped"]}
+
+
+def test_a_run_that_cannot_go_on_writes_its_results(place: Place) -> None:
+    """The error is what is said, and the exit code its own."""
+    place.registry("succeed.a")
+    ended = place.run("--run-command", "/bin/no-such-thing", "--junit", "junit.xml")
+    assert ended.returncode == 3
+    assert ended.stderr.startswith(f"Error: image {place.image} has no command")
+    assert cases(place.folder / "junit.xml") == {"succeed.a": ["skipped"]}
+
+
+def test_a_run_that_is_refused_writes_nothing(place: Place) -> None:
+    """What is there may be of the run that goes on."""
+    place.registry("wait.a")
+    with place.running() as run:
+        place.until_running(1)
+        assert place.run("--junit", "junit.xml").returncode == 3
+        place.let_go()
+        assert run.wait(20) == 0
+    assert not (place.folder / "junit.xml").exists()
+
+
+def test_results_that_cannot_be_written_change_no_exit_code_but_0(place: Place) -> None:
+    """A failed eval stays the first thing to know."""
+    place.registry("wait.a")
+    for status, code in ((3, 1), (0, 3)):
+        junit = place.folder / "junit.xml"
+        with place.running("--junit", "junit.xml") as run:
+            place.until_running(1)
+            junit.mkdir()
+            place.let_go(status)
+            assert run.wait(20) == code
+            assert run.stdout
+            assert f"Error: cannot write {junit}: it is a folder; move it away" in run.stdout.read()
+        junit.rmdir()
