@@ -120,7 +120,10 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     except RunnerError as error:
         if debug or os.environ.get("EVALSET_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
             raise
-        code = _say(f"Error: {error}", error.exit_code)
+        from runner.report.actions import inert  # noqa: PLC0415 - for an error only
+        from runner.report.text import one_line  # noqa: PLC0415 - as above
+
+        code = _say(inert(one_line(f"Error: {error}")), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         code = _say(error.format_message(), error.exit_code)
     except click.UsageError as error:

@@ -12,9 +12,10 @@ from runner.pipeline.prepare import this_host
 from runner.pipeline.reports import status_reports
 from runner.pipeline.sharing import branch_of
 from runner.record.layout import Layout
+from runner.report.actions import inert
 from runner.report.rows import Row, rows_of
 from runner.report.summary import print_table
-from runner.report.text import harmless
+from runner.report.text import harmless, one_line
 from runner.share.merge import merge
 from runner.share.progress_branch import ProgressBranch
 from runner.share.remote import OvertakenError, Remote, RemoteError
@@ -117,7 +118,7 @@ def show_branch(
         contents.append(content)
         if not as_json:
             if len(parts) > 1:
-                print(harmless(f"{part.model} {part.eval_set}"), file=out)
+                print(inert(one_line(f"{part.model} {part.eval_set}")), file=out)
             print_table(out, table)
             print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
     if as_json:

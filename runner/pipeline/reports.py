@@ -25,14 +25,17 @@ def check_junit(path: Path | None) -> None:
     """Refuse a file for JUnit XML that cannot be written, before anything runs.
 
     Raises:
-        UsageError: it is a folder, a device or the like.
-        EnvironmentFault: its folder cannot be created.
+        UsageError: it is a folder, a device or the like, or its folder takes none.
+        EnvironmentFault: nobody may look.
     """
     if path is None:
         return
-    if path.exists() and not path.is_file():
-        raise UsageError(f"--junit {path} is no plain file; name one that may be replaced")
-    files.make_folder(path.absolute().parent)
+    with files.named(path, "write"):
+        if path.exists() and not path.is_file():
+            raise UsageError(f"--junit {path} is no plain file; name one that may be replaced")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise UsageError(f"--junit {path}: nothing can be written to {above}; name another")
 
 
 def write_junit(path: Path, states: States) -> None:
@@ -84,8 +87,7 @@ def status_reports(junit: Path | None, *, summary: bool) -> Callable[[States], N
     """What writes a state where it was asked for; refuses at once what cannot be.
 
     Raises:
-        UsageError: there is no summary, or the file is no plain one.
-        EnvironmentFault: the file's folder cannot be created.
+        UsageError: there is no summary, or the file cannot be written.
     """
     check_junit(junit)
     markdown = step_summary(os.environ) if summary else None

@@ -263,3 +263,9 @@ def test_debug_shows_where_an_error_comes_from(here: Here) -> None:
     ):
         assert "Traceback" in ended.stderr
         assert "UsageError: shard `4/3`" in ended.stderr
+
+
+def test_an_error_is_no_command_on_actions(here: Here) -> None:
+    """Names in a message may come from a registry or a branch, and GitHub obeys what is printed."""
+    line = here.refused("status", "dummy", "##[add-mask]x", GITHUB_ACTIONS="true")
+    assert "has no progress of dummy ##(add-mask]x" in line

@@ -112,7 +112,7 @@ def test_outside_of_actions_there_is_no_summary(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
-    """A folder or a device; and a folder for it that cannot be."""
+    """A folder or a device; and one whose folder cannot be. Nothing is made yet."""
     (tmp_path / "file").touch()
     check_junit(None)
     check_junit(tmp_path / "file")
@@ -120,8 +120,11 @@ def test_a_file_that_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, Path(os.devnull)):
         with pytest.raises(UsageError, match="is no plain file; name one"):
             check_junit(path)
-    with pytest.raises(EnvironmentFault, match="a file is where a folder should be"):
-        check_junit(tmp_path / "file" / "junit.xml")
+    with pytest.raises(UsageError, match=r"nothing can be written to .*/file; name another"):
+        check_junit(tmp_path / "file" / "new" / "junit.xml")
+    with pytest.raises(EnvironmentFault, match="cannot write "):
+        check_junit(tmp_path / ("x" * 300))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_after_a_run_both_are_written(layout: Layout, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
+import json
 import signal
+import subprocess
 
 import pytest
 
@@ -105,3 +107,17 @@ def test_a_signal_counts_for_more_than_time(place: Place) -> None:
         run.send_signal(signal.SIGTERM)
         assert run.wait(20) == 143
     assert ran(place) == ["wait.a"]
+
+
+def test_what_was_done_in_time_is_in_the_last_snapshot(place: Place) -> None:
+    """So that a job on another host goes on with the rest."""
+    place.registry("succeed.a", "succeed.slow")
+    took(place, succeed_slow=3600, succeed_a=1)
+    line = ("--time-budget", "60s", "--snapshot", "--snapshot-repo", "repo.git")
+    subprocess.run(["git", "init", "-q", "--bare", "repo.git"], check=True, cwd=place.folder)
+    ended = place.run(*line)
+    assert ended.returncode == OUT_OF_TIME, ended.stderr
+    asked = place.ask("status", "m", "s", "--branch", "evalset/m.s", *line[3:], "--json")
+    states = {row["eval"]: row["state"] for row in json.loads(asked.stdout)["evals"]}
+    assert states["succeed.a"] == "done"
+    assert states["succeed.slow"] == "to do"
