@@ -53,9 +53,10 @@ class Signalled(msgspec.Struct, frozen=True):
 
 
 class Unfit(msgspec.Struct, frozen=True):
-    """So many jobs do not fit in what is left of the time budget; told once."""
+    """So many jobs do not fit in the seconds that are left of the time budget; told once."""
 
     jobs: int
+    left: float
 
 
 class Idle(msgspec.Struct, frozen=True):
@@ -156,9 +157,9 @@ class Schedule:
         return self._budget is None or self._budget.fits(job.command)
 
     def _leave_out(self, jobs: int) -> None:
-        if not self.out_of_time:
+        if self._budget and not self.out_of_time:
             self.out_of_time = True
-            self.events.put(Unfit(jobs))
+            self.events.put(Unfit(jobs, max(0.0, self._budget.left)))
 
     def _bring_to_success(self, task: Job | Running, on_success: Callable[[], None]) -> None:
         """Attempt a job, again after growing pauses where the environment is at fault.

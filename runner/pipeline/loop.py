@@ -29,6 +29,9 @@ from runner.record import console_log
 from runner.report.display import Display
 from runner.report.text import duration, evals
 
+# Seconds; Python waits for no more than some centuries, and a budget may be longer.
+LONGEST_WAIT = 86400.0
+
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
@@ -106,6 +109,7 @@ class Loop:
         timeout = None
         if self._deadlines:
             timeout = max(0.0, self._deadlines[0][0] - time.monotonic())
+            timeout = min(timeout, LONGEST_WAIT)
         with contextlib.suppress(Empty):
             events.append(queue.get(timeout=timeout))
             while True:
@@ -145,8 +149,12 @@ class Loop:
                 self._break_off(error)
             case Signalled(number):
                 self._interrupt(number)
-            case Unfit(jobs):
-                self._tell_unfit(jobs)
+            case Unfit(jobs, left):
+                verb = "does" if jobs == 1 else "do"
+                self._display.note(
+                    f"{evals(jobs)} {verb} not fit in the {duration(left)} that are left of the "
+                    "time budget"
+                )
             case Idle():
                 pass
 
@@ -182,14 +190,6 @@ class Loop:
             "(Ctrl-C again kills them now)"
         )
         self._end_after(grace, f"stopped, for the run got {name}")
-
-    def _tell_unfit(self, jobs: int) -> None:
-        assert self._budget  # noqa: S101 - nothing else makes such an event
-        left = duration(max(0.0, self._budget.left))
-        verb = "does" if jobs == 1 else "do"
-        self._display.note(
-            f"{evals(jobs)} {verb} not fit in the {left} that are left of the time budget"
-        )
 
     def _run_out_of_time(self) -> None:
         if self._signal is not None or self._error is not None:

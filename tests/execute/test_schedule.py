@@ -349,7 +349,10 @@ def test_a_slot_is_used_again_with_what_its_eval_has_taught() -> None:
 def test_without_time_nothing_is_started() -> None:
     """Whether its usual time is known or not."""
     attempts = Pretended()
-    assert until_idle(made(attempts, ["s1", "s2"], budget=budget(0, s1=1))) == [Unfit(2), Idle()]
+    assert until_idle(made(attempts, ["s1", "s2"], budget=budget(0, s1=1))) == [
+        Unfit(2, 0.0),
+        Idle(),
+    ]
     assert attempts.made == []
 
 
