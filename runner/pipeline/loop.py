@@ -63,6 +63,7 @@ class Loop:
         recorder: Recorder,
         *,
         on_record: Callable[[], None],
+        on_stopping: Callable[[], None],
         budget: Budget | None = None,
     ) -> None:
         self._prepared = prepared
@@ -71,6 +72,7 @@ class Loop:
         self._schedule = schedule
         self._recorder = recorder
         self._on_record = on_record
+        self._on_stopping = on_stopping
         self._budget = budget
         self._time_over = False
         self._outcomes: dict[str, Outcome] = {}
@@ -211,6 +213,7 @@ class Loop:
         self._end_after(self._prepared.options.grace, "stopped, for the run could not go on")
 
     def _end_after(self, grace: float, why: str) -> None:
+        self._on_stopping()
         now = time.monotonic()
         self._at(now + grace, lambda: self._attempts.end_all(why))
         self._at(now + grace + STOP_TIME, lambda: self._attempts.end_all(why, kill=True))

@@ -142,13 +142,25 @@ def _run(
     run_file.write(prepared.layout, pinned)
     if snapshots is not None:
         snapshots.begin()
-    on_record = snapshots.changed if snapshots is not None else lambda: None
-    loop = Loop(prepared, display, attempts, schedule, recorder, on_record=on_record, budget=budget)
+    loop = Loop(
+        prepared,
+        display,
+        attempts,
+        schedule,
+        recorder,
+        on_record=snapshots.changed if snapshots is not None else _nothing,
+        on_stopping=snapshots.hurry if snapshots is not None else _nothing,
+        budget=budget,
+    )
     with _signals(schedule.events):
         if left:
             display.note(f"goes on with {evals(len(left))} of an earlier run")
         schedule.start()
         return loop.until_idle(plan)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _attempts(prepared: Prepared, host: Host, plan: Plan, run_id: str) -> tuple[Attempts, int]:

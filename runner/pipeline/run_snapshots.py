@@ -68,6 +68,10 @@ class RunSnapshots:
         """Evals have ended and are on record."""
         self._background.changed()
 
+    def hurry(self) -> None:
+        """The run is ending: whoever stops it may not wait for long."""
+        self._background.hurry()
+
     def end(self) -> str:
         """Take and push the last snapshot; gives why it could not be, on one line."""
         return self._background.end()

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from runner.errors import RunnerError
+from runner.share.process import GitError
 from runner.share.remote import OvertakenError
-from runner.share.repository import GitError
 from runner.share.snapshots import Snapshots
 
 # Seconds in which evals that end one after the other are gathered into one snapshot, and by how
@@ -31,6 +31,7 @@ class Background:
         self._warn = warn
         self._changed = threading.Event()
         self._ending = threading.Event()
+        self._hurry = threading.Event()
         self._said = ""
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
 
@@ -42,6 +43,11 @@ class Background:
         """Evals have ended and are on record."""
         self._changed.set()
 
+    def hurry(self) -> None:
+        """Take a snapshot now, for the end may come soon."""
+        self._hurry.set()
+        self._changed.set()
+
     def end(self) -> str:
         """Take the last snapshot, and push it.
 
@@ -49,7 +55,7 @@ class Background:
             Why it could not be taken or pushed, on one line; empty if it was.
         """
         self._ending.set()
-        self._changed.set()
+        self.hurry()
         if self._thread.ident is not None:
             self._thread.join()
         return self._once(seconds=LAST_PATIENCE)
@@ -58,7 +64,8 @@ class Background:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while not self._ending.is_set():
             self._changed.wait(self._every)
-            if self._ending.wait(min(GATHER, self._every)):
+            self._hurry.wait(min(GATHER, self._every))
+            if self._ending.is_set():
                 return
             self._changed.clear()
             before = time.monotonic()
@@ -66,7 +73,7 @@ class Background:
             if problem and problem != self._said:
                 self._warn(f"{problem}; it is tried again, and the evals go on")
             self._said = problem
-            self._ending.wait(min(self._every, SHARE * (time.monotonic() - before)))
+            self._hurry.wait(min(self._every, SHARE * (time.monotonic() - before)))
 
     def _once(self, **patience: float) -> str:
         snapshots = self._snapshots

@@ -4,8 +4,10 @@ from pathlib import Path
 import msgspec
 
 from runner.errors import UsageError
+from runner.share.index import Index
 from runner.share.merge import merge
-from runner.share.repository import Entry, GitError, Index, Repository
+from runner.share.process import GitError
+from runner.share.repository import Entry, Repository
 
 TOP = ("README.md", "evallogs", "oaievalset")
 

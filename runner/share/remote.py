@@ -1,7 +1,8 @@
 import re
 
 from runner.errors import EnvironmentFault
-from runner.share.repository import GitError, Repository
+from runner.share.process import GitError
+from runner.share.repository import Repository
 
 # Seconds that a remote gets for one answer.
 PATIENCE = 60.0

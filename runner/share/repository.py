@@ -1,8 +1,5 @@
-import contextlib
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +7,7 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.record.files import make_folder
-
-# Variables by which users let Git reach their remotes. Every other GIT_* would lead it to another
-# repository, index or identity.
-KEPT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_SSL_")
+from runner.share.process import LOCAL_TIME, GitError, run_git
 
 # Whatever the user's configuration says: no hook runs, nothing is signed, nothing is tidied up.
 SETTINGS = (
@@ -26,34 +20,6 @@ SETTINGS = (
     "core.fsmonitor=false",
     "index.version=4",
 )
-
-# A question would be asked to nobody; a replaced object or a lock would be the user's.
-ALWAYS = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
-
-# Seconds for what touches this machine alone.
-LOCAL_TIME = 120.0
-
-
-class GitError(EnvironmentFault):
-    """Git refused.
-
-    Attributes:
-        said: its standard error, or that it took too long.
-        out: its standard output.
-    """
-
-    def __init__(self, said: str, out: str = "") -> None:
-        self.said = said
-        self.out = out
-        super().__init__(f"Git refuses: {self.line}")
-
-    @property
-    def line(self) -> str:
-        """The line of what Git said that tells most."""
-        lines = [line.strip() for line in self.said.splitlines() if line.strip()]
-        telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
-        chosen = (telling or lines or ["Git gave no reason"])[0]
-        return chosen.removeprefix("fatal: ").removeprefix("error: ")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +68,7 @@ class Repository:
             GitError: it refused, or took longer than `seconds`.
         """
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
-        return _run(
+        return run_git(
             [f"--git-dir={self.git_dir}", *settings, *arguments],
             folder=self._folder,
             environ=self._environ | dict(environ or {}),
@@ -191,39 +157,6 @@ class Repository:
         return self.ask("merge-base", "--is-ancestor", one, other) is not None
 
 
-class Index:
-    """A private index: the user's own is never touched.
-
-    Attributes:
-        holds: the commit whose tree it was read from or written for; None for an empty one.
-    """
-
-    def __init__(self, repository: Repository, path: Path) -> None:
-        self._repository = repository
-        self._environ = {"GIT_INDEX_FILE": str(path)}
-        self.holds: str | None = None
-
-    def read(self, commit: str | None) -> None:
-        """Take over a commit's tree, unless it is there already."""
-        if commit == self.holds:
-            return
-        source = ("--empty",) if commit is None else (commit,)
-        self._repository.run("read-tree", *source, environ=self._environ)
-        self.holds = commit
-
-    def write(self, entries: Iterable[Entry]) -> str:
-        """Put files in, and give the tree."""
-        lines = b"".join(
-            os.fsencode(f"{entry.mode} {entry.oid}\t{entry.path}\0") for entry in entries
-        )
-        self.holds = None
-        run = self._repository.run
-        run("update-index", "-z", "--add", "--index-info", stdin=lines, environ=self._environ)
-        # That every blob is there need not be looked up: they came from this repository.
-        tree = run("write-tree", "--missing-ok", environ=self._environ)
-        return tree.decode().strip()
-
-
 def find_repository(path: Path, *, host: str) -> Repository | None:
     """The repository that a folder is in; None if it is in none.
 
@@ -233,7 +166,7 @@ def find_repository(path: Path, *, host: str) -> Repository | None:
     if shutil.which("git") is None:
         raise EnvironmentFault("--snapshot needs Git, which is not installed; install it")
     try:
-        found = _run(["rev-parse", "--absolute-git-dir"], folder=path).decode().strip()
+        found = run_git(["rev-parse", "--absolute-git-dir"], folder=path).decode().strip()
     except GitError as error:
         if "dubious ownership" in error.said:
             raise EnvironmentFault(
@@ -242,7 +175,7 @@ def find_repository(path: Path, *, host: str) -> Repository | None:
             ) from error
         return None
     try:
-        top = _run(["rev-parse", "--show-toplevel"], folder=path).decode().strip()
+        top = run_git(["rev-parse", "--show-toplevel"], folder=path).decode().strip()
     except GitError:  # a bare one
         top = found
     return Repository(Path(found), folder=Path(top), host=host)
@@ -253,51 +186,13 @@ def make_bare(path: Path, *, host: str) -> Repository:
     if not (path / "HEAD").is_file():
         make_folder(path)
         try:
-            _run(["init", "--quiet", "--bare", str(path)], folder=path)
+            run_git(["init", "--quiet", "--bare", str(path)], folder=path)
         except GitError as error:
             raise EnvironmentFault(f"cannot make a repository at {path}: {error.line}") from error
     found = find_repository(path, host=host)
     if found is None:
         raise EnvironmentFault(f"{path} is damaged; move it away, or name another --snapshot-repo")
     return found
-
-
-def _run(
-    arguments: Sequence[str],
-    *,
-    folder: Path,
-    environ: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
-    seconds: float = LOCAL_TIME,
-) -> bytes:
-    """Run Git in a session of its own: Ctrl-C does not reach it, and it can ask no terminal."""
-    import git  # noqa: PLC0415 - slow to import
-
-    added = {**ALWAYS, **(environ or {})}
-    unset = [
-        word
-        for name in os.environ
-        if name.startswith("GIT_") and not name.startswith(KEPT) and name not in added
-        for word in ("-u", name)
-    ]
-    # GitPython can add variables, but not take them away.
-    line = [*(["env", *unset] if unset else []), "git", *arguments]
-    # It ends the process when nobody holds it any more.
-    running = git.Git(folder).execute(
-        line, istream=subprocess.PIPE, as_process=True, env=added, start_new_session=True
-    )
-    process = running.proc
-    assert process is not None  # noqa: S101 - it was just started
-    try:
-        out, said = process.communicate(stdin, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise GitError(f"no answer within {seconds:g} s") from None
-    if process.returncode != 0:
-        raise GitError(said.decode(errors="replace"), out.decode(errors="replace"))
-    return bytes(out)
 
 
 def _entry(path: str, oid: str, mode: str) -> Entry | None:

@@ -183,7 +183,7 @@ def test_a_bad_value_in_the_environment_names_its_variable(here: Here) -> None:
         (["rnu", "dummy", "mine"], "No such command 'rnu'", "evalset --help"),
         (["--nope"], "No such option", "evalset --help"),
         (["run", "dummy"], "required: eval_set", "evalset run --help"),
-        (["status", "dummy"], "Missing argument 'EVAL_SET'", "evalset status --help"),
+        (["status", "dummy"], "MODEL and EVAL_SET are missing", "evalset status --help"),
         (["status", "dummy", "mine", "more"], "unexpected extra argument", "status --help"),
         (["list", "planets"], "'planets' is not one of 'sets'", "evalset list --help"),
         (["reset", "dummy", "none"], "has no progress of dummy none", "evalset list progress"),

@@ -79,3 +79,23 @@ def test_a_remote_that_is_away_is_said_once_tried_again_and_said_at_the_end(
         problem = beside.end()
     assert str(hub) in problem
     assert desk.subjects()[0] == "m s 3/3 (+1)"
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_the_pause(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops it may kill it soon: what has ended is committed at once."""
+    monkeypatch.setattr(background, "SHARE", 10_000)
+    with desk.snapshots() as (snapshots, warnings):
+        beside = Background(snapshots, every=60, warn=warnings.append)
+        beside.start()
+        desk.succeed("x")
+        beside.changed()
+        until(lambda: git(desk.clone, "branch", "--list", BRANCH))
+        desk.succeed("y")
+        beside.changed()
+        time.sleep(0.3)
+        assert len(desk.subjects()) == 1
+        beside.hurry()
+        until(lambda: len(desk.subjects()) == 2)
+        beside.end()
