@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from runner.report.rows import Row
 from runner.report.score import main_score
@@ -57,6 +58,7 @@ def table(rows: Sequence[Row], *, limit: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+@lru_cache(maxsize=4096)  # a branch's page is made anew with every snapshot
 def code(text: str) -> str:
     """Text as a span of code that has nothing but this text in it."""
     text = one_line(text).strip()
