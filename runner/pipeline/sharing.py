@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.errors import EnvironmentFault, UsageError
 from runner.pipeline.options import Host, SnapshotOptions
 from runner.record.layout import Layout
-from runner.report.branch_page import branch_page
+from runner.report.branch_page import BranchPage
 from runner.share.arrival import arrive
 from runner.share.blobs import Blobs
 from runner.share.branch import default_branch
@@ -67,10 +67,10 @@ def branch_of(
 ) -> Iterator[tuple[ProgressBranch, Remote | None, Path]]:
     """The progress branch, its remote, and a folder for what passes."""
     repository = _repository(options, root, host)
-    reader = Reader()
+    reader, made = Reader(), BranchPage()
 
     def page(contents: Mapping[str, bytes]) -> bytes:
-        return branch_page(reader.parts(contents, source=name))
+        return made.of(reader.parts(contents, source=name))
 
     with tempfile.TemporaryDirectory(prefix="evalset-snapshots-") as folder:
         index = Path(folder) / "index"

@@ -1,12 +1,13 @@
+from collections import defaultdict
 from collections.abc import Sequence
 
 from runner.report.markdown import code, section
-from runner.report.rows import rows_of
+from runner.report.rows import Rows
 from runner.share.left_out import LeftOut
 from runner.share.state import Part
 
-# GitHub shows pages up to half a megabyte; beyond that they only cost time.
-LIMIT = 1000
+# Rows of one table: more than anybody reads, and each costs time with every snapshot.
+LIMIT = 500
 
 _INTRODUCTION = """\
 # Progress of evals
@@ -19,17 +20,25 @@ command.
 """
 
 
-def branch_page(parts: Sequence[Part]) -> bytes:
+class BranchPage:
     """The page that a progress branch shows on the web, in GitHub's Markdown."""
-    sections = [_INTRODUCTION]
-    left_out: dict[LeftOut, None] = {}
-    for part in parts:
-        rows = rows_of(part.commands, finished=part.finished, records=part.records)
-        sections.append(section(part.model, part.eval_set, rows, level=2, limit=LIMIT))
-        left_out |= dict.fromkeys(part.left_out)
-    if left_out:
-        sections.append(_left_out(sorted(left_out, key=lambda one: (one.path, one.host))))
-    return "\n".join(sections).encode()
+
+    def __init__(self) -> None:
+        self._rows: defaultdict[tuple[str, str], Rows] = defaultdict(Rows)
+
+    def of(self, parts: Sequence[Part]) -> bytes:
+        """The page for what the branch has now."""
+        sections = [_INTRODUCTION]
+        left_out: dict[LeftOut, None] = {}
+        for part in parts:
+            rows = self._rows[part.model, part.eval_set].of(
+                part.commands, finished=part.finished, records=part.records
+            )
+            sections.append(section(part.model, part.eval_set, rows, level=2, limit=LIMIT))
+            left_out |= dict.fromkeys(part.left_out)
+        if left_out:
+            sections.append(_left_out(sorted(left_out, key=lambda one: (one.path, one.host))))
+        return "\n".join(sections).encode()
 
 
 def _left_out(files: Sequence[LeftOut]) -> str:

@@ -1,4 +1,4 @@
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -37,23 +37,62 @@ def rows_of(
     commands: Sequence[tuple[str, ...]],
     *,
     finished: Finished,
-    records: Iterable[AttemptRecord],
+    records: Sequence[AttemptRecord],
     running: Collection[tuple[str, ...]] = (),
 ) -> list[Row]:
     """A table's rows for commands, in their order, from what is on record."""
-    done = set(finished.commands)
-    plain = set(finished.lines)
-    by_command: dict[tuple[str, ...], list[AttemptRecord]] = {}
-    for record in records:
-        by_command.setdefault(record.command, []).append(record)
-    table = []
-    for command in commands:
-        is_done = command in done or " ".join(command) in plain
-        row = _row(command, by_command.get(command, []), done=is_done)
-        if command in running and not is_done:
-            row = msgspec.structs.replace(row, state="running", reason="", duration=None)
-        table.append(row)
+    table = Rows().of(commands, finished=finished, records=records)
+    for number, (command, row) in enumerate(zip(commands, table, strict=True)):
+        if command in running and row.state != "done":
+            table[number] = msgspec.structs.replace(row, state="running", reason="", duration=None)
     return table
+
+
+class Rows:
+    """Makes the rows of one table again and again; a command with nothing new keeps its row."""
+
+    def __init__(self) -> None:
+        self._finished = Finished()
+        self._records: Sequence[AttemptRecord] = ()
+        self._done: set[tuple[str, ...]] = set()
+        self._by_command: dict[tuple[str, ...], list[AttemptRecord]] = {}
+        self._rows: dict[tuple[str, ...], Row] = {}
+
+    def of(
+        self,
+        commands: Sequence[tuple[str, ...]],
+        *,
+        finished: Finished,
+        records: Sequence[AttemptRecord],
+    ) -> list[Row]:
+        """The rows for commands, in their order."""
+        self._take_in(finished, records)
+        plain = set(finished.lines)
+        for command in commands:
+            if command not in self._rows:
+                done = command in self._done or (bool(plain) and " ".join(command) in plain)
+                self._rows[command] = _row(command, self._by_command.get(command, []), done=done)
+        return [self._rows[command] for command in commands]
+
+    def _take_in(self, finished: Finished, records: Sequence[AttemptRecord]) -> None:
+        """Forget the rows of commands of which there is something new, or all."""
+        before = len(self._finished.commands)
+        if (
+            finished.lines != self._finished.lines
+            or finished.commands[:before] != self._finished.commands
+            or tuple(records[: len(self._records)]) != tuple(self._records)
+        ):
+            before, self._records = 0, ()
+            self._done.clear()
+            self._by_command.clear()
+            self._rows.clear()
+        new = records[len(self._records) :]
+        self._done.update(finished.commands[before:])
+        for record in new:
+            self._by_command.setdefault(record.command, []).append(record)
+        for command in (*finished.commands[before:], *(record.command for record in new)):
+            self._rows.pop(command, None)
+        self._finished, self._records = finished, records
 
 
 def _row(command: tuple[str, ...], records: Sequence[AttemptRecord], *, done: bool) -> Row:
