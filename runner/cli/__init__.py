@@ -20,6 +20,7 @@ COMMANDS = {
     "snapshot": "Commit, fetch, push, list or show snapshots of progress by hand.",
     "reset": "Start an eval set over; the old files are kept under a dated name.",
     "clean": "Remove what a killed run left behind.",
+    "matrix": "Print the jobs of a GitHub Actions matrix, one per shard.",
     "image": "Build the eval image, or show what it is made of.",
     "doctor": "Check engine, disk, image, registry and Git, and say what to do.",
 }

@@ -19,11 +19,11 @@ from runner.report.text import evals, harmless
 def all_registries(image: str, paths: Sequence[str]) -> Registry:
     """The image's registry, `~/.evals` and further folders, merged."""
     host = this_host()
-    engine = Engine()
     folders = [Path(path) for path in paths]
     if (host.home / ".evals").is_dir():
         folders.insert(0, host.home / ".evals")
     own = [parse(registry_folder.read(folder)) for folder in folders]
+    engine = Engine()
     return merge([builtin_registry(engine, find(engine.api, image), host), *own])
 
 
