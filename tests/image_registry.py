@@ -1,0 +1,55 @@
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+# Where scripts/test-tools puts it.
+UNPACKED = Path(__file__).parents[1] / ".cache/test-tools/usr/bin/docker-registry"
+
+
+@contextmanager
+def serving(folder: Path, *, users: str = "") -> Iterator[str]:
+    """An image registry on loopback, for all or for the users of a htpasswd file's text.
+
+    Gives its `host:port`; what it says of each request is in the file `log` of the folder.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = folder / "config.yml"
+    text = (
+        "version: 0.1\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    if users:
+        (folder / "users").write_text(users)
+        text += f"auth: {{htpasswd: {{realm: tests, path: {folder / 'users'}}}}}\n"
+    settings.write_text(text)
+    program = shutil.which("docker-registry") or UNPACKED
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen([program, "serve", settings], stdout=log, stderr=log) as process,
+    ):
+        try:
+            _wait_for(port, process)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("the image registry does not answer")
