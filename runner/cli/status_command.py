@@ -26,6 +26,9 @@ from runner.cli.options import as_json, progress_dir, remote, snapshot_repo
 @click.option(
     "--summary", is_flag=True, help="Add the same to the summary of a GitHub Actions job."
 )
+@click.option(
+    "--check", is_flag=True, help="Exit 1 unless every eval of the last plan is finished."
+)
 def command(
     *,
     model: str | None,
@@ -37,7 +40,8 @@ def command(
     as_json: bool,
     junit_file: Path | None,
     summary: bool,
-) -> None:
+    check: bool,
+) -> int:
     """Show what is done, what failed and what is to do.
 
     With --branch, MODEL and EVAL_SET may be left out to see all that the branch has.
@@ -51,7 +55,7 @@ def command(
 
         options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
         parts = parts_of_branch(progress_dir, options, branch, model=model, eval_set=eval_set)
-        show_branch(
+        finished = show_branch(
             parts,
             root=progress_dir,
             out=sys.stdout,
@@ -59,12 +63,12 @@ def command(
             junit=junit_file,
             summary=summary,
         )
-        return
+        return int(check and not finished)
     if model is None or eval_set is None:
         raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
     from runner.pipeline.status import show  # noqa: PLC0415 - after parsing
 
-    show(
+    finished = show(
         progress_dir,
         model,
         eval_set,
@@ -73,3 +77,4 @@ def command(
         junit=junit_file,
         summary=summary,
     )
+    return int(check and not finished)

@@ -11,6 +11,7 @@ from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.prepare import this_host
 from runner.pipeline.reports import status_reports
 from runner.pipeline.sharing import branch_of
+from runner.pipeline.status import is_finished
 from runner.record.layout import Layout
 from runner.report.actions import inert
 from runner.report.rows import Row, rows_of
@@ -87,7 +88,7 @@ def show_branch(
     as_json: bool,
     junit: Path | None = None,
     summary: bool = False,
-) -> None:
+) -> bool:
     """Print the tables of a branch.
 
     Args:
@@ -97,16 +98,21 @@ def show_branch(
         as_json: whether to print JSON.
         junit: a file for the same as JUnit XML.
         summary: whether to append it to the summary of a GitHub Actions job.
+
+    Returns:
+        Whether every eval of each last plan is finished.
     """
     write = status_reports(junit, summary=summary)
     for message in (message for part in parts for message in part.damaged):
         print(harmless(f"warning: {message}"), file=sys.stderr)
     contents = []
     states = []
+    finished = True
     for part in parts:
         table = rows_of_part(part)
         layout = Layout(root=root.resolve(), model=part.model, eval_set=part.eval_set)
         states.append((layout, table))
+        finished = finished and is_finished(table, part.run)
         counts = Counter(row.state for row in table)
         content: dict[str, Any] = {
             "model": part.model,
@@ -125,3 +131,4 @@ def show_branch(
         printed = contents[0] if len(contents) == 1 else contents
         print(msgspec.json.encode(printed).decode(), file=out)
     write(states)
+    return finished

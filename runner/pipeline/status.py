@@ -14,6 +14,7 @@ from runner.pipeline.reports import status_reports
 from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
 from runner.record.layout import Layout
+from runner.record.run_file import RunFile
 from runner.report.rows import Row, rows_of
 from runner.report.summary import print_table
 from runner.report.text import harmless
@@ -42,7 +43,7 @@ def show(
     as_json: bool,
     junit: Path | None = None,
     summary: bool = False,
-) -> None:
+) -> bool:
     """Print the state of every eval that a run of this model and eval set planned or recorded.
 
     Args:
@@ -53,6 +54,9 @@ def show(
         as_json: whether to print JSON.
         junit: a file for the same as JUnit XML.
         summary: whether to append it to the summary of a GitHub Actions job.
+
+    Returns:
+        Whether every eval of the last plan is finished.
     """
     check_names(model, eval_set)
     write = status_reports(junit, summary=summary)
@@ -78,9 +82,16 @@ def show(
             "evals": table,
         }
         print(msgspec.json.encode(content).decode(), file=out)
-        return
-    print_table(out, table)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
+    else:
+        print_table(out, table)
+        print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
+    return is_finished(table, run_file.read(layout.run))
+
+
+def is_finished(table: Sequence[Row], last: RunFile | None) -> bool:
+    """Tell whether every eval of the last plan is done; its rows are the table's first."""
+    planned = len(last.commands) if last else len(table)
+    return all(row.state == "done" for row in table[:planned])
 
 
 def _known_commands(layout: Layout) -> list[tuple[str, ...]]:

@@ -227,3 +227,24 @@ def test_tracebacks_are_shown_when_asked_for(here: Here, value: str, *, shown: b
     """EVALSET_DEBUG is a switch: 0 is off."""
     ended = here.evalset("status", "dummy", "none", EVALSET_DEBUG=value)
     assert ("Traceback" in ended.stderr) is shown
+
+
+@pytest.mark.parametrize(
+    ("planned", "status"), [(None, 1), ([A, B], 0), ([A, B, C], 1), ([B, [*A, "--seed", "1"]], 1)]
+)
+def test_status_can_be_asked_whether_all_is_finished(
+    recorded: Here, planned: list[list[str]] | None, status: int
+) -> None:
+    """Of the last plan: what failed with other arguments before counts only where there is none."""
+    if planned is not None:
+        run = {"run": "r", "model": "dummy", "eval_set": "mine", "image": "i", "image_id": "i"}
+        content = run | {"runner": "0", "commands": planned, "limits": {}}
+        recorded.put("progress/oaievalset/dummy.mine.run.json", json.dumps(content))
+    ask = ("status", "dummy", "mine")
+    assert recorded.evalset(*ask, "--check").returncode == status
+    assert recorded.evalset(*ask, "--check", "--json").returncode == status
+    assert recorded.evalset(*ask).returncode == 0
+    assert recorded.evalset("snapshot", "take", "dummy", "mine").returncode == 0
+    of_branch = (*ask, "--branch", "evalset/dummy.mine")
+    assert recorded.evalset(*of_branch, "--check").returncode == status
+    assert recorded.evalset(*of_branch).returncode == 0
