@@ -1,8 +1,7 @@
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 
@@ -11,11 +10,10 @@ from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.prepare import this_host
 from runner.pipeline.reports import status_reports
 from runner.pipeline.sharing import branch_of
-from runner.pipeline.status import is_finished
+from runner.pipeline.status import is_finished, print_state, state_of
 from runner.record.layout import Layout
 from runner.report.actions import inert
 from runner.report.rows import Row, rows_of
-from runner.report.summary import print_table
 from runner.report.text import harmless, one_line
 from runner.share.merge import merge
 from runner.share.progress_branch import ProgressBranch
@@ -113,20 +111,11 @@ def show_branch(
         layout = Layout(root=root.resolve(), model=part.model, eval_set=part.eval_set)
         states.append((layout, table))
         finished = finished and is_finished(table, part.run)
-        counts = Counter(row.state for row in table)
-        content: dict[str, Any] = {
-            "model": part.model,
-            "eval_set": part.eval_set,
-            "total": len(table),
-            "counts": dict(counts),
-            "evals": table,
-        }
-        contents.append(content)
+        contents.append(state_of(part.model, part.eval_set, table))
         if not as_json:
             if len(parts) > 1:
                 print(inert(one_line(f"{part.model} {part.eval_set}")), file=out)
-            print_table(out, table)
-            print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
+            print_state(out, table)
     if as_json:
         printed = contents[0] if len(contents) == 1 else contents
         print(msgspec.json.encode(printed).decode(), file=out)

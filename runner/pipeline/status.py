@@ -2,7 +2,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import msgspec
 
@@ -13,6 +13,7 @@ from runner.pipeline.prepare import this_host
 from runner.pipeline.reports import status_reports
 from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
+from runner.record.known import known_commands
 from runner.record.layout import Layout
 from runner.record.run_file import RunFile
 from runner.report.rows import Row, rows_of
@@ -61,54 +62,50 @@ def show(
     check_names(model, eval_set)
     write = status_reports(junit, summary=summary)
     layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
-    commands = _known_commands(layout)
+    last = run_file.read(layout.run)
+    finished = progress.read(layout.progress)
+    past = attempts.read(layout.attempts)
+    commands = known_commands(last, finished, past.records)
     if not commands:
         raise UsageError(
             f"{layout.root} has no progress of {model} {eval_set}; "
             "`evalset list progress` shows what it has"
         )
-    table = rows(layout, commands, running=_running(layout))
-    damaged = (*progress.read(layout.progress).damaged, *attempts.read(layout.attempts).damaged)
-    for message in damaged:
+    running = _running(layout)
+    table = rows_of(commands, finished=finished, records=past.records, running=running)
+    for message in (*finished.damaged, *past.damaged):
         print(harmless(f"warning: {message}"), file=sys.stderr)
     write([(layout, table)])
-    counts = Counter(row.state for row in table)
     if as_json:
-        content = {
-            "model": model,
-            "eval_set": eval_set,
-            "total": len(table),
-            "counts": dict(counts),
-            "evals": table,
-        }
+        content = state_of(model, eval_set, table)
         print(msgspec.json.encode(content).decode(), file=out)
     else:
-        print_table(out, table)
-        print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
-    return is_finished(table, run_file.read(layout.run))
+        print_state(out, table)
+    return is_finished(table, last)
+
+
+def state_of(model: str, eval_set: str, table: Sequence[Row]) -> dict[str, Any]:
+    """A table as JSON has it."""
+    return {
+        "model": model,
+        "eval_set": eval_set,
+        "total": len(table),
+        "counts": dict(Counter(row.state for row in table)),
+        "evals": table,
+    }
+
+
+def print_state(out: TextIO, table: Sequence[Row]) -> None:
+    """Print a table, and how many evals are in which state."""
+    print_table(out, table)
+    counts = Counter(row.state for row in table)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
 
 
 def is_finished(table: Sequence[Row], last: RunFile | None) -> bool:
     """Tell whether every eval of the last plan is done; its rows are the table's first."""
     planned = len(last.commands) if last else len(table)
     return all(row.state == "done" for row in table[:planned])
-
-
-def _known_commands(layout: Layout) -> list[tuple[str, ...]]:
-    """Commands of the last plan, then finished and attempted ones that it does not have."""
-    pinned = run_file.read(layout.run)
-    finished = progress.read(layout.progress)
-    records = attempts.read(layout.attempts).records
-    return list(
-        dict.fromkeys(
-            [
-                *(pinned.commands if pinned else ()),
-                *finished.commands,
-                *(tuple(line.split(" ")) for line in finished.lines),
-                *(record.command for record in records),
-            ]
-        )
-    )
 
 
 def _running(layout: Layout) -> set[tuple[str, ...]]:

@@ -53,6 +53,13 @@ def make_folder(folder: Path) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
+    """Write `path` so that a reader sees the old content or the new, and survives a power loss."""
+    write_whole(path, content)
+    with named(path, "write"):
+        sync_folder(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
     """Write `path` so that a reader sees the old content or the new, never a part."""
     make_folder(path.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -65,7 +72,6 @@ def replace(path: Path, content: bytes) -> None:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
 
 
 def append(path: Path, content: bytes) -> None:

@@ -1,11 +1,10 @@
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from runner.record import attempts, progress
 from runner.record.attempts import AttemptsFile
-from runner.record.files import make_folder, named, sync_folder
+from runner.record.files import named, sync_folder
 from runner.record.layout import Layout
 from runner.record.progress import ProgressFile
 
@@ -19,22 +18,6 @@ def is_safe(name: str) -> bool:
         and ".." not in path.parts
         and name.isprintable()
     )
-
-
-def place(root: Path, name: str, content: bytes) -> None:
-    """Write a log that is not there, so that a reader sees all of it or nothing."""
-    target = root / name
-    make_folder(target.parent)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.new")
-    with named(target, "write"):
-        try:
-            with beside.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.rename(target)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def sync(folders: Iterable[Path]) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from runner.record import run_file
 from runner.record.belonging import logs_of
-from runner.record.files import replace
-from runner.record.incoming import add_lines, is_safe, place, sync
+from runner.record.files import replace, write_whole
+from runner.record.incoming import add_lines, is_safe, sync
 from runner.record.layout import Layout
 from runner.share.blobs import COMPRESSED
 from runner.share.progress_branch import ProgressBranch
@@ -86,7 +86,7 @@ def _bring_logs(
                 except (OSError, EOFError, zlib.error):
                     warn(f"{targets[name].path} stays on the branch: it cannot be unpacked")
                     continue
-            place(layout.root, name, content)
+            write_whole(layout.root / name, content)
     sync({(layout.root / name).parent for name in targets})
 
 

@@ -4,6 +4,7 @@ import msgspec
 
 from runner.record import attempts, progress, run_file
 from runner.record.attempts import AttemptRecord, Attempts
+from runner.record.known import known_commands
 from runner.record.progress import Finished
 from runner.record.run_file import RunFile
 from runner.share.left_out import LeftOut
@@ -36,16 +37,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def commands(self) -> list[tuple[str, ...]]:
         """Commands of the newest plan, then finished and attempted ones that it does not have."""
-        return list(
-            dict.fromkeys(
-                [
-                    *(self.run.commands if self.run else ()),
-                    *self.finished.commands,
-                    *(tuple(line.split(" ")) for line in self.finished.lines),
-                    *(record.command for record in self.records),
-                ]
-            )
-        )
+        return known_commands(self.run, self.finished, self.records)
 
 
 class Reader:
