@@ -63,7 +63,8 @@ def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
     if here is None and theirs is None:
         raise UsageError(
             f"there is no branch {branch.name} in {branch.repository.git_dir}"
-            f"{f' or at {remote.shown}' if remote else ''}{f': {away}' if away else ''}"
+            f"{f' or at {remote.shown}' if remote else ''}{f': {away}' if away else ''}; "
+            "`git branch --all --list '*evalset/*'` lists what is here"
         )
     if away:
         print(harmless(f"warning: {away}; this is what is here"), file=sys.stderr)
