@@ -1,5 +1,3 @@
-from collections.abc import Mapping
-
 from runner.execute.attempt import Attempts, Surroundings
 from runner.execute.engine import Engine, answering
 from runner.execute.left import Left, Running, discard, find_left
@@ -7,6 +5,7 @@ from runner.job import ContainerSettings, Job, key_of
 from runner.pipeline.options import Host
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
+from runner.plan.plan import Plan
 from runner.record.layout import Layout
 
 # Stands for the settings of containers whose own are not known any more; nothing is started.
@@ -16,31 +15,39 @@ _UNKNOWN = ContainerSettings(
 
 
 def recover(
-    prepared: Prepared, host: Host, recorder: Recorder, jobs: Mapping[str, Job]
+    prepared: Prepared, host: Host, recorder: Recorder, plan: Plan
 ) -> tuple[list[Running], int]:
     """Look for containers that an earlier run left when it was killed.
 
     Those whose outcome is on record already are removed, and so are all where the run starts over.
-    Those of jobs that this run does not have are recorded if they ended.
+    Those of jobs that this run does not have are recorded if they ended, and so are those of jobs
+    that are finished, as another host may have done meanwhile; those that still run are ended.
 
     Args:
         prepared: the run.
         host: the machine.
         recorder: of the run.
-        jobs: of the plan, finished or not, by key.
+        plan: what is to do, and what is finished.
 
     Returns:
         Those that this run goes on with, running or ended, and the number of running ones that it
         has no job for.
     """
     api = prepared.engine.api
+    todo = {job.key: job for job in plan.todo}
+    done = {job.key for job in plan.done}
     taken = []
     others = 0
     with answering():
         for left in find_left(api, prepared.layout, host.name):
-            if not prepared.options.resume or recorder.complete(left.attempt):
+            key = key_of(left.command)
+            if (
+                not prepared.options.resume
+                or recorder.complete(left.attempt)
+                or (key in done and left.running)
+            ):
                 discard(api, prepared.layout, left)
-            elif job := jobs.get(key_of(left.command)):
+            elif job := todo.get(key):
                 taken.append(Running(job=job, attempt=left.attempt, container=left.container))
             elif left.running:
                 others += 1

@@ -108,8 +108,7 @@ def _run(
     began: float,
 ) -> RunResult:
     plan, damaged = planned(prepared)
-    jobs = {job.key: job for job in plan.jobs}
-    left, others = recover(prepared, host, recorder, jobs)
+    left, others = recover(prepared, host, recorder, plan)
     if recorder.changed:
         plan, damaged = planned(prepared)
     pinned = pin(prepared, plan, run_id)

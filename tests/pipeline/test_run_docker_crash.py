@@ -127,6 +127,24 @@ def test_containers_of_other_arguments_are_named_and_left_alone(place: Place) ->
     assert [record.command[4] for record in place.records() if record.eval == "wait.a"] == ["1"]
 
 
+def test_a_container_whose_job_is_finished_meanwhile_is_not_waited_for(place: Place) -> None:
+    """Another host may have run it: what still runs here is ended, what has ended is recorded."""
+    place.registry("wait.a", "wait.b")
+    crash(place, 2, "--jobs", "2")
+    first = min((place.progress / ".attempts").iterdir())
+    (about,) = engine_api().containers(filters={"label": f"{Label.ATTEMPT}={first.name}"})
+    (first / "go").write_text("7")
+    engine_api().wait(about["Id"], timeout=20)
+    start, end = ["/bin/program", "m"], ["--registry_path", "/registry/0"]
+    commands = [[*start, name, *end] for name in ("wait.a", "wait.b")]
+    place.layout.progress.write_text("".join(f"{json.dumps(each)}\n" for each in commands))
+    ended = place.run()
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (record,) = place.records()
+    assert (record.attempt, record.result, record.exit_code) == (first.name, Result.FAILURE, 7)
+    assert len(place.finished()) == 2
+
+
 def test_starting_over_ends_what_an_earlier_run_left(place: Place) -> None:
     """With `--no-resume` a container of before does not count any more."""
     place.registry("wait.a", "succeed.b")
