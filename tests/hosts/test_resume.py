@@ -1,6 +1,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -101,6 +102,15 @@ def file(tmp_path: Path) -> Iterator[Remote]:
         yield made
 
 
+def processes_with(text: str) -> list[str]:
+    """Command lines of this machine's processes that have some text in them."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(path.read_bytes().decode(errors="replace"))
+    return [line for line in lines if text in line]
+
+
 def lose_power(a: Host, remote: Remote) -> Pushed:
     """Run until three evals are pushed and two more run; then take the power away."""
     assert a.engine
@@ -160,3 +170,44 @@ def test_another_host_needs_no_clone(a: Host, b: Host, remote: Remote) -> None:
     finish(b, "--remote", remote.url)
     check_nothing_was_lost_or_run_twice(before, pushed(remote), b)
     assert list(b.work.iterdir()) == []
+
+
+def test_a_host_that_comes_back_runs_nothing_again(a: Host, b: Host, file: Remote) -> None:
+    """It takes in what the other one did, and puts its own lost attempts on record."""
+    assert a.engine
+    a.prepare(file)
+    b.prepare(file)
+    lose_power(a, file)
+    finish(b, "--remote", file.url)
+    a.engine.power_on()
+    again = a.run("--remote", file.url)
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = pushed(file)
+    assert after.successes == Counter(EVALS)
+    assert sorted(a.place.finished()) == sorted(after.finished) == sorted(EVALS)
+    lost = [each.eval for each in after.records if each.result is Result.LOST]
+    assert sorted(lost) == ["wait.b", "wait.e"]
+    assert not a.containers()
+
+
+def test_a_runner_that_is_killed_at_any_moment_loses_nothing_that_it_pushed(
+    a: Host, b: Host, file: Remote
+) -> None:
+    """Its evals go on without it; the other host runs all that was not pushed, and no more."""
+    evals = [f"sleep.0.{number}" for number in range(10, 22)]
+    for host in (a, b):
+        host.prepare(file)
+        host.place.registry(*evals)
+    with a.running(*AT_ONCE, "--remote", file.url) as run:
+        until(lambda: run.poll() is not None or len(pushed(file).finished) > 2, 40)
+        a.kill(run)
+    # A push that had begun goes on without the run that began it.
+    until(lambda: not processes_with(file.url))
+    before = pushed(file)
+    assert 2 < len(before.finished) < len(evals)
+    ended = b.run(*AT_ONCE, "--remote", file.url)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    after = pushed(file)
+    assert after.successes == Counter(evals)
+    assert after.ran_on(b) == set(evals) - set(before.finished)
+    assert sorted(b.place.finished()) == sorted(evals)
