@@ -17,7 +17,7 @@ from runner.share.state import Reader
 
 # How often somebody else may be faster before a push is left to the next snapshot.
 TRIES = 40
-FIRST_PAUSE = 0.1
+FIRST_PAUSE = 0.3
 LONGEST_PAUSE = 5.0
 
 
@@ -51,6 +51,7 @@ class Snapshots:
         self._start = str(layout.progress.relative_to(layout.root)).removesuffix("progress.txt")
         self._tip = branch.tip()
         self._landed: str | None = None
+        self._overtaken = False
         self._own: set[str] = set()
         self._there: set[str] | None = None
         self._looked_around = False
@@ -105,11 +106,15 @@ class Snapshots:
     def _push(self, seconds: float) -> None:
         assert self.remote is not None  # noqa: S101 - `push` has looked
         assert self._tip is not None  # noqa: S101 - as above
+        if self._overtaken:
+            # After the pause, not before it: others would be the faster ones meanwhile.
+            self._fetch(seconds)
+            self._overtaken = False
         self.pushes += 1
         try:
             self.remote.push(self._tip, self.branch.name, seconds=seconds)
         except OvertakenError:
-            self._fetch(seconds)
+            self._overtaken = True
             raise
         self._landed = self._tip
         self._own.clear()
