@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from runner.execute.image import DEFAULT_IMAGE
+from tests.cli.repositories import begin, commit
 from tests.privileges import bound_by_permissions
 
 # What would change a program's mind about what to do, or what to show.
@@ -147,3 +148,18 @@ def here_with_engine(tmp_path: Path, cache: Path) -> Here:
 def image() -> str:
     """The eval image's name."""
     return DEFAULT_IMAGE
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """A bare repository elsewhere."""
+    return begin(tmp_path / "hub.git", "--bare")
+
+
+@pytest.fixture
+def repository(here: Here) -> Path:
+    """The folder, as a repository with two commits."""
+    begin(here.folder)
+    commit(here.folder, "one\n")
+    commit(here.folder, "two\n")
+    return here.folder

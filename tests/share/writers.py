@@ -25,7 +25,7 @@ def write_at_once(folder: Path, hub: Path, *, writers: int, snapshots: int) -> l
         place = folder / name / "repository"
         repository = make_bare(place) if number % 2 else make_clone(place, remote=hub)
         remote = str(hub) if number % 2 else "origin"
-        line = [
+        line: list[str | Path] = [
             *(sys.executable, "-m", "tests.share.writer", folder / name, name, repository, remote),
             *(str(snapshots), start),
         ]
