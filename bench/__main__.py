@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import progress_file, whole
+from bench import progress_file, snapshots, whole
 from bench.figure import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -23,6 +23,10 @@ def measure() -> list[Figure]:
         progress_file.adding(runs=3, together=16),
         progress_file.adding(runs=3, together=1),
         progress_file.growth(runs=3),
+        snapshots.in_a_large_branch(runs=15),
+        snapshots.against_plain_git(runs=15),
+        snapshots.many_writers(writers=32, snapshots=20),
+        snapshots.wall_time(runs=3),
     ]
 
 
