@@ -25,20 +25,27 @@ class BranchPage:
 
     def __init__(self) -> None:
         self._rows: defaultdict[tuple[str, str], Rows] = defaultdict(Rows)
+        self._sections: dict[tuple[str, str], tuple[Part, str]] = {}
 
     def of(self, parts: Sequence[Part]) -> bytes:
         """The page for what the branch has now."""
         sections = [_INTRODUCTION]
         left_out: dict[LeftOut, None] = {}
         for part in parts:
-            rows = self._rows[part.model, part.eval_set].of(
-                part.commands, finished=part.finished, records=part.records
-            )
-            sections.append(section(part.model, part.eval_set, rows, level=2, limit=LIMIT))
+            sections.append(self._section(part))
             left_out |= dict.fromkeys(part.left_out)
         if left_out:
             sections.append(_left_out(sorted(left_out, key=lambda one: (one.path, one.host))))
         return "\n".join(sections).encode()
+
+    def _section(self, part: Part) -> str:
+        name = part.model, part.eval_set
+        before, text = self._sections.get(name, (None, ""))
+        if part is not before:
+            rows = self._rows[name].of(part.commands, finished=part.finished, records=part.records)
+            text = section(*name, rows, level=2, limit=LIMIT)
+            self._sections[name] = (part, text)
+        return text
 
 
 def _left_out(files: Sequence[LeftOut]) -> str:

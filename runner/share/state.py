@@ -46,6 +46,7 @@ class Reader:
     def __init__(self) -> None:
         self._attempts: dict[str, tuple[bytes, Attempts]] = {}
         self._finished: dict[str, tuple[bytes, Finished]] = {}
+        self._parts: dict[tuple[str, str], tuple[dict[str, bytes], Part]] = {}
 
     def attempts(self, content: bytes, source: str) -> Attempts:
         """What an attempts file holds; `source` is what messages call it."""
@@ -72,7 +73,7 @@ class Reader:
         return found
 
     def parts(self, contents: Mapping[str, bytes], *, source: str) -> list[Part]:
-        """What state files say, for each model and eval set.
+        """What state files say, for each model and eval set; the same object where nothing is new.
 
         Args:
             contents: by path.
@@ -90,11 +91,14 @@ class Reader:
 
     def _part(self, start: str, contents: Mapping[str, bytes], source: str) -> Part:
         content = {ending: contents.get(start + ending, b"") for ending in _ENDINGS}
+        before = self._parts.get((source, start))
+        if before is not None and before[0] == content:
+            return before[1]
         run = run_file.parse(content[".run.json"])
         model, _, eval_set = start.removeprefix("oaievalset/").rpartition(".")
         finished = self.finished(content[".progress.txt"], f"{source}:{start}.progress.txt")
         tried = self.attempts(content[".attempts.jsonl"], f"{source}:{start}.attempts.jsonl")
-        return Part(
+        part = Part(
             model=run.model if run else model,
             eval_set=run.eval_set if run else eval_set,
             run=run,
@@ -103,3 +107,5 @@ class Reader:
             left_out=tuple(LeftOut.read(content[".left-out.jsonl"])),
             damaged=(*finished.damaged, *tried.damaged),
         )
+        self._parts[source, start] = (content, part)
+        return part
