@@ -62,16 +62,18 @@ class Desk(msgspec.Struct, frozen=True):
         folder: of its own.
         clone: its repository.
         name: of the host.
+        eval_set: that it runs.
     """
 
     folder: Path
     clone: Path
     name: str = "host"
+    eval_set: str = "s"
 
     @property
     def layout(self) -> Layout:
-        """Of the model `m` and the eval set `s`."""
-        return Layout(root=self.folder / "progress", model="m", eval_set="s")
+        """Of the model `m` and the eval set."""
+        return Layout(root=self.folder / "progress", model="m", eval_set=self.eval_set)
 
     def record(self, *outcomes: Outcome, log: bytes = b'{"event": 1}\n') -> None:
         """Put outcomes on record as a run does, each with a log."""
@@ -101,7 +103,7 @@ class Desk(msgspec.Struct, frozen=True):
         pinned = RunFile(
             run=run,
             model="m",
-            eval_set="s",
+            eval_set=self.eval_set,
             image="image",
             image_id="sha256:1",
             commands=tuple(job(name).command for name in evals),
@@ -124,14 +126,15 @@ class Desk(msgspec.Struct, frozen=True):
         environment: Mapping[str, str] | None = None,
         remote: str | None = None,
         max_file: int = 50 * 2**20,
+        branch: str | None = None,
     ) -> Iterator[tuple[Snapshots, list[str]]]:
         """The snapshots of this desk, and the warnings that they give."""
         warnings: list[str] = []
         host = Host(
             environ=os.environ, home=self.folder, cache=self.folder, name=self.name, user="0:0"
         )
-        where = SnapshotOptions(repo=self.clone, remote=remote, max_file=max_file)
-        about = About(model="m", eval_set="s", host=self.name)
+        where = SnapshotOptions(branch=branch, repo=self.clone, remote=remote, max_file=max_file)
+        about = About(model="m", eval_set=self.eval_set, host=self.name)
         with sharing(
             where,
             self.layout,
