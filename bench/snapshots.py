@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.figure import EVALSET, Figure, in_turn, seconds
+from bench.figure import EVALSET, ROOT, Figure, in_turn, seconds
 from runner.record.attempts import AttemptsFile, record_of
 from runner.record.progress import ProgressFile
 from runner.share.snapshots import Snapshots
@@ -230,13 +230,14 @@ def wall_time(runs: int) -> Figure:
 
 
 def _forty_evals(folder: Path) -> list[str | Path]:
-    """The command line of a run of evals like `test-match`."""
-    for kind in ("evals", "eval_sets"):
+    """The command line of a run of evals like the demo's `match`."""
+    for kind in ("evals", "eval_sets", "data"):
         (folder / "registry" / kind).mkdir(parents=True)
+    shutil.copyfile(ROOT / "registry/data/demo/match.jsonl", folder / "registry/data/forty.jsonl")
     entries = "".join(
         f"match-{number}:\n  id: match-{number}.dev.v0\n"
         f"match-{number}.dev.v0:\n  class: evals.elsuite.basic.match:Match\n"
-        "  args: {samples_jsonl: test_match/samples.jsonl}\n"
+        "  args: {samples_jsonl: forty.jsonl}\n"
         for number in range(EVALS)
     )
     (folder / "registry/evals/forty.yaml").write_text(entries)
