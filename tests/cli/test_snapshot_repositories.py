@@ -201,4 +201,4 @@ def test_bytes_are_what_they_are(here: Here, repository: Path) -> None:
     assert here.evalset(*PULL).returncode == 0
     assert path.read_bytes() == log
     assert git(repository, "hash-object", "--no-filters", str(path)) == oid
-    assert git(repository, "cat-file", "-s", f"{BRANCH}:{FINISHED}") == str(len(content) - 1)
+    assert git(repository, "cat-file", "-s", f"{BRANCH}:{FINISHED}") == str(len(content))
