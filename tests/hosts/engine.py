@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,8 +29,9 @@ class SecondEngine:
 
     def __init__(self) -> None:
         # Not below pytest's folders, for a socket's path has room for 107 characters.
-        folder = Path(tempfile.mkdtemp(prefix="evalset-host-"))
-        self.name = folder.name
+        self.name = f"evalset-host-{uuid.uuid4().hex[:8]}"
+        folder = Path(tempfile.gettempdir(), self.name)
+        folder.mkdir(mode=0o700)
         self.address = f"unix://{folder}/run/docker.sock"
         self._folder = folder
         self._network = Path("/run/netns", self.name)
