@@ -200,6 +200,7 @@ def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: An
 
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run")
+    _check_snapshot(ctx)
     options = options_from(ctx, params)
     spellings = (
         list(ctx.command.our_options()) if isinstance(ctx.command, PassThroughCommand) else []
@@ -207,6 +208,15 @@ def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: An
     if dry_run:
         return dry_run_command(options, out=sys.stdout, as_json=as_json, ours=spellings)
     return run_command(options, out=sys.stdout, ours=spellings)
+
+
+def _check_snapshot(ctx: click.Context) -> None:
+    """Refuse what was typed about snapshots where none are taken."""
+    if ctx.params["snapshot"]:
+        return
+    for name in ("remote", "snapshot_branch", "snapshot_repo", "snapshot_every"):
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --snapshot")
 
 
 def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) -> RunOptions:  # noqa: ANN401 - any value

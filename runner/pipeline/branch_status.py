@@ -14,7 +14,7 @@ from runner.pipeline.status import is_finished, print_state, state_of
 from runner.record.layout import Layout
 from runner.report.actions import inert
 from runner.report.rows import Row, rows_of
-from runner.report.text import harmless, one_line
+from runner.report.text import one_line
 from runner.share.merge import merge
 from runner.share.progress_branch import ProgressBranch
 from runner.share.remote import OvertakenError, Remote, RemoteError
@@ -67,7 +67,7 @@ def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
             "`git branch --all --list '*evalset/*'` lists what is here"
         )
     if away:
-        print(harmless(f"warning: {away}; this is what is here"), file=sys.stderr)
+        print(inert(one_line(f"warning: {away}; this is what is here")), file=sys.stderr)
     merged = branch.states(here)
     for path, content in branch.states(theirs).items():
         merged[path] = merge(path, merged[path], content) if path in merged else content
@@ -103,7 +103,7 @@ def show_branch(
     """
     write = status_reports(junit, summary=summary)
     for message in (message for part in parts for message in part.damaged):
-        print(harmless(f"warning: {message}"), file=sys.stderr)
+        print(inert(one_line(f"warning: {message}")), file=sys.stderr)
     contents = []
     states = []
     finished = True

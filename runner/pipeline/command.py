@@ -75,7 +75,7 @@ def push_command(options: RunOptions) -> str:
         "--remote": where.remote and without_credentials(where.remote),
     }
     for option, value in given.items():
-        if value is not None and str(value) != "progress":
+        if value is not None and (option, str(value)) != ("--progress-dir", "progress"):
             words += [option, str(value)]
     return shlex.join(words)
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -67,23 +67,16 @@ def run(
         if not prepared.options.resume:
             set_aside(prepared.layout)
         with Recorder(prepared.layout, run=run_id, host=host.name) as recorder:
-            try:
-                result = _run(
-                    prepared,
-                    host,
-                    display,
-                    recorder,
-                    snapshots=snapshots,
-                    run_id=run_id,
-                    new_id=new_id,
-                    began=began,
-                )
-            except BaseException:
-                if snapshots is not None and snapshots.begun and (problem := snapshots.end()):
-                    display.warn(problem)
-                raise
-            problem = snapshots.end() if snapshots is not None else ""
-            return msgspec.structs.replace(result, not_pushed=problem)
+            return _run(
+                prepared,
+                host,
+                display,
+                recorder,
+                snapshots=snapshots,
+                run_id=run_id,
+                new_id=new_id,
+                began=began,
+            )
 
 
 def _snapshots(
@@ -113,19 +106,14 @@ def _run(
         plan, damaged = planned(prepared)
     pinned = pin(prepared, plan, run_id)
     repinned = check_pins(prepared, plan, pinned, {running.job.eval for running in left})
-    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned):
+    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned, _about(others)):
         if warning:
             display.warn(warning)
-    if others:
-        display.warn(
-            f"{others} containers of an earlier run with other arguments are still there; "
-            "run that again to take them in, or `evalset clean` to remove them"
-        )
     display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
     if not plan.todo and not left:
         if repinned:
             run_file.write(prepared.layout, pinned)
-        return RunResult(plan=plan)
+        return RunResult(plan=plan, not_pushed=snapshots.end() if snapshots is not None else "")
     attempts, cpus = _attempts(prepared, host, plan, run_id)
     budget = _budget(prepared, began)
     adopted = {running.job.key for running in left}
@@ -155,7 +143,36 @@ def _run(
         if left:
             display.note(f"goes on with {evals(len(left))} of an earlier run")
         schedule.start()
-        return loop.until_idle(plan)
+        try:
+            result = loop.until_idle(plan)
+        except BaseException:
+            if problem := _last_snapshot(snapshots, schedule.events):
+                display.warn(problem)
+            raise
+        problem = _last_snapshot(snapshots, schedule.events)
+        return msgspec.structs.replace(result, not_pushed=problem)
+
+
+def _about(others: int) -> str:
+    if not others:
+        return ""
+    return (
+        f"{others} containers of an earlier run with other arguments are still there; "
+        "run that again to take them in, or `evalset clean` to remove them"
+    )
+
+
+def _last_snapshot(snapshots: "RunSnapshots | None", events: SimpleQueue[Event]) -> str:
+    """Take it; another signal ends what keeps the remote busy."""
+
+    def interrupted() -> bool:
+        with contextlib.suppress(Empty):
+            while True:
+                if isinstance(events.get_nowait(), Signalled):
+                    return True
+        return False
+
+    return snapshots.end(interrupted) if snapshots is not None else ""
 
 
 def _nothing() -> None:

@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from runner.errors import UsageError
@@ -11,13 +12,12 @@ from runner.share.background import Background
 from runner.share.message import About
 from runner.share.snapshots import Snapshots
 
+# Seconds after which people wonder what is going on.
+SOON = 5.0
+
 
 class RunSnapshots:
-    """The snapshots of one run: the branch's before it, its own while it goes on and at its end.
-
-    Attributes:
-        begun: whether the remote has taken the first.
-    """
+    """The snapshots of one run: the branch's before it, its own while it goes on and at its end."""
 
     def __init__(
         self, snapshots: Snapshots, options: SnapshotOptions, prepared: Prepared, display: Display
@@ -26,7 +26,6 @@ class RunSnapshots:
         self._prepared = prepared
         self._display = display
         self._background = Background(snapshots, every=options.every, warn=display.warn)
-        self.begun = False
 
     def go_on(self) -> None:
         """Bring what the branch has into the progress directory.
@@ -38,7 +37,7 @@ class RunSnapshots:
         snapshots, options = self._snapshots, self._prepared.options
         name = snapshots.branch.name
         if not options.resume:
-            with reaching(snapshots.remote):
+            with reaching(snapshots.remote), self._patience():
                 snapshots.fetch()
             if snapshots.tip is not None:
                 raise UsageError(
@@ -46,7 +45,8 @@ class RunSnapshots:
                     "it; name a new one with --snapshot-branch"
                 )
             return
-        added = go_on_from_branch(snapshots, self._prepared.layout, warn=self._display.warn)
+        with self._patience():
+            added = go_on_from_branch(snapshots, self._prepared.layout, warn=self._display.warn)
         if added:
             self._display.note(f"took over {evals(added)} that the branch {name} has as finished")
 
@@ -57,12 +57,34 @@ class RunSnapshots:
             EnvironmentFault: it does not.
         """
         self._snapshots.take()
-        with reaching(self._snapshots.remote):
+        with reaching(self._snapshots.remote), self._patience():
             self._snapshots.push()
-        where = f" on {self._snapshots.remote.shown}" if self._snapshots.remote else ""
-        self._display.note(f"snapshots go to the branch {self._snapshots.branch.name}{where}")
+        self._display.note(f"snapshots go to {self.where}")
         self._background.start()
-        self.begun = True
+
+    @property
+    def where(self) -> str:
+        """The branch, and who has it."""
+        branch, remote = self._snapshots.branch, self._snapshots.remote
+        if remote is None:
+            return (
+                f"the branch {branch.name} in {branch.repository.git_dir} alone: "
+                "there is no remote to push it to (--remote)"
+            )
+        return f"the branch {branch.name} at {remote.shown}"
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Say what is waited for, if it takes long."""
+        remote = self._snapshots.remote
+        line = f"waiting for the remote {remote.shown}" if remote else ""
+        timer = threading.Timer(SOON, self._display.note, (line,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def changed(self) -> None:
         """Evals have ended and are on record."""
@@ -72,9 +94,13 @@ class RunSnapshots:
         """The run is ending: whoever stops it may not wait for long."""
         self._background.hurry()
 
-    def end(self) -> str:
-        """Take and push the last snapshot; gives why it could not be, on one line."""
-        return self._background.end()
+    def end(self, interrupted: Callable[[], bool] = lambda: False) -> str:
+        """Take and push the last snapshot, unless nobody waits any longer.
+
+        Returns:
+            Why it was not taken or pushed, on one line; empty if it was.
+        """
+        return self._background.end(interrupted)
 
 
 @contextmanager

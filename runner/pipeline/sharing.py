@@ -48,7 +48,9 @@ def sharing(
         warn: takes one line about what is left out.
     """
     name = options.branch or default_branch(layout.model, layout.eval_set)
-    with branch_of(options, layout.root, host, name=name) as (branch, remote, folder):
+    with branch_of(options, layout.root, host, name=name, make=True) as (branch, remote, folder):
+        branch.check_name()
+        branch.check_free()
         blobs = Blobs(
             branch.repository,
             layout.root,
@@ -63,16 +65,26 @@ def sharing(
 
 @contextmanager
 def branch_of(
-    options: SnapshotOptions, root: Path, host: Host, *, name: str
+    options: SnapshotOptions, root: Path, host: Host, *, name: str, make: bool = False
 ) -> Iterator[tuple[ProgressBranch, Remote | None, Path]]:
-    """The progress branch, its remote, and a folder for what passes."""
-    repository = _repository(options, root, host)
+    """The progress branch, its remote, and a folder for what passes.
+
+    Args:
+        options: what was asked for.
+        root: the progress directory.
+        host: this machine.
+        name: of the branch.
+        make: whether a repository of our own may be made in the progress directory.
+    """
     reader, made = Reader(), BranchPage()
 
     def page(contents: Mapping[str, bytes]) -> bytes:
         return made.of(reader.parts(contents, source=name))
 
     with tempfile.TemporaryDirectory(prefix="evalset-snapshots-") as folder:
+        own = root / OWN_REPOSITORY
+        place = own if make or own.exists() else Path(folder) / OWN_REPOSITORY
+        repository = _repository(options, place, host)
         index = Path(folder) / "index"
         branch = ProgressBranch(repository, name, page=page, index=index)
         yield branch, _remote(options, repository), Path(folder)
@@ -108,7 +120,7 @@ def go_on_from_branch(snapshots: Snapshots, layout: Layout, *, warn: Callable[[s
     return arrive(snapshots.branch, snapshots.tip, layout, warn=warn)
 
 
-def _repository(options: SnapshotOptions, root: Path, host: Host) -> Repository:
+def _repository(options: SnapshotOptions, own: Path, host: Host) -> Repository:
     if options.repo is not None:
         found = find_repository(options.repo, host=host.name) if options.repo.is_dir() else None
         if found is None:
@@ -117,9 +129,7 @@ def _repository(options: SnapshotOptions, root: Path, host: Host) -> Repository:
                 f"`git init --bare {options.repo}`, or leave the option out"
             )
         return found
-    return find_repository(Path.cwd(), host=host.name) or make_bare(
-        root / OWN_REPOSITORY, host=host.name
-    )
+    return find_repository(Path.cwd(), host=host.name) or make_bare(own, host=host.name)
 
 
 def _remote(options: SnapshotOptions, repository: Repository) -> Remote | None:
@@ -130,6 +140,8 @@ def _remote(options: SnapshotOptions, repository: Repository) -> Remote | None:
     if asked is None:
         name = _upstream(repository, names)
         return Remote(repository, name) if name else None
+    if asked == "":
+        raise UsageError("--remote is empty; give a name, an address, or `none`")
     if asked in names:
         return Remote(repository, asked)
     if "://" in asked or (":" in asked.partition("/")[0] and not Path(asked).exists()):

@@ -10,13 +10,14 @@ from runner.errors import NotPushed, UsageError
 from runner.pipeline.environment import handed_in
 from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.prepare import this_host
-from runner.pipeline.sharing import branch_of, go_on_from_branch, sharing
+from runner.pipeline.sharing import branch_of, go_on_from_branch, reaching, sharing
 from runner.plan.names import check_names
 from runner.record.layout import Layout
 from runner.record.lock import RunLock
+from runner.report.actions import inert
 from runner.report.rows import rows_of
 from runner.report.summary import print_table
-from runner.report.text import evals, harmless
+from runner.report.text import evals, one_line
 from runner.share.branch import default_branch
 from runner.share.history import history
 from runner.share.message import About, Snapshot
@@ -63,7 +64,8 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
             added = go_on_from_branch(snapshots, layout, warn=self._warn)
             if snapshots.tip is None:
                 raise UsageError(f"there is no branch {snapshots.branch.name}, here or there")
-            self._say(f"{evals(added)} more finished from {snapshots.branch.name}")
+            what = f"took over {evals(added)}" if added else "nothing is new"
+            self._say(f"{what}: {snapshots.tip} on {snapshots.branch.name}")
 
     def push(self) -> None:
         """Push the branch, merged with what others have pushed."""
@@ -89,8 +91,8 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
 
     def log(self, *, as_json: bool) -> None:
         """List the snapshots, the newest first."""
-        with self._branch() as branch:
-            found = history(branch)
+        with self._branch() as (branch, tip):
+            found = history(branch, tip)
         if as_json:
             print(msgspec.json.encode(found).decode(), file=self.out)
             return
@@ -99,8 +101,8 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
 
     def show(self, commit: str | None, *, as_json: bool) -> None:
         """Show one snapshot, the newest if none is named: where it was taken, and its table."""
-        with self._branch() as branch:
-            shown = _chosen(history(branch), commit, branch.name)
+        with self._branch() as (branch, tip):
+            shown = _chosen(history(branch, tip), commit, branch.name)
             parts = Reader().parts(branch.states(shown.commit), source=branch.name)
         if as_json:
             print(msgspec.json.encode(shown).decode(), file=self.out)
@@ -110,7 +112,8 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
             self._say(f"{name}: {value}")
         for part in parts:
             rows = rows_of(part.commands, finished=part.finished, records=part.records)
-            self._say(f"\n{part.model} {part.eval_set}")
+            self._say("")
+            self._say(f"{part.model} {part.eval_set}")
             print_table(self.out, rows)
 
     @contextmanager
@@ -124,17 +127,30 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
             yield snapshots
 
     @contextmanager
-    def _branch(self) -> Iterator[ProgressBranch]:
+    def _branch(self) -> Iterator[tuple[ProgressBranch, str]]:
+        """The branch here, or else the remote's, and its newest snapshot."""
         layout = self._layout()
         name = self.options.branch or default_branch(self.model, self.eval_set)
-        with branch_of(self.options, layout.root, this_host(), name=name) as (branch, _, _):
-            yield branch
+        with branch_of(self.options, layout.root, this_host(), name=name) as (branch, remote, _):
+            tip = branch.tip()
+            if tip is None and remote is not None:
+                with reaching(remote):
+                    tip = remote.fetch(name)
+                if tip is not None:
+                    branch.check(tip)
+            if tip is None:
+                where = f"here or at {remote.shown}" if remote else "here"
+                raise UsageError(
+                    f"there is no branch {name} {where}; `evalset snapshot take` makes it, and "
+                    "--remote says where else to look"
+                )
+            yield branch, tip
 
     def _say(self, line: str) -> None:
-        print(harmless(line), file=self.out)
+        print(inert(one_line(line)), file=self.out)
 
     def _warn(self, line: str) -> None:
-        print(harmless(f"warning: {line}"), file=sys.stderr)
+        print(inert(one_line(f"warning: {line}")), file=sys.stderr)
 
     def _layout(self) -> Layout:
         check_names(self.model, self.eval_set)

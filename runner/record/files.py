@@ -1,6 +1,6 @@
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,19 +54,19 @@ def make_folder(folder: Path) -> None:
 
 def replace(path: Path, content: bytes) -> None:
     """Write `path` so that a reader sees the old content or the new, and survives a power loss."""
-    write_whole(path, content)
+    write_whole(path, [content])
     with named(path, "write"):
         sync_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
     """Write `path` so that a reader sees the old content or the new, never a part."""
     make_folder(path.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     with named(path, "write"):
         try:
             with beside.open("wb") as file:
-                file.write(content)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

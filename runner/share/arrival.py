@@ -1,4 +1,5 @@
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,13 +9,19 @@ from runner.record.files import replace, write_whole
 from runner.record.incoming import add_lines, is_safe, sync
 from runner.record.layout import Layout
 from runner.share.blobs import COMPRESSED
-from runner.share.progress_branch import ProgressBranch
+from runner.share.progress_branch import PLAIN, ProgressBranch
 from runner.share.repository import Entry, Repository
 from runner.share.state import Reader
 
 # Bytes of logs that are in memory at once, if they are not larger one by one.
 _TOGETHER = 32 * 2**20
-_PLAIN = ("100644", "100755")
+
+# Bytes that a compressed log may have; more is meant to fill the disk.
+LARGEST = 8 * 2**30
+
+
+class TooLargeError(Exception):
+    """A compressed log has more in it than any log has."""
 
 
 def arrive(
@@ -73,21 +80,34 @@ def _bring_logs(
     for entry in repository.files(commit, "evallogs/"):
         plain = entry.path.removesuffix(COMPRESSED)
         name = plain if plain in recorded else entry.path
-        if not is_safe(name) or entry.mode not in _PLAIN:
+        if not is_safe(name) or entry.mode not in PLAIN:
             warn(f"{entry.path!r} stays on the branch: it is no plain file with a plain name")
         elif not (layout.root / name).exists():
             targets[name] = entry
     for names in _together(repository, targets):
         contents = repository.read([targets[name].oid for name in names])
         for name, content in zip(names, contents, strict=True):
-            if name != targets[name].path:
-                try:
-                    content = gzip.decompress(content)  # noqa: PLW2901 - the same, unpacked
-                except (OSError, EOFError, zlib.error):
-                    warn(f"{targets[name].path} stays on the branch: it cannot be unpacked")
-                    continue
-            write_whole(layout.root / name, content)
+            packed = name != targets[name].path
+            pieces = _unpacked(content) if packed else iter([content])
+            try:
+                write_whole(layout.root / name, pieces)
+            except (gzip.BadGzipFile, EOFError, zlib.error, TooLargeError):
+                warn(
+                    f"{targets[name].path} stays on the branch: it cannot be unpacked, or only to "
+                    f"more than {LARGEST // 2**30} GB"
+                )
     sync({(layout.root / name).parent for name in targets})
+
+
+def _unpacked(content: bytes) -> Iterator[bytes]:
+    """What was compressed, piece by piece."""
+    length = 0
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        while piece := file.read(2**20):
+            length += len(piece)
+            if length > LARGEST:
+                raise TooLargeError
+            yield piece
 
 
 def _together(repository: Repository, targets: dict[str, Entry]) -> Iterator[Sequence[str]]:

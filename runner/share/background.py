@@ -3,7 +3,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from runner.errors import RunnerError
 from runner.share.process import GitError
 from runner.share.remote import OvertakenError
 from runner.share.snapshots import Snapshots
@@ -19,8 +18,6 @@ LAST_PATIENCE = 30.0
 # How gently Git runs beside the evals, from 0 to 19.
 NICE = 10
 
-PROBLEMS = (RunnerError, OSError)
-
 
 class Background:
     """Takes snapshots beside a run: after evals end, every so often, and at the end."""
@@ -33,6 +30,7 @@ class Background:
         self._ending = threading.Event()
         self._hurry = threading.Event()
         self._said = ""
+        self._problem = ""
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
 
     def start(self) -> None:
@@ -48,17 +46,24 @@ class Background:
         self._hurry.set()
         self._changed.set()
 
-    def end(self) -> str:
+    def end(self, interrupted: Callable[[], bool] = lambda: False) -> str:
         """Take the last snapshot, and push it.
+
+        Args:
+            interrupted: whether nobody wants to wait any longer.
 
         Returns:
             Why it could not be taken or pushed, on one line; empty if it was.
         """
         self._ending.set()
         self.hurry()
-        if self._thread.ident is not None:
-            self._thread.join()
-        return self._once(seconds=LAST_PATIENCE)
+        if self._thread.ident is None:
+            self._thread.start()
+        while self._thread.is_alive():
+            self._thread.join(0.1)
+            if interrupted():
+                self._snapshots.branch.repository.stop()
+        return self._problem
 
     def _work(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
@@ -66,7 +71,7 @@ class Background:
             self._changed.wait(self._every)
             self._hurry.wait(min(GATHER, self._every))
             if self._ending.is_set():
-                return
+                break
             self._changed.clear()
             before = time.monotonic()
             problem = self._once()
@@ -74,16 +79,17 @@ class Background:
                 self._warn(f"{problem}; it is tried again, and the evals go on")
             self._said = problem
             self._hurry.wait(min(self._every, SHARE * (time.monotonic() - before)))
+        self._problem = self._once(seconds=LAST_PATIENCE)
 
     def _once(self, **patience: float) -> str:
         snapshots = self._snapshots
         try:
             snapshots.take()
-        except PROBLEMS as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the evals go on
             return f"no snapshot was taken: {_line(error)}"
         try:
             snapshots.push(**patience)
-        except PROBLEMS as error:
+        except Exception as error:  # noqa: BLE001 - as above
             shown = snapshots.remote.shown if snapshots.remote else ""
             return f"the snapshot is not pushed to {shown}: {_line(error)}"
         return ""

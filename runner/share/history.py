@@ -1,29 +1,26 @@
 from datetime import UTC, datetime
 
-from runner.errors import UsageError
 from runner.share.message import Snapshot, parse_trailers
 from runner.share.progress_branch import ProgressBranch
 
 _FORMAT = "%H%x00%ct%x00%s%x00%b%x00%x00"
 
 
-def history(branch: ProgressBranch) -> list[Snapshot]:
-    """The snapshots of a branch, the newest first.
-
-    Raises:
-        UsageError: there is no such branch.
-    """
-    tip = branch.tip()
-    if tip is None:
-        raise UsageError(
-            f"there is no branch {branch.name} in {branch.repository.git_dir}; "
-            "`evalset snapshot pull` fetches it, `evalset snapshot take` makes it"
-        )
+def history(branch: ProgressBranch, tip: str) -> list[Snapshot]:
+    """The snapshots up to `tip`, the newest first."""
     said = branch.repository.run("log", f"--format={_FORMAT}", tip).decode(errors="replace")
     snapshots = []
     for entry in said.split("\0\0\n")[:-1]:
         commit, at, subject, body = entry.split("\0")
         trailers = parse_trailers(body)
-        moment = datetime.fromtimestamp(int(at), UTC).isoformat().replace("+00:00", "Z")
+        moment = _moment(int(at))
         snapshots.append(Snapshot(commit=commit, at=moment, subject=subject, trailers=trailers))
     return snapshots
+
+
+def _moment(seconds: int) -> str:
+    """A time as RFC 3339 has it; empty for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return ""

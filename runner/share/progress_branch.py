@@ -3,11 +3,14 @@ from pathlib import Path
 
 import msgspec
 
-from runner.errors import UsageError
+from runner.errors import EnvironmentFault, UsageError
 from runner.share.index import Index
-from runner.share.merge import merge
+from runner.share.merge import README, merge
 from runner.share.process import GitError
 from runner.share.repository import Entry, Repository
+
+# Modes of plain files.
+PLAIN = ("100644", "100755")
 
 TOP = ("README.md", "evallogs", "oaievalset")
 
@@ -29,8 +32,8 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     theirs: list[str]
 
 
-class MovedError(Exception):
-    """Another process has moved the branch in this repository."""
+class MovedError(EnvironmentFault):
+    """Another process has moved the branch in this repository, or keeps it locked."""
 
 
 class ProgressBranch:
@@ -48,21 +51,33 @@ class ProgressBranch:
         self._page = page
         self._index = Index(repository, index)
         self._states: tuple[str | None, dict[str, bytes]] = (None, {})
-        self._check_name()
-
-    def _check_name(self) -> None:
-        if self.repository.ask("check-ref-format", "--branch", self.name) != self.name:
+        taken = repository.ask("check-ref-format", "--branch", name)
+        if taken != name or name.startswith("refs/"):
             raise UsageError(
-                f"Git takes no branch called {self.name!r}; choose another --snapshot-branch"
+                f"Git takes no branch called {name!r}; choose another --snapshot-branch"
             )
-        listed = (self.repository.ask("worktree", "list", "--porcelain") or "").split("\n\n")
-        for tree in listed:
-            if f"branch {self._ref}" in tree.splitlines():
-                folder = tree.partition("\n")[0].removeprefix("worktree ")
-                raise UsageError(
-                    f"the branch {self.name} is checked out in {folder}; check out another one "
-                    "there, or choose another --snapshot-branch"
-                )
+
+    def check_free(self) -> None:
+        """Refuse to write where a work tree has the branch, or another branch is in its way."""
+        folder = self.repository.checked_out(self._ref)
+        if folder is not None:
+            raise UsageError(
+                f"the branch {self.name} is checked out in {folder}; check out another one "
+                "there, or choose another --snapshot-branch"
+            )
+
+    def check_name(self) -> None:
+        """Refuse a name that Git cannot have beside those of other branches."""
+        below = ("for-each-ref", "--count=1", "--format=%(refname:short)", f"{self._ref}/")
+        above = (self.name[:place] for place in _slashes(self.name))
+        near = self.repository.ask(*below) or next(
+            (name for name in above if self.repository.tip(f"refs/heads/{name}")), None
+        )
+        if near:
+            raise UsageError(
+                f"there cannot be a branch {self.name} beside {near}; choose another "
+                "--snapshot-branch"
+            )
 
     def tip(self) -> str | None:
         """The newest snapshot in this repository; None if there is none.
@@ -81,8 +96,8 @@ class ProgressBranch:
         top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
         if "oaievalset" not in top or not top <= set(TOP):
             raise UsageError(
-                f"the branch {self.name} is there and is no progress branch; choose another "
-                "--snapshot-branch"
+                f"the branch {self.name} is there and is no progress branch; choose another one "
+                "(--snapshot-branch)"
             )
 
     def states(self, commit: str | None) -> dict[str, bytes]:
@@ -90,7 +105,11 @@ class ProgressBranch:
         if commit is None:
             return {}
         if self._states[0] != commit:
-            entries = self.repository.files(commit, "oaievalset/")
+            entries = [
+                entry
+                for entry in self.repository.files(commit, "oaievalset/")
+                if entry.path.isprintable() and entry.mode in PLAIN
+            ]
             contents = self.repository.read([entry.oid for entry in entries])
             paths = [entry.path for entry in entries]
             self._states = (commit, dict(zip(paths, contents, strict=True)))
@@ -135,11 +154,15 @@ class ProgressBranch:
         Raises:
             MovedError: it does not point to `old`.
         """
+        self.check_free()
         try:
             self.repository.move(self._ref, commit, old=old, why=why)
         except GitError as error:
             if self.repository.tip(self._ref) != old or ".lock" in error.said:
-                raise MovedError from error
+                raise MovedError(
+                    f"another process moves or locks the branch {self.name}: {error.line}; if none "
+                    f"runs, delete the file {self._ref}.lock in {self.repository.git_dir}"
+                ) from error
             raise
 
     def joined(self, theirs: str, ours: str) -> "Joined":
@@ -163,8 +186,13 @@ class ProgressBranch:
         for (one, other), mine, yours in zip(logs, contents[::2], contents[1::2], strict=True):
             if merge(one.path, mine, yours) != mine:
                 added.append(other)
+        made = {*merged, README}
         return Joined(
-            logs=[entry for entry in added if entry.path.startswith("evallogs/")],
+            logs=[entry for entry in added if entry.path not in made],
             states=merged,
             theirs=[entry.path for entry in kept],
         )
+
+
+def _slashes(name: str) -> list[int]:
+    return [place for place, character in enumerate(name) if character == "/"]

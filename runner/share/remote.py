@@ -4,7 +4,7 @@ from runner.errors import EnvironmentFault
 from runner.share.process import GitError
 from runner.share.repository import Repository
 
-# Seconds that a remote gets for one answer.
+# Seconds without a sign of life after which a remote counts as away.
 PATIENCE = 60.0
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -43,10 +43,10 @@ class Remote:
             RemoteError: the remote is away, or refuses.
         """
         here = f"refs/evalset/fetched/{branch}"
-        line = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--refmap="]
+        line = ["fetch", "--progress", "--no-tags", "--no-recurse-submodules", "--refmap="]
         line += ["--no-write-fetch-head", "--no-auto-maintenance", "--", self._address]
         try:
-            self._repository.run(*line, f"+refs/heads/{branch}:{here}", seconds=seconds)
+            self._repository.run(*line, f"+refs/heads/{branch}:{here}", silence=seconds)
         except GitError as error:
             if "couldn't find remote ref" in error.said:
                 return None
@@ -62,15 +62,18 @@ class Remote:
             OvertakenError: the branch has moved on; fetch it first.
             RemoteError: the remote is away, or refuses.
         """
-        line = ("push", "--porcelain", "--no-verify", "--", self._address)
+        own = ("-c", f"remote.{self._address}.mirror=false")
+        line = (*own, "push", "--porcelain", "--progress", "--no-verify", "--", self._address)
         try:
-            self._repository.run(*line, f"{commit}:refs/heads/{branch}", seconds=seconds)
+            self._repository.run(*line, f"{commit}:refs/heads/{branch}", silence=seconds)
         except GitError as error:
             said = f"{error.out}\n{error.said}"
             if _OVERTAKEN.search(said):
                 raise OvertakenError from error
             refusal = re.search(r"^!\t\S+\t(.*)$", error.out, re.MULTILINE)
             why = refusal[1] if refusal else error.line
+            if error.from_remote:
+                why += f" ({error.from_remote})"
             raise RemoteError(without_credentials(why)) from error
 
 

@@ -1,13 +1,19 @@
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.record.files import make_folder
-from runner.share.process import LOCAL_TIME, GitError, run_git
+from runner.share.process import LOCAL_TIME, GitError, end_session, run_git
+
+if TYPE_CHECKING:
+    import subprocess
 
 # Whatever the user's configuration says: no hook runs, nothing is signed, nothing is tidied up.
 SETTINGS = (
@@ -47,8 +53,10 @@ class Repository:
         self.git_dir = git_dir
         self._folder = folder
         self._environ: dict[str, str] = {}
-        name = self.ask("config", "user.name") or "evalset"
-        email = self.ask("config", "user.email") or f"evalset@{host}"
+        self._running: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        name = _known(self.ask("config", "user.name")) or "evalset"
+        email = _known(self.ask("config", "user.email")) or f"evalset@{host}"
         self._environ = {
             f"GIT_{role}_{field}": value
             for role in ("AUTHOR", "COMMITTER")
@@ -61,12 +69,16 @@ class Repository:
         stdin: bytes = b"",
         environ: Mapping[str, str] | None = None,
         seconds: float = LOCAL_TIME,
+        silence: float | None = None,
     ) -> bytes:
         """Run Git and give what it printed.
 
         Raises:
-            GitError: it refused, or took longer than `seconds`.
+            GitError: it refused, took longer than `seconds`, said nothing for `silence` seconds,
+                or `stop` was called.
         """
+        if self._stopped:
+            raise GitError("it was stopped")
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
         return run_git(
             [f"--git-dir={self.git_dir}", *settings, *arguments],
@@ -74,7 +86,40 @@ class Repository:
             environ=self._environ | dict(environ or {}),
             stdin=stdin,
             seconds=seconds,
+            silence=silence,
+            started=self._started,
         )
+
+    def stop(self) -> None:
+        """End Git where it runs on this repository, and run it no more."""
+        self._stopped = True
+        if self._running is not None:
+            end_session(self._running)
+
+    def _started(self, process: "subprocess.Popen[bytes]") -> None:
+        self._running = process
+
+    def checked_out(self, ref: str) -> Path | None:
+        """The folder of a work tree that has a branch checked out; None if none has."""
+        common = self.git_dir
+        with contextlib.suppress(OSError):
+            common = (common / (common / "commondir").read_text().strip()).resolve()
+        trees = {place.parent: place for place in common.glob("worktrees/*/gitdir")}
+        for folder in (*([] if self._is_bare else [common]), *trees):
+            names = [folder / "HEAD", *folder.glob("rebase-*/head-name")]
+            for name in names:
+                with contextlib.suppress(OSError):
+                    if name.read_text().strip().removeprefix("ref: ") == ref:
+                        return self._top_of(folder, trees.get(folder))
+        return None
+
+    @cached_property
+    def _is_bare(self) -> bool:
+        return self.ask("config", "--bool", "core.bare") == "true"
+
+    @staticmethod
+    def _top_of(folder: Path, gitdir: Path | None) -> Path:
+        return (Path(gitdir.read_text().strip()) if gitdir else folder).parent
 
     def ask(self, *arguments: str) -> str | None:
         """Run Git for one line of answer; None if it has none."""
@@ -193,6 +238,11 @@ def make_bare(path: Path, *, host: str) -> Repository:
     if found is None:
         raise EnvironmentFault(f"{path} is damaged; move it away, or name another --snapshot-repo")
     return found
+
+
+def _known(name: str | None) -> str:
+    """A name or address that Git takes for an author; empty if it does not."""
+    return name if name and any(character.isalnum() for character in name) else ""
 
 
 def _entry(path: str, oid: str, mode: str) -> Entry | None:

@@ -17,6 +17,9 @@ from runner.share.state import Reader
 
 # How often somebody else may be faster before a push is left to the next snapshot.
 TRIES = 40
+
+# How often another process may have moved or locked the branch in the same repository.
+LOCAL_TRIES = 12
 FIRST_PAUSE = 0.3
 LONGEST_PAUSE = 5.0
 
@@ -89,8 +92,10 @@ class Snapshots:
     def _retrying(self, error: type[Exception]) -> Retrying:
         return Retrying(
             retry=retry_if_exception_type(error),
-            wait=wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
-            stop=stop_after_attempt(TRIES),
+            wait=wait_random_exponential(
+                multiplier=FIRST_PAUSE, max=1 if error is MovedError else LONGEST_PAUSE
+            ),
+            stop=stop_after_attempt(LOCAL_TRIES if error is MovedError else TRIES),
             sleep=self._sleep,
             reraise=True,
         )
@@ -98,7 +103,7 @@ class Snapshots:
     def _fetch(self, seconds: float) -> None:
         assert self.remote is not None  # noqa: S101 - `fetch` has looked
         theirs = self.remote.fetch(self.branch.name, seconds=seconds)
-        if theirs is not None and theirs != self._landed:
+        if theirs is not None and theirs != self._tip:
             self.branch.check(theirs)
             self._retrying(MovedError)(lambda: self._join(theirs))
         self._landed = theirs

@@ -129,8 +129,11 @@ def test_a_branch_that_is_checked_out(here: Here, repository: Path, tmp_path: Pa
 def test_a_branch_whose_name_is_in_the_way_of_another(here: Here, repository: Path) -> None:
     """Git keeps no branch `evalset` beside `evalset/...`; the line says which one is there."""
     git(repository, "branch", "evalset")
-    line = only_line(here.evalset(*TAKE), 3)
-    assert "'refs/heads/evalset' exists" in line
+    line = here.refused(*TAKE)
+    assert f"there cannot be a branch {BRANCH} beside evalset" in line
+    assert here.evalset(*TAKE, "--snapshot-branch", "other/x").returncode == 0
+    line = here.refused(*TAKE, "--snapshot-branch", "other")
+    assert "there cannot be a branch other beside other/x" in line
 
 
 @pytest.mark.parametrize("command", ["log", "show", "push"])
