@@ -20,8 +20,8 @@ _TOGETHER = 32 * 2**20
 LARGEST = 8 * 2**30
 
 
-class TooLargeError(Exception):
-    """A compressed log has more in it than any log has."""
+class UnpackError(Exception):
+    """A compressed log is none, or has more in it than any log has."""
 
 
 def arrive(
@@ -91,7 +91,7 @@ def _bring_logs(
             pieces = _unpacked(content) if packed else iter([content])
             try:
                 write_whole(layout.root / name, pieces)
-            except (gzip.BadGzipFile, EOFError, zlib.error, TooLargeError):
+            except UnpackError:
                 warn(
                     f"{targets[name].path} stays on the branch: it cannot be unpacked, or only to "
                     f"more than {LARGEST // 2**30} GB"
@@ -103,10 +103,16 @@ def _unpacked(content: bytes) -> Iterator[bytes]:
     """What was compressed, piece by piece."""
     length = 0
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        while piece := file.read(2**20):
+        while True:
+            try:
+                piece = file.read(2**20)
+            except (OSError, EOFError, zlib.error) as error:
+                raise UnpackError from error
             length += len(piece)
             if length > LARGEST:
-                raise TooLargeError
+                raise UnpackError
+            if not piece:
+                return
             yield piece
 
 
