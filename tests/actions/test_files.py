@@ -182,6 +182,42 @@ def test_a_job_whose_image_came_out_different_stops(tmp_path: Path) -> None:
     assert ended.stdout.count("\n") == 1
 
 
+PUSHING = """#!/bin/sh
+case $1 in
+  push) echo "evalset: $PUSHED size: 1234" ;;
+  image) echo me/evals@sha256:of-another-push ;;
+esac
+"""
+
+
+def test_an_image_of_docker_io_is_handed_on_by_its_digest(tmp_path: Path) -> None:
+    """Docker itself leaves that host out of the name; and a push that names no digest is an error."""
+    for name, text in (("docker", PUSHING), ("evalset", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    digest = f"sha256:{'ab' * 32}"
+    outputs = tmp_path / "outputs"
+
+    def push(said: str) -> "subprocess.CompletedProcess[str]":
+        return run_script(
+            script("Make the image, and push it if there is an image registry"),
+            tmp_path,
+            path=str(tmp_path),
+            IMAGE="",
+            IMAGE_REGISTRY="docker.io/me/evals",
+            GITHUB_OUTPUT=str(outputs),
+            PUSHED=said,
+        )
+
+    assert push(f"digest: {digest}").returncode == 0
+    assert outputs.read_text() == f"image=docker.io/me/evals@{digest}\n"
+    ended = push("nothing")
+    assert ended.returncode == 1
+    assert ended.stdout.splitlines()[-1] == (
+        "::error::docker push docker.io/me/evals:evalset named no digest for the jobs to pull"
+    )
+
+
 PAGE = (ROOT / "docs/github-actions.md").read_text()
 
 
