@@ -27,9 +27,9 @@ def steps(content: Any) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401
             yield name, step
 
 
-def script(name: str) -> str:
-    """The script of the workflow's step of this name."""
-    found = {step["run"] for _, step in steps(WORKFLOW) if step.get("name") == name}
+def script(name: str, content: Any = WORKFLOW) -> str:  # noqa: ANN401 - YAML
+    """The script of the step of this name, of the workflow's or of the action's."""
+    found = {step["run"] for _, step in steps(content) if step.get("name") == name}
     (text,) = found
     return str(text)
 

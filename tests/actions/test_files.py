@@ -155,6 +155,54 @@ def test_the_token_goes_to_githubs_host_and_to_no_other(tmp_path: Path) -> None:
     assert run_script("git remote get-url origin", repository).stdout.strip() == url
 
 
+def test_the_action_gives_each_use_of_it_its_own_repository(tmp_path: Path) -> None:
+    """So that a job may use it twice; each pushes with one header of its own."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    url = "https://github.example/me/evals"
+    subprocess.run(["git", "remote", "add", "origin", url], cwd=tmp_path, check=True)
+    outputs = tmp_path / "outputs"
+    for token in ("a-token", "another"):
+        ended = run_script(
+            script("Give evalset a repository to push from", ACTION),
+            tmp_path,
+            TOKEN=token,
+            GITHUB_SERVER_URL="https://github.example",
+            GITHUB_OUTPUT=str(outputs),
+        )
+        assert ended.returncode == 0, ended.stderr
+    folders = [Path(line.removeprefix("folder=")) for line in outputs.read_text().splitlines()]
+    assert len(set(folders)) == 2
+    for folder in folders:
+        assert (folder / "config").read_text().count("extraheader") == 1
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_the_action_installs_the_same_once(tmp_path: Path) -> None:
+    """And anew what is something else, with nothing of the other left."""
+    text = script("Install evalset", ACTION)
+    python = tmp_path / "python3"
+    python.write_text(
+        '#!/bin/sh\nmkdir -p "$3/bin" && printf \'#!/bin/sh\\necho pip "$4"\\n\' > "$3/bin/pip"\n'
+        'chmod +x "$3/bin/pip"\n'
+    )
+    python.chmod(0o755)
+
+    def install(requirement: str) -> str:
+        ended = run_script(
+            text,
+            tmp_path,
+            path=str(tmp_path),
+            REQUIREMENT=requirement,
+            GITHUB_ACTION_PATH="/action/.github/actions/evalset",
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    came_with = "pip /action/.github/actions/evalset/../../..\n"
+    asked = ("", "", "other", "other", "installed", "")
+    assert [install(one) for one in asked] == [came_with, "", "pip other\n", "", "", came_with]
+
+
 def test_evalset_is_installed_for_the_steps_that_follow(tmp_path: Path) -> None:
     """From a checkout, or from whatever else pip takes; or not at all where it is there."""
     text = script("Install evalset")
@@ -191,7 +239,7 @@ esac
 
 
 def test_an_image_of_docker_io_is_handed_on_by_its_digest(tmp_path: Path) -> None:
-    """Docker itself leaves that host out of the name; and a push that names no digest is an error."""
+    """Docker itself leaves that host out of the name. A push that names no digest is an error."""
     for name, text in (("docker", PUSHING), ("evalset", "#!/bin/sh\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)

@@ -227,11 +227,20 @@ jobs:
           arguments: --network none --max_samples 1
           junit: evals.xml
       - run: cat evals.xml
+      - uses: ./.github/actions/evalset
+        with:
+          model: dummy
+          eval-set: test-basic
+          shard: 2/2
+          arguments: --network none --max_samples 1
 """
 
 
 def test_the_action_installs_what_it_came_with(repository: Repository) -> None:
-    """And runs an eval set in the real image in one step; the job goes on with the JUnit file."""
+    """And runs an eval set in the real image in one step; the job goes on with the JUnit file.
+
+    Then it uses the action once more.
+    """
     for name in ("pyproject.toml", "README.md", "LICENSE", "Dockerfile"):
         shutil.copy(ROOT / name, repository.checkout)
     shutil.copytree(
@@ -243,7 +252,7 @@ def test_the_action_installs_what_it_came_with(repository: Repository) -> None:
     ended = repository.run("--workflows", str(workflow), event="push")
     assert ended.status == 0, ended.log
     path = "oaievalset/dummy.test-basic.progress.txt"
-    assert len(repository.on_branch(path, "evalset/dummy.test-basic").splitlines()) == 2
+    assert len(repository.on_branch(path, "evalset/dummy.test-basic").splitlines()) == 4
     assert 'tests="2"' in "".join(ended.output)
 
 
