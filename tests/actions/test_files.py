@@ -218,6 +218,33 @@ def test_evalset_is_installed_for_the_steps_that_follow(tmp_path: Path) -> None:
     assert ended.stdout == f"evalset {runner.__version__}\n"
 
 
+def test_pip_gets_to_read_a_private_evalset(tmp_path: Path) -> None:
+    """With the token for it, which goes to GitHub's host alone; without one it has no header."""
+    git = "git config --get-urlmatch http.extraheader"
+    asking = f"{git} https://github.example/o/evalset; {git} https://github.example.org/o; true"
+    python = tmp_path / "python3"
+    python.write_text(
+        f'#!/bin/sh\nmkdir -p "$3/bin" && echo "{asking}" > "$3/bin/pip" && chmod +x "$3/bin/pip"\n'
+    )
+    python.chmod(0o755)
+    for token, header in (
+        ("a-token", base64.b64encode(b"x-access-token:a-token").decode()),
+        ("", ""),
+    ):
+        ended = run_script(
+            script("Install evalset"),
+            tmp_path,
+            path=str(tmp_path),
+            REQUIREMENT="git+https://github.example/o/evalset",
+            TOKEN=token,
+            GITHUB_SERVER_URL="https://github.example",
+            GITHUB_PATH=str(tmp_path / "path"),
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+        shown = f"::add-mask::{header}\nAUTHORIZATION: basic {header}\n" if token else ""
+        assert ended.stdout == shown
+
+
 def test_a_job_whose_image_came_out_different_stops(tmp_path: Path) -> None:
     """Its evals would not be those that the others run."""
     (tmp_path / "evalset").write_text('#!/bin/sh\n[ "$2" = build ] || echo "fingerprint: new"\n')
