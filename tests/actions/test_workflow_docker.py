@@ -174,7 +174,9 @@ jobs:
     with:
       model: m
       eval-set: s
-      shards: "2"
+      shards: "4"
+      exclude: fail.* sleep.*
+      snapshot-branch: a/branch
       registry-path: registry
       image: evalset/test:program
       evalset: installed
@@ -185,9 +187,12 @@ jobs:
 
 
 def test_another_workflow_calls_it(repository: Repository) -> None:
-    """With the secrets that it passes on, of which an eval sees those handed in and no other."""
+    """With the secrets that it passes on, of which an eval sees those handed in and no other.
+
+    No job is without an eval, for what is left out counts in the plan, too.
+    """
     (repository.checkout / ".github/workflows/caller.yml").write_text(CALLER)
-    repository.registry("look.1", "succeed.2")
+    repository.registry("look.1", "succeed.2", "fail.3", "sleep.4")
     ended = repository.run(
         "--workflows",
         ".github/workflows/caller.yml",
@@ -198,8 +203,11 @@ def test_another_workflow_calls_it(repository: Repository) -> None:
         event="push",
     )
     assert ended.status == 0, ended.log
-    assert sorted(repository.finished()) == ["look.1", "succeed.2"]
-    records = map(json.loads, repository.on_branch("oaievalset/m.s.attempts.jsonl").splitlines())
+    assert '"shard":"2/2"' in ended.log
+    assert "2 of 2" in ended.log
+    assert sorted(repository.finished("a/branch")) == ["look.1", "succeed.2"]
+    attempts = repository.on_branch("oaievalset/m.s.attempts.jsonl", "a/branch")
+    records = map(json.loads, attempts.splitlines())
     (seen,) = [record["final_report"] for record in records if record["eval"] == "look.1"]
     assert seen["environment"]["FLAG"] == "on"
     assert seen["environment"]["OTHER"] == "off"
