@@ -53,6 +53,8 @@ def run_command(
         raise
     _close(prepared, result, out)
     code = _report(prepared, host, result.plan)
+    if result.snapshot and not result.not_pushed:
+        print(inert(one_line(f"the last snapshot is on {result.snapshot}")), file=out)
     if result.not_pushed:
         later = push_command(options)
         line = f"{result.not_pushed}; push it later with `{later}`"
@@ -123,7 +125,13 @@ def dry_run_command(
     from runner.pipeline.preview import after_fetching  # noqa: PLC0415 - for a dry run alone
 
     host = this_host()
-    with after_fetching(prepare(options, host, ours=ours), host, warn=_warn) as prepared:
+
+    def tell(line: str) -> None:
+        if not as_json:
+            print(inert(one_line(line)), file=out)
+
+    ready = prepare(options, host, ours=ours)
+    with after_fetching(ready, host, tell=tell, warn=_warn) as prepared:
         plan, damaged = planned(prepared)
         differs = _pins_warning(prepared, plan)
     for warning in (*prepared.warnings, *plan.warnings, *damaged, *differs):

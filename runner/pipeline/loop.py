@@ -41,6 +41,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         outcomes: the last one of each job that was attempted.
         exit_code: for the process.
         not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
+        snapshot: where the last snapshot is; empty if there is none.
         left_for_time: how many evals are left where the exit code says that time ran out.
     """
 
@@ -48,11 +49,16 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: tuple[Outcome, ...] = ()
     exit_code: int = 0
     not_pushed: str = ""
+    snapshot: str = ""
     left_for_time: int = 0
 
 
 class Loop:
-    """Reads the schedule's events until nothing runs: records, shows, and reacts to signals."""
+    """Reads the schedule's events until nothing runs: records, shows, and reacts to signals.
+
+    Attributes:
+        signalled_again: whether a second signal came.
+    """
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class Loop:
         self._time_over = False
         self._outcomes: dict[str, Outcome] = {}
         self._signal: int | None = None
+        self.signalled_again = False
         self._error: BaseException | None = None
         self._deadlines: list[tuple[float, Callable[[], None]]] = []
 
@@ -180,6 +187,7 @@ class Loop:
     def _interrupt(self, number: int) -> None:
         name = signal.Signals(number).name
         if self._signal is not None:
+            self.signalled_again = True
             if number == signal.SIGINT:
                 self._deadlines.clear()
                 self._attempts.end_all(f"killed, for the run got a second {name}", kill=True)

@@ -18,7 +18,7 @@ from runner.share.branch import default_branch
 
 @contextmanager
 def after_fetching(
-    prepared: Prepared, host: Host, *, warn: Callable[[str], None]
+    prepared: Prepared, host: Host, *, tell: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[Prepared]:
     """A run as it would find its records: with what its branch has, and nothing changed by that."""
     options = prepared.options
@@ -39,6 +39,9 @@ def after_fetching(
                     theirs = remote.fetch(name)
             if theirs is not None:
                 branch.check(theirs)
-            for commit in filter(None, (branch.tip(), theirs)):
+            tips = [tip for tip in (branch.tip(), theirs) if tip is not None]
+            for commit in tips:
                 arrive(branch, commit, copy, logs=False, warn=warn)
+            where = f"at {remote.shown}" if remote else "on this host alone"
+            tell(f"branch {name} {where}{'' if tips else ', which is not there yet'}")
         yield msgspec.structs.replace(prepared, layout=copy)

@@ -113,7 +113,8 @@ def _run(
     if not plan.todo and not left:
         if repinned:
             run_file.write(prepared.layout, pinned)
-        return RunResult(plan=plan, not_pushed=snapshots.end() if snapshots is not None else "")
+        problem = snapshots.end() if snapshots is not None else ""
+        return RunResult(plan=plan, not_pushed=problem, snapshot=_where(snapshots))
     attempts, cpus = _attempts(prepared, host, plan, run_id)
     budget = _budget(prepared, began)
     adopted = {running.job.key for running in left}
@@ -146,11 +147,11 @@ def _run(
         try:
             result = loop.until_idle(plan)
         except BaseException:
-            if problem := _last_snapshot(snapshots, schedule.events):
+            if problem := _last_snapshot(snapshots, loop, schedule.events):
                 display.warn(problem)
             raise
-        problem = _last_snapshot(snapshots, schedule.events)
-        return msgspec.structs.replace(result, not_pushed=problem)
+        problem = _last_snapshot(snapshots, loop, schedule.events)
+        return msgspec.structs.replace(result, not_pushed=problem, snapshot=_where(snapshots))
 
 
 def _about(others: int) -> str:
@@ -162,15 +163,19 @@ def _about(others: int) -> str:
     )
 
 
-def _last_snapshot(snapshots: "RunSnapshots | None", events: SimpleQueue[Event]) -> str:
-    """Take it; another signal ends what keeps the remote busy."""
+def _where(snapshots: "RunSnapshots | None") -> str:
+    return snapshots.where if snapshots is not None else ""
+
+
+def _last_snapshot(snapshots: "RunSnapshots | None", loop: Loop, events: SimpleQueue[Event]) -> str:
+    """Take it; a second signal ends what keeps the remote busy."""
 
     def interrupted() -> bool:
         with contextlib.suppress(Empty):
             while True:
                 if isinstance(events.get_nowait(), Signalled):
-                    return True
-        return False
+                    loop.signalled_again = True
+        return loop.signalled_again
 
     return snapshots.end(interrupted) if snapshots is not None else ""
 

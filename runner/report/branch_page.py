@@ -1,3 +1,4 @@
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -15,8 +16,8 @@ _INTRODUCTION = """\
 <!-- made by evalset with each snapshot; what is changed here by hand is lost -->
 
 This branch holds the progress directory of `evalset run`: finished commands and attempts in
-[oaievalset](oaievalset), logs in [evallogs](evallogs). The run goes on on any host with the same
-command.
+[oaievalset](oaievalset), logs in [evallogs](evallogs). A run goes on on any host with the command
+below and the arguments that it had.
 """
 
 
@@ -43,9 +44,22 @@ class BranchPage:
         before, text = self._sections.get(name, (None, ""))
         if part is not before:
             rows = self._rows[name].of(part.commands, finished=part.finished, records=part.records)
-            text = section(*name, rows, level=2, limit=LIMIT)
+            text = section(*name, rows, level=2, limit=LIMIT) + _about(part)
             self._sections[name] = (part, text)
         return text
+
+
+def _about(part: Part) -> str:
+    """How to go on, and what the newest run ran in."""
+    command = code(shlex.join(["evalset", "run", part.model, part.eval_set, "--snapshot"]))
+    lines = ["", f"To go on: {command}"]
+    if part.run is not None:
+        image = part.run.image_digest or part.run.image_fingerprint or part.run.image_id
+        lines += [
+            "",
+            f"Newest run: {code(part.run.run)}, image {code(part.run.image)} ({code(image)})",
+        ]
+    return "\n".join([*lines, ""])
 
 
 def _left_out(files: Sequence[LeftOut]) -> str:

@@ -1,3 +1,4 @@
+import math
 import os
 import threading
 import time
@@ -14,6 +15,9 @@ SHARE = 20
 
 # Seconds for the last push, when somebody waits for the end.
 LAST_PATIENCE = 30.0
+
+# The same, when somebody has asked twice; GitHub kills a job 2.5 seconds after it asked again.
+HURRIED_PATIENCE = 1.5
 
 # How gently Git runs beside the evals, from 0 to 19.
 NICE = 10
@@ -59,9 +63,12 @@ class Background:
         self.hurry()
         if self._thread.ident is None:
             self._thread.start()
+        deadline = math.inf
         while self._thread.is_alive():
             self._thread.join(0.1)
-            if interrupted():
+            if deadline == math.inf and interrupted():
+                deadline = time.monotonic() + HURRIED_PATIENCE
+            if time.monotonic() > deadline:
                 self._snapshots.branch.repository.stop()
         return self._problem
 

@@ -64,7 +64,7 @@ def run_git(
     stdin: bytes = b"",
     seconds: float = LOCAL_TIME,
     silence: float | None = None,
-    started: Callable[["subprocess.Popen[bytes]"], None] = lambda _: None,
+    started: Callable[["subprocess.Popen[bytes]"], None] | None = None,
 ) -> bytes:
     """Run Git in a session of its own: Ctrl-C does not reach it, and it can ask no terminal.
 
@@ -94,7 +94,8 @@ def run_git(
     )
     process = running.proc
     assert process is not None  # noqa: S101 - it was just started
-    started(process)
+    if started is not None:
+        started(process)
     try:
         if silence is None:
             out, said = process.communicate(stdin, timeout=seconds)

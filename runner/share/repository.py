@@ -53,7 +53,7 @@ class Repository:
         self.git_dir = git_dir
         self._folder = folder
         self._environ: dict[str, str] = {}
-        self._running: subprocess.Popen[bytes] | None = None
+        self._afar: subprocess.Popen[bytes] | None = None
         self._stopped = False
         name = _known(self.ask("config", "user.name")) or "evalset"
         email = _known(self.ask("config", "user.email")) or f"evalset@{host}"
@@ -75,10 +75,10 @@ class Repository:
 
         Raises:
             GitError: it refused, took longer than `seconds`, said nothing for `silence` seconds,
-                or `stop` was called.
+                or is to reach a remote after `stop`.
         """
-        if self._stopped:
-            raise GitError("it was stopped")
+        if self._stopped and silence is not None:
+            raise GitError("nobody waits for it any longer")
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
         return run_git(
             [f"--git-dir={self.git_dir}", *settings, *arguments],
@@ -87,17 +87,17 @@ class Repository:
             stdin=stdin,
             seconds=seconds,
             silence=silence,
-            started=self._started,
+            started=self._reaches_afar if silence is not None else None,
         )
 
     def stop(self) -> None:
-        """End Git where it runs on this repository, and run it no more."""
+        """End what goes on with a remote, and begin nothing more with one."""
         self._stopped = True
-        if self._running is not None:
-            end_session(self._running)
+        if self._afar is not None:
+            end_session(self._afar)
 
-    def _started(self, process: "subprocess.Popen[bytes]") -> None:
-        self._running = process
+    def _reaches_afar(self, process: "subprocess.Popen[bytes]") -> None:
+        self._afar = process
 
     def checked_out(self, ref: str) -> Path | None:
         """The folder of a work tree that has a branch checked out; None if none has."""

@@ -290,3 +290,39 @@ def test_a_run_whose_remote_refuses_does_not_start(here_with_engine: Here, hub: 
         not (here.folder / "progress/oaievalset/dummy.mine.attempts.jsonl").exists()
         or not (here.folder / "progress/oaievalset/dummy.mine.attempts.jsonl").read_bytes()
     )
+
+
+@pytest.mark.parametrize("option", ["--remote", "--snapshot-branch", "--snapshot-repo"])
+def test_an_option_about_snapshots_without_snapshots(here: Here, option: str) -> None:
+    """Nobody shall believe that their progress is safe."""
+    line = here.refused("run", "dummy", "mine", option, "x")
+    assert line.startswith(f"{option} goes with --snapshot")
+
+
+def test_a_remote_that_is_empty(here: Here, repository: Path) -> None:
+    """A shell's variable may not be set; the current folder is not meant."""
+    assert repository
+    line = here.refused(*TAKE, "--remote", "")
+    assert "--remote is empty" in line
+
+
+@pytest.mark.parametrize(
+    "command", [("status", "--branch", BRANCH), ("snapshot", "log", *NAMES)], ids=str
+)
+def test_reading_makes_no_repository(here: Here, command: tuple[str, ...]) -> None:
+    """Where there is none, there is no branch either."""
+    line = here.refused(*command)
+    assert "there is no branch" in line
+
+
+def test_what_a_commit_says_is_no_command_on_actions(here: Here, repository: Path) -> None:
+    """Whoever may push to the branch writes its messages."""
+    assert here.evalset(*TAKE).returncode == 0
+    tree = git(repository, "rev-parse", f"{BRANCH}^{{tree}}")
+    message = "##[error]a\n\nEvalset-::error::b: c\n"
+    commit = git(repository, "commit-tree", tree, "-p", BRANCH, "-m", message)
+    git(repository, "update-ref", f"refs/heads/{BRANCH}", commit)
+    for command in ("log", "show"):
+        said = here.evalset("snapshot", command, *NAMES, GITHUB_ACTIONS="true").stdout
+        assert "##[" not in said
+        assert not any(line.startswith("::error") for line in said.splitlines())

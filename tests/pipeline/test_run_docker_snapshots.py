@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Place
+from tests.conftest import Place, until
 from tests.share.desk import BRANCH, git, make_bare, make_clone
 
 pytestmark = pytest.mark.docker
@@ -208,3 +208,31 @@ def test_a_secret_that_an_eval_prints_stays_on_the_host(place: Place, hub: Path)
     assert f"evallogs/{held.name}" not in names
     assert held.name in run.stdout + run.stderr
     assert "hunter2" not in run.stdout + run.stderr
+
+
+def test_a_second_signal_ends_a_push_that_takes_long(place: Place, hub: Path) -> None:
+    """Whoever stops a job gives it seconds: exit as after the first, and how to push later."""
+    place.registry("wait.a")
+    with place.running("--snapshot", "--remote", str(hub), "--grace", "1s") as run:
+        place.until_running(1)
+        hook = hub / "hooks/pre-receive"
+        hook.write_text(f"#!/bin/sh\ntouch {hub}/begun\nexec sleep 60\n")
+        hook.chmod(0o755)
+        run.send_signal(signal.SIGINT)
+        until((hub / "begun").exists)
+        run.send_signal(signal.SIGTERM)
+        said, _ = run.communicate(timeout=20)
+    assert run.returncode == 130, said
+    assert "push it later with `evalset snapshot push m s" in said
+
+
+def test_a_run_says_where_its_snapshots_are(place: Place, hub: Path) -> None:
+    """Also that they are on this host alone, where they are of little use."""
+    place.registry("succeed.a", "succeed.b")
+    alone = place.run("--snapshot", "--select", "succeed.a")
+    assert "in " in alone.stdout
+    assert "alone: there is no remote to push it to (--remote)" in alone.stdout
+    pushed = place.run("--snapshot", "--remote", str(hub))
+    assert pushed.stdout.splitlines()[-1] == f"the last snapshot is on the branch {BRANCH} at {hub}"
+    preview = place.run("--snapshot", "--remote", str(hub), "--dry-run")
+    assert preview.stdout.startswith(f"branch {BRANCH} at {hub}\n")
