@@ -1,11 +1,12 @@
 import gzip
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from runner.record.files import named
-from runner.share.left_out import LeftOut
+from runner.share.left_out import TOO_LARGE, LeftOut
 from runner.share.repository import Entry, Repository
 from runner.share.secrets import Scanner
 
@@ -40,6 +41,27 @@ class Blobs:
         # By name: what was searched, and what of it holds no secret.
         self._clean: dict[str, tuple[bytes, bytes]] = {}
         self.left_out: dict[str, LeftOut] = {}
+        # Names of logs that stay, and what the branch says of those with secrets.
+        self._staying: set[str] = set()
+        self._bound_paths: set[str] = set()
+        self._bound_sums: set[str] = set()
+        self._bound_sizes: set[int] = set()
+        self._warned: set[str] = set()
+
+    def bind(self, known: Iterable[LeftOut]) -> None:
+        """Leave out, without a word, what held a secret when an earlier snapshot was taken.
+
+        What that was is not known any more: its variable may not be set now.
+        """
+        for one in known:
+            if one.reason != TOO_LARGE:
+                self._bound_paths.add(one.path)
+                self._bound_sums.add(one.sha256)
+                self._bound_sizes.add(one.size)
+
+    def stays(self, log: str) -> bool:
+        """Whether it is known that a log stays on the host."""
+        return log in self._staying
 
     def fitting(self, logs: Iterable[str]) -> dict[str, Path]:
         """Files to store for logs that hold no secret and are not too large.
@@ -82,9 +104,12 @@ class Blobs:
             seen, clean = b"", b""
         end = content.rfind(b"\n") + 1
         number = seen.count(b"\n")
+        bound = self._bound_sums
         kept = []
         for line in content[len(seen) : end].splitlines(keepends=True):
             number += 1
+            if bound and hashlib.sha256(line).hexdigest() in bound:
+                continue
             finding = self._scanner.find(line)
             if finding is None:
                 kept.append(line)
@@ -94,9 +119,56 @@ class Blobs:
         self._clean[name] = (content[:end], clean)
         return clean
 
+    def withholds(self, name: str, content: bytes) -> bool:
+        """Whether a state file that is stored whole or not at all holds a secret."""
+        bound = self._bound_sums
+        digest = hashlib.sha256(content).hexdigest()
+        if digest in bound or any(one.sha256 == digest for one in self.left_out.values()):
+            return True
+        lines = content.splitlines(keepends=True) if bound else []
+        if any(hashlib.sha256(line).hexdigest() in bound for line in lines):
+            reason = "it holds a line that is left out"
+        elif finding := self._scanner.find(content):
+            reason = f"line {finding.line} holds what looks like {finding.what}"
+        else:
+            return False
+        self._keep(
+            LeftOut(path=name, host=self._host, reason=reason, size=len(content), sha256=digest)
+        )
+        return True
+
+    def public(self, what: str, content: str, *, instead: str) -> str:
+        """A text that was made of what is stored, or another one if it holds a secret.
+
+        Args:
+            what: it is, for people.
+            content: the text.
+            instead: the other one.
+        """
+        finding = self._scanner.find(content.encode(errors="surrogateescape"))
+        if finding is None:
+            return content
+        if what not in self._warned:
+            self._warned.add(what)
+            self._warn(f"{what} is left out of the snapshots: it holds {finding.what}")
+        return instead
+
+    def _is_bound(self, name: str, path: Path) -> bool:
+        if name in self._bound_paths or _hidden(name) in self._bound_paths:
+            return True
+        with named(path, "read"):
+            return path.stat().st_size in self._bound_sizes and _digest(path) in self._bound_sums
+
     def _fit(self, name: str) -> Path | None:
         """The file to store for a log: itself, or it compressed; None if it stays on the host."""
         path = self._root / name
+        if self._is_bound(name, path):
+            self._staying.add(name)
+            return None
+        finding = self._scanner.find(os.fsencode(name))
+        if finding is not None:
+            self._leave(name, f"its name holds what looks like {finding.what}", hidden=True)
+            return None
         finding = self._scanner.find_in(path)
         if finding is not None:
             self._leave(name, f"line {finding.line} holds what looks like {finding.what}")
@@ -115,15 +187,16 @@ class Blobs:
         if packed.stat().st_size <= self._max_file:
             return packed
         packed.unlink()
-        self._leave(name, "larger than --snapshot-max-file, compressed too")
+        self._leave(name, TOO_LARGE)
         return None
 
-    def _leave(self, name: str, reason: str) -> None:
+    def _leave(self, name: str, reason: str, *, hidden: bool = False) -> None:
         path = self._root / name
-        with named(path, "read"), path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = path.stat().st_size
-        self._keep(LeftOut(path=name, host=self._host, reason=reason, size=size, sha256=digest))
+        with named(path, "read"):
+            digest, size = _digest(path), path.stat().st_size
+        self._staying.add(name)
+        said = _hidden(name) if hidden else name
+        self._keep(LeftOut(path=said, host=self._host, reason=reason, size=size, sha256=digest))
 
     def _leave_line(self, name: str, number: int, line: bytes, what: str) -> None:
         digest = hashlib.sha256(line).hexdigest()
@@ -142,3 +215,14 @@ class Blobs:
     def _keep(self, one: LeftOut) -> None:
         self.left_out[one.path] = one
         self._warn(f"{one.path} is left out of the snapshots: {one.reason}")
+
+
+def _hidden(name: str) -> str:
+    """What a log is called whose name nobody else should read; the same on every host."""
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f"evallogs/ (a name with the SHA-256 {digest[:16]})"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

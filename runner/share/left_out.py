@@ -7,13 +7,16 @@ from runner.share.merge import lines_of
 
 VERSION = 1
 
+# A reason that may be gone with the next snapshot: the limit is an option.
+TOO_LARGE = "larger than --snapshot-max-file, compressed too"
+
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
     """A file, or a line of one, that stays on its host; one line of a left-out file.
 
     Attributes:
         version: of this format.
-        path: relative to the progress directory.
+        path: relative to the progress directory; for a name that holds a secret, its hash.
         host: where it is.
         reason: one line for people.
         size: bytes.

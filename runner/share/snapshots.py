@@ -8,6 +8,7 @@ from runner.record.belonging import all_logs, is_log, logs_of, state_files
 from runner.record.files import named
 from runner.record.layout import Layout
 from runner.share.blobs import COMPRESSED, Blobs
+from runner.share.left_out import LeftOut
 from runner.share.merge import README, Kind, kind_of, merge
 from runner.share.message import About, message
 from runner.share.progress_branch import MovedError, ProgressBranch
@@ -22,6 +23,11 @@ TRIES = 40
 LOCAL_TRIES = 12
 FIRST_PAUSE = 0.3
 LONGEST_PAUSE = 5.0
+
+LEFT_OUT = ".left-out.jsonl"
+
+# In the place of a page that holds a secret.
+NO_PAGE = "# Progress of evals\n\nThis page is left out, for it would show a secret.\n"
 
 
 class Snapshots:
@@ -126,11 +132,14 @@ class Snapshots:
 
     def _take(self) -> bool:
         before = self.branch.states(self._tip)
+        for name, content in before.items():
+            if name.endswith(LEFT_OUT):
+                self._blobs.bind(LeftOut.read(content))
         states = before | self._states_here(before)
         files = self._blobs.fitting(self._logs_here())
         if self._blobs.left_out:
             here = b"".join(one.line for one in self._blobs.left_out.values())
-            name = f"{self._start}left-out.jsonl"
+            name = f"{self._start.removesuffix('.')}{LEFT_OUT}"
             states[name] = merge(name, states.get(name, b""), here)
         if not files and states == before:
             return False
@@ -148,9 +157,11 @@ class Snapshots:
     ) -> None:
         """Commit logs, and what of the state files is not as it was in the first parent."""
         made = {path: content for path, content in states.items() if before.get(path) != content}
-        made[README] = self.branch.page(states)
+        page = self.branch.page(states).decode()
+        made[README] = self._blobs.public("the branch's page", page, instead=NO_PAGE).encode()
         entries = [*logs, *self._blobs.store(files or {}, made)]
         text = self._message(before, states)
+        text = self._blobs.public("the commit's message", text, instead="snapshot\n")
         try:
             tip = self.branch.put(parents, entries, states, text, old=self._tip)
         except MovedError:
@@ -173,6 +184,8 @@ class Snapshots:
                 if content.startswith(before.get(name, b"")):  # as always while we are alone
                     merged[name] = content
                     continue
+            elif content != before.get(name) and self._blobs.withholds(name, content):
+                continue
             merged[name] = merge(name, content, before.get(name, content))
         return merged
 
@@ -196,7 +209,7 @@ class Snapshots:
             for name in wanted
             if name not in self._there
             and name + COMPRESSED not in self._there
-            and name not in self._blobs.left_out
+            and not self._blobs.stays(name)
             and is_log(self._layout, name)
         ]
 
