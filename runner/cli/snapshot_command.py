@@ -40,6 +40,8 @@ def _snapshotting(given: dict[str, Any]) -> Any:  # noqa: ANN401 - imported afte
             remote=given["remote"],
             **({"max_file": given["snapshot_max_file"]} if "snapshot_max_file" in given else {}),
         ),
+        env=tuple(given.get("env", ())),
+        env_file=given.get("env_file"),
         out=sys.stdout,
     )
 
@@ -47,6 +49,20 @@ def _snapshotting(given: dict[str, Any]) -> Any:  # noqa: ANN401 - imported afte
 @command.command(cls=ConfiguredCommand, epilog="Example: evalset snapshot take gpt-4 test-basic")
 @_names
 @snapshot_max_file
+@click.option(
+    "-e",
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    envvar="EVALSET_ENV",
+    help="Keep out what holds the value of this variable, as it was handed in.",
+)
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    envvar="EVALSET_ENV_FILE",
+    help="Keep out what holds a value of this file.",
+)
 def take(**given: Any) -> None:  # noqa: ANN401 - any value
     """Commit the progress directory to its branch as it is; pushes nothing."""
     _snapshotting(given).take()

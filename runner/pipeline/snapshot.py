@@ -35,6 +35,8 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
         model: as given to `oaieval`.
         eval_set: name of the eval set.
         options: where the snapshots go.
+        env: names of variables whose values are kept out besides those of the usual ones.
+        env_file: a file of such variables.
         out: where to say what was done.
     """
 
@@ -42,6 +44,8 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     eval_set: str
     options: SnapshotOptions
+    env: tuple[str, ...] = ()
+    env_file: Path | None = None
     out: TextIO
 
     def take(self) -> None:
@@ -120,7 +124,9 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
     def _sharing(self, layout: Layout) -> Iterator[Snapshots]:
         host = this_host()
         about = About(model=self.model, eval_set=self.eval_set, host=host.name)
-        environment = handed_in(host.environ, names=(), env_file=None, model=self.model)
+        environment = handed_in(
+            host.environ, names=self.env, env_file=self.env_file, model=self.model
+        )
         with sharing(
             self.options, layout, host, about=about, environment=environment, warn=self._warn
         ) as snapshots:
