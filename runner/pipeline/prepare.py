@@ -218,6 +218,17 @@ def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str
     return prepared.environment | {name: from_host(host.environ, name) for name in missing}
 
 
+def kept_out(prepared: Prepared, host: Host) -> dict[str, str]:
+    """Values that no snapshot may hold: of variables that an eval gets, or got when it ran.
+
+    A finished eval may have printed what a rule handed in, also one that was not selected now.
+    """
+    named = {name for rule in prepared.rules for name in rule.values.get("env", ())}
+    return prepared.environment | {
+        name: host.environ[name] for name in named & host.environ.keys() - prepared.environment
+    }
+
+
 def _past(read: attempts.Attempts) -> dict[tuple[str, ...], Past]:
     past: dict[tuple[str, ...], Past] = {}
     for record in read.records:

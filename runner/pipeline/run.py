@@ -17,7 +17,7 @@ from runner.job import Result
 from runner.pipeline.loop import Loop, RunResult
 from runner.pipeline.options import Host
 from runner.pipeline.pins import check_pins, pin
-from runner.pipeline.prepare import Prepared, environment_for, planned
+from runner.pipeline.prepare import Prepared, environment_for, kept_out, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
 from runner.pipeline.reset import set_aside
@@ -57,10 +57,10 @@ def run(
     """
     run_id = new_id()
     plan, _ = planned(prepared)  # refuses what cannot be before anything is written
-    environment = environment_for(plan, prepared, host)
+    environment_for(plan, prepared, host)  # as above
     with (
         RunLock(prepared.layout.lock),
-        _snapshots(prepared, host, display, run=run_id, environment=environment) as snapshots,
+        _snapshots(prepared, host, display, run=run_id) as snapshots,
     ):
         if snapshots is not None:
             snapshots.go_on()
@@ -80,12 +80,13 @@ def run(
 
 
 def _snapshots(
-    prepared: Prepared, host: Host, display: Display, *, run: str, environment: dict[str, str]
+    prepared: Prepared, host: Host, display: Display, *, run: str
 ) -> "AbstractContextManager[RunSnapshots | None]":
     if prepared.options.snapshot is None:
         return contextlib.nullcontext()
     from runner.pipeline.run_snapshots import snapshots_of  # noqa: PLC0415 - with --snapshot alone
 
+    environment = kept_out(prepared, host)
     return snapshots_of(prepared, host, display, run=run, environment=environment)
 
 

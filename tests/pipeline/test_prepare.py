@@ -8,7 +8,14 @@ from runner.errors import UsageError
 from runner.execute.engine import Engine
 from runner.execute.image import DEFAULT_IMAGE
 from runner.pipeline.options import Host, RunOptions
-from runner.pipeline.prepare import Prepared, environment_for, planned, prepare, this_host
+from runner.pipeline.prepare import (
+    Prepared,
+    environment_for,
+    kept_out,
+    planned,
+    prepare,
+    this_host,
+)
 from runner.plan.resolve import Resolution
 from runner.record.attempts import AttemptsFile, record_of
 from runner.record.progress import ProgressFile
@@ -159,6 +166,21 @@ def test_variables_are_handed_in_by_name(options: RunOptions, host: Host, tmp_pa
     assert "OTHER" not in values
     with pytest.raises(UsageError, match="the variable MINE, which a file in containers/ names"):
         environment_for(plan, prepared, changed(there, {"NAMED": "1"}))
+
+
+@pytest.mark.docker
+def test_what_any_rule_hands_in_is_kept_out(
+    options: RunOptions, host: Host, tmp_path: Path
+) -> None:
+    """Evals that are finished or not selected have had it, too; what is not set is no error."""
+    rules = put(tmp_path / "own", "containers", "a: {env: [MINE, UNSET]}\nb: {env: [NAMED]}")
+    asked = msgspec.structs.replace(
+        options, registry_paths=(str(rules),), env=("NAMED",), select=("b",)
+    )
+    there = changed(host, {"NAMED": "1", "MINE": "2", "OTHER": "3"})
+    values = kept_out(ready(asked, there), there)
+    assert {"NAMED": "1", "MINE": "2"}.items() <= values.items()
+    assert not {"UNSET", "OTHER"} & values.keys()
 
 
 @pytest.mark.docker

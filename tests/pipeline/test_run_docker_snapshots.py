@@ -236,3 +236,19 @@ def test_a_run_says_where_its_snapshots_are(place: Place, hub: Path) -> None:
     assert pushed.stdout.splitlines()[-1] == f"the last snapshot is on the branch {BRANCH} at {hub}"
     preview = place.run("--snapshot", "--remote", str(hub), "--dry-run")
     assert preview.stdout.startswith(f"branch {BRANCH} at {hub}\n")
+
+
+def test_what_a_finished_eval_has_printed_stays_on_the_host(place: Place, hub: Path) -> None:
+    """Also if no eval that is left to run gets the variable, and if it is handed in no more."""
+    place.registry("look.a", "succeed.b", "succeed.c", containers={"look.a": {"env": ["MYVAR"]}})
+    run = place.run("--select", "look.a", MYVAR="hunter2-hunter2")
+    assert run.returncode == 0, run.stderr
+    run = place.run(
+        "--snapshot", "--remote", str(hub), "--select", "succeed.b", MYVAR="hunter2-hunter2"
+    )
+    assert run.returncode == 0, run.stderr
+    run = place.run("--snapshot", "--remote", str(hub))
+    assert run.returncode == 0, run.stderr
+    assert "hunter2" not in git(hub, "log", "--patch", "--text", BRANCH)
+    held = [path for path in place.layout.evallogs.iterdir() if b"hunter2" in path.read_bytes()]
+    assert len(held) == 1
