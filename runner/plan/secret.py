@@ -1,5 +1,6 @@
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote
 
 # shorter values are words and numbers that stand on command lines for other reasons
 _LEAST = 8
@@ -25,6 +26,8 @@ _PUBLIC_VARIABLE = re.compile(
     r"|PATH|DIR|HOME)$|^EVALS_|^NO_PROXY$",
     re.IGNORECASE,
 )
+# whatever else such a name says, its value is not public
+_NEVER_PUBLIC = re.compile(r"KEY(?!WORD|BOARD)|TOKEN(?!IZ)|SECRET|PASSW|PASSPHRASE|CREDENTIAL")
 # what local servers are given that want a key and check none
 _PLACEHOLDERS = {
     "",
@@ -32,13 +35,23 @@ _PLACEHOLDERS = {
     "none",
     "null",
     "dummy",
+    "password",
+    "changeme",
     "test",
     "x",
     "no-key",
     "not-needed",
     "not-needed-by-dummy",
 }
-_PLAIN_URL = re.compile(r"[a-z]+://[^@?]+$")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+_USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/]*)@", re.IGNORECASE)
+_PARAMETER = re.compile(r"[?&;]([^\s=&#;]+)=([^\s&#;]+)")
+_SECRET_PARAMETER = re.compile(
+    r"sig|key|token|secret|passw|pwd|code|auth|credential", re.IGNORECASE
+)
+_PUBLIC_PARAMETER = re.compile(r"(api-?)?version=|region=|model=|deployment=", re.IGNORECASE)
+# of a name alone before an address: a shorter one is a person's
+_LEAST_LOGIN = 16
 
 
 def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
@@ -59,19 +72,55 @@ def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
 
 
 def secret_values(handed_in: Mapping[str, str]) -> dict[str, str]:
-    """Of the variables that containers get, those whose values nobody else should read."""
-    return {name: value for name, value in handed_in.items() if _hides(name, value)}
+    """Values that nobody else should read, each with the name of the variable that has it.
+
+    Args:
+        handed_in: the variables that containers get.
+    """
+    found: dict[str, str] = {}
+    for name, value in handed_in.items():
+        if _hides(name, value):
+            found |= dict.fromkeys((value, *_within(value)), name)
+    return found
+
+
+def _within(value: str) -> Iterator[str]:
+    """Parts of a value that are secret alone, too: a client may show an address without them."""
+    parts = [value.strip()]
+    rest = value
+    for match in _USERINFO.finditer(value):
+        login, colon, password = match[1].partition(":")
+        rest = rest.replace(match[1], "")
+        if not colon and len(login) >= _LEAST_LOGIN:
+            parts.append(login)
+        if password != login:
+            parts.append(password)
+    for name, parameter in _PARAMETER.findall(value) if _URL.fullmatch(value) else ():
+        if _SECRET_PARAMETER.search(name):
+            rest = rest.replace(parameter, "")
+            parts.append(parameter)
+    for part in parts:
+        # not a word that the address has, such as a database's usual password
+        if part.lower() not in rest.lower() or part == value.strip():
+            yield from (form for form in (part, unquote(part)) if _is_long(form))
 
 
 def _hides(name: str, value: str) -> bool:
     """Whether a value is long enough to be told from other text, and is not known to be public."""
-    if _PLAIN_URL.match(value):
+    if not _is_long(value):
         return False
-    return (
-        len(value) >= _LEAST
-        and value.lower() not in _PLACEHOLDERS
-        and not _PUBLIC_VARIABLE.search(name)
-    )
+    if _NEVER_PUBLIC.search(name.upper()):
+        return True
+    if _USERINFO.search(value):
+        return True
+    if _URL.fullmatch(value):
+        query = value.partition("?")[2]
+        return any(not _PUBLIC_PARAMETER.match(part) for part in query.split("&") if part)
+    return not _PUBLIC_VARIABLE.search(name)
+
+
+def _is_long(value: str) -> bool:
+    return len(value) >= _LEAST and value.lower() not in _PLACEHOLDERS
 
 
 def _pairs(token: str, before: str) -> list[tuple[str, str]]:

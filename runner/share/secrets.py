@@ -68,7 +68,7 @@ class Scanner:
 
     def __init__(self, handed_in: Mapping[str, str]) -> None:
         values: dict[bytes, str] = {}
-        for name, value in secret_values(handed_in).items():
+        for value, name in secret_values(handed_in).items():
             # As it is, and as a JSON log has it.
             for form in (
                 value,

@@ -39,14 +39,16 @@ def test_a_record_path_is_refused_with_the_reason(args: list[str]) -> None:
         ["--x", "ghp_" + "a" * 36],
         ["--user", "correct horse"],
         ["--x=pre-hush-hush-key-post"],
+        ["--x=silence-please"],
     ],
 )
 def test_what_looks_like_a_secret_is_refused_and_not_shown(args: list[str]) -> None:
     """The message says how to pass it, and holds no part of it."""
     handed_in = {"MY_PHRASE": "correct horse", "SOME_KEY": "hush-hush-key"}
+    handed_in |= {"EVALS_API_KEY": "silence-please"}
     with pytest.raises(UsageError, match="`-e NAME`") as caught:
         check_passed_through(args, handed_in=handed_in)
-    for secret in (KEY, "abc123", "sk-", "hf_", "AKIA", "ghp_", "horse", "hush"):
+    for secret in (KEY, "abc123", "sk-", "hf_", "AKIA", "ghp_", "horse", "hush", "silence"):
         assert secret not in str(caught.value)
 
 

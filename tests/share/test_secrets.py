@@ -62,10 +62,54 @@ def test_what_logs_are_full_of_is_no_secret(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["short", "not-needed-by-dummy", "http://proxy:3128"])
-def test_a_value_that_hides_nothing_is_not_looked_for(value: str) -> None:
-    """A placeholder or an address stands in every log."""
-    assert Scanner({"OPENAI_API_KEY": value}).find(f"x {value} y".encode()) is None
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_API_KEY", "short"),
+        ("OPENAI_API_KEY", "not-needed-by-dummy"),
+        ("HTTP_PROXY", "http://proxy:3128"),
+        ("OPENAI_BASE_URL", "http://localhost:8000/v1"),
+        ("AZURE_OPENAI_ENDPOINT", "https://me.example.org/?api-version=2024-05-01-preview"),
+        ("EVALS_THREADS", "12345678"),
+        ("EVALS_MODEL", "gpt-4-turbo-2024"),
+        ("AWS_REGION", "eu-central-1"),
+        ("EVALS_TOKENIZER", "cl100k_base"),
+        ("EVALS_KEYWORDS", "these,and,those"),
+    ],
+)
+def test_a_value_that_hides_nothing_is_not_looked_for(name: str, value: str) -> None:
+    """A placeholder, an address or a model stands in every log."""
+    assert Scanner({name: value}).find(f"x {value} y".encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("OPENAI_BASE_URL", "https://u:pa55word-zz@h/", "https://u:pa55word-zz@h/"),
+        ("OPENAI_BASE_URL", "https://u:pa55word-zz@h/", "as u with pa55word-zz"),
+        ("OPENAI_BASE_URL", "https://u:pa55%2Fword@h/", "as u with pa55/word"),
+        ("OPENAI_BASE_URL", "https://0123456789abcdef01@h/", "as 0123456789abcdef01"),
+        ("DATABASE_URL", "postgres://u:pw@db/x", "postgres://u:pw@db/x"),
+        ("EVALS_API_KEY", "a-very-secret-value", "a-very-secret-value"),
+        ("EVALS_TOKEN_URL", "https://h/a-secret-path", "https://h/a-secret-path"),
+        ("EVALS_BACKENDS", '{"a": "https://u:pa55word-zz@h"}', "pa55word-zz"),
+        ("BLOB_ENDPOINT", "https://h/c?sv=1&sig=abc%2Bdefgh", "https://h/c?sv=1&sig=abc%2Bdefgh"),
+        ("BLOB_ENDPOINT", "https://h/c?sv=1&sig=abc%2Bdefgh", "sig: abc+defgh"),
+        ("MY_VALUE", "a-very-secret-value\n", "a-very-secret-value,"),
+    ],
+)
+def test_a_name_does_not_make_a_secret_public(name: str, value: str, text: str) -> None:
+    """What an address has beside the host is secret, and so is what is called a key."""
+    finding = Scanner({name: value}).find(text.encode())
+    assert finding == Finding(line=1, what=f"the value of {name}")
+
+
+@pytest.mark.parametrize("word", ["postgres", "password", "changeme"])
+def test_a_usual_password_is_not_looked_for_alone(word: str) -> None:
+    """Logs have such words; the address is looked for all the same."""
+    scanner = Scanner({"DATABASE_URL": f"postgres://me:{word}@db/x"})
+    assert scanner.find(f"x {word} y".encode()) is None
+    assert scanner.find(f"postgres://me:{word}@db/x".encode()) is not None
 
 
 def test_an_address_with_a_password_is_looked_for() -> None:
