@@ -1,4 +1,3 @@
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -9,6 +8,7 @@ import msgspec
 
 from runner.plan.secret import secret_values
 from runner.record.files import named
+from runner.share.forms import forms
 
 # Plugins of detect-secrets whose rules are shapes of keys, not guesses by entropy or by names.
 _PLUGINS = {
@@ -46,7 +46,7 @@ _OWN = {
     "an npm token": ("npm_", r"[A-Za-z0-9]{36}"),
 }
 
-# Bytes looked at together, and how much of a longer line is looked at twice: no key is as long.
+# Bytes looked at together, and how many at least are looked at twice: no key is as long.
 _BLOCK = 2**20
 _OVERLAP = 2**13
 
@@ -69,14 +69,10 @@ class Scanner:
     def __init__(self, handed_in: Mapping[str, str]) -> None:
         values: dict[bytes, str] = {}
         for value, name in secret_values(handed_in).items():
-            # As it is, and as a JSON log has it.
-            for form in (
-                value,
-                json.dumps(value)[1:-1],
-                json.dumps(value, ensure_ascii=False)[1:-1],
-            ):
-                values[form.encode(errors="surrogateescape")] = f"the value of {name}"
+            for form in forms(value):
+                values.setdefault(form, f"the value of {name}")
         self._values = values
+        self._overlap = max((_OVERLAP, *map(len, values)))
 
     def find(self, content: bytes) -> Finding | None:
         """The first secret in some lines; None if there is none."""
@@ -98,23 +94,30 @@ class Scanner:
 
     def find_in(self, path: Path) -> Finding | None:
         """The first secret in a file, of any size."""
-        for line, block in _blocks(path):
+        for line, block in _blocks(path, self._overlap):
             if finding := self.find(block):
                 return Finding(line=line + finding.line - 1, what=finding.what)
         return None
 
 
-def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """A file in pieces of whole lines, each with the number of its first line."""
+def _blocks(path: Path, overlap: int) -> Iterator[tuple[int, bytes]]:
+    """A file in pieces, each with the number of its first line.
+
+    The end of each piece, at least as long as the overlap, begins the next one, from the beginning
+    of a line if that is not far: so what has newlines in it, as a key in PEM has, is found, too.
+    """
     line = 1
     with named(path, "read"), path.open("rb") as file:
         kept = b""
         while block := file.read(_BLOCK):
             block = kept + block
-            end = block.rfind(b"\n") + 1
             yield line, block
-            kept = block[end:] if len(block) - end <= _BLOCK else block[-_OVERLAP:]
-            line += block.count(b"\n")
+            last = max(len(block) - overlap, 0)
+            start = block.rfind(b"\n", 0, last) + 1
+            if len(block) - start > max(_BLOCK, overlap):
+                start = last
+            kept = block[start:]
+            line += block.count(b"\n", 0, start)
 
 
 @cache

@@ -1,5 +1,8 @@
+import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
@@ -43,6 +46,40 @@ def test_the_value_of_a_variable_is_found(form: str) -> None:
     """As it is, and as JSON has it; the finding has the name, never the value."""
     finding = Scanner({"MY_KEY": KEY}).find(f"1\n2\n{form}\n".encode())
     assert finding == Finding(line=3, what="the value of MY_KEY")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        json.dumps(json.dumps({"a": KEY})),
+        quote(KEY),
+        quote_plus(KEY),
+        quote("ü" + KEY),
+        urlencode({"key": KEY}).replace("%22", "%22".lower()),
+        json.dumps(json.dumps({"a": "ü" + KEY}, ensure_ascii=False), ensure_ascii=False),
+    ],
+)
+def test_a_value_that_was_escaped_is_found(form: str) -> None:
+    """In JSON within JSON, and in an address."""
+    assert Scanner({"MY_KEY": KEY}).find(f"say {form} here".encode()) is not None
+
+
+@pytest.mark.parametrize("form", ["a%2fb%3cc-secret", "a%2Fb%3Cc-secret", "a/b%3Cc-secret"])
+def test_a_quoted_value_is_found_in_either_case(form: str) -> None:
+    """Clients write the digits as they like, and a slash either way."""
+    assert Scanner({"MY_KEY": "a/b<c-secret"}).find(form.encode()) is not None
+
+
+@pytest.mark.parametrize("before", ["", "u", "me", "who", "Bearer "])
+@pytest.mark.parametrize("after", ["", "1", "12", "123"])
+@pytest.mark.parametrize("value", ["hunter2-hunter2", "eight888", "a?b>c~~secret~~"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_value_in_base64_is_found(
+    before: str, after: str, value: str, encode: Callable[[bytes], bytes]
+) -> None:
+    """Wherever it stands in what was encoded, as in a header with a name and a password."""
+    content = b"Basic " + encode(f"{before}{value}{after}".encode()) + b"\n"
+    assert Scanner({"MY_KEY": value}).find(content) is not None
 
 
 @pytest.mark.parametrize(
@@ -130,3 +167,33 @@ def test_a_secret_is_found_wherever_it_stands_in_a_large_file(
     finding = Scanner({"MY_KEY": "a-very-secret-value"}).find_in(path)
     assert finding is not None
     assert finding.line == filler.count(b"\n") + 1
+
+
+@pytest.mark.parametrize("before", [0, 1, 2**20 - 60, 2**20 - 25, 2**20 - 3, 3 * 2**20 - 40])
+@pytest.mark.parametrize("line", [80, 3_000_000])
+def test_a_value_with_newlines_is_found_wherever_it_stands(
+    tmp_path: Path, before: int, line: int
+) -> None:
+    """Also if two pieces of the file have it, and the number is that of its first line."""
+    value = "first line of it\nsecond line of it\nthird line of it"
+    path = tmp_path / "log"
+    filler = (b"x" * (line - 1) + b"\n") * (before // line) + b"x" * (before % line)
+    path.write_bytes(filler + value.encode() + b"\ny" * 2_000_000)
+    finding = Scanner({"MY_KEY": value}).find_in(path)
+    assert finding == Finding(line=filler.count(b"\n") + 1, what="the value of MY_KEY")
+
+
+def test_a_long_value_is_found_across_pieces(tmp_path: Path) -> None:
+    """Longer than what is usually looked at twice."""
+    value = "\n".join(f"line {number} of many" for number in range(5000))
+    path = tmp_path / "log"
+    path.write_bytes(b"x" * (2**20 - 1000) + value.encode() + b"\n" * 2**20)
+    assert Scanner({"MY_KEY": value}).find_in(path) is not None
+
+
+def test_the_seams_of_a_large_file_raise_no_false_alarm(tmp_path: Path) -> None:
+    """A word that is cut there would look like a key that begins there."""
+    path = tmp_path / "log"
+    line = b"task-" + b"1" * 50 + b"\n"
+    path.write_bytes(line * (3 * 2**20 // len(line)))
+    assert Scanner({"MY_KEY": "a-very-secret-value"}).find_in(path) is None
