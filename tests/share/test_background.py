@@ -73,7 +73,8 @@ def test_a_remote_that_is_away_is_said_once_tried_again_and_said_at_the_end(
         away.rename(hub)
         desk.succeed("y")
         beside.changed()
-        until(lambda: git(hub, "branch", "--list", BRANCH))
+        both = "m s 2/2"
+        until(lambda: both in git(hub, "log", "--format=%s", "--branches", "--max-count=1"))
         hub.rename(away)
         desk.succeed("z")
         problem = beside.end()
