@@ -1,19 +1,19 @@
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from runner.errors import UsageError
 from runner.execute.image import own_fingerprint
-from runner.job import Job, key_of
+from runner.job import ContainerSettings, Job, key_of
 from runner.pipeline.prepare import Prepared
+from runner.plan.containers import settings_for
 from runner.plan.content import content_of, digest_of, parse_folder
-from runner.plan.pins import Pins, differences
+from runner.plan.pins import SETTINGS, Pins, Value, differences
 from runner.plan.plan import Plan
 from runner.plan.registry import RegistryFile
 from runner.record import registry_folder, run_file
 from runner.record.content import DataFiles
 from runner.record.run_file import RunFile
-
-# Settings of a single eval's rule that matter for its results.
-_RULED = ("image", "network", "gpus")
 
 
 def check_pins(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()) -> str:
@@ -53,7 +53,11 @@ def difference(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection
     found = differences(
         _pins(before),
         _pins(now),
-        finished={key_of(job.argv): job.eval for job in plan.whole if job.eval in finished},
+        finished={
+            key_of(job.argv): job.eval
+            for job in (*plan.whole, *_outside(prepared, plan))
+            if job.eval in finished
+        },
         alike=_is_alike(before, plan),
     )
     if not found:
@@ -79,7 +83,10 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
     image = prepared.image
     before = run_file.read(prepared.layout.run) if options.resume else None
     # What other selections and arguments have finished stays pinned.
-    kept = (before.registry if before else None) or {}
+    kept = _pins(before) if before else None
+    now = {key_of(job.argv): job for job in (*plan.whole, *_outside(prepared, plan))}
+    gets = {key: kept.of(key) for key in kept.registry or ()} if kept else {}
+    gets |= {key: _values(job.settings) for key, job in now.items()}
     return RunFile(
         run=run_id,
         model=options.model,
@@ -98,8 +105,60 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
         },
         network=settings.network,
         gpus=settings.gpus,
-        registry=kept | _digests(prepared, plan.whole),
+        registry=dict((kept and kept.registry) or {}) | _digests(prepared, plan.whole),
+        settings=_unlike(_values(settings), gets),
     )
+
+
+def keep_finished(
+    prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()
+) -> RunFile:
+    """What a run is pinned to, with finished evals at what they got: less than this run gives."""
+    before = run_file.read(prepared.layout.run) if prepared.options.resume else None
+    if before is None:
+        return now
+    then, pins = _pins(before), _pins(now)
+    stay = {
+        key_of(job.argv)
+        for job in (*plan.whole, *_outside(prepared, plan))
+        if job.eval in plan.finished or job.eval in adopted
+    }
+    gets = {
+        key: (then.of(key) if key in stay else None) or pins.of(key) for key in pins.registry or ()
+    }
+    return msgspec.structs.replace(now, settings=_unlike(pins.own, gets))
+
+
+def _values(settings: ContainerSettings) -> dict[str, Value]:
+    return {name: getattr(settings, name) for name in SETTINGS}
+
+
+def _unlike(
+    own: Mapping[str, Value], gets: Mapping[str, Mapping[str, Value] | None]
+) -> dict[str, dict[str, Value]]:
+    """What jobs get that is not the run's own, for those that get anything of the kind."""
+    found = {
+        key: {
+            name: values[name] for name in SETTINGS if name in values and values[name] != own[name]
+        }
+        for key, values in gets.items()
+        if values is not None
+    }
+    return {key: values for key, values in found.items() if values}
+
+
+def _outside(prepared: Prepared, plan: Plan) -> list[Job]:
+    """Jobs of finished evals that this selection leaves out: one set is held to the same."""
+    options = prepared.options
+    jobs = []
+    for name in sorted(plan.finished.difference(job.eval for job in plan.whole)):
+        like = plan.whole[0].argv
+        argv = (*like[:2], name, *like[3:])
+        settings = settings_for(
+            name, defaults=options.settings, rules=prepared.rules, explicit=options.explicit
+        )
+        jobs.append(Job(command=argv, argv=argv, eval=name, settings=settings))
+    return jobs
 
 
 def _fingerprint(prepared: Prepared, before: RunFile | None) -> str | None:
@@ -115,10 +174,11 @@ def _pins(file: RunFile) -> Pins:
         image_id=file.image_id,
         image_digest=file.image_digest,
         image_fingerprint=file.image_fingerprint,
-        network=file.network,
-        gpus=None if file.network is None else file.gpus or "",
-        limits=file.limits,
-        registry=file.registry,
+        own={"image": file.image, "network": file.network, "gpus": file.gpus}
+        | {name: file.limits.get(name) for name in SETTINGS if name in file.limits},
+        settings=file.settings,
+        # a digest from before there were settings has some of them in it
+        registry=None if file.settings is None else file.registry,
     )
 
 
@@ -138,13 +198,8 @@ def _digests(prepared: Prepared, jobs: Sequence[Job]) -> dict[str, str]:
             passed_through=options.passed_through,
             folders=folders,
         )
-        ruled = {
-            name: getattr(job.settings, name)
-            for name in _RULED
-            if getattr(job.settings, name) != getattr(options.settings, name)
-        }
         hashes = {key: data.hash_of(*key) for key in content.data}
-        digests[key_of(job.argv)] = digest_of(content, hashes, ruled)
+        digests[key_of(job.argv)] = digest_of(content, hashes)
     return digests
 
 

@@ -94,22 +94,17 @@ def content_of(
     return Content(entries=frozenset(entries), data=frozenset(data))
 
 
-def digest_of(
-    content: Content,
-    hashes: Mapping[tuple[str, str], str | None],
-    settings: Mapping[str, str | None],
-) -> str:
+def digest_of(content: Content, hashes: Mapping[tuple[str, str], str | None]) -> str:
     """Give sixteen hex digits that stand for what an eval takes from outside the image.
 
     Args:
         content: what it depends on.
         hashes: of the data, by place and text; None where the text names no data.
-        settings: what a rule in `containers/` gives it that matters for results.
     """
     data = sorted(
         (text, found) for key in content.data if (found := hashes[key]) for text in key[1:]
     )
-    whole = [sorted(content.entries), data, sorted(settings.items())]
+    whole = [sorted(content.entries), data]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:_DIGITS]
 
 

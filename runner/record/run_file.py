@@ -27,8 +27,10 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
         network: the default one; None in a file of an earlier version.
         gpus: the default ones; None is none.
-        registry: digest of what each job takes from registry folders and rules, by the key of
-            its argv; None in a file of an earlier version.
+        registry: digest of what each job takes from registry folders, by the key of its argv;
+            None in a file of an earlier version.
+        settings: of each job's settings that matter for results those that are not the run's own,
+            by the key of its argv; None in a file of an earlier version.
     """
 
     version: int = VERSION
@@ -42,10 +44,11 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     image_fingerprint: str | None = None
     commands: tuple[tuple[str, ...], ...]
     shard: str | None = None
-    limits: dict[str, float | None]
+    limits: dict[str, int | float | None]
     network: str | None = None
     gpus: str | None = None
     registry: dict[str, str] | None = None
+    settings: dict[str, dict[str, str | int | float | None]] | None = None
 
 
 def write(layout: Layout, content: RunFile) -> None:

@@ -1,9 +1,6 @@
-import io
-import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,74 +8,10 @@ import pytest
 import yaml
 
 from runner.execute.image import FINGERPRINT, find, own_fingerprint
-from runner.record import run_file
-from runner.record.run_file import RunFile
 from tests.conftest import Place, engine_api
+from tests.pipeline.pinned import build, pinned, refused, write_evals
 
 pytestmark = pytest.mark.docker
-
-Evals = dict[str, dict[str, object]]
-
-
-def pinned(place: Place) -> RunFile:
-    found = run_file.read(place.layout.run)
-    assert found is not None
-    return found
-
-
-def write_evals(place: Place, **evals: str) -> None:
-    """Write a registry with these evals, `fail_1` for `fail.1`, each with its data."""
-    names = {name.replace("_", "."): data for name, data in evals.items()}
-    folder = place.registry(*names)
-    specs: Evals = {
-        name: {"class": "a:B", "args": {"samples_jsonl": f"{name}.jsonl"}} for name in names
-    }
-    (folder / "evals/all.yaml").write_text(yaml.safe_dump(specs))
-    (folder / "data").mkdir(exist_ok=True)
-    for name, data in names.items():
-        (folder / f"data/{name}.jsonl").write_text(data)
-
-
-def recorded(place: Place) -> dict[Path, bytes]:
-    """All files of the runs so far; a killed one's lock is no record."""
-    paths = [*place.layout.kept, *place.layout.evallogs.glob("*")]
-    return {path: path.read_bytes() for path in paths if path.exists()}
-
-
-def refused(place: Place, *options: str, **variables: str) -> str:
-    """Run, and give the one line of a run that refused and wrote nothing."""
-    before = recorded(place)
-    ended = place.run(*options, **variables)
-    assert (ended.returncode, ended.stdout) == (2, ""), ended
-    assert recorded(place) == before
-    assert ended.stderr.count("\n") == 1
-    return ended.stderr
-
-
-def build(name: str, text: str, **labels: str) -> str:
-    """Build an image, each time anew; gives its id."""
-    said = list(
-        engine_api().build(
-            fileobj=io.BytesIO(text.encode()),
-            tag=name,
-            labels=labels,
-            nocache=True,
-            rm=True,
-            decode=True,
-            network_mode="none",
-        )
-    )
-    assert not [line for line in said if "error" in line], said
-    return find(engine_api(), name).id
-
-
-@pytest.fixture
-def other_image(place: Place, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Another image with the tests' program in it."""
-    name = f"evalset/test:{re.sub(r'[^a-z0-9]', '-', request.node.name)}"
-    build(name, f"FROM {place.image}\nENV OTHER=1\n")
-    yield name
-    engine_api().remove_image(name, force=True)
 
 
 def test_another_image_is_refused_until_it_is_allowed(place: Place, other_image: str) -> None:
@@ -173,33 +106,6 @@ def test_an_eval_that_is_not_finished_may_change(place: Place) -> None:
     assert (ended.returncode, place.finished()) == (1, ["succeed.a", "succeed.new"])
 
 
-def test_the_image_or_network_of_a_rule_counts_as_registry_content(place: Place) -> None:
-    """Its limits do not: a rule may give a single eval more of them."""
-    place.registry("succeed.a", "fail.1")
-    place.run()
-    place.registry("succeed.a", "fail.1", containers={"succeed.*": {"memory": "100m"}})
-    assert place.run().returncode == 1
-    place.registry("succeed.a", "fail.1", containers={"succeed.*": {"network": "bridge"}})
-    assert "registry content of succeed.a" in refused(place)
-
-
-def test_a_lowered_limit_is_refused_and_a_raised_one_is_not(place: Place) -> None:
-    """Who has run out of memory or time is told to give more."""
-    place.registry("succeed.a", "fail.1")
-    place.run("--timeout", "60s")
-    line = refused(place, "--timeout", "30s", EVALSET_MEMORY="32m")
-    assert "--memory: 64m before, 32m now; --timeout: 60s before, 30s now; `--repin`" in line
-    raised = place.run("--timeout", "90s", "--cpus", "1", EVALSET_MEMORY="128m")
-    assert (raised.returncode, raised.stderr) == (1, "")
-
-
-def test_the_network_counts(place: Place) -> None:
-    """An eval that reaches others may answer otherwise."""
-    place.registry("succeed.a", "fail.1")
-    place.run()
-    assert "--network: none before, bridge now" in refused(place, EVALSET_NETWORK="bridge")
-
-
 def test_another_shard_is_held_to_the_same(place: Place, other_image: str) -> None:
     """Its own evals may all be to do: results of one eval set must not come from two images."""
     place.registry("succeed.a", "succeed.b")
@@ -231,18 +137,6 @@ def test_other_arguments_are_a_run_of_their_own(place: Place, other_image: str) 
     assert place.run().returncode == 0
     write_evals(place, succeed_a="two")
     assert "registry content of succeed.a" in refused(place)
-
-
-def test_a_file_of_an_earlier_version_stops_nothing(place: Place) -> None:
-    """What it does not say cannot differ."""
-    place.registry("succeed.a", "fail.1")
-    place.run()
-    old = json.loads(place.layout.run.read_bytes())
-    for field in ("network", "gpus", "registry"):
-        del old[field]
-    place.layout.run.write_text(json.dumps(old))
-    assert place.run(EVALSET_NETWORK="bridge").returncode == 1
-    assert pinned(place).network == "bridge"
 
 
 def test_a_container_that_was_left_is_held_to_it_as_well(place: Place, other_image: str) -> None:

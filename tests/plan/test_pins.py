@@ -10,9 +10,15 @@ PINS = Pins(
     image_id="sha256:" + "1" * 64,
     image_digest=None,
     image_fingerprint=None,
-    network="evalset",
-    gpus="",
-    limits={"memory": 4 * 2**30, "cpus": 2.0, "pids_limit": 100, "timeout": 60.0},
+    own={
+        "image": "evals:1",
+        "network": "evalset",
+        "gpus": None,
+        "memory": 4 * 2**30,
+        "pids_limit": 100,
+        "timeout": 60.0,
+    },
+    settings={},
     registry={"k1": "aa", "k2": "bb"},
 )
 FINISHED = {"k1": "a.dev.v0"}
@@ -22,6 +28,15 @@ def pins(**changes: Any) -> Pins:  # noqa: ANN401 - any field
     return msgspec.structs.replace(PINS, **changes)
 
 
+def own(**changes: Any) -> Pins:  # noqa: ANN401 - any setting
+    """Another run by its own settings, the image's name among them."""
+    return pins(own={**PINS.own, **changes})
+
+
+def image(name: str, **changes: Any) -> Pins:  # noqa: ANN401 - any field
+    return pins(image=name, own={**PINS.own, "image": name}, **changes)
+
+
 def compare(before: Pins, now: Pins) -> tuple[str, ...]:
     return differences(before, now, finished=FINISHED)
 
@@ -29,7 +44,7 @@ def compare(before: Pins, now: Pins) -> tuple[str, ...]:
 def test_the_same_run_differs_in_nothing() -> None:
     """Nor does one under another name for the same image."""
     assert compare(PINS, PINS) == ()
-    assert compare(PINS, pins(image="also:2")) == ()
+    assert compare(PINS, image("also:2")) == ()
 
 
 @pytest.mark.parametrize(
@@ -42,8 +57,8 @@ def test_the_same_run_differs_in_nothing() -> None:
 )
 def test_an_image_is_the_same_by_digest_or_fingerprint(before: dict[str, str]) -> None:
     """Its id differs between hosts that built alike, and its name between image registries."""
-    now = pins(
-        image="there/evals",
+    now = image(
+        "there/evals",
         image_id="sha256:2",
         image_fingerprint="f",
         image_digest="there/evals@sha256:aa",
@@ -53,8 +68,8 @@ def test_an_image_is_the_same_by_digest_or_fingerprint(before: dict[str, str]) -
 
 def test_another_image_is_shown_with_what_tells_it_from_the_old() -> None:
     """Digest, else fingerprint, else id."""
-    built = pins(image="evals:2", image_id="sha256:22", image_fingerprint="ff")
-    pulled = pins(image="evals:3", image_id="sha256:3", image_digest="r/evals@sha256:dd")
+    built = image("evals:2", image_id="sha256:22", image_fingerprint="ff")
+    pulled = image("evals:3", image_id="sha256:3", image_digest="r/evals@sha256:dd")
     assert compare(PINS, built) == (
         "image: evals:1 (id 111111111111) before, evals:2 (fingerprint ff) now",
     )
@@ -65,25 +80,23 @@ def test_another_image_is_shown_with_what_tells_it_from_the_old() -> None:
 
 def test_network_and_gpus_count() -> None:
     """Both are shown under the names of their options."""
-    assert compare(PINS, pins(network="none", gpus="all")) == (
+    assert compare(PINS, own(network="none", gpus="all")) == (
         "--network: evalset before, none now",
         "--gpus: none before, all now",
     )
 
 
 def test_a_lower_limit_counts_and_a_higher_one_does_not() -> None:
-    """An eval that needed more gets more, as the messages for such a failure say; CPUs are free."""
-    higher = {"memory": 8 * 2**30, "cpus": 8.0, "pids_limit": 200, "timeout": 90.0}
-    lower = {"memory": 1536 * 2**20, "cpus": 1.0, "pids_limit": 99, "timeout": 1.5}
-    assert compare(PINS, pins(limits=higher)) == ()
-    assert compare(PINS, pins(limits=lower)) == (
+    """An eval that needed more gets more, as the messages for such a failure say."""
+    higher = {"memory": 8 * 2**30, "pids_limit": 200, "timeout": 90.0}
+    lower = {"memory": 1536 * 2**20, "pids_limit": 99, "timeout": 1.5}
+    assert compare(PINS, own(**higher)) == ()
+    assert compare(PINS, own(**lower)) == (
         "--memory: 4g before, 1536m now",
         "--pids-limit: 100 before, 99 now",
         "--timeout: 60s before, 1.5s now",
     )
-    assert compare(PINS, pins(limits={"memory": 4 * 2**30 - 1})) == (
-        "--memory: 4g before, 4294967295 now",
-    )
+    assert compare(PINS, own(memory=4 * 2**30 - 1)) == ("--memory: 4g before, 4294967295 now",)
 
 
 def test_changed_content_counts_for_finished_evals_alone() -> None:
@@ -107,14 +120,60 @@ def test_many_changed_evals_are_counted() -> None:
 
 
 def test_what_an_earlier_version_did_not_write_never_counts() -> None:
-    """Files of before have no network, no GPUs and no registry."""
-    old = pins(network=None, gpus=None, limits={"memory": None}, registry=None)
-    assert compare(old, pins(network="none", gpus="all", registry={"k1": "x"})) == ()
+    """Files of before do not say what single jobs got; the image is the run's."""
+    old = pins(settings=None, registry=None)
+    now = own(network="none", gpus="all", memory=1)
+    assert compare(old, msgspec.structs.replace(now, registry={"k1": "x"})) == ()
+    assert compare(old, image("b", image_id="sha256:2")) == (
+        "image: evals:1 (id 111111111111) before, b (id 2) now",
+    )
 
 
-def test_a_run_with_other_arguments_tells_of_the_registry_alone() -> None:
-    """It did not finish what this one takes as finished, but kept what that was pinned to."""
-    now = pins(image_id="sha256:2", network="none", registry={"k1": "cc"})
+def test_what_a_rule_gave_counts_and_not_what_the_run_gives_others() -> None:
+    """The same is the same, from a rule or an option; the numbers are those that the eval had."""
+    ruled = pins(settings={"k1": {"memory": 2**30, "network": "none", "image": "mine"}})
+    same = {"memory": 2**30, "network": "none", "image": "mine"}
+    assert compare(ruled, msgspec.structs.replace(own(**same), image="mine")) == ()
+    assert compare(ruled, pins(settings={"k1": {**same, "memory": 2**31}})) == ()
+    assert compare(ruled, pins(settings={"k1": {**same, "memory": 2**29, "image": "x"}})) == (
+        "image: mine before, x now",
+        "--memory: 1g before, 512m now",
+    )
+    assert compare(ruled, PINS) == (
+        "image: mine before, evals:1 now",
+        "--network: none before, evalset now",
+    )
+
+
+def test_evals_are_named_where_not_all_have_changed() -> None:
+    """Those that have changed alike together."""
+    finished = {str(number): f"e{number}" for number in range(8)}
+    registry = dict.fromkeys(finished, "aa")
+    settings = {str(number): {"network": "none"} for number in range(4)}
+    more = {str(number): {"network": f"n{number}"} for number in range(4, 8)}
+    before = pins(registry=registry)
+    now = pins(registry=registry, settings=settings)
+    assert differences(before, now, finished=finished) == (
+        "--network of e0, e1, e2 and 1 more: evalset before, none now",
+    )
+    now = pins(registry=registry, settings=settings | more)
+    found = differences(before, now, finished=finished)
+    assert found[1:] == (
+        "--network of e4: evalset before, n4 now",
+        "--network of e5: evalset before, n5 now",
+        "that of 2 more evals",
+    )
+
+
+def test_after_a_run_with_other_arguments_the_image_counts_by_its_name() -> None:
+    """That run did not finish what this one takes as finished, but kept what that got."""
+    now = pins(image_id="sha256:2", registry={"k1": "cc"})
     assert differences(PINS, now, finished=FINISHED, alike=False) == (
         "registry content of a.dev.v0: aa before, cc now",
     )
+    other = image("b", image_id="sha256:2")
+    assert differences(PINS, other, finished=FINISHED, alike=False) == (
+        "image: evals:1 before, b now",
+    )
+    unknown = pins(registry={})
+    assert differences(unknown, other, finished=FINISHED, alike=False) == ()

@@ -1,0 +1,65 @@
+"""What the tests of pins ask of a place."""
+
+import io
+from pathlib import Path
+
+import yaml
+
+from runner.execute.image import find
+from runner.record import run_file
+from runner.record.run_file import RunFile
+from tests.conftest import Place, engine_api
+
+Evals = dict[str, dict[str, object]]
+
+
+def pinned(place: Place) -> RunFile:
+    found = run_file.read(place.layout.run)
+    assert found is not None
+    return found
+
+
+def write_evals(place: Place, **evals: str) -> None:
+    """Write a registry with these evals, `fail_1` for `fail.1`, each with its data."""
+    names = {name.replace("_", "."): data for name, data in evals.items()}
+    folder = place.registry(*names)
+    specs: Evals = {
+        name: {"class": "a:B", "args": {"samples_jsonl": f"{name}.jsonl"}} for name in names
+    }
+    (folder / "evals/all.yaml").write_text(yaml.safe_dump(specs))
+    (folder / "data").mkdir(exist_ok=True)
+    for name, data in names.items():
+        (folder / f"data/{name}.jsonl").write_text(data)
+
+
+def recorded(place: Place) -> dict[Path, bytes]:
+    """All files of the runs so far; a killed one's lock is no record."""
+    paths = [*place.layout.kept, *place.layout.evallogs.glob("*")]
+    return {path: path.read_bytes() for path in paths if path.exists()}
+
+
+def refused(place: Place, *options: str, **variables: str) -> str:
+    """Run, and give the one line of a run that refused and wrote nothing."""
+    before = recorded(place)
+    ended = place.run(*options, **variables)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended
+    assert recorded(place) == before
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+def build(name: str, text: str, **labels: str) -> str:
+    """Build an image, each time anew; gives its id."""
+    said = list(
+        engine_api().build(
+            fileobj=io.BytesIO(text.encode()),
+            tag=name,
+            labels=labels,
+            nocache=True,
+            rm=True,
+            decode=True,
+            network_mode="none",
+        )
+    )
+    assert not [line for line in said if "error" in line], said
+    return find(engine_api(), name).id
