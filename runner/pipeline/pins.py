@@ -107,6 +107,7 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
         gpus=settings.gpus,
         registry=dict((kept and kept.registry) or {}) | _digests(prepared, plan.whole),
         settings=_unlike(_values(settings), gets),
+        generation=run_file.next_generation(prepared.layout),
     )
 
 

@@ -1,4 +1,6 @@
+import glob
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -7,6 +9,8 @@ from runner.record.files import UNREADABLE, named, replace
 from runner.record.layout import Layout
 
 VERSION = 1
+# What every reader of JSON can hold.
+MAX_GENERATION = 2**53
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
             None in a file of an earlier version.
         settings: of each job's settings that matter for results those that are not the run's own,
             by the key of its argv; None in a file of an earlier version.
+        generation: greater than that of each file that the run knew, for clocks of hosts differ.
     """
 
     version: int = VERSION
@@ -49,6 +54,19 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     gpus: str | None = None
     registry: dict[str, str] | None = None
     settings: dict[str, dict[str, str | int | float | None]] | None = None
+    generation: Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)] = 0
+
+    @property
+    def age(self) -> tuple[int, str]:
+        """Of two files that with the greater one is the newer."""
+        return self.generation, self.run
+
+
+def next_generation(layout: Layout) -> int:
+    """The generation that follows on all files here, those with a date included."""
+    paths = layout.run.parent.glob(f"{glob.escape(layout.run.name)}*")
+    known = [file.generation for path in paths if (file := read(path))]
+    return min(max(known, default=0) + 1, MAX_GENERATION)
 
 
 def write(layout: Layout, content: RunFile) -> None:

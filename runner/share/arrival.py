@@ -64,7 +64,7 @@ def arrive(
     )
     theirs = states.get(f"{start}run.json", b"")
     newest, here = run_file.parse(theirs), run_file.read(layout.run)
-    if newest is not None and (here is None or newest.run > here.run):
+    if newest is not None and (here is None or newest.age > here.age):
         replace(layout.run, theirs)
     return added
 

@@ -2,11 +2,8 @@
 
 import enum
 import re
-from typing import Any
 
-import msgspec
-
-from runner.record.files import UNREADABLE
+from runner.record import run_file
 
 # The branch's page, made anew from what was merged.
 README = "README.md"
@@ -77,11 +74,7 @@ def merge_lines(one: bytes, other: bytes) -> bytes:
     return b"".join(line + b"\n" for line in chosen)
 
 
-def _age(content: bytes) -> tuple[str, bytes]:
-    """Order versions of a run's file by the run's id, which begins with its time."""
-    try:
-        found: Any = msgspec.json.decode(content)
-    except UNREADABLE:
-        return "", content
-    run = found.get("run") if isinstance(found, dict) else None
-    return (run if isinstance(run, str) else ""), content
+def _age(content: bytes) -> tuple[int, str, bytes]:
+    """Order versions of a run's file as readers do; what they would not read is the oldest."""
+    file = run_file.parse(content)
+    return (*file.age, content) if file else (-1, "", content)

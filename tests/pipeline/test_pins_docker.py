@@ -208,6 +208,27 @@ def test_the_drop_in_warns_and_goes_on(place: Place, other_image: str) -> None:
     assert pinned(place).image == other_image
 
 
+def test_a_repin_holds_though_another_hosts_clock_is_ahead(
+    place: Place, other_image: str, tmp_path: Path
+) -> None:
+    """Ids begin with the time; what a run found on the branch is older all the same."""
+    code = (
+        "from runner.pipeline import command; real = command.new_id; "
+        "command.new_id = lambda: '99' + real()[2:]; from runner import cli; cli.main()"
+    )
+    repository = tmp_path / "progress.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", repository], check=True)
+    snapshot = ("--snapshot", "--snapshot-repo", str(repository), "--remote", "none")
+    ahead = msgspec.structs.replace(place, folder=tmp_path / "ahead", program=("-c", code))
+    for each in (ahead, place):
+        each.registry("succeed.a", "fail.1")
+    assert ahead.run(*snapshot).returncode == 1
+    assert place.run(*snapshot, EVALSET_IMAGE=other_image).returncode == 2
+    assert place.run(*snapshot, "--repin", EVALSET_IMAGE=other_image).returncode == 1
+    assert place.run(*snapshot, EVALSET_IMAGE=other_image).returncode == 1
+    assert not ahead.leftovers()
+
+
 def test_pins_come_with_the_progress_branch(place: Place, other_image: str, tmp_path: Path) -> None:
     """A host that has nothing but the branch is held to what the first one ran."""
     place.registry("succeed.a", "fail.1")

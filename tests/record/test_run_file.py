@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import EnvironmentFault
 from runner.record.layout import Layout
-from runner.record.run_file import RunFile, read, write
+from runner.record.run_file import MAX_GENERATION, RunFile, next_generation, read, write
 
 RUN = RunFile(
     run="r1",
@@ -40,6 +40,19 @@ def test_a_later_run_replaces_the_file(layout: Layout) -> None:
     write(layout, later)
     assert read(layout.run) == later
     assert list(layout.run.parent.iterdir()) == [layout.run]
+
+
+def test_each_generation_is_greater_than_all_that_are_here(layout: Layout) -> None:
+    """Also after a reset, which gives files a date; a damaged one counts for nothing."""
+    assert next_generation(layout) == 1
+    write(layout, msgspec.structs.replace(RUN, generation=7))
+    layout.run.rename(layout.run.with_name(f"{layout.run.name}.20261121T031555.060129Z"))
+    assert next_generation(layout) == 8
+    write(layout, RUN)
+    layout.run.with_name(f"{layout.run.name}.damaged").write_text("{")
+    assert next_generation(layout) == 8
+    write(layout, msgspec.structs.replace(RUN, generation=MAX_GENERATION))
+    assert next_generation(layout) == MAX_GENERATION
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"run": "\xff"}', b"[" * 99999])

@@ -108,6 +108,7 @@ class Desk(msgspec.Struct, frozen=True):
             image_id="sha256:1",
             commands=tuple(job(name).command for name in evals),
             limits={},
+            generation=run_file.next_generation(self.layout),
         )
         run_file.write(self.layout, pinned)
 

@@ -106,6 +106,21 @@ def test_a_newer_run_of_ours_is_not_forgotten(two: tuple[Desk, Desk]) -> None:
     assert a.layout.run.read_bytes() == b.layout.run.read_bytes()
 
 
+def test_a_run_whose_clock_is_behind_is_not_forgotten(two: tuple[Desk, Desk]) -> None:
+    """It knew the other one's file, and says so by its generation."""
+    a, b = two
+    a.plan("x", run="301121031336AAAAAAAA")
+    push(a)
+    bring(b)
+    b.plan("x", "y", run="261121031337AAAAAAAA")
+    push(b)
+    for desk in two:
+        bring(desk)
+        kept = run_file.read(desk.layout.run)
+        assert kept is not None
+        assert (kept.run, kept.generation) == ("261121031337AAAAAAAA", 2)
+
+
 def test_damaged_lines_of_the_branch_are_named_and_stay_there(two: tuple[Desk, Desk]) -> None:
     """The rest arrives, and the next snapshot keeps them."""
     a, b = two

@@ -23,9 +23,18 @@ lines = st.lists(
     st.one_of(st.binary(max_size=3), st.sampled_from([MARK, MARK + b"a", MARK * 2 + b"a"])),
     max_size=5,
 ).map(lambda found: b"\n".join([*found, b""]))
+
+
+def run_file(run: str, **more: object) -> bytes:
+    """A run's file with this id."""
+    needed = {"model": "m", "eval_set": "s", "image": "i", "image_id": "1", "commands": []}
+    return json.dumps({"run": run, "limits": {}, **needed, **more}).encode()
+
+
 runs = st.builds(
-    lambda run, more: json.dumps({"run": run, "x": more}).encode(),
+    lambda run, generation, more: run_file(run, generation=generation, x=more),
     st.sampled_from(["261121031336A", "261121031336B", "261121031337A"]),
+    st.sampled_from([0, 1, 2, 2**53, -1, 2**60, 1.5, "2", None]),
     st.integers(0, 3),
 )
 contents = st.one_of(lines, st.binary(max_size=8), runs, runs.map(lambda run: run + b"\n"))
@@ -71,11 +80,15 @@ def test_the_order_of_time_stays_where_one_version_has_all_lines() -> None:
 
 
 def test_the_newest_run_is_what_the_branch_is_pinned_to() -> None:
-    """A run's id begins with its time."""
-    older = json.dumps({"run": "261121031336ZZZZZZZZ"}).encode()
-    newer = json.dumps({"run": "261121031337AAAAAAAA"}).encode()
-    assert merge("oaievalset/m.s.run.json", older, newer) == newer
-    assert merge("oaievalset/m.s.run.json", b"{damaged", older) == older
+    """A run's id begins with its time, which counts where both knew of the same runs."""
+    path = "oaievalset/m.s.run.json"
+    older = run_file("261121031336ZZZZZZZZ")
+    newer = run_file("261121031337AAAAAAAA")
+    assert merge(path, older, newer) == newer
+    assert merge(path, b"{damaged", older) == older
+    behind = run_file("251121031336ZZZZZZZZ", generation=1)
+    assert merge(path, newer, behind) == behind
+    assert merge(path, behind, run_file("261121031337AAAAAAAA", generation=2**60)) == behind
 
 
 def test_fields_of_later_versions_survive_a_merge() -> None:
