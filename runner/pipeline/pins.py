@@ -35,8 +35,11 @@ def check_pins(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection
     if not differs:
         return ""
     if not prepared.options.repin:
+        fresh = "--no-resume"
+        if prepared.options.snapshot is not None:
+            fresh += " --snapshot-branch NEW"  # nothing is ever taken from the old one
         raise UsageError(
-            f"{differs}; `--repin` goes on and keeps what is finished, `--no-resume` starts over"
+            f"{differs}; `--repin` goes on and keeps what is finished, `{fresh}` starts over"
         )
     return f"{differs}; what is finished stays, all else runs as it is now"
 

@@ -243,7 +243,11 @@ def test_pins_come_with_the_progress_branch(place: Place, other_image: str, tmp_
     ended = elsewhere.run(*snapshot, EVALSET_IMAGE=other_image)
     assert ended.returncode == 2
     assert f"{other_image} (id" in ended.stderr
+    assert "`--no-resume --snapshot-branch NEW` starts over\n" in ended.stderr
     assert len(elsewhere.records()) == 2
     assert elsewhere.run(*snapshot).returncode == 1
     assert (elsewhere.finished(), len(elsewhere.records())) == (["succeed.a"], 3)
+    fresh = ("--no-resume", "--snapshot-branch", "progress/new")
+    assert elsewhere.run(*snapshot, *fresh, EVALSET_IMAGE=other_image).returncode == 1
+    assert len(elsewhere.records()) == 2
     assert not elsewhere.leftovers()
