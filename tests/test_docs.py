@@ -348,6 +348,13 @@ def test_every_json_shown_is_json() -> None:
             assert msgspec.json.decode(block) is not None, page
 
 
+def test_what_repin_allows_is_the_same_everywhere() -> None:
+    """The README and the help name the same things."""
+    shown = next(row for row in rows(marked(PAGES["README.md"], "options")) if "--repin" in row[0])
+    (option,) = [each for each in options_of_run() if "--repin" in each.opts]
+    assert (option.help or "").casefold() == f"{shown[2]}.".casefold()
+
+
 def test_no_line_of_prose_is_longer_than_a_screen() -> None:
     """Pages can be read where they are edited; tables, links and code may be wider."""
     for page, text in PAGES.items():

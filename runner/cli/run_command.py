@@ -80,7 +80,7 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
 @_option(
     "--repin",
     is_flag=True,
-    help="Go on where image, registry or limits are not those of what is finished.",
+    help="Go on where image, registry, network, GPUs or limits are not those of what is finished.",
 )
 @_option(
     "--exit-on-error/--no-exit-on-error",

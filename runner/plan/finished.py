@@ -59,10 +59,15 @@ class FinishedCommands:
         said = []
         for command in self._others.get(eval, ()):
             if command[:2] == self._start:
-                said.append(" ".join(self._told_apart(command[_START:])) or "none")
+                said.append(" ".join(self._told_apart(command[_START:])))
             else:
                 said.append(f"`{' '.join(command)}`")
-        return f"finished with other arguments: {'; '.join(said)}" if said else ""
+        found = []
+        if "" in said:
+            found.append("finished without arguments")
+        if any(said):
+            found.append(f"finished with other arguments: {'; '.join(filter(None, said))}")
+        return "; ".join(found)
 
     def _told_apart(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         """Leave out registry folders that are this run's as well."""

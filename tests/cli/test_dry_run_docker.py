@@ -98,9 +98,9 @@ def test_what_was_finished_otherwise_says_so(here: Here) -> None:
     )
     other = json.loads(here.evalset(*RUN, "--json", "--max_samples", "5").stdout)
     assert [each["why"] for each in other["why"]] == [
-        "not run yet; finished with other arguments: none",
+        "not run yet; finished without arguments",
         "not run yet",
-        "not run yet; finished with other arguments: none",
+        "not run yet; finished without arguments",
     ]
 
 

@@ -189,7 +189,10 @@ def test_an_eval_that_is_finished_with_other_arguments_says_so() -> None:
     )
     why = {job.eval: found.why[job.key] for job in found.todo}
     assert why == {
-        "a.dev.v0": "not run yet; finished with other arguments: --max_samples 5; none",
+        "a.dev.v0": (
+            "not run yet; finished without arguments; "
+            "finished with other arguments: --max_samples 5"
+        ),
         "b.dev.v0": "not run yet; finished with other arguments: `other m b.dev.v0 --seed 1`",
         "c.dev.v0": "not run yet",
         "c.test.v0": "not run yet",

@@ -28,8 +28,8 @@ def test_an_eval_that_is_to_do_says_why(past: Past | None, said: str) -> None:
 
 def test_other_arguments_come_last() -> None:
     """They explain, but are not what happened to this command."""
-    said = why_to_do(Past(failed=1, last="x"), "finished with other arguments: none")
-    assert said == "failed once, last: x; finished with other arguments: none"
+    said = why_to_do(Past(failed=1, last="x"), "finished without arguments")
+    assert said == "failed once, last: x; finished without arguments"
 
 
 def test_a_done_eval_says_when_and_where() -> None:
