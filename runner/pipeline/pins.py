@@ -16,7 +16,9 @@ from runner.record.content import DataFiles
 from runner.record.run_file import RunFile
 
 
-def check_pins(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()) -> str:
+def check_pins(
+    prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()
+) -> tuple[RunFile, str]:
     """Compare a run with the one that finished evals of it, and refuse to mix what differs.
 
     Args:
@@ -26,14 +28,15 @@ def check_pins(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection
         adopted: evals whose containers an earlier run left.
 
     Returns:
-        A warning where the difference is allowed (`--repin`); empty where there is none.
+        What the run is pinned to, and a warning where a difference is allowed (`--repin`). Where
+        there is none, it is empty, and finished evals stay pinned to what they got: perhaps less.
 
     Raises:
         UsageError: it differs in what matters for results.
     """
     differs = difference(prepared, plan, now, adopted)
     if not differs:
-        return ""
+        return _keep_finished(prepared, plan, now, adopted), ""
     if not prepared.options.repin:
         fresh = "--no-resume"
         if prepared.options.snapshot is not None:
@@ -41,7 +44,7 @@ def check_pins(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection
         raise UsageError(
             f"{differs}; `--repin` goes on and keeps what is finished, `{fresh}` starts over"
         )
-    return f"{differs}; what is finished stays, all else runs as it is now"
+    return now, f"{differs}; what is finished stays, all else runs as it is now"
 
 
 def difference(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()) -> str:
@@ -114,10 +117,9 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
     )
 
 
-def keep_finished(
-    prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()
+def _keep_finished(
+    prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str]
 ) -> RunFile:
-    """What a run is pinned to, with finished evals at what they got: less than this run gives."""
     before = run_file.read(prepared.layout.run) if prepared.options.resume else None
     if before is None:
         return now

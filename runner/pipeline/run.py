@@ -16,7 +16,7 @@ from runner.execute.schedule import Event, Schedule, Signalled
 from runner.job import Result
 from runner.pipeline.loop import Loop, RunResult
 from runner.pipeline.options import Host
-from runner.pipeline.pins import check_pins, keep_finished, pin
+from runner.pipeline.pins import check_pins, pin
 from runner.pipeline.prepare import Prepared, environment_for, kept_out, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
@@ -107,9 +107,7 @@ def _run(
         plan, damaged = planned(prepared)
     pinned = pin(prepared, plan, run_id)
     running = {each.job.eval for each in left}
-    repinned = check_pins(prepared, plan, pinned, running)
-    if not repinned:
-        pinned = keep_finished(prepared, plan, pinned, running)
+    pinned, repinned = check_pins(prepared, plan, pinned, running)
     for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned, _about(others)):
         if warning:
             display.warn(warning)
