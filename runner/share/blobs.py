@@ -47,6 +47,7 @@ class Blobs:
         self._bound_sums: set[str] = set()
         self._bound_sizes: set[int] = set()
         self._warned: set[str] = set()
+        self._searched: dict[str, frozenset[str]] = {}
 
     def bind(self, known: Iterable[LeftOut]) -> None:
         """Leave out, without a word, what held a secret when an earlier snapshot was taken.
@@ -145,8 +146,12 @@ class Blobs:
             content: the text.
             instead: the other one.
         """
-        finding = self._scanner.find(content.encode(errors="surrogateescape"))
+        lines = content.split("\n")
+        searched = self._searched.get(what, frozenset())
+        new = "\n".join(line for line in lines if line not in searched)
+        finding = self._scanner.find(new.encode(errors="surrogateescape"))
         if finding is None:
+            self._searched[what] = frozenset(lines)  # most are in the next one, too
             return content
         if what not in self._warned:
             self._warned.add(what)
