@@ -1,5 +1,6 @@
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,8 +11,8 @@ from bench.figure import Figure
 RESULTS = Path(__file__).with_name("results.json")
 
 
-def measure() -> list[Figure]:
-    """Take every figure, one after the other, each side by side with what it is compared to."""
+def of_runs() -> list[Figure]:
+    """Whole runs and progress files, each side by side with what it is compared to."""
     return [
         whole.wall_time(runs=5),
         whole.many_containers(runs=3, at_once=os.cpu_count() or 1),
@@ -23,6 +24,12 @@ def measure() -> list[Figure]:
         progress_file.adding(runs=3, together=16),
         progress_file.adding(runs=3, together=1),
         progress_file.growth(runs=3),
+    ]
+
+
+def of_snapshots() -> list[Figure]:
+    """Snapshots, the same way."""
+    return [
         snapshots.in_a_large_branch(runs=15, sets=20),
         snapshots.in_a_large_branch(runs=15, sets=1),
         snapshots.against_plain_git(runs=15),
@@ -31,9 +38,16 @@ def measure() -> list[Figure]:
     ]
 
 
-def main() -> int:
-    """Print the table and write the results; exit 1 if a goal is missed."""
-    figures = measure()
+GROUPS = {"runs": of_runs, "snapshots": of_snapshots}
+
+
+def main(groups: Sequence[str]) -> int:
+    """Print the table and write the results; exit 1 if a goal is missed.
+
+    Args:
+        groups: what to measure; none is all. The results of the others stay as they are.
+    """
+    figures = [figure for group in groups or GROUPS for figure in GROUPS[group]()]
     for figure in figures:
         verdict = "ok  " if figure.met else "MISS"
         sign = ">=" if figure.at_least else "<="
@@ -41,9 +55,11 @@ def main() -> int:
             f"{verdict} {figure.ratio:8.3f} (goal {sign} {figure.goal:g})  {figure.name}  "
             f"[{figure.ours:.4g} / {figure.theirs:.4g} {figure.unit}]"
         )
-    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    before = msgspec.json.decode(RESULTS.read_bytes(), type=list[Figure]) if groups else []
+    results = {figure.name: figure for figure in (*before, *figures)}
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode([*results.values()])) + b"\n")
     return 0 if all(figure.met for figure in figures) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
