@@ -41,7 +41,7 @@ def quicken_yaml(yaml: ModuleType) -> None:
         taught = not TAUGHT.isdisjoint(vars(yaml.SafeLoader))
         return yaml.load(stream, yaml.SafeLoader if taught else yaml.CSafeLoader)
 
-    yaml.safe_load = safe_load  # type: ignore[attr-defined]
+    yaml.safe_load = safe_load  # type: ignore[attr-defined] # a module's names are not known
 
 
 def mend_token_usage(oaieval: ModuleType) -> None:
@@ -52,7 +52,7 @@ def mend_token_usage(oaieval: ModuleType) -> None:
     (https://github.com/openai/evals/issues/1582).
     """
 
-    def add_token_usage_to_result(result: dict[str, Any], recorder: Any) -> None:  # noqa: ANN401
+    def add_token_usage_to_result(result: dict[str, Any], recorder: Any) -> None:  # noqa: ANN401 - evals' own
         totals: dict[str, int] = {}
         for event in recorder.get_events("sampling"):
             for name, count in _counts(event.data.get("usage")):
@@ -60,7 +60,7 @@ def mend_token_usage(oaieval: ModuleType) -> None:
         for name, total in totals.items():
             result.setdefault(f"usage_{name}", total)
 
-    oaieval.add_token_usage_to_result = add_token_usage_to_result  # type: ignore[attr-defined]
+    oaieval.add_token_usage_to_result = add_token_usage_to_result  # type: ignore[attr-defined] # as above
 
 
 def _counts(usage: Any, prefix: str = "") -> Iterator[tuple[str, int]]:  # noqa: ANN401 - an API's
@@ -109,7 +109,7 @@ class Finder:
                 execute(module)
                 change(module)
 
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign] # for this one module
         return spec
 
 

@@ -94,25 +94,19 @@ def prepare(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
-    folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
-    own = [(folder, registry_folder.read(folder)) for folder in folders]
-    home = host.home / ".evals"
-    if home.is_dir():
-        own.insert(0, (home, registry_folder.read(home)))
+    mounts = _mounts(options, host)
+    own = {place: tuple(registry_folder.read(folder)) for folder, place in mounts.items()}
     engine = Engine()
     engine.ask_ahead()
     image = find(engine.api, options.settings.image)
     if resolution is None:
-        registry = _registry(engine, image, host, [files for _, files in own])
+        registry = _registry(engine, image, host, list(own.values()))
         resolution = resolve_eval_set(
             registry,
             options.eval_set,
             model=options.model,
             passed_through=options.passed_through,
         )
-    mounts = dict(zip(folders, container_registries(len(folders)), strict=True))
-    if home.is_dir():
-        mounts[home] = "/tmp/.evals"  # noqa: S108 - the home folder inside the container
     return Prepared(
         options=options,
         layout=Layout(
@@ -122,10 +116,10 @@ def prepare(
         image=image,
         resolution=resolution,
         shard=shard,
-        rules=parse_rules([f for _, files in own for f in files if f.kind == "containers"]),
+        rules=parse_rules([f for files in own.values() for f in files if f.kind == "containers"]),
         environment=environment,
         mounts=mounts,
-        own={mounts[folder]: tuple(files) for folder, files in own},
+        own=own,
         warnings=(
             *warnings,
             *resolution.warnings,
@@ -133,6 +127,15 @@ def prepare(
             *_key_warning(options, environment),
         ),
     )
+
+
+def _mounts(options: RunOptions, host: Host) -> dict[Path, str]:
+    """The user's registry folders, each with its place in the container; later ones win."""
+    folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
+    home = host.home / ".evals"
+    # the home folder inside the container
+    mounts = {home: "/tmp/.evals"} if home.is_dir() else {}  # noqa: S108 - as openai/evals looks there
+    return mounts | dict(zip(folders, container_registries(len(folders)), strict=True))
 
 
 def _check_text(options: RunOptions) -> None:

@@ -132,6 +132,8 @@ def _run(
     run_file.write(prepared.layout, pinned)
     if snapshots is not None:
         snapshots.begin()
+    if left:
+        display.note(f"goes on with {evals(len(left))} of an earlier run")
     loop = Loop(
         prepared,
         display,
@@ -143,17 +145,27 @@ def _run(
         budget=budget,
     )
     with _signals(schedule.events):
-        if left:
-            display.note(f"goes on with {evals(len(left))} of an earlier run")
         schedule.start()
-        try:
-            result = loop.until_idle(plan)
-        except BaseException:
-            if problem := _last_snapshot(snapshots, loop, schedule.events):
-                display.warn(problem)
-            raise
-        problem = _last_snapshot(snapshots, loop, schedule.events)
-        return msgspec.structs.replace(result, not_pushed=problem, snapshot=_where(snapshots))
+        return _to_the_end(loop, plan, schedule.events, display, snapshots=snapshots)
+
+
+def _to_the_end(
+    loop: Loop,
+    plan: Plan,
+    events: SimpleQueue[Event],
+    display: Display,
+    *,
+    snapshots: "RunSnapshots | None",
+) -> RunResult:
+    """Go on until nothing runs, and take the last snapshot, whatever ended the run."""
+    try:
+        result = loop.until_idle(plan)
+    except BaseException:
+        if problem := _last_snapshot(snapshots, loop, events):
+            display.warn(problem)
+        raise
+    problem = _last_snapshot(snapshots, loop, events)
+    return msgspec.structs.replace(result, not_pushed=problem, snapshot=_where(snapshots))
 
 
 def _about(others: int) -> str:

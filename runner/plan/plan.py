@@ -101,17 +101,7 @@ def make_plan(
     command = partial(
         build_command, run_command=run_command, model=model, passed_through=passed_through
     )
-    seen = container_registries(len(registry_paths))
-    recorded = registry_paths if paths_as_typed else seen
-    whole = tuple(
-        Job(
-            command=command(eval=key, registry_paths=recorded),
-            argv=command(eval=key, registry_paths=seen),
-            eval=key,
-            settings=settings(key),
-        )
-        for key in chosen
-    )
+    whole = _jobs(chosen, command, settings, registry_paths, paths_as_typed=paths_as_typed)
     jobs = whole if shard is None else take(whole, shard)
     todo = tuple(job for job in jobs if job.eval not in finished.evals)
     done_jobs = tuple(job for job in jobs if job.eval in finished.evals)
@@ -127,6 +117,28 @@ def make_plan(
         how={job.eval: how_done(_of(job, past)) for job in done_jobs},
         finished=frozenset(finished.evals),
         warnings=warnings,
+    )
+
+
+def _jobs(
+    evals: Iterable[str],
+    command: Callable[..., tuple[str, ...]],
+    settings: Callable[[str], ContainerSettings],
+    registry_paths: Sequence[str],
+    *,
+    paths_as_typed: bool,
+) -> tuple[Job, ...]:
+    """The jobs of evals: what is recorded of them, and what their containers run."""
+    seen = container_registries(len(registry_paths))
+    recorded = registry_paths if paths_as_typed else seen
+    return tuple(
+        Job(
+            command=command(eval=key, registry_paths=recorded),
+            argv=command(eval=key, registry_paths=seen),
+            eval=key,
+            settings=settings(key),
+        )
+        for key in evals
     )
 
 
