@@ -156,7 +156,10 @@ def test_every_command_line_shown_can_be_typed(line: list[str]) -> None:
     if command is run_command:
         check_oaieval(split(arguments, run_command.our_options()).passed_through)
     asks = {"--help", "-h", "--version"} & set(arguments)
-    command.make_context("shown", list(arguments), default_map={}, resilient_parsing=bool(asks))
+    made = command.make_context(
+        "shown", list(arguments), default_map={}, resilient_parsing=bool(asks)
+    )
+    assert made.command is command
 
 
 @pytest.mark.parametrize("line", MENTIONED.values(), ids=MENTIONED)

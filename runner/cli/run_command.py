@@ -8,11 +8,12 @@ import click
 from runner.cli.completion import complete_eval_set, complete_model
 from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import Decorator, snapshot_max_file, snapshots
+from runner.cli.snapshot_options import snapshot_options
 from runner.cli.types import amount, duration, gpus, pause
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import DEFAULT_IMAGE
 from runner.job import ContainerSettings
-from runner.pipeline.options import RunOptions, SnapshotOptions
+from runner.pipeline.options import RunOptions
 from runner.plan.grammar import split
 
 # Options that upstream has, too: its own parser takes these.
@@ -264,16 +265,4 @@ def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) 
         junit=given["junit"],
         as_typed=given.get("as_typed", False),
         snapshot=snapshot_options(given) if given.get("snapshot") else None,
-    )
-
-
-def snapshot_options(given: Mapping[str, Any]) -> SnapshotOptions:
-    """Where snapshots go, from click's parameters."""
-    every = {"every": given["snapshot_every"]} if "snapshot_every" in given else {}
-    return SnapshotOptions(
-        branch=given["snapshot_branch"],
-        repo=given["snapshot_repo"],
-        remote=given["remote"],
-        max_file=given["snapshot_max_file"],
-        **every,
     )

@@ -27,19 +27,14 @@ def _names(function: Body) -> Body:
 
 
 def _snapshotting(given: dict[str, Any]) -> Any:  # noqa: ANN401 - imported after parsing
-    from runner.pipeline.options import SnapshotOptions  # noqa: PLC0415 - after parsing
+    from runner.cli.snapshot_options import snapshot_options  # noqa: PLC0415 - after parsing
     from runner.pipeline.snapshot import Snapshotting  # noqa: PLC0415 - as above
 
     return Snapshotting(
         root=Path(given["progress_dir"]),
         model=given["model"],
         eval_set=given["eval_set"],
-        options=SnapshotOptions(
-            branch=given["snapshot_branch"],
-            repo=given["snapshot_repo"],
-            remote=given["remote"],
-            **({"max_file": given["snapshot_max_file"]} if "snapshot_max_file" in given else {}),
-        ),
+        options=snapshot_options(given),
         env=tuple(given.get("env", ())),
         env_file=given.get("env_file"),
         out=sys.stdout,

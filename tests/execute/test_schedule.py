@@ -165,6 +165,7 @@ def test_the_next_starts_while_a_success_is_recorded() -> None:
     events: list[Event] = []
     while sum(isinstance(each, Started) for each in events) < 2:
         events.append(found.events.get(timeout=10))
+    assert not any(event.recorded.done() for event in events if isinstance(event, Ended))
     for event in events:
         if isinstance(event, Ended):
             event.recorded.set_result(None)
