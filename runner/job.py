@@ -31,6 +31,7 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
         pids_limit: how many processes and threads at the most.
         gpus: `all`, a count, or `device=ID,...`, as `docker run --gpus`; None is none.
         timeout: seconds until the eval is stopped.
+        tmp_limit: bytes that the eval may have in its `/tmp`.
         network: a Docker network's name, or `none`, `host`, `bridge`.
         env: names of the host's environment variables that are handed in.
     """
@@ -42,6 +43,7 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
     gpus: str | None
     timeout: float
     network: str
+    tmp_limit: int = 10 * 2**30
     env: tuple[str, ...] = ()
 
 

@@ -228,8 +228,8 @@ def impatient(place: Place) -> Place:
     """The same place for a program that kills soon after it asked, and pauses briefly."""
     code = (
         "from runner import cli; from runner.execute import container, schedule; "
-        "from runner.pipeline import loop; "
-        "container.STOP_TIME = loop.STOP_TIME = 1; schedule.FIRST_PAUSE = 0.1; cli.main()"
+        "from runner.pipeline import stopping; "
+        "container.STOP_TIME = stopping.STOP_TIME = 1; schedule.FIRST_PAUSE = 0.1; cli.main()"
     )
     return msgspec.structs.replace(place, program=("-c", code))
 

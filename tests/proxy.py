@@ -12,12 +12,15 @@ class Proxy:
 
     Attributes:
         address: for DOCKER_HOST.
+        lose: the end of a path: the first request there reaches the engine, and its answer nobody.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lose: str = "") -> None:
         self._path = path
+        self.lose = lose
         self.address = f"unix://{path}"
         self._open: list[socket.socket] = []
+        self._mute: list[socket.socket] = []
         self._listener: socket.socket | None = None
 
     def begin(self) -> None:
@@ -44,21 +47,34 @@ class Proxy:
                 far = socket.socket(socket.AF_UNIX)
                 far.connect(where().removeprefix("unix://"))
                 self._open += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+                for copy in (self._ask, self._answer):
+                    threading.Thread(target=copy, args=(near, far), daemon=True).start()
 
+    def _ask(self, near: socket.socket, far: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := near.recv(65536):
+                # The first line of a request: POST /v1.41/containers/1234/start HTTP/1.1
+                path = data.split(b" ", 2)[1:2]
+                if self.lose and path and path[0].decode(errors="replace").endswith(self.lose):
+                    self.lose = ""
+                    self._mute.append(near)
+                far.sendall(data)
+            far.shutdown(socket.SHUT_WR)
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
+    def _answer(self, near: socket.socket, far: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := far.recv(65536):
+                if near in self._mute:
+                    near.shutdown(socket.SHUT_RDWR)
+                    return
+                near.sendall(data)
+            near.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager
-def proxied(folder: Path) -> Iterator[Proxy]:
+def proxied(folder: Path, *, lose: str = "") -> Iterator[Proxy]:
     """A proxy to the engine for as long as the `with` block lasts."""
-    proxy = Proxy(folder / "engine.sock")
+    proxy = Proxy(folder / "engine.sock", lose)
     proxy.begin()
     try:
         yield proxy

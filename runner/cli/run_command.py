@@ -6,51 +6,14 @@ from typing import Any
 import click
 
 from runner.cli.completion import complete_eval_set, complete_model
-from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import Decorator, snapshot_max_file, snapshots
+from runner.cli.pass_through import PassThroughCommand
 from runner.cli.snapshot_options import snapshot_options
-from runner.cli.types import amount, duration, gpus, pause
+from runner.cli.types import amount, duration, gpus, none_or_size, pause, tmp_limit
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import DEFAULT_IMAGE
 from runner.job import ContainerSettings
 from runner.pipeline.options import RunOptions
-from runner.plan.grammar import split
-
-# Options that upstream has, too: its own parser takes these.
-UPSTREAM = ("registry_path", "resume", "exit_on_error")
-
-
-class PassThroughCommand(ConfiguredCommand):
-    """A command whose line is taken apart by upstream's grammar before click sees it."""
-
-    knows_every_key = True
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Hand click our options, and everything that is passed on behind a `--`."""
-        if not args and not ctx.resilient_parsing:
-            raise click.exceptions.NoArgsIsHelpError(ctx)
-        if not ctx.resilient_parsing:
-            args = self._in_order(args)
-        return super().parse_args(ctx, args)
-
-    def our_options(self) -> dict[str, int]:
-        """Every spelling of an option that is ours alone, with its number of values."""
-        return {
-            spelling: 0 if param.is_flag else 1
-            for param in self.params
-            if isinstance(param, click.Option) and param.name not in UPSTREAM
-            for spelling in (*param.opts, *param.secondary_opts)
-        }
-
-    def _in_order(self, args: list[str]) -> list[str]:
-        found = split(args, self.our_options())
-        line = list(found.ours)
-        for path in found.registry_paths:
-            line += ["--registry-path", path]
-        for option, value in (("resume", found.resume), ("exit-on-error", found.exit_on_error)):
-            if value is not None:
-                line.append(f"--{option}" if value else f"--no-{option}")
-        return [*line, "--", found.model, found.eval_set, *found.passed_through]
 
 
 def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401 - click's
@@ -120,6 +83,29 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     help="Try again so often where not the eval but its environment failed.",
 )
 @_option(
+    "--max-failures",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Start no new eval once so many in a row have failed alike; 0 goes on.",
+)
+@_option(
+    "--min-free-disk",
+    type=none_or_size,
+    metavar="SIZE",
+    default="1g",
+    show_default=True,
+    help="Start no new eval while less than this is free on the disk.",
+)
+@_option(
+    "--engine-wait",
+    type=duration,
+    metavar="DURATION",
+    default="2m",
+    show_default=True,
+    help="Wait so long for a Docker engine that goes away in mid-run.",
+)
+@_option(
     "--grace",
     type=pause,
     metavar="DURATION",
@@ -148,6 +134,13 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     default=1024,
     show_default=True,
     help="Processes and threads of an eval, at the most.",
+)
+@_option(
+    "--tmp-limit",
+    type=tmp_limit,
+    default="10g",
+    show_default=True,
+    help="What an eval may have in its /tmp, logs included.",
 )
 @_option(
     "--network",
@@ -244,6 +237,9 @@ def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) 
         exit_on_error=given["exit_on_error"],
         jobs=given["jobs"],
         retries=given["retries"],
+        max_failures=given["max_failures"],
+        min_free_disk=given["min_free_disk"],
+        engine_wait=given["engine_wait"],
         grace=given["grace"],
         settings=ContainerSettings(
             image=given["image"],
@@ -253,6 +249,7 @@ def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) 
             gpus=given["gpus"],
             timeout=given["timeout"],
             network=given["network"],
+            tmp_limit=given["tmp_limit"],
         ),
         explicit=frozenset(explicit),
         env=tuple(given["env"]),

@@ -1,7 +1,7 @@
 import click
 
 from runner.errors import UsageError
-from runner.plan.units import parse_duration, parse_gpus, parse_memory, parse_size
+from runner.plan.units import parse_duration, parse_gpus, parse_memory, parse_size, parse_tmp_limit
 
 
 def amount(value: str) -> int:
@@ -16,6 +16,19 @@ def size(value: str) -> int:
     """Read a number of bytes, such as `50m`, for an option's `type`."""
     try:
         return parse_size(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def none_or_size(value: str) -> int:
+    """Read a number of bytes, or that there is to be none."""
+    return 0 if value == "0" else size(value)
+
+
+def tmp_limit(value: str) -> int:
+    """Read how much an eval may have in its `/tmp`, such as `10g`, into bytes."""
+    try:
+        return parse_tmp_limit(value)
     except UsageError as error:
         raise click.BadParameter(str(error)) from None
 

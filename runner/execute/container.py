@@ -10,7 +10,7 @@ from typing import Any, Self
 import docker
 import msgspec
 from docker.errors import APIError, DockerException
-from docker.types import DeviceRequest, LogConfig, Mount
+from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
 
@@ -22,6 +22,15 @@ CONSOLE_FILE_SIZE = "10m"
 
 # Seconds between the polite signal and the one that cannot be ignored.
 STOP_TIME = 10
+
+# Seconds that the kernel gets to end a killed container; then it is taken for one that cannot be
+# killed, as where a process hangs in a driver or a network file system.
+KILL_TIME = 10
+
+
+# Bytes before each piece of what a container printed, and of that read at once.
+_HEADER = 8
+_PIECE = 1 << 16
 
 
 class CannotRun(EnvironmentFault):
@@ -105,6 +114,8 @@ class Container:
             memswap_limit=settings.memory,
             nano_cpus=int(settings.cpus * 1e9) if settings.cpus else None,
             pids_limit=settings.pids_limit,
+            # No single file can be larger than all of `/tmp` may be; a sparse one neither.
+            ulimits=[Ulimit(name="fsize", soft=settings.tmp_limit, hard=settings.tmp_limit)],
             network_mode=settings.network,
             extra_hosts=_extra_hosts(settings.network),
             device_requests=_device_requests(settings.gpus),
@@ -157,9 +168,16 @@ class Container:
             raise
         return True
 
-    def stop(self) -> None:
-        """Ask it to end, and kill it when it does not within a while."""
-        self._api.stop(self.id, timeout=STOP_TIME)
+    def stop(self) -> bool:
+        """Ask it to end, kill it when it does not within a while, and tell whether it has ended."""
+        for signal, seconds in (("SIGTERM", STOP_TIME), ("SIGKILL", KILL_TIME)):
+            # An engine that cannot kill it never answers.
+            with contextlib.suppress(Timeout):
+                place = f"{self._api.base_url}/v{self._api.api_version}/containers/{self.id}/kill"
+                self._api.post(place, params={"signal": signal}, timeout=seconds)
+            if self.wait(seconds):
+                return True
+        return False
 
     def state(self) -> State:
         """Ask the engine about it."""
@@ -168,10 +186,25 @@ class Container:
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
         with path.open("wb") as file:
-            for part in self._api.logs(self.id, stdout=True, stderr=True, stream=True):
+            for part in self._printed():
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
+
+    def _printed(self) -> Iterator[bytes]:
+        """What it printed, in pieces; docker-py would leave the connection open.
+
+        The engine sends frames: eight bytes, of which the last four are the length of what follows.
+        """
+        place = f"{self._api.base_url}/v{self._api.api_version}/containers/{self.id}/logs"
+        both = {"stdout": "1", "stderr": "1"}
+        with self._api.get(place, params=both, stream=True, timeout=self._api.timeout) as answer:
+            answer.raise_for_status()
+            while len(header := answer.raw.read(_HEADER)) == _HEADER:
+                left = int.from_bytes(header[4:])
+                while left and (part := answer.raw.read(min(left, _PIECE))):
+                    left -= len(part)
+                    yield part
 
 
 def state_of(about: Mapping[str, Any]) -> State:

@@ -19,6 +19,9 @@ EVAL_NETWORK = "evalset"
 # The engine answers within this many seconds or is taken for dead; waits have limits of their own.
 ANSWER_TIME = 120
 
+# One that is well answers a ping within this many.
+PING_TIME = 5
+
 # Docker 20.10's; no older engine is tried.
 OLDEST_API = "1.41"
 
@@ -94,6 +97,14 @@ class Engine:
             rootless=any("rootless" in option for option in said.get("SecurityOptions") or ()),
             root=said["DockerRootDir"],
         )
+
+    def answers(self) -> bool:
+        """Whether the engine is there now."""
+        try:
+            api = self.api
+            return bool(api.get(f"{api.base_url}/_ping", timeout=PING_TIME).ok)
+        except (EnvironmentFault, RequestException):
+            return False
 
     def make_eval_network(self) -> None:
         """Create the network that evals share, where it is missing."""

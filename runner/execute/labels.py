@@ -15,3 +15,5 @@ class Label(enum.StrEnum):
     PROGRESS = "evalset.progress"
     MODEL = "evalset.model"
     EVAL_SET = "evalset.eval_set"
+    # A moment by a clock that nobody sets: see clock.py.
+    CREATED = "evalset.created"

@@ -1,8 +1,11 @@
+import contextlib
 import json
 from pathlib import Path
 
 import docker
 import msgspec
+from docker.errors import DockerException
+from requests.exceptions import RequestException
 
 from runner.execute.container import remove
 from runner.execute.labels import Label
@@ -18,12 +21,14 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         attempt: id of the attempt.
         command: identity of its job.
         container: the engine's id.
+        created: when, as `clock.stamp` has it; empty where that is not known.
         running: whether it has not ended.
     """
 
     attempt: str
     command: tuple[str, ...]
     container: str
+    created: str
     running: bool
 
 
@@ -34,11 +39,13 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         job: what it was started for.
         attempt: id of the attempt.
         container: the engine's id.
+        created: when, as `clock.stamp` has it; empty where that is not known.
     """
 
     job: Job
     attempt: str
     container: str
+    created: str = ""
 
 
 def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
@@ -57,10 +64,18 @@ def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
             attempt=about["Labels"][Label.ATTEMPT],
             command=tuple(json.loads(about["Labels"][Label.COMMAND])),
             container=about["Id"],
+            created=about["Labels"].get(Label.CREATED, ""),
             running=about["State"] == "running",
         )
         for about in listed
     ]
+
+
+def remove_attempt(api: docker.APIClient, attempt: str) -> None:
+    """Remove the container of an attempt, if there is one."""
+    with contextlib.suppress(DockerException, RequestException):
+        for about in api.containers(all=True, filters={"label": f"{Label.ATTEMPT}={attempt}"}):
+            remove(api, about["Id"])
 
 
 def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:

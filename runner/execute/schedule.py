@@ -4,12 +4,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 
 import msgspec
 
 from runner.execute.attempt import Attempts
 from runner.execute.left import Running
+from runner.execute.slots import Slots
 from runner.job import Fault, Job, Outcome, Result
 from runner.plan.budget import Budget
 
@@ -52,6 +54,12 @@ class Signalled(msgspec.Struct, frozen=True):
     number: int
 
 
+class Told(msgspec.Struct, frozen=True):
+    """Something that people should know."""
+
+    text: str
+
+
 class Unfit(msgspec.Struct, frozen=True):
     """So many jobs do not fit in the seconds that are left of the time budget; told once."""
 
@@ -63,7 +71,7 @@ class Idle(msgspec.Struct, frozen=True):
     """The last worker has nothing more to do: nothing runs and nothing will start."""
 
 
-Event = Started | Ended | Broken | Signalled | Unfit | Idle
+Event = Started | Ended | Broken | Signalled | Told | Unfit | Idle
 
 
 class Schedule:
@@ -73,6 +81,7 @@ class Schedule:
     budget, a job that does not fit in what is left of it lets those behind it go first.
 
     Attributes:
+        slots: room for evals that run at once; closed to pause.
         out_of_time: whether a job was left out because it did not fit.
     """
 
@@ -80,6 +89,7 @@ class Schedule:
         self,
         attempts: Attempts,
         *,
+        events: SimpleQueue[Event],
         jobs: Sequence[Job],
         left: Sequence[Running],
         at_once: int,
@@ -87,12 +97,13 @@ class Schedule:
         new_id: Callable[[], str],
         budget: Budget | None = None,
     ) -> None:
-        self.events: SimpleQueue[Event] = SimpleQueue()
+        self.events = events
+        self.slots = Slots(at_once)
         self._attempts = attempts
-        self._todo: deque[Job | Running] = deque([*left, *jobs])
+        self._left = left
+        self._todo = deque(jobs)
         # Twice as many workers as evals at once: while one records and removes what has ended
         # well, another one starts the next.
-        self._slots = threading.Semaphore(at_once)
         self._workers = min(2 * at_once, len(self._todo))
         self._retries = retries
         self._new_id = new_id
@@ -100,28 +111,35 @@ class Schedule:
         self.out_of_time = False
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._busy = self._workers
+        self._busy = self._workers + len(left)
 
     def start(self) -> None:
         """Start the workers."""
-        if not self._todo:
+        if not self._busy:
             self.events.put(Idle())
-        for number in range(self._workers):
-            # Daemons: when the reader fails, its error must reach the user though evals run on.
-            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
+        for task in self._left:
+            # It runs, whether there is a slot for it or not, and its time limit counts.
+            self.slots.take_over()
+            self._start(partial(self._go_on, task))
+        for _ in range(self._workers):
+            self._start(self._work)
 
     def stop_starting(self) -> int:
         """Start nothing more, and return how many jobs that leaves out."""
         self._stopping.set()
         with self._lock:
-            left_out = [task for task in self._todo if isinstance(task, Job)]
-            self._todo = deque(task for task in self._todo if isinstance(task, Running))
-        return len(left_out)
+            left_out = len(self._todo)
+            self._todo.clear()
+        self.slots.open()
+        return left_out
 
-    def _work(self) -> None:
+    def _start(self, work: Callable[[], None]) -> None:
+        # Daemons: when the reader fails, its error must reach the user though evals run on.
+        threading.Thread(target=self._guarded, args=(work,), name="worker", daemon=True).start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
-            while self._work_once():
-                pass
+            work()
         except BaseException as error:  # noqa: BLE001 - the reader decides what it means
             self._stopping.set()
             self.events.put(Broken(error))
@@ -132,24 +150,34 @@ class Schedule:
             if last:
                 self.events.put(Idle())
 
-    def _work_once(self) -> bool:
-        """Wait for a slot and do the next task in it; False when there is none."""
+    def _go_on(self, task: Running) -> None:
         with contextlib.ExitStack() as slot:
-            self._slots.acquire()
-            slot.callback(self._slots.release)
-            task = self._take()
-            if task is not None:
-                self._bring_to_success(task, slot.close)
-            return task is not None
+            slot.callback(self.slots.give)
+            self._bring_to_success(task, slot.close)
 
-    def _take(self) -> Job | Running | None:
+    def _work(self) -> None:
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Wait for a slot and do the next job in it; False when there is none."""
+        with contextlib.ExitStack() as slot:
+            self.slots.take()
+            slot.callback(self.slots.give)
+            job = self._take()
+            if job is not None:
+                self._bring_to_success(job, slot.close)
+            return job is not None
+
+    def _take(self) -> Job | None:
         with self._lock:
-            stopping = self._stopping.is_set()
-            for index, task in enumerate(self._todo):
-                if isinstance(task, Running) or (not stopping and self._fits(task)):
+            if self._stopping.is_set():
+                return None
+            for index, job in enumerate(self._todo):
+                if self._fits(job):
                     del self._todo[index]
-                    return task
-            if self._todo and not stopping:
+                    return job
+            if self._todo:
                 self._leave_out(len(self._todo))
             return None
 
@@ -166,13 +194,18 @@ class Schedule:
 
         A failure keeps its slot until the reader knows of it, and may have stopped the rest.
         """
-        for retry in range(self._retries + 1):
-            outcome = self._attempt(task, on_success, last=retry == self._retries)
+        # The attempt of an earlier run is none of this one's.
+        retries = self._retries + isinstance(task, Running)
+        for retry in range(retries + 1):
+            outcome = self._attempt(task, on_success, last=retry == retries)
             task = outcome.job
             pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
-            if outcome.fault is not Fault.ENVIRONMENT or retry == self._retries:
+            if outcome.fault is not Fault.ENVIRONMENT or retry == retries:
                 return
             if self._stopping.wait(pause):
+                return
+            self.slots.renew()
+            if self._stopping.is_set():
                 return
             with self._lock:
                 if not self._fits(task):

@@ -52,6 +52,8 @@ def run_command(
             _report(prepared, host, planned(prepared)[0])
         raise
     _close(prepared, result, out)
+    if result.in_common:
+        print(inert(one_line(result.in_common)), file=out)
     code = _report(prepared, host, result.plan)
     if result.snapshot and not result.not_pushed:
         print(inert(one_line(f"the last snapshot is on {result.snapshot}")), file=out)

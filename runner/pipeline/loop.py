@@ -1,6 +1,4 @@
 import contextlib
-import signal
-import time
 from collections.abc import Callable, Sequence
 from queue import Empty
 
@@ -8,7 +6,6 @@ import msgspec
 
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.execute.attempt import Attempts
-from runner.execute.container import STOP_TIME
 from runner.execute.samples import follow_samples
 from runner.execute.schedule import (
     Broken,
@@ -18,19 +15,21 @@ from runner.execute.schedule import (
     Schedule,
     Signalled,
     Started,
+    Told,
     Unfit,
 )
 from runner.job import Fault, Outcome, Result
+from runner.pipeline.deadlines import Deadlines
+from runner.pipeline.disk import Disk, DiskWatch
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
+from runner.pipeline.stopping import Stopping
 from runner.plan.budget import Budget
 from runner.plan.plan import Plan
+from runner.plan.streak import Streak
 from runner.record import console_log
 from runner.report.display import Display
 from runner.report.text import duration, evals
-
-# Seconds; Python waits for no more than some centuries, and a budget may be longer.
-LONGEST_WAIT = 86400.0
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +42,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
         snapshot: where the last snapshot is; empty if there is none.
         left_for_time: how many evals are left where the exit code says that time ran out.
+        in_common: why the run was ended, where evals failed alike in a row; else empty.
     """
 
     plan: Plan
@@ -51,13 +51,14 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     not_pushed: str = ""
     snapshot: str = ""
     left_for_time: int = 0
+    in_common: str = ""
 
 
 class Loop:
-    """Reads the schedule's events until nothing runs: records, shows, and reacts to signals.
+    """Reads the schedule's events until nothing runs: records, shows, and reacts.
 
     Attributes:
-        signalled_again: whether a second signal came.
+        stopping: why the run ends before its plan does.
     """
 
     def __init__(
@@ -68,32 +69,39 @@ class Loop:
         schedule: Schedule,
         recorder: Recorder,
         *,
+        disk: Disk,
         on_record: Callable[[], None],
         on_stopping: Callable[[], None],
         budget: Budget | None = None,
     ) -> None:
         self._prepared = prepared
         self._display = display
-        self._attempts = attempts
         self._schedule = schedule
         self._recorder = recorder
         self._on_record = on_record
-        self._on_stopping = on_stopping
         self._budget = budget
-        self._time_over = False
         self._outcomes: dict[str, Outcome] = {}
-        self._signal: int | None = None
-        self.signalled_again = False
-        self._error: BaseException | None = None
-        self._deadlines: list[tuple[float, Callable[[], None]]] = []
+        self._deadlines = Deadlines()
+        self.stopping = Stopping(
+            attempts.live,
+            schedule,
+            display,
+            self._deadlines,
+            grace=prepared.options.grace,
+            on_stopping=on_stopping,
+        )
+        self._disk = disk
+        self._streak = Streak(prepared.options.max_failures)
+        self._in_common = ""
 
     def until_idle(self, plan: Plan) -> RunResult:
         """Go on until the last worker has nothing more to do."""
         if self._budget:
-            self._at(time.monotonic() + self._budget.left, self._run_out_of_time)
+            self._deadlines.after(self._budget.left, self.stopping.run_out_of_time)
+        DiskWatch(self._disk, self._schedule, self._display, self._deadlines, self.stopping)
         idle = False
         try:
-            while not idle:
+            while not idle and not self.stopping.let_go:
                 events = self._next_events()
                 self._record([event for event in events if isinstance(event, Ended)])
                 for event in events:
@@ -101,30 +109,26 @@ class Loop:
                 idle = any(isinstance(event, Idle) for event in events)
         finally:
             self._display.end()
-        if self._error is not None:
-            raise self._error
+        if self.stopping.error is not None:
+            raise self.stopping.error
         code = self._exit_code(plan)
         return RunResult(
             plan=plan,
             outcomes=tuple(self._outcomes.values()),
             exit_code=code,
             left_for_time=self._left(plan) if code == OUT_OF_TIME else 0,
+            in_common=self._in_common,
         )
 
     def _next_events(self) -> list[Event]:
         """Wait for an event or the next deadline, and take all that came together."""
         queue = self._schedule.events
         events: list[Event] = []
-        timeout = None
-        if self._deadlines:
-            timeout = max(0.0, self._deadlines[0][0] - time.monotonic())
-            timeout = min(timeout, LONGEST_WAIT)
         with contextlib.suppress(Empty):
-            events.append(queue.get(timeout=timeout))
+            events.append(queue.get(timeout=self._deadlines.pause))
             while True:
                 events.append(queue.get_nowait())
-        while self._deadlines and self._deadlines[0][0] <= time.monotonic():
-            self._deadlines.pop(0)[1]()
+        self._deadlines.act()
         return events
 
     def _record(self, ended: Sequence[Ended]) -> None:
@@ -135,7 +139,7 @@ class Loop:
         except RunnerError as error:
             for event in ended:
                 event.recorded.set_exception(error)
-            self._break_off(error)
+            self.stopping.break_off(error)
         else:
             self._on_record()
 
@@ -155,9 +159,11 @@ class Loop:
                     # Only now may the slot of a failure be used again: it may have been the last.
                     recorded.set_result(None)
             case Broken(error):
-                self._break_off(error)
+                self.stopping.break_off(error)
             case Signalled(number):
-                self._interrupt(number)
+                self.stopping.interrupt(number)
+            case Told(text):
+                self._display.warn(text)
             case Unfit(jobs, left):
                 verb = "does" if jobs == 1 else "do"
                 self._display.note(
@@ -175,60 +181,29 @@ class Loop:
             path = self._prepared.layout.root / outcome.console_log
             tail = console_log.tail(path, self._display.tail_lines)
         self._display.ended(outcome, again=again, tail=tail)
-        over = self._signal is not None or self._error is not None or self._time_over
-        if failed and not again and self._prepared.options.exit_on_error and not over:
+        if not failed:
+            self._streak.success()
+        elif not again and not self.stopping.begun:
+            self._after_failure(outcome, tail)
+
+    def _after_failure(self, outcome: Outcome, tail: Sequence[str]) -> None:
+        """Decide whether anything more is worth starting."""
+        if self._streak.failure(outcome.reason, tail):
             left_out = self._schedule.stop_starting()
-            if left_out:
-                self._display.note(
-                    f"stopping at the first failure; {left_out} not started "
-                    "(--no-exit-on-error goes on)"
-                )
-
-    def _interrupt(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if self._signal is not None:
-            self.signalled_again = True
-            if number == signal.SIGINT:
-                self._deadlines.clear()
-                self._attempts.end_all(f"killed, for the run got a second {name}", kill=True)
-            return
-        self._signal = number
-        grace = self._prepared.options.grace
-        left_out = self._schedule.stop_starting()
-        self._display.note(
-            f"{name}: {left_out} will not be started; running evals get {grace:g} s to end "
-            "(Ctrl-C again kills them now)"
-        )
-        self._end_after(grace, f"stopped, for the run got {name}")
-
-    def _run_out_of_time(self) -> None:
-        if self._signal is not None or self._error is not None:
-            return
-        self._time_over = True
-        grace = self._prepared.options.grace
-        left_out = self._schedule.stop_starting()
-        self._display.note(
-            f"the time budget is used up: {left_out} will not be started; running evals get "
-            f"{grace:g} s to end"
-        )
-        self._end_after(grace, "stopped, for the run's time budget was used up")
-
-    def _break_off(self, error: BaseException) -> None:
-        if self._error is not None:
-            return
-        self._error = error
-        self._schedule.stop_starting()
-        self._end_after(self._prepared.options.grace, "stopped, for the run could not go on")
-
-    def _end_after(self, grace: float, why: str) -> None:
-        self._on_stopping()
-        now = time.monotonic()
-        self._at(now + grace, lambda: self._attempts.end_all(why))
-        self._at(now + grace + STOP_TIME, lambda: self._attempts.end_all(why, kill=True))
-
-    def _at(self, moment: float, act: Callable[[], None]) -> None:
-        self._deadlines.append((moment, act))
-        self._deadlines.sort(key=lambda deadline: deadline[0])
+            last = f": {tail[-1]}" if tail else ""
+            self._in_common = (
+                f"{evals(self._streak.count)} in a row failed alike ({outcome.reason}{last}), so "
+                f"{left_out} were not started; mend that and run the same again "
+                "(--max-failures 0 goes on whatever fails)"
+            )
+            self._display.warn(self._in_common)
+            for line in tail:
+                self._display.note(f"    | {line}")
+        elif self._prepared.options.exit_on_error and (left_out := self._schedule.stop_starting()):
+            self._display.note(
+                f"stopping at the first failure; {left_out} not started "
+                "(--no-exit-on-error goes on)"
+            )
 
     def _left(self, plan: Plan) -> int:
         outcomes = self._outcomes.values()
@@ -236,8 +211,8 @@ class Loop:
         return sum(job.key not in done for job in plan.todo)
 
     def _exit_code(self, plan: Plan) -> int:
-        if self._signal is not None:
-            return 128 + self._signal
+        if self.stopping.signal is not None:
+            return 128 + self.stopping.signal
         faults = {
             outcome.fault
             for outcome in self._outcomes.values()
@@ -245,6 +220,6 @@ class Loop:
         }
         if Fault.EVAL in faults:
             return 1
-        if (self._time_over or self._schedule.out_of_time) and self._left(plan):
+        if (self.stopping.time_over or self._schedule.out_of_time) and self._left(plan):
             return OUT_OF_TIME
         return EnvironmentFault.exit_code if faults else 0

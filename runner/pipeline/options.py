@@ -41,6 +41,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         exit_on_error: whether the first failure keeps new evals from starting.
         jobs: containers at once; None is as many as the engine has CPUs.
         retries: how often an attempt that the environment spoiled is made again.
+        max_failures: how many evals in a row may fail alike before nothing more is started; 0 is
+            any number.
+        min_free_disk: bytes that must be free for an eval to be started.
+        engine_wait: seconds in which an engine that went away in mid-run has to come back.
         grace: seconds that running evals get to end when the run is interrupted.
         settings: what a container gets where no rule says otherwise.
         explicit: names of the settings that were given on the command line, which no rule
@@ -67,6 +71,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     exit_on_error: bool = True
     jobs: int | None = None
     retries: int = 2
+    max_failures: int = 5
+    min_free_disk: int = 2**30
+    engine_wait: float = 120.0
     grace: float = 10.0
     settings: ContainerSettings
     explicit: frozenset[str] = frozenset()

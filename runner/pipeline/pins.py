@@ -108,6 +108,7 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
             "cpus": settings.cpus,
             "pids_limit": settings.pids_limit,
             "timeout": settings.timeout,
+            "tmp_limit": settings.tmp_limit,
         },
         network=settings.network,
         gpus=settings.gpus,

@@ -1,6 +1,8 @@
-from runner.execute.attempt import Attempts, Surroundings
+from runner.execute.absence import Absence
+from runner.execute.attempt import Attempts
 from runner.execute.engine import Engine, answering
 from runner.execute.left import Left, Running, discard, find_left
+from runner.execute.surroundings import Surroundings
 from runner.job import ContainerSettings, Job, key_of
 from runner.pipeline.options import Host
 from runner.pipeline.prepare import Prepared
@@ -48,7 +50,7 @@ def recover(
             ):
                 discard(api, prepared.layout, left)
             elif job := todo.get(key):
-                taken.append(Running(job=job, attempt=left.attempt, container=left.container))
+                taken.append(_running(job, left))
             elif left.running:
                 others += 1
             else:
@@ -72,6 +74,11 @@ def record_ended(
     )
     command = left.command
     job = Job(command=command, argv=command, eval=command[2], settings=_UNKNOWN)
-    running = Running(job=job, attempt=left.attempt, container=left.container)
-    with Attempts(engine, surroundings).adopted(running, lambda _: None, lambda: None) as outcome:
+    absence = Absence(engine, limit=0, tell=lambda _: None)
+    attempts = Attempts(engine, surroundings, absence)
+    with attempts.adopted(_running(job, left), lambda _: None, lambda: None) as outcome:
         recorder.record([outcome])
+
+
+def _running(job: Job, left: Left) -> Running:
+    return Running(job=job, attempt=left.attempt, container=left.container, created=left.created)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.execute.attempt import Attempts, Surroundings
+from runner.execute.absence import Absence
+from runner.execute.attempt import Attempts
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import find
-from runner.execute.schedule import Event, Schedule, Signalled
+from runner.execute.schedule import Event, Schedule, Signalled, Told
+from runner.execute.surroundings import Surroundings
 from runner.job import Result
+from runner.pipeline.disk import Disk, require_room
 from runner.pipeline.loop import Loop, RunResult
 from runner.pipeline.options import Host
 from runner.pipeline.pins import check_pins, pin
@@ -32,7 +35,7 @@ from runner.report.text import evals
 if TYPE_CHECKING:
     from runner.pipeline.run_snapshots import RunSnapshots
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(
@@ -117,14 +120,19 @@ def _run(
             run_file.write(prepared.layout, pinned)
         problem = snapshots.end() if snapshots is not None else ""
         return RunResult(plan=plan, not_pushed=problem, snapshot=_where(snapshots))
-    attempts, cpus = _attempts(prepared, host, plan, run_id)
+    events: SimpleQueue[Event] = SimpleQueue()
+    disk = Disk(prepared.layout, prepared.engine.info().root, least=prepared.options.min_free_disk)
+    if not left:
+        require_room(disk)
+    attempts = _attempts(prepared, host, plan, run_id, events)
     budget = _budget(prepared, began)
     adopted = {running.job.key for running in left}
     schedule = Schedule(
         attempts,
+        events=events,
         jobs=[job for job in plan.todo if job.key not in adopted],
         left=left,
-        at_once=prepared.options.jobs or cpus,
+        at_once=prepared.options.jobs or prepared.engine.info().cpus,
         retries=prepared.options.retries,
         new_id=new_id,
         budget=budget,
@@ -140,13 +148,14 @@ def _run(
         attempts,
         schedule,
         recorder,
+        disk=disk,
         on_record=snapshots.changed if snapshots is not None else _nothing,
         on_stopping=snapshots.hurry if snapshots is not None else _nothing,
         budget=budget,
     )
-    with _signals(schedule.events):
+    with _signals(events):
         schedule.start()
-        return _to_the_end(loop, plan, schedule.events, display, snapshots=snapshots)
+        return _to_the_end(loop, plan, events, display, snapshots=snapshots)
 
 
 def _to_the_end(
@@ -188,8 +197,8 @@ def _last_snapshot(snapshots: "RunSnapshots | None", loop: Loop, events: SimpleQ
         with contextlib.suppress(Empty):
             while True:
                 if isinstance(events.get_nowait(), Signalled):
-                    loop.signalled_again = True
-        return loop.signalled_again
+                    loop.stopping.signalled_again = True
+        return loop.stopping.signalled_again
 
     return snapshots.end(interrupted) if snapshots is not None else ""
 
@@ -198,8 +207,10 @@ def _nothing() -> None:
     pass
 
 
-def _attempts(prepared: Prepared, host: Host, plan: Plan, run_id: str) -> tuple[Attempts, int]:
-    """What makes the attempts, and the engine's number of CPUs."""
+def _attempts(
+    prepared: Prepared, host: Host, plan: Plan, run_id: str, events: SimpleQueue[Event]
+) -> Attempts:
+    """What makes the attempts."""
     default = prepared.options.settings.image
     names = {job.settings.image for job in plan.jobs} - {default}
     images = {name: find(prepared.engine.api, name) for name in names}
@@ -216,7 +227,12 @@ def _attempts(prepared: Prepared, host: Host, plan: Plan, run_id: str) -> tuple[
     )
     if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
         prepared.engine.make_eval_network()
-    return Attempts(prepared.engine, surroundings), info.cpus
+    absence = Absence(
+        prepared.engine,
+        limit=prepared.options.engine_wait,
+        tell=lambda text: events.put(Told(text)),
+    )
+    return Attempts(prepared.engine, surroundings, absence)
 
 
 def _budget(prepared: Prepared, began: float) -> Budget | None:
@@ -239,6 +255,8 @@ def _signals(queue: SimpleQueue[Event]) -> Iterator[None]:
     before = {
         number: signal.signal(number, lambda number, _: queue.put(Signalled(number)))
         for number in SIGNALS
+        # Who has it ignored, as `nohup` does, wants the run to go on.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield

@@ -11,7 +11,7 @@ from runner.plan.closest import did_you_mean
 from runner.plan.document import parse_mapping
 from runner.plan.pattern import matching
 from runner.plan.registry import RegistryFile
-from runner.plan.units import parse_duration, parse_gpus, parse_memory
+from runner.plan.units import parse_duration, parse_gpus, parse_memory, parse_tmp_limit
 
 
 class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +97,12 @@ def _memory(value: object) -> int:
     return parse_memory(value)
 
 
+def _tmp_limit(value: object) -> int:
+    if not isinstance(value, str | int | float):
+        raise UsageError(f"`{value}` is not an amount such as 512m or 4g")
+    return parse_tmp_limit(value)
+
+
 def _cpus(value: object) -> float | None:
     if value is None:
         return None
@@ -145,6 +151,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "pids_limit": _pids_limit,
     "gpus": _gpus,
     "timeout": _timeout,
+    "tmp_limit": _tmp_limit,
     "network": _text,
     "env": _env,
 }

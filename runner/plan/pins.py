@@ -6,7 +6,7 @@ import msgspec
 Value = str | int | float | None
 
 # What a container gets that matters for results, as fields of `ContainerSettings`.
-SETTINGS = ("image", "network", "gpus", "memory", "pids_limit", "timeout")
+SETTINGS = ("image", "network", "gpus", "memory", "pids_limit", "timeout", "tmp_limit")
 
 # Evals, or groups of them, that one line names; the others are counted.
 _NAMED = 3
@@ -196,4 +196,5 @@ _COMPARED: dict[str, tuple[str, Callable[[Value], str], Callable[[Value, Value],
     "memory": ("--memory", _memory, _is_lower),
     "pids_limit": ("--pids-limit", _number, _is_lower),
     "timeout": ("--timeout", _seconds, _is_lower),
+    "tmp_limit": ("--tmp-limit", _memory, _is_lower),
 }

@@ -7,6 +7,7 @@ _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # below it Docker refuses to create the container
 LEAST_MEMORY = 6 * 1024**2
+LEAST_TMP = 1024**2
 
 
 def parse_size(value: str | float, *, what: str = "size") -> int:
@@ -34,6 +35,21 @@ def parse_memory(value: str | float) -> int:
     amount = parse_size(value, what="memory")
     if amount < LEAST_MEMORY:
         raise UsageError(f"memory `{value}` is less than Docker's least, 6m")
+    return amount
+
+
+def parse_tmp_limit(value: str | float) -> int:
+    """Read how much an eval may have in its `/tmp`: `512m`, `10g`, or a number of bytes.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        UsageError: it is not such an amount, or too little for what every eval writes.
+    """
+    amount = parse_size(value)
+    if amount < LEAST_TMP:
+        raise UsageError(f"size `{value}` is too little for an eval's logs; give at least 1m")
     return amount
 
 

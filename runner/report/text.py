@@ -33,6 +33,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def size(count: int) -> str:
+    """A number of bytes for people: `980 KiB`, `1.5 GiB`."""
+    amount = count / 2**10
+    for unit in ("KiB", "MiB", "GiB"):
+        if amount < 1024:  # noqa: PLR2004 - the next unit's
+            return f"{amount:.3g} {unit}"
+        amount /= 2**10
+    return f"{amount:.3g} TiB"
+
+
 def evals(count: int) -> str:
     """A number of evals in words."""
     return f"{count} eval" if count == 1 else f"{count} evals"

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from runner.execute import image
-from runner.execute.attempt import Attempts, Surroundings
+from runner.execute.absence import Absence
+from runner.execute.attempt import Attempts
 from runner.execute.engine import Engine
 from runner.execute.left import Running
+from runner.execute.surroundings import Surroundings
 from runner.job import ContainerSettings, Fault, Job, Outcome, Result
 from runner.record.layout import Layout
 from tests.conftest import Place, engine_api
@@ -28,7 +30,8 @@ def attempts(place: Place) -> Attempts:
         user="0:0",
         cpus=1,
     )
-    return Attempts(Engine(), surroundings)
+    engine = Engine()
+    return Attempts(engine, surroundings, Absence(engine, limit=1, tell=lambda _: None))
 
 
 def job(place: Place, name: str, network: str = "none") -> Job:
@@ -92,7 +95,7 @@ def test_a_container_that_comes_late_is_ended_as_the_others(
     place: Place, attempts: Attempts
 ) -> None:
     """One that starts just when all are told to end does not run on."""
-    outcome = ended(attempts, job(place, "wait.a"), lambda _: attempts.end_all("stopped"))
+    outcome = ended(attempts, job(place, "wait.a"), lambda _: attempts.live.end_all("stopped"))
     assert (outcome.result, outcome.reason) == (Result.LOST, "stopped")
     late = ended(attempts, job(place, "wait.a"))
     assert late.reason == "stopped"
@@ -102,7 +105,7 @@ def test_a_container_that_comes_late_is_killed_as_the_others(
     place: Place, attempts: Attempts
 ) -> None:
     """Once it has come to killing, no polite signal is tried."""
-    attempts.end_all("killed", kill=True)
+    attempts.live.end_all("killed", kill=True)
     outcome = ended(attempts, job(place, "deaf.a"))
     assert (outcome.exit_code, outcome.reason) == (137, "killed")
 

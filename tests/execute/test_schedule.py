@@ -3,6 +3,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -121,6 +122,7 @@ def made(
 
     found = Schedule(
         cast("Attempts", attempts),
+        events=SimpleQueue(),
         jobs=[job(name) for name in names],
         left=left,
         at_once=at_once,

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from runner.execute.verdict import Ending, judge
+from runner.execute.verdict import Cut, Ending, judge
 from runner.job import ContainerSettings, Fault, Result
 
 SETTINGS = ContainerSettings(
@@ -17,13 +17,13 @@ def test_exit_code_zero_is_a_success() -> None:
 
 def test_a_stopped_eval_that_had_reported_counts() -> None:
     """What finished is never lost, although the signal still met its container."""
-    verdict = judge(Ending(exit_code=0, stopped="stopped", reported=True), SETTINGS)
+    verdict = judge(Ending(exit_code=0, cut=Cut(why="stopped"), reported=True), SETTINGS)
     assert verdict.result is Result.SUCCESS
 
 
 def test_a_stopped_eval_without_a_report_does_not_count() -> None:
     """A program may take the signal for a reason to end well with half its work done."""
-    verdict = judge(Ending(exit_code=0, stopped="stopped"), SETTINGS)
+    verdict = judge(Ending(exit_code=0, cut=Cut(why="stopped")), SETTINGS)
     assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
 
 
@@ -64,7 +64,7 @@ def test_a_success_although_a_child_was_killed_for_memory_counts() -> None:
 
 def test_what_the_runner_stopped_is_lost() -> None:
     """It is nobody's failure, and is attempted again."""
-    verdict = judge(Ending(exit_code=143, stopped="stopped, for that"), SETTINGS)
+    verdict = judge(Ending(exit_code=143, cut=Cut(why="stopped, for that")), SETTINGS)
     assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
     assert verdict.reason == "stopped, for that"
 

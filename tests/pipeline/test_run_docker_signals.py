@@ -2,28 +2,14 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from runner.job import Fault, Result
 from tests.conftest import Place, impatient, until
-
-if TYPE_CHECKING:
-    import subprocess
+from tests.pipeline.talk import said_until
 
 pytestmark = pytest.mark.docker
-
-
-def said_until(run: "subprocess.Popen[str]", words: str) -> str:
-    """What a run prints until a line with these words."""
-    assert run.stdout
-    said = ""
-    for line in run.stdout:
-        said += line
-        if words in line:
-            return said
-    pytest.fail(f"it never said {words!r}: {said}")
 
 
 def test_an_eval_that_ends_within_the_grace_counts(place: Place) -> None:
