@@ -17,7 +17,7 @@ from runner.execute.tmp_watch import TmpWatch
 from runner.execute.verdict import Ending, judge
 from runner.execute.watch import await_end
 from runner.job import Job, Outcome, Result
-from runner.record.collect import make_private, remove_private
+from runner.record.collect import private_folder, remove_private
 from runner.record.layout import Layout
 
 # What tini, the init process of every container, prints when there is no such program.
@@ -54,10 +54,10 @@ class Attempts:
             on_start: told the container's id when it runs.
             on_success: told when it has ended well, before the outcome is put together.
         """
-        private = make_private(self._around.layout, attempt)
-        spec = self._around.spec(job, attempt, private)
+        spec = self._around.spec(job, attempt)
         try:
-            container = Container.create(self._engine.api, spec)
+            with private_folder(self._around.layout, attempt):
+                container = Container.create(self._engine.api, spec)
         except (DockerException, RequestException) as error:
             remove_private(self._around.layout, attempt)
             self._after_an_absence(error)

@@ -1,5 +1,6 @@
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import docker
@@ -82,6 +83,16 @@ def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:
     """Remove a container that was left, killing it where it runs, and its private folder."""
     remove(api, left.container)
     remove_private(layout, left.attempt)
+
+
+def sweep(
+    api: docker.APIClient, layout: Layout, host: str, recorded: Callable[[str], bool]
+) -> None:
+    """Remove what could not be removed when its outcome was recorded, for the engine was away."""
+    with contextlib.suppress(DockerException, RequestException):
+        for left in find_left(api, layout, host):
+            if recorded(left.attempt):
+                discard(api, layout, left)
 
 
 def layouts_with_containers(api: docker.APIClient, root: Path, host: str) -> list[Layout]:

@@ -35,7 +35,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     cpus: int
 
-    def spec(self, job: Job, attempt: str, private: Path) -> ContainerSpec:
+    def spec(self, job: Job, attempt: str) -> ContainerSpec:
         """What the container of an attempt is created from."""
         settings = job.settings
         if settings.cpus and settings.cpus > self.cpus:
@@ -44,7 +44,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         return ContainerSpec(
             image=self.images[settings.image].id,
             argv=job.argv,
-            private=private,
+            private=self.layout.private(attempt),
             mounts=self.registries,
             environment={"HOME": "/tmp", **values},  # noqa: S108 - inside the container
             labels={

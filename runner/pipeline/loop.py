@@ -31,6 +31,9 @@ from runner.record import console_log
 from runner.report.display import Display
 from runner.report.text import duration, evals
 
+# Of what an eval printed, to tell whether two failed alike.
+LAST_LINES = 5
+
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
@@ -184,7 +187,7 @@ class Loop:
         if not failed:
             self._streak.success()
         elif not again and not self.stopping.begun:
-            self._after_failure(outcome, tail)
+            self._after_failure(outcome, tail[-LAST_LINES:])
 
     def _after_failure(self, outcome: Outcome, tail: Sequence[str]) -> None:
         """Decide whether anything more is worth starting."""

@@ -1,13 +1,19 @@
 from runner.execute.absence import Absence
 from runner.execute.attempt import Attempts
 from runner.execute.engine import Engine, answering
-from runner.execute.left import Left, Running, discard, find_left
+from runner.execute.left import (
+    Left,
+    Running,
+    discard,
+    find_left,
+)
 from runner.execute.surroundings import Surroundings
 from runner.job import ContainerSettings, Job, key_of
 from runner.pipeline.options import Host
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.recorder import Recorder
 from runner.plan.plan import Plan
+from runner.record.collect import remove_unused
 from runner.record.layout import Layout
 
 # Stands for the settings of containers whose own are not known any more; nothing is started.
@@ -55,6 +61,7 @@ def recover(
                 others += 1
             else:
                 record_ended(prepared.engine, prepared.layout, host, recorder, left)
+    remove_unused(prepared.layout.root)
     return taken, others
 
 

@@ -13,6 +13,7 @@ from runner.execute.absence import Absence
 from runner.execute.attempt import Attempts
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import find
+from runner.execute.left import sweep
 from runner.execute.schedule import Event, Schedule, Signalled, Told
 from runner.execute.surroundings import Surroundings
 from runner.job import Result
@@ -155,7 +156,10 @@ def _run(
     )
     with _signals(events):
         schedule.start()
-        return _to_the_end(loop, plan, events, display, snapshots=snapshots)
+        try:
+            return _to_the_end(loop, plan, events, display, snapshots=snapshots)
+        finally:
+            sweep(prepared.engine.api, prepared.layout, host.name, recorder.complete)
 
 
 def _to_the_end(

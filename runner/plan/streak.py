@@ -14,31 +14,34 @@ class Streak:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._sign: tuple[str, str] | None = None
+        self._reason = ""
+        self._printed: list[str] = []
         self._count = 0
 
     def success(self) -> None:
         """An eval has succeeded: whatever the others had, it is not common."""
-        self._sign = None
         self._count = 0
 
     def failure(self, reason: str, printed: Sequence[str]) -> bool:
         """An eval has failed for good; tell whether as many as are too many did so alike.
 
+        Two are alike if the last line of one is among the last lines of the other, for standard
+        output and error come in any order.
+
         Args:
             reason: why, on one line.
             printed: the last lines of what it printed.
         """
-        sign = (_common(reason), _common(printed[-1] if printed else ""))
-        self._count = self._count + 1 if sign == self._sign else 1
-        self._sign = sign
+        lines = [_PASSING.sub("#", line.strip()) for line in printed]
+        ends = {*lines[-1:], *self._printed[-1:]}
+        alike = reason == self._reason and (
+            lines == self._printed or bool(ends & set(lines) & set(self._printed))
+        )
+        self._count = self._count + 1 if alike and self._count else 1
+        self._reason, self._printed = reason, lines
         return self._count == self._most
 
     @property
     def count(self) -> int:
         """How many were alike, up to now."""
         return self._count
-
-
-def _common(line: str) -> str:
-    return _PASSING.sub("#", line.strip())

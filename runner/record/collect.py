@@ -1,9 +1,10 @@
+import fcntl
 import os
 import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -16,10 +17,12 @@ from runner.record.layout import Layout
 MOST_FILES = 1000
 DEEPEST_FOLDER = 8
 
-# Seconds since a private folder without a container was changed: a younger empty one may be about
-# to get its container, a younger full one may have it elsewhere.
-EMPTY_ORPHAN_AGE = 60
-FULL_ORPHAN_AGE = 24 * 3600
+# Mode of a private folder once it has a container.
+MADE = 0o1700
+
+# Seconds since a private folder without a container was changed: a younger one may have it on an
+# engine that was not asked.
+ORPHAN_AGE = 24 * 3600
 
 # Of a file's name, on every file system that Linux commonly has.
 MOST_BYTES = 255
@@ -127,13 +130,59 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_private(layout: Layout, attempt: str) -> Path:
-    """Create the folder that an attempt's container sees as `/tmp`, closed to other users."""
+@contextmanager
+def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
+    """Create the folder that an attempt's container sees as `/tmp`, closed to other users.
+
+    Until the `with` block ends, which is to create the container, nobody takes it for an orphan;
+    then it has the sticky bit, as every `/tmp` has.
+    """
     folder = layout.private(attempt)
-    make_folder(folder.parent)
     with named(folder, "create the folder"):
-        folder.mkdir(mode=0o700)
-    return folder
+        descriptor = -1
+        while descriptor < 0:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
+            descriptor = _held(folder)
+    try:
+        yield folder
+        os.fchmod(descriptor, MADE)
+    finally:
+        os.close(descriptor)
+
+
+def _held(folder: Path) -> int:
+    """Lock a new folder; -1 where somebody was faster and removed it as an orphan."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return -1
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if folder.exists():
+        return descriptor
+    os.close(descriptor)
+    return -1
+
+
+def remove_unused(root: Path) -> None:
+    """Delete the private folders of runs that were killed before they made a container."""
+    folder = root / ".attempts"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):  # somebody holds it, or it has something in it
+            if not path.stat().st_mode & stat.S_ISVTX:
+                _remove_if_free(path)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _remove_if_free(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.rmdir()
+    finally:
+        os.close(descriptor)
 
 
 def remove_private(layout: Layout, attempt: str) -> None:
@@ -173,16 +222,8 @@ def remove_orphans(root: Path, attempts: Collection[str]) -> None:
         attempts: ids of those that have a container.
     """
     folder = root / ".attempts"
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         age = time.time() - path.stat().st_mtime
-        if path.name in attempts or age < EMPTY_ORPHAN_AGE:
-            continue
-        if age > FULL_ORPHAN_AGE:
+        if path.name not in attempts and age > ORPHAN_AGE:
             _remove_tree(path)
-        else:
-            with suppress(OSError):
-                path.rmdir()
-    with suppress(OSError):
-        folder.rmdir()
+    remove_unused(root)

@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from runner.execute import image, probe
 from runner.execute.container import Container, ContainerSpec
 from runner.execute.labels import Label
 from runner.job import ContainerSettings, Fault, Result
-from runner.record.collect import make_private
+from runner.record.collect import private_folder
 from tests.conftest import Place, engine_api, until
 
 pytestmark = pytest.mark.docker
@@ -242,7 +243,7 @@ def create_left(place: Place, name: str, *, attempt: str) -> str:
     spec = ContainerSpec(
         image=image.find(engine_api(), place.image).id,
         argv=tuple(command),
-        private=make_private(place.layout, attempt),
+        private=place.layout.private(attempt),
         mounts={},
         environment={},
         labels={
@@ -256,7 +257,8 @@ def create_left(place: Place, name: str, *, attempt: str) -> str:
         user="0:0",
         settings=settings,
     )
-    return Container.create(engine_api(), spec).id
+    with private_folder(place.layout, attempt):
+        return Container.create(engine_api(), spec).id
 
 
 def test_status_shows_what_runs_on_after_a_crash(place: Place) -> None:
@@ -283,7 +285,8 @@ def test_clean_removes_old_probes(place: Place, monkeypatch: pytest.MonkeyPatch)
 def test_clean_leaves_private_folders_alone_while_a_run_is_live(place: Place) -> None:
     """A live run may have its containers on an engine that was not asked."""
     place.registry("wait.a")
-    old = make_private(place.layout, "elsewhere")
+    with private_folder(place.layout, "elsewhere") as old:
+        pass
     os.utime(old, (1, 1))
     with place.running() as run:
         place.until_running(1)
@@ -295,3 +298,35 @@ def test_clean_leaves_private_folders_alone_while_a_run_is_live(place: Place) ->
     ended = place.ask("clean")
     assert ended.returncode == 0
     assert not old.exists(), ended.stdout + ended.stderr
+
+
+def test_the_time_limit_of_what_was_taken_over_counts_from_its_start(place: Place) -> None:
+    """Also where it has to share one slot with others, and whatever the clock was set to."""
+    place.registry("wait.a", "wait.b")
+    crash(place, 2, "--jobs", "2", "--timeout", "8s")
+    ended = place.run("--jobs", "1", "--timeout", "8s", "--no-exit-on-error")
+    assert ended.returncode == 1
+    assert {record.reason for record in place.records()} == {
+        "ran longer than its time limit of 8 s (--timeout)"
+    }
+    assert all(8 <= record.duration < 25 for record in place.records())
+    first, second = (record.ended_at for record in place.records())
+    apart = datetime.fromisoformat(second) - datetime.fromisoformat(first)
+    assert abs(apart.total_seconds()) < 6
+
+
+def test_an_earlier_runs_attempt_is_no_retry_of_this_one(place: Place) -> None:
+    """A container that never started is attempted anew without any retries."""
+    place.registry("succeed.a")
+    place.run("--dry-run")
+    create_left(place, "succeed.a", attempt="attempt-1")
+    assert place.run("--retries", "0").returncode == 0
+    assert place.finished() == ["succeed.a"]
+
+
+def test_a_run_that_was_killed_before_its_container_was_made_leaves_nothing(place: Place) -> None:
+    """The next run removes the empty folder of its attempt."""
+    place.registry("succeed.a")
+    place.layout.private("killed").mkdir(parents=True)
+    assert place.run().returncode == 0
+    assert place.leftovers() == []

@@ -72,7 +72,7 @@ def test_an_absence_between_two_evals_uses_up_one_retry(place: Place) -> None:
 
 
 def test_an_attempt_that_meets_an_absence_is_made_again(place: Place) -> None:
-    """The engine goes away as a container is created: that attempt is lost, the next one is made."""
+    """The engine goes away as a container is created: that attempt is lost, another is made."""
     place.registry("succeed.a")
     with proxied(place.folder, lose="/containers/create") as engine:
         ended = place.run("--retries", "1", DOCKER_HOST=engine.address)

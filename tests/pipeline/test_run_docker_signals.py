@@ -107,3 +107,30 @@ def _open_for(fifo: Path) -> int:
         return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return 0
+
+
+def test_a_closed_terminal_ends_a_run_as_termination_does(place: Place) -> None:
+    """SIGHUP: nothing new starts, what runs is stopped and recorded, exit 129."""
+    place.registry("wait.a", "succeed.later")
+    with place.running("--jobs", "1", "--grace", "0.1s") as run:
+        place.until_running(1)
+        run.send_signal(signal.SIGHUP)
+        assert run.wait(20) == 129
+    (record,) = place.records()
+    assert record.reason == "stopped, for the run got SIGHUP"
+    assert place.leftovers() == []
+
+
+def test_nohup_keeps_a_run_going(place: Place) -> None:
+    """Who has the signal ignored wants the run to go on."""
+    place.registry("wait.a")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with place.running() as run:
+            place.until_running(1)
+            run.send_signal(signal.SIGHUP)
+            place.let_go()
+            assert run.wait(20) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert place.finished() == ["wait.a"]

@@ -9,9 +9,10 @@ from runner.record import collect as collecting
 from runner.record.collect import (
     Collected,
     collect,
-    make_private,
+    private_folder,
     remove_orphans,
     remove_private,
+    remove_unused,
 )
 from runner.record.layout import Layout
 from tests.privileges import python_bound_by_permissions
@@ -22,6 +23,12 @@ ATTEMPT = "250101000000ABCDEFGH"
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(root=tmp_path / "progress", model="m", eval_set="s")
+
+
+def make_private(layout: Layout, attempt: str) -> Path:
+    """A private folder as an attempt that got its container has it."""
+    with private_folder(layout, attempt) as folder:
+        return folder
 
 
 @pytest.fixture
@@ -252,7 +259,9 @@ print(layout.private(sys.argv[2]).exists())
 
 def test_the_private_folder_is_closed_to_others(layout: Layout) -> None:
     """Other users of the host see nothing of what an eval has in its /tmp."""
-    assert make_private(layout, ATTEMPT).stat().st_mode & 0o7777 == 0o700
+    with private_folder(layout, ATTEMPT) as folder:
+        assert folder.stat().st_mode & 0o7777 == 0o700
+    assert folder.stat().st_mode & 0o7777 == 0o1700
 
 
 def test_removing_takes_the_folder_above_only_when_it_is_empty(layout: Layout) -> None:
@@ -276,18 +285,40 @@ def test_removing_follows_no_link(layout: Layout, tmp_path: Path) -> None:
 
 
 def test_only_old_private_folders_without_a_container_are_swept(layout: Layout) -> None:
-    """A young one may be about to get its container, a full one may have it elsewhere."""
-    for name in ("old", "young", "full", "has-a-container"):
+    """A young one may have it on another engine."""
+    for name in ("old", "full", "young", "has-a-container"):
         make_private(layout, name)
-    (layout.private("full") / "x").write_text("x")
-    (make_private(layout, "ancient") / "x").write_text("x")
-    hours = {"old": 1, "full": 1, "ancient": 30, "has-a-container": 30}
+    for name in ("full", "young"):
+        (layout.private(name) / "x").write_text("x")
+    hours = {"old": 30, "full": 30, "young": 20, "has-a-container": 30}
     for name, ago in hours.items():
         then = time.time() - ago * 3600
         os.utime(layout.private(name), (then, then))
     remove_orphans(layout.root, ["has-a-container"])
     left = sorted(path.name for path in (layout.root / ".attempts").iterdir())
-    assert left == ["full", "has-a-container", "young"]
+    assert left == ["has-a-container", "young"]
+
+
+def test_the_folder_of_a_run_that_was_killed_before_it_made_a_container_goes(
+    layout: Layout,
+) -> None:
+    """Nobody holds it, and it never had one."""
+    layout.private("killed").mkdir(parents=True)
+    make_private(layout, "has-one-on-another-engine")
+    remove_unused(layout.root)
+    left = [path.name for path in (layout.root / ".attempts").iterdir()]
+    assert left == ["has-one-on-another-engine"]
+
+
+def test_the_folder_of_a_live_run_stays_while_it_makes_the_container(layout: Layout) -> None:
+    """Another run that looks for orphans at that moment leaves it alone."""
+    with private_folder(layout, "new") as folder:
+        remove_unused(layout.root)
+        assert folder.exists()
+    with pytest.raises(OSError, match="refused"), private_folder(layout, "second"):
+        raise OSError("refused")
+    remove_unused(layout.root)
+    assert [path.name for path in (layout.root / ".attempts").iterdir()] == ["new"]
 
 
 def test_sweeping_where_nothing_ran_is_no_error(layout: Layout) -> None:

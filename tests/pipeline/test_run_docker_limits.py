@@ -1,0 +1,286 @@
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.job import Fault, Result
+from tests.conftest import Place, engine_api, until
+from tests.pipeline.talk import said_until
+
+pytestmark = pytest.mark.docker
+
+# Opens files, removes their names, and holds them.
+HOLD = """
+import os, time
+files = [open(f"/tmp/held{number}", "wb") for number in range(3)]
+for file in files:
+    os.unlink(file.name)
+    file.write(bytes(1 << 20))
+    file.flush()
+time.sleep(60)
+"""
+
+
+def watchful(place: Place, **changes: object) -> Place:
+    """The same place for a program that looks at each `/tmp` soon and often."""
+    values = {"INTERVAL": 0.1, **changes}
+    code = (
+        "from runner import cli; from runner.execute import tmp_watch; "
+        f"vars(tmp_watch).update({values}); cli.main()"
+    )
+    return msgspec.structs.replace(place, program=("-c", code))
+
+
+def test_an_eval_that_fills_its_tmp_is_killed(place: Place) -> None:
+    """It is its own failure, with the limit and the option that raises it; the others go on."""
+    place.registry("wait.a", "succeed.b")
+    with watchful(place).running("--tmp-limit", "2m", "--jobs", "1", "--no-exit-on-error") as run:
+        (private,) = place.until_running(1)
+        (private / "much").write_bytes(bytes(3 << 20))
+        assert run.wait(20) == 1
+    failure, success = place.records()
+    assert (failure.result, failure.fault, failure.exit_code) == (Result.FAILURE, Fault.EVAL, 137)
+    assert failure.reason.startswith("had 3 MiB in its /tmp, over its limit of 2 MiB")
+    assert "--tmp-limit" in failure.reason
+    assert success.result is Result.SUCCESS
+
+
+def test_a_file_without_a_name_counts_for_as_long_as_it_is_open(place: Place) -> None:
+    """No walk of the folder finds it, though it takes the disk's space."""
+    place.registry("wait.a")
+    with watchful(place).running("--tmp-limit", "2m") as run:
+        (private,) = place.until_running(1)
+        (container,) = place.containers()
+        api = engine_api()
+        held = api.exec_create(container, ["python3", "-c", HOLD])["Id"]
+        api.exec_start(held, detach=True)
+        assert run.wait(20) == 1
+    assert not private.exists()
+    (record,) = place.records()
+    assert record.reason.startswith("had 3 MiB in its /tmp")
+
+
+def test_an_eval_may_not_make_files_without_end(place: Place) -> None:
+    """Empty ones take no space, but the file system has so many and no more."""
+    place.registry("wait.a")
+    with watchful(place, MOST_FILES=100).running() as run:
+        (private,) = place.until_running(1)
+        for number in range(120):
+            (private / str(number)).touch()
+        assert run.wait(20) == 1
+    (record,) = place.records()
+    assert "files in its /tmp, over the limit of 100" in record.reason
+
+
+def test_no_file_is_larger_than_tmp_may_be(place: Place) -> None:
+    """The kernel refuses, so that no look can come too late; the reason names the option."""
+    place.registry("wait.a")
+    with place.running("--tmp-limit", "2m") as run:
+        place.until_running(1)
+        (container,) = place.containers()
+        limits = {each["Name"]: each["Hard"] for each in host_config(container)["Ulimits"]}
+        assert limits == {"fsize": 2 << 20}
+        place.let_go(153)
+        assert run.wait(20) == 1
+    (record,) = place.records()
+    assert record.reason == (
+        "exited with status 153: a file larger than --tmp-limit (2 MiB; raise it)"
+    )
+
+
+def host_config(container: str) -> dict[str, list[dict[str, object]]]:
+    """What the engine made of a container's limits."""
+    found: dict[str, list[dict[str, object]]] = engine_api().inspect_container(container)[
+        "HostConfig"
+    ]
+    return found
+
+
+def test_a_rule_gives_an_eval_more_room(place: Place) -> None:
+    """`tmp_limit` in containers/*.yaml counts for the evals that it names."""
+    place.registry("wait.a", containers={"wait.*": {"tmp_limit": "8m"}})
+    with watchful(place).running() as run:
+        (private,) = place.until_running(1)
+        (private / "much").write_bytes(bytes(3 << 20))
+        assert (run.poll(), len(place.containers())) == (None, 1)
+        (private / "more").write_bytes(bytes(6 << 20))
+        assert run.wait(20) == 1
+    (record,) = place.records()
+    assert "over its limit of 8 MiB" in record.reason
+
+
+@contextlib.contextmanager
+def small_disk(place: Place, size: str) -> Iterator[Path]:
+    """A file system of that size where the progress directory is, which the engine sees."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system that the engine sees")
+    place.progress.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place.progress], check=True
+    )
+    try:
+        yield place.progress
+    finally:
+        subprocess.run(["umount", "--lazy", place.progress], check=True)
+
+
+def test_a_run_does_not_start_on_a_disk_that_is_almost_full(place: Place) -> None:
+    """Exit 3 before anything is paid for; the line says what uses the space, and what to do."""
+    place.registry("succeed.a")
+    with small_disk(place, "20m"):
+        ended = place.run("--min-free-disk", "30m")
+        assert ended.returncode == 3
+        assert "no eval was started: only " in ended.stderr
+        assert "are free where " in ended.stderr
+        assert "(--min-free-disk is 30 MiB)" in ended.stderr
+        assert f"logs ({place.progress}/evallogs) use 0 KiB" in ended.stderr
+        assert place.records() == []
+        assert place.run("--min-free-disk", "0").returncode == 0
+        assert place.run("--min-free-disk", "30m").returncode == 0  # there is nothing to start
+        assert place.leftovers() == []
+
+
+def test_a_disk_that_fills_up_pauses_the_run(place: Place) -> None:
+    """What runs goes on; nothing starts until there is room again."""
+    place.registry("wait.a", "succeed.b")
+    with small_disk(place, "40m") as disk:
+        with place.running("--min-free-disk", "20m", "--jobs", "1", "--tmp-limit", "30m") as run:
+            place.until_running(1)
+            (disk / "much").write_bytes(bytes(30 << 20))
+            said_until(run, "warning: no new eval starts, the running ones go on: only ")
+            (disk / "much").unlink()
+            said_until(run, "there is room on the disk again; new evals start")
+            place.let_go()
+            assert run.wait(20) == 0
+        assert place.finished() == ["wait.a", "succeed.b"]
+
+
+def test_a_run_ends_where_nothing_runs_that_could_make_room(place: Place) -> None:
+    """The last one that runs is recorded; exit 3, and the same again goes on with the rest."""
+    place.registry("wait.a", "succeed.b")
+    with small_disk(place, "40m") as disk:
+        with place.running("--min-free-disk", "20m", "--jobs", "1", "--tmp-limit", "30m") as run:
+            place.until_running(1)
+            (disk / "much").write_bytes(bytes(30 << 20))
+            said_until(run, "warning: no new eval starts")
+            place.let_go()
+            assert run.stdout
+            said = run.stdout.read()
+            assert run.wait(20) == 3
+        assert "1 eval not started: only " in said
+        assert said.rstrip().endswith("then run the same again")
+        assert place.finished() == ["wait.a"]
+        (disk / "much").unlink()
+        assert place.run("--min-free-disk", "20m").returncode == 0
+        assert place.finished() == ["wait.a", "succeed.b"]
+
+
+def test_a_full_disk_loses_nothing(place: Place) -> None:
+    """Not a byte can be written: exit 3; with room again the outcome is taken in, not run again."""
+    place.registry("wait.a")
+    with small_disk(place, "8m") as disk:
+        with place.running("--min-free-disk", "0", "--jobs", "1") as run:
+            (private,) = place.until_running(1)
+            with (disk / "much").open("wb", buffering=0) as file:
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(4096))
+                file.truncate(file.tell() - 4096)  # for the eval's own log
+            (private / "go").touch()
+            assert run.stdout
+            said = run.stdout.read()
+            assert run.wait(20) == 3
+        assert "the disk is full; free some space and run again" in said
+        (disk / "much").unlink()
+        whole = [path for path in disk.rglob("*") if path.name.endswith(".new")]
+        assert whole == []
+        again = place.run("--min-free-disk", "0")
+        assert again.returncode == 0, said + again.stdout
+        assert place.finished() == ["wait.a"]
+        assert place.records()[0].attempt == private.name
+        assert place.leftovers() == []
+
+
+def test_failures_alike_in_a_row_end_a_run(place: Place) -> None:
+    """The common reason is said with the end of one log, at the end again, and exit 1."""
+    names = [f"fail.3.{letter}" for letter in "abcdefgh"]
+    place.registry(*names)
+    ended = place.run("--no-exit-on-error", "--jobs", "1", "--max-failures", "3")
+    assert ended.returncode == 1
+    assert [record.eval for record in place.records()] == names[:3]
+    # The last line is that of either stream, for the two mix as they like.
+    last = ended.stdout.rpartition("status 3: ")[2].partition(")")[0]
+    assert last in {"about to fail", "this is why"}
+    why = (
+        f"3 evals in a row failed alike (exited with status 3: {last}), so 5 were not started; "
+        "mend that and run the same again (--max-failures 0 goes on whatever fails)"
+    )
+    assert f"warning: {why}\n    | " in ended.stdout
+    assert ended.stdout.rstrip().endswith(why)
+
+
+def test_failures_that_differ_end_no_run(place: Place) -> None:
+    """Nor do those with a success between them, nor any with `--max-failures 0`."""
+    place.registry("fail.1", "fail.2", "fail.2.a", "succeed.a", "fail.2.b", "fail.2.c", "fail.3")
+    ended = place.run("--no-exit-on-error", "--jobs", "1", "--max-failures", "3")
+    assert (ended.returncode, len(place.records())) == (1, 7)
+    assert "alike" not in ended.stdout
+    place.run("--no-exit-on-error", "--jobs", "1", "--max-failures", "0")
+    assert len(place.records()) == 13
+
+
+@contextlib.contextmanager
+def undying(container: str) -> Iterator[None]:
+    """Freeze a container's processes such that the engine cannot thaw them: no signal arrives."""
+    freezer = Path("/sys/fs/cgroup/freezer")
+    if not freezer.exists() or os.geteuid() != 0:
+        pytest.skip("only root on a host with cgroups v1 can make a container that does not die")
+    ours = freezer / f"evalset-test-{os.getpid()}"
+    ours.mkdir()
+    state = ours / "freezer.state"
+    try:
+        for process in engine_api().top(container, "-eo pid")["Processes"]:
+            (ours / "cgroup.procs").write_text(process[0])
+        state.write_text("FROZEN")
+        yield
+    finally:
+        state.write_text("THAWED")
+        until(lambda: not (ours / "cgroup.procs").read_text())
+        ours.rmdir()
+
+
+def test_a_container_that_cannot_be_killed_holds_nobody_up(place: Place) -> None:
+    """It is reported, leaves its slot to the next one, and is removed by a later run."""
+    place.registry("wait.a", "succeed.b")
+    code = (
+        "from runner import cli; from runner.execute import container; "
+        "container.STOP_TIME = container.KILL_TIME = 1; cli.main()"
+    )
+    hasty = msgspec.structs.replace(place, program=("-c", code))
+    with hasty.running("--timeout", "3s", "--jobs", "1", "--no-exit-on-error") as run:
+        place.until_running(1)
+        (container,) = place.containers()
+        with undying(container):
+            assert run.wait(40) == 1
+    failure, success = place.records()
+    assert failure.result is Result.FAILURE
+    assert failure.reason.startswith("ran longer than its time limit of 3 s (--timeout), and canno")
+    assert failure.logs == ()
+    assert success.result is Result.SUCCESS
+    until(lambda: not place.containers(every=False))
+    assert place.containers() == [container]
+    assert place.run("--select", "succeed.b").returncode == 0
+    assert place.leftovers() == []
+
+
+def test_memory_that_ran_out_says_limit_and_option(place: Place) -> None:
+    """The reader learns what to raise."""
+    place.registry("eat.a")
+    assert place.run("--memory", "32m").returncode == 1
+    (record,) = place.records()
+    assert record.oom_killed
+    assert record.reason == "needed more memory than its limit of 32 MiB (raise it with --memory)"
