@@ -1,5 +1,4 @@
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from runner.share.arrival import arrive
 from runner.share.blobs import Blobs
 from runner.share.branch import default_branch
 from runner.share.message import About
+from runner.share.passing import passing_folder
 from runner.share.progress_branch import ProgressBranch
 from runner.share.remote import OvertakenError, Remote, RemoteError
 from runner.share.repository import Repository, find_repository, make_bare
@@ -81,13 +81,12 @@ def branch_of(
     def page(contents: Mapping[str, bytes]) -> bytes:
         return made.of(reader.parts(contents, source=name))
 
-    with tempfile.TemporaryDirectory(prefix="evalset-snapshots-") as folder:
+    with passing_folder() as folder:
         own = root / OWN_REPOSITORY
-        place = own if make or own.exists() else Path(folder) / OWN_REPOSITORY
+        place = own if make or own.exists() else folder / OWN_REPOSITORY
         repository = _repository(options, place, host)
-        index = Path(folder) / "index"
-        branch = ProgressBranch(repository, name, page=page, index=index)
-        yield branch, _remote(options, repository), Path(folder)
+        branch = ProgressBranch(repository, name, page=page, index=folder / "index")
+        yield branch, _remote(options, repository), folder
 
 
 @contextmanager

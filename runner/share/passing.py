@@ -1,0 +1,44 @@
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PREFIX = "evalset-snapshots-"
+
+
+@contextmanager
+def passing_folder() -> Iterator[Path]:
+    """A folder for what passes; those that killed processes of this user left are deleted."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # a live process holds it, or it has gone meanwhile
+            _delete_if_free(left)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with suppress(FileNotFoundError):  # another process was faster and took it for one left
+            descriptor = _open(folder)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if folder.exists():
+                break
+            os.close(descriptor)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def _delete_if_free(folder: Path) -> None:
+    descriptor = _open(folder)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
