@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -81,3 +84,19 @@ def test_a_clock_that_was_set_back_takes_no_time_away() -> None:
 def test_what_never_started_took_no_time() -> None:
     """Nor does what nothing is known of."""
     assert ran_for(None, ago(30), watched=False) == 0
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns", "right/UTC"])
+def test_times_are_utc_wherever_the_host_is(zone: str) -> None:
+    """A record says when it was, and two of them can be compared."""
+    code = "from runner.execute.clock import now; print(now())"
+    before = clock.now()
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TZ": zone},
+    ).stdout.strip()
+    assert before < said < clock.now()
+    assert said.endswith("Z")
