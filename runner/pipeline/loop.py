@@ -194,10 +194,10 @@ class Loop:
         if self._streak.failure(outcome.reason, tail):
             left_out = self._schedule.stop_starting()
             last = f": {tail[-1]}" if tail else ""
+            so = f", so {left_out} more not started" if left_out else ""
             self._in_common = (
-                f"{evals(self._streak.count)} in a row failed alike ({outcome.reason}{last}), so "
-                f"{left_out} were not started; mend that and run the same again "
-                "(--max-failures 0 goes on whatever fails)"
+                f"{evals(self._streak.count)} in a row failed alike ({outcome.reason}{last}){so}; "
+                "mend that and run the same again (--max-failures 0 goes on whatever fails)"
             )
             self._display.warn(self._in_common)
             for line in tail:

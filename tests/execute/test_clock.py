@@ -86,7 +86,7 @@ def test_what_never_started_took_no_time() -> None:
     assert ran_for(None, ago(30), watched=False) == 0
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns", "right/UTC"])
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
 def test_times_are_utc_wherever_the_host_is(zone: str) -> None:
     """A record says when it was, and two of them can be compared."""
     code = "from runner.execute.clock import now; print(now())"
