@@ -17,6 +17,7 @@ class Proxy:
 
     def __init__(self, path: Path, lose: str = "") -> None:
         self._path = path
+        self._engine = where().removeprefix("unix://")
         self.lose = lose
         self.address = f"unix://{path}"
         self._open: list[socket.socket] = []
@@ -45,7 +46,7 @@ class Proxy:
             while True:
                 near, _ = listener.accept()
                 far = socket.socket(socket.AF_UNIX)
-                far.connect(where().removeprefix("unix://"))
+                far.connect(self._engine)
                 self._open += [near, far]
                 for copy in (self._ask, self._answer):
                     threading.Thread(target=copy, args=(near, far), daemon=True).start()

@@ -7,10 +7,12 @@ from typing import Any
 import docker
 import msgspec
 from docker.errors import APIError, DockerException, NotFound
+from docker.transport import UnixHTTPAdapter
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException
 
 from runner.errors import EnvironmentFault
+from runner.execute.one_connection import OneConnection
 
 # The network that evals share by default: a bridge of our own, on which containers reach the
 # outside but not one another. One for all runs, for an engine has room for about 30.
@@ -66,7 +68,7 @@ class Engine:
         if api is None:
             with answering():
                 client = docker.from_env(version=self._version, timeout=ANSWER_TIME)
-                api = self._clients.api = client.api
+                api = self._clients.api = _with_one_connection(client.api)
         return api
 
     def ask_ahead(self) -> None:
@@ -122,6 +124,14 @@ class Engine:
             except APIError as error:
                 if error.status_code != 409:  # noqa: PLR2004 - HTTP's Conflict: another run was first
                     raise
+
+
+def _with_one_connection(api: docker.APIClient) -> docker.APIClient:
+    place = "http+docker://"
+    adapter = api.adapters.get(place)
+    if isinstance(adapter, UnixHTTPAdapter):  # not over TCP or SSH
+        api.mount(place, OneConnection(adapter))
+    return api
 
 
 def _api_version() -> str:

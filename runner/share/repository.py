@@ -228,7 +228,9 @@ def find_repository(path: Path, *, host: str) -> Repository | None:
 
 def make_bare(path: Path, *, host: str) -> Repository:
     """The bare repository at a path, made if there is none."""
-    if not (path / "HEAD").is_file():
+    # Git completes what it could not finish, on a disk that was full.
+    begun = all((path / name).is_file() for name in ("HEAD", "config"))
+    if not begun or find_repository(path, host=host) is None:
         make_folder(path)
         try:
             run_git(["init", "--quiet", "--bare", str(path)], folder=path)

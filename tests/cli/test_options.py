@@ -121,6 +121,7 @@ def test_every_field_of_the_settings_can_be_given() -> None:
     found = options(
         *("--image", "i", "--memory", "1g", "--cpus", "1.5", "--pids-limit", "9"),
         *("--gpus", "all", "--timeout", "1h30m", "--network", "none"),
+        *("--tmp-limit", "5g"),
     )
     assert msgspec.structs.asdict(found.settings) == {
         "image": "i",
@@ -130,8 +131,9 @@ def test_every_field_of_the_settings_can_be_given() -> None:
         "gpus": "all",
         "timeout": 5400.0,
         "network": "none",
+        "tmp_limit": 5 * 2**30,
         "env": (),
     }
     assert found.explicit == frozenset(
-        {"image", "memory", "cpus", "pids_limit", "gpus", "timeout", "network"}
+        {"image", "memory", "cpus", "pids_limit", "gpus", "timeout", "network", "tmp_limit"}
     )

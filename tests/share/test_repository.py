@@ -1,0 +1,28 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runner.errors import EnvironmentFault
+from runner.share.repository import make_bare
+
+
+@pytest.mark.parametrize("missing", ["objects", "refs", "HEAD", "config"])
+def test_what_a_full_disk_left_of_a_new_repository_is_completed(
+    tmp_path: Path, missing: str
+) -> None:
+    """Else every later run would stop at it."""
+    place = tmp_path / "snapshots.git"
+    make_bare(place, host="h")
+    gone = place / missing
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    assert make_bare(place, host="h").ask("rev-parse", "--is-bare-repository") == "true"
+
+
+def test_what_git_cannot_complete_is_named(tmp_path: Path) -> None:
+    """One line that says where, and what to do."""
+    place = tmp_path / "snapshots.git"
+    make_bare(place, host="h")
+    (place / "config").write_text("[broken")
+    with pytest.raises(EnvironmentFault, match=r"snapshots\.git"):
+        make_bare(place, host="h")
