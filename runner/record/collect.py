@@ -1,16 +1,17 @@
 import fcntl
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from runner.record.files import make_folder, named, sync_folder
 from runner.record.layout import Layout
+from runner.record.tree import remove_tree
 
 # What one attempt may leave in evallogs; oaieval leaves one, in a subfolder for each `/` in the
 # model's name.
@@ -24,8 +25,19 @@ MADE = 0o1700
 # engine that was not asked.
 ORPHAN_AGE = 24 * 3600
 
-# Of a file's name, on every file system that Linux commonly has.
+# Of what is in evallogs, folders included, no more is looked at; and no more warnings are kept.
+MOST_ENTRIES = 20_000
+MOST_WARNINGS = 20
+
+# A file that is larger than this and has next to nothing in it would fill the next disk that it is
+# copied to.
+LARGEST_SPARSE = 2**30
+LEAST_FILLED = 100
+
+# Of a file's name, on every file system that Linux commonly has; and of its path below evallogs,
+# for a record has all of them.
 MOST_BYTES = 255
+LONGEST_PATH = 1024
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,32 +52,63 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-def collect(layout: Layout, attempt: str) -> Collected:
+class _Warnings:
+    """Takes warnings, and keeps the first ones."""
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+        self._more = 0
+
+    def add(self, text: str) -> None:
+        """Take one."""
+        if len(self._kept) < MOST_WARNINGS:
+            self._kept.append(text)
+        else:
+            self._more += 1
+
+    def all(self) -> tuple[str, ...]:
+        """Those that were kept, and how many were not."""
+        more = (f"evallogs: {self._more} more were left out",) if self._more else ()
+        return (*self._kept, *more)
+
+
+def collect(
+    layout: Layout, attempt: str, *, shown: Callable[[str], str] = lambda name: name
+) -> Collected:
     """Put what an ended container left in its `/tmp/evallogs` into the progress directory.
 
     The container's code is not trusted: no link is followed, only regular files with one name are
     taken, and nothing that is there already is replaced. The files keep their second name in the
     private folder until that is removed, so that this can be done again after a crash.
+
+    Args:
+        layout: of the progress directory.
+        attempt: id of the attempt.
+        shown: gives a path below `evallogs` as it may be recorded; the file gets that one.
     """
     source = layout.private(attempt) / "evallogs"
     logs: list[str] = []
-    warnings: list[str] = []
+    warnings = _Warnings()
     if source.is_symlink() or not source.is_dir():
         return Collected()
     make_folder(layout.evallogs)
-    for path in _regular_files(source, warnings.append):
+    for path in _regular_files(source, warnings.add):
         if len(logs) == MOST_FILES:
-            warnings.append(f"evallogs holds more than {MOST_FILES} files; the rest was left out")
+            warnings.add(f"evallogs holds more than {MOST_FILES} files; the rest was left out")
             break
-        wanted = layout.evallogs / path.relative_to(source)
+        name = str(path.relative_to(source))
+        wanted = layout.evallogs / shown(name)
+        if len(os.fsencode(name)) > LONGEST_PATH:
+            warnings.add(f"evallogs: {path.name!a} was left out, for its path is too long")
+            continue
         try:
             with named(wanted, "write"):
                 target = _put(path, wanted, attempt)
         except _LeftOutError as why:
-            warnings.append(f"evallogs: {path.name!a} was left out, for {why}")
+            warnings.add(f"evallogs: {path.name!a} was left out, for {why}")
         else:
             logs.append(str(target.relative_to(layout.root)))
-    return Collected(logs=tuple(sorted(logs)), warnings=tuple(warnings))
+    return Collected(logs=tuple(sorted(logs)), warnings=warnings.all())
 
 
 class _LeftOutError(Exception):
@@ -97,29 +140,62 @@ def _put(path: Path, wanted: Path, attempt: str) -> Path:
     return target
 
 
-def _regular_files(folder: Path, warn: Callable[[str], None], depth: int = 0) -> Iterator[Path]:
-    if depth > DEEPEST_FOLDER:
-        warn(f"evallogs: folders more than {DEEPEST_FOLDER} deep were left out")
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        warn(f"evallogs: a folder cannot be read ({error.strerror}) and was left out")
-        return
-    for entry in entries:
-        try:
-            about = entry.stat(follow_symlinks=False)
-        except OSError as error:
-            warn(f"evallogs: {entry.name!a} cannot be read ({error.strerror}) and was left out")
+def _regular_files(source: Path, warn: Callable[[str], None]) -> Iterator[Path]:
+    """The plain files below a folder, by name; what else there is, is warned of.
+
+    Only so much is looked at: there may be millions.
+    """
+    folders = [source]
+    left = MOST_ENTRIES
+    while folders:
+        folder = folders.pop()
+        depth = len(folder.relative_to(source).parts)
+        if depth > DEEPEST_FOLDER:
+            warn(f"evallogs: folders more than {DEEPEST_FOLDER} deep were left out")
             continue
-        if not entry.name.isprintable():
-            warn(f"evallogs: {entry.name!a} was left out, for its name is not printable")
-        elif stat.S_ISDIR(about.st_mode):
-            yield from _regular_files(Path(entry.path), warn, depth + 1)
-        elif not stat.S_ISREG(about.st_mode):
-            warn(f"evallogs: {entry.name!a} was left out, for it is not a plain file")
-        else:
-            yield Path(entry.path)
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(islice(entries, left + 1), key=lambda entry: entry.name)
+        except OSError as error:
+            warn(f"evallogs: a folder cannot be read ({error.strerror}) and was left out")
+            continue
+        if len(found) > left:
+            warn(f"evallogs: of more than {MOST_ENTRIES} files and folders the rest was left out")
+        inner = []
+        for entry in found[:left]:
+            kind = _kind(entry, warn)
+            if kind == stat.S_IFDIR:
+                inner.append(Path(entry.path))
+            elif kind == stat.S_IFREG:
+                yield Path(entry.path)
+        folders += reversed(inner)
+        left -= min(left, len(found))
+
+
+def _kind(entry: "os.DirEntry[str]", warn: Callable[[str], None]) -> int | None:
+    """Whether this is a plain file or a folder; None, with a warning, for what has no place."""
+    try:
+        about = entry.stat(follow_symlinks=False)
+    except OSError as error:
+        warn(f"evallogs: {entry.name!a} cannot be read ({error.strerror}) and was left out")
+        return None
+    kind = stat.S_IFMT(about.st_mode)
+    if not entry.name.isprintable():
+        why = "its name is not printable"
+    elif kind not in {stat.S_IFDIR, stat.S_IFREG}:
+        why = "it is not a plain file"
+    elif kind == stat.S_IFREG and _is_hollow(about):
+        why = f"it says to have {about.st_size} bytes, and hardly any are there"
+    else:
+        return kind
+    warn(f"evallogs: {entry.name!a} was left out, for {why}")
+    return None
+
+
+def _is_hollow(about: os.stat_result) -> bool:
+    """Whether a file is a hole; no file system packs a log that well."""
+    size = about.st_size
+    return size > LARGEST_SPARSE and about.st_blocks * 512 * LEAST_FILLED < size
 
 
 def _sync(path: Path) -> None:
@@ -194,20 +270,8 @@ def remove_private(layout: Layout, attempt: str) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        with named(folder, "delete the folder"):
-            _open_up(folder)
-            shutil.rmtree(folder)
-
-
-def _open_up(folder: Path) -> None:
-    """Undo a `chmod` by the container that keeps a user other than root from deleting."""
-    folder.chmod(0o700)
-    for parent, names, _ in os.walk(folder):
-        for path in (Path(parent, name) for name in names):
-            if not path.is_symlink():
-                path.chmod(0o700)
+    with named(folder, "delete the folder"):
+        remove_tree(folder)
 
 
 def remove_orphans(root: Path, attempts: Collection[str]) -> None:

@@ -1,5 +1,6 @@
 import re
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,10 +10,28 @@ from runner.record.files import UNREADABLE
 
 # A line longer than this is passed over: no event of oaieval's comes near, and a hostile log must
 # not fill the runner's memory.
-LONGEST_LINE = 64 * 1024 * 1024
+LONGEST_LINE = 16 * 1024 * 1024
+
+# Bytes that are looked at in the logs of one attempt, and different samples that are counted.
+MOST_READ = 8 * 2**30
+MOST_SAMPLES = 1_000_000
+
+# Bytes of a report in a record, which everybody reads who reads the records; and levels in it,
+# for whoever reads JSON knows an end.
+LARGEST_REPORT = 256 * 1024
+DEEPEST_REPORT = 64
+
+# Bytes of a line with Python's numbers, and of all such lines of an attempt: what turns them into
+# JSON takes long and much memory.
+LONGEST_PYTHON = 2**20
+MOST_PYTHON = 64 * 2**20
 
 # A string, which is left alone, or what Python writes for a float that JSON does not have.
 _NOT_JSON = re.compile(rb'("(?:[^"\\]|\\.)*")|-?(?:NaN|Infinity)')
+
+# Several evals may end together, and each may have left what takes all the memory that it is
+# allowed to take.
+_one_at_a_time = threading.Lock()
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,36 +40,115 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         final_report: the last one found, None when there is none.
         samples: how many different samples have an event.
+        withheld: whether the last one is no use in a record.
+        warnings: what was not looked at or not taken, one line each.
     """
 
     final_report: dict[str, Any] | None = None
     samples: int = 0
+    withheld: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def reported(self) -> bool:
+        """Whether oaieval reported anything."""
+        return self.withheld or self.final_report is not None
 
 
 class _Line(msgspec.Struct):
     sample_id: str | int | None = None
-    final_report: dict[str, Any] | None = None
+    # Read later, if it is small enough: what it says takes many times its bytes in memory.
+    final_report: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def summarise(paths: Iterable[Path]) -> Summary:
-    """Read logs in a stream, keeping one line and the ids of the samples in memory.
+    """Read logs in a stream, keeping one line and a hash of each sample's id in memory.
 
     Lines that are not oaieval's are passed over: the eval's own code wrote them.
     """
-    decoder = msgspec.json.Decoder(_Line)
-    report = None
-    samples: set[str | int] = set()
-    for path in paths:
-        with path.open("rb") as file:
-            for text in _lines(file):
-                try:
-                    line = decoder.decode(plain_json(text))
-                except UNREADABLE:
-                    continue
-                if line.sample_id is not None:
-                    samples.add(line.sample_id)
-                report = line.final_report or report
-    return Summary(final_report=report, samples=len(samples))
+    with _one_at_a_time:
+        return _Reading().of(paths)
+
+
+class _Reading:
+    """Reads the logs of one attempt, within the limits."""
+
+    def __init__(self) -> None:
+        self._decoder = msgspec.json.Decoder(_Line)
+        self._samples: set[int] = set()
+        self._report: bytes | None = None
+        self._left = MOST_READ
+        self._python_left = MOST_PYTHON
+
+    def of(self, paths: Iterable[Path]) -> Summary:
+        for path in paths:
+            with path.open("rb") as file:
+                for text in _lines(file, self._takes):
+                    self._look_at(text)
+        report, why = _fit(self._report)
+        warnings = [why] if why else []
+        if self._left < 0:
+            warnings.append(f"its logs have more than {MOST_READ} bytes; the rest was not read")
+        if len(self._samples) == MOST_SAMPLES:
+            warnings.append(f"its logs have {MOST_SAMPLES} samples or more; no more were counted")
+        return Summary(
+            final_report=report,
+            samples=len(self._samples),
+            withheld=bool(why),
+            warnings=tuple(warnings),
+        )
+
+    def _takes(self, length: int) -> bool:
+        """Whether so many bytes more are to be looked at."""
+        self._left -= length
+        return self._left >= 0
+
+    def _look_at(self, text: bytes) -> None:
+        if b"NaN" in text or b"Infinity" in text:
+            self._python_left -= len(text)
+            if len(text) > LONGEST_PYTHON or self._python_left < 0:
+                return
+            text = plain_json(text)
+        try:
+            line = self._decoder.decode(text)
+        except UNREADABLE:
+            return
+        if line.sample_id is not None and len(self._samples) < MOST_SAMPLES:
+            self._samples.add(hash(line.sample_id))
+        report = bytes(line.final_report)
+        if report.startswith(b"{") and report[1:].lstrip()[:1] != b"}":  # an empty one says nothing
+            self._report = report
+
+
+def _fit(report: bytes | None) -> tuple[dict[str, Any] | None, str]:
+    """A report, and why it is no use in a record; empty where it is."""
+    if report is None:
+        return None, ""
+    if len(report) > LARGEST_REPORT:
+        return (
+            None,
+            f"its final_report has more than {LARGEST_REPORT} bytes; it is in the log alone",
+        )
+    try:
+        found = msgspec.json.decode(report, type=dict[str, Any])
+    except UNREADABLE:
+        found = None
+    if found is None or _is_deep(found):
+        return None, "its final_report is too deep or no JSON; it is in the log alone"
+    return found, ""
+
+
+def _is_deep(report: dict[str, Any]) -> bool:
+    inner: list[object] = [report]
+    for _ in range(DEEPEST_REPORT):
+        inner = [each for one in inner for each in _within(one)]
+    return bool(inner)
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def plain_json(text: bytes) -> bytes:
@@ -63,10 +161,13 @@ def plain_json(text: bytes) -> bytes:
     return _NOT_JSON.sub(lambda found: found[1] or b"null", text)
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
-    while text := file.readline(LONGEST_LINE):
+def _lines(file: IO[bytes], takes: Callable[[int], bool]) -> Iterator[bytes]:
+    """The lines of a file that are not too long, as long as any more are taken."""
+    while (text := file.readline(LONGEST_LINE)) and takes(len(text)):
         if text.endswith(b"\n") or len(text) < LONGEST_LINE:
             yield text
         else:
             while text and not text.endswith(b"\n"):
                 text = file.readline(LONGEST_LINE)
+                if not takes(len(text)):
+                    return

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from runner.plan.forms import forms
 from runner.plan.secret import secret_values
 from runner.record.files import named
-from runner.share.forms import forms
 
 # Plugins of detect-secrets whose rules are shapes of keys, not guesses by entropy or by names.
 _PLUGINS = {
