@@ -1,6 +1,6 @@
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from docker.errors import DockerException
@@ -12,28 +12,28 @@ from runner.execute.engine import Engine, explain
 from runner.execute.left import Running, remove_attempt
 from runner.execute.live import Live, LiveContainer
 from runner.execute.outcome import never_ran, outcome_of, ran_for
+from runner.execute.probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.execute.surroundings import Surroundings
 from runner.execute.tmp_watch import TmpWatch
 from runner.execute.verdict import Ending, judge
 from runner.execute.watch import await_end
 from runner.job import Job, Outcome, Result
+from runner.plan.mask import Mask
 from runner.record.collect import private_folder, remove_private
-from runner.record.layout import Layout
-
-# What tini, the init process of every container, prints when there is no such program.
-NO_SUCH_COMMAND = b"[FATAL tini"
 
 
 class Attempts:
     """Makes attempts.
 
     Attributes:
+        mask: takes what evals were handed in out of what is shown.
         live: the containers of those that are going on.
     """
 
     def __init__(self, engine: Engine, surroundings: Surroundings, absence: Absence) -> None:
         self._engine = engine
         self._around = surroundings
+        self.mask = Mask(surroundings.environment)
         self._absence = absence
         self.live = Live(engine)
         self._tmp_watch = TmpWatch(surroundings.layout, self.live)
@@ -63,7 +63,7 @@ class Attempts:
             self._after_an_absence(error)
             # The engine may have created it all the same.
             remove_attempt(self._engine.api, attempt)
-            yield never_ran(job, attempt, explain(error), spec.image)
+            yield never_ran(job, attempt, explain(error), spec)
             return
         except BaseException:
             remove_private(self._around.layout, attempt)
@@ -71,14 +71,16 @@ class Attempts:
         with self._held(container, job, attempt):
             began = time.monotonic()
             if (refused := self._start(container, spec)) is not None:
-                yield never_ran(job, attempt, refused, spec.image)
+                yield never_ran(job, attempt, refused, spec)
                 return
             on_start(container.id)
             self.live.runs(container.id)
             end = self._await_end(container, job, job.settings.timeout, on_success)
             took = time.monotonic() - began
-            outcome = self._outcome(container, job, attempt, *end, duration=took)
-            _require_command(outcome, self._around.layout)
+            outcome = self._outcome(
+                container, job, attempt, *end, duration=took, handed_in=spec.environment
+            )
+            self._require_command(outcome, spec)
             yield outcome
 
     @contextlib.contextmanager
@@ -101,7 +103,10 @@ class Attempts:
                 container, job, job.settings.timeout - spent, on_success, unwatched=True
             )
             took = ran_for(end[1], running.created, watched=watched)
-            yield self._outcome(container, job, running.attempt, *end, duration=took)
+            handed_in = {**self._around.environment, **container.environment()}
+            yield self._outcome(
+                container, job, running.attempt, *end, duration=took, handed_in=handed_in
+            )
 
     def _start(self, container: Container, spec: ContainerSpec) -> str | None:
         """Start a container, and tell why it does not run, if it does not."""
@@ -173,6 +178,7 @@ class Attempts:
         state: State | None,
         *,
         duration: float,
+        handed_in: Mapping[str, str],
     ) -> Outcome:
         return outcome_of(
             container,
@@ -183,14 +189,17 @@ class Attempts:
             duration=duration,
             layout=self._around.layout,
             absence=self._absence,
+            handed_in=handed_in,
         )
 
-
-def _require_command(outcome: Outcome, layout: Layout) -> None:
-    if outcome.exit_code not in {126, 127} or outcome.console_log is None:
-        return
-    with (layout.root / outcome.console_log).open("rb") as file:
-        if file.read(len(NO_SUCH_COMMAND)) == NO_SUCH_COMMAND:
+    def _require_command(self, outcome: Outcome, spec: ContainerSpec) -> None:
+        """End the run where its program cannot run; an eval's own words do not suffice."""
+        if outcome.exit_code not in CANNOT_START or outcome.console_log is None:
+            return
+        with (self._around.layout.root / outcome.console_log).open("rb") as file:
+            if file.read(len(NO_SUCH_COMMAND)) != NO_SUCH_COMMAND:
+                return
+        if lacks_program(self._engine.api, spec):
             raise CannotRun(
                 f"image {outcome.job.settings.image} has no command {outcome.job.argv[0]!r} that "
                 "can run; choose another --image or --run-command"

@@ -1,6 +1,5 @@
 import contextlib
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from requests.exceptions import RequestException, Timeout
 
 from runner.errors import EnvironmentFault
 from runner.job import ContainerSettings
+from runner.record.files import PASSING, appearing_whole
 
 # What a container may print before the engine drops the oldest part: two files of this size.
 CONSOLE_FILE_SIZE = "10m"
@@ -183,13 +183,21 @@ class Container:
         """Ask the engine about it."""
         return state_of(self._api.inspect_container(self.id))
 
+    def environment(self) -> dict[str, str]:
+        """The variables that it was handed, besides those of its image; none if nobody knows."""
+        with contextlib.suppress(DockerException, RequestException):
+            about = self._api.inspect_container(self.id)
+            image: dict[str, Any] = self._api.inspect_image(about["Image"])  # type: ignore[no-untyped-call] # its stubs lack it
+            own = set(about["Config"]["Env"] or ()) - set(image["Config"]["Env"] or ())
+            return {name: value for name, _, value in (each.partition("=") for each in own)}
+        return {}
+
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
-        with path.open("wb") as file:
+        # The same name each time, so that a run that was killed meanwhile leaves nothing behind.
+        with appearing_whole(path, beside=f".{self.id}{PASSING}") as file:
             for part in self._printed():
                 file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
 
     def _printed(self) -> Iterator[bytes]:
         """What it printed, in pieces; docker-py would leave the connection open.

@@ -1,4 +1,5 @@
 import contextlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -7,9 +8,10 @@ from requests.exceptions import RequestException
 
 from runner.execute.absence import Absence
 from runner.execute.clock import now, since
-from runner.execute.container import Container, State
+from runner.execute.container import Container, ContainerSpec, State
 from runner.execute.verdict import Ending, judge
 from runner.job import Job, Outcome, Result
+from runner.plan.mask import Mask
 from runner.record.collect import Collected, collect
 from runner.record.evallog import summarise
 from runner.record.files import make_folder, named
@@ -26,29 +28,31 @@ def outcome_of(
     duration: float,
     layout: Layout,
     absence: Absence,
+    handed_in: Mapping[str, str],
 ) -> Outcome:
     """Put together what is known of an attempt that ended, with its logs in their place.
 
-    What a container that still runs has in its folder stays there, for it could change it.
+    What a container that still runs has in its folder stays there, for it could change it. No value
+    that it was handed in gets into the outcome.
     """
+    mask = Mask(handed_in, public=job.command)
     console = layout.console_log(attempt, job.eval)
     make_folder(console.parent)
     # In this order, for what requests raises is an OSError as well.
     with named(console, "write"), contextlib.suppress(DockerException, RequestException):
         absence.through(lambda: container.save_console(console))
-    collected = Collected() if ending.unkillable else collect(layout, attempt)
+    collected = Collected() if ending.unkillable else collect(layout, attempt, shown=mask.text)
     found = summarise(layout.root / log for log in collected.logs)
-    reported = found.final_report is not None
-    verdict = judge(msgspec.structs.replace(ending, reported=reported), job.settings)
-    warnings = list(collected.warnings)
-    if verdict.result is Result.SUCCESS and not reported:
+    verdict = judge(msgspec.structs.replace(ending, reported=found.reported), job.settings)
+    warnings = [*collected.warnings, *found.warnings]
+    if verdict.result is Result.SUCCESS and not found.reported:
         warnings.append("its log has no final_report")
     return Outcome(
         attempt=attempt,
         job=job,
         result=verdict.result,
         fault=verdict.fault,
-        reason=verdict.reason,
+        reason=mask.text(verdict.reason),
         exit_code=ending.exit_code,
         oom_killed=ending.oom_killed,
         started_at=state.started_at if state else None,
@@ -57,15 +61,16 @@ def outcome_of(
         image=state.image if state else "",
         logs=collected.logs,
         console_log=str(console.relative_to(layout.root)) if console.exists() else None,
-        final_report=found.final_report,
+        final_report=mask.value(found.final_report),
         samples=found.samples,
-        warnings=tuple(warnings),
+        warnings=tuple(map(mask.text, warnings)),
     )
 
 
-def never_ran(job: Job, attempt: str, reason: str, image: str) -> Outcome:
-    """The outcome of an attempt whose container did not start, in the image with that id."""
-    verdict = judge(Ending(lost=reason), job.settings)
+def never_ran(job: Job, attempt: str, reason: str, spec: ContainerSpec) -> Outcome:
+    """The outcome of an attempt whose container did not start."""
+    said = Mask(spec.environment, public=job.command).text(reason)
+    verdict = judge(Ending(lost=said), job.settings)
     return Outcome(
         attempt=attempt,
         job=job,
@@ -73,7 +78,7 @@ def never_ran(job: Job, attempt: str, reason: str, image: str) -> Outcome:
         fault=verdict.fault,
         reason=verdict.reason,
         ended_at=now(),
-        image=image,
+        image=spec.image,
     )
 
 

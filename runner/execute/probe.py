@@ -1,12 +1,14 @@
+import contextlib
 import time
 from collections.abc import Sequence
 
 import docker
 import msgspec
-from docker.errors import APIError
-from docker.types import LogConfig
+from docker.errors import APIError, DockerException
+from docker.types import LogConfig, Mount
+from requests.exceptions import RequestException
 
-from runner.execute.container import remove
+from runner.execute.container import ContainerSpec, remove
 from runner.execute.engine import answering
 
 # By this label `evalset clean` finds a probe whose runner was killed.
@@ -16,6 +18,9 @@ PROBE = "evalset.probe"
 NO_COMMAND = 127
 
 TIME_LIMIT = 60
+
+NO_SUCH_COMMAND = b"[FATAL tini"
+CANNOT_START = {126, 127}
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +87,49 @@ def _converse(api: docker.APIClient, container: str) -> Answer:
 def lacks_command(error: APIError) -> bool:
     """Whether the engine refused to start a container because the program is not in the image."""
     said = str(error.explanation or error)
-    return "executable file not found" in said or "no such file or directory" in said
+    signs = ("executable file not found", "no such file or directory", "permission denied")
+    return any(sign in said for sign in signs)
+
+
+def lacks_program(api: docker.APIClient, spec: ContainerSpec) -> bool:
+    """Whether a job's image has no such program, or none that can run.
+
+    What an eval printed proves nothing. So the engine is told to start the program, where it can
+    neither write nor reach anything and gets no argument and no secret; and to kill it at once.
+    """
+    with contextlib.suppress(DockerException, RequestException):
+        container = api.create_container(
+            spec.image,
+            entrypoint=[spec.argv[0]],
+            user=spec.user,
+            working_dir="/tmp",  # noqa: S108 - inside the container
+            environment={
+                name: spec.environment[name] for name in ("PATH",) if name in spec.environment
+            },
+            labels={PROBE: ""},
+            host_config=api.create_host_config(
+                network_mode="none",
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                pids_limit=64,
+                mem_limit="512m",
+                tmpfs={"/tmp": "size=1m"},  # noqa: S108 - inside the container
+                mounts=[
+                    Mount(place, str(folder), type="bind", read_only=True)
+                    for folder, place in spec.mounts.items()
+                    if not place.startswith("/tmp/")  # noqa: S108 - inside the container
+                ],
+                log_config=LogConfig(type="none"),
+            ),
+        )["Id"]
+        try:
+            api.start(container)
+        except APIError as error:
+            return lacks_command(error)
+        finally:
+            remove(api, container)
+    return False
 
 
 def remove_left(api: docker.APIClient, *, older: float = 600) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.record.files import make_folder, named, sync_folder
+from runner.record.files import PASSING, make_folder, named, sync_folder
 from runner.record.layout import Layout
 from runner.record.tree import remove_tree
 
@@ -182,6 +182,8 @@ def _kind(entry: "os.DirEntry[str]", warn: Callable[[str], None]) -> int | None:
     kind = stat.S_IFMT(about.st_mode)
     if not entry.name.isprintable():
         why = "its name is not printable"
+    elif entry.name.startswith(".") and entry.name.endswith(PASSING):
+        why = "the runner writes to files with such names"
     elif kind not in {stat.S_IFDIR, stat.S_IFREG}:
         why = "it is not a plain file"
     elif kind == stat.S_IFREG and _is_hollow(about):

@@ -1,8 +1,9 @@
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -10,6 +11,9 @@ from runner.errors import EnvironmentFault
 
 # What msgspec raises for bytes that are not what was expected.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# How the names end that files have until they are whole.
+PASSING = ".new"
 
 
 @contextmanager
@@ -62,19 +66,45 @@ def replace(path: Path, content: bytes) -> None:
 def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
     """Write `path` so that a reader sees the old content or the new, never a part."""
     make_folder(path.parent)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with named(path, "write"):
-        try:
-            with beside.open("wb") as file:
-                file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+    with (
+        named(path, "write"),
+        appearing_whole(path, beside=f".{path.name}.{os.getpid()}.new") as file,
+    ):
+        file.writelines(pieces)
+
+
+@contextmanager
+def appearing_whole(path: Path, *, beside: str) -> Iterator[IO[bytes]]:
+    """A file to write to that becomes `path` at the end, and is gone if that is not reached.
+
+    Args:
+        path: what it becomes.
+        beside: name that it has until then. No two writers may use one at the same time.
+    """
+    new = path.with_name(beside)
+    try:
+        with new.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def append(path: Path, content: bytes) -> None:
-    """Write behind what is in a file, which is made if it is not there."""
-    with named(path, "write"), path.open("ab") as file:
-        file.write(content)
+    """Write behind what is in a file, which is made if it is not there; all of it or nothing."""
+    with named(path, "write"), path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            write_all(file.fileno(), content)
+        except OSError:
+            with suppress(OSError):  # a pipe, for one
+                file.truncate(size)
+            raise
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of this, for the system may take a part at a time."""
+    while content:
+        content = content[os.write(descriptor, content) :]
