@@ -15,9 +15,10 @@ from runner.job import Job
 from runner.pipeline.loop import RunResult
 from runner.pipeline.options import Host, RunOptions, SnapshotOptions
 from runner.pipeline.pins import difference, pin
-from runner.pipeline.prepare import Prepared, planned, prepare, this_host
+from runner.pipeline.prepare import Prepared, kept_out, planned, prepare, this_host
 from runner.pipeline.reports import STEP_SUMMARY, after_run, check_junit
 from runner.pipeline.run import run
+from runner.plan.mask import Mask
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolution
 from runner.report.actions import group, inert
@@ -117,7 +118,12 @@ def _report(prepared: Prepared, host: Host, plan: Plan) -> int:
     from runner.pipeline.status import rows  # noqa: PLC0415 - as above
 
     table = rows(prepared.layout, [job.command for job in plan.jobs])
-    return after_run([(prepared.layout, table)], junit=junit, environ=host.environ)
+    return after_run(
+        [(prepared.layout, table)],
+        junit=junit,
+        environ=host.environ,
+        mask=Mask(kept_out(prepared, host)),
+    )
 
 
 def dry_run_command(

@@ -52,16 +52,21 @@ def handed_in(
     environ: Mapping[str, str], *, names: Iterable[str], env_file: Path | None, model: str
 ) -> dict[str, str]:
     """Variables for the containers: the usual ones, a file's, and those named, the last winning."""
-    values = {
-        name: value
-        for name, value in environ.items()
-        if name in USUAL_NAMES or name.startswith(USUAL_PREFIX)
-    }
+    values = usual(environ)
     if model == KEYLESS_MODEL:
         values.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)
     if env_file:
         values |= read_env_file(env_file, environ)
     return values | {name: from_host(environ, name) for name in names}
+
+
+def usual(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that containers get without being asked for."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in USUAL_NAMES or name.startswith(USUAL_PREFIX)
+    }
 
 
 def from_host(environ: Mapping[str, str], name: str) -> str:

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -9,10 +9,11 @@ from runner.execute.samples import console_of
 from runner.pipeline.prepare import this_host
 from runner.plan.closest import did_you_mean
 from runner.plan.names import check_names
-from runner.record import attempts
+from runner.record import attempts, console_log
 from runner.record.attempts import AttemptRecord
 from runner.record.layout import Layout
-from runner.report.text import harmless
+from runner.report.actions import on_actions
+from runner.report.shown import Shown
 
 
 def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
@@ -47,19 +48,17 @@ def _running(layout: Layout) -> list[Left]:
 
 def _print_running(left: Left, out: TextIO, *, follow: bool) -> None:
     with answering():
-        for part in console_of(Engine(), left.container, follow=follow):
-            _write(out, part)
+        _print(console_of(Engine(), left.container, follow=follow), out)
 
 
 def _print_kept(layout: Layout, records: list[AttemptRecord], out: TextIO) -> None:
     kept = [record.console_log for record in records if record.console_log]
     if not kept:
         raise UsageError("its attempts left no console log; `evalset status` says how they ended")
-    path = layout.root / kept[-1]
-    if not path.is_file():
-        raise UsageError(f"the console log {path} is not there any more")
-    for part in _parts(path):
-        _write(out, part)
+    path = console_log.below(layout, kept[-1])
+    if path is None or not path.is_file():
+        raise UsageError(f"the console log {layout.root / kept[-1]} is not there any more")
+    _print(_parts(path), out)
 
 
 def _parts(path: Path) -> Iterator[bytes]:
@@ -68,10 +67,14 @@ def _parts(path: Path) -> Iterator[bytes]:
             yield part
 
 
-def _write(out: TextIO, part: bytes) -> None:
-    """To a terminal only what cannot harm it; elsewhere what the eval wrote."""
-    if out.isatty():
-        out.write(harmless(part.decode(errors="replace")))
-    else:
-        out.buffer.write(part)
-    out.flush()
+def _print(parts: Iterable[bytes], out: TextIO) -> None:
+    """To a terminal and to GitHub only what cannot harm it; elsewhere what the eval wrote."""
+    shown = Shown(out) if out.isatty() or on_actions() else None
+    for part in parts:
+        if shown is not None:
+            shown.write(part)
+        else:
+            out.buffer.write(part)
+            out.flush()
+    if shown is not None:
+        shown.end()

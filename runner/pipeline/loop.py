@@ -182,7 +182,9 @@ class Loop:
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
-            tail = console_log.tail(path, self._display.tail_lines)
+            tail = tuple(
+                map(self._attempts.mask.text, console_log.tail(path, self._display.tail_lines))
+            )
         self._display.ended(outcome, again=again, tail=tail)
         if not failed:
             self._streak.success()

@@ -21,7 +21,7 @@ from runner.plan.registry import Registry, RegistryFile, merge, parse
 from runner.plan.resolve import Resolution, resolve_eval_set
 from runner.plan.shard import Shard, parse_shard
 from runner.plan.why import Past, Success
-from runner.record import attempts, progress, registry_folder
+from runner.record import attempts, progress, registry_folder, run_file
 from runner.record.cache import RegistryCache
 from runner.record.layout import Layout
 
@@ -177,7 +177,7 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
     """Split the evals into done and to do by what is on disk now.
 
     Returns:
-        The plan, and a message for each damaged line.
+        The plan, and a message for each damaged line or file.
     """
     options = prepared.options
     defaults = msgspec.structs.replace(options.settings, env=tuple(sorted(prepared.environment)))
@@ -207,7 +207,8 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
         exclude=options.exclude,
         shard=prepared.shard,
     )
-    return plan, (*finished.damaged, *past.damaged)
+    pins = (run_file.problem(prepared.layout.run),) if options.resume else ()
+    return plan, (*finished.damaged, *past.damaged, *filter(None, pins))
 
 
 def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str]:

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from runner.errors import EnvironmentFault, UsageError
+from runner.pipeline.environment import usual
+from runner.plan.mask import NO_MASK, Mask
 from runner.record import console_log, files
 from runner.record.layout import Layout
 from runner.report.rows import Row
@@ -38,15 +40,16 @@ def check_junit(path: Path | None) -> None:
             raise UsageError(f"--junit {path}: nothing can be written to {above}; name another")
 
 
-def write_junit(path: Path, states: States) -> None:
-    """Write tables as JUnit XML, over what is there."""
+def write_junit(path: Path, states: States, mask: Mask = NO_MASK) -> None:
+    """Write tables as JUnit XML, over what is there; what is masked is not in it."""
     from runner.report.junit import Suite, document  # noqa: PLC0415 - only when asked for
 
     def output(layout: Layout, row: Row) -> tuple[str, ...]:
         if row.console_log is None:
             return ()
         where = f"whole output: {row.console_log}"
-        return (*console_log.tail_below(layout, row.console_log, TAIL_LINES), where)
+        tail = console_log.tail_below(layout, row.console_log, TAIL_LINES)
+        return (*map(mask.text, tail), where)
 
     suites = [
         Suite(
@@ -94,14 +97,14 @@ def status_reports(junit: Path | None, *, summary: bool) -> Callable[[States], N
 
     def write(states: States) -> None:
         if junit is not None:
-            write_junit(junit, states)
+            write_junit(junit, states, Mask(usual(os.environ)))
         if markdown is not None:
             add_summary(markdown, states)
 
     return write
 
 
-def after_run(states: States, *, junit: Path | None, environ: Mapping[str, str]) -> int:
+def after_run(states: States, *, junit: Path | None, environ: Mapping[str, str], mask: Mask) -> int:
     """Write what was asked for of a run that has ended, and say what cannot be written.
 
     Returns:
@@ -115,7 +118,7 @@ def after_run(states: States, *, junit: Path | None, environ: Mapping[str, str])
     if junit is None:
         return 0
     try:
-        write_junit(junit, states)
+        write_junit(junit, states, mask)
     except EnvironmentFault as error:
         later = "`evalset status` with --junit writes it, too"
         print(harmless(f"Error: {error}; {later}"), file=sys.stderr)

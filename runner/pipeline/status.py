@@ -73,7 +73,7 @@ def show(
         )
     running = _running(layout)
     table = rows_of(commands, finished=finished, records=past.records, running=running)
-    for message in (*finished.damaged, *past.damaged):
+    for message in filter(None, (*finished.damaged, *past.damaged, run_file.problem(layout.run))):
         print(harmless(f"warning: {message}"), file=sys.stderr)
     write([(layout, table)])
     if as_json:

@@ -45,3 +45,7 @@ class Mask:
         if isinstance(value, int | float) and self._found.search(str(value)):
             return MASKED
         return value
+
+
+# Where nothing was handed in.
+NO_MASK = Mask({})

@@ -6,7 +6,7 @@ import msgspec
 
 from runner.job import Fault, Outcome, Result
 from runner.record.files import UNREADABLE, named
-from runner.record.lines import LineFile
+from runner.record.lines import LineFile, read_lines
 
 VERSION = 1
 
@@ -50,6 +50,17 @@ def record_of(outcome: Outcome, *, run: str, host: str) -> AttemptRecord:
     return AttemptRecord(run=run, host=host, command=job.command, eval=job.eval, **fields)
 
 
+class _EveryVersion(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    attempt: str
+    run: str = ""
+    host: str = ""
+    command: tuple[str, ...]
+    eval: str
+    result: Result
+    ended_at: str = ""
+
+
 class AttemptsFile(LineFile):
     """The file of every attempt that ended, whatever its outcome."""
 
@@ -77,19 +88,59 @@ def read(path: Path) -> Attempts:
 
 def parse(content: bytes, source: str) -> Attempts:
     """Read what an attempts file holds; `source` is what messages call it."""
-    records: list[AttemptRecord] = []
-    damaged: list[str] = []
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    decoder = msgspec.json.Decoder(AttemptRecord)
-    for number, text in enumerate(map(bytes.strip, lines), start=1):
-        if not text:
-            continue
+    found = _Found()
+    numbers = read_lines(content, found.take)
+    damaged = [f"{source}: line {number} cannot be read and is left as it is" for number in numbers]
+    if found.newer:
+        some = ", ".join(map(str, found.newer[:3])) + (", ..." if found.newer[3:] else "")
+        damaged.append(
+            f"{source}: written by a newer evalset: line {some}; what this one understands of it "
+            "counts, and it is left as it is"
+        )
+    return Attempts(records=tuple(found.records), damaged=tuple(damaged))
+
+
+class _Found:
+    """Takes the records of a file, each once.
+
+    Attributes:
+        records: in file order.
+        newer: numbers of the lines that a newer version wrote.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[AttemptRecord] = []
+        self.newer: list[int] = []
+        self._decoder = msgspec.json.Decoder(AttemptRecord)
+        self._last: dict[str, AttemptRecord] = {}
+
+    def take(self, number: int, text: bytes) -> bool:
+        """Take what stands in a line, and tell whether it was understood."""
         try:
-            records.append(decoder.decode(text))
+            record = self._decoder.decode(text)
         except UNREADABLE:
-            if number < len(lines):
-                damaged.append(f"{source}: line {number} cannot be read and is left as it is")
-    return Attempts(records=tuple(records), damaged=tuple(damaged))
+            later = _of_later_version(text)
+            if later is None:
+                return False
+            record = later
+        if record.version > VERSION:
+            self.newer.append(number)
+        if self._last.get(record.attempt) != record:  # a doubled line is one attempt
+            self._last[record.attempt] = record
+            self.records.append(record)
+        return True
+
+
+def _of_later_version(text: bytes) -> AttemptRecord | None:
+    """What every version says, of a record with fields that this one does not understand."""
+    try:
+        found = msgspec.json.decode(text, type=_EveryVersion)
+    except UNREADABLE:
+        return None
+    if found.version <= VERSION:
+        return None
+    fields = {name: getattr(found, name) for name in found.__struct_fields__}
+    return AttemptRecord(**fields)
 
 
 def newest(records: tuple[AttemptRecord, ...]) -> dict[tuple[str, ...], AttemptRecord]:

@@ -22,9 +22,15 @@ def tail(path: Path, lines: int) -> tuple[str, ...]:
 
 
 def tail_below(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
-    """The last lines of a console log that a record names, which may come from another host.
+    """The last lines of a console log that a record names."""
+    path = below(layout, name)
+    return () if path is None else tail(path, lines)
 
-    Nothing is read that is not below `evallogs/`, wherever a name or a link leads.
+
+def below(layout: Layout, name: str) -> Path | None:
+    """Where a console log is that a record names, which may come from another host.
+
+    None for what is not below `evallogs/`, wherever a name or a link leads.
     """
     path = (layout.root / name).resolve()
-    return tail(path, lines) if path.is_relative_to(layout.evallogs.resolve()) else ()
+    return path if path.is_relative_to(layout.evallogs.resolve()) else None

@@ -1,11 +1,75 @@
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from runner.record.files import UNREADABLE, make_folder, named, sync_folder
+from runner.record.files import UNREADABLE, make_folder, named, sync_folder, write_all
+
+# Byte order marks of UTF-8 and UTF-16, which editors put before a file.
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+# What stands around a text: blanks, and the zero bytes that a power loss leaves on some file
+# systems.
+_BLANK = b" \t\r\n\v\f\0"
+
+# What parts two texts that lost the end of line between them. In JSON none of these stands inside a
+# text, but the mark, which is why a line is first read as a whole.
+_BETWEEN = re.compile(rb"[\0\r]+|\xef\xbb\xbf|(?<=\])(?=\[)|(?<=\})(?=\{)")
+
+
+def read_lines(content: bytes, take: Callable[[int, bytes], bool]) -> list[int]:
+    """Read a file of lines, whatever editors, power losses and other programs have made of it.
+
+    Args:
+        content: of the file.
+        take: is given a line's number and a text in it, and tells whether it understood that.
+
+    Returns:
+        Numbers of the lines that were not understood as a whole; a torn last line is none of them.
+    """
+    lines = content.split(b"\n")
+    damaged = []
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if text and not take(number, text) and not _read_parts(text, number, take):
+            damaged.append(number)
+    return [number for number in damaged if number < len(lines)]
+
+
+def _read_parts(text: bytes, number: int, take: Callable[[int, bytes], bool]) -> bool:
+    bare = _bare(text)
+    if not bare:
+        return not any(sign in text for sign in (b"\0\0", b"\xff", b"\xfe"))  # else it was a text
+    if bare != text and take(number, bare):
+        return True
+    narrow = _narrow(bare)
+    if narrow is not None:
+        return take(number, narrow)
+    parts = [part for piece in _BETWEEN.split(bare) if (part := _bare(piece))]
+    if len(parts) == 1:
+        return False
+    taken = [part[:1] in {b"[", b"{"} and take(number, part) for part in parts]
+    return all(taken)
+
+
+def _bare(text: bytes) -> bytes:
+    """A text without what stands around it."""
+    text = text.strip(_BLANK)
+    while text.startswith(_MARKS):
+        text = text.removeprefix(next(mark for mark in _MARKS if text.startswith(mark)))
+        text = text.strip(_BLANK)
+    return text
+
+
+def _narrow(bare: bytes) -> bytes | None:
+    """Plain ASCII that was saved as UTF-16, of either kind; None for what is not that."""
+    if len(bare) > 1 and b"\0" in bare[:2] + bare[-2:] and not any(bare[1::2]):
+        return bare[::2]
+    return None
 
 
 class LineFile:
@@ -42,12 +106,13 @@ class LineFile:
 
     def add(self, *lines: str) -> None:
         """Append lines, all with one fsync; on an error the file is as it was before."""
+        self._append("".join(f"{line}\n" for line in lines).encode())
+
+    def _append(self, data: bytes) -> None:
         size = os.fstat(self._descriptor).st_size
-        data = "".join(f"{line}\n" for line in lines).encode()
         with named(self.path, "write"):
             try:
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
+                write_all(self._descriptor, data)
                 os.fsync(self._descriptor)
             except OSError:
                 os.ftruncate(self._descriptor, size)
@@ -63,7 +128,7 @@ class LineFile:
             os.write(self._descriptor, b"\n")
         else:
             with LineFile(self.path.with_name(f"{self.path.name}.torn")) as torn:
-                torn.add(tail.decode(errors="replace"))
+                torn._append(tail + b"\n")
             os.ftruncate(self._descriptor, start)
         os.fsync(self._descriptor)
 
@@ -80,16 +145,23 @@ class LineFile:
 
 
 def is_whole(line: bytes) -> bool:
-    """Whether a last line without its newline is a complete one.
+    """Whether a last line without its newline has a complete text in it.
 
     A line of plain text always counts as complete: what is cut off is then a command that no job
     has, which does no harm.
     """
-    text = line.strip()
-    if not text.startswith((b"[", b"{")):
+    whole = []
+
+    def take(_: int, text: bytes) -> bool:
+        if text.startswith((b"[", b"{")):
+            try:
+                msgspec.json.decode(text)
+            except UNREADABLE:
+                return False
+        elif b"\0" in text:
+            return False
+        whole.append(text)
         return True
-    try:
-        msgspec.json.decode(text)
-    except UNREADABLE:
-        return False
-    return True
+
+    read_lines(line, take)
+    return bool(whole)

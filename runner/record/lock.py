@@ -55,7 +55,11 @@ class RunLock:
             host=socket.gethostname(),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        replace(self._holder, msgspec.json.encode(holder))
+        try:
+            replace(self._holder, msgspec.json.encode(holder))
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         return self
 
     def __exit__(

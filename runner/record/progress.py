@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from runner.record.files import UNREADABLE, named, replace
-from runner.record.lines import LineFile
+from runner.record.lines import LineFile, read_lines
 
 Command = tuple[str, ...]
 
@@ -42,23 +42,24 @@ def read(path: Path) -> Finished:
 
 def parse(content: bytes, source: str) -> Finished:
     """Read what a progress file holds; `source` is what messages call it."""
-    raw = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     commands: dict[Command, None] = {}
     lines: dict[str, None] = {}
-    damaged = []
-    for number, text in enumerate(map(bytes.strip, raw), start=1):
-        if not text:
-            continue
+
+    def take(_: int, text: bytes) -> bool:
         try:
             commands[_decoder.decode(text)] = None
         except UNREADABLE:
-            if (plain := _plain(text)) is not None:
-                lines[plain] = None
-            elif number < len(raw):
-                damaged.append(
-                    f"{source}: line {number} cannot be read and is left as it is; "
-                    "the eval that it stood for runs again"
-                )
+            plain = _plain(text)
+            if plain is None:
+                return False
+            lines[plain] = None
+        return True
+
+    damaged = [
+        f"{source}: line {number} cannot be read and is left as it is; "
+        "the eval that it stood for runs again"
+        for number in read_lines(content, take)
+    ]
     return Finished(commands=tuple(commands), lines=tuple(lines), damaged=tuple(damaged))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from runner import __version__
+from runner.record.dated import keep_dated
 from runner.record.files import UNREADABLE, named, replace
 from runner.record.layout import Layout
 
@@ -71,21 +72,56 @@ def next_generation(layout: Layout) -> int:
 
 def write(layout: Layout, content: RunFile) -> None:
     """Write a run's file."""
-    replace(layout.run, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+    put(layout.run, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+
+def put(path: Path, content: bytes) -> None:
+    """Replace a run's file; one that this version does not understand is kept, with a date."""
+    if problem(path):
+        keep_dated([path])
+    replace(path, content)
 
 
 def read(path: Path) -> RunFile | None:
     """Read a run's file; None when there is none that this version understands."""
+    return parse(_content(path))
+
+
+def problem(path: Path) -> str:
+    """Why a run's file is not understood, or not all of it, on one line; empty if it is."""
+    content = _content(path)
+    kept = "the next run that writes its own keeps this one under a name with a date"
+    file = parse(content)
+    if (file.version if file else version_of(content)) > VERSION:
+        return f"{path} was written by a newer evalset; {kept}"
+    if file or not path.exists():
+        return ""
+    return f"{path} cannot be read, so nothing is compared with what finished evals ran in; {kept}"
+
+
+def _content(path: Path) -> bytes:
     with named(path, "read"):
         try:
-            return parse(path.read_bytes())
+            return path.read_bytes()
         except FileNotFoundError:
-            return None
+            return b""
 
 
 def parse(content: bytes) -> RunFile | None:
     """Read what a run's file holds; None where this version does not understand it."""
     try:
-        return msgspec.json.decode(content, type=RunFile)
+        return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=RunFile)
     except UNREADABLE:
         return None
+
+
+class _Versioned(msgspec.Struct):
+    version: int = 0
+
+
+def version_of(content: bytes) -> int:
+    """The version that a run's file says it is of; 0 where it says none."""
+    try:
+        return msgspec.json.decode(content, type=_Versioned).version
+    except UNREADABLE:
+        return 0

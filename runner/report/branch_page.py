@@ -66,6 +66,10 @@ def _left_out(files: Sequence[LeftOut]) -> str:
     lines = ["## Left out", "", "These stay on their hosts.", ""]
     lines += ["| file | host | why | bytes | SHA-256 |", "|---|---|---|--:|---|"]
     for one in files:
-        cells = (code(text).replace("|", "\\|") for text in (one.path, one.host, one.reason))
-        lines.append(f"| {' | '.join(cells)} | {one.size} | `{one.sha256}` |")
+        cells = map(_cell, (one.path, one.host, one.reason))
+        lines.append(f"| {' | '.join(cells)} | {one.size} | {_cell(one.sha256)} |")
     return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    return code(text).replace("|", "\\|")

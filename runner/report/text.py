@@ -2,7 +2,7 @@ import re
 
 # All that a terminal may take for a command: control characters of both ranges, and the marks
 # that change the direction of text.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 # Colours are simply taken out: most logs have them.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from runner.record import run_file
 from runner.record.belonging import logs_of
-from runner.record.files import replace, write_whole
+from runner.record.files import write_whole
 from runner.record.incoming import add_lines, is_safe, sync
 from runner.record.layout import Layout
 from runner.share.blobs import COMPRESSED
@@ -65,7 +65,7 @@ def arrive(
     theirs = states.get(f"{start}run.json", b"")
     newest, here = run_file.parse(theirs), run_file.read(layout.run)
     if newest is not None and (here is None or newest.age > here.age):
-        replace(layout.run, theirs)
+        run_file.put(layout.run, theirs)
     return added
 
 

@@ -74,7 +74,13 @@ def merge_lines(one: bytes, other: bytes) -> bytes:
     return b"".join(line + b"\n" for line in chosen)
 
 
-def _age(content: bytes) -> tuple[int, str, bytes]:
-    """Order versions of a run's file as readers do; what they would not read is the oldest."""
+def _age(content: bytes) -> tuple[int, int, str, bytes]:
+    """Order versions of a run's file as readers do.
+
+    What they would not read is the oldest, but what a newer evalset wrote is not for us to replace.
+    """
     file = run_file.parse(content)
-    return (*file.age, content) if file else (-1, "", content)
+    if file is not None:
+        return (0, *file.age, content)
+    version = run_file.version_of(content)
+    return (version if version > run_file.VERSION else -1, -1, "", content)

@@ -65,7 +65,7 @@ def text(**changes: object) -> bytes:
     return json.dumps(LINE | changes).encode() + b"\n"
 
 
-@given(written=st.lists(records, max_size=3))
+@given(written=st.lists(records, max_size=3, unique_by=lambda record: record.attempt))
 @settings(max_examples=50)
 def test_every_field_comes_back(folder: Path, written: list[AttemptRecord]) -> None:
     """What is written is what is read, one JSON object a line."""
