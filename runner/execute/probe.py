@@ -19,8 +19,11 @@ NO_COMMAND = 127
 
 TIME_LIMIT = 60
 
+# What tini, the init process of every container, prints when there is no such program, the status
+# that it ends with, and seconds in which it does.
 NO_SUCH_COMMAND = b"[FATAL tini"
 CANNOT_START = {126, 127}
+START_TIME = 10
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,15 +90,14 @@ def _converse(api: docker.APIClient, container: str) -> Answer:
 def lacks_command(error: APIError) -> bool:
     """Whether the engine refused to start a container because the program is not in the image."""
     said = str(error.explanation or error)
-    signs = ("executable file not found", "no such file or directory", "permission denied")
-    return any(sign in said for sign in signs)
+    return "executable file not found" in said or "no such file or directory" in said
 
 
 def lacks_program(api: docker.APIClient, spec: ContainerSpec) -> bool:
     """Whether a job's image has no such program, or none that can run.
 
-    What an eval printed proves nothing. So the engine is told to start the program, where it can
-    neither write nor reach anything and gets no argument and no secret; and to kill it at once.
+    What an eval printed proves nothing. So the program is started again, with no argument and no
+    secret, where it can neither write nor reach anything, and is killed if it runs for long.
     """
     with contextlib.suppress(DockerException, RequestException):
         container = api.create_container(
@@ -103,11 +105,10 @@ def lacks_program(api: docker.APIClient, spec: ContainerSpec) -> bool:
             entrypoint=[spec.argv[0]],
             user=spec.user,
             working_dir="/tmp",  # noqa: S108 - inside the container
-            environment={
-                name: spec.environment[name] for name in ("PATH",) if name in spec.environment
-            },
+            environment={name: spec.environment[name] for name in {"PATH"} & {*spec.environment}},
             labels={PROBE: ""},
             host_config=api.create_host_config(
+                init=True,
                 network_mode="none",
                 read_only=True,
                 cap_drop=["ALL"],
@@ -120,13 +121,14 @@ def lacks_program(api: docker.APIClient, spec: ContainerSpec) -> bool:
                     for folder, place in spec.mounts.items()
                     if not place.startswith("/tmp/")  # noqa: S108 - inside the container
                 ],
-                log_config=LogConfig(type="none"),
+                log_config=LogConfig(type="json-file", config={"max-size": "1m"}),
             ),
         )["Id"]
         try:
             api.start(container)
-        except APIError as error:
-            return lacks_command(error)
+            if api.wait(container, timeout=START_TIME)["StatusCode"] in CANNOT_START:
+                said: bytes = api.logs(container, stdout=False, stderr=True)
+                return said.startswith(NO_SUCH_COMMAND)
         finally:
             remove(api, container)
     return False

@@ -104,7 +104,9 @@ def status_reports(junit: Path | None, *, summary: bool) -> Callable[[States], N
     return write
 
 
-def after_run(states: States, *, junit: Path | None, environ: Mapping[str, str], mask: Mask) -> int:
+def after_run(
+    states: States, *, junit: Path | None, environ: Mapping[str, str], mask: Mask = NO_MASK
+) -> int:
     """Write what was asked for of a run that has ended, and say what cannot be written.
 
     Returns:

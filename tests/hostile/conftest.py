@@ -1,0 +1,97 @@
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from runner.execute import build, image
+from tests.conftest import Place, engine_api, impatient
+
+EVALS = Path(__file__).with_name("evals")
+IMAGE = "evalset/test:hostile"
+PROGRAM = "/hostile/program"
+DOCKERFILE = """
+FROM {base}
+COPY hostile /hostile
+"""
+# The standard library's modules without the site's, which takes a tenth of a second to start.
+LAUNCHER = """\
+#!/usr/bin/env -S python3 -SEB
+import runpy
+runpy.run_module("evals", run_name="__main__")
+"""
+
+
+class Hostile(Place, frozen=True):
+    """A place whose evals are those of `tests/hostile/evals`."""
+
+    def environ(self, **variables: str) -> dict[str, str]:
+        """As any place's, with the hostile program, and memory for Python."""
+        own = {"EVALSET_RUN_COMMAND": PROGRAM, "EVALSET_MEMORY": "256m"}
+        return Place.environ(self, **{**own, **variables})
+
+    def attack(self, *names: str, **variables: str) -> str:
+        """Run these evals, whatever becomes of each; what the run printed."""
+        self.registry(*names)
+        ended = self.run("--no-exit-on-error", "--jobs", "2", **variables)
+        assert ended.returncode in {0, 1}, ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended.stdout + ended.stderr
+
+
+def build_image(api: docker.APIClient) -> str:
+    """Build the image with the hostile program."""
+    base = image.find(api, image.DEFAULT_IMAGE).labels[build.BASE_NAME]
+    files = {f"hostile/evals/{path.name}": path.read_bytes() for path in EVALS.glob("*.py")}
+    files |= {"Dockerfile": DOCKERFILE.format(base=base).encode()}
+    files |= {"hostile/program": LAUNCHER.encode()}
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o755
+            archive.addfile(entry, io.BytesIO(data))
+    content.seek(0)
+    said = list(
+        api.build(
+            fileobj=content,
+            custom_context=True,
+            tag=IMAGE,
+            network_mode="none",
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+    )
+    assert not [line for line in said if "error" in line], said
+    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def hostile_image() -> str:
+    """The image's name."""
+    return build_image(engine_api())
+
+
+def clean(found: Hostile) -> None:
+    """See to it that nothing is left, and nothing stays."""
+    left = found.leftovers()
+    for container in found.containers():
+        engine_api().remove_container(container, force=True, v=True)
+    assert not left
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, cache: Path, hostile_image: str) -> Iterator[Hostile]:
+    """A place of its own for a test, where nothing may be left at its end."""
+    found = Hostile(tmp_path, cache, hostile_image)
+    yield found
+    clean(found)
+
+
+@pytest.fixture
+def hurried(hostile: Hostile) -> Place:
+    """The same, of a program that kills soon after it asked."""
+    return impatient(hostile)

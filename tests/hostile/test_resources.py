@@ -1,0 +1,57 @@
+"""Evals that take what there is of processes, memory, disk and time, beside one that does well."""
+
+import pytest
+
+from runner.execute.container import CONSOLE_FILE_SIZE
+from runner.job import Result
+from tests.conftest import Place, until
+from tests.hostile.conftest import Hostile
+
+pytestmark = pytest.mark.docker
+
+
+def test_a_fork_bomb_stays_within_its_limit(hostile: Hostile) -> None:
+    """The kernel refuses it more processes, and the eval beside it does not notice."""
+    hostile.registry("fork", "victim")
+    ended = hostile.run("--jobs", "2", "--pids-limit", "60")
+    assert ended.returncode == 0, ended.stdout
+    reports = hostile.reports()
+    refused = reports["fork"]["refused"]
+    assert isinstance(refused, int)
+    assert refused >= 50
+    assert reports["victim"] == {"accuracy": 0.25}
+
+
+def test_a_memory_bomb_stays_within_its_limit(hostile: Hostile) -> None:
+    """It is killed, and its record says for what and what to do; the other one is finished."""
+    hostile.attack("memory", "victim", EVALSET_MEMORY="64m")
+    records = {record.eval: record for record in hostile.records()}
+    assert records["memory"].result is Result.FAILURE
+    assert (
+        "more memory than its limit of 64 MiB (raise it with --memory)" in records["memory"].reason
+    )
+    assert hostile.finished() == ["victim"]
+
+
+def test_a_flood_of_output_does_not_fill_the_disk(hostile: Hostile) -> None:
+    """Of 200 MB the last part is kept, about 20 MB at the most, and its end is there."""
+    assert CONSOLE_FILE_SIZE == "10m"
+    hostile.attack("flood", "victim")
+    assert hostile.finished() == ["victim", "flood"]
+    (record,) = [record for record in hostile.records() if record.eval == "flood"]
+    assert record.console_log
+    log = hostile.progress / record.console_log
+    assert 2**20 < log.stat().st_size < 21 * 10**6
+    assert log.read_bytes().endswith(b"y\nthe end\n")
+
+
+def test_nobody_runs_on_after_its_time(hurried: Place) -> None:
+    """Neither a process that ignores every signal, nor its child that left the session."""
+    hurried.registry("deaf", "victim")
+    ended = hurried.run("--no-exit-on-error", "--jobs", "2", "--timeout", "2s")
+    assert ended.returncode == 1
+    records = {record.eval: record for record in hurried.records()}
+    assert records["deaf"].reason == "ran longer than its time limit of 2 s (--timeout)"
+    assert records["deaf"].exit_code == 137
+    assert hurried.finished() == ["victim"]
+    until(lambda: not hurried.containers())
