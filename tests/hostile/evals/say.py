@@ -133,3 +133,14 @@ def confess(*_rest: str) -> None:
         }
     )
     sys.exit(int(os.environ.get("EVALS_STATUS", "0")))
+
+
+def hold(*_rest: str) -> None:
+    """Wait until told to go, and report a secret then."""
+    import pathlib
+    import time
+
+    pathlib.Path("/tmp/waits").write_text("")
+    while not pathlib.Path("/tmp/go").exists():
+        time.sleep(0.02)
+    report({"text": f"it is {os.environ['OPENAI_API_KEY']}"})
