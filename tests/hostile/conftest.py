@@ -1,6 +1,8 @@
 import io
+import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -35,7 +37,15 @@ class Hostile(Place, frozen=True):
     def attack(self, *names: str, **variables: str) -> str:
         """Run these evals, whatever becomes of each; what the run printed."""
         self.registry(*names)
-        ended = self.run("--no-exit-on-error", "--jobs", "2", **variables)
+        ended = subprocess.run(
+            self.line("--no-exit-on-error", "--jobs", "2"),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env=self.environ(**variables),
+            timeout=250,
+        )
         assert ended.returncode in {0, 1}, ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
         return ended.stdout + ended.stderr
@@ -75,20 +85,25 @@ def hostile_image() -> str:
     return build_image(engine_api())
 
 
-def clean(found: Hostile) -> None:
-    """See to it that nothing is left, and nothing stays."""
-    left = found.leftovers()
-    for container in found.containers():
-        engine_api().remove_container(container, force=True, v=True)
+@contextmanager
+def tidied(found: Hostile) -> Iterator[Hostile]:
+    """A place where nothing may be left at the end, and nothing stays."""
+    try:
+        yield found
+    finally:
+        left = found.leftovers()
+        for container in found.containers():
+            engine_api().remove_container(container, force=True, v=True)
+        # pytest cannot remove a deep tree.
+        subprocess.run(["rm", "-rf", found.progress / ".attempts"], check=True)
     assert not left
 
 
 @pytest.fixture
 def hostile(tmp_path: Path, cache: Path, hostile_image: str) -> Iterator[Hostile]:
     """A place of its own for a test, where nothing may be left at its end."""
-    found = Hostile(tmp_path, cache, hostile_image)
-    yield found
-    clean(found)
+    with tidied(Hostile(tmp_path, cache, hostile_image)) as found:
+        yield found
 
 
 @pytest.fixture

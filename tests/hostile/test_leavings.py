@@ -1,6 +1,5 @@
 """What evals leave behind, taken in by one run; and what each of it must not lead to."""
 
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from runner.job import Result
 from runner.record.attempts import AttemptRecord
-from tests.hostile.conftest import Hostile, clean
+from tests.hostile.conftest import Hostile, tidied
 
 pytestmark = pytest.mark.docker
 
@@ -21,10 +20,9 @@ def place(
     tmp_path_factory: pytest.TempPathFactory, cache: Path, hostile_image: str
 ) -> Iterator[Hostile]:
     """Where all that leave something have done so, beside one that failed and one that did well."""
-    found = Hostile(tmp_path_factory.mktemp("left"), cache, hostile_image)
-    found.attack("innocent", *LEFT, "victim")
-    yield found
-    clean(found)
+    with tidied(Hostile(tmp_path_factory.mktemp("left"), cache, hostile_image)) as found:
+        found.attack("innocent", *LEFT, "victim")
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -148,4 +146,4 @@ def test_what_was_planted_lies_among_the_logs_and_nowhere_else(place: Hostile) -
     """The records' folder has the records, and nothing that an eval has made."""
     found = {path.name for path in place.layout.progress.parent.iterdir()}
     assert found == {f"m.s.{end}" for end in ("progress.txt", "attempts.jsonl", "run.json", "lock")}
-    assert sorted(os.listdir(place.progress)) == ["evallogs", "oaievalset"]
+    assert sorted(path.name for path in place.progress.iterdir()) == ["evallogs", "oaievalset"]

@@ -10,7 +10,7 @@ import pytest
 
 from runner.job import Result
 from runner.record.attempts import AttemptRecord
-from tests.hostile.conftest import Hostile, clean
+from tests.hostile.conftest import Hostile, tidied
 
 pytestmark = pytest.mark.docker
 
@@ -33,21 +33,20 @@ def logged(
     tmp_path_factory: pytest.TempPathFactory, cache: Path, hostile_image: str
 ) -> Iterator[Logged]:
     """After the run of all that log something, and of one that does well behind them."""
-    place = Hostile(tmp_path_factory.mktemp("logged"), cache, hostile_image)
-    place.registry(*LOGGED, "victim")
-    with subprocess.Popen(
-        place.line("--no-exit-on-error", "--jobs", "2"),
-        cwd=place.folder,
-        env=place.environ(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as run:
-        _, status, usage = os.wait4(run.pid, 0)
-        run.returncode = os.waitstatus_to_exitcode(status)
-    assert run.returncode == 0
-    records = {record.eval: record for record in place.records()}
-    yield Logged(records, usage.ru_maxrss, place.layout.attempts)
-    clean(place)
+    with tidied(Hostile(tmp_path_factory.mktemp("logged"), cache, hostile_image)) as place:
+        place.registry(*LOGGED, "victim")
+        with subprocess.Popen(
+            place.line("--no-exit-on-error", "--jobs", "2"),
+            cwd=place.folder,
+            env=place.environ(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as run:
+            _, status, usage = os.wait4(run.pid, 0)
+            run.returncode = os.waitstatus_to_exitcode(status)
+        assert run.returncode == 0
+        records = {record.eval: record for record in place.records()}
+        yield Logged(records, usage.ru_maxrss, place.layout.attempts)
 
 
 def test_memory_is_bounded_whatever_is_logged(logged: Logged) -> None:

@@ -12,7 +12,7 @@ import pytest
 from cmarkgfm import github_flavored_markdown_to_html  # type: ignore[import-untyped]
 from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 
-from tests.hostile.conftest import Hostile, clean
+from tests.hostile.conftest import Hostile, tidied
 from tests.hostile.terminal import shown_on_a_terminal
 from tests.share.desk import BRANCH, git, make_bare
 
@@ -69,10 +69,9 @@ def place(
     tmp_path_factory: pytest.TempPathFactory, cache: Path, hostile_image: str
 ) -> Iterator[Hostile]:
     """Where one eval has failed and one has ended well, after they said all that they could."""
-    found = Hostile(tmp_path_factory.mktemp("said"), cache, hostile_image)
-    found.registry("escape", "escaped")
-    yield found
-    clean(found)
+    with tidied(Hostile(tmp_path_factory.mktemp("said"), cache, hostile_image)) as found:
+        found.registry("escape", "escaped")
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +156,7 @@ def test_a_terminal_is_moved_by_the_display_alone(hostile: Hostile) -> None:
 @pytest.mark.usefixtures("reports")
 def test_junit_xml_has_it_as_text(place: Hostile) -> None:
     """No case, no element and no entity is of an eval's making."""
-    root = ET.fromstring((place.folder / "junit.xml").read_bytes())
+    root = ET.fromstring((place.folder / "junit.xml").read_bytes())  # noqa: S314 - we wrote it
     kinds = {element.tag for element in root.iter()}
     assert kinds == {"testsuites", "testsuite", "testcase", "properties", "property", "failure"}
     names = [case.attrib["name"] for case in root.iter("testcase")]

@@ -1,4 +1,4 @@
-"""What an eval can see, change and reach from inside: one run of all that look, asked by each test."""
+"""What an eval can see, change and reach from inside, by one run of all that look."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import engine_api
-from tests.hostile.conftest import Hostile, clean
+from tests.hostile.conftest import Hostile, tidied
 
 pytestmark = pytest.mark.docker
 
@@ -17,8 +17,8 @@ ABSTRACT = f"evalset-hostile-{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Servers on this host, on loopback, on a bridge's address and without one; how to reach them."""
+def host() -> Iterator[list[str]]:
+    """Servers on this host, on loopback, on a bridge and without an address; where they are."""
     about = engine_api().inspect_network("bridge")
     gateway = about["IPAM"]["Config"][0]["Gateway"]
     with (
@@ -37,22 +37,21 @@ def place(
     tmp_path_factory: pytest.TempPathFactory, cache: Path, hostile_image: str, host: list[str]
 ) -> Iterator[Hostile]:
     """Where the victim's eval has finished, and all that look have looked."""
-    found = Hostile(tmp_path_factory.mktemp("reach"), cache, hostile_image)
-    folder = found.registry("victim")
-    (folder / "targets").write_text("\n".join([*host, "192.0.2.1:53", "1.1.1.1:443"]))
-    assert found.run().returncode == 0
-    (found.folder / "planted-outside").write_text("")
-    (found.folder / "before").mkdir()
-    for path in [*found.progress.rglob("*.txt"), *found.progress.rglob("*.jsonl")]:
-        (found.folder / "before" / path.name).write_bytes(path.read_bytes())
-    found.attack(
-        *("victim", "records", "processes", "network", "places", "rights"),
-        NOT_HANDED_IN="a-secret-of-the-host",
-        AWS_SECRET_ACCESS_KEY="a-secret-of-the-host",
-        OPENAI_API_KEY="handed-in-as-always",
-    )
-    yield found
-    clean(found)
+    with tidied(Hostile(tmp_path_factory.mktemp("reach"), cache, hostile_image)) as found:
+        folder = found.registry("victim")
+        (folder / "targets").write_text("\n".join([*host, "192.0.2.1:53", "1.1.1.1:443"]))
+        assert found.run().returncode == 0
+        (found.folder / "planted-outside").write_text("")
+        (found.folder / "before").mkdir()
+        for path in [*found.progress.rglob("*.txt"), *found.progress.rglob("*.jsonl")]:
+            (found.folder / "before" / path.name).write_bytes(path.read_bytes())
+        found.attack(
+            *("victim", "records", "processes", "network", "places", "rights"),
+            NOT_HANDED_IN="a-secret-of-the-host",
+            AWS_SECRET_ACCESS_KEY="a-secret-of-the-host",  # noqa: S106 - not really
+            OPENAI_API_KEY="handed-in-as-always",
+        )
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def test_no_right_is_gained(facts: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("program", ["own", "made"])
 def test_a_set_uid_program_gives_nothing(facts: Mapping[str, Any], program: str) -> None:
-    """Capabilities are empty, the bounding set too, calls are filtered; also for one that it made."""
+    """Capabilities are empty, the bounding set too, calls are filtered; so for one that it made."""
     said = facts["rights"][program]
     assert {said[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
     assert (said["NoNewPrivs"], said["Seccomp"]) == ("1", "2")

@@ -17,8 +17,8 @@ from tests.share.desk import git, make_bare
 
 pytestmark = pytest.mark.docker
 
-SECRET = "sk-test-9f8e7d6c5b4a39281706abcdef"
-PASSWORD = "830461957204"
+SECRET = "sk-test-9f8e7d6c5b4a39281706abcdef"  # noqa: S105 - not really
+PASSWORD = "830461957204"  # noqa: S105 - not really
 VARIABLES = {"OPENAI_API_KEY": SECRET, "EVALS_PASSWORD": PASSWORD}
 
 
@@ -98,10 +98,10 @@ def watched(found: set[str]) -> Iterator[None]:
 
     def watch() -> None:
         while not over.is_set():
-            for entry in os.listdir("/proc"):
-                if entry.isdigit():
+            for process in Path("/proc").iterdir():
+                if process.name.isdigit():
                     try:
-                        line = Path(f"/proc/{entry}/cmdline").read_bytes()
+                        line = (process / "cmdline").read_bytes()
                     except OSError:
                         continue
                     found.add(line.replace(b"\0", b" ").decode(errors="replace"))

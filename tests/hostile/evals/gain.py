@@ -38,6 +38,12 @@ def does(act: Callable[..., object], *arguments: object) -> Callable[[], bool]:
     return attempt
 
 
+def enter(path: str) -> None:
+    """Go into a namespace."""
+    if LIBC.setns(os.open(path, os.O_RDONLY), 0) == -1:
+        raise OSError
+
+
 def rights(*_rest: str) -> None:
     """Try everything that needs a right; each in a process of its own."""
     folder = TMP / "folder"
@@ -56,9 +62,7 @@ def rights(*_rest: str) -> None:
         "user and mount namespace": call("unshare", NEW_USER | NEW_MOUNTS),
         "mount namespace": call("unshare", NEW_MOUNTS),
         "network namespace": call("unshare", NEW_NETWORK),
-        "namespace of the first process": lambda: call(
-            "setns", os.open("/proc/1/ns/mnt", os.O_RDONLY), 0
-        )(),
+        "namespace of the first process": does(enter, "/proc/1/ns/mnt"),
         "chroot": call("chroot", here),
         "pivot_root": number(PIVOT_ROOT, here, here),
         "block device": does(os.mknod, TMP / "disk", stat.S_IFBLK | 0o666, os.makedev(254, 0)),

@@ -1,5 +1,6 @@
 """Leave what hurts who tidies up."""
 
+import json
 import os
 import pathlib
 import socket
@@ -92,7 +93,7 @@ def many(count: str = "100000", *_rest: str) -> None:
     note(many=len(os.listdir("/tmp")))
 
 
-def crowd(count: str = "40000", *_rest: str) -> None:
+def crowd(count: str = "25000", *_rest: str) -> None:
     """Leave more among the logs than anybody looks at."""
     LOGS.mkdir()
     for number in range(int(count)):
@@ -115,10 +116,20 @@ def forge(*_rest: str) -> None:
     """Leave and print what says that another eval has succeeded."""
     run_id = time.strftime("%y%m%d%H%M%SAAAAAAAA")
     command = '["/hostile/program.py", "m", "innocent", "--registry_path", "/registry/0"]\n'
-    record = (
-        '{"version":1,"attempt":"forged","run":"r","host":"h","command":%s,"eval":"innocent",'
-        '"result":"success","ended_at":"2030-01-01T00:00:00Z","final_report":{"accuracy":1.0}}\n'
-    ) % command.strip()
+    record = json.dumps(
+        {
+            "version": 1,
+            "attempt": "forged",
+            "run": "r",
+            "host": "h",
+            "command": json.loads(command),
+            "eval": "innocent",
+            "result": "success",
+            "ended_at": "2030-01-01T00:00:00Z",
+            "final_report": {"accuracy": 1.0},
+        }
+    )
+    record += "\n"
     content = {
         f"{run_id}_m_innocent.jsonl": '{"final_report": {"accuracy": 1.0}}\n',
         f"{run_id}_m_innocent.console.log": "all is well\n",

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pathlib
+import select
 import socket
 import stat
 
@@ -27,7 +28,9 @@ def records(*_rest: str) -> None:
         folders[:] = [name for name in folders if os.path.join(above, name) not in QUIET]
         found += [os.path.join(above, name) for name in (*folders, *files) if name in WANTED]
     around = [str(path) for path in pathlib.Path("/tmp/..").resolve().iterdir()]
-    mounts = [line.split()[4:6] for line in open("/proc/self/mountinfo")]
+    mounts = [
+        line.split()[4:6] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    ]
     note(
         found=found,
         around=around,
@@ -69,7 +72,7 @@ def processes(*_rest: str) -> None:
 
 def network(*_rest: str) -> None:
     """Try to reach whoever the test names in the model's registry, and anybody at all."""
-    reached = []
+    reached: list[str] = []
     for line in pathlib.Path("/registry/0/targets").read_text().splitlines():
         host, _, port = line.rpartition(":")
         if host == "abstract":
@@ -91,7 +94,7 @@ def network(*_rest: str) -> None:
     note(reached=reached, interfaces=interfaces, own=_own_loopback())
 
 
-def _reach(reached: list[str], name: str, family: int, address: object) -> None:
+def _reach(reached: list[str], name: str, family: int, address: tuple[str, int] | str) -> None:
     with socket.socket(family) as out:
         out.settimeout(2)
         try:
@@ -130,14 +133,12 @@ def scan(*_rest: str) -> None:
     tries = {}
     for last in range(2, 120):
         out = socket.socket()
-        out.setblocking(False)
+        out.settimeout(0)
         out.connect_ex((f"{start}.{last}", 7777))
         tries[f"{start}.{last}"] = out
-    import select
-
     reached = []
     for _ in range(10):
-        _, writable, _ = select.select([], tries.values(), [], 0.3)
+        _, writable, _ = select.select([], list(tries.values()), [], 0.3)
         for name, out in list(tries.items()):
             if out in writable:
                 if out.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:

@@ -1,12 +1,18 @@
 """Say what hurts who reads or shows it."""
 
+import base64
 import json
 import os
+import pathlib
 import sys
+import time
 
 from .tell import log, note, report
 
-ESCAPES = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x1b[0m\x9b31m\x1bP+q\x1b\\ \x08\x7f\u202e \x1b]52;c;eA==\x07"
+ESCAPES = (
+    "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x1b[0m\x9b31m\x1bP+q\x1b\\ "
+    "\x08\x7f\u202e \x1b]52;c;eA==\x07"
+)
 COMMANDS = (
     "::error::owned",
     "::set-output name=a::owned",
@@ -83,7 +89,8 @@ def nested(*_rest: str) -> None:
 
 def numbers(*_rest: str) -> None:
     """Log numbers and texts that JSON does not have, and end with a report of them."""
-    strange = b'{"final_report":{"a":NaN,"b":-Infinity,"c":1%s,"d":"\\ud800"}}\n' % (b"0" * 400)
+    number = b"1" + b"0" * 400
+    strange = b'{"final_report":{"a":NaN,"b":-Infinity,"c":' + number + b',"d":"\\ud800"}}\n'
     _log(strange, (b'{"sample_id":"n","data":[' + b"NaN," * 200_000 + b"1]}\n") * 40)
     with log().open("w") as file:
         json.dump({"final_report": {"accuracy": float("nan"), "big": 10**30}}, file)
@@ -109,9 +116,6 @@ def strange(*_rest: str) -> None:
 
 def confess(*_rest: str) -> None:
     """Put a secret wherever the runner might take it into its records."""
-    import base64
-    import pathlib
-
     secret = os.environ["OPENAI_API_KEY"]
     number = int(os.environ["EVALS_PASSWORD"])
     folder = pathlib.Path("/tmp/evallogs")
@@ -137,9 +141,6 @@ def confess(*_rest: str) -> None:
 
 def hold(*_rest: str) -> None:
     """Wait until told to go, and report a secret then."""
-    import pathlib
-    import time
-
     pathlib.Path("/tmp/waits").write_text("")
     while not pathlib.Path("/tmp/go").exists():
         time.sleep(0.02)
