@@ -65,8 +65,8 @@ def parse(content: bytes, source: str) -> Finished:
 
 def _plain(text: bytes) -> str | None:
     """The line as an old progress file would have it, or None for what was meant to be JSON."""
-    if text.startswith((b"[", b"{", b'"')):
-        return None
+    if text.startswith((b"[", b"{", b'"')) or b'", "' in text or text.endswith(b'"]'):
+        return None  # the rest of a line of JSON, for one
     try:
         line = text.decode()
     except UnicodeDecodeError:
