@@ -78,6 +78,7 @@ class Loop:
         budget: Budget | None = None,
     ) -> None:
         self._prepared = prepared
+        self._mask = attempts.mask
         self._display = display
         self._schedule = schedule
         self._recorder = recorder
@@ -182,9 +183,8 @@ class Loop:
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
-            tail = tuple(
-                map(self._attempts.mask.text, console_log.tail(path, self._display.tail_lines))
-            )
+            lines = console_log.tail(path, self._display.tail_lines)
+            tail = tuple(map(self._mask.text, lines))
         self._display.ended(outcome, again=again, tail=tail)
         if not failed:
             self._streak.success()
