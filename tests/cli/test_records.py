@@ -156,6 +156,14 @@ def test_logs_prints_what_an_eval_printed(recorded: Here, name: str) -> None:
     assert ended.stdout == "all is well \udcff\x1b[31m\n"
 
 
+def test_logs_shows_nothing_but_logs(recorded: Here) -> None:
+    """Though a record, which may come from another host, names something else."""
+    recorded.put("secret", "secret")
+    path = recorded.folder / "progress/oaievalset/dummy.mine.attempts.jsonl"
+    path.write_text(record(A, console_log="../secret"))
+    assert "is not there any more" in recorded.refused("logs", "dummy", "mine", "a.dev.v0")
+
+
 def test_logs_of_an_unknown_eval_is_told_the_closest(recorded: Here) -> None:
     """Among those that were attempted."""
     assert "did you mean `a.dev.v0`" in recorded.refused("logs", "dummy", "mine", "a.dve.v0")

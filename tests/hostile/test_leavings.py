@@ -96,7 +96,7 @@ def test_no_name_leads_elsewhere_or_moves_a_terminal(
 
 
 def test_a_tree_of_any_depth_goes(place: Hostile, by_name: Mapping[str, AttemptRecord]) -> None:
-    """20,000 folders inside one another, closed ones among them, below /tmp and in evallogs."""
+    """20,000 folders inside one another, closed ones among them, and some among the logs."""
     record = by_name["deep"]
     assert record.final_report == {"deep": True}
     assert "evallogs: folders more than 8 deep were left out" in record.warnings

@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from runner.record.console_log import tail
+from runner.record.console_log import below, tail, tail_below
+from runner.record.layout import Layout
 
 
 def test_the_last_lines_with_something_in_them_are_given(tmp_path: Path) -> None:
@@ -37,3 +38,18 @@ def test_bytes_that_are_no_text_are_given_as_such(tmp_path: Path) -> None:
     path = tmp_path / "a.console.log"
     path.write_bytes(b"\xff\n")
     assert tail(path, 5) == ("\N{REPLACEMENT CHARACTER}",)
+
+
+def test_no_record_leads_out_of_the_logs(tmp_path: Path) -> None:
+    """Records come from other hosts, too: neither a name nor a link is followed elsewhere."""
+    layout = Layout(root=tmp_path / "progress", model="m", eval_set="s")
+    layout.evallogs.mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    (layout.evallogs / "link").symlink_to(secret)
+    (layout.evallogs / "log").write_text("printed")
+    for name in ("../secret", str(secret), "evallogs/../../secret", "evallogs/link"):
+        assert below(layout, name) is None
+        assert tail_below(layout, name, 5) == ()
+    assert below(layout, "evallogs/log") == layout.evallogs / "log"
+    assert tail_below(layout, "evallogs/log", 5) == ("printed",)

@@ -96,3 +96,57 @@ def test_whatever_python_writes_is_turned_into_json(value: object) -> None:
 def test_without_logs_there_is_nothing() -> None:
     """Some commands write none."""
     assert summarise([]) == Summary()
+
+
+def test_a_report_that_is_too_large_is_withheld(tmp_path: Path) -> None:
+    """Whoever reads the records reads all of them; that there is one still counts."""
+    path = log(tmp_path / "a.jsonl", REPORT, {"final_report": {"x": "y" * 300_000}}, event("a"))
+    found = summarise([path])
+    assert (found.final_report, found.reported, found.samples) == (None, True, 1)
+    assert found.warnings == (
+        "its final_report has more than 262144 bytes; it is in the log alone",
+    )
+
+
+@pytest.mark.parametrize("depth", [65, 500, 9000])
+def test_a_report_that_is_too_deep_is_withheld(tmp_path: Path, depth: int) -> None:
+    """Readers of JSON know an end, each another one."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"final_report": {"x": ' + "[" * depth + "]" * depth + "}}\n")
+    found = summarise([path])
+    assert (found.final_report, found.reported) == (None, depth < 9000)
+
+
+def test_an_empty_report_says_nothing(tmp_path: Path) -> None:
+    """The one before it counts."""
+    path = log(tmp_path / "a.jsonl", REPORT, {"final_report": {}})
+    assert summarise([path]).final_report == REPORT["final_report"]
+    assert not summarise([log(tmp_path / "b.jsonl", {"final_report": {}})]).reported
+
+
+def test_so_much_of_the_logs_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the record says that it was not all."""
+    monkeypatch.setattr(evallog, "MOST_READ", 300)
+    path = log(tmp_path / "a.jsonl", event("a"), event("b"), event("c"), event("d"), REPORT)
+    found = summarise([path])
+    assert (found.samples, found.reported) == (3, False)
+    assert found.warnings == ("its logs have more than 300 bytes; the rest was not read",)
+
+
+def test_so_many_samples_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More may be there."""
+    monkeypatch.setattr(evallog, "MOST_SAMPLES", 2)
+    found = summarise([log(tmp_path / "a.jsonl", event("a"), event("b"), event("c"))])
+    assert found.samples == 2
+    assert found.warnings == ("its logs have 2 samples or more; no more were counted",)
+
+
+def test_pythons_numbers_are_looked_for_in_so_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To turn them into JSON takes long; other lines count on."""
+    monkeypatch.setattr(evallog, "LONGEST_PYTHON", 1000)
+    monkeypatch.setattr(evallog, "MOST_PYTHON", 300)
+    nan = float("nan")
+    lines = [event("a", x=nan), event("b", x=[nan] * 500), event("c", x=nan), event("d")]
+    assert summarise([log(tmp_path / "a.jsonl", *lines)]).samples == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.record.files import named, replace
+from runner.record.files import appearing_whole, append, named, replace
 from tests.privileges import python_on_small_disk
 
 
@@ -59,3 +59,50 @@ print(path.read_text(), *[found.name for found in path.parent.iterdir()])
     said, rest = ended.stdout.splitlines()
     assert "the disk is full" in said
     assert rest == "old file"
+
+
+def test_what_is_appended_to_a_full_disk_is_there_whole_or_not(tmp_path: Path) -> None:
+    """What other steps of a job have written stays."""
+    code = """
+import sys, pathlib
+from runner.errors import EnvironmentFault
+from runner.record.files import append
+path = pathlib.Path(sys.argv[1]) / "file"
+append(path, b"before")
+try:
+    append(path, b"x" * 1_000_000)
+except EnvironmentFault as error:
+    print(error)
+print(path.read_text())
+"""
+    said, rest = python_on_small_disk(code, tmp_path).stdout.splitlines()
+    assert "the disk is full" in said
+    assert rest == "before"
+
+
+def test_what_is_appended_to_no_file_is_said(tmp_path: Path) -> None:
+    """A pipe that nobody reads cannot be cut back, and need not be."""
+    append(tmp_path / "new", b"x")
+    assert (tmp_path / "new").read_bytes() == b"x"
+    append(Path("/dev/null"), b"x")
+    with pytest.raises(EnvironmentFault, match="cannot write /dev/full: the disk is full"):
+        append(Path("/dev/full"), b"x")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Nobody sees it before its end, and of one that breaks off nothing stays."""
+    path = tmp_path / "file"
+    with appearing_whole(path, beside=".new") as file:
+        file.write(b"a")
+        assert not path.exists()
+    assert path.read_bytes() == b"a"
+
+    def breaks_off() -> None:
+        with appearing_whole(path, beside=".new") as file:
+            file.write(b"b")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        breaks_off()
+    assert path.read_bytes() == b"a"
+    assert list(tmp_path.iterdir()) == [path]

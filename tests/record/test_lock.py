@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import EnvironmentFault, LockHeld
 from runner.record.lock import RunLock, is_held
-from tests.privileges import python_bound_by_permissions
+from tests.privileges import python_bound_by_permissions, python_on_small_disk
 
 HOLD = """
 import sys, pathlib
@@ -128,3 +128,27 @@ def test_a_lock_that_cannot_be_taken_is_named(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(EnvironmentFault, match="it is a folder; move it away"), RunLock(path):
         pass
+
+
+def test_a_full_disk_does_not_keep_the_lock_held(tmp_path: Path) -> None:
+    """Who holds it cannot be written; that is said, and the next one may try."""
+    code = """
+import os, sys, pathlib
+from runner.errors import EnvironmentFault
+from runner.record.lock import RunLock, is_held
+root = pathlib.Path(sys.argv[1])
+path = root / "m.s.lock"
+path.write_text("")
+with (root / "full").open("wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)): pass
+    except OSError: pass
+try:
+    with RunLock(path): pass
+except EnvironmentFault as error:
+    print(error)
+print(is_held(path), sorted(os.listdir(root)))
+"""
+    said, rest = python_on_small_disk(code, tmp_path).stdout.splitlines()
+    assert "the disk is full" in said
+    assert rest == "False ['full', 'm.s.lock']"

@@ -6,7 +6,14 @@ import pytest
 
 from runner.errors import EnvironmentFault
 from runner.record.layout import Layout
-from runner.record.run_file import MAX_GENERATION, RunFile, next_generation, read, write
+from runner.record.run_file import (
+    MAX_GENERATION,
+    RunFile,
+    next_generation,
+    problem,
+    read,
+    write,
+)
 
 RUN = RunFile(
     run="r1",
@@ -73,3 +80,44 @@ def test_a_folder_in_its_place_is_named(layout: Layout) -> None:
     layout.run.mkdir(parents=True)
     with pytest.raises(EnvironmentFault, match="it is a folder; move it away"):
         read(layout.run)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "cannot be read"),
+        (b"{", "cannot be read"),
+        (b'{"run": \0\0\0\0', "cannot be read"),
+        (msgspec.json.encode(RUN).decode().encode("utf-16"), "cannot be read"),
+        (b'{"version": 9, "run": ["r"]}', "was written by a newer evalset"),
+        (
+            msgspec.json.encode(msgspec.structs.replace(RUN, version=9)),
+            "was written by a newer evalset",
+        ),
+    ],
+)
+def test_a_file_that_is_not_all_understood_is_named_and_kept(
+    layout: Layout, content: bytes, why: str
+) -> None:
+    """With a date, beside the new one: what it says may be needed by somebody."""
+    layout.run.parent.mkdir(parents=True)
+    layout.run.write_bytes(content)
+    said = problem(layout.run)
+    assert said.startswith(f"{layout.run} {why}")
+    assert "keeps this one under a name with a date" in said
+    assert layout.run.read_bytes() == content
+    write(layout, RUN)
+    assert read(layout.run) == RUN
+    assert problem(layout.run) == ""
+    (kept,) = layout.run.parent.glob("m.s.run.json.*Z")
+    assert kept.read_bytes() == content
+
+
+def test_a_file_that_is_understood_is_not_kept(layout: Layout) -> None:
+    """A mark before it changes nothing."""
+    assert problem(layout.run) == ""
+    write(layout, RUN)
+    layout.run.write_bytes(b"\xef\xbb\xbf" + layout.run.read_bytes())
+    assert read(layout.run) == RUN
+    write(layout, RUN)
+    assert list(layout.run.parent.iterdir()) == [layout.run]

@@ -62,10 +62,10 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_depth_costs_neither_stack_nor_open_files(tmp_path: Path) -> None:
-    """5000 levels, with 30 files that may be open at once."""
+    """2000 levels, with 30 files that may be open at once."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    dig(folder, 5000)
+    dig(folder, 2000)
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30)){REMOVE}"
     subprocess.run([sys.executable, "-c", limit, folder], check=True)
     assert not folder.exists()

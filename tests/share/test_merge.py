@@ -91,6 +91,16 @@ def test_the_newest_run_is_what_the_branch_is_pinned_to() -> None:
     assert merge(path, behind, run_file("261121031337AAAAAAAA", generation=2**60)) == behind
 
 
+def test_a_run_file_that_a_newer_evalset_wrote_is_not_replaced() -> None:
+    """Though it is not understood here; one that is understood is compared as ever."""
+    path = "oaievalset/m.s.run.json"
+    ours = run_file("261121031337AAAAAAAA", generation=5)
+    newer = msgspec.json.encode({"version": 9, "run": ["of another form"]})
+    assert merge(path, ours, newer) == merge(path, newer, ours) == newer
+    assert merge(path, b"{damaged", newer) == newer
+    assert merge(path, ours, b'{"version": 1, "run": 5}') == ours
+
+
 def test_fields_of_later_versions_survive_a_merge() -> None:
     """Lines are merged as they are, and not read."""
     line = msgspec.json.encode({"version": 2, "later": [1]}) + b"\n"

@@ -72,9 +72,9 @@ def names(*_rest: str) -> None:
 def deep(levels: str = "20000", *_rest: str) -> None:
     """Leave folders inside folders, below `/tmp` and among the logs, and some of them closed."""
     LOGS.mkdir()
-    for start in (TMP, LOGS):
+    for start, count in ((TMP, int(levels)), (LOGS, 1500)):
         os.chdir(start)
-        for level in range(int(levels)):
+        for level in range(count):
             pathlib.Path("file").write_text("")
             os.mkdir("d")
             os.chdir("d")
