@@ -83,6 +83,18 @@ def test_status_writes_junit_xml_too(recorded: Here) -> None:
     assert "ValueError\nwhole output: evallogs/2.console.log</failure>" in text
 
 
+def test_junit_xml_has_no_key_that_is_set(recorded: Here) -> None:
+    """A failed eval has printed it; its log stays as it is."""
+    key = "sk-test-0123456789abcdef"  # noqa: S105 - made up
+    log = recorded.put("progress/evallogs/2.console.log", f"no such key: {key}\n")
+    arguments = ("status", "dummy", "mine", "--junit", "junit.xml")
+    assert recorded.evalset(*arguments, OPENAI_API_KEY=key).returncode == 0
+    text = (recorded.folder / "junit.xml").read_text()
+    assert "no such key: ***" in text
+    assert key not in text
+    assert key in log.read_text()
+
+
 def test_a_configured_file_for_junit_xml_is_that_of_runs(recorded: Here) -> None:
     """To look at the state overwrites no results."""
     recorded.put("evalset.toml", 'junit = "junit.xml"\n')
