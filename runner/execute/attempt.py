@@ -9,6 +9,7 @@ from requests.exceptions import RequestException
 from runner.execute.absence import Absence
 from runner.execute.container import CannotRun, Container, ContainerSpec, State
 from runner.execute.engine import Engine, explain
+from runner.execute.handed_in import handed_in_to
 from runner.execute.left import Running, remove_attempt
 from runner.execute.live import Live, LiveContainer
 from runner.execute.outcome import never_ran, outcome_of, ran_for
@@ -103,7 +104,8 @@ class Attempts:
                 container, job, job.settings.timeout - spent, on_success, unwatched=True
             )
             took = ran_for(end[1], running.created, watched=watched)
-            handed_in = {**self._around.environment, **container.environment()}
+            known = handed_in_to(self._engine.api, container.id)
+            handed_in = {**self._around.environment, **known}
             yield self._outcome(
                 container, job, running.attempt, *end, duration=took, handed_in=handed_in
             )

@@ -12,6 +12,7 @@ from docker.errors import APIError, DockerException
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
+from urllib3.exceptions import HTTPError
 
 from runner.errors import EnvironmentFault
 from runner.job import ContainerSettings
@@ -183,21 +184,14 @@ class Container:
         """Ask the engine about it."""
         return state_of(self._api.inspect_container(self.id))
 
-    def environment(self) -> dict[str, str]:
-        """The variables that it was handed, besides those of its image; none if nobody knows."""
-        with contextlib.suppress(DockerException, RequestException):
-            about = self._api.inspect_container(self.id)
-            image: dict[str, Any] = self._api.inspect_image(about["Image"])  # type: ignore[no-untyped-call] # its stubs lack it
-            own = set(about["Config"]["Env"] or ()) - set(image["Config"]["Env"] or ())
-            return {name: value for name, _, value in (each.partition("=") for each in own)}
-        return {}
-
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
         # The same name each time, so that a run that was killed meanwhile leaves nothing behind.
         with appearing_whole(path, beside=f".{self.id}{PASSING}") as file:
-            for part in self._printed():
-                file.write(part)
+            try:
+                file.writelines(self._printed())
+            except HTTPError as error:  # what requests lets through where the answer breaks off
+                raise RequestsConnectionError(error) from error
 
     def _printed(self) -> Iterator[bytes]:
         """What it printed, in pieces; docker-py would leave the connection open.

@@ -85,7 +85,7 @@ def test_status_writes_junit_xml_too(recorded: Here) -> None:
 
 def test_junit_xml_has_no_key_that_is_set(recorded: Here) -> None:
     """A failed eval has printed it; its log stays as it is."""
-    key = "sk-test-0123456789abcdef"  # noqa: S105 - made up
+    key = "sk-test-0123456789abcdef"
     log = recorded.put("progress/evallogs/2.console.log", f"no such key: {key}\n")
     arguments = ("status", "dummy", "mine", "--junit", "junit.xml")
     assert recorded.evalset(*arguments, OPENAI_API_KEY=key).returncode == 0
