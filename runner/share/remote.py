@@ -1,6 +1,7 @@
 import re
 
 from runner.errors import EnvironmentFault
+from runner.share.credentials import Access, access_to
 from runner.share.process import GitError
 from runner.share.repository import Repository
 
@@ -43,10 +44,12 @@ class Remote:
             RemoteError: the remote is away, or refuses.
         """
         here = f"refs/evalset/fetched/{branch}"
-        line = ["fetch", "--progress", "--no-tags", "--no-recurse-submodules", "--refmap="]
-        line += ["--no-write-fetch-head", "--no-auto-maintenance", "--", self._address]
+        access = self._access("get-url")
+        line = [*access.options, "fetch", "--progress", "--no-tags", "--no-recurse-submodules"]
+        line += ["--refmap=", "--no-write-fetch-head", "--no-auto-maintenance"]
+        line += ["--", access.address, f"+refs/heads/{branch}:{here}"]
         try:
-            self._repository.run(*line, f"+refs/heads/{branch}:{here}", silence=seconds)
+            self._repository.run(*line, environ=access.environ, silence=seconds)
         except GitError as error:
             if "couldn't find remote ref" in error.said:
                 return None
@@ -62,10 +65,12 @@ class Remote:
             OvertakenError: the branch has moved on; fetch it first.
             RemoteError: the remote is away, or refuses.
         """
-        own = ("-c", f"remote.{self._address}.mirror=false")
-        line = (*own, "push", "--porcelain", "--progress", "--no-verify", "--", self._address)
+        access = self._access("get-url", "--push")
+        line = [*access.options, "-c", f"remote.{access.address}.mirror=false"]
+        line += ["push", "--porcelain", "--progress", "--no-verify"]
+        line += ["--", access.address, f"{commit}:refs/heads/{branch}"]
         try:
-            self._repository.run(*line, f"{commit}:refs/heads/{branch}", silence=seconds)
+            self._repository.run(*line, environ=access.environ, silence=seconds)
         except GitError as error:
             said = f"{error.out}\n{error.said}"
             if _OVERTAKEN.search(said):
@@ -75,6 +80,12 @@ class Remote:
             if error.from_remote:
                 why += f" ({error.from_remote})"
             raise RemoteError(without_credentials(why)) from error
+
+    def _access(self, *ask: str) -> Access:
+        """The way there; by the remote's name, unless its address has a password in it."""
+        known = "" if "/" in self._address else self._repository.ask("remote", *ask, self._address)
+        access = access_to(known or self._address)
+        return access if access.environ else Access(address=self._address)
 
 
 def without_credentials(text: str) -> str:

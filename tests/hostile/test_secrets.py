@@ -2,15 +2,12 @@
 
 import os
 import re
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from runner.plan.forms import forms
+from tests.command_lines import watched
 from tests.conftest import Place, engine_api, until
 from tests.hostile.conftest import Hostile
 from tests.share.desk import git, make_bare
@@ -89,31 +86,6 @@ def test_it_is_not_in_git_and_not_in_labels(hostile: Hostile) -> None:
     contents = [git(remote, "cat-file", "-p", line.split()[0]) for line in objects.splitlines()]
     assert any('"number":"***"' in content for content in contents)
     assert [content for content in contents if held(content)] == []
-
-
-@contextmanager
-def watched(found: set[str]) -> Iterator[None]:
-    """Look at the command lines of all processes of this machine, again and again."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.is_set():
-            for process in Path("/proc").iterdir():
-                if process.name.isdigit():
-                    try:
-                        line = (process / "cmdline").read_bytes()
-                    except OSError:
-                        continue
-                    found.add(line.replace(b"\0", b" ").decode(errors="replace"))
-            time.sleep(0.005)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_it_is_on_no_command_line(hostile: Hostile) -> None:
