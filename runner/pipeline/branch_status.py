@@ -3,8 +3,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
-
 from runner.errors import UsageError
 from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.prepare import this_host
@@ -13,6 +11,7 @@ from runner.pipeline.sharing import branch_of
 from runner.pipeline.status import is_finished, print_state, state_of
 from runner.record.layout import Layout
 from runner.report.actions import inert
+from runner.report.json_line import json_line
 from runner.report.rows import Row, rows_of
 from runner.report.text import one_line
 from runner.share.merge import merge
@@ -119,6 +118,6 @@ def show_branch(
             print_state(out, table)
     if as_json:
         printed = contents[0] if len(contents) == 1 else contents
-        print(msgspec.json.encode(printed).decode(), file=out)
+        print(json_line(printed), file=out)
     write(states)
     return finished

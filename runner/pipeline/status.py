@@ -4,8 +4,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import msgspec
-
 from runner.errors import EnvironmentFault, UsageError
 from runner.execute.engine import Engine, answering
 from runner.execute.left import find_left
@@ -16,6 +14,7 @@ from runner.record import attempts, progress, run_file
 from runner.record.known import known_commands
 from runner.record.layout import Layout
 from runner.record.run_file import RunFile
+from runner.report.json_line import json_line
 from runner.report.rows import Row, rows_of
 from runner.report.summary import print_table
 from runner.report.text import harmless
@@ -78,7 +77,7 @@ def show(
     write([(layout, table)])
     if as_json:
         content = state_of(model, eval_set, table)
-        print(msgspec.json.encode(content).decode(), file=out)
+        print(json_line(content), file=out)
     else:
         print_state(out, table)
     return is_finished(table, last)

@@ -8,7 +8,7 @@ from typing import TextIO
 # It compares as .NET does, for which characters that cannot be seen are not there.
 # https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
 _COMMAND = re.compile(r"[^!-~]*:[^!-~]*:")
-_OLDER_COMMAND = re.compile(r"(#[^!-~]*#[^!-~]*)\[")
+OLDER_COMMAND = re.compile(r"(#[^!-~]*#[^!-~]*)\[")
 
 
 def on_actions() -> bool:
@@ -22,7 +22,7 @@ def inert(line: str) -> str:
         return line
     if _COMMAND.match(line):
         line = f"| {line}"
-    return _OLDER_COMMAND.sub(r"\1(", line)
+    return OLDER_COMMAND.sub(r"\1(", line)
 
 
 def command(name: str, text: str) -> str:

@@ -115,6 +115,19 @@ def test_github_finds_no_command_in_a_log_that_is_shown(place: Hostile, name: st
 
 
 @pytest.mark.usefixtures("reports")
+def test_github_finds_no_command_in_json(place: Hostile) -> None:
+    """In which everything is that an eval has reported."""
+    line = place.line("m", "s", "--json", command="status")
+    shown = subprocess.run(
+        line, capture_output=True, cwd=place.folder, env=place.environ(**ACTIONS), check=True
+    )
+    text = shown.stdout.decode()
+    assert "<script>alert('owned')</script>" in text
+    assert obeyed(text) == []
+    assert moves(text) == set()
+
+
+@pytest.mark.usefixtures("reports")
 def test_a_file_gets_what_an_eval_printed(place: Hostile) -> None:
     """Byte for byte: it is the user's to look into."""
     line = place.line("m", "s", "escaped", command="logs")
