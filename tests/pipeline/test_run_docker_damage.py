@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.conftest import Place
@@ -76,6 +77,7 @@ def test_what_a_newer_evalset_wrote_counts_and_stays(place: Place) -> None:
 
 def test_files_that_only_help_may_be_anything(place: Place) -> None:
     """Who held the lock, and what was kept of an image's registry."""
+    place = msgspec.structs.replace(place, cache=place.folder / "cache")
     place.registry("succeed.a")
     assert place.run().returncode == 0
     place.layout.lock.with_name("m.s.lock.holder.json").write_bytes(b"\0" * 99)
