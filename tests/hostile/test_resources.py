@@ -1,5 +1,6 @@
 """Evals that take what there is of processes, memory, disk and time, beside one that does well."""
 
+import msgspec
 import pytest
 
 from runner.execute.container import CONSOLE_FILE_SIZE
@@ -8,6 +9,12 @@ from tests.conftest import Place, until
 from tests.hostile.conftest import Hostile
 
 pytestmark = pytest.mark.docker
+
+# The program that looks at each `/tmp` soon and often.
+WATCHFUL = (
+    "from runner import cli; from runner.execute import tmp_watch; "
+    "tmp_watch.INTERVAL = 0.2; cli.main()"
+)
 
 
 def test_a_fork_bomb_stays_within_its_limit(hostile: Hostile) -> None:
@@ -55,3 +62,24 @@ def test_nobody_runs_on_after_its_time(hurried: Place) -> None:
     assert records["deaf"].exit_code == 137
     assert hurried.finished() == ["victim"]
     until(lambda: not hurried.containers())
+
+
+@pytest.mark.parametrize("how", ["many", "nameless"])
+def test_nobody_fills_the_disk_through_tmp(hostile: Hostile, how: str) -> None:
+    """Whether in many files, or in such that no folder has any more: it is killed for it."""
+    watchful = msgspec.structs.replace(hostile, program=("-c", WATCHFUL))
+    watchful.registry(f"fill.{how}", "victim")
+    ended = watchful.run("--no-exit-on-error", "--jobs", "2", "--tmp-limit", "5m")
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    records = {record.eval: record for record in watchful.records()}
+    assert "in its /tmp, over its limit of 5 MiB" in records[f"fill.{how}"].reason
+    assert watchful.finished() == ["victim"]
+
+
+def test_no_file_grows_beyond_what_tmp_may_hold(hostile: Hostile) -> None:
+    """The kernel refuses the rest of it, without anybody having to look."""
+    hostile.registry("fill.one", "victim")
+    ended = hostile.run("--no-exit-on-error", "--jobs", "2", "--tmp-limit", "5m")
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "File too large" in ended.stdout
+    assert hostile.finished() == ["victim"]

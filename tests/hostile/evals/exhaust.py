@@ -1,5 +1,6 @@
 """Take what there is of everything."""
 
+import itertools
 import os
 import signal
 import time
@@ -41,3 +42,16 @@ def deaf(*_rest: str) -> None:
     print("waiting", flush=True)
     while True:
         time.sleep(60)
+
+
+def fill(how: str, *_rest: str) -> None:
+    """Write to `/tmp` without end: many files, one file, or files that have no name any more."""
+    held = []
+    for number in itertools.count():
+        name = "/tmp/one" if how == "one" else f"/tmp/{number}"
+        file = open(name, "ab", buffering=0)  # noqa: SIM115 - held for as long as this runs
+        held.append(file)
+        if how == "nameless":
+            os.unlink(name)
+        file.write(bytes(1 << 18))
+        time.sleep(0.02)
