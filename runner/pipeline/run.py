@@ -13,7 +13,7 @@ from runner.execute.absence import Absence
 from runner.execute.attempt import Attempts
 from runner.execute.engine import EVAL_NETWORK
 from runner.execute.image import find
-from runner.execute.left import sweep
+from runner.execute.left import Running, sweep
 from runner.execute.schedule import Event, Schedule, Signalled, Told
 from runner.execute.surroundings import Surroundings
 from runner.job import Result
@@ -30,6 +30,7 @@ from runner.plan.plan import Plan
 from runner.record import attempts as attempts_file
 from runner.record import run_file
 from runner.record.lock import RunLock
+from runner.record.run_file import RunFile
 from runner.report.display import Display
 from runner.report.text import evals
 
@@ -105,17 +106,7 @@ def _run(
     new_id: Callable[[], str],
     began: float,
 ) -> RunResult:
-    plan, damaged = planned(prepared)
-    left, others = recover(prepared, host, recorder, plan)
-    if recorder.changed:
-        plan, damaged = planned(prepared)
-    pinned = pin(prepared, plan, run_id)
-    running = {each.job.eval for each in left}
-    pinned, repinned = check_pins(prepared, plan, pinned, running)
-    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned, _about(others)):
-        if warning:
-            display.warn(warning)
-    display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
+    plan, left, pinned, repinned = _begin(prepared, host, display, recorder, run_id)
     if not plan.todo and not left:
         if repinned:
             run_file.write(prepared.layout, pinned)
@@ -160,6 +151,29 @@ def _run(
             return _to_the_end(loop, plan, events, display, snapshots=snapshots)
         finally:
             sweep(prepared.engine.api, prepared.layout, host.name, recorder.complete)
+
+
+def _begin(
+    prepared: Prepared, host: Host, display: Display, recorder: Recorder, run_id: str
+) -> tuple[Plan, list[Running], RunFile, str]:
+    """Find out what is left to do, and say so.
+
+    Returns:
+        The plan, containers to go on with, what the run is pinned to, and whether that changes
+        what finished evals were pinned to, in words.
+    """
+    plan, damaged = planned(prepared)
+    left, others = recover(prepared, host, recorder, plan)
+    if recorder.changed:
+        plan, damaged = planned(prepared)
+    pinned = pin(prepared, plan, run_id)
+    running = {each.job.eval for each in left}
+    pinned, repinned = check_pins(prepared, plan, pinned, running)
+    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned, _about(others)):
+        if warning:
+            display.warn(warning)
+    display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
+    return plan, left, pinned, repinned
 
 
 def _to_the_end(
