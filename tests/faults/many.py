@@ -15,11 +15,15 @@ from tests.conftest import Place
 
 # The runner, which tells at its end what its process still has.
 PROGRAM = """
-import json, os, sys, threading
+import json, os, sys, threading, time
 from runner import cli
 try:
     cli.main()
 finally:
+    # A thread that looks at something every so often ends when it looks the next time.
+    end = time.monotonic() + 5
+    while threading.active_count() > 1 and time.monotonic() < end:
+        time.sleep(0.1)
     left = [thread.name for thread in threading.enumerate()]
     paths = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
     # The one by which they were listed is gone.

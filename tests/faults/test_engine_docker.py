@@ -51,7 +51,7 @@ def test_evals_survive_an_engine_that_is_killed_and_started_again(
         lambda: engine.end(signal.SIGTERM),
         engine.lose_power,
     ]
-    left = amount(5, 60)
+    left = amount(4, 60)
     while left > 0:
         place = places()
         evals = numbered(12, "succeed", "sleep.0.5", "sleep.2")

@@ -32,7 +32,7 @@ def test_evals_survive_a_runner_that_gets_signals(
     evals = numbered(30, "succeed", "succeed", "sleep.0.7")
     place.registry(*evals)
     recording = Recording(place)
-    left = amount(8, 100)
+    left = amount(6, 100)
     there: set[str] = set()
 
     def following() -> Disturbance | None:
