@@ -47,8 +47,8 @@ def kill_until_done(
         before = kills.left
         met = disturbed(place, recording, (*AT_ONCE, *options), kills.next, done=done)
         kills.left = before - met
-        check_end(place, [name for name in evals if not name.startswith("fail")])
         check_events(place, recording.finish(), once=done == (0,))
+        check_end(place, [name for name in evals if not name.startswith("fail")])
 
 
 def test_thirty_quick_evals_survive_a_runner_that_is_killed(
