@@ -26,4 +26,5 @@ def test_many_evals_take_no_more_than_few(places: Callable[[], Place]) -> None:
     assert late.threads <= early.threads
     assert max(sample.descriptors for sample in many.samples) < 2 * workers + FEW
     assert many.left.threads == ["MainThread"]
-    assert not [each for each in many.left.descriptors if "socket" in each]
+    # The main thread has a connection to the engine for as long as it lives.
+    assert len([each for each in many.left.descriptors if "socket" in each]) <= 1
