@@ -3,13 +3,14 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench lock clean venv engine image upstream test-tools
+.PHONY: help demo test soak lint bench lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
 help:
 	@echo 'make demo    set everything up and run openai/evals in containers, no API key needed'
 	@echo 'make test    set everything up and run every test'
+	@echo 'make soak    kill, fill and cut off what a run needs, at random, for about an hour'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make bench   measure the runner against upstream'
 	@echo 'make lock    renew the versions of the Python packages in the eval image'
@@ -24,6 +25,11 @@ demo: venv engine image
 
 test: venv engine image upstream test-tools lint
 	.venv/bin/python -m pytest
+
+# The long form of the tests that disturb runs. A seed repeats it: make soak SEED=1
+soak: venv engine image test-tools
+	EVALSET_TEST_SOAK=1 EVALSET_TEST_SEED=$(SEED) nice .venv/bin/python -m pytest --timeout=7200 \
+		tests/faults $(wildcard tests/*/test_*_stateful.py)
 
 lint: venv
 	.venv/bin/ruff check

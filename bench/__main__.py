@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import progress_file, snapshots, whole
+from bench import many, progress_file, snapshots, whole
 from bench.figure import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -38,7 +38,7 @@ def of_snapshots() -> list[Figure]:
     ]
 
 
-GROUPS = {"runs": of_runs, "snapshots": of_snapshots}
+GROUPS = {"runs": of_runs, "snapshots": of_snapshots, "many": many.of_one_run}
 
 
 def main(groups: Sequence[str]) -> int:

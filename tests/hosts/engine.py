@@ -27,6 +27,9 @@ class SecondEngine:
         address: for DOCKER_HOST.
     """
 
+    # What the host's first process does, given the host's name and the engine's arguments.
+    START = 'hostname "$1" && shift && exec dockerd "$@"'
+
     def __init__(self) -> None:
         # Not below pytest's folders, for a socket's path has room for 107 characters.
         self.name = f"evalset-host-{uuid.uuid4().hex[:8]}"
@@ -59,10 +62,9 @@ class SecondEngine:
         # What a machine keeps in /run is gone once it starts again, process numbers above all.
         shutil.rmtree(self._folder / "run", ignore_errors=True)
         (self._folder / "run").mkdir()
-        start = 'hostname "$1" && shift && exec dockerd "$@"'
         line: list[str | Path] = [
             *("nsenter", f"--net={self._network}", "unshare", "--pid", "--mount", "--uts"),
-            *("--fork", "--kill-child", "--mount-proc", "sh", "-c", start, "sh", self.name),
+            *("--fork", "--kill-child", "--mount-proc", "sh", "-c", self.START, "sh", self.name),
             *("--config-file", self._folder / "daemon.json", "--data-root", self._folder / "data"),
             *("--exec-root", self._folder / "run", "--pidfile", self._folder / "run/pid"),
             *("--host", self.address, "--cgroup-parent", f"/{self.name}"),

@@ -1,0 +1,233 @@
+"""Progress and attempts files, through any sequence of writes, crashes and edits by others."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from runner.job import Result
+from runner.record import attempts, progress
+from runner.record.attempts import AttemptRecord, AttemptsFile
+from runner.record.lines import LineFile
+from runner.record.progress import ProgressFile
+from tests.amount import amount
+
+# What a line stands for: the command or the attempt's id; None if it cannot be read.
+Known = tuple[str, ...] | str | None
+
+words = st.text(st.characters(codec="utf-8"), max_size=6)
+cuts = st.integers(0, 10**6)
+
+
+class Lines(RuleBasedStateMachine):
+    """A file of lines beside a model of it: what each whole line stands for, and the torn rest."""
+
+    items: st.SearchStrategy[Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "below" / "file"
+        self.file: LineFile | None = None
+        self.lines: list[tuple[bytes, Known]] = []
+        self.tail = b""
+        self.torn: list[bytes] = []
+
+    def teardown(self) -> None:
+        """Leave nothing."""
+        if self.file is not None:
+            self.file.close()
+        shutil.rmtree(self.folder)
+
+    def opened(self) -> LineFile:
+        """Open the file as a run does."""
+        raise NotImplementedError
+
+    def append(self, items: Sequence[Any]) -> None:
+        """Add items as a run does."""
+        raise NotImplementedError
+
+    def encoded(self, item: Any) -> bytes:  # noqa: ANN401 - a command or a record
+        """The line of an item, as another writer puts it."""
+        raise NotImplementedError
+
+    def known(self, line: bytes) -> Known:
+        """What a line stands for."""
+        raise NotImplementedError
+
+    def found(self) -> tuple[list[Known], int]:
+        """What the product reads, and how many lines it calls damaged."""
+        raise NotImplementedError
+
+    @precondition(lambda self: self.file is None)
+    @rule()
+    def open(self) -> None:
+        """A run begins: a torn rest is put aside, a whole one gets its newline."""
+        self.file = self.opened()
+        if self.tail and self.known(self.tail) is not None:
+            self.lines.append((self.tail, self.known(self.tail)))
+        elif self.tail:
+            self.torn.append(self.tail)
+        self.tail = b""
+
+    @precondition(lambda self: self.file is not None)
+    @rule(data=st.data())
+    def add(self, data: st.DataObject) -> None:
+        """Something ends, and is on record."""
+        items = data.draw(st.lists(self.items, max_size=3))
+        self.append(items)
+        self.lines += [(line, self.known(line)) for line in map(self.encoded, items)]
+
+    @rule(data=st.data(), cut=cuts)
+    def crash_while_adding(self, data: st.DataObject, cut: int) -> None:
+        """The process dies in the middle of a write."""
+        self.close()
+        line = self.encoded(data.draw(self.items)) + b"\n"
+        self.write(line[: cut % (len(line) + 1)])
+
+    @rule(cut=cuts)
+    def truncate(self, cut: int) -> None:
+        """A power loss or a person takes away the end, at any byte."""
+        self.close()
+        content = self.content()[: cut % (len(self.content()) + 1)]
+        *whole, self.tail = content.split(b"\n")
+        self.lines = self.lines[: len(whole)]
+        if self.path.exists():
+            self.path.write_bytes(content)
+
+    @rule(data=st.data())
+    def another_writes(self, data: st.DataObject) -> None:
+        """Upstream or a person appends a line, and does not look at what is before it."""
+        self.close()
+        self.write(self.encoded(data.draw(self.items)) + b"\n")
+
+    @precondition(lambda self: self.lines)
+    @rule(which=cuts)
+    def double(self, which: int) -> None:
+        """A line is there twice."""
+        self.close()
+        self.write(self.lines[which % len(self.lines)][0] + b"\n")
+
+    @rule()
+    def end(self) -> None:
+        """The run ends well."""
+        self.close()
+
+    @invariant()
+    def everything_is_known(self) -> None:
+        """Each whole line counts, once; each that cannot be read is named; nothing is changed."""
+        assert (self.path.read_bytes() if self.path.exists() else b"") == self.content()
+        expected = [known for _, known in self.lines]
+        tail = self.known(self.tail)
+        names = [known for known in (*expected, tail) if known is not None]
+        assert self.found() == (names, expected.count(None))
+        aside = self.path.with_name(f"{self.path.name}.torn")
+        pieces = aside.read_bytes() if aside.exists() else b""
+        assert pieces.count(b"\n") == len(self.torn)
+
+    def content(self) -> bytes:
+        """What the file must hold, byte for byte."""
+        return b"".join(line + b"\n" for line, _ in self.lines) + self.tail
+
+    def write(self, data: bytes) -> None:
+        """Append bytes as anybody may."""
+        self.path.parent.mkdir(exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write(data)
+        *whole, self.tail = (self.tail + data).split(b"\n")
+        self.lines += [(line, self.known(line)) for line in whole]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+class Progress(Lines):
+    """A progress file."""
+
+    items = st.tuples(st.just("oaieval"), words, words)
+
+    def opened(self) -> LineFile:
+        """Open the file as a run does."""
+        return ProgressFile(self.path)
+
+    def append(self, items: Sequence[tuple[str, ...]]) -> None:
+        """Add commands."""
+        assert isinstance(self.file, ProgressFile)
+        self.file.add_commands(*items)
+
+    def encoded(self, item: tuple[str, ...]) -> bytes:
+        """The line that upstream writes."""
+        return json.dumps(list(item)).encode()
+
+    def known(self, line: bytes) -> Known:
+        """The command of a line."""
+        try:
+            return tuple(json.loads(line))
+        except ValueError:
+            return None
+
+    def found(self) -> tuple[list[Known], int]:
+        """What is read, each command once, as often as it is there."""
+        finished = progress.read(self.path)
+        assert finished.lines == ()
+        known = [known for _, known in self.lines] + [self.known(self.tail)]
+        names: list[Known] = [each for each in known if each is not None]
+        assert finished.commands == tuple(dict.fromkeys(names))
+        return names, len(finished.damaged)
+
+
+class AttemptsOfRuns(Lines):
+    """An attempts file."""
+
+    items = st.builds(
+        AttemptRecord,
+        attempt=words,
+        run=words,
+        host=words,
+        command=st.tuples(words, words, words),
+        eval=words,
+        result=st.sampled_from(Result),
+        ended_at=words,
+    )
+
+    def opened(self) -> LineFile:
+        """Open the file as a run does."""
+        return AttemptsFile(self.path)
+
+    def append(self, items: Sequence[AttemptRecord]) -> None:
+        """Add records."""
+        assert isinstance(self.file, AttemptsFile)
+        self.file.add_records(*items)
+
+    def encoded(self, item: AttemptRecord) -> bytes:
+        """The line that evalset writes."""
+        return msgspec.json.encode(item)
+
+    def known(self, line: bytes) -> Known:
+        """The attempt of a line."""
+        try:
+            return str(json.loads(line)["attempt"])
+        except ValueError:
+            return None
+
+    def found(self) -> tuple[list[Known], int]:
+        """What is read, in the order of the file, doubled ones as well."""
+        read = attempts.read(self.path)
+        return [record.attempt for record in read.records], len(read.damaged)
+
+
+AMOUNT = settings(max_examples=amount(30, 2000), stateful_step_count=amount(20, 60), deadline=None)
+TestProgress = Progress.TestCase
+TestProgress.settings = AMOUNT
+TestAttempts = AttemptsOfRuns.TestCase
+TestAttempts.settings = AMOUNT
