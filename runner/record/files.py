@@ -56,20 +56,25 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write `path` so that a reader sees the old content or the new, and survives a power loss."""
-    write_whole(path, [content])
+def replace(path: Path, content: bytes, *, writer: str | None = None) -> None:
+    """Write `path` as `write_whole`, and so that it survives a power loss."""
+    write_whole(path, [content], writer=writer)
     with named(path, "write"):
         sync_folder(path.parent)
 
 
-def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write `path` so that a reader sees the old content or the new, never a part."""
+def write_whole(path: Path, pieces: Iterable[bytes], *, writer: str | None = None) -> None:
+    """Write `path` so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: of the file.
+        pieces: its content.
+        writer: who writes, where a lock sees to it that there is one at a time: what a killed one
+            left half written is then overwritten by the next. None is this process.
+    """
     make_folder(path.parent)
-    with (
-        named(path, "write"),
-        appearing_whole(path, beside=f".{path.name}.{os.getpid()}.new") as file,
-    ):
+    beside = f".{path.name}.{writer or os.getpid()}{PASSING}"
+    with named(path, "write"), appearing_whole(path, beside=beside) as file:
         file.writelines(pieces)
 
 

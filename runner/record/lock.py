@@ -56,7 +56,7 @@ class RunLock:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         try:
-            replace(self._holder, msgspec.json.encode(holder))
+            replace(self._holder, msgspec.json.encode(holder), writer="run")
         except BaseException:
             os.close(self._descriptor)
             raise

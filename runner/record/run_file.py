@@ -79,7 +79,7 @@ def put(path: Path, content: bytes) -> None:
     """Replace a run's file; one that this version does not understand is kept, with a date."""
     if problem(path):
         keep_dated([path])
-    replace(path, content)
+    replace(path, content, writer="run")
 
 
 def read(path: Path) -> RunFile | None:

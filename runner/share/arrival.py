@@ -3,6 +3,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
+from runner.job import key_of
 from runner.record import run_file
 from runner.record.belonging import logs_of
 from runner.record.files import write_whole
@@ -84,13 +85,15 @@ def _bring_logs(
             warn(f"{entry.path!r} stays on the branch: it is no plain file with a plain name")
         elif not (layout.root / name).exists():
             targets[name] = entry
+    # Two eval sets may have a log in common.
+    writer = key_of((layout.model, layout.eval_set))
     for names in _together(repository, targets):
         contents = repository.read([targets[name].oid for name in names])
         for name, content in zip(names, contents, strict=True):
             packed = name != targets[name].path
             pieces = _unpacked(content) if packed else iter([content])
             try:
-                write_whole(layout.root / name, pieces)
+                write_whole(layout.root / name, pieces, writer=writer)
             except UnpackError:
                 warn(
                     f"{targets[name].path} stays on the branch: it cannot be unpacked, or only to "

@@ -1,11 +1,13 @@
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.record.files import appearing_whole, append, named, replace
+from runner.record.files import appearing_whole, append, named, replace, write_whole
 from tests.privileges import python_on_small_disk
 
 
@@ -106,3 +108,20 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         breaks_off()
     assert path.read_bytes() == b"a"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_written_over_by_the_next(tmp_path: Path) -> None:
+    """Where a lock sees to it that there is one at a time."""
+    path = tmp_path / "a.json"
+    with contextlib.suppress(RuntimeError):
+        write_whole(path, broken(), writer="run")
+    (tmp_path / ".a.json.run.new").write_bytes(b"half")
+    write_whole(path, [b"whole"], writer="run")
+    assert path.read_bytes() == b"whole"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+def broken() -> Iterator[bytes]:
+    """Content that breaks off."""
+    yield b"half"
+    raise RuntimeError
