@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak lint bench lock clean venv engine image upstream test-tools
+.PHONY: help demo test soak lint bench mutants lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
@@ -13,6 +13,7 @@ help:
 	@echo 'make soak    kill, fill and cut off what a run needs, at random, for about an hour'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make bench   measure the runner against upstream'
+	@echo 'make mutants see which changes of plan/ and record/ no test notices'
 	@echo 'make lock    renew the versions of the Python packages in the eval image'
 	@echo 'make clean   remove what the other targets made in this folder, but no progress'
 
@@ -40,6 +41,9 @@ lint: venv
 bench: venv engine image upstream
 	.venv/bin/python -m bench
 
+mutants: venv
+	@scripts/mutants
+
 lock: venv
 	scripts/lock
 
@@ -59,4 +63,4 @@ test-tools:
 	@scripts/test-tools
 
 clean:
-	rm -rf .venv .venv-upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
+	rm -rf .venv .venv-upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache mutants .venv-mutants

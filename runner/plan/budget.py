@@ -24,8 +24,8 @@ class UsualTimes:
         Its own successes count. Where it has none, those of commands count that differ in the
         eval alone, for other arguments, as `--max_samples`, make another time.
         """
-        own = self._own.get(command, [])
-        return _median(own or self._alike.get(_without_eval(command), []))
+        own = self._own.get(command)
+        return _median(own or self._alike.get(_without_eval(command)) or ())
 
 
 class Budget:
@@ -46,7 +46,6 @@ class Budget:
         clock: Callable[[], float],
         past: Iterable[tuple[Command, float]] = (),
     ) -> None:
-        self.seconds = seconds
         self._end = began + seconds
         self._clock = clock
         self._usual = UsualTimes(past)

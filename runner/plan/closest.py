@@ -6,7 +6,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     import difflib  # noqa: PLC0415 - only a wrong name pays for it
 
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=3)
+    close = difflib.get_close_matches(name, names)
     # A name cut short is far from it by difflib's measure, and near to a person's eye.
     if name:
         close += [other for other in names if other.startswith(name) and other not in close]

@@ -18,12 +18,10 @@ class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
     """What the containers of some evals get.
 
     Attributes:
-        source: path of the file that it stands in.
         pattern: of the evals' resolved keys.
         values: fields of `ContainerSettings` by name, valid.
     """
 
-    source: str
     pattern: str
     values: dict[str, Any]
 
@@ -35,7 +33,7 @@ def parse_rules(files: Sequence[RegistryFile]) -> tuple[ContainerRule, ...]:
         UsageError: naming the file, the pattern and the key that is unknown or has a bad value.
     """
     return tuple(
-        ContainerRule(source=file.path, pattern=pattern, values=_values(file.path, pattern, given))
+        ContainerRule(pattern=pattern, values=_values(file.path, pattern, given))
         for file in files
         for pattern, given in parse_mapping(file.path, file.text).items()
     )

@@ -22,9 +22,9 @@ def parse_mapping(path: str, text: str) -> dict[str, Any]:
         if node is None or node.tag == "tag:yaml.org,2002:null":
             return {}
         if not isinstance(node, yaml.MappingNode):
-            where = "" if node.start_mark is None else f", line {node.start_mark.line + 1}"
+            line = node.start_mark.line + 1
             what = "list" if isinstance(node, yaml.SequenceNode) else "single value"
-            raise UsageError(f"{path}{where}: expected a mapping of names, found a {what}")
+            raise UsageError(f"{path}, line {line}: expected a mapping of names, found a {what}")
         _check_names(path, node)
         document: dict[str, Any] = loader.construct_document(node)
     except yaml.YAMLError as error:
@@ -55,7 +55,8 @@ def _check_names(path: str, node: Any) -> None:  # noqa: ANN401 - yaml is import
 
 
 def _describe(path: str, error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    where = "" if mark is None else f", line {mark.line + 1}"
+    # a character that YAML cannot hold is told with a reason and no line, all else with a problem
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}" if mark else ""
+    problem = getattr(error, "problem", None) or getattr(error, "reason", error)
     return f"{path}{where}: this is not valid YAML: {' '.join(str(problem).split())}"

@@ -33,7 +33,6 @@ class FinishedCommands:
             registry_paths=registry_paths,
         )
         self._endings = {form[_START:] for form in forms}
-        self._passed_through = tuple(passed_through)
         self._folders = {ending[len(passed_through) :] for ending in self._endings}
         self._texts = set()
         self._others: dict[str, list[tuple[str, ...]]] = {}
@@ -41,9 +40,11 @@ class FinishedCommands:
         for command in done:
             if isinstance(command, str):
                 self._texts.add(command)
+            elif len(command) < _START:
+                continue
             elif command[:2] == self._start and command[_START:] in self._endings:
-                self.evals.add("".join(command[2:_START]))
-            elif len(command) >= _START:
+                self.evals.add(command[2])
+            else:
                 self._others.setdefault(command[2], []).append(command)
 
     def add_evals(self, evals: Sequence[str]) -> None:
@@ -73,6 +74,6 @@ class FinishedCommands:
         """Leave out registry folders that are this run's as well."""
         for folders in self._folders:
             start = arguments[: len(arguments) - len(folders)]
-            if folders and arguments == (*start, *folders) and start != self._passed_through:
+            if arguments == (*start, *folders):
                 return start
         return arguments

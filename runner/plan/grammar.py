@@ -105,18 +105,18 @@ def _take_ours(argv: Sequence[str], ours: Mapping[str, int]) -> tuple[list[str],
     rest: list[str] = []
     tokens = iter(argv)
     for token in tokens:
-        option, equals, _ = token.partition("=")
+        option, equals, value = token.partition("=")
         if option == "--registry-path":
-            rest.append(token.replace("--registry-path", "--registry_path", 1))
+            rest.append(f"--registry_path{equals}{value}")
         elif not option.startswith("-") or option not in ours:
             rest.append(token)
         else:
             taken.append(token)
             if ours[option] and not equals:
-                value = next(tokens, None)
-                if value is None:
+                following = next(tokens, None)
+                if following is None:
                     raise UsageError(f"option {token} needs a value; {_HELP}")
-                taken.append(value)
+                taken.append(following)
     return taken, rest
 
 

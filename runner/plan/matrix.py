@@ -77,7 +77,7 @@ def make_matrix(
     warnings: list[str] = []
     for size in sizes:
         wanted = size.evals if per_shard is None else _parts(size.evals, per_shard)
-        count = max(1, min(wanted, size.evals, shards or wanted))
+        count = max(1, min(wanted, shards or wanted))
         name = f"{size.model} {size.eval_set}"
         if per_shard is None and shards is not None and count < shards:
             warnings.append(f"{name} gets {count} shards instead of {shards}: it has no more evals")

@@ -89,14 +89,14 @@ def _name(token: str) -> str:
 
 def _slip(option: str, ours: Collection[str]) -> str:
     """Give a warning for an option that is probably a mistyped one of ours, or nothing."""
-    if not option.startswith("--") or option == "--" or option in ours:
+    if not option.startswith("--") or option in ours:
         return ""
     if any(known.startswith(option) for known in OAIEVAL):
         return ""
     import difflib  # noqa: PLC0415 - few command lines get here
 
     # `--dry_run` is as far from `--dry-run` as a typing error, and the most likely one
-    close = difflib.get_close_matches(option, ours, n=1, cutoff=0.8)
+    close = difflib.get_close_matches(option, ours, cutoff=0.8)
     close += [known for known in ours if len(option) > len("--x") and known.startswith(option)]
     if not close:
         return ""

@@ -104,7 +104,7 @@ def _choose(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str]
         if pattern in registry.evals:
             chosen.add(pattern)
             continue
-        found = matching(pattern, registry.evals) if "*" in pattern else []
+        found = matching(pattern, registry.evals)
         chosen.update(found)
         if not found:
             warnings.append(

@@ -36,10 +36,10 @@ class DataFiles:
         for other, folder in self._folders.items():
             if text.startswith(f"{other}/"):
                 base, below = folder, text.removeprefix(f"{other}/")
-        if not text or (text.startswith("/") and below == f"data/{text}"):
+        if text.startswith("/") and below == f"data/{text}":
             return None
         path = Path(os.path.normpath(base / below))
-        # an argument such as `.` or `..` names nothing
+        # an argument such as `.` or `..`, or an empty one, names nothing
         return path if base in path.parents and path != base / "data" else None
 
 

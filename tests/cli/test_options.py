@@ -7,7 +7,7 @@ from runner.cli.run_command import command, options_from
 from runner.pipeline.options import RunOptions
 from runner.plan.containers import ContainerRule, settings_for
 
-RULE = ContainerRule(source="c.yaml", pattern="*", values={"memory": 300, "timeout": 30.0})
+RULE = ContainerRule(pattern="*", values={"memory": 300, "timeout": 30.0})
 
 
 @pytest.fixture(autouse=True)

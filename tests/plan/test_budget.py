@@ -38,6 +38,7 @@ def test_other_arguments_make_another_time() -> None:
     usual = UsualTimes([(command("a", "--max_samples", "1"), 1)])
     assert usual.of(command("a")) is None
     assert usual.of(command("b", "--max_samples", "1")) == 1
+    assert usual.of(command("b", "--seed", "1")) is None
 
 
 def test_without_any_success_nothing_tells_the_usual_time() -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from runner.errors import UsageError
 from runner.plan.content import Content, Folder, content_of, digest_of, parse_folder
 from runner.plan.registry import RegistryFile
 
@@ -68,6 +69,21 @@ def test_an_eval_of_the_image_takes_nothing() -> None:
     assert content("test-match.s1.simple-v0") == Content(entries=frozenset(), data=frozenset())
 
 
+def test_every_folder_is_looked_through() -> None:
+    """What one lacks the next may have; data is looked for where the entry stands."""
+    empty = Folder(place="/registry/0", specs={})
+    found = content("a.dev.v0", empty, folder(place="/registry/1"))
+    assert names(found) == {"a.dev.v0"}
+    assert {place for place, _ in found.data} == {"/registry/1"}
+
+
+def test_a_broken_file_is_refused_by_its_path() -> None:
+    """As it is where evals are looked for."""
+    broken = RegistryFile(path="modelgraded/own.yaml", kind="modelgraded", text="[")
+    with pytest.raises(UsageError, match=r"^modelgraded/own\.yaml, line "):
+        parse_folder("/registry/0", [broken])
+
+
 def test_a_grader_that_is_named_counts_and_no_other() -> None:
     """Graders are entries of their own, which an argument names."""
     assert names(content("graded.dev.v0")) == {"graded.dev.v0", "mine"}
@@ -79,11 +95,24 @@ def test_a_model_counts_with_all_that_it_leads_to() -> None:
     assert names(content("z", model="gpt-4,elsewhere")) == {"elsewhere"}
 
 
+def test_completion_functions_may_name_each_other() -> None:
+    """Each is looked at once."""
+    models = "a: {class: x:Y, args: {to: b}}\nb: {class: x:Y, args: {to: [c, a]}}\nc: {to: b}"
+    assert names(content("z", folder(models=models), model="a")) == {"a", "b", "c"}
+
+
 def test_arguments_that_are_passed_through_may_name_something() -> None:
     """A completion function, or other data for an eval of one's own."""
     found = content(passed_through=("--extra_eval_params", "samples_jsonl=c.jsonl,fn=base"))
     assert names(found) == {"a.dev.v0", "base"}
     assert "c.jsonl" in texts(found)
+
+
+def test_arguments_that_are_passed_through_name_data_of_the_eval_alone() -> None:
+    """An eval of the image finds its data in the image, whatever folder its model is from."""
+    found = content("z", model="base", passed_through=("--x", "c.jsonl"))
+    assert names(found) == {"base"}
+    assert "c.jsonl" not in texts(found)
 
 
 @pytest.mark.parametrize(
@@ -133,3 +162,18 @@ def test_every_value_that_yaml_can_hold_has_a_digest() -> None:
     assert {"a", "b", "x:Y"} == texts(found)
     number = text.replace("1: null", "'1': null")
     assert digest(content("a.dev.v0", folder(number))) != digest(found)
+
+
+def test_an_anchor_around_itself_in_a_list_has_a_digest() -> None:
+    """However deep it lies."""
+    found = content("a.dev.v0", folder("a.dev.v0: {class: x:Y, args: {l: &l [1, [*l]]}}"))
+    assert digest(found) == "cefc59720017d240"
+
+
+def test_a_digest_is_the_same_in_every_version() -> None:
+    """It is in files of earlier runs: another one would stop those that go on."""
+    text = (
+        "a.dev.v0: {class: x:Y, args: &args {day: 2025-01-01, set: !!set {b, a}, 1: null, "
+        "list: [1, two, 2.5], yes: true, again: *args}}"
+    )
+    assert digest(content("a.dev.v0", folder(text))) == "1e03052833fdebde"

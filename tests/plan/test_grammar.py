@@ -102,6 +102,12 @@ def test_the_dashes_are_dropped_wherever_they_stand(before: list[str]) -> None:
     assert found.passed_through.count("--") == 1
 
 
+def test_further_dashes_right_behind_the_first_are_passed_on() -> None:
+    """Only the first is the runner's."""
+    assert split(["m", "s", "--", "--", "x"], OURS).passed_through == ("--", "x")
+    assert split(["m", "s", "-x", "--", "--", "x"], OURS).passed_through == ("-x", "--", "x")
+
+
 def test_missing_names_are_taken_from_after_the_dashes() -> None:
     """As argparse has it: positionals may follow `--`."""
     found = split(["m", "--", "s", "--dry-run"], OURS)
@@ -126,6 +132,26 @@ def test_a_missing_value_of_ours_is_refused(argv: list[str]) -> None:
 def test_help_is_ours_to_give(argv: list[str]) -> None:
     """Help is asked for without MODEL and EVAL_SET too, as argparse has it."""
     assert split(argv, OURS).ours == ("--help",)
+
+
+def test_where_help_is_asked_for_first_there_are_no_names() -> None:
+    """As there are none where it is all that was asked for."""
+    found = split(["-h", "m", "s"], OURS)
+    assert (found.model, found.eval_set) == ("", "")
+
+
+def test_a_registry_path_may_hold_the_options_name() -> None:
+    """Only the option itself is spelled anew."""
+    path = "x=--registry-path"
+    found = split(["m", "s", f"--registry-path={path}", "--registry-path", path], OURS)
+    assert found.registry_paths == (path, path)
+
+
+def test_each_argument_of_the_drop_in_has_a_line_of_help() -> None:
+    """`oaievalset --help` prints them, below what the program does."""
+    parser = get_parser()
+    assert parser.description
+    assert all(action.help for action in parser._actions)
 
 
 @pytest.mark.parametrize(

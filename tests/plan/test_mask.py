@@ -85,3 +85,8 @@ def test_without_variables_nothing_is_masked() -> None:
     value = {"a": [SECRET]}
     assert NO_MASK.value(value) is value
     assert NO_MASK.text(SECRET) == SECRET
+
+
+def test_a_value_that_is_no_text_is_masked() -> None:
+    """As bytes of a log are, where they are shown."""
+    assert Mask({"A_KEY": "pass\udcffword"}).text("a pass\udcffword b") == f"a {MASKED} b"

@@ -18,8 +18,12 @@ KEY = "sk-" + "a1" * 12
 )
 def test_a_record_path_is_refused_with_the_reason(args: list[str]) -> None:
     """In any spelling that oaieval takes for it."""
-    with pytest.raises(UsageError, match="every eval would write to that one file"):
+    with pytest.raises(UsageError) as caught:
         check_passed_through(args)
+    assert str(caught.value) == (
+        "--record_path cannot be passed through: every eval would write to that one file, over the "
+        "others' records; leave it out, each eval's log is kept below evallogs/"
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,7 @@ def test_a_record_path_is_refused_with_the_reason(args: list[str]) -> None:
         ["--user", "correct horse"],
         ["--x=pre-hush-hush-key-post"],
         ["--x=silence-please"],
+        ["--" + KEY],
     ],
 )
 def test_what_looks_like_a_secret_is_refused_and_not_shown(args: list[str]) -> None:
@@ -53,6 +58,24 @@ def test_what_looks_like_a_secret_is_refused_and_not_shown(args: list[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        ([KEY], "1"),
+        (["--x", "--openai_api_key=abc123"], "2 (`--openai_api_key`)"),
+        (["--completion_args", "temperature=0,api_key=abc123"], "2"),
+    ],
+)
+def test_a_secret_is_told_by_its_place_and_its_option(args: list[str], shown: str) -> None:
+    """The rest of the message says what to do instead."""
+    with pytest.raises(UsageError) as caught:
+        check_passed_through(args)
+    assert str(caught.value) == (
+        f"passed-through argument {shown} looks like it holds a secret, which progress files and "
+        "logs would keep; put it into an environment variable and pass that by name, with `-e NAME`"
+    )
+
+
+@pytest.mark.parametrize(
     "args",
     [
         [],
@@ -62,6 +85,9 @@ def test_what_looks_like_a_secret_is_refused_and_not_shown(args: list[str]) -> N
         ["--x", "http://localhost:8000/v1"],
         ["--log_to_file", "/tmp/task-sk-learn", "--seed", "20220722"],
         ["--x", "gpt-4-turbo", "--y", "short"],
+        ["--re", "x", "--records", "x", "--r"],
+        ["abc123", "--api_key"],
+        ["--", "--jobs", "--j"],
     ],
 )
 def test_common_arguments_pass(args: list[str]) -> None:
@@ -103,4 +129,7 @@ def test_oaievals_own_options_are_no_slips(option: str) -> None:
 def test_a_registry_path_that_no_container_has_is_a_warning() -> None:
     """After `--` it is only passed on."""
     (warning,) = check_passed_through(["--registry_path", "r"])
-    assert "put it before the `--`" in warning
+    assert warning == (
+        "`--registry_path` after `--` is only passed on, and no container has that folder; "
+        "put it before the `--`"
+    )

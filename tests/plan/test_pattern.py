@@ -18,6 +18,15 @@ def test_everything_but_the_star_is_literal() -> None:
 def test_parts_around_a_star_do_not_overlap() -> None:
     """`ab*ba` needs four letters at the least."""
     assert matching("ab*ba", ["aba", "abba", "abxba"]) == ["abba", "abxba"]
+    assert matching("*ab*ba*", ["aba", "abba", "xabxbax"]) == ["abba", "xabxbax"]
+    assert matching("a*a*b", ["ab", "aab", "ba"]) == ["aab"]
+    assert matching("a*b*b", ["ab", "abb", "ba"]) == ["abb"]
+
+
+def test_parts_between_stars_follow_each_other_in_their_order() -> None:
+    """Each as early as it can, so that there is room for the next."""
+    assert matching("*a*b*", ["ba", "ab", "aba"]) == ["ab", "aba"]
+    assert matching("*a*b*c*", ["abc", "cab", "acb", "xaxbxcx"]) == ["abc", "xaxbxcx"]
 
 
 @given(TEXT, st.lists(st.text("ab.", max_size=8)))

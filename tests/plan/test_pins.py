@@ -97,6 +97,12 @@ def test_a_lower_limit_counts_and_a_higher_one_does_not() -> None:
         "--timeout: 60s before, 1.5s now",
     )
     assert compare(PINS, own(memory=4 * 2**30 - 1)) == ("--memory: 4g before, 4294967295 now",)
+    assert compare(PINS, own(pids_limit=1)) == ("--pids-limit: 100 before, 1 now",)
+
+
+def test_no_limit_is_not_a_lower_one() -> None:
+    """Docker takes 0 for none."""
+    assert compare(PINS, own(pids_limit=0)) == ()
 
 
 def test_changed_content_counts_for_finished_evals_alone() -> None:
@@ -117,6 +123,12 @@ def test_many_changed_evals_are_counted() -> None:
     )
     assert len(found) == 4
     assert found[-1] == "that of 2 more evals"
+    first = dict(list(finished.items())[:3])
+    assert differences(
+        pins(registry=dict.fromkeys(finished, "aa")),
+        pins(registry=dict.fromkeys(finished, "bb")),
+        finished=first,
+    ) == tuple(f"registry content of e{number}: aa before, bb now" for number in range(3))
 
 
 def test_what_an_earlier_version_did_not_write_never_counts() -> None:
@@ -156,6 +168,10 @@ def test_evals_are_named_where_not_all_have_changed() -> None:
     assert differences(before, now, finished=finished) == (
         "--network of e0, e1, e2 and 1 more: evalset before, none now",
     )
+    three = dict(list(settings.items())[:3])
+    assert differences(before, pins(registry=registry, settings=three), finished=finished) == (
+        "--network of e0, e1, e2: evalset before, none now",
+    )
     now = pins(registry=registry, settings=settings | more)
     found = differences(before, now, finished=finished)
     assert found[1:] == (
@@ -177,3 +193,7 @@ def test_after_a_run_with_other_arguments_the_image_counts_by_its_name() -> None
     )
     unknown = pins(registry={})
     assert differences(unknown, other, finished=FINISHED, alike=False) == ()
+    two = {"k0": "unknown", "k1": "a.dev.v0"}
+    assert differences(PINS, other, finished=two, alike=False) == (
+        "image of a.dev.v0: evals:1 before, b now",
+    )

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from runner.errors import UsageError
@@ -55,6 +56,14 @@ def test_nothing_on_record_leaves_all_to_do() -> None:
     assert found.total == 4
     assert found.jobs[0].command == ("oaieval", "m", "a.dev.v0", "--seed", "1")
     assert set(found.why.values()) == {"not run yet"}
+    assert (found.model, found.eval_set) == ("m", "s")
+
+
+def test_each_job_has_the_settings_of_its_eval() -> None:
+    """They are asked for by the resolved key."""
+    given = {key: msgspec.structs.replace(SETTINGS, memory=len(key)) for key in EVALS}
+    found = make_plan(model="m", eval_set="s", evals=EVALS, settings=given.__getitem__)
+    assert [job.settings for job in found.jobs] == [given[key] for key in EVALS]
 
 
 def test_finished_commands_are_done_whatever_their_format() -> None:
@@ -97,7 +106,14 @@ def test_registry_paths_in_any_recorded_form_count(
 
 def test_only_the_drop_ins_commands_carry_host_paths() -> None:
     """What runs in the container has the container's paths, either way."""
-    ours = plan(registry_paths=("/home/me/r",)).jobs[0]
+    ours = make_plan(
+        model="m",
+        eval_set="s",
+        evals=EVALS,
+        settings=lambda _: SETTINGS,
+        passed_through=("--seed", "1"),
+        registry_paths=("/home/me/r",),
+    ).jobs[0]
     assert ours.command == ours.argv
     assert ours.argv[-2:] == ("--registry_path", "/registry/0")
     theirs = plan(registry_paths=("/home/me/r",), paths_as_typed=True).jobs[0]
@@ -212,3 +228,15 @@ def test_a_done_eval_says_how_it_was_finished_in_any_form() -> None:
         past={ours.command: Past(ended=2, failed=1, success=success)},
     )
     assert found.how == {"a": "finished 2025-01-01T00:00:00Z on laptop, attempt 2: x1"}
+
+
+def test_the_drop_in_finds_its_own_record_of_an_attempt() -> None:
+    """That has the paths as typed, which are not those that the container sees."""
+    (job,) = plan(("a",), registry_paths=("/r",), paths_as_typed=True).jobs
+    found = plan(
+        ("a",),
+        registry_paths=("/r",),
+        paths_as_typed=True,
+        past={job.command: Past(failed=1, last="exit code 1")},
+    )
+    assert found.why == {job.key: "failed once, last: exit code 1"}

@@ -88,6 +88,7 @@ def test_an_unknown_set_is_refused_with_the_closest_names() -> None:
         ("gpt-4", "5", ("--max_samples", "set")),
         ("gpt-4", "me", ("--user", "set")),
         ("gpt-4", "5", ("--max_samples", "typo")),
+        ("gpt-4", "0.5", ("--temperature", "typo")),
     ],
 )
 def test_names_shifted_by_an_option_before_them_are_explained(
@@ -100,10 +101,11 @@ def test_names_shifted_by_an_option_before_them_are_explained(
     assert f"`{model}`" in str(caught.value)
 
 
-def test_a_mere_typing_error_is_not_explained_by_shifted_names() -> None:
+@pytest.mark.parametrize("model", ["m", "4.0.1"])
+def test_a_mere_typing_error_is_not_explained_by_shifted_names(model: str) -> None:
     """An option where it belongs leaves the closest names to be told."""
     with pytest.raises(UsageError, match="did you mean `set`"):
-        resolve_eval_set(registry(), "sett", model="m", passed_through=("--max_samples", "5"))
+        resolve_eval_set(registry(), "sett", model=model, passed_through=("--max_samples", "5"))
 
 
 @pytest.mark.parametrize(
@@ -114,9 +116,15 @@ def test_a_mere_typing_error_is_not_explained_by_shifted_names() -> None:
         ("text", "`text` in eval_sets/s.yaml has `evals` that are not a list"),
         ("numbers", "`numbers` in eval_sets/s.yaml has `evals` that are not a list"),
         ("empty", "`empty` in eval_sets/s.yaml has an empty list"),
-        ("loop", "leads in a circle: loop -> pool -> loop"),
+        (
+            "loop",
+            "eval set `loop` is an alias that leads in a circle: loop -> pool -> loop; mend",
+        ),
         ("lost", "`lost` in eval_sets/s.yaml is an alias of `sett`, which is in no registry"),
-        ("dead", "lists `matchh`, which matches no eval; did you mean `match`"),
+        (
+            "dead",
+            "eval set `dead` in eval_sets/s.yaml lists `matchh`, which matches no eval; did",
+        ),
         ("dead-star", "lists `nothing.*`, which matches no eval"),
     ],
 )
@@ -133,7 +141,10 @@ def test_a_set_with_a_fault_is_refused_when_it_is_asked_for(name: str, complaint
         ("numbered", "eval `numbered` in evals/e.yaml has an `id` that is not text"),
         ("bad-class", "eval `bad-class` in evals/e.yaml has a `class` that is not text"),
         ("bad-args", "eval `bad-args` in evals/e.yaml has `args` that are not a mapping"),
-        ("round", "leads in a circle: round -> about -> round; mend evals/e.yaml"),
+        (
+            "round",
+            "eval `round` is an alias that leads in a circle: round -> about -> round; mend",
+        ),
         ("dangling", "is an alias of `other.dev.v1`, which is in no registry; did you mean"),
     ],
 )

@@ -63,6 +63,7 @@ def test_the_order_of_output_and_error_does_not_matter() -> None:
         [("status 1", ["no key"]), ("status 1", ["no network"])],
         [("status 1", ["no key"]), ("status 1", [])],
         [("status 1", ["start", "a"]), ("status 1", ["start", "b"])],
+        [("status 1", ["a", "middle", "b"]), ("status 1", ["c", "middle", "d"])],
     ],
 )
 def test_other_failures_are_not_alike(failures: list[tuple[str, list[str]]]) -> None:
@@ -73,3 +74,13 @@ def test_other_failures_are_not_alike(failures: list[tuple[str, list[str]]]) -> 
 def test_those_that_print_nothing_are_alike_by_their_reason() -> None:
     """An eval may die without a word."""
     assert counted(2, ("status 1", []), ("status 1", [])) == [False, True]
+
+
+def test_a_row_begins_with_nothing() -> None:
+    """A first failure without a reason is like no other; neither is one after a success."""
+    streak = Streak(2)
+    assert streak.count == 0
+    assert not streak.failure("", [])
+    streak.success()
+    assert streak.count == 0
+    assert not streak.failure("", [])

@@ -1,7 +1,14 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.units import parse_duration, parse_memory
+from runner.plan.units import (
+    LEAST_TMP,
+    parse_duration,
+    parse_gpus,
+    parse_memory,
+    parse_size,
+    parse_tmp_limit,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +57,40 @@ def test_durations_are_read(text: str | float, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0s", "-5", "1x", "h", "1h1h", "soon", "inf", "nan", True]
+    "text", ["", "0", "0s", "-5", "1x", "h", "1h1h", "soon", "inf", "nan", True, "9" * 309]
 )
 def test_a_duration_that_cannot_be_is_refused(text: str) -> None:
     """What is no duration, or none above zero, is a usage error that quotes it."""
     with pytest.raises(UsageError, match=rf"duration `{text}`"):
         parse_duration(text)
+
+
+def test_a_size_is_refused_under_its_name() -> None:
+    """A size, unless it is said of what."""
+    with pytest.raises(UsageError, match=r"^size `lots` is not an amount such as 512m or 4g$"):
+        parse_size("lots")
+
+
+@pytest.mark.parametrize("text", ["all", "1", "12", "device=0", "device=0,1", "device=GPU-a1:2"])
+def test_gpus_are_taken_in_dockers_form(text: str) -> None:
+    """As `docker run --gpus` takes them."""
+    assert parse_gpus(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "0", "some", "device=", "ALL", "device=a b"])
+def test_gpus_in_another_form_are_refused(text: str) -> None:
+    """The message quotes it and says the forms."""
+    with pytest.raises(UsageError) as caught:
+        parse_gpus(text)
+    assert str(caught.value) == f"GPUs `{text}` are not `all`, a number, or `device=ID,...`"
+
+
+def test_an_evals_tmp_has_room_for_its_logs_at_least() -> None:
+    """A megabyte, for an eval without any log says nothing."""
+    assert parse_tmp_limit("1m") == LEAST_TMP
+    assert parse_tmp_limit("10g") == 10 * 2**30
+    with pytest.raises(UsageError) as caught:
+        parse_tmp_limit("1023k")
+    assert str(caught.value) == "size `1023k` is too little for an eval's logs; give at least 1m"
+    with pytest.raises(UsageError, match="size `lots` is not an amount"):
+        parse_tmp_limit("lots")

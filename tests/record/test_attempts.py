@@ -138,3 +138,17 @@ def test_the_last_record_of_a_command_is_its_newest() -> None:
     last = record_of(success(job("a"), "3"), run="r", host="h")
     assert newest((first, other, last)) == {first.command: last, other.command: other}
     assert list(failures((first, other, last))) == [first]
+
+
+@pytest.mark.parametrize(
+    ("count", "lines"), [(1, "1"), (3, "1, 2, 3"), (4, "1, 2, 3, ..."), (5, "1, 2, 3, ...")]
+)
+def test_lines_of_a_newer_version_are_told_once(tmp_path: Path, count: int, lines: str) -> None:
+    """With the numbers of the first ones."""
+    path = tmp_path / "a.attempts.jsonl"
+    path.write_bytes(b"".join(text(attempt=f"{n}", version=2) for n in range(count)))
+    (message,) = read(path).damaged
+    assert message == (
+        f"{path}: written by a newer evalset: line {lines}; what this one understands of it "
+        "counts, and it is left as it is"
+    )

@@ -72,7 +72,7 @@ def test_the_newest_is_the_one_that_was_kept_last(tmp_path: Path) -> None:
     assert cache.newest() is None
     cache.put(IMAGE, REGISTRY)
     cache.put("sha256:4567", Registry())
-    old, new = (tmp_path / "registries" / f"{name}.1.msgpack" for name in ("4567", "0123"))
-    os.utime(old, (1, 1))
-    assert new.exists()
+    cache.put("sha256:89ab", Registry())
+    for age, name in enumerate(("89ab", "4567", "0123"), start=1):
+        os.utime(tmp_path / "registries" / f"{name}.1.msgpack", (age, age))
     assert cache.newest() == REGISTRY

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from runner.record.console_log import below, tail, tail_below
+from runner.record.console_log import LONGEST_TAIL, below, tail, tail_below
 from runner.record.layout import Layout
 
 
@@ -26,6 +26,8 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
     *before, last = tail(path, 5)
     assert last == "last"
     assert sum(map(len, before)) < 20_000
+    path.write_bytes(b"a" * (LONGEST_TAIL + 2))
+    assert tail(path, 5) == ("a" * LONGEST_TAIL,)
 
 
 def test_a_log_that_is_gone_has_no_lines(tmp_path: Path) -> None:

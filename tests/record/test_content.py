@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_a_folder_counts_with_names_and_content(own: Path) -> None:
     assert len({before, changed, found(own, "set")}) == 3
 
 
+def test_a_folder_counts_whatever_its_files_are_called(own: Path) -> None:
+    """A name need not be text."""
+    before = found(own, "set")
+    (own / "data/set" / os.fsdecode(b"\xff.jsonl")).write_text("x")
+    assert found(own, "set") not in {before, None}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -57,6 +65,8 @@ def test_a_folder_counts_with_names_and_content(own: Path) -> None:
         "../..",
         "../../secret",
         "/etc/passwd",
+        "/a.jsonl",
+        "/set",
         "/registry/1/data/a.jsonl",
         "missing.jsonl",
         "a.jsonl/below",

@@ -70,6 +70,30 @@ def test_a_line_beyond_all_measure_is_passed_over(
     assert summarise([path]) == Summary(final_report=REPORT["final_report"], samples=2)
 
 
+@pytest.mark.parametrize("extra", [-1, 0, 1, 500, 1000, 1001])
+def test_a_line_is_passed_over_from_the_limit_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: int
+) -> None:
+    """One with its end just within it counts; of a longer one no part passes for a line."""
+    empty = json.dumps(event("b", "")) + "\n"
+    monkeypatch.setattr(evallog, "LONGEST_LINE", 1000)
+    path = log(tmp_path / "a.jsonl", event("b", "x" * (1000 - len(empty) + extra)), event("c"))
+    assert summarise([path]).samples == (1 if extra > 0 else 2)
+    path.write_bytes(path.read_bytes().split(b"\n")[0])
+    assert summarise([path]).samples == (1 if extra <= 0 else 0)
+
+
+def test_the_rest_of_a_long_line_is_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it may look like one."""
+    monkeypatch.setattr(evallog, "LONGEST_LINE", 1000)
+    path = tmp_path / "a.jsonl"
+    end = json.dumps(event("b")).encode()
+    path.write_bytes(b" " * 1000 + end + b"\n" + b" " * 2000 + end + b"\n")
+    assert summarise([path]).samples == 0
+
+
 def test_a_report_with_nan_is_a_report(tmp_path: Path) -> None:
     """Python writes NaN, which is no JSON, and an eval without samples has such an accuracy."""
     path = log(tmp_path / "a.jsonl", {"final_report": {"accuracy": float("nan"), "NaN": "NaN"}})

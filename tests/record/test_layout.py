@@ -32,6 +32,7 @@ def test_scan_finds_every_model_and_set_with_progress(tmp_path: Path) -> None:
     for name in (
         "gpt-3.5.test.progress.txt",
         "gpt-3.5.test.attempts.jsonl",
+        "p.set.progress.txt",
         "org/team/m.demo.run.json",
         "b.set.attempts.jsonl",
         "gone.set.progress.txt.20250101T000000.000000Z",
@@ -39,10 +40,14 @@ def test_scan_finds_every_model_and_set_with_progress(tmp_path: Path) -> None:
         "locked.set.lock",
     ):
         (folder / name).touch()
-    assert [(found.model, found.eval_set) for found in scan(tmp_path)] == [
-        ("b", "set"),
-        ("gpt-3.5", "test"),
-        ("org/team/m", "demo"),
+    assert scan(tmp_path) == [
+        Layout(root=tmp_path, model=model, eval_set=eval_set)
+        for model, eval_set in (
+            ("b", "set"),
+            ("gpt-3.5", "test"),
+            ("org/team/m", "demo"),
+            ("p", "set"),
+        )
     ]
 
 

@@ -152,3 +152,10 @@ print(is_held(path), sorted(os.listdir(root)))
     said, rest = python_on_small_disk(code, tmp_path).stdout.splitlines()
     assert "the disk is full" in said
     assert rest == "False ['full', 'm.s.lock']"
+
+
+def test_a_holders_name_that_has_gone_keeps_no_run_from_ending(path: Path) -> None:
+    """Somebody may have tidied up."""
+    with RunLock(path):
+        path.with_name(f"{path.name}.holder.json").unlink()
+    assert not is_held(path)

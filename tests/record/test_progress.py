@@ -116,6 +116,30 @@ def test_tails_that_are_torn_one_after_the_other_are_all_kept(written: Path) -> 
     assert torn.read_bytes() == b'["oaieval", "du\n["oaie\n'
 
 
+@pytest.mark.parametrize("before", [b"", b"\n", line(FIRST), line(FIRST) + b"\n"])
+@pytest.mark.parametrize("length", [2, 65534, 65535, 65536, 65537, 131072])
+def test_a_torn_tail_of_any_length_is_put_aside_alone(
+    written: Path, before: bytes, length: int
+) -> None:
+    """A file is looked through from its end, a piece at a time."""
+    tail = b"[" + b"1" * (length - 1)
+    written.write_bytes(before + tail)
+    add(written, SECOND)
+    assert written.read_bytes() == before + line(SECOND)
+    assert written.with_name(f"{written.name}.torn").read_bytes() == tail + b"\n"
+
+
+@pytest.mark.parametrize(("last", "kept"), [(b"oaieval m a", True), (b"oaieval\0m", False)])
+def test_a_plain_last_line_counts_unless_zero_bytes_are_in_it(
+    written: Path, last: bytes, *, kept: bool
+) -> None:
+    """Older files have plain lines, and a power loss may leave zero bytes."""
+    written.write_bytes(line(FIRST) + last)
+    add(written, SECOND)
+    expected = last + b"\n" if kept else b""
+    assert written.read_bytes() == line(FIRST) + expected + line(SECOND)
+
+
 def test_a_complete_last_line_without_newline_is_kept(written: Path) -> None:
     """An editor that leaves the last newline out does no harm."""
     written.write_bytes(line(FIRST) + line(SECOND).rstrip())
@@ -265,7 +289,7 @@ print(json.dumps([message, same, [command[2] for command in read(path).commands]
 def test_a_rewritten_file_is_the_old_or_the_new_one(written: Path) -> None:
     """The new content replaces the old in one step, and nothing else is left behind."""
     with written.open("rb") as reader:
-        rewrite(written, [SECOND])
+        rewrite(written, [SECOND, FIRST])
         assert reader.read() == line(FIRST) + line(SECOND)
-    assert written.read_bytes() == line(SECOND)
+    assert written.read_bytes() == line(SECOND) + line(FIRST)
     assert list(written.parent.iterdir()) == [written]

@@ -41,12 +41,17 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "none")
 
 
-def test_a_file_that_is_no_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"\xe4: 1\n\n\n", 1), (b"a: 1\nb: \xe4\n", 2), (b"\n\nb: \xe4", 3)]
+)
+def test_a_file_that_is_no_utf8_is_named_with_its_line(
+    tmp_path: Path, content: bytes, line: int
+) -> None:
     """The message says what to do."""
-    path = put(tmp_path, "evals/a.yaml", b"a: 1\nb: \xe4\n")
+    path = put(tmp_path, "evals/a.yaml", content)
     with pytest.raises(UsageError) as caught:
         read(tmp_path)
-    assert str(caught.value) == f"{path}, line 2: is not UTF-8; save it as UTF-8"
+    assert str(caught.value) == f"{path}, line {line}: is not UTF-8; save it as UTF-8"
 
 
 def test_a_folder_that_is_named_like_a_file_is_named(tmp_path: Path) -> None:

@@ -121,3 +121,26 @@ def test_a_file_that_is_understood_is_not_kept(layout: Layout) -> None:
     assert read(layout.run) == RUN
     write(layout, RUN)
     assert list(layout.run.parent.iterdir()) == [layout.run]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"version": 2}', "was written by a newer evalset"),
+        (
+            b"{",
+            "cannot be read, so nothing is compared with what finished evals ran in",
+        ),
+    ],
+)
+def test_a_file_that_is_not_understood_is_told_with_what_becomes_of_it(
+    layout: Layout, content: bytes, why: str
+) -> None:
+    """On one line; one that is not there is no problem."""
+    assert problem(layout.run) == ""
+    layout.run.parent.mkdir(parents=True)
+    layout.run.write_bytes(content)
+    assert problem(layout.run) == (
+        f"{layout.run} {why}; "
+        "the next run that writes its own keeps this one under a name with a date"
+    )

@@ -95,3 +95,42 @@ def test_more_names_than_are_read_at_once_go(
         (folder / f".emptied-{number}/file").write_text("")
     remove_tree(folder)
     assert not folder.exists()
+
+
+def test_no_link_inside_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However deep it lies: what it leads to keeps its rights, and nothing is moved elsewhere."""
+    kept, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
+    for place in (kept, elsewhere):
+        place.mkdir()
+    kept.chmod(0o750)
+    monkeypatch.chdir(elsewhere)
+    folder = tmp_path / "folder"
+    (folder / "a/b/c").mkdir(parents=True)
+    for place in (folder, folder / "a", folder / "a/b"):
+        (place / "link").symlink_to(kept)
+    remove_tree(folder)
+    assert not folder.exists()
+    assert kept.stat().st_mode & 0o777 == 0o750
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_link_with_a_name_like_ours_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Though it leads nowhere."""
+    folder = tmp_path / "folder"
+    for number in range(30):
+        (folder / f"{number}/inner").mkdir(parents=True)
+        (folder / f".emptied-{number}").symlink_to("nowhere")
+    remove_tree(folder)
+    assert not folder.exists()
+
+
+def test_names_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may have millions."""
+    monkeypatch.setattr(tree, "_TOGETHER", 3)
+    for number in range(5):
+        (tmp_path / f"{number}").touch()
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert len(tree._some(descriptor)) == 3
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+
+from runner.record.attempts import AttemptsFile, record_of
+from runner.record.belonging import all_logs, is_log, logs_of, state_files
+from runner.record.layout import Layout
+from runner.record.progress import ProgressFile
+from tests.outcomes import failure, job, success
+
+DATE = "20260101T000000.000000Z"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(root=tmp_path, model="org/m", eval_set="s")
+
+
+def put(layout: Layout, *names: str) -> None:
+    """Files in the progress directory, each with its own name in it."""
+    for name in names:
+        path = layout.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+def test_the_records_of_a_set_are_found_with_dated_and_torn_ones(layout: Layout) -> None:
+    """By kind and then by name, relative to the progress directory."""
+    names = [
+        f"oaievalset/org/m.s.{kind}"
+        for kind in (
+            "progress.txt",
+            f"progress.txt.{DATE}",
+            "progress.txt.torn",
+            "attempts.jsonl",
+            f"attempts.jsonl.{DATE}",
+            "run.json",
+        )
+    ]
+    put(layout, *reversed(names))
+    assert state_files(layout) == names
+
+
+def test_what_is_of_use_here_and_now_only_is_no_record(layout: Layout) -> None:
+    """Locks, halves of files, folders, links, and the files of other sets and models."""
+    put(
+        layout,
+        "oaievalset/org/m.s.lock",
+        "oaievalset/org/m.s.progress.txt.lock",
+        "oaievalset/org/m.s.lock.holder.json",
+        "oaievalset/org/m.s.run.json.holder.json",
+        "oaievalset/org/.m.s.run.json.1.new",
+        "oaievalset/org/m.s.run.json.1.new",
+        "oaievalset/org/m.s2.progress.txt",
+        "oaievalset/m.s.progress.txt",
+        "oaievalset/org/m.s.progress.txt.new/file",
+        "oaievalset/org/m.s.attempts.jsonl/file",
+    )
+    (layout.run).symlink_to("m.s2.progress.txt")
+    assert state_files(layout) == []
+
+
+@pytest.mark.parametrize("model", ["m*", "m?", "m[0]"])
+def test_a_name_with_a_patterns_characters_is_itself(tmp_path: Path, model: str) -> None:
+    """It stands for no other model's files, and its own are found."""
+    layout = Layout(root=tmp_path, model=model, eval_set="s")
+    put(layout, f"oaievalset/{model}.s.run.json", "oaievalset/m0.s.run.json")
+    assert state_files(layout) == [f"oaievalset/{model}.s.run.json"]
+
+
+def test_an_attempts_logs_are_oaievals_and_what_was_printed() -> None:
+    """An attempt whose container never ran has neither."""
+    records = [
+        record_of(outcome, run="r", host="h")
+        for outcome in (
+            success(job("a"), logs=("evallogs/1", "evallogs/2"), console_log="evallogs/c"),
+            failure(job("b"), console_log=None),
+        )
+    ]
+    assert list(logs_of(records)) == ["evallogs/1", "evallogs/2", "evallogs/c"]
+
+
+def test_logs_on_record_are_found_in_dated_files_too(layout: Layout) -> None:
+    """Each once; one that is gone, or that is no log, is left out."""
+    put(layout, "evallogs/old.jsonl", "evallogs/new.jsonl", "elsewhere.jsonl")
+    for path, logs in (
+        (layout.attempts.with_name(f"{layout.attempts.name}.{DATE}"), ("evallogs/old.jsonl",)),
+        (
+            layout.attempts,
+            ("evallogs/new.jsonl", "evallogs/old.jsonl", "evallogs/gone.jsonl", "elsewhere.jsonl"),
+        ),
+    ):
+        outcome = success(job(), logs=logs, console_log=None)
+        with AttemptsFile(path) as file:
+            file.add_records(record_of(outcome, run="r", host="h"))
+    put(layout, "oaievalset/org/m.s.progress.txt")
+    assert all_logs(layout) == ["evallogs/new.jsonl", "evallogs/old.jsonl"]
+
+
+def test_upstreams_own_logs_of_finished_evals_are_found(layout: Layout) -> None:
+    """By the name that openai/evals gives them; other models' and sets' are not this set's."""
+    with ProgressFile(layout.progress) as file:
+        file.add_commands(("oaieval", "org/m", "a.dev.v0"), ("oaieval", "org/m"))
+        file.add_commands(("oaieval", "org/m", "b_org/m_c"))
+    put(
+        layout,
+        "evallogs/250101000000ABCDEFGH_org/m_a.dev.v0.jsonl",
+        "evallogs/250101000000ABCDEFGH_org/m_b_org/m_c.jsonl",
+        "evallogs/250101000000ABCDEFGH_org/m_b.dev.v0.jsonl",
+        "evallogs/250101000000ABCDEFGH_org/m2_a.dev.v0.jsonl",
+        "evallogs/250101000000ABCDEFGH_x_org/m_a.dev.v0.jsonl",
+        "evallogs/250101000000ABCDEFGH_org/m_a.dev.v0.txt",
+    )
+    assert sorted(all_logs(layout)) == [
+        "evallogs/250101000000ABCDEFGH_org/m_a.dev.v0.jsonl",
+        "evallogs/250101000000ABCDEFGH_org/m_b_org/m_c.jsonl",
+    ]
+
+
+def test_only_a_plain_file_among_the_logs_is_a_log(layout: Layout) -> None:
+    """Neither a link, nor a folder, nor what a name leads to outside."""
+    put(layout, "evallogs/a.jsonl", "evallogs/folder/b.jsonl", "secret")
+    (layout.evallogs / "link").symlink_to("a.jsonl")
+    assert is_log(layout, "evallogs/a.jsonl")
+    assert is_log(layout, "evallogs/folder/b.jsonl")
+    for name in ("evallogs/folder", "evallogs/link", "evallogs/../secret", "secret", "evallogs/x"):
+        assert not is_log(layout, name)

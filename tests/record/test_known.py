@@ -1,0 +1,28 @@
+from runner.record.attempts import record_of
+from runner.record.known import known_commands
+from runner.record.progress import Finished
+from runner.record.run_file import RunFile
+from tests.outcomes import failure, job
+
+PLANNED, DONE = ("oaieval", "dummy", "a"), ("oaieval", "dummy", "b")
+RUN = RunFile(
+    run="r", model="dummy", eval_set="s", image="i", image_id="1", commands=(PLANNED,), limits={}
+)
+
+
+def test_commands_are_known_from_the_plan_then_the_finished_then_the_attempts() -> None:
+    """Each once, in the older format, too."""
+    attempted = record_of(failure(job("d")), run="r", host="h")
+    finished = Finished(commands=(DONE, PLANNED), lines=("oaieval dummy  c", " ".join(DONE)))
+    assert known_commands(RUN, finished, (attempted, attempted)) == [
+        PLANNED,
+        DONE,
+        ("oaieval", "dummy", "", "c"),
+        ("oaieval", "dummy", "d"),
+    ]
+
+
+def test_without_a_plan_what_is_on_record_is_known() -> None:
+    """A set that upstream ran has none."""
+    assert known_commands(None, Finished(commands=(DONE,)), ()) == [DONE]
+    assert known_commands(None, Finished(), ()) == []
