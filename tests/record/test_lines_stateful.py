@@ -1,6 +1,7 @@
 """Progress and attempts files, through any sequence of writes, crashes and edits by others."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,15 +20,15 @@ from runner.record.lines import LineFile
 from runner.record.progress import ProgressFile
 from tests.amount import amount
 
-# What a line stands for: the command or the attempt's id; None if it cannot be read.
-Known = tuple[str, ...] | str | None
+# Between two texts that lost the end of line between them.
+GLUED = re.compile(rb"(?<=\])(?=\[)|(?<=\})(?=\{)")
 
 words = st.text(st.characters(codec="utf-8"), max_size=6)
 cuts = st.integers(0, 10**6)
 
 
 class Lines(RuleBasedStateMachine):
-    """A file of lines beside a model of it: what each whole line stands for, and the torn rest."""
+    """A file of lines beside a model of it: its whole lines, and the torn rest."""
 
     items: st.SearchStrategy[Any]
 
@@ -36,7 +37,7 @@ class Lines(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "below" / "file"
         self.file: LineFile | None = None
-        self.lines: list[tuple[bytes, Known]] = []
+        self.lines: list[bytes] = []
         self.tail = b""
         self.torn: list[bytes] = []
 
@@ -58,12 +59,12 @@ class Lines(RuleBasedStateMachine):
         """The line of an item, as another writer puts it."""
         raise NotImplementedError
 
-    def known(self, line: bytes) -> Known:
-        """What a line stands for."""
+    def found(self) -> tuple[list[str], int]:
+        """What the product reads, as JSON, and how many lines it calls damaged."""
         raise NotImplementedError
 
-    def found(self) -> tuple[list[Known], int]:
-        """What the product reads, and how many lines it calls damaged."""
+    def expected(self, texts: Sequence[bytes]) -> list[str]:
+        """What of these texts is to be found, as JSON."""
         raise NotImplementedError
 
     @precondition(lambda self: self.file is None)
@@ -71,8 +72,8 @@ class Lines(RuleBasedStateMachine):
     def open(self) -> None:
         """A run begins: a torn rest is put aside, a whole one gets its newline."""
         self.file = self.opened()
-        if self.tail and self.known(self.tail) is not None:
-            self.lines.append((self.tail, self.known(self.tail)))
+        if self.tail and texts_in(self.tail)[0]:
+            self.lines.append(self.tail)
         elif self.tail:
             self.torn.append(self.tail)
         self.tail = b""
@@ -83,7 +84,7 @@ class Lines(RuleBasedStateMachine):
         """Something ends, and is on record."""
         items = data.draw(st.lists(self.items, max_size=3))
         self.append(items)
-        self.lines += [(line, self.known(line)) for line in map(self.encoded, items)]
+        self.lines += map(self.encoded, items)
 
     @rule(data=st.data(), cut=cuts)
     def crash_while_adding(self, data: st.DataObject, cut: int) -> None:
@@ -113,7 +114,7 @@ class Lines(RuleBasedStateMachine):
     def double(self, which: int) -> None:
         """A line is there twice."""
         self.close()
-        self.write(self.lines[which % len(self.lines)][0] + b"\n")
+        self.write(self.lines[which % len(self.lines)] + b"\n")
 
     @rule()
     def end(self) -> None:
@@ -124,17 +125,16 @@ class Lines(RuleBasedStateMachine):
     def everything_is_known(self) -> None:
         """Each whole line counts, once; each that cannot be read is named; nothing is changed."""
         assert (self.path.read_bytes() if self.path.exists() else b"") == self.content()
-        expected = [known for _, known in self.lines]
-        tail = self.known(self.tail)
-        names = [known for known in (*expected, tail) if known is not None]
-        assert self.found() == (names, expected.count(None))
+        texts = [text for line in (*self.lines, self.tail) for text in texts_in(line)[0]]
+        damaged = sum(not texts_in(line)[1] for line in self.lines)
+        assert self.found() == (self.expected(texts), damaged)
         aside = self.path.with_name(f"{self.path.name}.torn")
         pieces = aside.read_bytes() if aside.exists() else b""
         assert pieces.count(b"\n") == len(self.torn)
 
     def content(self) -> bytes:
         """What the file must hold, byte for byte."""
-        return b"".join(line + b"\n" for line, _ in self.lines) + self.tail
+        return b"".join(line + b"\n" for line in self.lines) + self.tail
 
     def write(self, data: bytes) -> None:
         """Append bytes as anybody may."""
@@ -142,7 +142,7 @@ class Lines(RuleBasedStateMachine):
         with self.path.open("ab") as file:
             file.write(data)
         *whole, self.tail = (self.tail + data).split(b"\n")
-        self.lines += [(line, self.known(line)) for line in whole]
+        self.lines += whole
 
     def close(self) -> None:
         """Let go of the file."""
@@ -169,21 +169,15 @@ class Progress(Lines):
         """The line that upstream writes."""
         return json.dumps(list(item)).encode()
 
-    def known(self, line: bytes) -> Known:
-        """The command of a line."""
-        try:
-            return tuple(json.loads(line))
-        except ValueError:
-            return None
-
-    def found(self) -> tuple[list[Known], int]:
-        """What is read, each command once, as often as it is there."""
+    def found(self) -> tuple[list[str], int]:
+        """The commands."""
         finished = progress.read(self.path)
         assert finished.lines == ()
-        known = [known for _, known in self.lines] + [self.known(self.tail)]
-        names: list[Known] = [each for each in known if each is not None]
-        assert finished.commands == tuple(dict.fromkeys(names))
-        return names, len(finished.damaged)
+        return [json.dumps(command) for command in finished.commands], len(finished.damaged)
+
+    def expected(self, texts: Sequence[bytes]) -> list[str]:
+        """Each command once."""
+        return list(dict.fromkeys(json.dumps(json.loads(text)) for text in texts))
 
 
 class AttemptsOfRuns(Lines):
@@ -213,17 +207,39 @@ class AttemptsOfRuns(Lines):
         """The line that evalset writes."""
         return msgspec.json.encode(item)
 
-    def known(self, line: bytes) -> Known:
-        """The attempt of a line."""
-        try:
-            return str(json.loads(line)["attempt"])
-        except ValueError:
-            return None
-
-    def found(self) -> tuple[list[Known], int]:
-        """What is read, in the order of the file, doubled ones as well."""
+    def found(self) -> tuple[list[str], int]:
+        """The records."""
         read = attempts.read(self.path)
-        return [record.attempt for record in read.records], len(read.damaged)
+        return [msgspec.json.encode(each).decode() for each in read.records], len(read.damaged)
+
+    def expected(self, texts: Sequence[bytes]) -> list[str]:
+        """Each record once in a row of those of its attempt."""
+        last: dict[str, str] = {}
+        found = []
+        for text in texts:
+            attempt = json.loads(text)["attempt"]
+            if last.get(attempt) != text.decode():
+                last[attempt] = text.decode()
+                found.append(text.decode())
+        return found
+
+
+def texts_in(line: bytes) -> tuple[list[bytes], bool]:
+    """The whole JSON texts in a line, and whether there is nothing else in it."""
+    if not line:
+        return [], True
+    pieces = [line] if is_json(line) else GLUED.split(line)
+    whole = [piece for piece in pieces if is_json(piece)]
+    return whole, len(whole) == len(pieces)
+
+
+def is_json(text: bytes) -> bool:
+    """Whether it is a whole one."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 AMOUNT = settings(max_examples=amount(30, 2000), stateful_step_count=amount(20, 60), deadline=None)
