@@ -39,6 +39,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
         prices: a file with prices of tokens.
         branch: a progress branch, read instead of the directory.
         snapshot: where that is.
+        ask: whether the engine is asked what runs now.
     """
 
     progress_dir: Path
@@ -47,6 +48,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
     prices: Path | None = None
     branch: str | None = None
     snapshot: SnapshotOptions | None = None
+    ask: bool = True
 
 
 def write_site(options: ReportOptions, folder: Path, *, out: TextIO) -> None:
@@ -114,7 +116,8 @@ def opened(options: ReportOptions) -> Iterator[list[Source]]:
         before = sources_of(options.baseline, options.pairs, note=BEFORE)
     note = AFTER if before else ""
     if options.branch is None:
-        sources = [*before, *sources_of(options.progress_dir, options.pairs, note=note)]
+        now = sources_of(options.progress_dir, options.pairs, note=note, ask=options.ask)
+        sources = [*before, *now]
         _warn(sources)
         yield sources
         return

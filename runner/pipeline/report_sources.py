@@ -36,15 +36,23 @@ def pairs_of(names: Sequence[str]) -> list[Pair]:
     return pairs
 
 
-def sources_of(root: Path, pairs: Sequence[Pair], *, note: str = "") -> list[Source]:
+def sources_of(
+    root: Path, pairs: Sequence[Pair], *, note: str = "", ask: bool = False
+) -> list[Source]:
     """What a progress directory has of these models and eval sets, or of all that it has.
+
+    Args:
+        root: the progress directory.
+        pairs: models and eval sets; none is all.
+        note: what tells these runs apart from others of the same.
+        ask: whether the engine is asked what runs now.
 
     Raises:
         UsageError: it has nothing of one of them, or nothing at all.
     """
     root = root.resolve()
     layouts = [Layout(root=root, model=one, eval_set=other) for one, other in pairs]
-    found = [_source(layout, note) for layout in layouts or scan(root)]
+    found = [_source(layout, note, ask=ask) for layout in layouts or scan(root)]
     for layout, one in zip(layouts, found, strict=False):
         if one is None:
             raise UsageError(
@@ -78,16 +86,15 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
         yield place
 
 
-def _source(layout: Layout, note: str) -> Source | None:
+def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
     run = run_file.read(layout.run)
     finished = progress.read(layout.progress)
     past = attempts.read(layout.attempts)
     commands = known_commands(run, finished, past.records)
     if not commands:
         return None
-    rows = rows_of(
-        commands, finished=finished, records=past.records, running=running_commands(layout)
-    )
+    running = running_commands(layout) if ask else ()
+    rows = rows_of(commands, finished=finished, records=past.records, running=running)
     return Source(
         layout=layout,
         model=layout.model,

@@ -37,7 +37,7 @@ CITIES = {
 
 def write_example(
     root: Path,
-    models: Iterable[tuple[str, float]] = (("gpt-4", 0.82), ("gpt-3.5-turbo", 0.66)),
+    models: Iterable[tuple[str, float]] = (("aria-large", 0.8), ("aria-small", 0.72)),
     *,
     evals: Sequence[str] = EVALS,
     samples: int = 120,
@@ -118,7 +118,8 @@ def write_log(path: Path, name: str, model: str, samples: int, ease: float) -> d
         for place in order:
             # The same questions are hard for every model.
             hard = random.Random(f"{name} {place}").random()
-            correct = ease + 0.3 * (random.Random(f"{name} {place} {model} {ease}").random() - 0.5) > hard
+            luck = random.Random(f"{name} {place} {model} {ease}").random() - 0.5
+            correct = ease + 0.3 * luck > hard
             right += correct
             for event in events(name, place, model, correct=correct):
                 file.write(json.dumps(event) + "\n")

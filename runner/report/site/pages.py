@@ -15,6 +15,8 @@ from runner.report.timeline import moment
 
 ASSETS = ("report.css", "table.js", "data.js", "samples.js", "flips.js", "live.js")
 _LONGEST = 300
+# Larger figures are for no person.
+_GREAT = 1e12
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -90,7 +92,7 @@ class Pages:
             "figure": figure,
             "money": money,
             "short": short,
-            "signed": lambda value: f"{value:+.3g}".replace("-", "\N{MINUS SIGN}"),
+            "signed": lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}"),
             "summed": summed,
             "when": when,
         }
@@ -108,8 +110,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a template shows
 
 
 def figure(value: float) -> str:
-    """A figure with what matters of it: `0.75`, `12.3`."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"  # noqa: PLR2004 - plain
+    """A figure with what matters of it: `0.750`, `12.3`, `4,567`."""
+    for most, form in ((10, ".3f"), (1000, ".1f")):
+        if abs(value) < most:
+            return format(value, form)
+    return f"{value:,.0f}" if abs(value) < _GREAT else f"{value:.3g}"
 
 
 def count(value: int) -> str:

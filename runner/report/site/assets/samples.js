@@ -84,12 +84,11 @@
       item.classList.add("aim");
       item.tabIndex = -1;
     }
-    if (calls.length) item.append(prompt(calls[0]));
-    const sides = make("div", "sides");
-    if (calls.length) sides.append(titled("Answer", calls[0][1]));
-    if (picked.length) sides.append(titled("Picked from it", picked));
-    if (expected.length) sides.append(titled("Expected", expected));
-    item.append(sides);
+    const answer = make("div", "");
+    if (calls.length) answer.append(titled("Answer", calls[0][1]));
+    if (picked.length) answer.append(titled("Picked from it", picked));
+    if (expected.length) answer.append(titled("Expected", expected));
+    item.append(make("div", "sides", calls.length ? prompt(calls[0]) : null, answer));
     const rest = [
       ...calls.slice(1).flatMap((call) => [prompt(call), titled(call[2] ? `Answer of ${call[2]}` : "Answer", call[1])]),
       ...others.map(([kind, value]) => text(kind, value)),
