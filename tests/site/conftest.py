@@ -40,7 +40,9 @@ class Visit:
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.blocked: list[str] = []
         context.on("request", lambda request: self.requests.append(request.url))
+        context.on("requestfailed", lambda request: self.blocked.append(str(request.failure)))
 
     def open(self, path: Path, fragment: str = "") -> Page:
         """Open a page from the disk."""

@@ -86,9 +86,7 @@ def test_a_link_leads_to_one_sample(visit: Visit, one_model: Path) -> None:
     assert top is not None
     assert 0 <= top["y"] < 900
     page.get_by_role("link", name="capital-cities.dev.79").click()
-    page.wait_for_function(
-        "document.querySelector('.aim h3')?.textContent === 'capital-cities.dev.79'"
-    )
+    page.wait_for_selector(".aim h3:has-text('capital-cities.dev.79')")
     assert page.evaluate("location.hash") == "#sample=capital-cities.dev.79"
 
 
@@ -109,7 +107,7 @@ def test_a_search_looks_into_all_parts(visit: Visit, report: Report, tmp_path: P
     assert len([url for url in visit.requests if url.endswith("/0.js")]) == 1
     assert not [url for url in visit.requests if url.endswith("/1.js")]
     page.get_by_label("Search").fill("question 1100)")
-    page.wait_for_function("document.querySelectorAll('#list > li').length === 1")
+    page.wait_for_selector("#list > li:only-child")
     assert visit.visible(TITLES) == ["e.dev.1100"]
 
 

@@ -63,9 +63,11 @@ class SiteServer:
         key, _, name = unquote(urlsplit(path).path).removeprefix("/").partition("/")
         if not secrets.compare_digest(key.encode(errors="replace"), self.key.encode()):
             return HTTPStatus.NOT_FOUND
+        if "\0" in name:  # no file has it in its name
+            return HTTPStatus.NOT_FOUND
         folder = self.folder
         found = (folder / (name or "index.html")).resolve()
-        if "\0" in name or not found.is_relative_to(folder.resolve()) or not found.is_file():
+        if not found.is_relative_to(folder.resolve()) or not found.is_file():
             return HTTPStatus.NOT_FOUND
         return found
 
