@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runner.record.events import Event, Facts, events_of, whole_event
+from runner.record.events import Event, event_of, events_of
 
 # What one report shows of one eval; a hostile log must not fill memory or disk.
 MOST_SAMPLES = 200_000
@@ -18,6 +18,14 @@ MOST_OF_A_SAMPLE = 100
 # A longer line is no event that a person would read.
 LONGEST_EVENT = 4 * 1024 * 1024
 LONGEST_ID = 200
+# Logs of up to so many bytes are read once alone, for what they hold fits into memory.
+SMALL = 8 * 1024 * 1024
+# Models that tokens are counted for; an eval that makes names up must not fill memory with them.
+MOST_MODELS = 100
+# No count and no figure is as great.
+GREATEST = 2**53
+# Of metrics, the usual one first.
+_FIGURES = ("accuracy", "score", "f1_score", "bleu", "metascore")
 # Longer numbers are text, for Python takes its time with them.
 _DIGITS = 18
 
@@ -44,22 +52,22 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         id: as oaieval calls it; a very long one is cut.
         correct: None where the log does not say.
         score: its figure, None where it has none.
-        events: type and data of each, in the log's order.
+        events: in the log's order.
         left_out: how many more there are.
     """
 
     id: str
     correct: bool | None
     score: float | None
-    events: list[tuple[str, Any]]
+    events: list[Event]
     left_out: int = 0
 
 
 class SampleIndex:
     """Where the samples of an eval's logs are, in the natural order of their ids.
 
-    The logs are read once for this, and once more by `samples`; in memory is what is said of each
-    sample and event, never the log.
+    Large logs are read once for this, and once more by `samples`; in memory is then what is said of
+    each sample and where each event is, never the log.
 
     Attributes:
         ids: of the samples.
@@ -72,14 +80,17 @@ class SampleIndex:
 
     def __init__(self, logs: Sequence[Path]) -> None:
         self._logs = logs
-        self._samples = array("Q")
+        self._small = sum(path.stat().st_size for path in logs) <= SMALL
+        # Of each sample its events; of large logs their numbers, by which these say where they are.
+        self._events: list[list[Any]] = []
         self._files = array("H")
         self._offsets = array("Q")
         self._lengths = array("Q")
+        self._count = 0
         self._correct: list[bool | None] = []
         self._scores: list[float | None] = []
         self._numbers: dict[str, int] = {}
-        self.usage: dict[str, Usage] = {}
+        self._tokens: dict[str, list[int]] = {}
         self.unreadable = 0
         self.left_out = 0
         for number, path in enumerate(logs):
@@ -91,60 +102,58 @@ class SampleIndex:
         self.correct = [self._correct[one] for one in self._order]
         if self.scores and not any(one is not None for one in self.correct):
             self.correct = _from_scores(self.scores)
+        self.usage = {model: Usage(*counts) for model, counts in self._tokens.items()}
 
     def samples(self) -> Iterator[Sample]:
         """Each sample with its events, in order."""
-        rank = array("Q", bytes(8 * len(self._order)))
-        for place, one in enumerate(self._order):
-            rank[one] = place
-        ranks = array("Q", (rank[one] for one in self._samples))
         with ExitStack() as stack:
             files = [stack.enter_context(path.open("rb")).fileno() for path in self._logs]
-            events: list[int] = []
-            place = 0
-            for event in sorted(range(len(ranks)), key=ranks.__getitem__):
-                if ranks[event] != place:
-                    yield self._sample(place, events, files)
-                    place, events = ranks[event], []
-                events.append(event)
-            if events:
-                yield self._sample(place, events, files)
+            for place, one in enumerate(self._order):
+                logged = self._events[one]
+                events = logged if self._small else self._again(logged, files)
+                yield Sample(
+                    id=self.ids[place],
+                    correct=self.correct[place],
+                    score=self.scores[place],
+                    events=events[:MOST_OF_A_SAMPLE],
+                    left_out=len(logged) - min(len(events), MOST_OF_A_SAMPLE),
+                )
 
-    def _sample(self, place: int, events: list[int], files: list[int]) -> Sample:
+    def _again(self, numbers: list[int], files: list[int]) -> list[Event]:
+        """Read events of large logs once more."""
         found = []
-        for event in events[:MOST_OF_A_SAMPLE]:
-            length = self._lengths[event]
-            if length > LONGEST_EVENT:
-                continue
-            text = os.pread(files[self._files[event]], length, self._offsets[event])
-            whole = whole_event(text)
-            if whole is not None:  # else somebody has cut the log since it was indexed
-                found.append((whole.type, whole.data))
-        return Sample(
-            id=self.ids[place],
-            correct=self.correct[place],
-            score=self.scores[place],
-            events=found,
-            left_out=len(events) - len(found),
-        )
+        for number in numbers[:MOST_OF_A_SAMPLE]:
+            if self._lengths[number] <= LONGEST_EVENT:
+                descriptor = files[self._files[number]]
+                text = os.pread(descriptor, self._lengths[number], self._offsets[number])
+                found.append(event_of(text))
+        # One that cannot be read now has been cut off since.
+        return [event for event in found if event is not None]
 
-    def _read(self, number: int, path: Path) -> None:
+    def _read(self, file: int, path: Path) -> None:
+        numbers, events, small = self._numbers, self._events, self._small
         for event, offset, length in events_of(path):
             if event is None:
                 self.unreadable += 1
                 continue
             if event.sample_id is None:
                 continue  # the spec, the final report
-            sample = self._number(event.sample_id)
-            if sample is None or len(self._samples) == MOST_EVENTS:
+            sample = numbers.get(event.sample_id)  # type: ignore[arg-type] # or a number
+            if sample is None:
+                sample = self._number(event.sample_id)
+            if sample is None or self._count == MOST_EVENTS:
                 self.left_out += 1
                 continue
-            self._samples.append(sample)
-            self._files.append(number)
-            self._offsets.append(offset)
-            self._lengths.append(length)
-            if isinstance(event.data, Facts):
-                self._take(sample, event, event.data)
+            if small:
+                events[sample].append(event)
+            else:
+                events[sample].append(self._count)
+                self._files.append(file)
+                self._offsets.append(offset)
+                self._lengths.append(length)
+            self._count += 1
+            if type(event.data) is dict:
+                self._take(sample, event.type, event.data)
 
     def _number(self, sample_id: str | int) -> int | None:
         name = str(sample_id)
@@ -154,31 +163,57 @@ class SampleIndex:
         known = self._numbers.get(name)
         if known is None and len(self._numbers) < MOST_SAMPLES:
             known = self._numbers[name] = len(self._numbers)
+            self._events.append([])
             self._correct.append(None)
             self._scores.append(None)
         return known
 
-    def _take(self, sample: int, event: Event, facts: Facts) -> None:
-        match event.type:
-            case "match":
-                if facts.correct in (True, False):
-                    before = self._correct[sample]
-                    self._correct[sample] = bool(facts.correct) and before is not False
-            case "metrics":
-                self._scores[sample] = facts.figure
-            case "sampling" if isinstance(facts.usage, dict):
-                model = facts.model if isinstance(facts.model, str) else ""
-                # An eval that makes names up must not fill memory with them.
-                model = model if model in self.usage or len(self.usage) < 100 else ""  # noqa: PLR2004 - plain
-                used = usage_of(facts.usage, "")
-                self.usage[model] = self.usage[model] + used if model in self.usage else used
+    def _take(self, sample: int, kind: str, data: dict[str, Any]) -> None:
+        if kind == "match":
+            correct = data.get("correct")
+            if correct in (True, False):
+                self._correct[sample] = bool(correct) and self._correct[sample] is not False
+        elif kind == "metrics":
+            self._scores[sample] = _figure(data)
+        elif kind == "sampling":
+            used = usage_of(data.get("usage"))
+            if used is not None:
+                counts = self._counts(data.get("model"))
+                counts[0] += used.prompt
+                counts[1] += used.completion
+
+    def _counts(self, model: object) -> list[int]:
+        """Tokens of a model so far; those of models that are too many are nobody's."""
+        name = model if isinstance(model, str) else ""
+        if name not in self._tokens and len(self._tokens) >= MOST_MODELS:
+            name = ""
+        return self._tokens.setdefault(name, [0, 0])
 
 
-def usage_of(counts: dict[str, Any], prefix: str) -> Usage:
-    """Tokens from an API's counts, or with the prefix `usage_` from a final report."""
-    found = [counts.get(f"{prefix}{name}_tokens") for name in ("prompt", "completion")]
-    prompt, completion = (one if type(one) is int and 0 <= one < 2**53 else 0 for one in found)
+def usage_of(counts: object, prefix: str = "") -> Usage | None:
+    """Tokens from an API's counts, or with the prefix `usage_` from a final report.
+
+    Returns:
+        None where nothing is counted.
+    """
+    if type(counts) is not dict:
+        return None
+    prompt = counts.get(f"{prefix}prompt_tokens")
+    completion = counts.get(f"{prefix}completion_tokens")
+    if type(prompt) is not int or not 0 <= prompt < GREATEST:
+        prompt = 0
+    if type(completion) is not int or not 0 <= completion < GREATEST:
+        completion = 0
     return Usage(prompt, completion)
+
+
+def _figure(data: dict[str, Any]) -> float | None:
+    """The figure that metrics are about."""
+    for name in _FIGURES:
+        value = data.get(name)
+        if isinstance(value, int | float) and abs(value) < GREATEST:
+            return float(value)
+    return None
 
 
 def _natural(name: str) -> tuple[str, int]:

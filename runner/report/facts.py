@@ -102,7 +102,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tokens(self) -> Usage:
         """As the final report counts them, or else the log."""
-        reported = usage_of(dict(self.row.final_report or {}), "usage_")
+        reported = usage_of(self.row.final_report, "usage_") or Usage()
         return reported if reported.total else sum(self.log.usage.values(), Usage())
 
     @property

@@ -14,6 +14,10 @@ PART_BYTES = 400_000
 ROOM = (20_000, 100)
 LITTLE_ROOM = (1_000, 20)
 HUGE = 200_000
+# Of a model's name.
+_LONGEST_NAME = 200
+# Events of which a page knows what is what.
+_KNOWN = {"sampling", "match"}
 
 encode = msgspec.json.Encoder().encode
 
@@ -86,18 +90,21 @@ def sample_row(sample: Sample, room: tuple[int, int]) -> list[Any]:
     others: list[tuple[str, str]] = []
     answered: Any = None
     prompt: Any = None
-    for kind, data in sample.events:
-        if kind == "sampling" and isinstance(data, dict):
-            model = data.get("model")
+    for event in sample.events:
+        kind, data = event.type, event.data
+        if type(data) is not dict or kind not in _KNOWN:
+            others.append((_text(kind, room), _text(data, room)))
+        elif kind == "sampling":
             answers = _texts(data.get("sampled"), room)
-            calls.append([_messages(data.get("prompt"), room), answers, _text(model or "", room)])
-        elif kind == "match" and isinstance(data, dict):
+            model = data.get("model")
+            if type(model) is not str or len(model) > _LONGEST_NAME:
+                model = ""
+            calls.append([_messages(data.get("prompt"), room), answers, model])
+        else:
             picked = _texts(data.get("picked"), room)
             expected = _texts(data.get("expected"), room)
             answered = data.get("sampled", answered)
             prompt = data.get("prompt", prompt)
-        else:
-            others.append((_text(kind, room), _text(data, room)))
     if not calls and (prompt is not None or answered is not None or picked):
         calls.append([_messages(prompt, room), _texts(answered, room) or picked, ""])
     if calls and picked == calls[0][1]:
@@ -131,15 +138,19 @@ def _shortened(ids: Sequence[str]) -> list[Any]:
 
 def _messages(prompt: Any, room: tuple[int, int]) -> list[tuple[str, str]]:  # noqa: ANN401 - JSON
     """The messages of a prompt, each with its role."""
-    if isinstance(prompt, list) and all(isinstance(one, dict) for one in prompt):
-        shown = [
-            (_text(one.get("role", ""), room), _content(one.get("content"), room))
-            for one in prompt[: room[1]]
-        ]
+    if type(prompt) is list and all(type(one) is dict for one in prompt):
+        shown = [_message(one, room) for one in prompt[: room[1]]]
         if more := len(prompt) - len(shown):
             shown.append(("", f"… and {more} more messages"))
         return shown
     return [] if prompt is None else [("", _text(prompt, room))]
+
+
+def _message(message: dict[str, Any], room: tuple[int, int]) -> tuple[str, str]:
+    role, content = message.get("role", ""), message.get("content")
+    if type(role) is str and type(content) is str and len(role) + len(content) <= room[0]:
+        return role, content
+    return _text(role, room), _content(content, room)
 
 
 def _content(content: Any, room: tuple[int, int]) -> str:  # noqa: ANN401 - JSON
@@ -154,9 +165,16 @@ def _texts(value: Any, room: tuple[int, int]) -> list[str]:  # noqa: ANN401 - JS
     """What may be one text or a list of them."""
     if value is None:
         return []
-    if isinstance(value, list):
-        return [_text(one, room) for one in value[: room[1]]]
-    return [_text(value, room)]
+    most = room[0]
+    # Calls take their time, and there are millions of short texts.
+    if type(value) is str:
+        return [value if len(value) <= most else _text(value, room)]
+    if type(value) is not list:
+        return [_text(value, room)]
+    return [
+        one if type(one) is str and len(one) <= most else _text(one, room)
+        for one in value[: room[1]]
+    ]
 
 
 def _text(value: Any, room: tuple[int, int]) -> str:  # noqa: ANN401 - JSON
