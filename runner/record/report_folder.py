@@ -29,9 +29,9 @@ class ReportFolder:
         self._folders: set[Path] = set()
 
     def __enter__(self) -> Self:
-        with named(self.made, "create the folder"):
+        with named(self.made, "create the folder", option="-o"):
             self._remove(self.made)
-            make_folder(self.made)
+            make_folder(self.made, option="-o")
         return self
 
     def __exit__(
@@ -49,14 +49,14 @@ class ReportFolder:
     def write(self, name: str, content: bytes) -> None:
         """Write a file; its name is ours, for nothing from a log names a file."""
         path = self.made / name
-        with named(path, "write"):
+        with named(path, "write", option="-o"):
             if path.parent not in self._folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._folders.add(path.parent)
             path.write_bytes(content)
 
     def _check(self) -> None:
-        with named(self.path, "read"):
+        with named(self.path, "read", option="-o"):
             try:
                 has = {entry.name for entry in self.path.iterdir()}
             except FileNotFoundError:
@@ -75,7 +75,7 @@ class ReportFolder:
 
     def _put(self) -> None:
         old = self._beside("old")
-        with named(self.path, "write"):
+        with named(self.path, "write", option="-o"):
             self._remove(old)
             if self.path.exists():
                 self.path.rename(old)

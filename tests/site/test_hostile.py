@@ -177,7 +177,7 @@ def test_a_page_allows_no_script_but_ours(visit: Visit, one_model: Path) -> None
         "const s = document.createElement('script');"
         "try { s.textContent = 'window.pwned = 1'; } catch { window.refused = 1; }"
         "document.body.append(s);"
-        "try { document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.pwned=1>') }"
+        "try { document.body.innerHTML += '<img src=x onerror=window.pwned=1>' }"
         "catch { window.refused = 1 }"
         "const i = new Image(); i.src = 'https://example.org/x.png';"
         "fetch('https://example.org').catch(() => { window.unreached = 1 })"
