@@ -73,20 +73,26 @@ def compare(before: Verdicts, after: Verdicts, *, test: bool) -> Paired:
 
 def mcnemar(gained: int, lost: int) -> float:
     """The exact form of McNemar's test: a binomial test of the samples that flipped."""
+    if not gained + lost:
+        return 1.0
     from scipy.stats import binomtest  # noqa: PLC0415 - an extra, and slow to import
 
-    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return float(binomtest(gained, gained + lost).pvalue)
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
     """Whether differences of pairs lie around nought; those that are nought do not count."""
+    if not any(differences):
+        return 1.0
     from scipy import stats  # noqa: PLC0415 - an extra, and slow to import
 
-    return float(stats.wilcoxon(differences).pvalue) if any(differences) else 1.0
+    return float(stats.wilcoxon(differences).pvalue)
 
 
 def adjusted(values: Sequence[float]) -> list[float]:
     """The same for many tests at once, after Benjamini and Hochberg."""
+    if not values:
+        return []
     from scipy.stats import false_discovery_control  # noqa: PLC0415 - an extra, and slow to import
 
-    return [float(one) for one in false_discovery_control(values)] if values else []
+    return [float(one) for one in false_discovery_control(values)]
