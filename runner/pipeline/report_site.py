@@ -12,7 +12,7 @@ from runner.report.rows import STATE_OF
 from runner.report.site.about import about, figures
 from runner.report.site.overview import overview
 from runner.report.site.pages import Link, Pages, Site, assets
-from runner.report.site.sample_data import call, encode, index_script, parts_of
+from runner.report.site.sample_data import call, encode, index_script, parts_of, shown
 from runner.report.site.timeline_page import timeline_page
 from runner.report.totals import totals_of
 
@@ -154,8 +154,8 @@ class SiteBuilder:
 
         def look(row: list[Any]) -> None:
             if row[0] in watched:
-                answers = row[4] or (row[3][0][1] if row[3] else [])
-                watched[row[0]] = (" | ".join(row[5])[:_SHORT], " | ".join(answers)[:_SHORT])
+                answer = row[4] if row[4] or not row[3] else row[3][0][1]
+                watched[row[0]] = (shown(row[5], _SHORT), shown(answer, _SHORT))
 
         firsts = []
         for part in parts_of(index, look):

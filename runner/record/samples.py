@@ -24,6 +24,7 @@ SMALL = 8 * 1024 * 1024
 MOST_MODELS = 100
 # No count and no figure is as great.
 GREATEST = 2**53
+_KINDS = ("prompt", "completion")
 # Of metrics, the usual one first.
 _FIGURES = ("accuracy", "score", "f1_score", "bleu", "metascore")
 # Longer numbers are text, for Python takes its time with them.
@@ -53,6 +54,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         correct: None where the log does not say.
         score: its figure, None where it has none.
         events: in the log's order.
+        size: of all its lines, in bytes.
         left_out: how many more there are.
     """
 
@@ -60,6 +62,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     correct: bool | None
     score: float | None
     events: list[Event]
+    size: int
     left_out: int = 0
 
 
@@ -83,6 +86,7 @@ class SampleIndex:
         self._small = sum(path.stat().st_size for path in logs) <= SMALL
         # Of each sample its events; of large logs their numbers, by which these say where they are.
         self._events: list[list[Any]] = []
+        self._sizes: list[int] = []
         self._files = array("H")
         self._offsets = array("Q")
         self._lengths = array("Q")
@@ -116,6 +120,7 @@ class SampleIndex:
                     correct=self.correct[place],
                     score=self.scores[place],
                     events=events[:MOST_OF_A_SAMPLE],
+                    size=self._sizes[one],
                     left_out=len(logged) - min(len(events), MOST_OF_A_SAMPLE),
                 )
 
@@ -132,6 +137,7 @@ class SampleIndex:
 
     def _read(self, file: int, path: Path) -> None:
         numbers, events, small = self._numbers, self._events, self._small
+        sizes = self._sizes
         for event, offset, length in events_of(path):
             if event is None:
                 self.unreadable += 1
@@ -152,6 +158,7 @@ class SampleIndex:
                 self._offsets.append(offset)
                 self._lengths.append(length)
             self._count += 1
+            sizes[sample] += length
             if type(event.data) is dict:
                 self._take(sample, event.type, event.data)
 
@@ -164,6 +171,7 @@ class SampleIndex:
         if known is None and len(self._numbers) < MOST_SAMPLES:
             known = self._numbers[name] = len(self._numbers)
             self._events.append([])
+            self._sizes.append(0)
             self._correct.append(None)
             self._scores.append(None)
         return known
@@ -176,11 +184,11 @@ class SampleIndex:
         elif kind == "metrics":
             self._scores[sample] = _figure(data)
         elif kind == "sampling":
-            used = usage_of(data.get("usage"))
-            if used is not None:
+            used = data.get("usage")
+            if type(used) is dict:
                 counts = self._counts(data.get("model"))
-                counts[0] += used.prompt
-                counts[1] += used.completion
+                counts[0] += _count(used.get("prompt_tokens"))
+                counts[1] += _count(used.get("completion_tokens"))
 
     def _counts(self, model: object) -> list[int]:
         """Tokens of a model so far; those of models that are too many are nobody's."""
@@ -190,21 +198,14 @@ class SampleIndex:
         return self._tokens.setdefault(name, [0, 0])
 
 
-def usage_of(counts: object, prefix: str = "") -> Usage | None:
-    """Tokens from an API's counts, or with the prefix `usage_` from a final report.
+def reported(report: dict[str, Any] | None) -> Usage:
+    """Tokens, as a final report adds them up."""
+    prompt, completion = ((report or {}).get(f"usage_{one}_tokens") for one in _KINDS)
+    return Usage(_count(prompt), _count(completion))
 
-    Returns:
-        None where nothing is counted.
-    """
-    if type(counts) is not dict:
-        return None
-    prompt = counts.get(f"{prefix}prompt_tokens")
-    completion = counts.get(f"{prefix}completion_tokens")
-    if type(prompt) is not int or not 0 <= prompt < GREATEST:
-        prompt = 0
-    if type(completion) is not int or not 0 <= completion < GREATEST:
-        completion = 0
-    return Usage(prompt, completion)
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 <= value < GREATEST else 0
 
 
 def _figure(data: dict[str, Any]) -> float | None:

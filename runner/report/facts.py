@@ -11,7 +11,7 @@ from runner.plan.shard import parse_shard
 from runner.record.attempts import AttemptRecord
 from runner.record.layout import Layout
 from runner.record.run_file import RunFile
-from runner.record.samples import Usage, usage_of
+from runner.record.samples import Usage, reported
 from runner.report.rows import STATE_OF, Row
 from runner.report.score import Score, main_score, spread
 from runner.report.timeline import Span, moment
@@ -102,8 +102,8 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tokens(self) -> Usage:
         """As the final report counts them, or else the log."""
-        reported = usage_of(self.row.final_report, "usage_") or Usage()
-        return reported if reported.total else sum(self.log.usage.values(), Usage())
+        found = reported(self.row.final_report)
+        return found if found.total else sum(self.log.usage.values(), Usage())
 
     @property
     def spans(self) -> list[Span]:

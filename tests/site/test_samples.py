@@ -102,7 +102,7 @@ def test_a_search_looks_into_all_parts(visit: Visit, report: Report, tmp_path: P
     """Of which each is a file of its own, loaded when it is needed."""
     write_example(tmp_path / "p", [("m", 0.8)], evals=["e.dev.v0"], samples=1234, failing=())
     folder = report(tmp_path / "p")
-    assert len(list(folder.glob("evals/*/[0-9]*.js"))) == 5
+    assert len(list(folder.glob("evals/*/[0-9]*.js"))) == 3
     page = visit.samples(eval_page(folder, "e.dev"))
     assert len([url for url in visit.requests if url.endswith("/0.js")]) == 1
     assert not [url for url in visit.requests if url.endswith("/1.js")]

@@ -1,4 +1,4 @@
-"""Samples as the scripts of a page take them: lists of text, of which none is ever markup."""
+"""Samples as the scripts of a page take them, which show whatever is in them as text."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import msgspec
 from runner.record.samples import Sample, SampleIndex
 
 # A part of an eval's samples is one file; a browser reads it in no time.
-PART_SAMPLES = 250
+PART_SAMPLES = 500
 PART_BYTES = 400_000
 # Characters of one text, and items of one list; the second where a sample is huge all the same.
 ROOM = (20_000, 100)
@@ -46,7 +46,7 @@ def parts_of(index: SampleIndex, look: Callable[[list[Any]], None]) -> Iterator[
     texts: list[bytes] = []
     size = place = number = 0
     for sample in index.samples():
-        row = sample_row(sample, ROOM)
+        row = sample_row(sample, None if sample.size <= ROOM[0] else ROOM)
         look(row)
         text = encode(row)
         if len(text) > HUGE:
@@ -76,52 +76,54 @@ def call(name: str, content: bytes) -> bytes:
     return b'evalset.take("%s",%s)\n' % (name.encode(), content)
 
 
-def sample_row(sample: Sample, room: tuple[int, int]) -> list[Any]:
+def sample_row(sample: Sample, room: tuple[int, int] | None) -> list[Any]:
     """One sample as a list.
 
+    Args:
+        sample: what was logged of it.
+        room: where texts and lists are cut; None for a sample that is so short that none is.
+
     Returns:
-        Its id; 1, 0 or None for right, wrong or neither; its score; its calls, each the messages
-        of the prompt, the answers and the model; what was picked from the answer, what was
-        expected; other events, each its type and its text; and how many are left out.
+        Its id; 1, 0 or None for right, wrong or neither; its score; its calls, each the prompt, the
+        answers and the model; what was picked from the answer, what was expected; other events,
+        each its type and its text; and how many are left out.
     """
-    calls: list[list[Any]] = []
-    picked: list[str] = []
-    expected: list[str] = []
+    calls: list[tuple[Any, Any, str]] = []
     others: list[tuple[str, str]] = []
-    answered: Any = None
-    prompt: Any = None
+    match: dict[str, Any] = {}
     for event in sample.events:
         kind, data = event.type, event.data
         if type(data) is not dict or kind not in _KNOWN:
-            others.append((_text(kind, room), _text(data, room)))
-        elif kind == "sampling":
-            answers = _texts(data.get("sampled"), room)
+            others.append((_text(kind, ROOM), _text(data, room or ROOM)))
+        elif kind == "match":
+            match = data
+        else:
             model = data.get("model")
             if type(model) is not str or len(model) > _LONGEST_NAME:
                 model = ""
-            calls.append([_messages(data.get("prompt"), room), answers, model])
-        else:
-            picked = _texts(data.get("picked"), room)
-            expected = _texts(data.get("expected"), room)
-            answered = data.get("sampled", answered)
-            prompt = data.get("prompt", prompt)
-    if not calls and (prompt is not None or answered is not None or picked):
-        calls.append([_messages(prompt, room), _texts(answered, room) or picked, ""])
-    if calls and picked == calls[0][1]:
-        picked = []
+            calls.append((data.get("prompt"), data.get("sampled"), model))
+    picked = match.get("picked")
+    if not calls and match:
+        answer = match.get("sampled")
+        calls.append((match.get("prompt"), picked if answer is None else answer, ""))
+    expected = match.get("expected")
+    left_out = sample.left_out
+    if room is not None:
+        most = room[1]
+        left_out += max(0, len(calls) - most) + max(0, len(others) - most)
+        others = others[:most]
+        calls = [
+            (_messages(prompt, room), _texts(answers, room), model)
+            for prompt, answers, model in calls[:most]
+        ]
+        picked, expected = _texts(picked, room), _texts(expected, room)
     correct = None if sample.correct is None else int(sample.correct)
-    most = room[1]
-    left_out = sample.left_out + max(0, len(calls) - most) + max(0, len(others) - most)
-    return [
-        sample.id,
-        correct,
-        sample.score,
-        calls[:most],
-        picked,
-        expected,
-        others[:most],
-        left_out,
-    ]
+    return [sample.id, correct, sample.score, calls, picked, expected, others, left_out]
+
+
+def shown(value: Any, length: int) -> str:  # noqa: ANN401 - JSON
+    """The beginning of an answer, or of several, on one line."""
+    return " | ".join(_texts(value, (length, 3)))[:length]
 
 
 def _part(number: int, first: int, texts: Sequence[bytes]) -> Part:
@@ -136,45 +138,25 @@ def _shortened(ids: Sequence[str]) -> list[Any]:
     return [list(ids)]
 
 
-def _messages(prompt: Any, room: tuple[int, int]) -> list[tuple[str, str]]:  # noqa: ANN401 - JSON
-    """The messages of a prompt, each with its role."""
-    if type(prompt) is list and all(type(one) is dict for one in prompt):
-        shown = [_message(one, room) for one in prompt[: room[1]]]
-        if more := len(prompt) - len(shown):
-            shown.append(("", f"… and {more} more messages"))
-        return shown
-    return [] if prompt is None else [("", _text(prompt, room))]
-
-
-def _message(message: dict[str, Any], room: tuple[int, int]) -> tuple[str, str]:
-    role, content = message.get("role", ""), message.get("content")
-    if type(role) is str and type(content) is str and len(role) + len(content) <= room[0]:
-        return role, content
-    return _text(role, room), _content(content, room)
-
-
-def _content(content: Any, room: tuple[int, int]) -> str:  # noqa: ANN401 - JSON
-    """A message's content, of which newer APIs make a list of parts."""
-    if isinstance(content, list) and all(isinstance(one, dict) for one in content):
-        parts = [one.get("text", f"[{one.get('type')}]") for one in content[: room[1]]]
-        return _text("\n".join(map(str, parts)), room)
-    return _text("" if content is None else content, room)
+def _messages(prompt: Any, room: tuple[int, int]) -> Any:  # noqa: ANN401 - JSON
+    """A prompt: messages, each with its role, or one text."""
+    if not isinstance(prompt, list) or not all(isinstance(one, dict) for one in prompt):
+        return None if prompt is None else _text(prompt, room)
+    messages = [
+        {name: _text(one.get(name, ""), room) for name in ("role", "content")}
+        for one in prompt[: room[1]]
+    ]
+    if more := len(prompt) - len(messages):
+        messages.append({"role": "", "content": f"… and {more} more messages"})
+    return messages
 
 
 def _texts(value: Any, room: tuple[int, int]) -> list[str]:  # noqa: ANN401 - JSON
     """What may be one text or a list of them."""
     if value is None:
         return []
-    most = room[0]
-    # Calls take their time, and there are millions of short texts.
-    if type(value) is str:
-        return [value if len(value) <= most else _text(value, room)]
-    if type(value) is not list:
-        return [_text(value, room)]
-    return [
-        one if type(one) is str and len(one) <= most else _text(one, room)
-        for one in value[: room[1]]
-    ]
+    values = value if isinstance(value, list) else [value]
+    return [_text(one, room) for one in values[: room[1]]]
 
 
 def _text(value: Any, room: tuple[int, int]) -> str:  # noqa: ANN401 - JSON

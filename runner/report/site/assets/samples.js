@@ -71,8 +71,28 @@
     return mine === turn;
   }
 
+  // Values from a log: text as it is, all else as JSON; one or several; messages with their roles.
+  const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const asTexts = (value) => (value === null ? [] : Array.isArray(value) ? value.map(asText) : [asText(value)]);
+  const own = (object, name) => (Object.hasOwn(object, name) && object[name] !== null ? object[name] : "");
+
+  function asContent(value) {
+    const parts = Array.isArray(value) && value.every((one) => one !== null && typeof one === "object");
+    return parts ? value.map((one) => asText(own(one, "text") || `[${asText(own(one, "type"))}]`)).join("\n") : asText(value);
+  }
+
+  function asMessages(value) {
+    if (value === null) return [];
+    if (!Array.isArray(value) || !value.every((one) => one !== null && typeof one === "object" && !Array.isArray(one))) return [["", asText(value)]];
+    return value.map((one) => [asText(own(one, "role")), asContent(own(one, "content"))]);
+  }
+
   function card(sample, place) {
-    const [id, correct, score, calls, picked, expected, others, leftOut] = sample;
+    const [id, correct, score, logged, pickedValue, expectedValue, others, leftOut] = sample;
+    const calls = logged.map((call) => [asMessages(call[0]), asTexts(call[1]), call[2]]);
+    const expected = asTexts(expectedValue);
+    const all = asTexts(pickedValue);
+    const picked = calls.length && JSON.stringify(all) === JSON.stringify(calls[0][1]) ? [] : all;
     const link = make("a", "", id);
     link.href = `#${new URLSearchParams({ sample: id })}`;
     const verdict = correct === 1 ? "✓ right" : correct === 0 ? "✕ wrong" : "";
