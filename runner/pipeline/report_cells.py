@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
@@ -27,15 +28,16 @@ class Cell(msgspec.Struct, frozen=True):
 def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
     """Read the logs of an eval."""
     names = fact.shown.logs if fact.shown is not None else ()
-    paths = log_paths(fact.source.layout, names)
-    index = SampleIndex(paths[:MOST_LOGS])
+    known = log_paths(fact.source.layout, names)[:MOST_LOGS]
+    paths = [path for path in known if os.access(path, os.R_OK)]
+    index = SampleIndex(paths)
     log = LogFacts(
         right=sum(one is True for one in index.correct),
         wrong=sum(one is False for one in index.correct),
         usage=index.usage,
         unreadable=index.unreadable,
         left_out=index.left_out,
-        missing=len(set(names)) - len(paths[:MOST_LOGS]),
+        missing=len(set(names)) - len(paths),
     )
     return Cell(fact.with_log(log, prices), index)
 

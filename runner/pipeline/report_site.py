@@ -205,7 +205,7 @@ def _notes(fact: EvalFacts) -> list[str]:
     log = fact.log
     notes = []
     if log.missing:
-        notes.append(f"{log.missing:,} of its logs are not here.")
+        notes.append(f"{log.missing:,} of its logs are not here, or cannot be read.")
     if log.unreadable:
         notes.append(f"{log.unreadable:,} lines of its logs cannot be read.")
     if log.left_out:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from runner.record.evallog import LONGEST_LINE, plain_json
-from runner.record.files import UNREADABLE
+from runner.record.files import UNREADABLE, named
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -26,7 +26,7 @@ def events_of(path: Path) -> Iterator[tuple[Event | None, int, int]]:
         For each line its event, or None if it cannot be read; where it begins, and its length.
     """
     offset = 0
-    with path.open("rb") as file:
+    with named(path, "read"), path.open("rb") as file:
         while text := file.readline(LONGEST_LINE):
             length = len(text)
             if length == LONGEST_LINE and not text.endswith(b"\n"):

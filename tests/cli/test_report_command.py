@@ -187,6 +187,16 @@ def test_a_folder_that_takes_nothing_is_an_environment_fault(ran: Here) -> None:
     assert line.endswith("make it writable for this user, or choose another -o")
 
 
+def test_a_log_that_may_not_be_read_is_told(ran: Here) -> None:
+    """The report is made without it."""
+    log = next((ran.folder / "progress/evallogs").glob("*_aria-small_arithmetic*.jsonl"))
+    log.chmod(0)
+    ended = ran.evalset("report", "aria-small", "research", bound=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    pages = [path.read_text() for path in (ran.folder / "report/evals").glob("*.html")]
+    assert sum("1 of its logs are not here, or cannot be read." in text for text in pages) == 1
+
+
 def test_view_refuses_in_the_same_way(ran: Here) -> None:
     """Before it serves anything."""
     assert "has no eval set" in ran.refused("view", "aria-small")

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,32 @@ def test_what_cannot_be_read_is_told(visit: Visit, report: Report, tmp_path: Pat
     )
     visit.samples(eval_page(report(root), "e.dev"))
     assert visit.visible("#samples ~ .warning") == [
-        "1 of its logs are not here.",
+        "1 of its logs are not here, or cannot be read.",
         "2 lines of its logs cannot be read.",
     ]
+
+
+def test_a_hundred_thousand_events_are_usable(visit: Visit, report: Report, tmp_path: Path) -> None:
+    """The page loads the part that it shows, wherever that is."""
+    root = tmp_path / "p"
+    count = 50_000
+    one_log(
+        root,
+        [
+            event(f"e.dev.{place}", kind, **data)
+            for place in range(count)
+            for kind, data in (
+                ("sampling", {"prompt": f"question {place}", "sampled": ["yes"]}),
+                ("match", {"correct": place % 1000 != 7, "expected": "yes"}),
+            )
+        ],
+    )
+    path = eval_page(report(root), "e.dev")
+    page = visit.samples(path)
+    assert page.get_by_role("status").inner_text() == "Samples 1 to 20 of 50,000"
+    page.get_by_role("radio", name="wrong").check()
+    page.wait_for_selector("text=Page 1 of 3")
+    assert visit.visible(TITLES)[:2] == ["e.dev.7", "e.dev.1007"]
+    visit.samples(path, "#sample=e.dev.49999")
+    page.wait_for_selector(".aim h3:has-text('e.dev.49999')")
+    assert len({url for url in visit.requests if re.search(r"/\d+\.js$", url)}) < 30

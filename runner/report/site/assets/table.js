@@ -22,6 +22,7 @@
   const collator = new Intl.Collator(undefined, { numeric: true });
   let sort = "";
   let descending = false;
+  let arranged = rows;
 
   // What a row is sorted by: "3" is the text of the fourth column, "3:0" the first of its figures.
   function value(row, by) {
@@ -47,13 +48,17 @@
       const keyed = rows.map((row, place) => ({ row, place, value: value(row, sort) }));
       order = keyed.sort(compare).map((each) => each.row);
     }
-    body.append(...order);
+    if (order !== arranged) body.append(...order);
+    arranged = order;
     heads.forEach((head, place) => {
       if (String(place) === sort) head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });
     if (select) select.value = sort;
-    if (direction) direction.setAttribute("aria-pressed", String(descending));
+    if (direction) {
+      direction.setAttribute("aria-pressed", String(descending));
+      direction.disabled = !sort;
+    }
   }
 
   function filter() {
@@ -90,7 +95,7 @@
     descending = asked.startsWith("-");
     sort = /^\d+(:\d)?$/.test(asked.replace("-", "")) ? asked.replace("-", "") : "";
     if (sort && Number(sort.split(":")[0]) >= heads.length) sort = "";
-    if (sort || parts.has("sort")) arrange();
+    arrange();
     filter();
   }
 
