@@ -1,3 +1,4 @@
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -8,10 +9,12 @@ from typing import TextIO
 import msgspec
 
 from runner.errors import UsageError
+from runner.pipeline.environment import usual
 from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.report_cells import compared
 from runner.pipeline.report_sources import Pair, branch_folder, sources_of
 from runner.pipeline.reports import junit_document
+from runner.plan.mask import Mask
 from runner.plan.prices import Prices, parse_prices
 from runner.record import files
 from runner.record.report_folder import MARK, ReportFolder
@@ -78,7 +81,14 @@ def build_site(
     from runner.pipeline.report_site import SiteBuilder  # noqa: PLC0415 - jinja2 takes its time
 
     builder = SiteBuilder(
-        sources, place.write, prices=prices, test=test, now=time.time(), live=live, build=build
+        sources,
+        place.write,
+        prices=prices,
+        test=test,
+        now=time.time(),
+        mask=Mask(usual(os.environ)),
+        live=live,
+        build=build,
     )
     grid = builder.build()
     place.write(".nojekyll", b"")
@@ -165,7 +175,8 @@ def _content(sources: Sequence[Source], kind: str, prices: Prices | None) -> byt
         return _markdown(sources)
     if kind == "junit":
         # The runs of the baseline have the same names.
-        return junit_document([(one.layout, one.rows) for one in sources if one.note != BEFORE])
+        states = [(one.layout, one.rows) for one in sources if one.note != BEFORE]
+        return junit_document(states, Mask(usual(os.environ)))
     from runner.report.export import as_csv, as_json  # noqa: PLC0415 - only when asked for
 
     test = kind == "json" and can_test(sources)

@@ -3,6 +3,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runner.pipeline.report_cells import Cell, cell_of, line_of, pairs_of, with_cells
+from runner.plan.mask import NO_MASK, Mask
 from runner.plan.prices import Prices
 from runner.record import console_log
 from runner.report.comparison import Comparison, Line, comparison
@@ -38,6 +39,7 @@ class SiteBuilder:
         prices: Prices | None,
         test: bool,
         now: float,
+        mask: Mask = NO_MASK,
         live: bool = False,
         build: int = 0,
     ) -> None:
@@ -49,6 +51,7 @@ class SiteBuilder:
             prices: of tokens.
             test: whether differences are tested for significance.
             now: seconds since 1970.
+            mask: takes out what must not be shown of an eval's output.
             live: whether pages look for newer ones.
             build: counts the reports of one `evalset view`.
         """
@@ -56,6 +59,7 @@ class SiteBuilder:
         self._write = write
         self._prices = prices
         self._test = test
+        self._mask = mask
         self._grid = grid_of(sources)
         self._lines: dict[tuple[int, int], list[Line]] = {pair: [] for pair in pairs_of(self._grid)}
         self._pages = Pages(
@@ -78,7 +82,7 @@ class SiteBuilder:
             compared,
             title=self._title,
             currency=self._currency,
-            tail=_tail,
+            tail=lambda fact: self._tail(fact, fact.row.console_log),
         )
         self._page("overview", "index.html", shown)
         spans = [span for fact in grid.facts for span in fact.spans]
@@ -168,7 +172,7 @@ class SiteBuilder:
             "command": shlex.join(fact.command),
             "about": about(fact),
             "report": figures(fact.row.final_report),
-            "attempts": _attempts(fact),
+            "attempts": self._attempts(fact),
             "samples": len(index.ids),
             "notes": _notes(fact),
             "right_wrong": totals_of([fact]).right_wrong,
@@ -176,28 +180,26 @@ class SiteBuilder:
         }
         self._page("eval", f"evals/{fact.page}.html", content)
 
+    def _tail(self, fact: EvalFacts, name: str | None) -> Sequence[str]:
+        lines = console_log.tail_below(fact.source.layout, name, TAIL_LINES) if name else ()
+        return [self._mask.text(line) for line in lines]
+
+    def _attempts(self, fact: EvalFacts) -> list[dict[str, Any]]:
+        shown = []
+        for record in fact.tried[-MOST_ATTEMPTS:]:
+            name = record.console_log
+            state = STATE_OF[record.result]
+            tail = self._tail(fact, name) if state != "done" else ()
+            named = [*record.logs[:MOST_ATTEMPTS], *([name] if name else [])]
+            shown.append({"record": record, "state": state, "tail": tail, "files": named})
+        return shown
+
     def _compare(self, one: int, other: int) -> Comparison:
         found = self._comparison((one, other), self._lines[one, other])
         several = len({line.eval_set for line in found.lines}) > 1
         content = {"found": found, "several_sets": several}
         self._page("compare", found.path, content)
         return found
-
-
-def _tail(fact: EvalFacts) -> Sequence[str]:
-    name = fact.row.console_log
-    return console_log.tail_below(fact.source.layout, name, TAIL_LINES) if name else ()
-
-
-def _attempts(fact: EvalFacts) -> list[dict[str, Any]]:
-    shown = []
-    for record in fact.tried[-MOST_ATTEMPTS:]:
-        layout, name = fact.source.layout, record.console_log
-        state = STATE_OF[record.result]
-        tail = console_log.tail_below(layout, name, TAIL_LINES) if name and state != "done" else ()
-        named = [*record.logs[:MOST_ATTEMPTS], *([name] if name else [])]
-        shown.append({"record": record, "state": state, "tail": tail, "files": named})
-    return shown
 
 
 def _notes(fact: EvalFacts) -> list[str]:

@@ -104,5 +104,7 @@ def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
         commands=commands,
         rows=rows,
         records=past.records,
-        damaged=(*finished.damaged, *past.damaged),
+        damaged=tuple(
+            filter(None, (*finished.damaged, *past.damaged, run_file.problem(layout.run)))
+        ),
     )

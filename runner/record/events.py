@@ -4,8 +4,11 @@ from typing import Any
 
 import msgspec
 
-from runner.record.evallog import LONGEST_LINE, plain_json
+from runner.record.evallog import plain_json
 from runner.record.files import UNREADABLE, named
+
+# A longer line is no event that a person would read, and a hostile one takes many times its bytes.
+LONGEST_EVENT = 1024 * 1024
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -23,15 +26,16 @@ def events_of(path: Path) -> Iterator[tuple[Event | None, int, int]]:
     """Read a log in a stream, one line in memory.
 
     Returns:
-        For each line its event, or None if it cannot be read; where it begins, and its length.
+        For each line its event, or None if it cannot be read or is too long; where it begins, and
+        its length.
     """
     offset = 0
     with named(path, "read"), path.open("rb") as file:
-        while text := file.readline(LONGEST_LINE):
+        while text := file.readline(LONGEST_EVENT):
             length = len(text)
-            if length == LONGEST_LINE and not text.endswith(b"\n"):
+            if length == LONGEST_EVENT and not text.endswith(b"\n"):
                 while text and not text.endswith(b"\n"):
-                    text = file.readline(LONGEST_LINE)
+                    text = file.readline(LONGEST_EVENT)
                     length += len(text)
                 yield None, offset, length
             elif text != b"\n":

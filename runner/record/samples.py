@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from runner.record import events as logged
 from runner.record.events import Event, event_of, events_of
 
 # What one report shows of one eval; a hostile log must not fill memory or disk.
@@ -15,11 +16,9 @@ MOST_SAMPLES = 200_000
 MOST_EVENTS = 1_000_000
 # Of one sample.
 MOST_OF_A_SAMPLE = 100
-# A longer line is no event that a person would read.
-LONGEST_EVENT = 4 * 1024 * 1024
 LONGEST_ID = 200
 # Logs of up to so many bytes are read once alone, for what they hold fits into memory.
-SMALL = 8 * 1024 * 1024
+SMALL = 4 * 1024 * 1024
 # Models that tokens are counted for; an eval that makes names up must not fill memory with them.
 MOST_MODELS = 100
 # No count and no figure is as great.
@@ -78,7 +77,7 @@ class SampleIndex:
         scores: the figure of each; None where it has none.
         usage: tokens by the model's name as its API calls it, empty where it is not known.
         unreadable: lines that are no event and nothing else of oaieval's.
-        left_out: samples and events that are too many.
+        left_out: samples and events that are too many, or too long.
     """
 
     def __init__(self, logs: Sequence[Path]) -> None:
@@ -113,25 +112,24 @@ class SampleIndex:
         with ExitStack() as stack:
             files = [stack.enter_context(path.open("rb")).fileno() for path in self._logs]
             for place, one in enumerate(self._order):
-                logged = self._events[one]
-                events = logged if self._small else self._again(logged, files)
+                found = self._events[one]
+                events = found if self._small else self._again(found, files)
                 yield Sample(
                     id=self.ids[place],
                     correct=self.correct[place],
                     score=self.scores[place],
                     events=events[:MOST_OF_A_SAMPLE],
                     size=self._sizes[one],
-                    left_out=len(logged) - min(len(events), MOST_OF_A_SAMPLE),
+                    left_out=len(found) - min(len(events), MOST_OF_A_SAMPLE),
                 )
 
     def _again(self, numbers: list[int], files: list[int]) -> list[Event]:
         """Read events of large logs once more."""
         found = []
         for number in numbers[:MOST_OF_A_SAMPLE]:
-            if self._lengths[number] <= LONGEST_EVENT:
-                descriptor = files[self._files[number]]
-                text = os.pread(descriptor, self._lengths[number], self._offsets[number])
-                found.append(event_of(text))
+            descriptor = files[self._files[number]]
+            text = os.pread(descriptor, self._lengths[number], self._offsets[number])
+            found.append(event_of(text))
         # One that cannot be read now has been cut off since.
         return [event for event in found if event is not None]
 
@@ -140,7 +138,8 @@ class SampleIndex:
         sizes = self._sizes
         for event, offset, length in events_of(path):
             if event is None:
-                self.unreadable += 1
+                self.left_out += length > logged.LONGEST_EVENT
+                self.unreadable += length <= logged.LONGEST_EVENT
                 continue
             if event.sample_id is None:
                 continue  # the spec, the final report

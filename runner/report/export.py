@@ -10,6 +10,7 @@ import msgspec
 from runner.report.comparison import Comparison
 from runner.report.facts import EvalFacts, Source
 from runner.report.grid import Grid
+from runner.report.json_line import json_line
 from runner.report.totals import totals_of
 
 VERSION = 1
@@ -38,7 +39,7 @@ def as_json(
         "evals": [_record(fact) for fact in grid.facts],
         "comparisons": [_compared(one) for one in comparisons],
     }
-    return msgspec.json.encode(content) + b"\n"
+    return f"{json_line(content)}\n".encode()
 
 
 def as_csv(grid: Grid) -> bytes:

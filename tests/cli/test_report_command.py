@@ -197,6 +197,19 @@ def test_a_log_that_may_not_be_read_is_told(ran: Here) -> None:
     assert sum("1 of its logs are not here, or cannot be read." in text for text in pages) == 1
 
 
+def test_a_key_that_an_eval_prints_is_masked(ran: Here) -> None:
+    """Where the end of its output is shown: on the pages, and in JUnit XML."""
+    key = "sk-aB3dE5gH7jK9mN1pQ3sT5vX7"
+    log = next((ran.folder / "progress/evallogs").glob("*_aria-large_json-output*.console.log"))
+    log.write_text(f"KeyError: {key}\n")
+    shown = ran.evalset("report", "--format", "junit", OPENAI_API_KEY=key).stdout
+    assert ran.evalset("report", OPENAI_API_KEY=key).returncode == 0
+    pages = [path.read_text() for path in (ran.folder / "report").rglob("*.html")]
+    assert sum("KeyError: ***" in text for text in pages) == 2
+    assert "KeyError: ***" in shown
+    assert not any(key in text for text in [shown, *pages])
+
+
 def test_view_refuses_in_the_same_way(ran: Here) -> None:
     """Before it serves anything."""
     assert "has no eval set" in ran.refused("view", "aria-small")

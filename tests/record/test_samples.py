@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import samples
+from runner.record import events, samples
 from runner.record.samples import SampleIndex, Usage
 
 
@@ -132,14 +132,14 @@ def test_long_ids_are_cut_and_stay_apart(index: type[SampleIndex], tmp_path: Pat
 
 
 def test_an_event_that_nobody_would_read_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: type[SampleIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line of megabytes, in a log that is large."""
-    monkeypatch.setattr(samples, "SMALL", 0)
-    monkeypatch.setattr(samples, "LONGEST_EVENT", 1000)
-    path = log(tmp_path, event("a", "x", "y" * 1000), event("a", "x", "y"))
-    (found,) = SampleIndex([path]).samples()
-    assert ([one.data for one in found.events], found.left_out) == (["y"], 1)
+    """A line of megabytes, and what follows it is read."""
+    monkeypatch.setattr(events, "LONGEST_EVENT", 1000)
+    path = log(tmp_path, event("a", "x", "y" * 3000), event("a", "x", "y"))
+    found = index([path])
+    assert (found.left_out, found.unreadable) == (1, 0)
+    assert [one.data for each in found.samples() for one in each.events] == ["y"]
 
 
 def test_a_log_that_was_cut_meanwhile_is_shown_as_far_as_it_goes(

@@ -190,3 +190,25 @@ def test_a_page_allows_no_script_but_ours(visit: Visit, one_model: Path) -> None
     assert visit.blocked == ["csp"] * len(tried)
     visit.requests.clear()
     visit.complaints.clear()
+
+
+def test_what_is_nested_to_the_limit_breaks_nothing(
+    visit: Visit, report: Report, tmp_path: Path
+) -> None:
+    """Deep in every place of a sample; what can be shown of it is."""
+    plant(tmp_path / "p", "e")
+    log = tmp_path / "p/evallogs/log.jsonl"
+    lines = []
+    for depth in (50, 900, 950, 970, 980, 990, 5000):
+        deep = "[" * depth + "]" * depth
+        for kind in ("match", "sampling", "odd"):
+            data = f'{{"prompt": {deep}, "sampled": {deep}, "expected": {deep}, "picked": {deep}}}'
+            lines.append(f'{{"sample_id": "e.{depth}", "type": "{kind}", "data": {data}}}\n')
+    log.write_text("".join(lines))
+    attempts = tmp_path / "p/oaievalset/m.s.attempts.jsonl"
+    attempts.write_text(attempts.read_text().replace('"e": "e"', f'"e": {"[" * 900 + "]" * 900}'))
+    folder = report(tmp_path / "p")
+    path = next(path for path in folder.glob("evals/*.html") if 'id="list"' in path.read_text())
+    page = visit.samples(path)
+    assert "e.50" in page.locator("#list").inner_text()
+    assert "[[[[" in page.locator("#list").inner_text()

@@ -20,6 +20,8 @@ _LONGEST_NAME = 200
 _KNOWN = {"sampling", "match"}
 
 encode = msgspec.json.Encoder().encode
+# What is as deep as this was made to break whoever reads it.
+_TOO_DEEP = "nested too deeply to be shown"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -46,9 +48,8 @@ def parts_of(index: SampleIndex, look: Callable[[list[Any]], None]) -> Iterator[
     texts: list[bytes] = []
     size = place = number = 0
     for sample in index.samples():
-        row = sample_row(sample, None if sample.size <= ROOM[0] else ROOM)
+        row, text = _encoded(sample)
         look(row)
-        text = encode(row)
         if len(text) > HUGE:
             text = encode(sample_row(sample, LITTLE_ROOM))
         if texts and (len(texts) == PART_SAMPLES or size + len(text) > PART_BYTES):
@@ -126,6 +127,17 @@ def shown(value: Any, length: int) -> str:  # noqa: ANN401 - JSON
     return " | ".join(_texts(value, (length, 3)))[:length]
 
 
+def _encoded(sample: Sample) -> tuple[list[Any], bytes]:
+    if sample.size <= ROOM[0]:
+        try:
+            row = sample_row(sample, None)
+            return row, encode(row)
+        except RecursionError:
+            pass
+    row = sample_row(sample, ROOM)
+    return row, encode(row)
+
+
 def _part(number: int, first: int, texts: Sequence[bytes]) -> Part:
     return Part(number, first, call(f"part{number}", b"[%s]" % b",\n".join(texts)))
 
@@ -161,7 +173,10 @@ def _texts(value: Any, room: tuple[int, int]) -> list[str]:  # noqa: ANN401 - JS
 
 def _text(value: Any, room: tuple[int, int]) -> str:  # noqa: ANN401 - JSON
     """A value as text, cut where it is long."""
-    text = value if isinstance(value, str) else encode(value).decode()
+    try:
+        text = value if isinstance(value, str) else encode(value).decode()
+    except RecursionError:
+        text = _TOO_DEEP
     if len(text) <= room[0]:
         return text
     return f"{text[: room[0]]}… and {len(text) - room[0]:,} more characters"
