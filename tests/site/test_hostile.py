@@ -93,6 +93,7 @@ def test_nothing_from_a_log_runs(visit: Visit, planted: Path) -> None:
         assert page.locator("img, iframe, base, object, embed, [onload], [onerror]").count() == 0
         assert page.locator("[onmouseover], [onfocus], a[href^=javascript]").count() == 0
         assert page.url == path.as_uri()
+        assert not set(page.content()) & set("\u202e\u2066\x1b\x9b\x08")
 
 
 def test_samples_are_shown_as_they_are_written(visit: Visit, planted: Path) -> None:
@@ -186,6 +187,24 @@ def test_a_page_allows_no_script_but_ours(visit: Visit, one_model: Path) -> None
     assert page.evaluate("[window.pwned ?? 0, window.refused]") == [0, 1]
     assert len(visit.complaints) >= 3
     # The browser tells of what it was asked for, and that it did not ask.
+    tried = [url for url in visit.requests if "example.org" in url]
+    assert visit.blocked == ["csp"] * len(tried)
+    visit.requests.clear()
+    visit.complaints.clear()
+
+
+def test_markup_that_got_into_a_page_would_do_nothing(visit: Visit, one_model: Path) -> None:
+    """As if escaping had failed: neither script nor handler runs, and nothing is asked for."""
+    path = eval_page(one_model, "arithmetic")
+    planted = path.with_name("0123456789abcdef.html")
+    markup = "<script>window.pwned=1</script><img src=https://example.org/x onerror=window.pwned=1>"
+    markup += "<script src=https://example.org/x.js></script><a id=x onclick=window.pwned=1>x</a>"
+    planted.write_text(path.read_text().replace("<h1>", f"{markup}<h1>"))
+    page = visit.samples(planted)
+    page.locator("#x").click()
+    page.wait_for_timeout(100)
+    planted.unlink()
+    assert page.evaluate("window.pwned") is None
     tried = [url for url in visit.requests if "example.org" in url]
     assert visit.blocked == ["csp"] * len(tried)
     visit.requests.clear()
