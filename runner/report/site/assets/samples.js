@@ -104,17 +104,19 @@
       item.classList.add("aim");
       item.tabIndex = -1;
     }
-    const answer = make("div", "");
-    if (calls.length) answer.append(titled("Answer", calls[0][1]));
-    if (picked.length) answer.append(titled("Picked from it", picked));
-    if (expected.length) answer.append(titled("Expected", expected));
-    item.append(make("div", "sides", calls.length ? prompt(calls[0]) : null, answer));
+    const answers = [];
+    if (calls.length) answers.push(titled("Answer", calls[0][1]));
+    if (picked.length) answers.push(titled("Picked from it", picked));
+    if (expected.length) answers.push(titled("Expected", expected));
+    const prompted = calls.length && calls[0][0].length;
+    item.append(make("div", "sides", ...(prompted ? [prompt(calls[0]), make("div", "", ...answers)] : answers)));
     const rest = [
       ...calls.slice(1).flatMap((call) => [prompt(call), titled(call[2] ? `Answer of ${call[2]}` : "Answer", call[1])]),
       ...others.map(([kind, value]) => text(kind, value)),
     ];
     if (rest.length) {
-      const more = `${calls.length > 1 ? `${calls.length - 1} more calls` : ""}${calls.length > 1 && others.length ? ", " : ""}${others.length ? `${others.length} other events` : ""}`;
+      const said = (many, what) => (many > 0 ? [`${many} ${what}${many === 1 ? "" : "s"}`] : []);
+      const more = [...said(calls.length - 1, "more call"), ...said(others.length, "other event")].join(", ");
       item.append(make("details", "", make("summary", "", more), ...rest));
     }
     if (leftOut) item.append(make("p", "quiet", `${number(leftOut)} more events are in its log.`));
