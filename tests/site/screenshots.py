@@ -30,7 +30,7 @@ def main() -> None:
         (comparison,) = report.glob("compare/*.html")
         for name, path, height in (
             ("overview", report / "index.html", 1500),
-            ("eval", eval_page(report, "capital-cities"), 1500),
+            ("eval", eval_page(report, "capital-cities"), 1900),
             ("comparison", comparison, 1250),
         ):
             page.goto(path.as_uri())
