@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import many, progress_file, snapshots, whole
+from bench import many, progress_file, reports, snapshots, whole
 from bench.figure import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -38,7 +38,20 @@ def of_snapshots() -> list[Figure]:
     ]
 
 
-GROUPS = {"runs": of_runs, "snapshots": of_snapshots, "many": many.of_one_run}
+def of_reports() -> list[Figure]:
+    """Reports, of many evals and of one huge log."""
+    return [
+        *reports.of_many_samples(evals=1000, samples=1000, runs=3),
+        reports.of_one_log(runs=1, events=100_000, megabytes=500),
+    ]
+
+
+GROUPS = {
+    "runs": of_runs,
+    "snapshots": of_snapshots,
+    "many": many.of_one_run,
+    "report": of_reports,
+}
 
 
 def main(groups: Sequence[str]) -> int:

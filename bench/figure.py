@@ -1,7 +1,8 @@
+import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -60,3 +61,15 @@ def seconds(command: Sequence[str | Path], **settings: dict[str, str] | str | No
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
     return took
+
+
+def measured(command: Sequence[str | Path], environ: Mapping[str, str]) -> tuple[float, float]:
+    """Wall time of a command that must succeed, and the peak of its memory in MB."""
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(environ)) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    took = time.perf_counter() - began
+    if process.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} failed")
+    return took, usage.ru_maxrss * 1024 / 1e6

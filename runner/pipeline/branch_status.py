@@ -47,8 +47,12 @@ def parts_of_branch(
     return chosen
 
 
-def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
-    """The state files of the branch here, merged with those of the remote's."""
+def both_tips(branch: ProgressBranch, remote: Remote | None) -> list[str]:
+    """The newest snapshots of a branch, here and at its remote.
+
+    Raises:
+        UsageError: there is none.
+    """
     theirs = None
     away = ""
     if remote is not None:
@@ -67,9 +71,15 @@ def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
         )
     if away:
         print(inert(one_line(f"warning: {away}; this is what is here")), file=sys.stderr)
-    merged = branch.states(here)
-    for path, content in branch.states(theirs).items():
-        merged[path] = merge(path, merged[path], content) if path in merged else content
+    return [tip for tip in dict.fromkeys([here, theirs]) if tip is not None]
+
+
+def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
+    """The state files of the branch here, merged with those of the remote's."""
+    merged: dict[str, bytes] = {}
+    for tip in both_tips(branch, remote):
+        for path, content in branch.states(tip).items():
+            merged[path] = merge(path, merged[path], content) if path in merged else content
     return merged
 
 

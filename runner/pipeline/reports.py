@@ -42,6 +42,11 @@ def check_junit(path: Path | None) -> None:
 
 def write_junit(path: Path, states: States, mask: Mask = NO_MASK) -> None:
     """Write tables as JUnit XML, over what is there; what is masked is not in it."""
+    files.replace(path.absolute(), junit_document(states, mask))
+
+
+def junit_document(states: States, mask: Mask = NO_MASK) -> bytes:
+    """Tables as JUnit XML; what is masked is not in it."""
     from runner.report.junit import Suite, document  # noqa: PLC0415 - only when asked for
 
     def output(layout: Layout, row: Row) -> tuple[str, ...]:
@@ -60,7 +65,7 @@ def write_junit(path: Path, states: States, mask: Mask = NO_MASK) -> None:
         )
         for layout, rows in states
     ]
-    files.replace(path.absolute(), document(suites))
+    return document(suites)
 
 
 def add_summary(path: Path, states: States) -> None:

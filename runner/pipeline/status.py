@@ -70,7 +70,7 @@ def show(
             f"{layout.root} has no progress of {model} {eval_set}; "
             "`evalset list progress` shows what it has"
         )
-    running = _running(layout)
+    running = running_commands(layout)
     table = rows_of(commands, finished=finished, records=past.records, running=running)
     for message in filter(None, (*finished.damaged, *past.damaged, run_file.problem(layout.run))):
         print(harmless(f"warning: {message}"), file=sys.stderr)
@@ -107,7 +107,7 @@ def is_finished(table: Sequence[Row], last: RunFile | None) -> bool:
     return all(row.state == "done" for row in table[:planned])
 
 
-def _running(layout: Layout) -> set[tuple[str, ...]]:
+def running_commands(layout: Layout) -> set[tuple[str, ...]]:
     """Commands that run now, also those of a run that was killed; without an engine none does."""
     try:
         engine = Engine()

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from runner.record import attempts, progress
 from runner.record.layout import Layout
@@ -56,6 +57,13 @@ def is_log(layout: Layout, name: str) -> bool:
     if not name.startswith("evallogs/") or ".." in path.parts:
         return False
     return path.is_file() and not path.is_symlink()
+
+
+def log_paths(layout: Layout, names: Iterable[str]) -> list[Path]:
+    """The plain files that a record calls its logs, wherever it is from; each once."""
+    folder = layout.evallogs.resolve()
+    paths = (layout.root / name for name in dict.fromkeys(names) if is_log(layout, name))
+    return [path for path in paths if path.resolve().is_relative_to(folder)]
 
 
 def _literal(text: str) -> str:

@@ -17,22 +17,28 @@ PASSING = ".new"
 
 
 @contextmanager
-def named(path: Path, doing: str) -> Iterator[None]:
-    """Turn what the operating system refuses about `path` into one line that says what to do."""
+def named(path: Path, doing: str, *, option: str = "--progress-dir") -> Iterator[None]:
+    """Turn what the operating system refuses about `path` into one line that says what to do.
+
+    Args:
+        path: of a file or folder.
+        doing: what was tried, for the message.
+        option: which one chooses another path.
+    """
     try:
         yield
     except OSError as error:
-        raise EnvironmentFault(f"cannot {doing} {path}: {_cure(error)}") from error
+        raise EnvironmentFault(f"cannot {doing} {path}: {_cure(error, option)}") from error
 
 
-def _cure(error: OSError) -> str:
+def _cure(error: OSError, option: str) -> str:
     match error.errno:
         case errno.EISDIR:
             return "it is a folder; move it away"
         case errno.ENOTDIR | errno.EEXIST:
             return "a file is where a folder should be; move it away"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return "no permission; make it writable for this user, or choose another --progress-dir"
+            return f"no permission; make it writable for this user, or choose another {option}"
         case errno.ENOSPC | errno.EDQUOT:
             return (
                 "the disk is full; free some space and run again, what is recorded stays recorded"
@@ -50,9 +56,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
-    """Create `folder` and what is above it."""
-    with named(folder, "create the folder"):
+def make_folder(folder: Path, *, option: str = "--progress-dir") -> None:
+    """Create `folder` and what is above it; `option` is as with `named`."""
+    with named(folder, "create the folder", option=option):
         folder.mkdir(parents=True, exist_ok=True)
 
 

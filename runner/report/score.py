@@ -41,3 +41,17 @@ def _finite(value: object) -> float | None:
     except OverflowError:  # JSON's numbers have no bounds
         return None
     return number if math.isfinite(number) else None
+
+
+def spread(report: Mapping[str, Any] | None) -> float | None:
+    """The uncertainty of the main figure, as the report gives it; None where it gives none."""
+    score = main_score(report)
+    if score is None or report is None:
+        return None
+    own = [f"{score.name}_{ending}" for ending in ("stderr", "std")]
+    # The third is how openai/evals spells it.
+    for name in (*own, "bootstrap_std", "boostrap_std", "stderr", "std"):
+        number = _finite(report.get(name))
+        if number is not None:
+            return abs(number)
+    return None

@@ -1,0 +1,138 @@
+"""Reports for programs: one JSON object, or a table with one line for each eval and model."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from runner.report.comparison import Comparison
+from runner.report.facts import EvalFacts, Source
+from runner.report.grid import Grid
+from runner.report.json_line import json_line
+from runner.report.totals import totals_of
+
+VERSION = 1
+# What a spreadsheet takes for a formula where a cell begins with it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_json(
+    grid: Grid, sources: Sequence[Source], comparisons: Sequence[Comparison], *, currency: str
+) -> bytes:
+    """A report as one JSON object."""
+    runs = [
+        {
+            "model": source.model,
+            "eval_set": source.eval_set,
+            "note": source.note,
+            **_totals([fact for fact in grid.facts if fact.source is source]),
+        }
+        for source in sources
+    ]
+    content = {
+        "version": VERSION,
+        "currency": currency or None,
+        "totals": _totals(grid.facts),
+        "runs": runs,
+        "evals": [_record(fact) for fact in grid.facts],
+        "comparisons": [_compared(one) for one in comparisons],
+    }
+    return f"{json_line(content)}\n".encode()
+
+
+def as_csv(grid: Grid) -> bytes:
+    """A report as a table, whose text no spreadsheet takes for a formula."""
+    out = io.StringIO()
+    records = [_flat(_record(fact)) for fact in grid.facts]
+    writer = csv.DictWriter(out, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue().encode(errors="replace")
+
+
+def _record(fact: EvalFacts) -> dict[str, Any]:
+    row, shown = fact.row, fact.shown
+    return {
+        "model": fact.source.model,
+        "eval_set": fact.source.eval_set,
+        "note": fact.source.note,
+        "eval": row.eval,
+        "command": list(fact.command),
+        "page": f"evals/{fact.page}.html",
+        "state": row.state,
+        "reason": row.reason,
+        "score_name": fact.score.name if fact.score else None,
+        "score": fact.score.value if fact.score else None,
+        "spread": fact.spread,
+        "samples": row.samples,
+        "right": fact.log.right,
+        "wrong": fact.log.wrong,
+        "duration": row.duration,
+        "prompt_tokens": fact.tokens.prompt,
+        "completion_tokens": fact.tokens.completion,
+        "cost": fact.cost,
+        "attempts": row.attempts,
+        "started_at": shown.started_at if shown else None,
+        "ended_at": shown.ended_at if shown else None,
+        "host": shown.host if shown else None,
+        "shard": fact.shard or None,
+        "image": shown.image if shown else None,
+        "final_report": row.final_report,
+    }
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, list | dict):
+            found[name] = msgspec.json.encode(value).decode()
+        elif isinstance(value, str) and value.startswith(_FORMULA):
+            found[name] = f"'{value}"
+        else:
+            found[name] = value
+    return found
+
+
+def _totals(facts: Sequence[EvalFacts]) -> dict[str, Any]:
+    totals = totals_of(facts)
+    return {
+        "evals": totals.evals,
+        "states": totals.states,
+        "samples": totals.samples,
+        "right": totals.right,
+        "wrong": totals.wrong,
+        "prompt_tokens": totals.tokens.prompt,
+        "completion_tokens": totals.tokens.completion,
+        "unpriced_tokens": totals.unpriced,
+        "cost": totals.cost,
+        "attempts": totals.attempts,
+        "seconds": totals.times.took,
+        "seconds_one_at_a_time": totals.times.alone,
+    }
+
+
+def _compared(found: Comparison) -> dict[str, Any]:
+    return {
+        "before": found.before,
+        "after": found.after,
+        "samples": found.samples,
+        "now_right": found.gained,
+        "now_wrong": found.lost,
+        "p": found.p,
+        "evals": [
+            {
+                "eval_set": line.eval_set,
+                "eval": line.name,
+                "change": line.change,
+                "test": line.paired.test,
+                "samples": line.paired.samples,
+                "now_right": line.paired.gained,
+                "now_wrong": line.paired.lost,
+                "p": line.paired.p,
+                "p_adjusted": line.adjusted,
+            }
+            for line in found.lines
+        ],
+    }

@@ -1,0 +1,120 @@
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+# Attempts further apart than this are drawn apart.
+PAUSE = 600.0
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt on a timeline.
+
+    Attributes:
+        page: id of its eval's page.
+        eval: the resolved key.
+        model: what its column is called.
+        host: that it ran on.
+        shard: `I/N`; empty where there was none.
+        state: `done`, `failed` or `lost`.
+        reason: empty for a success.
+        start: seconds since 1970.
+        end: as above.
+        duration: by the runner's clock.
+    """
+
+    page: str
+    eval: str
+    model: str
+    host: str
+    shard: str
+    state: str
+    reason: str
+    start: float
+    end: float
+    duration: float
+
+
+class Bar(msgspec.Struct, frozen=True, kw_only=True):
+    """A span in its place: `left` and `width` are parts of the stretch, from 0 to 1."""
+
+    span: Span
+    lane: int
+    left: float
+    width: float
+
+
+class Lanes(msgspec.Struct, frozen=True, kw_only=True):
+    """What ran on one host, each lane one after another."""
+
+    host: str
+    count: int
+    bars: Sequence[Bar]
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """A time without a long pause."""
+
+    start: float
+    end: float
+    hosts: Sequence[Lanes]
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """How long attempts took.
+
+    Attributes:
+        took: seconds in which at least one ran.
+        alone: seconds that they would have taken one at a time.
+    """
+
+    took: float
+    alone: float
+
+
+def moment(text: str | None) -> float | None:
+    """A time as records have it, in seconds since 1970; None for what is no time."""
+    try:
+        found = datetime.fromisoformat(text or "")
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def stretches(spans: Iterable[Span]) -> list[Stretch]:
+    """Cut spans where nothing ran for long, and place them."""
+    found: list[list[Span]] = []
+    end = 0.0
+    for span in sorted(spans, key=lambda one: one.start):
+        if not found or span.start > end + PAUSE:
+            found.append([])
+            end = span.end
+        found[-1].append(span)
+        end = max(end, span.end)
+    return [_placed(each) for each in found]
+
+
+def times(spans: Sequence[Span]) -> Times:
+    """How long spans took together, and would have taken one at a time."""
+    took, end = 0.0, float("-inf")
+    for span in sorted(spans, key=lambda one: one.start):
+        took += max(0.0, span.end - max(span.start, end))
+        end = max(end, span.end)
+    return Times(took=took, alone=sum(span.duration for span in spans))
+
+
+def _placed(spans: Sequence[Span]) -> Stretch:
+    start = min(span.start for span in spans)
+    end = max(span.end for span in spans)
+    whole = max(end - start, 0.001)
+    hosts = []
+    for host in sorted({span.host for span in spans}):
+        free: list[float] = []
+        bars = []
+        for span in (span for span in spans if span.host == host):
+            lane = next((n for n, until in enumerate(free) if until <= span.start), len(free))
+            free[lane : lane + 1] = [span.end]
+            left, width = (span.start - start) / whole, (span.end - span.start) / whole
+            bars.append(Bar(span=span, lane=lane, left=left, width=width))
+        hosts.append(Lanes(host=host, count=len(free), bars=bars))
+    return Stretch(start=start, end=end, hosts=hosts)

@@ -1,0 +1,134 @@
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from runner.plan.prices import parse_prices
+from runner.record.attempts import record_of
+from runner.record.layout import Layout
+from runner.record.progress import Finished
+from runner.record.run_file import RunFile
+from runner.record.samples import Usage
+from runner.report.facts import EvalFacts, LogFacts, Source, facts_of
+from runner.report.grid import grid_of
+from runner.report.rows import rows_of
+from runner.report.score import spread
+from tests.outcomes import failure, job, success
+
+PRICES = parse_prices("f", "models: {m: {input: 1, output: 2}, grader*: {input: 10, output: 20}}")
+MILLION = 1_000_000
+
+
+def source(*names: str, model: str = "m", note: str = "", **run: Any) -> Source:  # noqa: ANN401 - any field
+    """A run of evals, of which each has succeeded."""
+    jobs = [job(*name.split()) for name in names]
+    records = [record_of(success(one), run="r", host="h") for one in jobs]
+    commands = [one.command for one in jobs]
+    file = RunFile(
+        run="r",
+        model=model,
+        eval_set="s",
+        image="i",
+        image_id="i",
+        commands=tuple(commands),
+        limits={},
+        **run,
+    )
+    return Source(
+        layout=Layout(root=Path("/nowhere"), model=model, eval_set="s"),
+        model=model,
+        eval_set="s",
+        note=note,
+        run=file,
+        commands=commands,
+        rows=rows_of(commands, finished=Finished(commands=tuple(commands)), records=records),
+        records=records,
+    )
+
+
+def one(**usage: Usage) -> EvalFacts:
+    (fact,) = facts_of(source("a"))
+    return fact.with_log(LogFacts(usage=usage), PRICES)
+
+
+def test_each_call_is_billed_by_its_model() -> None:
+    """A grader's tokens have the grader's price."""
+    found = one(m=Usage(MILLION, MILLION), grader=Usage(MILLION, 0))
+    assert (found.cost, found.unpriced) == (1 + 2 + 10, 0)
+
+
+def test_a_dated_name_is_that_of_the_run() -> None:
+    """An API answers with the version that it used; another model's name is not the run's."""
+    found = one(**{"m-0613": Usage(MILLION, 0), "m2": Usage(7, 0)})
+    assert (found.cost, found.unpriced) == (1, 7)
+
+
+def test_tokens_without_a_price_cost_nobody_knows() -> None:
+    """That is not nothing."""
+    found = one(other=Usage(MILLION, 0))
+    assert (found.cost, found.unpriced) == (None, MILLION)
+
+
+def test_shards_follow_from_the_plan() -> None:
+    """It is dealt out in turn; the file has the shard of one of the runs."""
+    assert [each.shard for each in facts_of(source("a", "b", "c", shard="2/2"))] == [
+        "1/2",
+        "2/2",
+        "1/2",
+    ]
+    assert [each.shard for each in facts_of(source("a", shard="odd"))] == [""]
+
+
+def test_a_page_keeps_its_name() -> None:
+    """Whatever else is in a report; the same of another run has another."""
+    (alone,) = facts_of(source("a"))
+    among = {fact.page for fact in facts_of(source("b", "a", "c"))}
+    assert alone.page in among
+    others = [source("a", model="n"), source("a", note="before"), source("a --seed 3")]
+    pages = [fact.page for other in others for fact in facts_of(other)]
+    assert len({alone.page, *pages}) == 4
+
+
+def test_evals_are_put_side_by_side() -> None:
+    """One with several sets of arguments in the order of these, which are then told."""
+    grid = grid_of([source("a", "a --seed 3", "b"), source("b", "a --seed 4", model="n")])
+    assert list(grid.columns) == ["m", "n"]
+    assert [
+        (row.name, row.about, [cell is not None for cell in row.cells]) for row in grid.rows
+    ] == [
+        ("a", "without arguments", [True, True]),
+        ("a", "--seed 3", [True, False]),
+        ("b", "", [True, True]),
+    ]
+
+
+def test_a_time_from_elsewhere_may_be_anything() -> None:
+    """It is kept within what can be drawn."""
+    before = source("a")
+    odd = [
+        record_of(failure(job("a"), ended_at=at, duration=1e300), run="r", host="h")
+        for at in ("0001-01-01T00:00:00Z", "never", "2026-01-01T00:00:00Z")
+    ]
+    (fact,) = facts_of(msgspec.structs.replace(before, records=odd))
+    assert len(fact.spans) == 2
+    assert all(span.end - span.start <= 1e9 for span in fact.spans)
+
+
+@pytest.mark.parametrize(
+    ("report", "found"),
+    [
+        ({"accuracy": 0.5, "boostrap_std": 0.1}, 0.1),
+        ({"accuracy": 0.5, "bootstrap_std": 0.2, "accuracy_stderr": 0.3}, 0.3),
+        ({"score": 3, "score_std": 1, "std": 2}, 1),
+        ({"accuracy": 0.5, "f1_score_std": 0.1}, None),
+        ({"boostrap_std": 0.1}, None),
+        ({"accuracy": 0.5, "std": float("nan")}, None),
+        (None, None),
+    ],
+)
+def test_the_uncertainty_is_what_the_report_has(
+    report: dict[str, object] | None, found: float | None
+) -> None:
+    """Its own first; none is worked out."""
+    assert spread(report) == found
