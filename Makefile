@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak lint bench mutants lock clean venv engine image upstream test-tools
+.PHONY: help demo test soak lint compat bench mutants docs lock release clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
@@ -12,9 +12,12 @@ help:
 	@echo 'make test    set everything up and run every test'
 	@echo 'make soak    kill, fill and cut off what a run needs, at random, for about an hour'
 	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make compat  run the quick tests with each Python, and lowest and newest dependencies'
 	@echo 'make bench   measure the runner against upstream'
 	@echo 'make mutants see which changes of plan/ and record/ no test notices'
-	@echo 'make lock    renew the versions of the Python packages in the eval image'
+	@echo 'make docs    write docs/commands.md anew'
+	@echo 'make lock    renew the versions of the Python packages in the eval image and for releases'
+	@echo 'make release build what a release is made of, in dist/; publishes nothing'
 	@echo 'make clean   remove what the other targets made in this folder, but no progress'
 
 demo: venv engine image
@@ -38,14 +41,24 @@ lint: venv
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+compat: venv engine image test-tools
+	scripts/compat
+
 bench: venv engine image upstream
 	.venv/bin/python -m bench
 
 mutants: venv
 	@scripts/mutants
 
+docs: venv
+	.venv/bin/python -m tests.commands_page
+
 lock: venv
 	scripts/lock
+
+release:
+	rm -rf dist
+	scripts/release dist
 
 venv:
 	@scripts/setup
@@ -63,4 +76,4 @@ test-tools:
 	@scripts/test-tools
 
 clean:
-	rm -rf .venv .venv-upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache mutants .venv-mutants
+	rm -rf .venv .venv-release .venv-upstream dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache mutants .venv-mutants

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("debian.sh", "engine", "lock", "mutants", "python", "setup", "test-tools", "upstream")
+SCRIPTS = (
+    *("compat", "debian.sh", "engine", "lock", "mutants", "python", "release", "setup"),
+    *("test-tools", "upstream"),
+)
 TOOLS = (
     *(
         "bash",

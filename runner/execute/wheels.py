@@ -119,10 +119,12 @@ def _download(lock: bytes, platform: Platform, folder: Path) -> None:
 def _pip() -> list[str]:
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    pip = shutil.which("pip3") or shutil.which("pip")
-    if pip is None:
-        raise EnvironmentFault(
-            f"no pip to fetch the image's Python packages with; install one "
-            f"(`{sys.executable} -m ensurepip`, or Debian's python3-pip)"
-        )
-    return [pip]
+    if pip := shutil.which("pip3") or shutil.which("pip"):
+        return [pip]
+    # What uv has installed is without pip, and perhaps so is the host; uv says where it is itself.
+    if uv := os.environ.get("UV") or shutil.which("uv"):
+        return [uv, "tool", "run", "--quiet", "--python", sys.executable, "pip"]
+    raise EnvironmentFault(
+        f"no pip to fetch the image's Python packages with; install one "
+        f"(`{sys.executable} -m ensurepip`, or Debian's python3-pip)"
+    )

@@ -1,4 +1,8 @@
+import importlib.util
+import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,34 @@ def test_what_pip_cannot_fetch_is_one_clear_line(cache: Path) -> None:
         fetch(lock, DEBIAN_12, tell=lambda _: None)
     assert "\n" not in str(raised.value)
     assert list((cache / "evalset" / "wheels").iterdir()) == []
+
+
+@pytest.fixture
+def pipless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one folder of programs on a machine without pip."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.delenv("UV", raising=False)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    return programs
+
+
+@pytest.mark.usefixtures("cache")
+def test_where_uv_has_installed_us_it_gets_pip(pipless: Path) -> None:
+    """Its environments have none, and the machine need not have one either."""
+    (pipless / "uv").symlink_to(Path(sys.executable).parent / "uv")
+    for tool in ("dirname", "realpath"):  # programs that uv installs find their own folder by them
+        (pipless / tool).symlink_to(shutil.which(tool, path=os.defpath) or tool)
+    folder = fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+    assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["sniffio"]
+
+
+@pytest.mark.usefixtures("cache", "pipless")
+def test_without_pip_and_uv_a_line_says_what_to_install() -> None:
+    """For nothing else fetches wheels."""
+    with pytest.raises(EnvironmentFault, match=r"no pip to fetch .* -m ensurepip"):
+        fetch(one_package(), DEBIAN_12, tell=lambda _: None)
 
 
 def test_a_cache_that_is_not_writable_is_one_clear_line(

@@ -1,0 +1,90 @@
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+from docker.errors import ImageNotFound
+
+import runner
+from runner.execute import build, image
+from tests.conftest import engine_api
+from tests.packaging.conftest import BIN, Desk
+
+VERSION = f"evalset {runner.__version__}\n"
+MADE = "evalset/test:from-the-wheel"
+
+# A program of a user's, with one mistake.
+USING = """
+from runner.oaievalset import OaiEvalSetArguments, Progress, get_parser
+
+progress = Progress("file")
+args = get_parser().parse_args(["m", "s"], OaiEvalSetArguments())
+reveal_type(progress.completed)
+reveal_type(args.registry_path)
+progress.add(1)
+"""
+MISTAKE = (
+    'error: Argument 1 to "add" of "Progress" has incompatible type "int"; expected "list[str]"'
+)
+
+
+@pytest.fixture
+def made() -> Iterator[str]:
+    """A name for an image that is gone after the test."""
+    yield MADE
+    with suppress(ImageNotFound):
+        engine_api().remove_image(MADE)
+
+
+def test_both_programs_run_without_the_checkout(installed: Path, desk: Desk) -> None:
+    """From an environment that has the wheel alone."""
+    assert desk.run(installed / "evalset", "--version") == VERSION
+    assert desk.run(installed / "python", "-m", "runner", "--version") == VERSION
+    assert "usage: oaievalset" in desk.run(installed / "oaievalset", "--help")
+    where = desk.run(installed / "python", "-c", "import runner; print(runner.__file__)")
+    assert Path(where.strip()).is_relative_to(installed.parent)
+
+
+@pytest.mark.docker
+def test_the_image_is_built_without_the_checkout(installed: Path, desk: Desk, made: str) -> None:
+    """It is the same that the checkout builds, on the same base."""
+    there = image.find(engine_api(), image.DEFAULT_IMAGE)
+    base = there.labels[build.BASE_NAME]
+    desk.run(installed / "evalset", "image", "build", "--image", made, "--base-image", base)
+    shown = desk.run(installed / "evalset", "image", "show", "--image", made, "--json")
+    assert msgspec.json.decode(shown)["fingerprint"] == there.fingerprint
+
+
+def test_pipx_installs_it(wheel: Path, desk: Desk) -> None:
+    """Both programs, in an environment of their own."""
+    home, bins = desk.folder / "home", desk.folder / "bin"
+    own = {"PIPX_HOME": str(home), "PIPX_BIN_DIR": str(bins), "PIPX_MAN_DIR": str(home / "man")}
+    desk.run(BIN / "python", "-m", "pipx", "install", wheel, **own)
+    assert sorted(path.name for path in bins.iterdir()) == ["evalset", "oaievalset"]
+    assert desk.run(bins / "evalset", "--version") == VERSION
+
+
+def test_uvx_runs_it(wheel: Path, desk: Desk) -> None:
+    """Each of the two, without installing anything for good."""
+    own = {"UV_TOOL_DIR": str(desk.folder / "tools"), "UV_PYTHON_DOWNLOADS": "never"}
+    uvx = (BIN / "uvx", "--python", BIN / "python", "--from", wheel)
+    assert desk.run(*uvx, "evalset", "--version", **own) == VERSION
+    assert "usage: oaievalset" in desk.run(*uvx, "oaievalset", "--help", **own)
+
+
+def test_mypy_sees_the_types_of_an_installed_package(installed: Path, desk: Desk) -> None:
+    """Strictly, as a user's own program is checked; a mistake in calling it is found."""
+    program = desk.folder / "using.py"
+    program.write_text(USING)
+    mypy = "from mypy import api; print(*api.run(__import__('sys').argv[1:]))"
+    cache = f"--cache-dir={desk.folder / 'cache'}"
+    python = f"--python-executable={installed / 'python'}"
+    said = desk.run(BIN / "python", "-c", mypy, "--strict", cache, python, "using.py")
+    lines = [line for line in said.splitlines() if line.startswith("using.py:")]
+    found = [line.partition(": ")[2].removesuffix("  [arg-type]") for line in lines]
+    assert found == [
+        'note: Revealed type is "list[list[str]]"',
+        'note: Revealed type is "list[str] | None"',
+        MISTAKE,
+    ]
