@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak lint compat bench mutants docs lock release clean venv engine image upstream test-tools
+.PHONY: help demo test soak lint compat bench mutants dist docs lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
@@ -17,7 +17,7 @@ help:
 	@echo 'make mutants see which changes of plan/ and record/ no test notices'
 	@echo 'make docs    write docs/commands.md anew'
 	@echo 'make lock    renew the versions of the Python packages in the eval image and for releases'
-	@echo 'make release build what a release is made of, in dist/; publishes nothing'
+	@echo 'make dist    build what a release is made of, in dist/; publishes nothing'
 	@echo 'make clean   remove what the other targets made in this folder, but no progress'
 
 demo: venv engine image
@@ -56,7 +56,7 @@ docs: venv
 lock: venv
 	scripts/lock
 
-release:
+dist:
 	rm -rf dist
 	scripts/release dist
 

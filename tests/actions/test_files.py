@@ -15,6 +15,8 @@ from tests.actions.conftest import BIN
 from tests.actions.files import ACTION, FOLDER, ROOT, WORKFLOW, read, run_script, script, steps
 
 FILES = sorted([*FOLDER.glob("workflows/*.yml"), *FOLDER.glob("actions/*/action.yml")])
+# It publishes evalset itself, and so needs further actions; test_release.py looks at them.
+OURS_ALONE = FOLDER / "workflows/release.yml"
 # What a step finds set in any case.
 OF_THE_RUNNER = [
     *("GITHUB_ACTION_PATH", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_SERVER_URL"),
@@ -83,7 +85,7 @@ def test_no_script_has_an_expression_in_it(path: Path) -> None:
         assert not EXPRESSION.search(step.get("run", "")), step
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", sorted({*FILES} - {OURS_ALONE}), ids=name_of)
 def test_actions_are_pinned_by_hash(path: Path) -> None:
     """With the version beside it; and the only one is the checkout, which keeps no credentials."""
     for line in re.findall(r"uses: (.+)", path.read_text()):

@@ -1,0 +1,98 @@
+"""Writes docs/commands.md from the command lines themselves; `make docs` calls it."""
+
+import argparse
+import inspect
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from runner.cli import evalset
+from runner.plan.grammar import get_parser
+
+PAGE = Path(__file__).parents[1] / "docs/commands.md"
+
+HEAD = """\
+# Commands
+
+Written by `make docs` from what `--help` shows; change that, and not this page. A test sees to it
+that they agree. How the options of `evalset run` work together, the files that give them, and the
+exit codes are in [configuration](configuration.md).
+"""
+WIDTH = 100
+TABLE = "| option | default | variable | what it does |\n|---|---|---|---|\n"
+
+
+def page() -> str:
+    """The page as it is to be."""
+    return "\n".join([HEAD, *_command(evalset, None, "evalset"), *_drop_in(get_parser())])
+
+
+def _command(command: click.Command, parent: click.Context | None, name: str) -> Iterator[str]:
+    context = command.context_class(
+        command, parent=parent, info_name=name, **command.context_settings
+    )
+    yield f"## {context.command_path}\n"
+    pieces = command.collect_usage_pieces(context)
+    yield _code("text", f"{context.command_path} {' '.join(pieces)}")
+    yield _prose(inspect.cleandoc(command.help or ""))
+    options = [each for each in command.get_params(context) if isinstance(each, click.Option)]
+    yield TABLE + "".join(_row(_option(option, context)) for option in options)
+    for paragraph in (command.epilog or "").split("\n\n"):
+        example = paragraph.removeprefix("Example: ")
+        yield _code("sh", example) if example != paragraph else _prose(paragraph)
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from _command(found, context, below)
+
+
+def _option(option: click.Option, context: click.Context) -> tuple[str, str, str, str]:
+    spellings = [*option.opts, *option.secondary_opts]
+    value = (
+        ""
+        if option.is_flag or option.count
+        else f" {option.make_metavar(context)}".replace(" RANGE", "")
+    )
+    extra = option.get_help_extra(context)
+    text, _, shown = (option.help or "").partition("  [default: ")
+    default = shown.rstrip("]") or extra.get("default", "")
+    limits = f" [{extra['range']}]" if "range" in extra else ""
+    variable = f"`{option.envvar}`" if option.envvar else ""
+    return ", ".join(f"`{each}{value}`" for each in spellings), default, variable, text + limits
+
+
+def _drop_in(parser: argparse.ArgumentParser) -> Iterator[str]:
+    parser.prog = "oaievalset"
+    actions = [each for each in parser._actions if each.option_strings]
+    yield "## oaievalset\n"
+    names = [each.dest.upper() for each in parser._actions if not each.option_strings]
+    yield _code("text", " ".join(["oaievalset [OPTIONS]", *names, "[ARGS]..."]))
+    yield _prose(parser.description or "")
+    yield TABLE + "".join(
+        _row((", ".join(f"`{each}`" for each in action.option_strings), "", "", action.help or ""))
+        for action in actions
+    )
+    yield _code("sh", "oaievalset gpt-4 test-basic --max_samples 25").rstrip("\n")
+    yield ""
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    shown = (cell.replace("|", r"\|").replace("* ", r"\* ") for cell in cells)
+    return f"| {' | '.join(shown)} |\n".replace("|  |", "| |").replace("|  |", "| |")
+
+
+def _prose(text: str) -> str:
+    paragraphs = (textwrap.fill(each, WIDTH) for each in text.split("\n\n"))
+    return "\n\n".join(paragraphs).replace("*", r"\*") + "\n"
+
+
+def _code(language: str, text: str) -> str:
+    text = textwrap.fill(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    return f"```{language}\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

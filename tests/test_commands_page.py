@@ -1,0 +1,40 @@
+import re
+from collections.abc import Iterator
+
+import click
+
+from runner.cli import evalset
+from tests.commands_page import PAGE, page
+
+
+def names(command: click.Command, name: str) -> Iterator[str]:
+    """A command and all below it, as they are typed."""
+    yield name
+    if isinstance(command, click.Group):
+        for below in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), below)
+            assert found is not None
+            yield from names(found, f"{name} {below}")
+
+
+def test_the_page_is_what_help_shows() -> None:
+    """Where this fails, `make docs` writes it anew."""
+    assert PAGE.read_text() == page()
+
+
+def test_every_command_has_its_part() -> None:
+    """And that begins with how it is called, and ends with an example."""
+    parts = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]
+    assert [part.partition("\n")[0] for part in parts] == [*names(evalset, "evalset"), "oaievalset"]
+    for part in parts:
+        name = part.partition("\n")[0]
+        assert f"\n```text\n{name} " in part
+        assert re.search(rf"\n```sh\n{name}\b", part)
+
+
+def test_options_have_values_defaults_and_variables() -> None:
+    """As in the help, with what click shows in words only."""
+    text = PAGE.read_text()
+    assert "| `--jobs INTEGER` | the engine's CPUs | `EVALSET_JOBS` |" in text
+    assert "| `-e NAME`, `--env NAME` | | `EVALSET_ENV` |" in text
+    assert "| `-h`, `--help` | | |" in text
