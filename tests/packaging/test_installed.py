@@ -9,7 +9,7 @@ from docker.errors import ImageNotFound
 import runner
 from runner.execute import build, image
 from tests.conftest import engine_api
-from tests.packaging.conftest import BIN, Desk
+from tests.packaging.conftest import BIN, ROOT, Desk
 
 VERSION = f"evalset {runner.__version__}\n"
 MADE = "evalset/test:from-the-wheel"
@@ -27,6 +27,11 @@ progress.add(1)
 MISTAKE = (
     'error: Argument 1 to "add" of "Progress" has incompatible type "int"; expected "list[str]"'
 )
+
+
+def editable_from_checkout(folder: Path) -> list[Path]:
+    """Files below a folder by which Python would look into the checkout."""
+    return [path for path in folder.rglob("*.pth") if str(ROOT) in path.read_text()]
 
 
 @pytest.fixture
@@ -56,13 +61,24 @@ def test_the_image_is_built_without_the_checkout(installed: Path, desk: Desk, ma
     assert msgspec.json.decode(shown)["fingerprint"] == there.fingerprint
 
 
-def test_pipx_installs_it(wheel: Path, desk: Desk) -> None:
-    """Both programs, in an environment of their own."""
+def test_pipx_installs_it(desk: Desk) -> None:
+    """Both programs, from a checkout that is not needed afterwards."""
     home, bins = desk.folder / "home", desk.folder / "bin"
     own = {"PIPX_HOME": str(home), "PIPX_BIN_DIR": str(bins), "PIPX_MAN_DIR": str(home / "man")}
-    desk.run(BIN / "python", "-m", "pipx", "install", wheel, **own)
+    desk.run(BIN / "python", "-m", "pipx", "install", ROOT, **own)
     assert sorted(path.name for path in bins.iterdir()) == ["evalset", "oaievalset"]
     assert desk.run(bins / "evalset", "--version") == VERSION
+    assert editable_from_checkout(home) == []
+
+
+def test_uv_installs_it(desk: Desk) -> None:
+    """As pipx does."""
+    tools, bins = desk.folder / "tools", desk.folder / "bin"
+    own = {"UV_TOOL_DIR": str(tools), "UV_TOOL_BIN_DIR": str(bins), "UV_PYTHON_DOWNLOADS": "never"}
+    desk.run(BIN / "uv", "tool", "install", "--python", BIN / "python", ROOT, **own)
+    assert sorted(path.name for path in bins.iterdir()) == ["evalset", "oaievalset"]
+    assert desk.run(bins / "evalset", "--version") == VERSION
+    assert editable_from_checkout(tools) == []
 
 
 def test_uvx_runs_it(wheel: Path, desk: Desk) -> None:
