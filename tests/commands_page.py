@@ -37,8 +37,12 @@ def _command(command: click.Command, parent: click.Context | None, name: str) ->
     pieces = command.collect_usage_pieces(context)
     yield _code("text", f"{context.command_path} {' '.join(pieces)}")
     yield _prose(inspect.cleandoc(command.help or ""))
-    options = [each for each in command.get_params(context) if isinstance(each, click.Option)]
-    yield TABLE + "".join(_row(_option(option, context)) for option in options)
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    # click makes that for help once, with the spellings of whatever context asked for it first.
+    spellings = ", ".join(f"`{each}`" for each in context.help_option_names)
+    shown = [_option(option, context) for option in options]
+    shown.append((spellings, "", "", "Show this message and exit."))
+    yield TABLE + "".join(map(_row, shown))
     for paragraph in (command.epilog or "").split("\n\n"):
         example = paragraph.removeprefix("Example: ")
         yield _code("sh", example) if example != paragraph else _prose(paragraph)
