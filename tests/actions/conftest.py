@@ -239,7 +239,8 @@ def repository(place: Place) -> Iterator[Repository]:
     found.remote.mkdir()
     found.checkout.mkdir()
     shutil.copytree(ROOT / ".github", found.checkout / ".github")
-    (found.checkout / ".github/workflows/ci.yml").unlink()
+    for name in ("ci.yml", "release.yml"):
+        (found.checkout / ".github/workflows" / name).unlink()
     found._git(found.remote, "init", "--quiet", "--bare", ".")
     found.git("init", "--quiet", "--initial-branch", "main", ".")
     found.git("remote", "add", "origin", "https://github.com/me/evals")

@@ -164,13 +164,3 @@ def test_a_tag_that_is_ready_goes_on(about_to_release: Path) -> None:
         2,
         " is not empty; name another folder\n",
     )
-
-
-def test_ci_tries_each_python_with_lowest_and_newest_dependencies() -> None:
-    """Those that the package says it is for, and that `make compat` looks for."""
-    matrix = CI["jobs"]["compat"]["strategy"]["matrix"]
-    text = (ROOT / "pyproject.toml").read_text()
-    assert matrix["python"] == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
-    compat = (ROOT / "scripts/compat").read_text()
-    assert f"${{1:-{' '.join(matrix['python'])}}}" in compat
-    assert f"${{2:-{' '.join(matrix['dependencies'])}}}" in compat
