@@ -132,13 +132,13 @@ def test_a_report_that_is_too_large_is_withheld(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("depth", [65, 500, 9000])
+@pytest.mark.parametrize("depth", [65, 500, 100_000])
 def test_a_report_that_is_too_deep_is_withheld(tmp_path: Path, depth: int) -> None:
     """Readers of JSON know an end, each another one."""
     path = tmp_path / "a.jsonl"
     path.write_text('{"final_report": {"x": ' + "[" * depth + "]" * depth + "}}\n")
     found = summarise([path])
-    assert (found.final_report, found.reported) == (None, depth < 9000)
+    assert (found.final_report, found.reported) == (None, depth < 100_000)
 
 
 def test_an_empty_report_says_nothing(tmp_path: Path) -> None:
