@@ -10,6 +10,7 @@ import runner
 from runner.execute import build, image
 from tests.conftest import engine_api
 from tests.packaging.conftest import BIN, ROOT, Desk
+from tests.site.example import write_example
 
 VERSION = f"evalset {runner.__version__}\n"
 MADE = "evalset/test:from-the-wheel"
@@ -59,6 +60,13 @@ def test_the_image_is_built_without_the_checkout(installed: Path, desk: Desk, ma
     desk.run(installed / "evalset", "image", "build", "--image", made, "--base-image", base)
     shown = desk.run(installed / "evalset", "image", "show", "--image", made, "--json")
     assert msgspec.json.decode(shown)["fingerprint"] == there.fingerprint
+
+
+def test_reports_are_written_without_the_checkout(installed: Path, desk: Desk) -> None:
+    """The wheel has the templates and all that the pages show; scipy is not asked for."""
+    write_example(desk.folder / "progress", [("aria", 0.8)], samples=3)
+    desk.run(installed / "evalset", "report", "aria", "research", "-o", "pages")
+    assert (desk.folder / "pages/index.html").stat().st_size > 1000
 
 
 def test_pipx_installs_it(desk: Desk) -> None:
