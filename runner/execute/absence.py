@@ -25,6 +25,9 @@ class Absence:
         engine: that may go away.
         limit: seconds in which it has to come back.
         tell: told in a line when it goes and when it comes back.
+
+    Attributes:
+        noticed: how often anybody found it away; what ran meanwhile may have been ended by it.
     """
 
     def __init__(self, engine: Engine, *, limit: float, tell: Callable[[str], None]) -> None:
@@ -33,6 +36,7 @@ class Absence:
         self._tell = tell
         self._one = threading.Lock()
         self._given_up = False
+        self.noticed = 0
 
     def through(self, ask: Callable[[], T]) -> T:
         """What `ask` gives; where the engine goes away meanwhile, asked again when it is back.
@@ -48,8 +52,11 @@ class Absence:
                 self.wait(error)
         return ask()
 
-    def wait(self, error: RequestException) -> None:
+    def wait(self, error: RequestException) -> bool:
         """Wait until the engine answers; `error` made somebody doubt it.
+
+        Returns:
+            Whether it was away.
 
         Raises:
             EnvironmentFault: it has not answered within the limit.
@@ -60,11 +67,14 @@ class Absence:
                 raise error
             # One that is being shut down says so to whoever still asks.
             time.sleep(PAUSE)
+        else:
+            self.noticed += 1
         with self._one:
             if self._given_up:
                 raise self._gone(error) from error
             if self._engine.answers():
-                return
+                # Others may have waited for it before, or it was very quick.
+                return not isinstance(error, APIError)
             self._tell(f"the Docker engine went away; waiting up to {self._limit:g} s for it")
             began = time.monotonic()
             while not self._engine.answers():
@@ -73,6 +83,7 @@ class Absence:
                     raise self._gone(error) from error
                 time.sleep(PAUSE)
             self._tell(f"the Docker engine is back after {time.monotonic() - began:.0f} s")
+            return True
 
     def _gone(self, error: RequestException) -> EnvironmentFault:
         return EnvironmentFault(

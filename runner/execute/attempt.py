@@ -69,14 +69,14 @@ class Attempts:
         except BaseException:
             remove_private(self._around.layout, attempt)
             raise
-        with self._held(container, job, attempt):
+        with self._held(container, job, attempt) as live:
             began = time.monotonic()
             if (refused := self._start(container, spec)) is not None:
                 yield never_ran(job, attempt, refused, spec)
                 return
             on_start(container.id)
             self.live.runs(container.id)
-            end = self._await_end(container, job, job.settings.timeout, on_success)
+            end = self._await_end(container, live, job, job.settings.timeout, on_success)
             took = time.monotonic() - began
             outcome = self._outcome(
                 container, job, attempt, *end, duration=took, handed_in=spec.environment
@@ -94,14 +94,14 @@ class Attempts:
         """Go on with a container that an earlier run started, as if this one had."""
         container = Container(self._engine.api, running.container)
         job = running.job
-        with self._held(container, job, running.attempt):
+        with self._held(container, job, running.attempt) as live:
             on_start(container.id)
             self.live.runs(container.id)
             before = self._state(container)
             watched = before is not None and before.running
             spent = ran_for(before, running.created, watched=watched)
             end = self._await_end(
-                container, job, job.settings.timeout - spent, on_success, unwatched=True
+                container, live, job, job.settings.timeout - spent, on_success, unwatched=True
             )
             took = ran_for(end[1], running.created, watched=watched)
             known = handed_in_to(self._engine.api, container.id)
@@ -137,14 +137,18 @@ class Attempts:
             return None
 
     @contextlib.contextmanager
-    def _held(self, container: Container, job: Job, attempt: str) -> Iterator[None]:
+    def _held(self, container: Container, job: Job, attempt: str) -> Iterator[LiveContainer]:
         """The container's life as an attempt; one with an outcome that was not recorded is kept."""
         live = LiveContainer(
-            id=container.id, attempt=attempt, eval=job.eval, tmp_limit=job.settings.tmp_limit
+            id=container.id,
+            attempt=attempt,
+            eval=job.eval,
+            tmp_limit=job.settings.tmp_limit,
+            absences=self._absence.noticed,
         )
         with self.live.holding(live), container:
             try:
-                yield
+                yield live
             except CannotRun:
                 remove_private(self._around.layout, attempt)
                 raise
@@ -157,14 +161,17 @@ class Attempts:
     def _await_end(
         self,
         container: Container,
+        live: LiveContainer,
         job: Job,
         seconds: float,
         on_success: Callable[[], None],
         *,
         unwatched: bool = False,
     ) -> tuple[Ending, State | None]:
-        with self._tmp_watch.watching():
-            ending, state = await_end(container, seconds, self._absence, unwatched=unwatched)
+        with self._tmp_watch.watching(live):
+            ending, state = await_end(
+                container, seconds, self._absence, noticed=live.absences, unwatched=unwatched
+            )
         container.keep = ending.unkillable
         ending = msgspec.structs.replace(ending, cut=self.live.cut(container.id))
         if judge(ending, job.settings).result is Result.SUCCESS:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import docker
 import msgspec
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException, Timeout
@@ -222,10 +222,17 @@ def state_of(about: Mapping[str, Any]) -> State:
     )
 
 
-def remove(api: docker.APIClient, container_id: str) -> None:
-    """Kill and remove a container with its volumes; one that is gone or going is fine."""
-    with contextlib.suppress(DockerException, RequestException):
+def remove(api: docker.APIClient, container_id: str) -> bool:
+    """Kill and remove a container with its volumes; tell whether nothing of it runs any more."""
+    try:
         api.remove_container(container_id, v=True, force=True)
+    except NotFound:
+        return True
+    except (DockerException, RequestException):
+        with contextlib.suppress(DockerException, RequestException):
+            return not state_of(api.inspect_container(container_id)).running
+        return False
+    return True
 
 
 def _time(text: str) -> str | None:

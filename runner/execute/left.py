@@ -79,10 +79,16 @@ def remove_attempt(api: docker.APIClient, attempt: str) -> None:
             remove(api, about["Id"])
 
 
-def discard(api: docker.APIClient, layout: Layout, left: Left) -> None:
-    """Remove a container that was left, killing it where it runs, and its private folder."""
-    remove(api, left.container)
-    remove_private(layout, left.attempt)
+def discard(api: docker.APIClient, layout: Layout, left: Left) -> bool:
+    """Remove a container that was left, killing it where it runs, and its private folder.
+
+    Returns:
+        Whether it is gone. The folder of one that cannot be killed stays: it could write there.
+    """
+    gone = remove(api, left.container)
+    if gone:
+        remove_private(layout, left.attempt)
+    return gone
 
 
 def sweep(

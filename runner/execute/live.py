@@ -1,5 +1,4 @@
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -20,14 +19,14 @@ class LiveContainer(msgspec.Struct, frozen=True, kw_only=True):
         attempt: id of the attempt.
         eval: resolved key of the eval.
         tmp_limit: bytes that it may have in its `/tmp`.
-        began: since when the runner looks after it, by `time.monotonic`.
+        absences: of the engine, that were noticed up to the start of the attempt.
     """
 
     id: str
     attempt: str
     eval: str
     tmp_limit: int
-    began: float = msgspec.field(default_factory=time.monotonic)
+    absences: int
 
 
 class Live:
@@ -82,7 +81,7 @@ class Live:
                 with closing(self._engine.api) as api:
                     api.kill(container, signal)
             except (EnvironmentFault, DockerException, RequestException):
-                self._take_back(container, before)
+                self._take_back(container, cut, before)
 
         threading.Thread(target=send, name="end", daemon=True).start()
 
@@ -91,10 +90,12 @@ class Live:
         with self._lock:
             return self._cuts.pop(container, None)
 
-    def _take_back(self, container: str, before: Cut | None) -> None:
+    def _take_back(self, container: str, cut: Cut, before: Cut | None) -> None:
         """It has ended by itself, or the engine is away."""
         with self._lock:
+            if self._cuts.get(container) is not cut:
+                return  # another reason has come meanwhile, or it was asked for
             if before is not None:
                 self._cuts[container] = before
             else:
-                self._cuts.pop(container, None)
+                del self._cuts[container]

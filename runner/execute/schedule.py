@@ -130,7 +130,7 @@ class Schedule:
         with self._lock:
             left_out = len(self._todo)
             self._todo.clear()
-        self.slots.open()
+        self.slots.open_for_good()
         return left_out
 
     def _start(self, work: Callable[[], None]) -> None:

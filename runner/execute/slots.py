@@ -5,12 +5,17 @@ class Slots:
     """Room for so many evals at once.
 
     It can be closed for a while: who has a slot keeps it, and nobody gets one.
+
+    Attributes:
+        renewing: how many have lent theirs back for that while.
     """
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._taken = 0
         self._closed = False
+        self._open_for_good = False
+        self.renewing = 0
         self._changed = threading.Condition()
 
     def take(self) -> None:
@@ -33,7 +38,7 @@ class Slots:
     def close(self) -> None:
         """Give out no slots."""
         with self._changed:
-            self._closed = True
+            self._closed = not self._open_for_good
 
     def open(self) -> None:
         """Give out slots again."""
@@ -41,13 +46,22 @@ class Slots:
             self._closed = False
             self._changed.notify_all()
 
+    def open_for_good(self) -> None:
+        """Give out slots whatever comes: there is nothing left to start in them."""
+        with self._changed:
+            self._open_for_good = True
+        self.open()
+
     def renew(self) -> None:
         """Give a slot back while none are given out, and take one again afterwards."""
         with self._changed:
-            closed = self._closed
-        if closed:
-            self.give()
-            self.take()
+            if not self._closed:
+                return
+            self.renewing += 1
+        self.give()
+        self.take()
+        with self._changed:
+            self.renewing -= 1
 
     @property
     def taken(self) -> int:

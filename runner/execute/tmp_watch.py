@@ -10,75 +10,62 @@ from runner.job import Fault
 from runner.record.layout import Layout
 from runner.record.space import used
 
-# Seconds between two looks, and at least so many times what a look takes.
+# Seconds between two looks, more where a look takes long, but so many at the most.
 INTERVAL = 2
 TIMES_COST = 5
+LONGEST_PAUSE = 30
 
-# Files and folders in one `/tmp`: more could use up those that the file system can have.
-MOST_FILES = 1_000_000
+# Files and folders in one `/tmp`: more could use up those that the file system can have, or take
+# longer to count than it takes to fill the disk.
+MOST_FILES = 500_000
 
 
 class TmpWatch:
     """Kills an eval whose `/tmp` grows beyond its limit.
 
     No mount that an ordinary user could make has a limit, so it is looked at; between two looks it
-    may grow further.
+    may grow further. Each container has a thread of its own, so that none is kept from being looked
+    at by another one's many files.
     """
 
     def __init__(self, layout: Layout, live: Live) -> None:
         self._layout = layout
         self._live = live
-        self._lock = threading.Lock()
-        self._watching = 0
-        self._thread: threading.Thread | None = None
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look at all live containers for as long as anyone is in such a `with` block."""
-        with self._lock:
-            self._watching += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="tmp-watch", daemon=True)
-                self._thread.start()
+    def watching(self, container: LiveContainer) -> Iterator[None]:
+        """Look at a container for as long as the `with` block lasts."""
+        over = threading.Event()
+        threading.Thread(
+            target=self._watch, args=(container, over), name="tmp-watch", daemon=True
+        ).start()
         try:
             yield
         finally:
-            with self._lock:
-                self._watching -= 1
+            over.set()
 
-    def _watch(self) -> None:
+    def _watch(self, container: LiveContainer, over: threading.Event) -> None:
         pause: float = INTERVAL
-        while True:
-            time.sleep(pause)
-            with self._lock:
-                if not self._watching:
-                    self._thread = None
-                    return
+        while not over.wait(pause):
             began = time.monotonic()
-            self._look(began - INTERVAL)
-            pause = max(INTERVAL, TIMES_COST * (time.monotonic() - began))
+            if why := self._excess(container):
+                self._live.end(container.id, Cut(why=why, fault=Fault.EVAL), "SIGKILL")
+            cost = time.monotonic() - began
+            pause = min(max(INTERVAL, TIMES_COST * cost), LONGEST_PAUSE)
 
-    def _look(self, before: float) -> None:
-        """Look at the containers that began before a moment: most evals need no look at all."""
-        containers = [each for each in self._live if each.began < before]
-        if not containers:
-            return
+    def _excess(self, container: LiveContainer) -> str:
+        folder = self._layout.private(container.attempt)
         try:
-            device = (self._layout.root / ".attempts").stat().st_dev
+            device = folder.stat().st_dev
         except OSError:
-            return
-        held = held_open([each.id for each in containers], device)
-        for each in containers:
-            if why := self._excess(each, held[each.id]):
-                self._live.end(each.id, Cut(why=why, fault=Fault.EVAL), "SIGKILL")
-
-    def _excess(self, container: LiveContainer, held: int) -> str:
-        taken = used(self._layout.private(container.attempt))
+            return ""
+        taken = used(folder)
         if taken is None:
             return "had so many files in its /tmp that they could not be counted"
-        if taken.size + held > container.tmp_limit:
+        size = taken.size + held_open([container.id], device)[container.id]
+        if size > container.tmp_limit:
             return (
-                f"had {(taken.size + held) / 2**20:.0f} MiB in its /tmp, over its limit of "
+                f"had {size / 2**20:.0f} MiB in its /tmp, over its limit of "
                 f"{container.tmp_limit / 2**20:.0f} MiB (raise it with --tmp-limit)"
             )
         if taken.files > MOST_FILES:

@@ -31,7 +31,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         timed_out: whether the runner stopped it for its time limit.
         unkillable: whether it still runs all the same.
         cut: why the runner ended it otherwise; None when it did not.
-        unwatched: whether the engine was away, or no run looked, while it ran.
+        absent: whether the engine was away while it ran.
+        unwatched: whether no run looked while it ran.
         reported: whether its log has a final report.
         lost: why nothing is known of its end; None when it is known.
     """
@@ -41,6 +42,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
     unkillable: bool = False
     cut: Cut | None = None
+    absent: bool = False
     unwatched: bool = False
     reported: bool = False
     lost: str | None = None
@@ -58,10 +60,11 @@ def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
     """Success is exit code 0 and nothing else; for the rest, say who is to blame and why."""
     if ending.lost is not None:
         return _lost(ending.lost)
+    asked_to_end = ending.timed_out or ending.cut is not None
+    if ending.exit_code == 0 and (ending.reported or not asked_to_end):
+        return Verdict(Result.SUCCESS, None, "")
     if ending.timed_out:
         return _failure(_out_of_time(ending, settings))
-    if ending.exit_code == 0 and (ending.cut is None or ending.reported):
-        return Verdict(Result.SUCCESS, None, "")
     if ending.cut is not None:
         blame = _lost if ending.cut.fault is Fault.ENVIRONMENT else _failure
         return blame(ending.cut.why)
@@ -72,6 +75,8 @@ def _ended_badly(ending: Ending, settings: ContainerSettings) -> Verdict:
     if ending.oom_killed:
         limit = f" of {settings.memory / 2**20:.0f} MiB" if settings.memory else ""
         return _failure(f"needed more memory than its limit{limit} (raise it with --memory)")
+    if ending.absent:  # an engine that is stopped asks its containers to end
+        return _lost(f"ended with status {ending.exit_code} while the engine went away")
     if ending.exit_code in KILLED or (ending.exit_code == UNKNOWN and ending.unwatched):
         return _lost(
             f"was ended from outside, by the engine or a person (status {ending.exit_code})"

@@ -9,9 +9,14 @@ from runner.execute.container import Container, State
 from runner.execute.engine import explain
 from runner.execute.verdict import Ending
 
+# A wait that breaks off within so many seconds although the engine answers is refused; so many of
+# them in a row, with growing pauses, are its last word.
+REFUSED_WITHIN = 5
+REFUSALS = 8
+
 
 def await_end(
-    container: Container, seconds: float, absence: Absence, *, unwatched: bool = False
+    container: Container, seconds: float, absence: Absence, *, noticed: int, unwatched: bool = False
 ) -> tuple[Ending, State | None]:
     """Wait for a container's end, and stop it when its time is over.
 
@@ -19,6 +24,7 @@ def await_end(
         container: that runs or has ended.
         seconds: until it is stopped.
         absence: waits for an engine that goes away meanwhile.
+        noticed: absences up to the start of the attempt.
         unwatched: whether it ran while no run looked.
 
     Returns:
@@ -28,7 +34,7 @@ def await_end(
         EnvironmentFault: the engine went away and did not come back, or cannot tell.
     """
     try:
-        timed_out, absent = _wait(container, seconds, absence)
+        timed_out = _wait(container, seconds, absence)
         if timed_out and not absence.through(container.stop):
             return Ending(timed_out=True, unkillable=True), None
         state = absence.through(container.state)
@@ -46,24 +52,29 @@ def await_end(
         exit_code=state.exit_code,
         oom_killed=state.oom_killed,
         timed_out=timed_out,
-        unwatched=unwatched or absent,
+        absent=absence.noticed != noticed,
+        unwatched=unwatched,
     )
     return ending, state
 
 
-def _wait(container: Container, seconds: float, absence: Absence) -> tuple[bool, bool]:
+def _wait(container: Container, seconds: float, absence: Absence) -> bool:
     """Wait as `Container.wait`, through absences of the engine, which count as time passed.
 
     Returns:
-        Whether the time is over, and whether the engine was away.
+        Whether the time is over.
     """
     end = time.monotonic() + seconds
-    absent = False
+    refused = 0
     while True:
+        began = time.monotonic()
         try:
-            return not container.wait(end - time.monotonic()), absent
+            return not container.wait(end - began)
         except RequestException as error:
-            absence.wait(error)
-            absent = True
-            # A wait that ended at once though the engine answers must not become a busy loop.
-            time.sleep(0.1)
+            refused = refused + 1 if time.monotonic() - began < REFUSED_WITHIN else 1
+            if absence.wait(error):
+                refused = 0
+            elif refused > REFUSALS:
+                raise
+            else:
+                time.sleep(refused)

@@ -27,7 +27,7 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
         recorded: evals that had ended, and whose outcome is on record now.
         killed: evals that were still running.
         removed: containers in all.
-        held: messages on what a live run holds.
+        held: messages on what a live run holds, and on what cannot be removed.
     """
 
     recorded: tuple[str, ...] = ()
@@ -71,15 +71,23 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
 
 
 def _clean_one(engine: Engine, layout: Layout, host: Host, recorder: Recorder) -> Cleaned:
-    left = find_left(engine.api, layout, host.name)
     recorded = []
     killed = []
-    for one in left:
+    stuck = []
+    removed = 0
+    for one in find_left(engine.api, layout, host.name):
         if not recorder.complete(one.attempt) and not one.running:
             record_ended(engine, layout, host, recorder, one)
             recorded.append(one.command[2])
+        elif not discard(engine.api, layout, one):
+            stuck.append(
+                f"the container {one.container[:12]} of {one.command[2]} cannot be killed; restart "
+                "the engine or the host, then run this again"
+            )
             continue
-        if one.running:
+        elif one.running:
             killed.append(one.command[2])
-        discard(engine.api, layout, one)
-    return Cleaned(recorded=tuple(recorded), killed=tuple(killed), removed=len(left))
+        removed += 1
+    return Cleaned(
+        recorded=tuple(recorded), killed=tuple(killed), removed=removed, held=tuple(stuck)
+    )

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import EnvironmentFault
+from runner.execute.live import Live
 from runner.execute.schedule import Schedule, Told
 from runner.pipeline.deadlines import Deadlines
 from runner.pipeline.stopping import Stopping
@@ -85,12 +86,15 @@ class DiskWatch:
         self,
         disk: Disk,
         schedule: Schedule,
+        live: Live,
         display: Display,
+        *,
         deadlines: Deadlines,
         stopping: Stopping,
     ) -> None:
         self._disk = disk
         self._schedule = schedule
+        self._live = live
         self._display = display
         self._deadlines = deadlines
         self._stopping = stopping
@@ -104,7 +108,7 @@ class DiskWatch:
             self._paused = True
             self._schedule.slots.close()
             self._tell(left)
-        elif left and self._schedule.slots.taken == 0:
+        elif left and self._schedule.slots.taken == 0 and not list(self._live):
             self._end(left)
         elif not left and self._paused:
             self._paused = False
@@ -123,7 +127,8 @@ class DiskWatch:
 
     def _end(self, left: Room) -> None:
         """Nothing runs that could free anything."""
-        if left_out := self._schedule.stop_starting():
+        retries = self._schedule.slots.renewing
+        if left_out := self._schedule.stop_starting() + retries:
             count = evals(left_out)
             self._stopping.break_off(
                 EnvironmentFault(

@@ -94,7 +94,14 @@ class Loop:
             grace=prepared.options.grace,
             on_stopping=on_stopping,
         )
-        self._disk = disk
+        DiskWatch(
+            disk,
+            schedule,
+            attempts.live,
+            display,
+            deadlines=self._deadlines,
+            stopping=self.stopping,
+        )
         self._streak = Streak(prepared.options.max_failures)
         self._in_common = ""
 
@@ -102,7 +109,6 @@ class Loop:
         """Go on until the last worker has nothing more to do."""
         if self._budget:
             self._deadlines.after(self._budget.left, self.stopping.run_out_of_time)
-        DiskWatch(self._disk, self._schedule, self._display, self._deadlines, self.stopping)
         idle = False
         try:
             while not idle and not self.stopping.let_go:
@@ -178,13 +184,14 @@ class Loop:
                 pass
 
     def _take_in(self, outcome: Outcome, *, again: bool) -> None:
-        self._outcomes[outcome.job.key] = outcome
+        # A report may be large, and there may be thousands.
+        self._outcomes[outcome.job.key] = msgspec.structs.replace(outcome, final_report=None)
         failed = outcome.result is not Result.SUCCESS
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
             lines = console_log.tail(path, self._display.tail_lines)
-            tail = tuple(map(self._mask.text, lines))
+            tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
         self._display.ended(outcome, again=again, tail=tail)
         if not failed:
             self._streak.success()
@@ -193,7 +200,7 @@ class Loop:
 
     def _after_failure(self, outcome: Outcome, tail: Sequence[str]) -> None:
         """Decide whether anything more is worth starting."""
-        if self._streak.failure(outcome.reason, tail):
+        if self._streak.failure(outcome.reason, tail, seconds=outcome.duration):
             left_out = self._schedule.stop_starting()
             last = f": {tail[-1]}" if tail else ""
             so = f", so {left_out} more not started" if left_out else ""

@@ -95,6 +95,7 @@ def prepare(
     )
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
     mounts = _mounts(options, host)
+    _check_apart(options.progress_dir.resolve(), mounts)
     own = {place: tuple(registry_folder.read(folder)) for folder, place in mounts.items()}
     engine = Engine()
     engine.ask_ahead()
@@ -136,6 +137,16 @@ def _mounts(options: RunOptions, host: Host) -> dict[Path, str]:
     # the home folder inside the container
     mounts = {home: "/tmp/.evals"} if home.is_dir() else {}  # noqa: S108 - as openai/evals looks there
     return mounts | dict(zip(folders, container_registries(len(folders)), strict=True))
+
+
+def _check_apart(root: Path, mounts: Mapping[Path, str]) -> None:
+    """Refuse a progress directory that evals could read: it has the results of others."""
+    for folder in mounts:
+        if root.is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"the progress directory {root} lies in {folder}, which every eval can read; "
+                "choose another --progress-dir, or name the registry's own folder"
+            )
 
 
 def _check_text(options: RunOptions) -> None:
@@ -201,7 +212,7 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
         passed_through=options.passed_through,
         registry_paths=options.registry_paths,
         paths_as_typed=options.as_typed,
-        done=(*finished.commands, *finished.lines),
+        done=(*finished.commands, *finished.lines, *_behind_damage(finished, past)),
         past=_past(past),
         select=options.select,
         exclude=options.exclude,
@@ -209,6 +220,13 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
     )
     pins = (run_file.problem(prepared.layout.run),) if options.resume else ()
     return plan, (*finished.damaged, *past.damaged, *filter(None, pins))
+
+
+def _behind_damage(finished: progress.Finished, past: attempts.Attempts) -> list[tuple[str, ...]]:
+    """What is on record as a success, where the progress file has lines that nobody can read."""
+    if not finished.damaged:
+        return []
+    return [each.command for each in past.records if each.result is Result.SUCCESS]
 
 
 def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str]:

@@ -1,12 +1,25 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
+
+import msgspec
 
 from runner.job import Outcome, Result
 from runner.record import attempts, progress
 from runner.record.attempts import AttemptRecord, AttemptsFile, record_of
 from runner.record.layout import Layout
 from runner.record.progress import ProgressFile
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What the rest of a run has to know of an attempt on record; reports are large."""
+
+    command: tuple[str, ...]
+    success: bool
+
+
+def _known(record: AttemptRecord) -> _Known:
+    return _Known(record.command, record.result is Result.SUCCESS)
 
 
 class Recorder:
@@ -22,7 +35,7 @@ class Recorder:
         self._progress = ProgressFile(layout.progress)
         self._attempts = AttemptsFile(layout.attempts)
         records = attempts.read(layout.attempts).records
-        self._known = {record.attempt: record for record in records}
+        self._known = {record.attempt: _known(record) for record in records}
         self._finished = set(progress.read(layout.progress).commands)
         self.changed = False
 
@@ -39,27 +52,29 @@ class Recorder:
         self._attempts.close()
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Put outcomes on disk, all with one fsync a file; they are durable when this returns."""
+        """Put outcomes on disk, all with one fsync a file; they are durable when this returns.
+
+        Successes are in the progress file first: whatever comes in between, none runs again.
+        """
         records = [record_of(outcome, run=self._run, host=self._host) for outcome in outcomes]
+        self._finish(map(_known, records))
         self._attempts.add_records(*records)
-        self._known.update({record.attempt: record for record in records})
-        self._finish(records)
+        self._known.update({record.attempt: _known(record) for record in records})
 
     def complete(self, attempt: str) -> bool:
         """Tell whether an attempt is on record, and see to it that all of it is.
 
-        A run that was killed between its two files has recorded a success in the first only.
+        A line may have been taken out of the progress file, or an older version was killed between
+        the two files.
         """
         if attempt not in self._known:
             return False
         self.changed |= self._finish([self._known[attempt]])
         return True
 
-    def _finish(self, records: Sequence[AttemptRecord]) -> bool:
+    def _finish(self, known: Iterable[_Known]) -> bool:
         finished = dict.fromkeys(
-            record.command
-            for record in records
-            if record.result is Result.SUCCESS and record.command not in self._finished
+            each.command for each in known if each.success and each.command not in self._finished
         )
         if finished:
             self._progress.add_commands(*finished)

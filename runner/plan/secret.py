@@ -71,6 +71,10 @@ def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
     return any(_gives_away(name, value, token, values) for name, value in handed_in.items())
 
 
+# Shorter lines of a value of several could stand in a log by chance.
+_LEAST_LINE = 20
+
+
 def secret_values(handed_in: Mapping[str, str]) -> dict[str, str]:
     """Values that nobody else should read, each with the name of the variable that has it.
 
@@ -99,6 +103,8 @@ def _within(value: str) -> Iterator[str]:
         if _SECRET_PARAMETER.search(name):
             rest = rest.replace(parameter, "")
             parts.append(parameter)
+    if "\n" in value:  # a key of several lines may be shown line by line
+        yield from (line for line in map(str.strip, value.split("\n")) if len(line) >= _LEAST_LINE)
     for part in parts:
         # not a word that the address has, such as a database's usual password
         if part.lower() not in rest.lower() or part == value.strip():

@@ -1,8 +1,13 @@
 import re
 from collections.abc import Sequence
 
-# What differs between two failures of the same cause: numbers, ids, addresses, times.
-_PASSING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}(?:-[0-9a-f]{4,})*\b|\d+", re.IGNORECASE)
+# What differs between two failures of the same cause: ids and addresses; in what was printed also
+# numbers, which in a reason tell causes apart.
+_ID = re.compile(r"0x[0-9a-f]+|\b(?=[a-z]*\d)[0-9a-z]{8,}(?:-[0-9a-z]{4,})*\b", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
+
+# Seconds; what takes longer to fail has no cause that meets every eval at once.
+LONGEST = 300.0
 
 
 class Streak:
@@ -22,7 +27,7 @@ class Streak:
         """An eval has succeeded: whatever the others had, it is not common."""
         self._count = 0
 
-    def failure(self, reason: str, printed: Sequence[str]) -> bool:
+    def failure(self, reason: str, printed: Sequence[str], *, seconds: float = 0) -> bool:
         """An eval has failed for good; tell whether as many as are too many did so alike.
 
         Two are alike if the last line of one is among the last lines of the other, for standard
@@ -31,8 +36,13 @@ class Streak:
         Args:
             reason: why, on one line.
             printed: the last lines of what it printed.
+            seconds: that it took.
         """
-        lines = [_PASSING.sub("#", line.strip()) for line in printed]
+        if seconds > LONGEST:
+            self._count = 0
+            return False
+        reason = _ID.sub("#", reason)
+        lines = [_NUMBER.sub("#", _ID.sub("#", line.strip())) for line in printed]
         ends = {*lines[-1:], *self._printed[-1:]}
         alike = reason == self._reason and (
             lines == self._printed or bool(ends & set(lines) & set(self._printed))

@@ -18,8 +18,10 @@ MOST_SAMPLES = 1_000_000
 
 # Bytes of a report in a record, which everybody reads who reads the records; and levels in it,
 # for whoever reads JSON knows an end.
-LARGEST_REPORT = 256 * 1024
+LARGEST_REPORT = 64 * 1024
 DEEPEST_REPORT = 64
+# Values in it: many small ones take far more memory than text.
+MOST_VALUES = 5000
 
 # Bytes of a line with Python's numbers, and of all such lines of an attempt: what turns them into
 # JSON takes long and much memory.
@@ -133,16 +135,20 @@ def _fit(report: bytes | None) -> tuple[dict[str, Any] | None, str]:
         found = msgspec.json.decode(report, type=dict[str, Any])
     except UNREADABLE:
         found = None
-    if found is None or _is_deep(found):
-        return None, "its final_report is too deep or no JSON; it is in the log alone"
+    if found is None or not _is_plain(found):
+        why = "its final_report is too deep, has too many values or is no JSON"
+        return None, f"{why}; it is in the log alone"
     return found, ""
 
 
-def _is_deep(report: dict[str, Any]) -> bool:
+def _is_plain(report: dict[str, Any]) -> bool:
+    """Whether a report has neither too many levels nor too many values."""
     inner: list[object] = [report]
+    values = 0
     for _ in range(DEEPEST_REPORT):
         inner = [each for one in inner for each in _within(one)]
-    return bool(inner)
+        values += len(inner)
+    return not inner and values <= MOST_VALUES
 
 
 def _within(value: object) -> Iterable[object]:

@@ -57,7 +57,7 @@ def parse(content: bytes, source: str) -> Finished:
 
     damaged = [
         f"{source}: line {number} cannot be read and is left as it is; "
-        "the eval that it stood for runs again"
+        "the eval that it stood for runs again, unless its success is in the attempts file"
         for number in read_lines(content, take)
     ]
     return Finished(commands=tuple(commands), lines=tuple(lines), damaged=tuple(damaged))

@@ -34,7 +34,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     files: int | None
 
 
-def used(folder: Path, *, patience: float = 120) -> Used | None:
+def used(folder: Path, *, patience: float = 30) -> Used | None:
     """Measure a folder with `du`, which no depth of it stops; None if it takes too long.
 
     Args:

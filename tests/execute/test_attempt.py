@@ -1,17 +1,23 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from docker.errors import APIError
 
 from runner.execute import image
 from runner.execute.absence import Absence
 from runner.execute.attempt import Attempts
 from runner.execute.engine import Engine
-from runner.execute.left import Running
+from runner.execute.left import Left, Running, discard
 from runner.execute.surroundings import Surroundings
 from runner.job import ContainerSettings, Fault, Job, Outcome, Result
+from runner.record.collect import private_folder
 from runner.record.layout import Layout
 from tests.conftest import Place, engine_api
+
+if TYPE_CHECKING:
+    import docker
 
 pytestmark = pytest.mark.docker
 
@@ -140,3 +146,27 @@ def test_no_eval_gets_more_cpus_than_there_are(place: Place, attempts: Attempts)
 
     ended(attempts, job(place, "succeed.a"), look)
     assert seen == [1_000_000_000]
+
+
+def test_the_folder_of_a_container_that_cannot_be_removed_stays(place: Place) -> None:
+    """What runs there could write to it while it is deleted, or lead it astray."""
+
+    class Stuck:
+        """An engine that cannot kill."""
+
+        def remove_container(self, _container: str, **_options: object) -> None:
+            raise APIError("could not kill container")
+
+        def inspect_container(self, _container: str) -> object:
+            state = {"Running": True, "ExitCode": 0, "OOMKilled": False}
+            never = dict.fromkeys(("StartedAt", "FinishedAt"), "0001-01-01T00:00:00Z")
+            return {"Image": "i", "State": {**state, **never}}
+
+    left = Left(attempt="a1", command=("o", "m", "e"), container="c", created="", running=True)
+    with private_folder(place.layout, "a1") as folder:
+        pass
+    assert not discard(cast("docker.APIClient", Stuck()), place.layout, left)
+    assert folder.exists()
+    gone = Left(attempt="a1", command=("o", "m", "e"), container="none", created="", running=False)
+    assert discard(engine_api(), place.layout, gone)
+    assert place.leftovers() == []

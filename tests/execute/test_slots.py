@@ -62,3 +62,24 @@ def test_a_slot_is_lent_back_while_closed_only() -> None:
     slots.open()
     renewed.join(5)
     assert (slots.taken, renewed.is_alive()) == (1, False)
+
+
+def test_who_lends_a_slot_back_is_counted() -> None:
+    """It has something to do still."""
+    slots = Slots(1)
+    slots.take()
+    slots.close()
+    renewed = threading.Thread(target=slots.renew, daemon=True)
+    renewed.start()
+    until(lambda: slots.renewing == 1)
+    slots.open_for_good()
+    renewed.join(5)
+    assert slots.renewing == 0
+
+
+def test_what_is_open_for_good_is_never_closed() -> None:
+    """Who looks for the end of its work must not wait for ever."""
+    slots = Slots(1)
+    slots.open_for_good()
+    slots.close()
+    assert taking(slots).wait(5)

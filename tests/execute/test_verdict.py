@@ -79,3 +79,19 @@ def test_any_other_end_is_the_evals_failure() -> None:
     """The exit status is the reason."""
     verdict = judge(Ending(exit_code=3), SETTINGS)
     assert (verdict.fault, verdict.reason) == (Fault.EVAL, "exited with status 3")
+
+
+def test_an_eval_that_ended_well_as_its_time_ran_out_counts() -> None:
+    """All of it has been paid for, and its log says that it is done."""
+    assert judge(Ending(exit_code=0, timed_out=True, reported=True), SETTINGS).result is (
+        Result.SUCCESS
+    )
+
+
+@pytest.mark.parametrize("code", [1, 137, 255])
+def test_what_ended_badly_while_the_engine_went_away_is_lost(code: int) -> None:
+    """An engine that is stopped asks its containers to end; that is no fault of the eval's."""
+    verdict = judge(Ending(exit_code=code, absent=True), SETTINGS)
+    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert verdict.reason == f"ended with status {code} while the engine went away"
+    assert judge(Ending(exit_code=0, absent=True), SETTINGS).result is Result.SUCCESS

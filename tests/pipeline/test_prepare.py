@@ -189,3 +189,46 @@ def test_an_engine_that_answers_is_kept(options: RunOptions, host: Host) -> None
     prepared = ready(options, host)
     assert isinstance(prepared.engine, Engine)
     assert prepared.image.name == DEFAULT_IMAGE
+
+
+@pytest.mark.parametrize("below", [".", "progress", "a/b"])
+def test_a_progress_directory_that_evals_could_read_is_refused(
+    options: RunOptions, host: Host, tmp_path: Path, below: str
+) -> None:
+    """It has the results of the others, their folders, and the records."""
+    registry = put(tmp_path / "registry", "evals", "a: {class: b:C}")
+    own = msgspec.structs.replace(
+        options, registry_paths=(str(registry),), progress_dir=registry / below
+    )
+    with pytest.raises(UsageError, match="which every eval can read; choose another --progress"):
+        ready(own, host)
+    (host.home / ".evals").mkdir(parents=True)
+    below_home = msgspec.structs.replace(options, progress_dir=host.home / ".evals/progress")
+    with pytest.raises(UsageError, match="which every eval can read"):
+        ready(below_home, host)
+
+
+def test_a_link_into_a_registry_folder_is_seen_through(
+    options: RunOptions, host: Host, tmp_path: Path
+) -> None:
+    """What counts is where the files lie."""
+    registry = put(tmp_path / "registry", "evals", "a: {class: b:C}")
+    (registry / "progress").mkdir()
+    (tmp_path / "progress").symlink_to(registry / "progress")
+    with pytest.raises(UsageError, match="which every eval can read"):
+        ready(msgspec.structs.replace(options, registry_paths=(str(registry),)), host)
+
+
+def test_what_is_on_record_as_a_success_does_not_run_again_for_a_damaged_line(
+    options: RunOptions, host: Host
+) -> None:
+    """The attempts say so, too; where the line was taken out on purpose, it runs again."""
+    prepared = ready(options, host)
+    first = planned(prepared)[0].todo[0]
+    with AttemptsFile(prepared.layout.attempts) as file:
+        file.add_records(record_of(success(first), run="r", host="h"))
+    assert first.command in [each.command for each in planned(prepared)[0].todo]
+    prepared.layout.progress.write_text('["oaieval", "dum\n')
+    plan, damaged = planned(prepared)
+    assert first.command in [each.command for each in plan.done]
+    assert "runs again, unless its success is in the attempts file" in damaged[0]

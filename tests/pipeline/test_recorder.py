@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import EnvironmentFault
 from runner.pipeline.recorder import Recorder
 from runner.record import attempts, progress
 from runner.record.attempts import AttemptsFile, record_of
@@ -53,7 +54,7 @@ def test_a_command_that_is_finished_is_written_once(layout: Layout) -> None:
 
 
 def test_a_success_that_is_only_an_attempt_is_completed(layout: Layout) -> None:
-    """A run that was killed between its two files leaves that."""
+    """Somebody took the line out of the progress file, or an older version left it like that."""
     with AttemptsFile(layout.attempts) as file:
         file.add_records(record_of(success(A, "1"), run="r0", host="h"))
     with recorder(layout) as recording:
@@ -62,6 +63,22 @@ def test_a_success_that_is_only_an_attempt_is_completed(layout: Layout) -> None:
         assert recording.complete("1")
     assert finished(layout) == [A.command]
     assert len(attempts.read(layout.attempts).records) == 1
+
+
+def test_a_success_is_finished_before_it_is_an_attempt(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes in between, and whoever removes the container then, it does not run again."""
+
+    def fail(*_: object) -> None:
+        raise EnvironmentFault("the disk is full")
+
+    with recorder(layout) as recording:
+        monkeypatch.setattr(AttemptsFile, "add_records", fail)
+        with pytest.raises(EnvironmentFault):
+            recording.record([failure(A, "1"), success(B, "2")])
+        assert not recording.complete("2")
+    assert finished(layout) == [B.command]
 
 
 def test_a_failure_on_record_is_complete(layout: Layout) -> None:

@@ -179,6 +179,25 @@ def test_a_run_ends_where_nothing_runs_that_could_make_room(place: Place) -> Non
         assert place.finished() == ["wait.a", "succeed.b"]
 
 
+def test_nothing_starts_on_a_full_disk_though_evals_are_left_over(place: Place) -> None:
+    """What a killed run left is taken in; what is new has to wait for room."""
+    place.registry("wait.a", "succeed.b", "succeed.c")
+    with small_disk(place, "40m") as disk:
+        with place.running("--min-free-disk", "0", "--jobs", "1") as run:
+            place.until_running(1)
+            run.kill()
+            run.wait()
+        (disk / "much").write_bytes(bytes(30 << 20))
+        with place.running("--min-free-disk", "20m", "--jobs", "3") as run:
+            said_until(run, "warning: no new eval starts")
+            place.let_go()
+            assert run.wait(20) == 3
+        assert place.finished() == ["wait.a"]
+        assert len(place.records()) == 1
+        (disk / "much").unlink()
+        assert place.run("--min-free-disk", "20m").returncode == 0
+
+
 def test_a_full_disk_loses_nothing(place: Place) -> None:
     """Not a byte can be written: exit 3; with room again the outcome is taken in, not run again."""
     place.registry("wait.a")

@@ -132,3 +132,11 @@ def test_a_handed_in_value_is_found_whole_or_within() -> None:
     assert holds_secret("a=quiet-please,b=1", "--x", known)
     assert not holds_secret("pre-quiet-please-post", "--x", known)
     assert not holds_secret("something-else", "--x", known)
+
+
+def test_each_long_line_of_a_value_counts() -> None:
+    """A key of several lines is shown line by line."""
+    key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\nshort\n"
+    values = secret_values({"THE_KEY": key})
+    assert "MIIEvQIBADANBgkqhkiG9w0BAQEF" in values
+    assert "short" not in values

@@ -84,3 +84,19 @@ def test_a_row_begins_with_nothing() -> None:
     streak.success()
     assert streak.count == 0
     assert not streak.failure("", [])
+
+
+def test_an_id_in_a_reason_is_no_difference() -> None:
+    """The engine's words for what it refuses have some; its numbers tell causes apart."""
+    ids = ("261121AB3DEFGH", "2611X9ZZZZZZ")
+    one, other = (f"refused: no room for /a/{attempt}" for attempt in ids)
+    assert counted(2, (one, []), (other, [])) == [False, True]
+
+
+def test_what_takes_long_to_fail_is_like_nothing() -> None:
+    """A cause that meets every eval meets it at once; a row begins anew."""
+    streak = Streak(2)
+    assert not streak.failure("s", ["why"], seconds=300)
+    assert not streak.failure("s", ["why"], seconds=301)
+    assert not streak.failure("s", ["why"], seconds=1)
+    assert streak.failure("s", ["why"], seconds=300)

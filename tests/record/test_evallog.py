@@ -127,9 +127,7 @@ def test_a_report_that_is_too_large_is_withheld(tmp_path: Path) -> None:
     path = log(tmp_path / "a.jsonl", REPORT, {"final_report": {"x": "y" * 300_000}}, event("a"))
     found = summarise([path])
     assert (found.final_report, found.reported, found.samples) == (None, True, 1)
-    assert found.warnings == (
-        "its final_report has more than 262144 bytes; it is in the log alone",
-    )
+    assert found.warnings == ("its final_report has more than 65536 bytes; it is in the log alone",)
 
 
 @pytest.mark.parametrize("depth", [65, 500, 100_000])

@@ -83,12 +83,20 @@ def test_a_report_too_large_for_a_record_stays_in_the_log(
 
 def test_a_report_too_deep_for_a_record_stays_in_the_log(tmp_path: Path) -> None:
     """Not every reader of JSON gets to its end, lists counted."""
-    told = ("its final_report is too deep or no JSON; it is in the log alone",)
+    why = "its final_report is too deep, has too many values or is no JSON"
+    told = (f"{why}; it is in the log alone",)
     assert reported(tmp_path, nested(63)).final_report == json.loads(nested(63))
     assert reported(tmp_path, nested(64)) == Summary(withheld=True, warnings=told)
     lists = '{"a": ' + "[" * 62 + "1" + "]" * 62 + "}"
     assert reported(tmp_path, lists).final_report == json.loads(lists)
     assert reported(tmp_path, lists.replace("1", "[1]")) == Summary(withheld=True, warnings=told)
+
+
+@pytest.mark.parametrize("values", [5000, 5001])
+def test_a_report_of_too_many_values_stays_in_the_log(tmp_path: Path, values: int) -> None:
+    """Small ones take a hundred times more memory than text, and every reader has all of them."""
+    found = reported(tmp_path, json.dumps({"a": [0] * (values - 1)}))
+    assert found.withheld == (values > 5000)
 
 
 @pytest.mark.parametrize("report", ["{}", "{ }", "null", "[1]", '"text"', "1", "NaN"])

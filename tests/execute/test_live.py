@@ -1,0 +1,75 @@
+import threading
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from docker.errors import APIError
+
+from runner.execute.live import Live, LiveContainer
+from runner.execute.verdict import Cut
+from tests.conftest import until
+
+if TYPE_CHECKING:
+    from runner.execute.engine import Engine
+
+FIRST, SECOND = Cut(why="first"), Cut(why="second")
+
+
+class Refusing:
+    """Stands in for an engine that refuses signals, each when it is told to."""
+
+    def __init__(self) -> None:
+        self.api = self
+        self.refuse = [threading.Event(), threading.Event()]
+        self._asked = iter(self.refuse)
+
+    def kill(self, _container: str, _signal: str) -> None:
+        """Refuse."""
+        assert next(self._asked).wait(5)
+        raise APIError("container is not running")
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+@pytest.fixture
+def engine() -> Refusing:
+    return Refusing()
+
+
+def ending(engine: Refusing, *cuts: Cut) -> Live:
+    """Containers of which one is to be ended, for one reason after the other."""
+    live = Live(cast("Engine", engine))
+    for cut in cuts:
+        live.end("c", cut, "SIGTERM")
+    return live
+
+
+def until_refused(engine: Refusing, number: int) -> None:
+    """Let a signal be refused, and wait until nobody handles that any more."""
+    before = threading.active_count()
+    engine.refuse[number].set()
+    until(lambda: threading.active_count() < before)
+
+
+def test_a_container_that_had_ended_was_not_ended_by_us(engine: Refusing) -> None:
+    """The signal came too late: its own end counts."""
+    live = ending(engine, FIRST)
+    until_refused(engine, 0)
+    assert live.cut("c") is None
+
+
+def test_a_signal_that_failed_takes_back_no_later_one(engine: Refusing) -> None:
+    """Else an eval that the run kills would be blamed for its end."""
+    live = ending(engine, FIRST, SECOND)
+    until_refused(engine, 0)
+    assert live.cut("c") is SECOND
+    engine.refuse[1].set()
+
+
+def test_what_is_live_is_counted_for_as_long_as_it_is() -> None:
+    """Its files may be in the way until it is removed."""
+    live = Live(cast("Engine", Refusing()))
+    one = LiveContainer(id="c", attempt="a", eval="e", tmp_limit=1, absences=0)
+    with live.holding(one):
+        assert list(live) == [one]
+    assert list(live) == []
