@@ -98,7 +98,9 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     with group(out, "evals"):
         print_table(out, table)
     done = sum(row.state == "done" for row in table)
-    line = f"{done} of {evals(len(table))} finished; logs are in {prepared.layout.evallogs}"
+    whole = len(prepared.resolution.evals)
+    part = f" ({whole} in the eval set)" if whole > len(table) else ""
+    line = f"{done} of {evals(len(table))} finished{part}; logs are in {prepared.layout.evallogs}"
     if result.left_for_time:
         line += f"; {result.left_for_time} are left, for the time budget is used up"
     if done < len(table):

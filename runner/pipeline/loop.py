@@ -1,5 +1,6 @@
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from queue import Empty
 
 import msgspec
@@ -190,6 +191,8 @@ class Loop:
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            outcome = msgspec.structs.replace(outcome, console_log=str(shown))
             lines = console_log.tail(path, self._display.tail_lines)
             tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
         self._display.ended(outcome, again=again, tail=tail)

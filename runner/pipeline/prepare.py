@@ -133,6 +133,8 @@ def prepare(
 def _mounts(options: RunOptions, host: Host) -> dict[Path, str]:
     """The user's registry folders, each with its place in the container; later ones win."""
     folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
+    for folder in folders:
+        registry_folder.check(folder)
     home = host.home / ".evals"
     # the home folder inside the container
     mounts = {home: "/tmp/.evals"} if home.is_dir() else {}  # noqa: S108 - as openai/evals looks there

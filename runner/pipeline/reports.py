@@ -32,6 +32,8 @@ def check_junit(path: Path | None) -> None:
     """
     if path is None:
         return
+    if path == Path():
+        raise UsageError("--junit has no file name; name the file to write")
     with files.named(path, "write"):
         if path.exists() and not path.is_file():
             raise UsageError(f"--junit {path} is no plain file; name one that may be replaced")

@@ -6,6 +6,7 @@ from runner.execute.live import Live
 from runner.execute.schedule import Schedule
 from runner.pipeline.deadlines import Deadlines
 from runner.report.display import Display
+from runner.report.text import evals
 
 # Seconds between killing what still runs and leaving what does not die of it to the next run.
 LET_GO = 30
@@ -60,7 +61,7 @@ class Stopping:
         self.signal = number
         left_out = self._schedule.stop_starting()
         self._display.note(
-            f"{name}: {left_out} will not be started; running evals get {self._grace:g} s to end "
+            f"{name}: {_left_out(left_out)}running evals get {self._grace:g} s to end "
             "(Ctrl-C again kills them now)"
         )
         self._end(f"stopped, for the run got {name}")
@@ -72,7 +73,7 @@ class Stopping:
         self.time_over = True
         left_out = self._schedule.stop_starting()
         self._display.note(
-            f"the time budget is used up: {left_out} will not be started; running evals get "
+            f"the time budget is used up: {_left_out(left_out)}running evals get "
             f"{self._grace:g} s to end"
         )
         self._end("stopped, for the run's time budget was used up")
@@ -102,3 +103,7 @@ class Stopping:
                 f"{container.id[:12]} is left to the next run"
             )
         self.let_go = True
+
+
+def _left_out(count: int) -> str:
+    return f"{evals(count)} will not be started; " if count else ""

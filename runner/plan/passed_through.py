@@ -93,6 +93,10 @@ def _slip(option: str, ours: Collection[str]) -> str:
         return ""
     if any(known.startswith(option) for known in OAIEVAL):
         return ""
+    # argparse, which oaieval has, takes hyphens and underscores for different things
+    for known in OAIEVAL.difference(ours):
+        if option.replace("_", "-") == known.replace("_", "-"):
+            return f"`{option}` is passed on to every eval; oaieval's is `{known}`"
     import difflib  # noqa: PLC0415 - few command lines get here
 
     # `--dry_run` is as far from `--dry-run` as a typing error, and the most likely one

@@ -43,6 +43,8 @@ def resolve_eval_set(
                 f"; options that are passed through come last, after MODEL and EVAL_SET "
                 f"(MODEL was taken to be `{model}`)"
             )
+        elif model in registry.eval_sets:
+            hint = f"; the model comes first: `{name} {model}`, not `{model} {name}`?"
         raise UsageError(f"no eval set `{name}`{hint or '; `evalset list` shows all'}")
     key = _follow("eval set", name, registry.eval_sets)
     entry = registry.eval_sets[key]

@@ -5,6 +5,8 @@ from runner.errors import UsageError
 from runner.plan.registry import RegistryFile
 from runner.record.files import named
 
+# What openai/evals alone reads.
+OTHER_KINDS = ("data", "modelgraded")
 KINDS = ("eval_sets", "evals", "completion_fns", "solvers", "containers")
 
 
@@ -27,6 +29,19 @@ def read(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
                 raise UsageError(f"{path}, line {line}: is not UTF-8; save it as UTF-8") from None
             files.append(RegistryFile(path=str(path), kind=kind, text=text))
     return files
+
+
+def check(folder: Path) -> None:
+    """Refuse a folder that was named and has nothing that a registry has.
+
+    Raises:
+        UsageError: most likely the one above it, or below it, was meant.
+    """
+    if folder.is_dir() and not any((folder / kind).exists() for kind in (*KINDS, *OTHER_KINDS)):
+        raise UsageError(
+            f"the registry folder {folder} has none of a registry's folders (evals, eval_sets and "
+            "so on); name the folder that they are in"
+        )
 
 
 def _yaml_files(path: Path) -> Iterable[Path]:

@@ -29,6 +29,8 @@ class PlainConsole:
     def begin(self, *, total: int, done: int, todo: int) -> None:
         """Say what is done and what will be run."""
         self._total, self._finished = total, done
+        if not todo:
+            return  # which is said at the end
         done_already = f", {done} of them finished before" if done else ""
         self.note(f"{evals(total)}{done_already}; {todo} to run")
 

@@ -70,10 +70,10 @@ class LiveConsole:
 
     def begin(self, *, total: int, done: int, todo: int) -> None:
         """Draw the bar, unless there is nothing to run."""
+        if not todo:
+            return  # which is said at the end
         if done:
             self.note(f"{done} of {evals(total)} finished before; {todo} to run")
-        if not todo:
-            return
         self._task = self._bar.add_task(
             "evals", total=total, completed=done, before=done, failed=""
         )

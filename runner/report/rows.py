@@ -1,3 +1,5 @@
+import shlex
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -21,6 +23,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         duration: of the newest attempt, in seconds; None when there was none.
         attempts: how many ended.
         console_log: of the newest attempt, relative to the progress directory.
+        arguments: of its command, where the eval stands in the table with others, too.
     """
 
     eval: str
@@ -31,6 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     duration: float | None = None
     attempts: int = 0
     console_log: str | None = None
+    arguments: str = ""
 
 
 def rows_of(
@@ -42,7 +46,11 @@ def rows_of(
 ) -> list[Row]:
     """A table's rows for commands, in their order, from what is on record."""
     table = Rows().of(commands, finished=finished, records=records)
+    times = Counter(row.eval for row in table)
     for number, (command, row) in enumerate(zip(commands, table, strict=True)):
+        if times[row.eval] > 1:
+            words = shlex.join(command[3:]) or "without arguments"
+            table[number] = row = msgspec.structs.replace(row, arguments=words)  # noqa: PLW2901 - goes on being told apart
         if command in running and row.state != "done":
             table[number] = msgspec.structs.replace(row, state="running", reason="", duration=None)
     return table

@@ -1,9 +1,12 @@
 import io
+import re
 from collections.abc import Sequence
 from typing import TextIO
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,19 +21,17 @@ _STYLES = {"done": "green", "failed": "bold red", "lost": "yellow", "running": "
 def print_table(out: TextIO, rows: Sequence[Row]) -> None:
     """Print a table with one row per eval."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("eval", overflow="fold", ratio=1)
-    table.add_column("state")
-    table.add_column("score", justify="right")
-    table.add_column("samples", justify="right")
-    table.add_column("time", justify="right")
-    table.add_column("tries", justify="right")
+    table.add_column("eval")
+    table.add_column("state", no_wrap=True)
+    table.add_column("score", justify="right", overflow="fold")
+    table.add_column("samples", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("tries", justify="right", no_wrap=True)
     for row in rows:
         score = main_score(row.final_report)
-        name = Text(one_line(row.eval))
-        if row.reason:
-            name.append(f"\n{one_line(row.reason)}", style="dim")
+        notes = [one_line(note) for note in (row.arguments, row.reason) if note]
         table.add_row(
-            name,
+            _Name(one_line(row.eval), notes),
             Text(row.state, style=_STYLES.get(row.state, "dim")),
             f"{one_line(score.name)} {score.value:.3g}" if score else "",
             str(row.samples) if row.attempts else "",
@@ -45,6 +46,33 @@ def print_table(out: TextIO, rows: Sequence[Row]) -> None:
     console_for(drawn).print(table)
     for line in drawn.getvalue().splitlines():
         print(inert(line), file=out)
+
+
+class _Name:
+    """An eval's name, broken behind its punctuation where it is too long, and notes below it."""
+
+    def __init__(self, name: str, notes: Sequence[str]) -> None:
+        self._parts = re.findall(r"[^./_-]*[./_-]|[^./_-]+", name)
+        self._notes = notes
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Say how wide it is at the least, and without a break."""
+        notes = [Text(note).__rich_measure__(console, options) for note in self._notes]
+        least = [*map(cell_len, self._parts), *(each.minimum for each in notes), 1]
+        most = [cell_len("".join(self._parts)), *(each.maximum for each in notes), 1]
+        return Measurement(max(least), max(most)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Give its lines."""
+        line = ""
+        for part in self._parts:
+            if line and cell_len(line + part) > options.max_width:
+                yield Text(line, overflow="fold")
+                line = ""
+            line += part
+        yield Text(line, overflow="fold")
+        for note in self._notes:
+            yield Text(note, style="dim", overflow="fold")
 
 
 def console_for(out: TextIO) -> Console:

@@ -148,3 +148,16 @@ def test_git_that_is_too_old_for_snapshots_is_named(tmp_path: Path) -> None:
     ended = evalset(tmp_path, "doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert "2.20.1" in checks(ended)["Git"]["found"]
     assert "2.29 or later" in checks(ended)["Git"]["cure"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not writable is the folder above it, and both are said."""
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(EnvironmentFault) as caught:
+        doctor._progress_dir(tmp_path / "new" / "progress")
+    assert str(caught.value) == (
+        f"{tmp_path} is not writable, so {tmp_path}/new/progress cannot be made; "
+        "choose another --progress-dir"
+    )

@@ -75,7 +75,7 @@ def test_changed_data_of_a_finished_eval_is_refused_until_it_is_allowed(place: P
     assert ended.returncode == 0
     assert "nothing to run" in ended.stdout
     assert (pinned(place).registry or {})[key] != old
-    assert place.run().stdout.splitlines()[0] == "1 eval, 1 of them finished before; 0 to run"
+    assert place.run().stdout.splitlines()[0] == "nothing to run; finished: 1 eval"
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,9 @@ def test_a_branchs_status_is_written_for_all_that_it_has(
     failures = [found.text for found in root.iter("failure")]
     assert failures == ["whole output: evallogs/a.log"] * 2
     assert page.read_text().count("\n0 of 1 finished, 1 failed\n") == 2
+
+
+def test_a_file_for_junit_without_a_name_is_refused() -> None:
+    """An empty variable in a script is the usual reason."""
+    with pytest.raises(UsageError, match="--junit has no file name"):
+        check_junit(Path(""))  # noqa: PTH201 - what click makes of an empty argument

@@ -133,8 +133,20 @@ def test_a_failure_is_shown_with_its_output(place: Place) -> None:
     assert record.console_log
     kept = (place.progress / record.console_log).read_text()
     assert sorted(kept.splitlines()) == ["about to fail", "this is why"]
-    for said in ("exited with status 3", "| this is why", record.console_log):
+    for said in (
+        "exited with status 3",
+        "| this is why",
+        f"whole output: progress/{record.console_log}",
+    ):
         assert said in ended.stdout
+    assert ended.stdout.count("to run") == 1
+
+
+def test_a_run_that_finds_nothing_to_do_says_so_once(place: Place) -> None:
+    """And one of a part of the set says how many evals the whole has."""
+    place.registry("succeed.a", "succeed.b")
+    assert "1 of 1 eval finished (2 in the eval set)" in place.run("--select", "*a").stdout
+    assert place.run("--select", "*a").stdout == "nothing to run; finished: 1 eval\n"
 
 
 def test_an_eval_is_not_tried_again_for_its_own_fault(place: Place) -> None:

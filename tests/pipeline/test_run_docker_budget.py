@@ -65,7 +65,7 @@ def test_at_the_end_of_the_budget_running_evals_are_stopped(place: Place) -> Non
     place.registry("wait.a", "deaf.b", "succeed.c")
     ended = impatient(place).run("--jobs", "2", "--time-budget", "6s", "--grace", "0.1s")
     assert ended.returncode == OUT_OF_TIME
-    assert "the time budget is used up: 1 will not be started; running evals get 0.1 s" in (
+    assert "the time budget is used up: 1 eval will not be started; running evals get 0.1 s" in (
         ended.stdout
     )
     assert "stopping at the first failure" not in ended.stdout

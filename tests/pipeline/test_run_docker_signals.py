@@ -18,11 +18,22 @@ def test_an_eval_that_ends_within_the_grace_counts(place: Place) -> None:
     with place.running("--jobs", "1") as run:
         place.until_running(1)
         run.send_signal(signal.SIGINT)
-        said_until(run, "SIGINT: 1 will not be started; running evals get 10 s to end")
+        said_until(run, "SIGINT: 1 eval will not be started; running evals get 10 s to end")
         place.let_go()
         assert run.wait(20) == 130
     assert place.finished() == ["wait.a"]
     assert len(place.records()) == 1
+
+
+def test_nothing_is_said_of_evals_that_are_not_left(place: Place) -> None:
+    """Where all run already, a signal keeps none from starting."""
+    place.registry("wait.a")
+    with place.running() as run:
+        place.until_running(1)
+        run.send_signal(signal.SIGINT)
+        said_until(run, "SIGINT: running evals get 10 s to end")
+        place.let_go()
+        assert run.wait(20) == 130
 
 
 def test_an_eval_that_outlasts_the_grace_is_stopped(place: Place) -> None:

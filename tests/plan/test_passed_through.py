@@ -133,3 +133,9 @@ def test_a_registry_path_that_no_container_has_is_a_warning() -> None:
         "`--registry_path` after `--` is only passed on, and no container has that folder; "
         "put it before the `--`"
     )
+
+
+def test_the_spelling_of_oaieval_is_told() -> None:
+    """Its own options have underscores where others have hyphens."""
+    (warning,) = check_passed_through(["--max-samples", "3"], ours=OURS)
+    assert warning == "`--max-samples` is passed on to every eval; oaieval's is `--max_samples`"

@@ -101,6 +101,12 @@ def test_names_shifted_by_an_option_before_them_are_explained(
     assert f"`{model}`" in str(caught.value)
 
 
+def test_swapped_names_are_explained() -> None:
+    """The eval set stands where the model belongs."""
+    with pytest.raises(UsageError, match="the model comes first: `gpt-4 set`, not `set gpt-4`"):
+        resolve_eval_set(registry(), "gpt-4", model="set")
+
+
 @pytest.mark.parametrize("model", ["m", "4.0.1"])
 def test_a_mere_typing_error_is_not_explained_by_shifted_names(model: str) -> None:
     """An option where it belongs leaves the closest names to be told."""

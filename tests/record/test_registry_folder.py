@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.record.registry_folder import read
+from runner.record.registry_folder import check, read
 
 
 def put(folder: Path, name: str, content: bytes = b"a: {class: x}\n") -> Path:
@@ -59,3 +59,11 @@ def test_a_folder_that_is_named_like_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "evals/a.yaml").mkdir(parents=True)
     with pytest.raises(EnvironmentFault, match="it is a folder; move it away"):
         read(tmp_path)
+
+
+def test_a_named_folder_without_anything_of_a_registry_is_refused(tmp_path: Path) -> None:
+    """Any of a registry's folders is enough."""
+    with pytest.raises(UsageError, match="none of a registry's folders"):
+        check(tmp_path)
+    (tmp_path / "data").mkdir()
+    check(tmp_path)

@@ -2,7 +2,8 @@ import io
 
 import pytest
 
-from runner.report.rows import Row
+from runner.record.progress import Finished
+from runner.report.rows import Row, rows_of
 from runner.report.summary import print_table
 from tests.report.terminal import Terminal, plain
 
@@ -102,3 +103,23 @@ def test_names_from_a_container_are_harmless() -> None:
     assert "[bold]a[/bold]" in lines[-1] or "[bold]a[/bold]" in lines[-2]
     assert "\x1b" not in "".join(lines)
     assert not any(line.strip().startswith("::") for line in lines)
+
+
+def test_a_long_name_breaks_at_its_punctuation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line of it ends with a point, hyphen, slash or underscore, and none is lost."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = [plain(line) for line in table(Terminal(), [ROWS[1]])[2:-1]]
+    pieces = [line.split()[0] for line in lines]
+    assert len(pieces) > 1
+    assert "".join(pieces) == ROWS[1].eval
+    assert all(piece[-1] in "./_-" for piece in pieces[:-1])
+
+
+def test_evals_that_ran_with_other_arguments_are_told_apart() -> None:
+    """The table names the arguments of each row of an eval that stands there twice."""
+    commands = [("oaieval", "m", "a"), ("oaieval", "m", "a", "--seed", "1"), ("oaieval", "m", "b")]
+    rows = rows_of(commands, finished=Finished(), records=())
+    assert [row.arguments for row in rows] == ["without arguments", "--seed 1", ""]
+    lines = table(io.StringIO(), rows)
+    assert [line.strip() for line in lines][-4:-1:2] == ["without arguments", "--seed 1"]
