@@ -191,8 +191,7 @@ class Loop:
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
-            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            outcome = msgspec.structs.replace(outcome, console_log=str(shown))
+            outcome = msgspec.structs.replace(outcome, console_log=str(_from_here(path)))
             lines = console_log.tail(path, self._display.tail_lines)
             tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
         self._display.ended(outcome, again=again, tail=tail)
@@ -238,3 +237,10 @@ class Loop:
         if (self.stopping.time_over or self._schedule.out_of_time) and self._left(plan):
             return OUT_OF_TIME
         return EnvironmentFault.exit_code if faults else 0
+
+
+def _from_here(path: Path) -> Path:
+    """A path as one would type it where the run was started, if it lies below that."""
+    with contextlib.suppress(ValueError, FileNotFoundError):  # the current folder may be gone
+        return path.relative_to(Path.cwd())
+    return path
