@@ -51,7 +51,7 @@ mutants: venv
 	@scripts/mutants
 
 docs: venv
-	.venv/bin/python -m tests.commands_page
+	.venv/bin/python -m tests.docs.commands_page
 
 lock: venv
 	scripts/lock

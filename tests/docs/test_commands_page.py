@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import click
 
 from runner.cli import evalset
-from tests.commands_page import PAGE, page
+from tests.docs.commands_page import PAGE, page
 
 
 def names(command: click.Command, name: str) -> Iterator[str]:

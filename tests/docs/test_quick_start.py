@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs/quick-start.md"
+PAGE = Path(__file__).parents[2] / "docs/quick-start.md"
 COMMAND = re.compile(r"^\$ (.+)\n((?:[^$`\n].*\n)*)", re.MULTILINE)
 
 

@@ -11,7 +11,7 @@ import click
 from runner.cli import evalset
 from runner.plan.grammar import get_parser
 
-PAGE = Path(__file__).parents[1] / "docs/commands.md"
+PAGE = Path(__file__).parents[2] / "docs/commands.md"
 
 HEAD = """\
 # Commands
