@@ -28,7 +28,6 @@ STOP_TIME = 10
 # killed, as where a process hangs in a driver or a network file system.
 KILL_TIME = 10
 
-
 # Bytes before each piece of what a container printed, and of that read at once.
 _HEADER = 8
 _PIECE = 1 << 16
@@ -171,14 +170,18 @@ class Container:
 
     def stop(self) -> bool:
         """Ask it to end, kill it when it does not within a while, and tell whether it has ended."""
-        for signal, seconds in (("SIGTERM", STOP_TIME), ("SIGKILL", KILL_TIME)):
-            # An engine that cannot kill it never answers.
-            with contextlib.suppress(Timeout):
-                place = f"{self._api.base_url}/v{self._api.api_version}/containers/{self.id}/kill"
-                self._api.post(place, params={"signal": signal}, timeout=seconds)
-            if self.wait(seconds):
-                return True
-        return False
+        return self._ends_by("SIGTERM", STOP_TIME) or self.kill()
+
+    def kill(self) -> bool:
+        """End it at once, and tell whether it has ended."""
+        return self._ends_by("SIGKILL", KILL_TIME)
+
+    def _ends_by(self, signal: str, seconds: float) -> bool:
+        # An engine that cannot kill it never answers.
+        with contextlib.suppress(Timeout):
+            place = f"{self._api.base_url}/v{self._api.api_version}/containers/{self.id}/kill"
+            self._api.post(place, params={"signal": signal}, timeout=seconds)
+        return self.wait(seconds)
 
     def state(self) -> State:
         """Ask the engine about it."""
@@ -244,9 +247,7 @@ def _time(text: str) -> str | None:
 
 def _extra_hosts(network: str) -> dict[str, str] | None:
     # A model served on the host itself is reached under this name, as in Docker Desktop.
-    if network in {"none", "host"}:
-        return None
-    return {"host.docker.internal": "host-gateway"}
+    return None if network in {"none", "host"} else {"host.docker.internal": "host-gateway"}
 
 
 def _device_requests(gpus: str | None) -> list[DeviceRequest] | None:

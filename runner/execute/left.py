@@ -5,10 +5,10 @@ from pathlib import Path
 
 import docker
 import msgspec
-from docker.errors import DockerException
+from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
 
-from runner.execute.container import remove
+from runner.execute.container import Container, remove
 from runner.execute.labels import Label
 from runner.job import Job
 from runner.record.collect import remove_private
@@ -83,12 +83,23 @@ def discard(api: docker.APIClient, layout: Layout, left: Left) -> bool:
     """Remove a container that was left, killing it where it runs, and its private folder.
 
     Returns:
-        Whether it is gone. The folder of one that cannot be killed stays: it could write there.
+        Whether it has ended. One that cannot be killed keeps its folder, for it could write there.
     """
-    gone = remove(api, left.container)
-    if gone:
+    ended = _killed(api, left.container)
+    if ended:
+        # The folder first: nobody would look for it once its container is gone.
         remove_private(layout, left.attempt)
-    return gone
+        remove(api, left.container)
+    return ended
+
+
+def _killed(api: docker.APIClient, container: str) -> bool:
+    try:
+        return Container(api, container).kill()
+    except NotFound:
+        return True
+    except (DockerException, RequestException):
+        return False
 
 
 def sweep(

@@ -1,20 +1,23 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from unittest.mock import Mock
 
 import pytest
-from docker.errors import APIError
+from docker.errors import NotFound
+from requests.exceptions import Timeout
 
 from runner.execute import image
 from runner.execute.absence import Absence
 from runner.execute.attempt import Attempts
 from runner.execute.engine import Engine
+from runner.execute.labels import Label
 from runner.execute.left import Left, Running, discard
 from runner.execute.surroundings import Surroundings
 from runner.job import ContainerSettings, Fault, Job, Outcome, Result
 from runner.record.collect import private_folder
 from runner.record.layout import Layout
-from tests.conftest import Place, engine_api
+from tests.conftest import TEST_IMAGE, Place, engine_api
 
 if TYPE_CHECKING:
     import docker
@@ -154,13 +157,13 @@ def test_the_folder_of_a_container_that_cannot_be_removed_stays(place: Place) ->
     class Stuck:
         """An engine that cannot kill."""
 
-        def remove_container(self, _container: str, **_options: object) -> None:
-            raise APIError("could not kill container")
+        base_url, api_version = "http://engine", "1.41"
 
-        def inspect_container(self, _container: str) -> object:
-            state = {"Running": True, "ExitCode": 0, "OOMKilled": False}
-            never = dict.fromkeys(("StartedAt", "FinishedAt"), "0001-01-01T00:00:00Z")
-            return {"Image": "i", "State": {**state, **never}}
+        def post(self, _place: str, **_options: object) -> None:
+            raise Timeout
+
+        def wait(self, _container: str, **_options: object) -> None:
+            raise Timeout
 
     left = Left(attempt="a1", command=("o", "m", "e"), container="c", created="", running=True)
     with private_folder(place.layout, "a1") as folder:
@@ -170,3 +173,23 @@ def test_the_folder_of_a_container_that_cannot_be_removed_stays(place: Place) ->
     gone = Left(attempt="a1", command=("o", "m", "e"), container="none", created="", running=False)
     assert discard(engine_api(), place.layout, gone)
     assert place.leftovers() == []
+
+
+def test_who_is_killed_while_discarding_leaves_what_can_be_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container goes last, for a folder without one belongs to nobody."""
+    api = engine_api()
+    with private_folder(place.layout, "a1") as folder:
+        (folder / "file").touch()
+        made = api.create_container(TEST_IMAGE, "true", labels={Label.ATTEMPT: "a1"})["Id"]
+    left = Left(attempt="a1", command=("o", "m", "e"), container=made, created="", running=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("runner.execute.left.remove_private", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            discard(api, place.layout, left)
+    assert api.inspect_container(made)["Id"] == made
+    assert discard(api, place.layout, left)
+    assert place.leftovers() == []
+    with pytest.raises(NotFound):
+        api.inspect_container(made)
