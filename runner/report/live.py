@@ -23,6 +23,10 @@ from runner.report.console import ended_lines
 from runner.report.text import duration, evals, harmless
 
 
+# Seconds until the time left is shown; before, each eval that ends would change it a lot.
+_SETTLED = 10
+
+
 class _Line(msgspec.Struct):
     """A running eval: when it started, and its samples."""
 
@@ -38,9 +42,10 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Give the text."""
         ended = task.completed - task.fields["before"]
-        if not ended or task.total is None or task.finished:
+        elapsed = task.elapsed or 0
+        if not ended or elapsed < _SETTLED or task.total is None or task.finished:
             return Text("")
-        left = (task.elapsed or 0) / ended * (task.total - task.completed)
+        left = elapsed / ended * (task.total - task.completed)
         return Text(f"about {duration(left)} left", style="dim")
 
 

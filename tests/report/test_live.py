@@ -106,6 +106,21 @@ def test_the_time_left_is_judged_by_this_runs_evals(
     console.end()
 
 
+def test_no_time_left_is_shown_in_the_first_seconds(
+    console: LiveConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would jump with each eval that ends."""
+    clock = [0.0]
+    monkeypatch.setattr(console._bar, "get_time", lambda: clock[0])
+    console.begin(total=10, done=0, todo=10)
+    clock[0] = 9
+    console.ended(success(job("a")), again=False, tail=())
+    assert "left" not in picture(console)
+    clock[0] = 10
+    assert "about 1 min 30 s left" in picture(console)
+    console.end()
+
+
 def test_an_eval_that_an_earlier_run_started_ends_without_a_bar(
     console: LiveConsole, out: Terminal
 ) -> None:
