@@ -8,6 +8,7 @@ import click
 from runner.cli.completion import complete_eval_set, complete_model
 from runner.cli.options import Decorator, snapshot_max_file, snapshots
 from runner.cli.pass_through import PassThroughCommand
+from runner.cli.sections import SectionedCommand
 from runner.cli.snapshot_options import snapshot_options
 from runner.cli.types import amount, duration, gpus, none_or_size, pause, tmp_limit
 from runner.execute.engine import EVAL_NETWORK
@@ -22,8 +23,19 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     return click.option(*spellings, envvar=f"EVALSET_{name}", **settings)
 
 
+class RunCommand(SectionedCommand, PassThroughCommand):
+    """Has upstream's grammar, and so many options that its help needs headings."""
+
+
 @click.command(
-    cls=PassThroughCommand,
+    cls=RunCommand,
+    sections={
+        "select": "What to run",
+        "env": "What each eval gets",
+        "exit_on_error": "When something goes wrong",
+        "progress_dir": "What is kept",
+        "snapshot": "Snapshots on a Git branch",
+    },
     context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
     epilog=(
         "Example: evalset run gpt-4 test-basic --jobs 4 -e HF_TOKEN --max_samples 25\n\n"
@@ -35,8 +47,23 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
 @click.argument("model", shell_complete=complete_model)
 @click.argument("eval_set", shell_complete=complete_eval_set)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@_option("--select", multiple=True, metavar="PATTERN", help="Run these evals only; * is any text.")
+@_option("--exclude", multiple=True, metavar="PATTERN", help="Leave these evals out.")
+@_option("--shard", metavar="I/N", help="Run the I-th of N disjoint parts.")
 @_option(
-    "--jobs", type=click.IntRange(min=1), help="Containers at once.  [default: the engine's CPUs]"
+    "--registry-path",
+    "--registry_path",
+    "registry_path",
+    multiple=True,
+    metavar="FOLDER",
+    type=click.Path(),
+    help="A further registry folder, mounted read-only.",
+)
+@_option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Containers at once.  [default: the engine's CPUs]",
 )
 @_option(
     "--resume/--no-resume", default=True, help="Leave out what is finished.", show_default=True
@@ -46,23 +73,8 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     is_flag=True,
     help="Go on where image, registry, network, GPUs or limits are not those of what is finished.",
 )
-@_option(
-    "--exit-on-error/--no-exit-on-error",
-    default=True,
-    show_default=True,
-    help="Start no new eval once one has failed.",
-)
-@_option("--select", multiple=True, metavar="PATTERN", help="Run these evals only; * is any text.")
-@_option("--exclude", multiple=True, metavar="PATTERN", help="Leave these evals out.")
-@_option("--shard", metavar="I/N", help="Run the I-th of N disjoint parts.")
-@_option(
-    "--registry-path",
-    "--registry_path",
-    "registry_path",
-    multiple=True,
-    type=click.Path(),
-    help="A further registry folder, mounted read-only.",
-)
+@click.option("--dry-run", is_flag=True, help="Print what is done and what would be run, and why.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
 @click.option(
     "-e",
     "--env",
@@ -71,12 +83,85 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     envvar="EVALSET_ENV",
     help="Hand in this variable of the host, by name.",
 )
-@_option("--env-file", type=click.Path(path_type=Path), help="Hand in the variables of this file.")
 @_option(
-    "--timeout", type=duration, default="1h", show_default=True, help="Stop an eval after this."
+    "--env-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Hand in the variables of this file.",
+)
+@_option(
+    "--timeout",
+    metavar="DURATION",
+    type=duration,
+    default="1h",
+    show_default=True,
+    help="Stop an eval after this.",
+)
+@_option(
+    "--image",
+    metavar="NAME",
+    default=DEFAULT_IMAGE,
+    show_default=True,
+    help="Image that evals run in.",
+)
+@_option(
+    "--memory",
+    metavar="SIZE",
+    type=amount,
+    default="4g",
+    show_default=True,
+    help="Memory limit of an eval.",
+)
+@_option(
+    "--cpus",
+    metavar="NUMBER",
+    type=click.FloatRange(min=0.01),
+    default=2,
+    show_default=True,
+    help="CPU limit of an eval.",
+)
+@_option(
+    "--pids-limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Processes and threads of an eval, at the most.",
+)
+@_option(
+    "--tmp-limit",
+    metavar="SIZE",
+    type=tmp_limit,
+    default="10g",
+    show_default=True,
+    help="What an eval may have in its /tmp, logs included.",
+)
+@_option(
+    "--network",
+    metavar="NAME",
+    default=EVAL_NETWORK,
+    show_default=True,
+    help="Docker network of an eval; `none` for no network.",
+)
+@_option(
+    "--gpus", type=gpus, metavar="all|N|device=ID", help="GPUs of an eval, as `docker run --gpus`."
+)
+@_option(
+    "--run-command",
+    metavar="PROGRAM",
+    default="oaieval",
+    show_default=True,
+    help="Program that runs one eval; takes model, eval and arguments.",
+)
+@_option(
+    "--exit-on-error/--no-exit-on-error",
+    default=True,
+    show_default=True,
+    help="Start no new eval once one has failed.",
 )
 @_option(
     "--retries",
+    metavar="N",
     type=click.IntRange(min=0),
     default=2,
     show_default=True,
@@ -84,6 +169,7 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
 )
 @_option(
     "--max-failures",
+    metavar="N",
     type=click.IntRange(min=0),
     default=5,
     show_default=True,
@@ -119,50 +205,13 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     metavar="DURATION",
     help="Start no eval that would usually not end within this time; exit 75 if any is left.",
 )
-@_option("--image", default=DEFAULT_IMAGE, show_default=True, help="Image that evals run in.")
-@_option("--memory", type=amount, default="4g", show_default=True, help="Memory limit of an eval.")
-@_option(
-    "--cpus",
-    type=click.FloatRange(min=0.01),
-    default=2,
-    show_default=True,
-    help="CPU limit of an eval.",
-)
-@_option(
-    "--pids-limit",
-    type=click.IntRange(min=1),
-    default=1024,
-    show_default=True,
-    help="Processes and threads of an eval, at the most.",
-)
-@_option(
-    "--tmp-limit",
-    type=tmp_limit,
-    default="10g",
-    show_default=True,
-    help="What an eval may have in its /tmp, logs included.",
-)
-@_option(
-    "--network",
-    default=EVAL_NETWORK,
-    show_default=True,
-    help="Docker network of an eval; `none` for no network.",
-)
-@_option(
-    "--gpus", type=gpus, metavar="all|N|device=ID", help="GPUs of an eval, as `docker run --gpus`."
-)
 @_option(
     "--progress-dir",
+    metavar="FOLDER",
     type=click.Path(path_type=Path),
     default="progress",
     show_default=True,
     help="Where a run's files go, laid out like upstream's /tmp.",
-)
-@_option(
-    "--run-command",
-    default="oaieval",
-    show_default=True,
-    help="Program that runs one eval; takes model, eval and arguments.",
 )
 @_option(
     "--junit",
@@ -181,8 +230,6 @@ def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401
     help="Take and push a snapshot at least so often, if anything is new.",
 )
 @snapshot_max_file
-@click.option("--dry-run", is_flag=True, help="Print what is done and what would be run, and why.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: Any) -> int:  # noqa: ANN401 - any value
     """Run what is left of EVAL_SET with MODEL, each eval in its own container.

@@ -22,7 +22,6 @@ from runner.job import Job, Outcome, Result
 from runner.report.console import ended_lines
 from runner.report.text import duration, evals, harmless
 
-
 # Seconds until the time left is shown; before, each eval that ends would change it a lot.
 _SETTLED = 10
 

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,24 @@ def test_every_command_has_help_with_an_example(here: Here, command: list[str]) 
 def test_the_short_form_of_help_works(here: Here) -> None:
     """As most programs have it."""
     assert here.evalset("-h").stdout == here.evalset("--help").stdout
+
+
+def test_the_many_options_of_run_have_headings(here: Here) -> None:
+    """Each of the topics has its own, and that for help is not below the last of them."""
+    shown = here.evalset("run", "--help").stdout
+    headings = re.findall(r"^(\S.+):$", shown, re.MULTILINE)
+    assert headings == [
+        "What to run",
+        "What each eval gets",
+        "When something goes wrong",
+        "What is kept",
+        "Snapshots on a Git branch",
+        "Other",
+    ]
+    assert shown.partition("Other:")[2].split()[0] == "-h,"
+    options = shown.partition("When something goes wrong:")[2].partition("What is kept:")[0]
+    assert "--retries N" in options
+    assert "--select" not in options
 
 
 def test_every_command_is_listed(here: Here) -> None:

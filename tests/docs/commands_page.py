@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from runner.cli import evalset
+from runner.cli.sections import SectionedCommand
 from runner.plan.grammar import get_parser
 
 PAGE = Path(__file__).parents[2] / "docs/commands.md"
@@ -40,9 +41,16 @@ def _command(command: click.Command, parent: click.Context | None, name: str) ->
     options = [each for each in command.params if isinstance(each, click.Option)]
     # click makes that for help once, with the spellings of whatever context asked for it first.
     spellings = ", ".join(f"`{each}`" for each in context.help_option_names)
-    shown = [_option(option, context) for option in options]
-    shown.append((spellings, "", "", "Show this message and exit."))
-    yield TABLE + "".join(map(_row, shown))
+    sections = command.sections if isinstance(command, SectionedCommand) else {}
+    tables: dict[str, list[tuple[str, str, str, str]]] = {}
+    heading = ""
+    for option in options:
+        heading = sections.get(option.name or "", heading)
+        tables.setdefault(heading, []).append(_option(option, context))
+    about_help = (spellings, "", "", "Show this message and exit.")
+    tables.setdefault("Other" if sections else "", []).append(about_help)
+    for heading, shown in tables.items():
+        yield (f"{heading}:\n\n" if heading else "") + TABLE + "".join(map(_row, shown))
     for paragraph in (command.epilog or "").split("\n\n"):
         example = paragraph.removeprefix("Example: ")
         yield _code("sh", example) if example != paragraph else _prose(paragraph)

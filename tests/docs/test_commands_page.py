@@ -35,6 +35,7 @@ def test_every_command_has_its_part() -> None:
 def test_options_have_values_defaults_and_variables() -> None:
     """As in the help, with what click shows in words only."""
     text = PAGE.read_text()
-    assert "| `--jobs INTEGER` | the engine's CPUs | `EVALSET_JOBS` |" in text
+    assert "| `--jobs N` | the engine's CPUs | `EVALSET_JOBS` |" in text
     assert "| `-e NAME`, `--env NAME` | | `EVALSET_ENV` |" in text
     assert "| `-h`, `--help` | | |" in text
+    assert "\nWhat each eval gets:\n\n| option |" in text
