@@ -71,7 +71,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: evalset run dummy test-basic --jobs 4   (the model dummy needs no API key)",
+    epilog="Example: evalset run dummy test-basic --jobs 4   # dummy needs no API key",
 )
 @click.option(
     "--debug", is_flag=True, envvar="EVALSET_DEBUG", help="Show tracebacks instead of one line."

@@ -1,0 +1,91 @@
+"""The commands shown that no test of the pages runs: who runs them instead."""
+
+from pathlib import Path
+
+import msgspec
+
+from tests.docs.page import ROOT
+
+
+class Test(msgspec.Struct, frozen=True):
+    """A test that runs it, or what it consists of.
+
+    Attributes:
+        file: below the folder `tests`.
+        function: in there.
+    """
+
+    file: str
+    function: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return ROOT / "tests" / self.file
+
+    def is_there(self) -> bool:
+        """Whether the file has the function."""
+        return f"\ndef {self.function}(" in self.path.read_text()
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A script of ours that runs it.
+
+    Attributes:
+        file: below the checkout.
+        line: in there.
+    """
+
+    file: str
+    line: str
+
+    def is_there(self) -> bool:
+        """Whether the file has the line."""
+        lines = (ROOT / self.file).read_text().splitlines()
+        return self.line in map(str.strip, lines)
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Only a person can.
+
+    Attributes:
+        why: in a line.
+    """
+
+    why: str
+
+    def is_there(self) -> bool:
+        """Nobody else is."""
+        return bool(self.why)
+
+
+ELSEWHERE: dict[str, Test | Script | Person] = {
+    "make test": Script(".ci/run", "exec make test"),
+    "pip install .": Test(
+        "packaging/test_installed.py", "test_both_programs_run_without_the_checkout"
+    ),
+    "pipx install .": Test("packaging/test_installed.py", "test_pipx_installs_it"),
+    "uv tool install .": Test("packaging/test_installed.py", "test_uv_installs_it"),
+    "uvx --from . evalset doctor": Test("packaging/test_installed.py", "test_uvx_runs_it"),
+    "pip install git+https://github.com/OWNER/evalset@COMMIT": Person(
+        "OWNER and COMMIT are put in by whoever copies the workflow"
+    ),
+    ".venv/bin/python -m pytest -m 'not docker and not upstream'": Test(
+        "docs/test_contributing.py", "test_the_ways_to_run_tests_find_some"
+    ),
+    "evalset image build --base-image python:3.11-slim-bookworm": Test(
+        "packaging/test_installed.py", "test_the_image_is_built_without_the_checkout"
+    ),
+    "scripts/compat 3.12 lowest": Script(
+        ".github/workflows/ci.yml",
+        'run: sudo --preserve-env=HOME scripts/compat "$PYTHON" "$DEPENDENCIES"',
+    ),
+    'sudo usermod -aG docker "$USER"': Person("it changes who may do what on the machine"),
+}
+
+# A page that is followed from its beginning to its end, in one folder.
+FOLLOWED = {
+    "docs/quick-start.md": Test(
+        "docs/test_quick_start.py", "test_the_quick_start_does_what_it_shows"
+    )
+}
