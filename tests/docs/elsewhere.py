@@ -67,9 +67,6 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
     "pipx install .": Test("packaging/test_installed.py", "test_pipx_installs_it"),
     "uv tool install .": Test("packaging/test_installed.py", "test_uv_installs_it"),
     "uvx --from . evalset doctor": Test("packaging/test_installed.py", "test_uvx_runs_it"),
-    "pip install git+https://github.com/OWNER/evalset@COMMIT": Person(
-        "OWNER and COMMIT are put in by whoever copies the workflow"
-    ),
     ".venv/bin/python -m pytest -m 'not docker and not upstream'": Test(
         "docs/test_contributing.py", "test_the_ways_to_run_tests_find_some"
     ),

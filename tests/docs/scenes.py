@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import urllib.request
@@ -90,6 +91,22 @@ def image_of_ones_own(world: World) -> AbstractContextManager[object]:
 
 
 @contextmanager
+def source_at_github(world: World) -> Iterator[None]:
+    """A repository of ours where the page says, and an environment for what is installed."""
+    source = world.top / "source"
+    shutil.copytree(ROOT / "runner", source / "runner", ignore=shutil.ignore_patterns("*.pyc"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "Dockerfile"):
+        shutil.copy(ROOT / name, source)
+    world.run("git init --quiet && git add --all", source)
+    world.run("git -c user.name=O -c user.email=o@example.org commit --quiet -m first", source)
+    world.run("git tag COMMIT", source)
+    with (world.home / ".gitconfig").open("a") as file:
+        file.write(f'[url "{source}"]\n\tinsteadOf = https://github.com/OWNER/evalset\n')
+    world.run(f"python -m venv {world.top / 'venv'}", world.top)
+    yield
+
+
+@contextmanager
 def half_elsewhere(world: World) -> Iterator[None]:
     """A branch on which a workflow has finished some of the evals."""
     line = "evalset run gpt-4 test-basic --snapshot --max_samples 25"
@@ -173,6 +190,11 @@ SCENES = {
     ),
     "evalset run gpt-4 test-basic --image my/evals:1": Scene(
         before=image_of_ones_own, prints=(ALL_FOUR,)
+    ),
+    "pip install git+https://github.com/OWNER/evalset@COMMIT": Scene(
+        before=source_at_github,
+        variables={"PATH": f"{{top}}/venv/bin:{os.environ['PATH']}"},
+        prints=("Successfully installed", ""),
     ),
     "evalset run my-model my-set": Scene(before=own_sets, prints=("1 of 1 eval",)),
     "EVALSET_JOBS=4 EVALSET_TIMEOUT=2h oaievalset": DROP_IN,

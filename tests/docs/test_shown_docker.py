@@ -103,7 +103,7 @@ def play(world: World, block: Block) -> list[Ended]:
     folders = [world.top / folder for folder in asked.folders]
     folders += folders[-1:] * (len(block.typed) - len(folders))
     variables = {
-        name: value and value.format(top=world.top, cache=world.cache)
+        name: value and value.replace("{top}", str(world.top)).replace("{cache}", str(world.cache))
         for name, value in asked.variables.items()
     }
     with asked.before(world), world.typing(block, folders, **variables) as shell:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -176,7 +177,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         ) as run:
             try:
                 api = engine_api()
-                until(lambda: any(b"waiting" in api.logs(one) for one in self.containers()), 60)
+                running = partial(self.containers, every=False)
+                until(lambda: any(b"waiting" in api.logs(one) for one in running()), 60)
                 yield run
             finally:
                 run.kill()
@@ -186,9 +188,9 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         for private in (self.clone / "progress/.attempts").iterdir():
             (private / "go").touch()
 
-    def containers(self) -> list[str]:
-        """Ids of the containers of its progress directories."""
-        listed = engine_api().containers(all=True, filters={"label": Label.ATTEMPT})
+    def containers(self, *, every: bool = True) -> list[str]:
+        """Ids of the containers of its progress directories, or of the running ones alone."""
+        listed = engine_api().containers(all=every, filters={"label": Label.ATTEMPT})
         return [
             about["Id"]
             for about in listed
