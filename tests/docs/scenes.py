@@ -147,7 +147,9 @@ def killed_run(world: World) -> Iterator[None]:
 
 def look(world: World, index: int, shell: int) -> None:
     """See that a report is shown, then end it as Ctrl-C does."""
-    found = until(lambda: address(world.said(index)), 60)
+    found = until(lambda: address(world.said(index)) or world.status(index), 60)
+    if found == world.status(index):
+        return  # it has ended by itself, and said why
     with urllib.request.urlopen(found, timeout=20) as answer:  # noqa: S310 - it is on loopback
         assert b"test-match" in answer.read()
     (program,) = children(shell)
@@ -156,7 +158,7 @@ def look(world: World, index: int, shell: int) -> None:
 
 def follow(world: World) -> None:
     """See that what is printed is shown while the eval runs."""
-    until(lambda: "waiting" in world.said(0), 60)
+    until(lambda: "waiting" in world.said(0) or world.status(0), 60)
     world.let_go()
 
 

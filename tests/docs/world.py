@@ -42,12 +42,12 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         typed: the command.
-        status: its exit code, nothing if it was never reached.
+        status: its exit code, -1 if it was never reached.
         said: what it printed, its errors behind the rest.
     """
 
     typed: Typed
-    status: int | None
+    status: int
     said: str
 
 
@@ -146,14 +146,17 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         paths = [self.top / "said" / f"{index}.{stream}" for stream in ("out", "err")]
         return "".join(path.read_text() for path in paths if path.exists())
 
+    def status(self, index: int) -> str:
+        """A command's exit code, once it has ended."""
+        path = self.top / "said" / f"{index}.status"
+        return path.read_text().strip() if path.exists() else ""
+
     def ended(self, block: Block) -> list[Ended]:
         """What became of a block's commands."""
-        found = []
-        for index, typed in enumerate(block.typed):
-            status = self.top / "said" / f"{index}.status"
-            code = int(status.read_text()) if status.exists() else None
-            found.append(Ended(typed=typed, status=code, said=self.said(index)))
-        return found
+        return [
+            Ended(typed=typed, status=int(self.status(index) or -1), said=self.said(index))
+            for index, typed in enumerate(block.typed)
+        ]
 
     def run(self, line: str, folder: Path) -> None:
         """Type what is to have happened before."""
