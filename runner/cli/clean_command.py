@@ -30,7 +30,7 @@ def command(*, progress_dir: Path, as_json: bool) -> int:
             click.echo(f"recorded {name}, which had ended")
         for name in cleaned.killed:
             click.echo(f"killed {name}, which was running")
-        click.echo(f"{cleaned.removed} containers removed")
+        click.echo(f"containers removed: {cleaned.removed}")
     for line in cleaned.held:
         click.echo(f"left alone: {line}", err=True)
     return 3 if cleaned.held else 0

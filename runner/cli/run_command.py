@@ -240,7 +240,7 @@ def command(ctx: click.Context, /, *, dry_run: bool, as_json: bool, **params: An
     from runner.pipeline.command import dry_run_command, run_command  # noqa: PLC0415 - after parsing
 
     if as_json and not dry_run:
-        raise click.UsageError("--json goes with --dry-run")
+        raise click.UsageError("--json needs --dry-run; add that, or leave --json out")
     _check_snapshot(ctx)
     options = options_from(ctx, params)
     spellings = (
@@ -257,7 +257,8 @@ def _check_snapshot(ctx: click.Context) -> None:
         return
     for name in ("remote", "snapshot_branch", "snapshot_repo", "snapshot_every"):
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} goes with --snapshot")
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} needs --snapshot; add that, or leave {option} out")
 
 
 def options_from(ctx: click.Context, params: Mapping[str, Any], **changes: Any) -> RunOptions:  # noqa: ANN401 - any value

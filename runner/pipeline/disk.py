@@ -65,7 +65,7 @@ class Disk:
             (root / ".snapshots.git", "snapshots"),
         ):
             taken = used(folder, patience=10)
-            said = size(taken.size) if taken else "very much"
+            said = size(taken.size) if taken else "more than could be measured"
             yield f"{what} ({folder}) use {said}"
 
 

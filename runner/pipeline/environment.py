@@ -84,7 +84,7 @@ def from_host(environ: Mapping[str, str], name: str) -> str:
 def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Read a file as `docker run --env-file` does: NAME=value, NAME alone, or # a comment."""
     if not path.exists():
-        raise UsageError(f"--env-file {path}: there is no such file")
+        raise UsageError(f"--env-file {path}: there is no such file; check its path")
     with named(path, "read"):
         content = path.read_bytes()
     values = {}
@@ -92,7 +92,7 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
         try:
             line = raw.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
-            raise UsageError(f"{path}, line {number}: is not UTF-8; save it as UTF-8") from None
+            raise UsageError(f"{path}, line {number}: this is not UTF-8; save the file so") from None
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = line.partition("=")

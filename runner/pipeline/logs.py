@@ -54,10 +54,16 @@ def _print_running(left: Left, out: TextIO, *, follow: bool) -> None:
 def _print_kept(layout: Layout, records: list[AttemptRecord], out: TextIO) -> None:
     kept = [record.console_log for record in records if record.console_log]
     if not kept:
-        raise UsageError("its attempts left no console log; `evalset status` says how they ended")
+        raise UsageError(
+            f"no attempt of `{records[-1].eval}` has left a console log; "
+            "`evalset status` says how they ended"
+        )
     path = console_log.below(layout, kept[-1])
     if path is None or not path.is_file():
-        raise UsageError(f"the console log {layout.root / kept[-1]} is not there any more")
+        raise UsageError(
+            f"the console log {layout.root / kept[-1]} is not there any more; "
+            "move it back to read it"
+        )
     _print(_parts(path), out)
 
 

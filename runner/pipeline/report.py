@@ -150,7 +150,7 @@ def read_prices(path: Path | None) -> Prices | None:
         try:
             text = path.read_bytes().decode()
         except FileNotFoundError:
-            raise UsageError(f"--prices {path}: there is no such file") from None
+            raise UsageError(f"--prices {path}: there is no such file; check its path") from None
         except UnicodeDecodeError:
             raise UsageError(f"--prices {path}: it is no text; write it as UTF-8") from None
     return parse_prices(str(path), text)

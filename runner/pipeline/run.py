@@ -199,7 +199,7 @@ def _about(others: int) -> str:
     if not others:
         return ""
     return (
-        f"{others} containers of an earlier run with other arguments are still there; "
+        f"an earlier run with other arguments has left containers ({others}); "
         "run that again to take them in, or `evalset clean` to remove them"
     )
 

@@ -67,7 +67,10 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
         with RunLock(layout.lock), self._sharing(layout) as snapshots:
             added = go_on_from_branch(snapshots, layout, warn=self._warn)
             if snapshots.tip is None:
-                raise UsageError(f"there is no branch {snapshots.branch.name}, here or there")
+                raise UsageError(
+                    f"there is no branch {snapshots.branch.name}, here or at the remote; "
+                    "`evalset snapshot take` makes it"
+                )
             what = f"took over {evals(added)}" if added else "nothing is new"
             self._say(f"{what}: {snapshots.tip} on {snapshots.branch.name}")
 

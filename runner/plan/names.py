@@ -21,7 +21,8 @@ def check_names(model: str, eval_set: str) -> None:
         if len(part.encode()) > MOST_BYTES:
             raise UsageError(
                 f"the names of model and eval set are too long together: `{part[:40]}...` has "
-                f"{len(part.encode())} bytes, and a file name has at most {MOST_BYTES}"
+                f"{len(part.encode())} bytes, and a file name has at most {MOST_BYTES}; "
+                "shorten one of them"
             )
 
 
@@ -42,15 +43,21 @@ def check_name(kind: str, name: str) -> None:
     shown = ascii(name[:60])[1:-1] + ("..." if len(name) > 60 else "")  # noqa: PLR2004 - plain
     # a surrogate stands for a byte of the command line that is no UTF-8
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
-        raise UsageError(f"the {kind}'s name `{shown}` holds characters that cannot be printed")
+        raise UsageError(
+            f"the {kind}'s name `{shown}` holds characters that cannot be printed; leave them out"
+        )
     if name.startswith("/"):
-        raise UsageError(f"the {kind}'s name `{shown}` is an absolute path; give it without")
+        raise UsageError(
+            f"the {kind}'s name `{shown}` is an absolute path; leave out the `/` at its start"
+        )
     parts = name.split("/")
     if ".." in parts:
-        raise UsageError(f"the {kind}'s name `{shown}` has `..` in it and would lead elsewhere")
+        raise UsageError(
+            f"the {kind}'s name `{shown}` has `..` in it and would lead elsewhere; give it without"
+        )
     longest = max(len(part.encode()) for part in parts)
     if len(name) > MOST_CHARACTERS or longest > MOST_BYTES:
         raise UsageError(
             f"the {kind}'s name `{shown}` is too long: {len(name)} characters, at most "
-            f"{MOST_CHARACTERS}, and at most {MOST_BYTES} bytes between two `/`"
+            f"{MOST_CHARACTERS}, and at most {MOST_BYTES} bytes between two `/`; give a shorter one"
         )

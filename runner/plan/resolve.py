@@ -67,7 +67,8 @@ def resolve_eval(registry: Registry, name: str) -> str:
         UsageError: there is no such eval, its aliases lead in a circle, or it cannot be run.
     """
     if name not in registry.evals:
-        raise UsageError(f"no eval `{name}`{did_you_mean(name, registry.evals)}")
+        hint = did_you_mean(name, registry.evals) or "; `evalset list evals` shows all"
+        raise UsageError(f"no eval `{name}`{hint}")
     key = _follow("eval", name, registry.evals)
     entry = registry.evals[key]
     if entry.problem:

@@ -37,7 +37,7 @@ def choose(
     for pattern in select:
         found = covered(pattern)
         if not found:
-            hint = did_you_mean(pattern, keys)
+            hint = did_you_mean(pattern, keys) or "; `evalset list evals` shows all"
             raise UsageError(f"--select `{pattern}` matches no eval of the set{hint}")
         selected |= found
     warnings = []
@@ -48,7 +48,9 @@ def choose(
             warnings.append(f"--exclude `{pattern}` matches no eval of the set{hint}")
         selected -= found
     if not selected:
-        raise UsageError(f"--select and --exclude leave none of the set's {len(evals)} evals")
+        raise UsageError(
+            f"--select and --exclude leave none of the set's {len(evals)} evals; change one of them"
+        )
     return tuple(key for key in evals if key in selected), tuple(warnings)
 
 

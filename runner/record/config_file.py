@@ -33,4 +33,4 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: is not valid TOML: {error}") from None
+        raise UsageError(f"{path}: this is not valid TOML: {error}") from None

@@ -235,7 +235,9 @@ def make_bare(path: Path, *, host: str) -> Repository:
         try:
             run_git(["init", "--quiet", "--bare", str(path)], folder=path)
         except GitError as error:
-            raise EnvironmentFault(f"cannot make a repository at {path}: {error.line}") from error
+            raise EnvironmentFault(
+                f"cannot make a repository at {path}: {error.line}; name another --snapshot-repo"
+            ) from error
     found = find_repository(path, host=host)
     if found is None:
         raise EnvironmentFault(f"{path} is damaged; move it away, or name another --snapshot-repo")

@@ -17,7 +17,7 @@ KEY = "sk-" + "abcd1234" * 4
     [
         ("../up", "has `..` in it and would lead elsewhere"),
         ("a/../../up", "has `..` in it and would lead elsewhere"),
-        ("/etc/x", "is an absolute path; give it without"),
+        ("/etc/x", "is an absolute path; leave out the `/`"),
         ("a\nb", "holds characters that cannot be printed"),
         ("a\x1b[2Jb", "holds characters that cannot be printed"),
         ("x" * 300, "is too long: 300 characters"),
@@ -64,7 +64,7 @@ def test_every_command_checks_the_names(here: Here, command: str, names: tuple[s
         (["--time-budget", "0"], "duration `0`", "must be above zero"),
         (["--time-budget", "soon"], "duration `soon`", "such as 90s, 1h30m"),
         (["--grace", "soon"], "duration `soon`", "such as 90s, 1h30m"),
-        (["--json"], "--json goes with --dry-run", "evalset run --help"),
+        (["--json"], "--json needs --dry-run; add that", "evalset run --help"),
         (["--registry-path", "none"], "none does not exist", "check --registry-path"),
         (["--env-file", "none"], "--env-file none", "there is no such file"),
         (["-e", "UNSET_HERE"], "the variable UNSET_HERE is not set", "export it, or leave it out"),
@@ -121,7 +121,7 @@ def test_the_value_of_a_variable_that_is_handed_in_is_a_secret(here: Here) -> No
     [
         (b"A=1\nB C=2\n", "line 2: expected NAME=value, NAME or # a comment"),
         (b"# fine\n\n=1\n", "line 3: expected NAME=value, NAME or # a comment"),
-        (b"A=1\nB=\xff\n", "line 2: is not UTF-8; save it as UTF-8"),
+        (b"A=1\nB=\xff\n", "line 2: this is not UTF-8; save the file so"),
         (b"UNSET_HERE\n", "the variable UNSET_HERE is not set"),
     ],
 )
@@ -155,7 +155,7 @@ def test_an_env_file_that_is_a_folder(here: Here) -> None:
         ("select = 5", "`select` takes text"),
         ('resume = "maybe"', "`resume` takes true or false"),
         ('timeout = "soon"', "duration `soon` is not one such as 90s"),
-        ("jobs = = 3", "is not valid TOML"),
+        ("jobs = = 3", "this is not valid TOML"),
         ("jobs = 1979-05-27", "`jobs` must be text, a number"),
     ],
 )

@@ -186,7 +186,16 @@ def test_logs_that_are_gone_are_named(recorded: Here) -> None:
     path = recorded.folder / "progress/evallogs/2.console.log"
     path.unlink()
     line = recorded.refused("logs", "dummy", "mine", "c")
-    assert line == f"the console log {path} is not there any more"
+    assert line == f"the console log {path} is not there any more; move it back to read it"
+
+
+def test_logs_of_attempts_that_left_none_say_so(recorded: Here) -> None:
+    """As of one whose container never started."""
+    path = recorded.folder / "progress/oaievalset/dummy.mine.attempts.jsonl"
+    path.write_text(record(A, console_log=None))
+    assert recorded.refused("logs", "dummy", "mine", "a.dev.v0") == (
+        "no attempt of `a.dev.v0` has left a console log; `evalset status` says how they ended"
+    )
 
 
 def test_reset_keeps_the_old_files_under_dated_names(recorded: Here) -> None:

@@ -296,7 +296,7 @@ def test_a_run_whose_remote_refuses_does_not_start(here_with_engine: Here, hub: 
 def test_an_option_about_snapshots_without_snapshots(here: Here, option: str) -> None:
     """Nobody shall believe that their progress is safe."""
     line = here.refused("run", "dummy", "mine", option, "x")
-    assert line.startswith(f"{option} goes with --snapshot")
+    assert line.startswith(f"{option} needs --snapshot; add that")
 
 
 def test_a_remote_that_is_empty(here: Here, repository: Path) -> None:

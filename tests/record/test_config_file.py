@@ -48,7 +48,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, name: str, content: byt
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError) as caught:
         find(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path / name}: is not valid TOML: ")
+    assert str(caught.value).startswith(f"{tmp_path / name}: this is not valid TOML: ")
     assert "\n" not in str(caught.value)
 
 
