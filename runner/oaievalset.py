@@ -159,7 +159,9 @@ def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution |
         registry.add_registry_paths(paths)
     eval_set = registry.get_eval_set(args.eval_set)
     if eval_set is None:
-        raise UsageError(f"no eval set `{args.eval_set}` in the registry that was given; check both")
+        raise UsageError(
+            f"no eval set `{args.eval_set}` in the registry that was given; check both"
+        )
     keys = [found.key for found in registry.get_evals(eval_set.evals) if found and found.key]
     unique = tuple(dict.fromkeys(keys))
     return Resolution(evals=unique, names={key: (key,) for key in unique})

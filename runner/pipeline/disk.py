@@ -47,7 +47,7 @@ class Disk:
     def about(self, left: Room) -> str:
         """What is wrong with a file system, what uses it, and how to free some of it."""
         what = (
-            f"only {size(left.free)} are free"
+            f"only {size(left.free)} are free on the disk"
             if left.free < self._least
             else f"only {left.files} more files can be made"
         )

@@ -80,11 +80,8 @@ def _progress_dir(path: Path) -> str:
     if not place.is_dir():
         raise EnvironmentFault(f"{place} is no folder; choose another --progress-dir")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise EnvironmentFault(
-            f"{place} is not writable"
-            + ("" if place == path.resolve() else f", so {path.resolve()} cannot be made")
-            + "; choose another --progress-dir"
-        )
+        so = "" if place == path.resolve() else f", so {path.resolve()} cannot be made"
+        raise EnvironmentFault(f"{place} is not writable{so}; choose another --progress-dir")
     return f"{path.resolve()} {'is writable' if place == path.resolve() else 'can be made'}"
 
 

@@ -92,7 +92,9 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
         try:
             line = raw.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
-            raise UsageError(f"{path}, line {number}: this is not UTF-8; save the file so") from None
+            raise UsageError(
+                f"{path}, line {number}: this is not UTF-8; save the file so"
+            ) from None
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = line.partition("=")

@@ -68,7 +68,7 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
             added = go_on_from_branch(snapshots, layout, warn=self._warn)
             if snapshots.tip is None:
                 raise UsageError(
-                    f"there is no branch {snapshots.branch.name}, here or at the remote; "
+                    f"there is no branch {snapshots.branch.name}, here or at a remote; "
                     "`evalset snapshot take` makes it"
                 )
             what = f"took over {evals(added)}" if added else "nothing is new"

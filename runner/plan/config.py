@@ -30,7 +30,9 @@ def check_config(
             hint = did_you_mean(name, known) or "; `evalset run --help` shows the options"
             raise UsageError(f"{source}: unknown key `{key}`{hint}")
         if name in settings:
-            raise UsageError(f"{source}: `{key}` stands twice, with a hyphen and an underscore; leave one out")
+            raise UsageError(
+                f"{source}: `{key}` stands twice, with a hyphen and an underscore; leave one out"
+            )
         settings[name] = _check_value(source, key, value)
     return settings
 

@@ -194,7 +194,7 @@ def _eval_problem(spec: object) -> str:
     if spec.get("id") is not None:
         return "has an `id` that is not text"
     if "class" not in spec:
-        return "has no `class`"
+        return "has no `class`, such as `my.module:MyEval`"
     if not isinstance(spec["class"], str):
         return "has a `class` that is not text"
     if not isinstance(spec.get("args"), dict | None):

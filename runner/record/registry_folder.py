@@ -26,7 +26,9 @@ def read(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
                 text = content.decode()
             except UnicodeDecodeError as error:
                 line = content.count(b"\n", 0, error.start) + 1
-                raise UsageError(f"{path}, line {line}: this is not UTF-8; save the file so") from None
+                raise UsageError(
+                    f"{path}, line {line}: this is not UTF-8; save the file so"
+                ) from None
             files.append(RegistryFile(path=str(path), kind=kind, text=text))
     return files
 

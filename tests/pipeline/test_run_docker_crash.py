@@ -121,7 +121,10 @@ def test_containers_of_other_arguments_are_named_and_left_alone(place: Place) ->
     (container,) = crash(place, 1, "--select", "wait.a", "--seed", "1")
     ended = place.run("--select", "succeed.b")
     assert ended.returncode == 0
-    assert "an earlier run with other arguments has left containers (1); run that again" in ended.stdout
+    assert (
+        "an earlier run with other arguments has left containers (1); run that again"
+        in ended.stdout
+    )
     assert place.containers() == [container]
     end(place, container)
     assert place.run("--select", "succeed.b").returncode == 0

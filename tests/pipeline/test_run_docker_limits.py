@@ -135,7 +135,7 @@ def test_a_run_does_not_start_on_a_disk_that_is_almost_full(place: Place) -> Non
         ended = place.run("--min-free-disk", "30m")
         assert ended.returncode == 3
         assert "no eval was started: only " in ended.stderr
-        assert "are free where " in ended.stderr
+        assert "are free on the disk where " in ended.stderr
         assert "(--min-free-disk is 30 MiB)" in ended.stderr
         assert f"logs ({place.progress}/evallogs) use 0 KiB" in ended.stderr
         assert place.records() == []

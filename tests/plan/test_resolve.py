@@ -142,7 +142,10 @@ def test_a_set_with_a_fault_is_refused_when_it_is_asked_for(name: str, complaint
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("classless", "eval `classless` in evals/e.yaml has no `class`"),
+        (
+            "classless",
+            "eval `classless` in evals/e.yaml has no `class`, such as `my.module:MyEval`",
+        ),
         ("listed", "eval `listed` in evals/e.yaml is neither a mapping nor"),
         ("numbered", "eval `numbered` in evals/e.yaml has an `id` that is not text"),
         ("bad-class", "eval `bad-class` in evals/e.yaml has a `class` that is not text"),
