@@ -1,0 +1,127 @@
+import ast
+import re
+
+import pytest
+
+from runner.share.credentials import _HELPER
+from tests.docs.messages import (
+    in_pages,
+    in_runner,
+    in_scripts,
+    in_workflows,
+    sentences,
+    shown,
+)
+from tests.docs.page import PAGES, rows
+
+PAGE = "docs/messages.md"
+PROSE = "docs/troubleshooting.md"
+
+# Sentences in the code that are no messages. A new one has its place here, or on the page.
+NOT_MESSAGES = {
+    # parts of a message that only join or name what stands in it
+    "(... in the eval set)",
+    "a value, not true or false",
+    "one value, not a list",
+    "so ... cannot be made",
+    "so ... more not started",
+    "that of ... more evals",
+    "folders of running evals",
+    "more than could be measured",
+    "look at the disk of",
+    "evallogs/ (a name with the SHA-256 ...)",
+    "a Hugging Face token",
+    "an OpenAI admin key",
+    "an OpenAI project key",
+    "an OpenAI service key",
+    # results
+    "nothing is new since",
+    "on this host alone",
+    "which is not there yet",
+    "Page ... of ...",
+    "Samples ... to ... of ...",
+    "Searching, ... of ...",
+    "watching the run",
+    # what Git and the engine say, to be known by
+    "bind source path does not exist",
+    "could not select device driver",
+    "fatal: Could not read from remote repository",
+    "fatal: the remote end hung up",
+    # nobody sees them
+    "an anchor around itself",
+    shown(_HELPER),
+}
+
+
+def in_code() -> set[str]:
+    """All that is said, wherever."""
+    return in_runner() | in_scripts() | in_workflows() | in_pages()
+
+
+def on_the_page() -> dict[str, str]:
+    """Each message of the page, and what it says to do."""
+    tables = re.findall(r"^\| message \|.*\n(?:\|.*\n)+", PAGES[PAGE], re.MULTILINE)
+    found = [row for table in tables for row in rows(table)]
+    shown = {unquoted(message): cure for message, cure in found}
+    assert len(shown) == len(found), "a message stands twice"
+    return shown
+
+
+def unquoted(cell: str) -> str:
+    """What a code span shows; two backticks are around one that has some in it."""
+    return cell.removeprefix("`` ").removesuffix(" ``") if cell[:2] == "``" else cell.strip("`")
+
+
+def test_every_message_is_on_the_page() -> None:
+    """Whoever searches for a few words of it finds what to do."""
+    assert in_code() - NOT_MESSAGES - on_the_page().keys() == set()
+
+
+def test_no_message_on_the_page_is_gone() -> None:
+    """What the page has is said somewhere, word by word; so is what is no message."""
+    assert on_the_page().keys() - in_code() == set()
+    assert NOT_MESSAGES - in_code() == set()
+
+
+def test_troubleshooting_quotes_what_is_said() -> None:
+    """What stands in bold and in quotes there is a part of a message."""
+    quotes = [
+        quote
+        for bold in re.findall(r"\*\*(.+?)\*\*", PAGES[PROSE], re.DOTALL)
+        for quote in re.findall(r'"([^"]+)"', " ".join(bold.split()))
+    ]
+    messages = in_code()
+    stale = [quote for quote in quotes if not any(quote in message for message in messages)]
+    assert stale == []
+    assert len(quotes) > 20
+
+
+def test_every_message_has_a_cure() -> None:
+    """It says more than the message itself."""
+    for message, cure in on_the_page().items():
+        assert len(cure.split()) >= 2, message
+        assert cure.strip("`. ") not in message, message
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        ('raise UsageError("too short")', {"too short"}),
+        ('raise UsageError(f"{a} and {b!r}{c}; mend it")', {"... and ...; mend it"}),
+        ('raise UsageError("one part" if a else "other part")', {"one part", "other part"}),
+        ('raise UsageError("one part" + (a or "other part"))', {"one part", "other part"}),
+        ('raise UsageError(join(a, " and "))', set()),
+        ('warn(f"{a} left")', {"... left"}),
+        ('why = f"; {a} is a reason{b}, too"', {"... is a reason..., too"}),
+        ('return a or ", and this is another"', {"and this is another"}),
+        ('cures = {"x": "mend {name} and go on"}', {"mend ... and go on"}),
+        ("f\"{a}{b if c else 'a part in a field'}\"", {"a part in a field"}),
+        ('if "a sign to know it" in said: pass', set()),
+        ('x = option(help="a text for the help")', set()),
+        ('def f():\n    """A docstring that is long enough."""', set()),
+        ('x = "a label here"', set()),
+    ],
+)
+def test_what_counts_as_a_message(code: str, seen: set[str]) -> None:
+    """All that an error or a warning is made with, and each other sentence; parts, too."""
+    assert sentences(ast.parse(code), {"UsageError", "warn"}) == seen
