@@ -93,7 +93,7 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
             line = raw.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
             raise UsageError(
-                f"{path}, line {number}: this is not UTF-8; save the file so"
+                f"{path}, line {number}: this is not UTF-8; save it as UTF-8"
             ) from None
         if not line.strip() or line.lstrip().startswith("#"):
             continue

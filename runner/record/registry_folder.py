@@ -27,7 +27,7 @@ def read(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
             except UnicodeDecodeError as error:
                 line = content.count(b"\n", 0, error.start) + 1
                 raise UsageError(
-                    f"{path}, line {line}: this is not UTF-8; save the file so"
+                    f"{path}, line {line}: this is not UTF-8; save it as UTF-8"
                 ) from None
             files.append(RegistryFile(path=str(path), kind=kind, text=text))
     return files

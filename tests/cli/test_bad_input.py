@@ -121,7 +121,7 @@ def test_the_value_of_a_variable_that_is_handed_in_is_a_secret(here: Here) -> No
     [
         (b"A=1\nB C=2\n", "line 2: expected NAME=value, NAME or # a comment"),
         (b"# fine\n\n=1\n", "line 3: expected NAME=value, NAME or # a comment"),
-        (b"A=1\nB=\xff\n", "line 2: this is not UTF-8; save the file so"),
+        (b"A=1\nB=\xff\n", "line 2: this is not UTF-8; save it as UTF-8"),
         (b"UNSET_HERE\n", "the variable UNSET_HERE is not set"),
     ],
 )

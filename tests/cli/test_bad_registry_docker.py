@@ -56,7 +56,7 @@ def test_options_before_the_names_are_explained(here: Here) -> None:
             "mine: {evals: [a]}\nmine: {evals: []}",
             ", line 2: `mine` already stands at line 1",
         ),
-        (SETS, b"\xff", ", line 1: this is not UTF-8; save the file so"),
+        (SETS, b"\xff", ", line 1: this is not UTF-8; save it as UTF-8"),
         (EVALS, "d: {id: e}\ne: {id: d}", None),
         (EVALS, "a: {class: x}", "eval `a` stands twice, in "),
         (EVALS, "test-match: {class: x}", "eval `test-match` stands twice, in "),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from runner import oaievalset
+from runner.errors import UsageError
 from runner.job import ContainerSettings
 from runner.oaievalset import OaiEvalSetArguments, Progress, get_parser, run
 from runner.pipeline import command as pipeline
@@ -160,6 +161,14 @@ def test_the_api_takes_a_registry_of_upstreams(asked: list[tuple[RunOptions, Any
     args = get_parser().parse_args(["dummy", "mine"], OaiEvalSetArguments())
     run(args, [], UpstreamLike())
     assert asked[-1][1].evals == ("a.v0", "b.v0")
+
+
+def test_the_api_names_the_set_that_a_registry_lacks(asked: list[tuple[RunOptions, Any]]) -> None:
+    """Upstream's registry says nothing itself; nothing is run."""
+    args = get_parser().parse_args(["dummy", "other"], OaiEvalSetArguments())
+    with pytest.raises(UsageError, match="no eval set `other` in the registry that was given"):
+        run(args, [], UpstreamLike())
+    assert asked == []
 
 
 def test_progress_is_written_as_upstream_writes_it(tmp_path: Path) -> None:

@@ -74,13 +74,14 @@ def unquoted(cell: str) -> str:
 
 def test_every_message_is_on_the_page() -> None:
     """Whoever searches for a few words of it finds what to do."""
-    assert in_code() - NOT_MESSAGES - on_the_page().keys() == set()
+    missing = in_code() - NOT_MESSAGES - on_the_page().keys()
+    assert not missing, f"{PAGE} needs a row for each (see NOT_MESSAGES for what is none)"
 
 
 def test_no_message_on_the_page_is_gone() -> None:
     """What the page has is said somewhere, word by word; so is what is no message."""
-    assert on_the_page().keys() - in_code() == set()
-    assert NOT_MESSAGES - in_code() == set()
+    gone = (on_the_page().keys() | NOT_MESSAGES) - in_code()
+    assert not gone, f"nothing says these: take them out of {PAGE}, or of NOT_MESSAGES"
 
 
 def test_troubleshooting_quotes_what_is_said() -> None:
@@ -92,7 +93,7 @@ def test_troubleshooting_quotes_what_is_said() -> None:
     ]
     messages = in_code()
     stale = [quote for quote in quotes if not any(quote in message for message in messages)]
-    assert stale == []
+    assert not stale, f"nothing says these, so that {PROSE} must not quote them"
     assert len(quotes) > 20
 
 

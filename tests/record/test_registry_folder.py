@@ -51,7 +51,7 @@ def test_a_file_that_is_no_utf8_is_named_with_its_line(
     path = put(tmp_path, "evals/a.yaml", content)
     with pytest.raises(UsageError) as caught:
         read(tmp_path)
-    assert str(caught.value) == f"{path}, line {line}: this is not UTF-8; save the file so"
+    assert str(caught.value) == f"{path}, line {line}: this is not UTF-8; save it as UTF-8"
 
 
 def test_a_folder_that_is_named_like_a_file_is_named(tmp_path: Path) -> None:

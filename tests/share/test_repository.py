@@ -26,3 +26,13 @@ def test_what_git_cannot_complete_is_named(tmp_path: Path) -> None:
     (place / "config").write_text("[broken")
     with pytest.raises(EnvironmentFault, match=r"snapshots\.git"):
         make_bare(place, host="h")
+
+
+def test_what_git_cannot_make_says_where_else(tmp_path: Path) -> None:
+    """With what Git said of it."""
+    place = tmp_path / "snapshots.git"
+    (place / "config").mkdir(parents=True)
+    with pytest.raises(EnvironmentFault) as caught:
+        make_bare(place, host="h")
+    assert str(caught.value).startswith(f"cannot make a repository at {place}: ")
+    assert str(caught.value).endswith("; name another --snapshot-repo")
