@@ -9,7 +9,7 @@ from tests.docs.page import ROOT
 # Fewer words than these are a label, or glue between two parts of a message.
 SENTENCE = 4
 # `evalset ... --help` shows what these arguments and this table hold.
-HELP = {"help", "epilog", "short_help", "metavar", "description", "COMMANDS"}
+HELP = {"help", "epilog", "short_help", "metavar", "description", "sections", "COMMANDS"}
 # Whatever these are called with is said, be it ever so short.
 SAYING = {"BadParameter", "Cut", "UsageError", "__init__", "_failure", "_lost", "_warn", "warn"}
 # This room lays out results; docs/report.md shows what that looks like.
