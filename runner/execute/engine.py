@@ -161,7 +161,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, APIError) and error.explanation:
         return f"the Docker engine refused: {' '.join(str(error.explanation).split())}"
     if isinstance(error, NotFound):
-        return f"the Docker engine does not know it: {text}"
+        return f"the Docker engine does not know it: {text}; run the same again"
     if "Permission denied" in text:
         return (
             "no right to the Docker engine's socket; add this user to the group `docker` "
@@ -172,7 +172,7 @@ def explain(error: Exception) -> str:
             f"no Docker engine answers at {where()}; start it (`sudo systemctl start docker`, or "
             "`scripts/engine` in a checkout), or point DOCKER_HOST at one"
         )
-    return f"the Docker engine did not answer as expected: {text}"
+    return f"the Docker engine did not answer as expected: {text}; look at its own log"
 
 
 def where() -> str:
