@@ -21,6 +21,8 @@ from runner.share.snapshots import Snapshots
 from tests.outcomes import failure, job, success
 
 BRANCH = "evalset/m.s"
+# Of a progress file.
+LINE = '["oaieval", "dummy", "{}"]\n'
 
 
 def git(folder: Path, *arguments: str) -> str:
