@@ -1,8 +1,6 @@
-import io
 import os
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from runner.execute.labels import Label
 from runner.record import attempts, progress
 from runner.record.attempts import AttemptRecord
 from runner.record.layout import Layout
+from tests.images import build_image
 
 PROGRAM = Path(__file__).with_name("program.py")
 TEST_IMAGE = "evalset/test:program"
@@ -49,28 +48,8 @@ def test_image() -> str:
     """A small image whose `/bin/program` does what the eval's name says; gives the image's name."""
     api = engine_api()
     base = image.find(api, image.DEFAULT_IMAGE).labels[build.BASE_NAME]
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for name, data in (
-            ("Dockerfile", DOCKERFILE.format(base=base).encode()),
-            ("program.py", PROGRAM.read_bytes()),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o755
-            archive.addfile(entry, io.BytesIO(data))
-    content.seek(0)
-    said = list(
-        api.build(
-            fileobj=content,
-            custom_context=True,
-            tag=TEST_IMAGE,
-            network_mode="none",
-            rm=True,
-            forcerm=True,
-            decode=True,
-        )
-    )
-    assert not [line for line in said if "error" in line], said
+    files = {"program.py": PROGRAM.read_bytes()}
+    build_image(api, TEST_IMAGE, DOCKERFILE.format(base=base), files=files)
     return TEST_IMAGE
 
 

@@ -2,7 +2,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import docker
 
 from runner.errors import EnvironmentFault
 from runner.execute.engine import answering
+from runner.record.passing import passing_folder
 
 SUITE = "bookworm"
 # Its list of Debian packages says all about it.
@@ -32,8 +32,8 @@ def make(api: docker.APIClient, *, tell: Callable[[str], None]) -> None:
     _need_mmdebstrap(tell)
     mirror = _mirror()
     tell(f"base image: making {DEBIAN_BASE} from Debian's packages at {mirror}, half a minute")
-    with tempfile.TemporaryDirectory(prefix="evalset-base-") as folder:
-        archive = Path(folder) / "base.tar"
+    with passing_folder("base") as folder:
+        archive = folder / "base.tar"
         with answering():
             architecture = api.version()["Arch"]
         _bootstrap(archive, ARCHITECTURES.get(architecture, architecture), mirror)

@@ -6,9 +6,9 @@ from typing import TextIO
 from runner.errors import UsageError
 from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.prepare import this_host
-from runner.pipeline.reports import status_reports
+from runner.pipeline.reports import State, status_reports
 from runner.pipeline.sharing import branch_of
-from runner.pipeline.status import is_finished, print_state, state_of
+from runner.pipeline.status import is_finished, of_set, print_state, state_of
 from runner.record.layout import Layout
 from runner.report.actions import inert
 from runner.report.json_line import json_line
@@ -119,13 +119,13 @@ def show_branch(
     for part in parts:
         table = rows_of_part(part)
         layout = Layout(root=root.resolve(), model=part.model, eval_set=part.eval_set)
-        states.append((layout, table))
+        states.append(State(layout=layout, rows=table, part=of_set(part.run)))
         finished = finished and is_finished(table, part.run)
-        contents.append(state_of(part.model, part.eval_set, table))
+        contents.append(state_of(part.model, part.eval_set, table, part.run))
         if not as_json:
             if len(parts) > 1:
                 print(inert(one_line(f"{part.model} {part.eval_set}")), file=out)
-            print_state(out, table)
+            print_state(out, table, part.run)
     if as_json:
         printed = contents[0] if len(contents) == 1 else contents
         print(json_line(printed), file=out)

@@ -16,14 +16,14 @@ from runner.pipeline.loop import RunResult
 from runner.pipeline.options import Host, RunOptions, SnapshotOptions
 from runner.pipeline.pins import difference, pin
 from runner.pipeline.prepare import Prepared, kept_out, planned, prepare, this_host
-from runner.pipeline.reports import STEP_SUMMARY, after_run, check_junit
+from runner.pipeline.reports import STEP_SUMMARY, State, after_run, check_junit
 from runner.pipeline.run import run
 from runner.plan.mask import Mask
 from runner.plan.plan import Plan
 from runner.plan.resolve import Resolution
 from runner.report.actions import group, inert
 from runner.report.choose import display_for
-from runner.report.text import evals, harmless, one_line
+from runner.report.text import evals, harmless, one_line, part_of_set
 
 
 def new_id() -> str:
@@ -120,8 +120,9 @@ def _report(prepared: Prepared, host: Host, plan: Plan) -> int:
     from runner.pipeline.status import rows  # noqa: PLC0415 - as above
 
     table = rows(prepared.layout, [job.command for job in plan.jobs])
+    part = part_of_set(len(plan.whole), len(prepared.resolution.evals))
     return after_run(
-        [(prepared.layout, table)],
+        [State(layout=prepared.layout, rows=table, part=part)],
         junit=junit,
         environ=host.environ,
         mask=Mask(kept_out(prepared, host)),

@@ -20,6 +20,8 @@ def all_registries(image: str, paths: Sequence[str]) -> Registry:
     """The image's registry, `~/.evals` and further folders, merged."""
     host = this_host()
     folders = [Path(path) for path in paths]
+    for folder in folders:
+        registry_folder.check(folder)
     if (host.home / ".evals").is_dir():
         folders.insert(0, host.home / ".evals")
     own = [parse(registry_folder.read(folder)) for folder in folders]

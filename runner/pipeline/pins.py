@@ -102,6 +102,7 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
         image_digest=image.digest,
         image_fingerprint=_fingerprint(prepared, before),
         commands=plan.commands,
+        in_eval_set=len(prepared.resolution.evals),
         shard=options.shard,
         limits={
             "memory": settings.memory,

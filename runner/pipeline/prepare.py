@@ -11,8 +11,8 @@ from runner.execute.engine import Engine
 from runner.execute.image import Image, find
 from runner.job import ContainerSettings, Result
 from runner.pipeline.environment import from_host, handed_in
+from runner.pipeline.mounts import check_apart, mounts_of
 from runner.pipeline.options import Host, RunOptions
-from runner.plan.commands import container_registries
 from runner.plan.containers import ContainerRule, parse_rules, settings_for
 from runner.plan.names import check_names
 from runner.plan.passed_through import check_passed_through
@@ -94,8 +94,8 @@ def prepare(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
-    mounts = _mounts(options, host)
-    _check_apart(options.progress_dir.resolve(), mounts)
+    mounts, registry_warnings = mounts_of(options, host)
+    check_apart(options.progress_dir.resolve(), mounts)
     own = {place: tuple(registry_folder.read(folder)) for folder, place in mounts.items()}
     engine = Engine()
     engine.ask_ahead()
@@ -123,32 +123,12 @@ def prepare(
         own=own,
         warnings=(
             *warnings,
+            *registry_warnings,
             *resolution.warnings,
             *_address_warning(options, environment),
             *_key_warning(options, environment),
         ),
     )
-
-
-def _mounts(options: RunOptions, host: Host) -> dict[Path, str]:
-    """The user's registry folders, each with its place in the container; later ones win."""
-    folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
-    for folder in folders:
-        registry_folder.check(folder)
-    home = host.home / ".evals"
-    # the home folder inside the container
-    mounts = {home: "/tmp/.evals"} if home.is_dir() else {}  # noqa: S108 - as openai/evals looks there
-    return mounts | dict(zip(folders, container_registries(len(folders)), strict=True))
-
-
-def _check_apart(root: Path, mounts: Mapping[Path, str]) -> None:
-    """Refuse a progress directory that evals could read: it has the results of others."""
-    for folder in mounts:
-        if root.is_relative_to(folder.resolve()):
-            raise UsageError(
-                f"the progress directory {root} lies in {folder}, which every eval can read; "
-                "choose another --progress-dir, or name the registry's own folder"
-            )
 
 
 def _check_text(options: RunOptions) -> None:

@@ -1,8 +1,6 @@
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
@@ -12,6 +10,7 @@ from runner.pipeline.sharing import branch_of, reaching
 from runner.record.belonging import state_files
 from runner.record.files import make_folder
 from runner.record.layout import Layout
+from runner.record.passing import passing_folder
 from runner.share.arrival import arrive
 from runner.share.branch import default_branch
 
@@ -27,8 +26,8 @@ def after_fetching(
         return
     layout = prepared.layout
     name = options.snapshot.branch or default_branch(options.model, options.eval_set)
-    with tempfile.TemporaryDirectory(prefix="evalset-dry-run-") as folder:
-        copy = Layout(root=Path(folder), model=layout.model, eval_set=layout.eval_set)
+    with passing_folder("dry-run") as folder:
+        copy = Layout(root=folder, model=layout.model, eval_set=layout.eval_set)
         for path in state_files(layout):
             make_folder((copy.root / path).parent)
             shutil.copyfile(layout.root / path, copy.root / path)

@@ -13,7 +13,8 @@ from runner.pipeline.environment import usual
 from runner.pipeline.options import SnapshotOptions
 from runner.pipeline.report_cells import compared
 from runner.pipeline.report_sources import Pair, branch_folder, sources_of
-from runner.pipeline.reports import junit_document
+from runner.pipeline.reports import State, junit_document
+from runner.pipeline.status import of_set
 from runner.plan.mask import Mask
 from runner.plan.prices import Prices, parse_prices
 from runner.record import files
@@ -175,7 +176,7 @@ def _content(sources: Sequence[Source], kind: str, prices: Prices | None) -> byt
         return _markdown(sources)
     if kind == "junit":
         # The runs of the baseline have the same names.
-        states = [(one.layout, one.rows) for one in sources if one.note != BEFORE]
+        states = [State(layout=one.layout, rows=one.rows) for one in sources if one.note != BEFORE]
         return junit_document(states, Mask(usual(os.environ)))
     from runner.report.export import as_csv, as_json  # noqa: PLC0415 - only when asked for
 
@@ -190,5 +191,8 @@ def _content(sources: Sequence[Source], kind: str, prices: Prices | None) -> byt
 def _markdown(sources: Sequence[Source]) -> bytes:
     from runner.report.markdown import section  # noqa: PLC0415 - only when asked for
 
-    sections = [section(source.column, source.eval_set, source.rows) for source in sources]
+    sections = [
+        section(source.column, source.eval_set, source.rows, part=of_set(source.run))
+        for source in sources
+    ]
     return "\n".join(sections).encode(errors="replace")

@@ -1,4 +1,3 @@
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
 from runner.record.known import known_commands
 from runner.record.layout import Layout, scan
+from runner.record.passing import passing_folder
 from runner.report.facts import Source
 from runner.report.rows import rows_of
 from runner.share.arrival import arrive
@@ -75,10 +75,9 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
         name: of the branch.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="evalset-report-") as folder,
+        passing_folder("report") as place,
         branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _),
     ):
-        place = Path(folder)
         for tip in both_tips(branch, remote):
             for part in Reader().parts(branch.states(tip), source=f"branch {name}"):
                 layout = Layout(root=place, model=part.model, eval_set=part.eval_set)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from runner.errors import EnvironmentFault, UsageError
 from runner.pipeline.environment import usual
 from runner.plan.mask import NO_MASK, Mask
@@ -19,8 +21,22 @@ SUMMARY_ROWS = 400
 # The end of a failed eval's output that JUnit XML has.
 TAIL_LINES = 50
 
-# Tables, each with where its files are.
-States = Sequence[tuple[Layout, Sequence[Row]]]
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a model and an eval set are.
+
+    Attributes:
+        layout: where its files are.
+        rows: of its table.
+        part: what of the eval set that is, in words; empty for all of it.
+    """
+
+    layout: Layout
+    rows: Sequence[Row]
+    part: str = ""
+
+
+States = Sequence[State]
 
 
 def check_junit(path: Path | None) -> None:
@@ -60,12 +76,12 @@ def junit_document(states: States, mask: Mask = NO_MASK) -> bytes:
 
     suites = [
         Suite(
-            model=layout.model,
-            eval_set=layout.eval_set,
-            rows=rows,
-            output=partial(output, layout),
+            model=state.layout.model,
+            eval_set=state.layout.eval_set,
+            rows=state.rows,
+            output=partial(output, state.layout),
         )
-        for layout, rows in states
+        for state in states
     ]
     return document(suites)
 
@@ -74,8 +90,14 @@ def add_summary(path: Path, states: States) -> None:
     """Append tables as Markdown to the summary of a GitHub Actions job."""
     from runner.report.markdown import section  # noqa: PLC0415 - only when asked for
 
-    for layout, rows in states:
-        text = section(layout.model, layout.eval_set, rows, limit=SUMMARY_ROWS // len(states))
+    for state in states:
+        text = section(
+            state.layout.model,
+            state.layout.eval_set,
+            state.rows,
+            part=state.part,
+            limit=SUMMARY_ROWS // len(states),
+        )
         files.append(path, f"{text}\n".encode(errors="replace"))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from runner.errors import EnvironmentFault, UsageError
 from runner.pipeline.options import Host, SnapshotOptions
 from runner.record.layout import Layout
+from runner.record.passing import passing_folder
 from runner.report.branch_page import BranchPage
 from runner.share.arrival import arrive
 from runner.share.blobs import Blobs
 from runner.share.branch import default_branch
 from runner.share.message import About
-from runner.share.passing import passing_folder
 from runner.share.progress_branch import ProgressBranch
 from runner.share.remote import OvertakenError, Remote, RemoteError
 from runner.share.repository import Repository, find_repository, make_bare
@@ -81,7 +81,7 @@ def branch_of(
     def page(contents: Mapping[str, bytes]) -> bytes:
         return made.of(reader.parts(contents, source=name))
 
-    with passing_folder() as folder:
+    with passing_folder("snapshots") as folder:
         own = root / OWN_REPOSITORY
         place = own if make or own.exists() else folder / OWN_REPOSITORY
         repository = _repository(options, place, host)

@@ -8,7 +8,7 @@ from runner.errors import EnvironmentFault, UsageError
 from runner.execute.engine import Engine, answering
 from runner.execute.left import find_left
 from runner.pipeline.prepare import this_host
-from runner.pipeline.reports import status_reports
+from runner.pipeline.reports import State, status_reports
 from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
 from runner.record.known import known_commands
@@ -17,7 +17,7 @@ from runner.record.run_file import RunFile
 from runner.report.json_line import json_line
 from runner.report.rows import Row, rows_of
 from runner.report.summary import print_table
-from runner.report.text import harmless
+from runner.report.text import harmless, part_of_set
 
 
 def rows(
@@ -74,31 +74,41 @@ def show(
     table = rows_of(commands, finished=finished, records=past.records, running=running)
     for message in filter(None, (*finished.damaged, *past.damaged, run_file.problem(layout.run))):
         print(harmless(f"warning: {message}"), file=sys.stderr)
-    write([(layout, table)])
+    write([State(layout=layout, rows=table, part=of_set(last))])
     if as_json:
-        content = state_of(model, eval_set, table)
+        content = state_of(model, eval_set, table, last)
         print(json_line(content), file=out)
     else:
-        print_state(out, table)
+        print_state(out, table, last)
     return is_finished(table, last)
 
 
-def state_of(model: str, eval_set: str, table: Sequence[Row]) -> dict[str, Any]:
-    """A table as JSON has it."""
+def state_of(
+    model: str, eval_set: str, table: Sequence[Row], last: RunFile | None
+) -> dict[str, Any]:
+    """A table as JSON has it, and how much of the eval set the last run planned."""
     return {
         "model": model,
         "eval_set": eval_set,
         "total": len(table),
+        "planned": len(last.commands) if last else None,
+        "in_eval_set": last.in_eval_set if last else None,
         "counts": dict(Counter(row.state for row in table)),
         "evals": table,
     }
 
 
-def print_state(out: TextIO, table: Sequence[Row]) -> None:
-    """Print a table, and how many evals are in which state."""
+def print_state(out: TextIO, table: Sequence[Row], last: RunFile | None) -> None:
+    """Print a table, how many evals are in which state, and what the last run did not plan."""
     print_table(out, table)
     counts = Counter(row.state for row in table)
-    print(", ".join(f"{count} {state}" for state, count in counts.items()), file=out)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    print("; ".join(filter(None, (states, of_set(last)))), file=out)
+
+
+def of_set(last: RunFile | None) -> str:
+    """What the last run's plan leaves out of the eval set, in words; empty for nothing."""
+    return part_of_set(len(last.commands), last.in_eval_set) if last else ""
 
 
 def is_finished(table: Sequence[Row], last: RunFile | None) -> bool:

@@ -1,6 +1,5 @@
 import shutil
 import signal
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TextIO
 
 from runner.errors import EnvironmentFault
 from runner.pipeline.report import ReportOptions, build_site, can_test, opened, read_prices
+from runner.record.passing import passing_folder
 from runner.record.report_folder import ReportFolder
 from runner.report.facts import Source
 
@@ -77,8 +77,11 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
     from runner.report.site.server import SiteServer  # noqa: PLC0415 - not for a bad command line
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="evalset-view-") as folder:
-        reports = Reports(options, Path(folder))
+    # Who has it ignored, as `nohup` does, wants the view to go on.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    with passing_folder("view") as folder:
+        reports = Reports(options, folder)
         with suppress(KeyboardInterrupt):
             began = time.monotonic()
             reports.renew()

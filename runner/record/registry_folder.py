@@ -13,10 +13,8 @@ KINDS = ("eval_sets", "evals", "completion_fns", "solvers", "containers")
 def read(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
     """Read the YAML files of a registry folder, by kind and then by name.
 
-    A kind may also be a single file of that name, as upstream allows.
+    A kind may also be a single file of that name, as upstream allows. What is not there has none.
     """
-    if not folder.is_dir():
-        raise UsageError(f"the registry folder {folder} does not exist; check --registry-path")
     files = []
     for kind in kinds:
         for path in _yaml_files(folder / kind):
@@ -33,17 +31,27 @@ def read(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
     return files
 
 
+def problem(folder: Path) -> str:
+    """Why a folder that was named is no registry, and what to do, on one line; empty if it is."""
+    if not folder.is_dir():
+        return f"the registry folder {folder} does not exist; check --registry-path"
+    if any((folder / kind).exists() for kind in (*KINDS, *OTHER_KINDS)):
+        return ""
+    # Most likely the one above it, or below it, was meant.
+    return (
+        f"the registry folder {folder} has none of a registry's folders (evals, eval_sets and "
+        "so on); name the folder that they are in"
+    )
+
+
 def check(folder: Path) -> None:
-    """Refuse a folder that was named and has nothing that a registry has.
+    """Refuse a folder that was named and is no registry.
 
     Raises:
-        UsageError: most likely the one above it, or below it, was meant.
+        UsageError: it is not there, or has nothing that a registry has.
     """
-    if folder.is_dir() and not any((folder / kind).exists() for kind in (*KINDS, *OTHER_KINDS)):
-        raise UsageError(
-            f"the registry folder {folder} has none of a registry's folders (evals, eval_sets and "
-            "so on); name the folder that they are in"
-        )
+    if found := problem(folder):
+        raise UsageError(found)
 
 
 def _yaml_files(path: Path) -> Iterable[Path]:

@@ -12,6 +12,7 @@ from runner.record.layout import Layout
 VERSION = 1
 # What every reader of JSON can hold.
 MAX_GENERATION = 2**53
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         image_digest: the image registry's digest; None for an image that was built here.
         image_fingerprint: of what it was built from; None for an image that is not ours.
         commands: the whole plan, those of other shards among them, in order.
+        in_eval_set: how many evals the set has, those that were not selected among them; None in
+            a file of an earlier version.
         shard: `I/N`; None for all.
         limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
         network: the default one; None in a file of an earlier version.
@@ -49,13 +52,14 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     image_digest: str | None = None
     image_fingerprint: str | None = None
     commands: tuple[tuple[str, ...], ...]
+    in_eval_set: _Count | None = None
     shard: str | None = None
     limits: dict[str, int | float | None]
     network: str | None = None
     gpus: str | None = None
     registry: dict[str, str] | None = None
     settings: dict[str, dict[str, str | int | float | None]] | None = None
-    generation: Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)] = 0
+    generation: _Count = 0
 
     @property
     def age(self) -> tuple[int, str]:

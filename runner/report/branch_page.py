@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from runner.report.markdown import code, section
 from runner.report.rows import Rows
+from runner.report.text import part_of_set
 from runner.share.left_out import LeftOut
 from runner.share.state import Part
 
@@ -44,9 +45,13 @@ class BranchPage:
         before, text = self._sections.get(name, (None, ""))
         if part is not before:
             rows = self._rows[name].of(part.commands, finished=part.finished, records=part.records)
-            text = section(*name, rows, level=2, limit=LIMIT) + _about(part)
+            text = section(*name, rows, part=_of_set(part), level=2, limit=LIMIT) + _about(part)
             self._sections[name] = (part, text)
         return text
+
+
+def _of_set(part: Part) -> str:
+    return part_of_set(len(part.run.commands), part.run.in_eval_set) if part.run else ""
 
 
 def _about(part: Part) -> str:

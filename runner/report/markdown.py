@@ -13,7 +13,13 @@ _LONGEST = 200
 
 
 def section(
-    model: str, eval_set: str, rows: Sequence[Row], *, level: int = 3, limit: int | None = None
+    model: str,
+    eval_set: str,
+    rows: Sequence[Row],
+    *,
+    part: str = "",
+    level: int = 3,
+    limit: int | None = None,
 ) -> str:
     """A heading with the model and the eval set, the summary, and the table.
 
@@ -21,12 +27,14 @@ def section(
         model: as given.
         eval_set: as given.
         rows: of the table.
+        part: what of the eval set these are, in words of ours; empty for all of it.
         level: of the heading, from 1 to 6.
         limit: of the table's rows.
     """
     heading = f"{'#' * level} {code(model)} {code(eval_set)}"
-    parts = (heading, summary(rows), table(rows, limit=limit))
-    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+    line = "; ".join(filter(None, (summary(rows), part)))
+    blocks = (heading, line, table(rows, limit=limit))
+    return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
 
 
 def summary(rows: Sequence[Row]) -> str:

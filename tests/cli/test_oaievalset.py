@@ -139,6 +139,19 @@ def test_the_api_takes_a_registry_of_ours(asked: list[tuple[RunOptions, Any]]) -
     assert asked[-1][1].evals == ("a.v0",)
 
 
+def test_the_api_passes_over_a_folder_that_is_no_registry(
+    asked: list[tuple[RunOptions, Any]], tmp_path: Path
+) -> None:
+    """As upstream's does; the run warns of it."""
+    (tmp_path / "empty").mkdir()
+    files = {"evals": "a: {class: x}", "eval_sets": "mine: {evals: [a]}"}
+    registry = parse([RegistryFile(path=k, kind=k, text=text) for k, text in files.items()])
+    line = ["dummy", "mine", "--registry_path", "empty", "--registry_path", "none"]
+    run(get_parser().parse_args(line, OaiEvalSetArguments()), [], registry)
+    assert asked[-1][1].evals == ("a",)
+    assert asked[-1][0].registry_paths == ("empty", "none")
+
+
 class UpstreamLike:
     """A registry of upstream's making, as far as the API needs it."""
 

@@ -104,15 +104,15 @@ class Both(msgspec.Struct, frozen=True):
         registry = str(self.place.folder / "registry")
         return [self.model, "s", "--registry_path", registry, "--max_samples", "5"]
 
-    def upstream(self) -> str:
+    def upstream(self, *more: str) -> str:
         """Run the set with upstream; give what it says."""
         path = f"{self.place.folder / 'bin'}:{os.environ['PATH']}"
-        return upstream(RUN, *self.arguments, PATH=path, RAN=str(self.ran))
+        return upstream(RUN, *self.arguments, *more, PATH=path, RAN=str(self.ran))
 
-    def ours(self) -> "subprocess.CompletedProcess[str]":
+    def ours(self, *more: str) -> "subprocess.CompletedProcess[str]":
         """Run the set with our drop-in, as it stands on the command line."""
         return subprocess.run(
-            [Path(sys.executable).with_name("oaievalset"), *self.arguments],
+            [Path(sys.executable).with_name("oaievalset"), *self.arguments, *more],
             capture_output=True,
             text=True,
             check=False,
@@ -155,6 +155,24 @@ def test_what_upstream_finished_is_not_run_again(both: Both) -> None:
     both.ran.unlink()
     assert "3/3 evals already completed" in both.upstream()
     assert not both.ran.exists()
+
+
+def test_a_folder_that_is_no_registry_keeps_nothing_from_running(both: Both) -> None:
+    """Upstream passes over it, and over one that is not there, in silence; we warn."""
+    folder = both.place.folder
+    (folder / "empty").mkdir()
+    (folder / "file").touch()
+    names = ("empty", "none", "file")
+    more = [word for name in names for word in ("--registry_path", str(folder / name))]
+    assert "CalledProcessError" in both.upstream(*more)
+    assert both.finished() == ["silent.a"]
+    ended = both.ours(*more)
+    assert ended.returncode == 0, ended.stderr
+    assert both.finished() == ["silent.a", "silent.b", "silent.c"]
+    said = ended.stdout + ended.stderr
+    assert f"warning: the registry folder {folder}/empty has none of a registry's folders" in said
+    assert f"warning: the registry folder {folder}/none does not exist" in said
+    assert f"warning: the registry folder {folder}/file does not exist" in said
 
 
 def test_a_model_with_a_slash_has_its_files_where_upstream_has_them(both: Both) -> None:

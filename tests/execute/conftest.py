@@ -1,7 +1,15 @@
+import io
+import re
+import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 
+import docker
 import pytest
+from docker.errors import ImageNotFound
 
+from runner.execute import build, image
+from runner.execute.engine import Engine
 from tests.image_registry import serving
 
 
@@ -10,3 +18,55 @@ def image_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An image registry on loopback; gives its `host:port`."""
     with serving(tmp_path_factory.mktemp("image-registry")) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def api() -> docker.APIClient:
+    """A client of the engine."""
+    return Engine().api
+
+
+@pytest.fixture(scope="session")
+def eval_image(api: docker.APIClient) -> image.Image:
+    """The eval image."""
+    return image.find(api, image.DEFAULT_IMAGE)
+
+
+@pytest.fixture(scope="session")
+def local_base(eval_image: image.Image) -> str:
+    """The base that the eval image was built on."""
+    return eval_image.labels[build.BASE_NAME]
+
+
+@pytest.fixture
+def tag(api: docker.APIClient, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name for an image that is gone after the test."""
+    name = f"evalset/test:{re.sub(r'[^a-z0-9]', '-', request.node.name)}"
+    yield name
+    with suppress(ImageNotFound):
+        api.remove_image(name, force=True)
+
+
+@pytest.fixture
+def pythonless(api: docker.APIClient, tag: str) -> str:
+    """An image of one file, which is not a program."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("empty"))
+    repository, _, version = tag.partition(":")
+    api.import_image_from_data(content.getvalue(), repository=repository, tag=version)
+    return tag
+
+
+@pytest.fixture(scope="session")
+def loopback_base(api: docker.APIClient, image_registry: str, local_base: str) -> Iterator[str]:
+    """The base, in an image registry and no longer at the engine."""
+    repository = f"{image_registry}/evalset/base"
+    api.tag(local_base, repository, tag="1")
+    for line in api.push(repository, tag="1", stream=True, decode=True):
+        assert "error" not in line, line
+    name = f"{repository}:1"
+    api.remove_image(name)
+    yield name
+    with suppress(ImageNotFound):
+        api.remove_image(name, force=True)

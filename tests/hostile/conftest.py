@@ -1,15 +1,13 @@
-import io
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import docker
 import pytest
 
 from runner.execute import build, image
 from tests.conftest import Place, engine_api, impatient
+from tests.images import build_image
 
 EVALS = Path(__file__).with_name("evals")
 IMAGE = "evalset/test:hostile"
@@ -51,38 +49,15 @@ class Hostile(Place, frozen=True):
         return ended.stdout + ended.stderr
 
 
-def build_image(api: docker.APIClient) -> str:
-    """Build the image with the hostile program."""
-    base = image.find(api, image.DEFAULT_IMAGE).labels[build.BASE_NAME]
-    files = {f"hostile/evals/{path.name}": path.read_bytes() for path in EVALS.glob("*.py")}
-    files |= {"Dockerfile": DOCKERFILE.format(base=base).encode()}
-    files |= {"hostile/program": LAUNCHER.encode()}
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o755
-            archive.addfile(entry, io.BytesIO(data))
-    content.seek(0)
-    said = list(
-        api.build(
-            fileobj=content,
-            custom_context=True,
-            tag=IMAGE,
-            network_mode="none",
-            rm=True,
-            forcerm=True,
-            decode=True,
-        )
-    )
-    assert not [line for line in said if "error" in line], said
-    return IMAGE
-
-
 @pytest.fixture(scope="session")
 def hostile_image() -> str:
-    """The image's name."""
-    return build_image(engine_api())
+    """An image with the hostile program; gives its name."""
+    api = engine_api()
+    base = image.find(api, image.DEFAULT_IMAGE).labels[build.BASE_NAME]
+    files = {f"hostile/evals/{path.name}": path.read_bytes() for path in EVALS.glob("*.py")}
+    files |= {"hostile/program": LAUNCHER.encode()}
+    build_image(api, IMAGE, DOCKERFILE.format(base=base), files=files)
+    return IMAGE
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """What the tests of pins ask of a place."""
 
-import io
 from pathlib import Path
 
 import yaml
 
-from runner.execute.image import find
 from runner.record import run_file
 from runner.record.run_file import RunFile
 from tests.conftest import Place, engine_api
+from tests.images import build_image
 
 Evals = dict[str, dict[str, object]]
 
@@ -50,16 +49,4 @@ def refused(place: Place, *options: str, **variables: str) -> str:
 
 def build(name: str, text: str, **labels: str) -> str:
     """Build an image, each time anew; gives its id."""
-    said = list(
-        engine_api().build(
-            fileobj=io.BytesIO(text.encode()),
-            tag=name,
-            labels=labels,
-            nocache=True,
-            rm=True,
-            decode=True,
-            network_mode="none",
-        )
-    )
-    assert not [line for line in said if "error" in line], said
-    return find(engine_api(), name).id
+    return build_image(engine_api(), name, text, labels=labels, anew=True)

@@ -46,7 +46,6 @@ def test_images_that_were_built_alike_are_the_same(place: Place, other_image: st
     assert place.run(EVALSET_IMAGE=other_image).returncode == 1
     assert first != second
     assert pinned(place).image_id == second
-    engine_api().remove_image(first, force=True)
 
 
 def test_an_image_on_top_of_ours_does_not_pass_for_it(place: Place, other_image: str) -> None:

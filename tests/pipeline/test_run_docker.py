@@ -1,19 +1,10 @@
-import contextlib
-import fcntl
 import json
-import os
-import pty
 import re
-import select
-import struct
 import subprocess
-import termios
-import threading
 
 import pytest
 
 from runner.execute import image
-from runner.execute.labels import Label
 from runner.job import Fault, Result
 from runner.record import run_file
 from tests.conftest import Place, engine_api, impatient, until
@@ -146,6 +137,8 @@ def test_a_run_that_finds_nothing_to_do_says_so_once(place: Place) -> None:
     """And one of a part of the set says how many evals the whole has."""
     place.registry("succeed.a", "succeed.b")
     assert "1 of 1 eval finished (2 in the eval set)" in place.run("--select", "*a").stdout
+    status = place.ask("status", "m", "s").stdout
+    assert status.endswith("1 done; the last plan has 1 of the eval set's 2 evals\n")
     assert place.run("--select", "*a").stdout == "nothing to run; finished: 1 eval\n"
 
 
@@ -188,200 +181,6 @@ def test_a_success_without_a_report_is_a_success_with_a_warning(place: Place) ->
     assert "warning: its log has no final_report" in ended.stdout
 
 
-def test_an_image_without_the_command_is_said(place: Place) -> None:
-    """One line names image, command and options; exit 3; nothing is left in the way."""
-    place.registry("succeed.a", "succeed.b")
-    ended = place.run("--run-command", "/bin/no-such-thing")
-    assert ended.returncode == 3
-    assert ended.stderr == (
-        f"Error: image {place.image} has no command '/bin/no-such-thing' that can run; "
-        "choose another --image or --run-command\n"
-    )
-    assert place.leftovers() == []
-    assert place.run().returncode == 0
-
-
-def test_a_missing_image_is_said(place: Place) -> None:
-    """An image that is neither here nor to be had: one line, exit 3, nothing written."""
-    place.registry("succeed.a")
-    ended = place.run("--image", "127.0.0.1:1/none:1")
-    assert ended.returncode == 3
-    assert ended.stderr.startswith("Error: the image 127.0.0.1:1/none:1 is not here")
-    assert ended.stderr.count("\n") == 1
-    assert not place.progress.exists()
-
-
-def test_a_missing_network_is_said(place: Place) -> None:
-    """One line says how to create it; exit 3; nothing is left behind."""
-    place.registry("succeed.a")
-    ended = place.run("--network", "no-such-network")
-    assert ended.returncode == 3
-    assert ended.stderr == (
-        "Error: the engine has no network 'no-such-network'; create it "
-        "(`docker network create no-such-network`)\n"
-    )
-    assert place.leftovers() == []
-
-
-def test_without_an_engine_the_run_says_what_to_do(place: Place) -> None:
-    """No engine at the address: one line with the address and the cure, exit 3."""
-    place.registry("succeed.a")
-    socket = place.folder / "no.sock"
-    ended = place.run(DOCKER_HOST=f"unix://{socket}")
-    assert ended.returncode == 3
-    assert str(socket) in ended.stderr
-    assert "scripts/engine" in ended.stderr
-    assert ended.stderr.count("\n") == 1
-
-
-def test_an_environments_fault_is_tried_again_and_exits_with_3(place: Place) -> None:
-    """What the engine refuses is no failure of the eval; it is attempted within `--retries`."""
-    place.registry("succeed.a")
-    ended = impatient(place).run("--network", "container:gone", "--retries", "2")
-    assert ended.returncode == 3
-    assert [(each.result, each.fault) for each in place.records()] == [
-        (Result.LOST, Fault.ENVIRONMENT)
-    ] * 3
-    assert "the Docker engine refused: " in ended.stdout
-    assert ended.stdout.count("again in a moment") == 2
-
-
-def test_rules_of_a_registry_reach_the_containers(place: Place) -> None:
-    """`containers/*.yaml` gives evals of a pattern an image, limits, network and variables."""
-    other = "evalset/test:other"
-    engine_api().tag(place.image, "evalset/test", "other")
-    rule = {
-        "image": other,
-        "memory": "100m",
-        "pids_limit": 33,
-        "cpus": 0.5,
-        "network": "bridge",
-        "env": ["MINE"],
-    }
-    place.registry("wait.a", "wait.b", containers={"*.b": rule})
-    try:
-        with place.running("--jobs", "2", MINE="mine") as run:
-            place.until_running(2)
-            about = {}
-            for container in place.containers():
-                found = engine_api().inspect_container(container)
-                about[json.loads(found["Config"]["Labels"][Label.COMMAND])[2]] = found
-            place.let_go()
-            assert run.wait(20) == 0
-    finally:
-        engine_api().remove_image(other)
-    plain, ruled = about["wait.a"]["HostConfig"], about["wait.b"]["HostConfig"]
-    assert (plain["Memory"], plain["NetworkMode"]) == (64 << 20, "none")
-    assert (ruled["Memory"], ruled["NetworkMode"]) == (100 << 20, "bridge")
-    assert (ruled["PidsLimit"], ruled["NanoCpus"]) == (33, 500_000_000)
-    assert "MINE=mine" in about["wait.b"]["Config"]["Env"]
-    assert "MINE=mine" not in about["wait.a"]["Config"]["Env"]
-
-
-def test_a_rules_variable_that_is_not_set_is_said(place: Place) -> None:
-    """A name in `containers/*.yaml` without a value on the host: one line, exit 2, no container."""
-    place.registry("succeed.a", containers={"*": {"env": ["NOT_SET_HERE"]}})
-    ended = place.run()
-    assert ended.returncode == 2
-    assert "NOT_SET_HERE" in ended.stderr
-    assert place.records() == []
-
-
-def test_variables_are_handed_in_by_name_and_by_file(place: Place) -> None:
-    """`-e NAME` takes the host's value, `--env-file` a file's; no value is in labels or records."""
-    place.registry("look.v0")
-    (place.folder / "env").write_text("# mine\nBY_FILE=a b=c\nTAKEN\n")
-    ended = place.run(
-        "-e", "BY_NAME", "--env-file", "env", BY_NAME="name-1", TAKEN="taken-2", OTHER="o"
-    )
-    assert ended.returncode == 0, ended.stderr
-    environment = place.reports()["look.v0"]["environment"]
-    assert isinstance(environment, dict)
-    assert environment["BY_NAME"] == "name-1"
-    assert environment["BY_FILE"] == "a b=c"
-    assert environment["TAKEN"] == "taken-2"
-    assert "OTHER" not in environment
-    assert all(value not in place.layout.run.read_text() for value in ("name-1", "taken-2"))
-
-
-def test_a_selection_runs_alone(place: Place) -> None:
-    """`--select` and `--exclude` take patterns; the rest is for a later run."""
-    place.registry("succeed.a.x", "succeed.b.x", "succeed.c.y")
-    place.run("--select", "*.x", "--exclude", "succeed.b*")
-    assert place.finished() == ["succeed.a.x"]
-    place.run()
-    assert sorted(place.finished()) == ["succeed.a.x", "succeed.b.x", "succeed.c.y"]
-
-
-def test_the_state_of_a_shards_run_shows_the_other_shards_evals(place: Place) -> None:
-    """The run's file has the whole plan, so that what is left elsewhere can be seen."""
-    place.registry("succeed.a", "succeed.b", "succeed.c")
-    assert place.run("--shard", "2/2", "--exclude", "succeed.c").returncode == 0
-    found = run_file.read(place.layout.run)
-    assert found
-    assert [command[2] for command in found.commands] == ["succeed.a", "succeed.b"]
-    assert found.shard == "2/2"
-    status = json.loads(place.ask("status", "m", "s", "--json").stdout)
-    assert {row["eval"]: row["state"] for row in status["evals"]} == {
-        "succeed.a": "to do",
-        "succeed.b": "done",
-    }
-
-
-def test_shards_together_run_everything_once(place: Place) -> None:
-    """Two shards of one set attempt different evals, and between them all."""
-    names = [f"succeed.{letter}" for letter in "abcde"]
-    place.registry(*names)
-    assert place.run("--shard", "1/2").returncode == 0
-    first = place.finished()
-    assert 0 < len(first) < 5
-    assert place.run("--shard", "2/2").returncode == 0
-    assert sorted(place.finished()) == names
-    assert sorted(record.eval for record in place.records()) == names
-
-
-def test_starting_over_keeps_the_old_files(place: Place) -> None:
-    """`--no-resume` runs everything again, and puts the old files aside."""
-    place.registry("succeed.a")
-    place.run()
-    assert place.run("--no-resume").returncode == 0
-    assert place.finished() == ["succeed.a"]
-    assert len(list(place.progress.rglob("*progress.txt*"))) == 2
-
-
-def test_status_shows_what_runs(place: Place) -> None:
-    """While a run goes on, its evals are `running`; later they are `done`."""
-    place.registry("succeed.a", "wait.b", "succeed.c")
-    with place.running("--jobs", "1") as run:
-        place.until_running(1)
-        asked = json.loads(place.ask("status", "m", "s", "--json").stdout)
-        place.let_go()
-        assert run.wait(20) == 0
-    assert {row["eval"]: row["state"] for row in asked["evals"]} == {
-        "succeed.a": "done",
-        "wait.b": "running",
-        "succeed.c": "to do",
-    }
-
-
-def test_logs_follow_a_running_eval(place: Place) -> None:
-    """`evalset logs -f` prints what there is, then what comes, and ends with the eval."""
-    place.registry("wait.b")
-    with place.running() as run:
-        place.until_running(1)
-        line = place.line("m", "s", "wait.b", "-f", command="logs")
-        with subprocess.Popen(
-            line, stdout=subprocess.PIPE, cwd=place.folder, env=place.environ()
-        ) as logs:
-            assert logs.stdout
-            assert logs.stdout.readline() == b"waiting\n"
-            place.let_go()
-            assert logs.stdout.read() == b"told to go\n"
-            assert logs.wait(20) == 0
-        assert run.wait(20) == 0
-    assert place.ask("logs", "m", "s", "wait.b").stdout == "waiting\ntold to go\n"
-
-
 def test_a_second_live_run_is_refused(place: Place) -> None:
     """It says which process of which host holds the set, exits 3, and disturbs nothing."""
     place.registry("wait.a")
@@ -405,31 +204,3 @@ def test_a_model_with_a_slash_gets_subfolders(place: Place) -> None:
     assert (place.progress / "oaievalset/org/model.s.progress.txt").is_file()
     assert list(place.progress.glob("evallogs/*_org/model_succeed.a.jsonl"))
     assert list(place.progress.glob("evallogs/*_org/model_succeed.a.console.log"))
-
-
-def test_a_terminal_shows_samples_while_an_eval_runs(place: Place) -> None:
-    """Its line counts along with the eval's own progress bar."""
-    place.registry("bar.v0")
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    shown = b""
-    with subprocess.Popen(
-        place.line(), stdout=theirs, cwd=place.folder, env=place.environ(TERM="xterm")
-    ) as run:
-        os.close(theirs)
-        while b"7/7 samples" not in shown:
-            assert select.select([ours], [], [], 20)[0], shown
-            shown += os.read(ours, 65536)
-        place.let_go()
-        reader = threading.Thread(target=_drain, args=(ours,))
-        reader.start()
-        assert run.wait(20) == 0
-        reader.join()
-    os.close(ours)
-
-
-def _drain(terminal: int) -> None:
-    """Read what nobody looks at, so that its writer does not wait."""
-    with contextlib.suppress(OSError):
-        while os.read(terminal, 65536):
-            pass

@@ -1,37 +1,16 @@
 import json
-import os
 import signal
-import socket
-import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from docker.errors import NotFound
 
-from runner.execute import image, probe
-from runner.execute.container import Container, ContainerSpec
 from runner.execute.labels import Label
-from runner.job import ContainerSettings, Fault, Result
-from runner.record.collect import private_folder
+from runner.job import Fault, Result
 from tests.conftest import Place, engine_api, until
+from tests.pipeline.crashing import crash, create_left, end
 
 pytestmark = pytest.mark.docker
-
-
-def crash(place: Place, running: int, *options: str) -> list[str]:
-    """Kill a run once so many of its evals wait; give the ids of its containers."""
-    with place.running(*options) as run:
-        place.until_running(running)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-    return place.containers()
-
-
-def end(place: Place, container: str) -> None:
-    """Let a container's eval end, and wait until it has."""
-    place.let_go()
-    engine_api().wait(container, timeout=20)
 
 
 def test_a_running_eval_outlives_the_runner_and_is_taken_over(place: Place) -> None:
@@ -170,44 +149,6 @@ def test_an_interrupt_ends_every_eval_that_was_taken_over(place: Place) -> None:
     assert [record.result for record in place.records()] == [Result.LOST] * 3
 
 
-def test_clean_records_what_ended_and_kills_what_runs(place: Place) -> None:
-    """Nothing that finished is lost by cleaning up."""
-    place.registry("wait.a", "wait.b")
-    crash(place, 2, "--jobs", "2")
-    first = min((place.progress / ".attempts").iterdir())
-    label = f"{Label.ATTEMPT}={first.name}"
-    (about,) = engine_api().containers(filters={"label": label})
-    (first / "go").write_text("")
-    engine_api().wait(about["Id"], timeout=20)
-    ended = place.ask("clean")
-    assert ended.returncode == 0, ended.stderr
-    assert place.leftovers() == []
-    (name,) = place.finished()
-    assert [(record.attempt, record.eval) for record in place.records()] == [(first.name, name)]
-
-
-def test_clean_leaves_a_live_run_alone(place: Place) -> None:
-    """It says who holds the set, and touches none of its containers."""
-    place.registry("wait.a")
-    with place.running() as run:
-        place.until_running(1)
-        ended = place.ask("clean")
-        assert f"process {run.pid} on " in ended.stdout + ended.stderr
-        place.let_go()
-        assert run.wait(20) == 0
-    assert place.finished() == ["wait.a"]
-
-
-def test_clean_leaves_other_progress_directories_alone(place: Place) -> None:
-    """Only containers of the directory that it is asked about are its business."""
-    place.registry("wait.a")
-    containers = crash(place, 1)
-    ended = place.ask("clean", "--progress-dir", str(place.folder / "other"))
-    assert ended.returncode == 0
-    assert place.containers() == containers
-    place.ask("clean")
-
-
 def test_an_outcome_that_cannot_be_recorded_waits_for_the_next_run(place: Place) -> None:
     """Where nothing can be written its container is kept, and its success counts later."""
     place.registry("wait.a")
@@ -231,39 +172,6 @@ def make_unwritable(folder: Path) -> None:
     folder.write_bytes(b"")
 
 
-def create_left(place: Place, name: str, *, attempt: str) -> str:
-    """Create a container as a run does that is killed before it starts it; give its id."""
-    settings = ContainerSettings(
-        image=place.image,
-        memory=64 << 20,
-        cpus=None,
-        pids_limit=50,
-        gpus=None,
-        timeout=60,
-        network="none",
-    )
-    command = ["/bin/program", "m", name, "--registry_path", "/registry/0"]
-    spec = ContainerSpec(
-        image=image.find(engine_api(), place.image).id,
-        argv=tuple(command),
-        private=place.layout.private(attempt),
-        mounts={},
-        environment={},
-        labels={
-            Label.COMMAND: json.dumps(command),
-            Label.ATTEMPT: attempt,
-            Label.HOST: socket.gethostname(),
-            Label.PROGRESS: str(place.progress),
-            Label.MODEL: "m",
-            Label.EVAL_SET: "s",
-        },
-        user="0:0",
-        settings=settings,
-    )
-    with private_folder(place.layout, attempt):
-        return Container.create(engine_api(), spec).id
-
-
 def test_status_shows_what_runs_on_after_a_crash(place: Place) -> None:
     """Nobody is told that there is nothing going on while a container costs money."""
     place.registry("wait.a")
@@ -271,36 +179,6 @@ def test_status_shows_what_runs_on_after_a_crash(place: Place) -> None:
     assert "1 running" in place.ask("status", "m", "s").stdout
     end(place, container)
     assert place.run().returncode == 0
-
-
-def test_clean_removes_old_probes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed reading of an image's registry leaves its container, too."""
-    api = engine_api()
-    left = api.create_container(place.image, command=["true"], labels={probe.PROBE: ""})["Id"]
-    probe.remove_left(api)
-    assert api.inspect_container(left)
-    monkeypatch.setattr(time, "time", lambda: 9e9)
-    probe.remove_left(api)
-    with pytest.raises(NotFound):
-        api.inspect_container(left)
-
-
-def test_clean_leaves_private_folders_alone_while_a_run_is_live(place: Place) -> None:
-    """A live run may have its containers on an engine that was not asked."""
-    place.registry("wait.a")
-    with private_folder(place.layout, "elsewhere") as old:
-        pass
-    os.utime(old, (1, 1))
-    with place.running() as run:
-        place.until_running(1)
-        assert place.ask("clean").returncode == 3
-        assert old.exists()
-        place.let_go()
-        assert run.wait(20) == 0
-    os.utime(old, (1, 1))  # letting go has touched all of them
-    ended = place.ask("clean")
-    assert ended.returncode == 0
-    assert not old.exists(), ended.stdout + ended.stderr
 
 
 def test_the_time_limit_of_what_was_taken_over_counts_from_its_start(place: Place) -> None:

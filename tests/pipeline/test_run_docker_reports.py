@@ -38,6 +38,18 @@ def test_a_run_writes_its_results(place: Place) -> None:
     assert any("exited with status 3" in line for line in table)
 
 
+def test_the_results_of_a_part_of_the_set_say_so(place: Place) -> None:
+    """Else all finished could be taken for the whole."""
+    place.registry("succeed.a", "succeed.b")
+    page = place.folder / "summary.md"
+    assert place.run("--select", "*a", GITHUB_STEP_SUMMARY=str(page)).returncode == 0
+    part = "1 of 1 finished; the last plan has 1 of the eval set's 2 evals"
+    assert page.read_text().startswith(f"### `m` `s`\n\n{part}\n\n| eval |")
+    page.unlink()
+    assert place.run(GITHUB_STEP_SUMMARY=str(page)).returncode == 0
+    assert page.read_text().startswith("### `m` `s`\n\n2 of 2 finished\n\n| eval |")
+
+
 def test_a_run_with_nothing_to_do_writes_its_results_too(place: Place) -> None:
     """Whoever reads them needs not know."""
     place.registry("succeed.a")

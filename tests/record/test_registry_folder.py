@@ -38,7 +38,8 @@ def test_a_kind_may_be_a_single_file(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     """The message names it and the option."""
     with pytest.raises(UsageError, match="none does not exist; check --registry-path"):
-        read(tmp_path / "none")
+        check(tmp_path / "none")
+    assert read(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize(

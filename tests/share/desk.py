@@ -21,6 +21,8 @@ from runner.share.snapshots import Snapshots
 from tests.outcomes import failure, job, success
 
 BRANCH = "evalset/m.s"
+# Of a progress file.
+LINE = '["oaieval", "dummy", "{}"]\n'
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -98,7 +100,9 @@ class Desk(msgspec.Struct, frozen=True):
         """Put a failure on record."""
         self.record(failure(job(name), attempt=f"{self.name}{name}"))
 
-    def plan(self, *evals: str, run: str = "261121031336WEBUOFVI") -> None:
+    def plan(
+        self, *evals: str, run: str = "261121031336WEBUOFVI", in_eval_set: int | None = None
+    ) -> None:
         """Write the run's file."""
         pinned = RunFile(
             run=run,
@@ -107,6 +111,7 @@ class Desk(msgspec.Struct, frozen=True):
             image="image",
             image_id="sha256:1",
             commands=tuple(job(name).command for name in evals),
+            in_eval_set=in_eval_set,
             limits={},
             generation=run_file.next_generation(self.layout),
         )

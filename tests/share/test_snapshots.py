@@ -1,6 +1,4 @@
-import gzip
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,8 +6,6 @@ import pytest
 from runner.errors import UsageError
 from runner.share.remote import RemoteError
 from tests.share.desk import BRANCH, Desk, git
-
-LINE = '["oaieval", "dummy", "{}"]\n'
 
 
 def state_of(clone: Path) -> dict[str, str]:
@@ -139,145 +135,6 @@ def test_bytes_are_kept_whatever_git_is_told_about_line_ends(desk: Desk) -> None
         snapshots.take()
     size = git(desk.clone, "cat-file", "-s", f"{BRANCH}:evallogs/hostx_m_x.jsonl")
     assert size == "10"
-
-
-def test_a_large_file_is_committed_compressed(desk: Desk) -> None:
-    """It arrives at another host as it was."""
-    log = b'{"event": 1}\n' * 1000
-    desk.succeed("x", log=log)
-    with desk.snapshots(max_file=1000) as (snapshots, warnings):
-        snapshots.take()
-    shown = subprocess.run(
-        ["git", "-C", desk.clone, "show", f"{BRANCH}:evallogs/hostx_m_x.jsonl.gz"],
-        capture_output=True,
-        check=True,
-    )
-    assert gzip.decompress(shown.stdout) == log
-    assert warnings == []
-
-
-def test_a_file_that_is_too_large_stays_here_and_is_listed(desk: Desk) -> None:
-    """With name, size and hash, on the branch's page; the user is told once."""
-    desk.succeed("x", log=os.urandom(5000))
-    desk.succeed("y")
-    with desk.snapshots(max_file=1000) as (snapshots, warnings):
-        snapshots.take()
-        assert not snapshots.take()
-    assert "evallogs/hostx_m_x.jsonl" not in desk.files_on_branch()
-    assert "evallogs/hosty_m_y.jsonl" in desk.files_on_branch()
-    page = desk.on_branch("README.md")
-    assert "`evallogs/hostx_m_x.jsonl`" in page
-    assert "| 5000 |" in page
-    (warning,) = warnings
-    assert "evallogs/hostx_m_x.jsonl is left out" in warning
-    assert "--snapshot-max-file" in warning
-
-
-def test_a_log_with_a_secret_stays_here(desk: Desk) -> None:
-    """The warning has file and line; nothing on the branch has the value."""
-    desk.succeed("x", log=b'{"a": 1}\n{"key": "hunter2-hunter2"}\n')
-    desk.succeed("y")
-    environment = {"MY_KEY": "hunter2-hunter2"}
-    with desk.snapshots(environment=environment) as (snapshots, warnings):
-        snapshots.take()
-    (warning,) = warnings
-    assert "evallogs/hostx_m_x.jsonl" in warning
-    assert "line 2" in warning
-    assert "MY_KEY" in warning
-    assert "hunter2" not in warning
-    assert "evallogs/hosty_m_y.jsonl" in desk.files_on_branch()
-    assert all("hunter2" not in desk.on_branch(path) for path in desk.files_on_branch())
-    assert '"x"' in desk.on_branch("oaievalset/m.s.progress.txt")
-
-
-def test_of_an_attempt_with_a_secret_only_the_line_stays_here(desk: Desk) -> None:
-    """Leaving out all attempts would lose what other evals have done."""
-    desk.succeed("x")
-    with desk.layout.attempts.open("a") as file:
-        file.write('{"reason": "hunter2-hunter2"}\n')
-    desk.succeed("y")
-    with desk.snapshots(environment={"MY_KEY": "hunter2-hunter2"}) as (snapshots, warnings):
-        snapshots.take()
-    attempts = desk.on_branch("oaievalset/m.s.attempts.jsonl").splitlines()
-    assert len(attempts) == 2
-    (warning,) = warnings
-    assert "oaievalset/m.s.attempts.jsonl, line 2" in warning
-
-
-def test_a_half_written_line_waits_for_its_end(desk: Desk) -> None:
-    """What a live run is writing is no line yet."""
-    desk.succeed("x")
-    with desk.layout.progress.open("a") as file:
-        file.write('["oaieval", "dum')
-    with desk.snapshots() as (snapshots, _):
-        snapshots.take()
-    assert desk.on_branch("oaievalset/m.s.progress.txt") == LINE.format("x").rstrip()
-
-
-def test_two_hosts_lose_nothing(two: tuple[Desk, Desk]) -> None:
-    """A push that comes second is merged and pushed again; history stays in one line."""
-    a, b = two
-    a.plan("x", "y", "z", "w", run="261121031336AAAAAAAA")
-    b.plan("x", "y", "z", "w", run="261121031337AAAAAAAA")
-    with a.snapshots() as (one, _), b.snapshots() as (other, _):
-        a.succeed("x")
-        one.take()
-        one.push()
-        b.succeed("y")
-        b.fail("z")
-        other.take()
-        other.push()
-        a.succeed("w")
-        one.take()
-        one.push()
-    (hub,) = {git(desk.clone, "remote", "get-url", "origin") for desk in two}
-    progress = git(Path(hub), "show", f"{BRANCH}:oaievalset/m.s.progress.txt")
-    assert sorted(progress.splitlines()) == [LINE.format(name).rstrip() for name in "wxy"]
-    attempts = git(Path(hub), "show", f"{BRANCH}:oaievalset/m.s.attempts.jsonl")
-    assert len(attempts.splitlines()) == 4
-    logs = git(Path(hub), "ls-tree", "-r", "--name-only", BRANCH, "evallogs/").splitlines()
-    assert len(logs) == 4
-    page = git(Path(hub), "show", f"{BRANCH}:README.md")
-    assert "3 of 4 finished, 1 failed" in page
-    subjects = git(Path(hub), "log", "--format=%s%x09%p", BRANCH).splitlines()
-    assert [line.partition("\t")[0] for line in subjects] == [
-        "m s 3/4 (+1)",
-        "m s 2/4 (+1)",
-        "m s 1/4 (+1)",
-    ]
-    assert all(" " not in line.partition("\t")[2] for line in subjects)
-
-
-def test_snapshots_that_were_seen_stay_in_the_history(two: tuple[Desk, Desk]) -> None:
-    """A later process merges with two parents what it did not take itself."""
-    a, b = two
-    a.succeed("x")
-    b.succeed("y")
-    with b.snapshots() as (other, _):
-        other.take()
-    with a.snapshots() as (one, _):
-        one.take()
-        one.push()
-    with b.snapshots() as (other, _):
-        other.push()
-        tip = other.tip
-    assert len(git(b.clone, "log", "-1", "--format=%p", str(tip)).split()) == 2
-    assert set(b.subjects()) == {"m s 1/1 (+1)", "m s 2/2 (+1)"}
-
-
-def test_another_process_of_the_same_clone_is_merged_too(desk: Desk, tmp_path: Path) -> None:
-    """Two runs may share a repository and a branch."""
-    other = Desk(tmp_path / "other", desk.clone, "other")
-    with desk.snapshots() as (one, _), other.snapshots() as (two, _):
-        desk.succeed("x")
-        other.succeed("y")
-        one.take()
-        two.take()
-        desk.succeed("z")
-        one.take()
-    progress = desk.on_branch("oaievalset/m.s.progress.txt").splitlines()
-    assert sorted(progress) == [LINE.format(name).rstrip() for name in "xyz"]
-    assert len([path for path in desk.files_on_branch() if path.startswith("evallogs/")]) == 3
 
 
 def test_a_remote_that_refuses_says_why(desk: Desk, hub: Path) -> None:

@@ -1,4 +1,5 @@
 import http.client
+import os
 import re
 import signal
 import subprocess
@@ -102,16 +103,26 @@ def test_nothing_can_be_sent(server: SiteServer) -> None:
 
 @contextmanager
 def viewing(root: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """`evalset view` as a process, and its address."""
+    """`evalset view` as a process, and its address; its temporary files are beside the records."""
     line = [sys.executable, "-m", "runner", "view", "--progress-dir", str(root), *options]
+    (root.parent / "tmp").mkdir(exist_ok=True)
     with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(root.parent / "tmp")},
     ) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().strip()
         finally:
             process.kill()
+
+
+def folders(root: Path) -> list[str]:
+    """What views have beside these records now."""
+    return [path.name for path in (root.parent / "tmp").iterdir()]
 
 
 @pytest.mark.browser
@@ -131,17 +142,51 @@ def test_view_shows_what_becomes_of_a_run(browser: Browser, tmp_path: Path) -> N
     assert visit.complaints == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_view_ends_quietly(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C is how it is ended; nothing is left behind."""
+    """Ctrl-C is how it is ended, or the terminal is closed; nothing is left behind."""
     write_example(tmp_path / "p", [("m", 0.8)], samples=1)
-    (tmp_path / "tmp").mkdir()
     with viewing(tmp_path / "p") as (process, address):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{22}/index\.html", address)
+        assert len(folders(tmp_path / "p")) == 1
         process.send_signal(number)
         assert process.wait(20) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+    assert folders(tmp_path / "p") == []
+
+
+def test_view_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    """And leaves alone what belongs to one that goes on."""
+    write_example(tmp_path / "p", [("m", 0.8)], samples=1)
+    with viewing(tmp_path / "p") as (process, _):
+        left = folders(tmp_path / "p")
+        process.kill()
+        process.wait()
+        assert folders(tmp_path / "p") == left
+    with viewing(tmp_path / "p"):
+        first = folders(tmp_path / "p")
+        assert len(first) == 1
+        assert first != left
+        with viewing(tmp_path / "p"):
+            assert len(folders(tmp_path / "p")) == 2
+
+
+def test_view_goes_on_where_hang_ups_are_ignored(tmp_path: Path) -> None:
+    """As `nohup` has it."""
+    write_example(tmp_path / "p", [("m", 0.8)], samples=1)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with viewing(tmp_path / "p") as (process, address):
+            process.send_signal(signal.SIGHUP)
+            connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
+            connection.request("GET", urlsplit(address).path)
+            assert connection.getresponse().status == 200
+            connection.close()
+            assert process.poll() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_view_says_that_a_port_is_taken(tmp_path: Path, server: SiteServer) -> None:

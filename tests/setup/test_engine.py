@@ -10,28 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-SCRIPTS = (
-    *("compat", "debian.sh", "engine", "lock", "mutants", "python", "release", "setup"),
-    *("test-tools", "upstream"),
-)
-TOOLS = (
-    *(
-        "bash",
-        "sh",
-        "env",
-        "cat",
-        "dirname",
-        "head",
-        "id",
-        "mktemp",
-        "rm",
-        "mkdir",
-        "chmod",
-        "touch",
-    ),
-    *("cp", "setsid", "sha256sum", "sleep", "tail", "timeout"),
-)
+from tests.setup.machine import ROOT, Machine, assert_says_one_line
 
 FAKE_DOCKER = """#!/bin/sh
 [ "$1" = context ] && echo default && exit
@@ -48,13 +27,6 @@ case "$*" in
                chmod +x "$MACHINE/bin/dockerd" ;;
 esac
 """
-FAKE_PYTHON = """#!/bin/sh
-case "$*" in
-    --version) echo 'Python 3.13.0' ;;
-    '-m venv '*) for last; do :; done; mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
-    '-m pip '*) echo "$@" >> "$MACHINE/pip.log" ;;
-esac
-"""
 
 
 class Pong(socketserver.BaseRequestHandler):
@@ -64,62 +36,6 @@ class Pong(socketserver.BaseRequestHandler):
         """Read the question, say yes."""
         self.request.recv(1024)
         self.request.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
-
-
-class Machine:
-    """A machine that the scripts see instead of this one: its files, its programs, its user."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.bin = root / "bin"
-        for folder in (self.bin, root / "etc", root / "var" / "run", root / "var" / "log"):
-            folder.mkdir(parents=True)
-        for tool in TOOLS:
-            (self.bin / tool).symlink_to(shutil.which(tool) or f"/usr/bin/{tool}")
-        self.is_user("0")
-        self.is_system("debian")
-        self.pid_file = root / "var" / "run" / "docker.pid"
-
-    def has(self, program: str, text: str) -> None:
-        """Put a program on PATH."""
-        path = self.bin / program
-        path.unlink(missing_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
-
-    def is_user(self, uid: str) -> None:
-        """Say who runs the scripts."""
-        self.has("id", f"#!/bin/sh\n[ $1 = -u ] && echo {uid} || echo someone\n")
-
-    def is_system(self, system: str) -> None:
-        """Say what the machine runs."""
-        (self.root / "etc" / "os-release").write_text(f"ID={system}\n")
-
-    def run(self, script: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run a script on this machine."""
-        return subprocess.run(
-            [script],
-            env={
-                "PATH": str(self.bin),
-                "MACHINE": str(self.root),
-                "EVALSET_SETUP_ROOT": str(self.root),
-                "EVALSET_ENGINE_PATIENCE": "1",
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    def engine(self, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run scripts/engine."""
-        return self.run(ROOT / "scripts" / "engine", **environment)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "machine")
 
 
 @pytest.fixture
@@ -138,28 +54,6 @@ def living_engine(tmp_path: Path) -> Iterator[int]:
     with subprocess.Popen([program, "60"]) as process:
         yield process.pid
         process.kill()
-
-
-def assert_says_one_line(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
-    """The script gave up with the environment's exit code and one line that has the words."""
-    assert done.returncode == 3, done
-    assert len(done.stderr.splitlines()) == 1, done
-    assert all(word in done.stderr for word in words), done
-
-
-@pytest.mark.parametrize("script", [*(f"scripts/{name}" for name in SCRIPTS), ".ci/run"])
-def test_the_scripts_please_shellcheck(script: str) -> None:
-    """Each script is free of shellcheck's findings."""
-    shellcheck = Path(sys.executable).parent / "shellcheck"
-    done = subprocess.run(
-        [shellcheck, "-x", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
-
-
-def test_every_script_is_checked() -> None:
-    """The list of scripts above leaves none out."""
-    assert sorted(path.name for path in (ROOT / "scripts").iterdir()) == sorted(SCRIPTS)
 
 
 @pytest.mark.docker
@@ -288,55 +182,3 @@ def test_a_docker_context_that_is_silent_is_named(machine: Machine) -> None:
     """A chosen Docker context counts as DOCKER_HOST does."""
     machine.has("docker", '#!/bin/sh\n[ "$1" = context ] && echo faraway\n[ "$1" = context ]\n')
     assert_says_one_line(machine.engine(), "context faraway", "docker context use default")
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    copy = tmp_path / "checkout"
-    shutil.copytree(ROOT / "scripts", copy / "scripts")
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    return copy
-
-
-def test_the_package_is_installed_once(machine: Machine, checkout: Path) -> None:
-    """A second set-up installs nothing, until pyproject.toml changes."""
-    machine.has("python3.13", FAKE_PYTHON)
-    installs = machine.root / "pip.log"
-    setup = checkout / "scripts" / "setup"
-
-    assert machine.run(setup).returncode == 0
-    assert machine.run(setup).stdout == ""
-    assert len(installs.read_text().splitlines()) == 1
-
-    with (checkout / "pyproject.toml").open("a") as file:
-        file.write("\n")
-    assert machine.run(setup).returncode == 0
-    assert len(installs.read_text().splitlines()) == 2
-
-
-def test_a_moved_checkout_is_set_up_anew(machine: Machine, checkout: Path) -> None:
-    """A virtual environment that points to where the checkout was is made again."""
-    machine.has("python3.13", FAKE_PYTHON)
-    assert machine.run(checkout / "scripts" / "setup").returncode == 0
-    moved = checkout.rename(checkout.with_name("moved"))
-    assert "Python 3.13.0" in machine.run(moved / "scripts" / "setup").stdout
-
-
-def test_without_a_suitable_python_a_line_says_what_to_install(
-    machine: Machine, checkout: Path
-) -> None:
-    """An old Python, or none, is told apart from one that lacks a package."""
-    machine.has("python3", "#!/bin/sh\nexit 1\n")
-    done = machine.run(checkout / "scripts" / "setup")
-    assert_says_one_line(done, "Python 3.11 or later", "apt-get install")
-
-
-def test_a_python_without_venv_is_completed_or_named(machine: Machine, checkout: Path) -> None:
-    """Debian's split of Python is mended where we may; elsewhere the package is named."""
-    machine.is_user("1000")
-    machine.has(
-        "python3.12",
-        '#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; *print*) echo python3.12-venv ;; esac\n',
-    )
-    done = machine.run(checkout / "scripts" / "setup")
-    assert_says_one_line(done, "apt-get install python3.12-venv")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.share.passing import PREFIX, passing_folder
+from runner.record.passing import passing_folder
 
 HOLD = """
-from runner.share.passing import passing_folder
-with passing_folder() as folder:
+from runner.record.passing import passing_folder
+with passing_folder("snapshots") as folder:
     (folder / "index").write_text("x")
     print(folder, flush=True)
     input()
@@ -34,7 +34,7 @@ def holding() -> tuple["subprocess.Popen[str]", Path]:
 
 def test_the_folder_goes_with_its_block() -> None:
     """Also with what is in it."""
-    with passing_folder() as folder:
+    with passing_folder("snapshots") as folder:
         (folder / "below").mkdir()
     assert not folder.exists()
 
@@ -46,7 +46,7 @@ def test_what_a_killed_process_left_is_deleted() -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert left.exists()
-    with passing_folder():
+    with passing_folder("snapshots"):
         assert not left.exists()
 
 
@@ -54,7 +54,7 @@ def test_what_a_live_process_has_stays() -> None:
     """Several commands may work at once."""
     process, theirs = holding()
     with process:
-        with passing_folder():
+        with passing_folder("snapshots"):
             assert (theirs / "index").exists()
         process.communicate("\n")
     assert process.returncode == 0
@@ -65,7 +65,7 @@ def test_a_link_of_that_name_is_not_followed(tmp_path: Path) -> None:
     """Whoever may write to the folder for temporary files could point it anywhere."""
     kept = tmp_path / "kept"
     kept.mkdir()
-    (tmp_path / f"{PREFIX}link").symlink_to(kept)
-    with passing_folder():
-        assert os.path.lexists(tmp_path / f"{PREFIX}link")
+    (tmp_path / "evalset-snapshots-link").symlink_to(kept)
+    with passing_folder("snapshots"):
+        assert os.path.lexists(tmp_path / "evalset-snapshots-link")
     assert kept.exists()

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "evalset-snapshots-"
-
 
 @contextmanager
-def passing_folder() -> Iterator[Path]:
-    """A folder for what passes; those that killed processes of this user left are deleted."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+def passing_folder(what: str) -> Iterator[Path]:
+    """A folder for what passes; those that killed processes of this user left are deleted.
+
+    Args:
+        what: passes there, for the folder's name, `evalset-{what}-...`.
+    """
+    prefix = f"evalset-{what}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError):  # a live process holds it, or it has gone meanwhile
             _delete_if_free(left)
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
         with suppress(FileNotFoundError):  # another process was faster and took it for one left
             descriptor = _open(folder)
             fcntl.flock(descriptor, fcntl.LOCK_SH)

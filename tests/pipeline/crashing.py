@@ -1,0 +1,60 @@
+"""Runs that are killed, and what they leave."""
+
+import json
+import signal
+import socket
+
+from runner.execute import image
+from runner.execute.container import Container, ContainerSpec
+from runner.execute.labels import Label
+from runner.job import ContainerSettings
+from runner.record.collect import private_folder
+from tests.conftest import Place, engine_api
+
+
+def crash(place: Place, running: int, *options: str) -> list[str]:
+    """Kill a run once so many of its evals wait; give the ids of its containers."""
+    with place.running(*options) as run:
+        place.until_running(running)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    return place.containers()
+
+
+def end(place: Place, container: str) -> None:
+    """Let a container's eval end, and wait until it has."""
+    place.let_go()
+    engine_api().wait(container, timeout=20)
+
+
+def create_left(place: Place, name: str, *, attempt: str) -> str:
+    """Create a container as a run does that is killed before it starts it; give its id."""
+    settings = ContainerSettings(
+        image=place.image,
+        memory=64 << 20,
+        cpus=None,
+        pids_limit=50,
+        gpus=None,
+        timeout=60,
+        network="none",
+    )
+    command = ["/bin/program", "m", name, "--registry_path", "/registry/0"]
+    spec = ContainerSpec(
+        image=image.find(engine_api(), place.image).id,
+        argv=tuple(command),
+        private=place.layout.private(attempt),
+        mounts={},
+        environment={},
+        labels={
+            Label.COMMAND: json.dumps(command),
+            Label.ATTEMPT: attempt,
+            Label.HOST: socket.gethostname(),
+            Label.PROGRESS: str(place.progress),
+            Label.MODEL: "m",
+            Label.EVAL_SET: "s",
+        },
+        user="0:0",
+        settings=settings,
+    )
+    with private_folder(place.layout, attempt):
+        return Container.create(engine_api(), spec).id
