@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from runner.cli import run_program
 from runner.cli.run_command import command as run_command_line
-from runner.cli.run_command import options_from
+from runner.cli.run_options import options_from
 from runner.errors import UsageError
 from runner.plan.grammar import get_parser, without_dashes
 from runner.plan.resolve import Resolution

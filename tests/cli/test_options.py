@@ -3,7 +3,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.cli.run_command import command, options_from
+from runner.cli.run_command import command
+from runner.cli.run_options import options_from
 from runner.pipeline.options import RunOptions
 from runner.plan.containers import ContainerRule, settings_for
 
