@@ -81,7 +81,7 @@ class Recording:
         label = {Label.PROGRESS: str(self._place.progress), END: "yes"}
         with self._client() as api:
             last = api.create_container(self._place.image, command=["true"], labels=label)["Id"]
-            api.remove_container(last, force=True)
+            api.remove_container(last, force=True, v=True)
         until(lambda: not self._thread.is_alive())
         return self.events
 

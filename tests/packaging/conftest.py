@@ -61,6 +61,10 @@ def wheel(release: Path) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that has the wheel, and what it needs, and no more."""
     venv = tmp_path_factory.mktemp("installed") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    subprocess.run([venv / "bin/python", "-m", "pip", "install", "--quiet", wheel], check=True)
+    # As venv and pip make it, in a fifth of the time; the seed is pip itself.
+    quiet = (BIN / "uv", "--quiet")
+    python = ("--python", BIN / "python")
+    subprocess.run([*quiet, "venv", "--seed", "--no-project", *python, venv], check=True)
+    into = ("--python", venv / "bin/python")
+    subprocess.run([*quiet, "pip", "install", "--compile-bytecode", *into, wheel], check=True)
     return venv / "bin"
