@@ -9,6 +9,9 @@ from runner.cli.report_options import report_options, report_sources
 
 FORMATS = ("html", "json", "csv", "md", "junit")
 
+# What would be left out in silence.
+_WITHOUT = {"prices": ("md", "junit"), "baseline": ("junit",)}
+
 
 @click.command(
     cls=ConfiguredCommand,
@@ -38,6 +41,11 @@ def command(*, kind: str, output: Path | None, **given: Any) -> None:  # noqa: A
     """
     from runner.pipeline.report import write_file, write_site  # noqa: PLC0415 - after parsing
 
+    for option, formats in _WITHOUT.items():
+        if given[option] is not None and kind in formats:
+            raise click.UsageError(
+                f"--format {kind} shows nothing of --{option}; leave one of them out"
+            )
     options = report_options(**given)
     if kind == "html":
         write_site(options, output or Path("report"), out=sys.stdout)

@@ -69,6 +69,7 @@ def _record(fact: EvalFacts) -> dict[str, Any]:
         "samples": row.samples,
         "right": fact.log.right,
         "wrong": fact.log.wrong,
+        "left_out": fact.log.left_out,
         "duration": row.duration,
         "prompt_tokens": fact.tokens.prompt,
         "completion_tokens": fact.tokens.completion,
@@ -88,7 +89,7 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in record.items():
         if isinstance(value, list | dict):
             found[name] = msgspec.json.encode(value).decode()
-        elif isinstance(value, str) and value.startswith(_FORMULA):
+        elif isinstance(value, str) and value.lstrip(" \n").startswith(_FORMULA):
             found[name] = f"'{value}"
         else:
             found[name] = value

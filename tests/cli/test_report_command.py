@@ -60,6 +60,7 @@ def test_json_has_all_that_the_pages_have(ran: Here) -> None:
     assert first["right"] + first["wrong"] == first["samples"] == 20
     assert first["score"] == pytest.approx(first["right"] / 20)
     assert (first["prompt_tokens"], first["completion_tokens"]) == (1220, 180)
+    assert first["left_out"] == 0
     (compared,) = found["comparisons"]
     line = compared["evals"][0]
     assert line["test"] == "exact McNemar test"
@@ -70,10 +71,10 @@ def test_json_has_all_that_the_pages_have(ran: Here) -> None:
 def test_csv_has_a_line_for_each_eval(ran: Here) -> None:
     """Text that a spreadsheet would take for a formula is marked as text."""
     path = ran.folder / "progress/oaievalset/aria-large.research.attempts.jsonl"
-    path.write_text(path.read_text().replace("exited with status 1", "=1+1\\nnext"))
+    path.write_text(path.read_text().replace("exited with status 1", " =1+1\\nnext"))
     found = list(csv.DictReader(io.StringIO(written(ran, "--format", "csv"))))
     assert len(found) == 24
-    assert [row["reason"] for row in found if row["state"] == "failed"] == ["'=1+1\nnext"]
+    assert [row["reason"] for row in found if row["state"] == "failed"] == ["' =1+1\nnext"]
     assert json.loads(found[0]["final_report"])["accuracy"] == float(found[0]["score"])
 
 
@@ -158,6 +159,14 @@ def test_damaged_lines_are_named(ran: Here) -> None:
         (["--prices", "nowhere.yaml"], "--prices nowhere.yaml: there is no such file"),
         (["--prices", "binary"], "--prices binary: it is no text; write it as UTF-8"),
         (["--prices", "evil.yaml"], "evil.yaml: unknown key `evil`"),
+        (
+            ["--format", "md", "--prices", "prices.yaml"],
+            "--format md shows nothing of --prices; leave one of them out",
+        ),
+        (
+            ["--format", "junit", "--baseline", "old"],
+            "--format junit shows nothing of --baseline; leave one of them out",
+        ),
         (["--format", "xls"], "Invalid value for '--format'"),
         (["-o", "full"], "is not empty and no report of evalset's"),
         (["-o", "binary"], "is a file; name a folder with -o"),
