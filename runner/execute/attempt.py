@@ -150,13 +150,19 @@ class Attempts:
             try:
                 yield live
             except CannotRun:
-                remove_private(self._around.layout, attempt)
+                self._clear(container, attempt)
                 raise
             except BaseException:
                 container.keep = True
                 raise
             if not container.keep:
-                remove_private(self._around.layout, attempt)
+                self._clear(container, attempt)
+
+    def _clear(self, container: Container, attempt: str) -> None:
+        """Delete the attempt's folder; its container stays until then, for it is found by that."""
+        container.keep = True
+        remove_private(self._around.layout, attempt)
+        container.keep = False
 
     def _await_end(
         self,

@@ -3,6 +3,7 @@ from typing import Any
 import docker
 import msgspec
 from docker.errors import ImageNotFound
+from docker.utils import parse_repository_tag
 
 from runner.errors import EnvironmentFault
 from runner.execute.engine import answering
@@ -23,7 +24,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: `sha256:...`, of its configuration; two hosts that build alike have different ones.
         name: what it was looked up by.
-        digest: its repository digest; None for an image that no image registry knows.
+        digest: its repository digest, of the name's own repository if that is among those it
+            was pulled from; None for an image that no image registry knows.
         fingerprint: of its content, as `build` labels it: the same wherever it is built alike.
         labels: all of its labels.
     """
@@ -80,7 +82,8 @@ def look(api: docker.APIClient, name: str) -> Image | None:
         except ImageNotFound:
             return None
     labels: dict[str, str] = details["Config"].get("Labels") or {}
-    digests = sorted(details.get("RepoDigests") or ())
+    own = f"{parse_repository_tag(name.partition('@')[0])[0]}@"
+    digests = sorted(details.get("RepoDigests") or (), key=lambda it: (not it.startswith(own), it))
     return Image(
         id=details["Id"],
         name=name,

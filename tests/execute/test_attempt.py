@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -193,3 +194,24 @@ def test_who_is_killed_while_discarding_leaves_what_can_be_found(
     assert place.leftovers() == []
     with pytest.raises(NotFound):
         api.inspect_container(made)
+
+
+def test_a_folder_that_cannot_be_deleted_keeps_its_container(
+    place: Place, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks for the folder once its container is gone; the next run removes both."""
+    one = job(place, "succeed.a")
+    with monkeypatch.context() as patched:
+        full = Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+        patched.setattr("runner.execute.attempt.remove_private", full)
+        with (
+            pytest.raises(OSError, match="Input/output error"),
+            attempts.new(one, "a1", lambda _: None, lambda: None) as outcome,
+        ):
+            assert outcome.result is Result.SUCCESS
+    assert private(place.layout)
+    (container,) = place.containers()
+    left = Left(attempt="a1", command=(), container=container, created="", running=False)
+    assert discard(engine_api(), place.layout, left)
+    assert not private(place.layout)
+    assert place.containers() == []

@@ -131,6 +131,29 @@ def test_an_image_that_is_elsewhere_is_pulled(api: docker.APIClient, loopback_ba
     assert found.digest.startswith(loopback_base.rpartition(":")[0] + "@sha256:")
 
 
+def test_an_image_of_several_repositories_is_known_by_the_one_it_is_asked_for(
+    api: docker.APIClient, loopback_base: str
+) -> None:
+    """Another host pulls it from where this one was told to, and from nowhere else."""
+    first = image.find(api, loopback_base)
+    for other in ("0/base", "z/base"):
+        repository = f"{loopback_base.partition('/')[0]}/{other}"
+        api.tag(first.id, repository, tag="1")
+        for line in api.push(repository, tag="1", stream=True, decode=True):
+            assert "error" not in line, line
+    try:
+        for other in ("evalset/base", "0/base", "z/base"):
+            repository = f"{loopback_base.partition('/')[0]}/{other}"
+            found = image.find(api, f"{repository}:1")
+            assert found.id == first.id
+            assert found.digest is not None
+            assert found.digest.startswith(f"{repository}@sha256:")
+            assert image.find(api, found.digest).digest == found.digest
+    finally:
+        for other in ("0/base", "z/base"):
+            api.remove_image(f"{loopback_base.partition('/')[0]}/{other}:1")
+
+
 @pytest.mark.usefixtures("small_recipe")
 def test_a_build_on_a_pulled_base_is_whole(
     api: docker.APIClient, loopback_base: str, tag: str

@@ -7,8 +7,8 @@ import pytest
 from tests.setup.machine import ROOT
 
 SCRIPTS = (
-    *("compat", "debian.sh", "engine", "lock", "mutants", "python", "release", "setup"),
-    *("test-tools", "upstream"),
+    *("compat", "debian.sh", "engine", "lock", "mutants", "python", "record", "release"),
+    *("setup", "test-tools", "upstream"),
 )
 
 
