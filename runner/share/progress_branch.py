@@ -53,9 +53,7 @@ class ProgressBranch:
         self._states: tuple[str | None, dict[str, bytes]] = (None, {})
         taken = repository.ask("check-ref-format", "--branch", name)
         if taken != name or name.startswith("refs/"):
-            raise UsageError(
-                f"Git takes no branch called {name!r}; choose another --snapshot-branch"
-            )
+            raise UsageError(f"Git takes no branch called {name!r}; choose another name")
 
     def check_free(self) -> None:
         """Refuse to write where a work tree has the branch, or another branch is in its way."""
@@ -96,8 +94,7 @@ class ProgressBranch:
         top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
         if "oaievalset" not in top or not top <= set(TOP):
             raise UsageError(
-                f"the branch {self.name} is there and is no progress branch; choose another one "
-                "(--snapshot-branch)"
+                f"the branch {self.name} is there and is no progress branch; choose another name"
             )
 
     def states(self, commit: str | None) -> dict[str, bytes]:

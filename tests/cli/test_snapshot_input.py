@@ -74,7 +74,7 @@ def test_a_branch_name_that_git_refuses(here: Here, repository: Path, name: str)
     assert repository
     line = here.refused(*TAKE, f"--snapshot-branch={name}")
     assert line.startswith("Git takes no branch called ")
-    assert line.endswith("; choose another --snapshot-branch")
+    assert line.endswith("; choose another name")
     assert line.isprintable()
 
 

@@ -94,6 +94,7 @@ def test_uvx_runs_it(wheel: Path, desk: Desk) -> None:
     own = {"UV_TOOL_DIR": str(desk.folder / "tools"), "UV_PYTHON_DOWNLOADS": "never"}
     uvx = (BIN / "uvx", "--python", BIN / "python", "--from", wheel)
     assert desk.run(*uvx, "evalset", "--version", **own) == VERSION
+    assert "engine" in desk.run(*uvx, "evalset", "doctor", **own)
     assert "usage: oaievalset" in desk.run(*uvx, "oaievalset", "--help", **own)
 
 

@@ -180,19 +180,21 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, two_models: Path)
 
 
 def test_a_thousand_evals_are_light_and_quick(visit: Visit, report: Report, tmp_path: Path) -> None:
-    """Less than 1.5 MB, and sorted within a second of opening it."""
+    """Of two models, some failed: less than 1.5 MB, and within a second ready to be sorted."""
     names = [f"an-eval-with-a-usual-name-{place}.dev.v0" for place in range(1000)]
-    write_example(tmp_path / "p", [("aria-large", 0.8)], evals=names, samples=2, failing=())
+    models = (("aria-large", 0.8), ("aria-small", 0.7))
+    write_example(tmp_path / "p", models, evals=names, samples=2, failing=names[10:40:15])
     path = report(tmp_path / "p") / "index.html"
     assets = (path.parent / "assets").iterdir()
     assert sum(each.stat().st_size for each in [path, *assets]) < 1_500_000
     took = []
-    for _ in range(5):  # for the machine may be busy with something else
-        page = visit.open(path, "#sort=-3")
-        page.wait_for_selector("th[aria-sort=descending]")
+    for _ in range(3):  # for the machine may be busy with something else
+        page = visit.open(path)
+        assert page.locator(ROWS).count() == 1000
+        page.locator("th button").nth(1).click()
+        page.wait_for_selector("th[aria-sort]:not([aria-sort=none])")
         took.append(page.evaluate("performance.now()"))
     assert min(took) < 1000
-    assert page.locator(ROWS).count() == 1000
 
 
 def test_a_run_that_has_not_begun_has_a_page(visit: Visit, report: Report, tmp_path: Path) -> None:
