@@ -27,8 +27,9 @@ demo: venv engine image
 	@echo 'The results are in progress/: progress files and attempts in progress/oaievalset,'
 	@echo "oaieval's logs in progress/evallogs. Run \`make demo\` again: nothing runs twice."
 
+# In two processes, of which one has all tests that need the engine.
 test: venv engine image upstream test-tools lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadgroup
 
 # The long form of the tests that disturb runs. A seed repeats it: make soak SEED=1
 soak: venv engine image test-tools

@@ -34,7 +34,29 @@ VOLUME /volume
 # Variables by which the machine that the tests run on could change what they see.
 OURS = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "CI", "NO_COLOR")
 
+# Where random decisions come from; all tests of a session share it.
+SEED = "EVALSET_TEST_SEED"
+
 T = TypeVar("T")
+
+
+def pytest_configure() -> None:
+    """Choose a seed, unless one is given; with `-n` the processes inherit it."""
+    os.environ[SEED] = os.environ.get(SEED) or str(time.time_ns() % 1_000_000)
+
+
+def pytest_report_header() -> str:
+    """Tell the seed, with which a session can be repeated."""
+    return f"{SEED}={os.environ[SEED]}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, what needs an engine or upstream runs in one process, and a file in one."""
+    for item in items:
+        shares = item.get_closest_marker("docker") or item.get_closest_marker("upstream")
+        item.add_marker(
+            pytest.mark.xdist_group("engine" if shares else item.nodeid.partition("::")[0])
+        )
 
 
 @once

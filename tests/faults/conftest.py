@@ -1,24 +1,18 @@
 import os
 import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Place, engine_api
-
-SEED = "EVALSET_TEST_SEED"
+from tests.conftest import SEED, Place, engine_api
 
 
 @pytest.fixture
-def decide(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> random.Random:
-    """Where a test's random decisions come from; the seed is printed, and can be given."""
-    seed = os.environ.get(SEED) or str(time.time_ns() % 1_000_000)
-    name = request.node.name
-    with capsys.disabled():
-        print(f"\n{name}: {SEED}={seed}", flush=True)
-    return random.Random(f"{seed} {name}")  # noqa: S311 - decides moments, hides nothing
+def decide(request: pytest.FixtureRequest) -> random.Random:
+    """Where a test's random decisions come from; a failure shows the seed, which can be given."""
+    print(f"{SEED}={os.environ[SEED]}")
+    return random.Random(f"{os.environ[SEED]} {request.node.name}")  # noqa: S311 - hides nothing
 
 
 @pytest.fixture
