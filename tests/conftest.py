@@ -50,13 +50,13 @@ def pytest_report_header() -> str:
     return f"{SEED}={os.environ[SEED]}"
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, what needs an engine or upstream runs in one process, and a file in one."""
+    """With `-n`, one process has all that share the engine, upstream or a release."""
     for item in items:
-        shares = item.get_closest_marker("docker") or item.get_closest_marker("upstream")
-        item.add_marker(
-            pytest.mark.xdist_group("engine" if shares else item.nodeid.partition("::")[0])
-        )
+        marked = item.get_closest_marker("docker") or item.get_closest_marker("upstream")
+        shares = marked or "release" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("engine" if shares else item.nodeid.split("::")[0]))
 
 
 @once

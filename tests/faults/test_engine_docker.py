@@ -54,7 +54,7 @@ def test_evals_survive_an_engine_that_is_killed_and_started_again(
     left = amount(4, 60)
     while left > 0:
         place = places()
-        evals = numbered(12, "succeed", "sleep.0.5", "sleep.2")
+        evals = numbered(30, "succeed", "succeed", "sleep.0.5", "sleep.2")
         place.registry(*evals)
         recording = Recording(place, engine.address)
         status = 3

@@ -46,7 +46,10 @@ def desk(tmp_path: Path) -> Desk:
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a release is made of, as its workflow makes it."""
     folder = tmp_path_factory.mktemp("release")
-    subprocess.run([ROOT / "scripts/release", folder], check=True, capture_output=True)
+    made = subprocess.run(
+        [ROOT / "scripts/release", folder], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
     return folder
 
 
