@@ -29,7 +29,7 @@ demo: venv engine image
 
 # In two processes, of which one has all tests that need the engine.
 test: venv engine image upstream test-tools lint
-	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -n 2 --dist loadgroup
+	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -n 2
 
 # The long form of the tests that disturb runs. A seed repeats it: make soak SEED=1
 soak: venv engine image test-tools

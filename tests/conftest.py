@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ import docker
 import msgspec
 import pytest
 import yaml
+from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # as above
 
 from runner.execute import build, image
 from runner.execute.engine import Engine
@@ -37,6 +40,9 @@ OURS = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "CI", "NO_COLOR")
 # Where random decisions come from; all tests of a session share it.
 SEED = "EVALSET_TEST_SEED"
 
+# Test files with this in path or text share the engine, upstream or what is built for a release.
+SHARING = re.compile(r"^tests/packaging/|mark\.(docker|upstream)")
+
 T = TypeVar("T")
 
 
@@ -50,13 +56,18 @@ def pytest_report_header() -> str:
     return f"{SEED}={os.environ[SEED]}"
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, one process has all that share the engine, upstream or a release."""
-    for item in items:
-        marked = item.get_closest_marker("docker") or item.get_closest_marker("upstream")
-        shares = marked or "release" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("engine" if shares else item.nodeid.split("::")[0]))
+class Halves(LoadScopeScheduling):  # type: ignore[misc] # untyped
+    """With `-n`, files stay whole, and one process has all that share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        content = Path(__file__).parents[1].joinpath(path).read_text()
+        return "shared" if SHARING.search(f"{path}\n{content}") else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
+    """Choose how tests are spread over processes."""
+    return Halves(config, log)
 
 
 @once

