@@ -2,6 +2,7 @@ from pathlib import Path
 
 import click
 
+from runner.cli.cleaned import show_cleaned, show_held
 from runner.cli.configuration import ConfiguredCommand
 from runner.cli.options import as_json, progress_dir
 
@@ -26,11 +27,7 @@ def command(*, progress_dir: Path, as_json: bool) -> int:
     if as_json:
         click.echo(msgspec.json.encode(cleaned).decode())
     else:
-        for name in cleaned.recorded:
-            click.echo(f"recorded {name}, which had ended")
-        for name in cleaned.killed:
-            click.echo(f"killed {name}, which was running")
+        show_cleaned(cleaned)
         click.echo(f"containers removed: {cleaned.removed}")
-    for line in cleaned.held:
-        click.echo(f"left alone: {line}", err=True)
+    show_held(cleaned)
     return 3 if cleaned.held else 0

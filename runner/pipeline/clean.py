@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -7,6 +7,7 @@ from runner.errors import LockHeld
 from runner.execute import probe
 from runner.execute.engine import Engine, answering
 from runner.execute.left import (
+    Left,
     attempts_with_containers,
     discard,
     find_left,
@@ -48,12 +49,8 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
         layouts = layouts_with_containers(engine.api, root, host.name)
     for layout in layouts:
         try:
-            with (
-                RunLock(layout.lock),
-                Recorder(layout, run=new_id(), host=host.name) as recorder,
-                answering(),
-            ):
-                part = _clean_one(engine, layout, host, recorder)
+            with RunLock(layout.lock):
+                part = clean_one(engine, layout, host, run=new_id())
         except LockHeld as error:
             part = Cleaned(held=(str(error),))
         total = Cleaned(
@@ -70,12 +67,28 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
     return total
 
 
-def _clean_one(engine: Engine, layout: Layout, host: Host, recorder: Recorder) -> Cleaned:
+def clean_one(engine: Engine, layout: Layout, host: Host, *, run: str) -> Cleaned:
+    """Do it for one model and eval set, whose lock the caller has.
+
+    Raises:
+        EnvironmentFault: the engine does not answer.
+    """
+    with answering():
+        left = find_left(engine.api, layout, host.name)
+        if not left:
+            return Cleaned()
+        with Recorder(layout, run=run, host=host.name) as recorder:
+            return _removed(engine, layout, host, recorder, left)
+
+
+def _removed(
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Sequence[Left]
+) -> Cleaned:
     recorded = []
     killed = []
     stuck = []
     removed = 0
-    for one in find_left(engine.api, layout, host.name):
+    for one in left:
         if not recorder.complete(one.attempt) and not one.running:
             record_ended(engine, layout, host, recorder, one)
             recorded.append(one.command[2])

@@ -24,11 +24,11 @@ from runner.pipeline.pins import check_pins, pin
 from runner.pipeline.prepare import Prepared, environment_for, kept_out, planned
 from runner.pipeline.recorder import Recorder
 from runner.pipeline.recover import recover
-from runner.pipeline.reset import set_aside
 from runner.plan.budget import Budget
 from runner.plan.plan import Plan
 from runner.record import attempts as attempts_file
 from runner.record import run_file
+from runner.record.dated import keep_dated
 from runner.record.lock import RunLock
 from runner.record.run_file import RunFile
 from runner.report.display import Display
@@ -70,7 +70,7 @@ def run(
         if snapshots is not None:
             snapshots.go_on()
         if not prepared.options.resume:
-            set_aside(prepared.layout)
+            keep_dated(prepared.layout.kept)
         with Recorder(prepared.layout, run=run_id, host=host.name) as recorder:
             return _run(
                 prepared,

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import time
 
 import pytest
@@ -6,6 +7,8 @@ from docker.errors import NotFound
 
 from runner.execute import probe
 from runner.execute.labels import Label
+from runner.job import Result
+from runner.record import attempts
 from runner.record.collect import private_folder
 from tests.conftest import Place, engine_api
 from tests.pipeline.crashing import crash
@@ -27,6 +30,45 @@ def test_clean_records_what_ended_and_kills_what_runs(place: Place) -> None:
     assert place.leftovers() == []
     (name,) = place.finished()
     assert [(record.attempt, record.eval) for record in place.records()] == [(first.name, name)]
+
+
+def test_after_a_reset_nothing_of_a_killed_run_goes_on(place: Place) -> None:
+    """What had ended is on record in the files that are kept; what ran is killed."""
+    place.registry("wait.a", "wait.b")
+    crash(place, 2, "--jobs", "2")
+    first = min((place.progress / ".attempts").iterdir())
+    (about,) = engine_api().containers(filters={"label": f"{Label.ATTEMPT}={first.name}"})
+    (first / "go").write_text("")
+    engine_api().wait(about["Id"], timeout=20)
+    ended = place.ask("reset", "m", "s")
+    assert ended.returncode == 0, ended.stderr
+    assert place.leftovers() == []
+    (kept,) = place.layout.attempts.parent.glob("*.attempts.jsonl.*Z")
+    (record,) = attempts.read(kept).records
+    assert record.result is Result.SUCCESS
+    (killed,) = {"wait.a", "wait.b"} - {record.eval}
+    assert ended.stdout.splitlines()[:2] == [
+        f"recorded {record.eval}, which had ended",
+        f"killed {killed}, which was running",
+    ]
+    assert not place.layout.progress.exists()
+
+
+def test_a_reset_without_an_engine_says_what_may_be_left(place: Place) -> None:
+    """The files are set aside all the same."""
+    place.registry("succeed.a")
+    assert place.run().returncode == 0
+    nowhere = place.environ(DOCKER_HOST="unix:///nonexistent.sock")
+    ended = subprocess.run(
+        place.line("m", "s", command="reset"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=nowhere,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "warning: no Docker engine answers" in ended.stderr
+    assert not place.layout.progress.exists()
 
 
 def test_clean_leaves_a_live_run_alone(place: Place) -> None:

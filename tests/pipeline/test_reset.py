@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 
 from runner.errors import LockHeld
-from runner.pipeline.reset import reset, set_aside
+from runner.pipeline.command import new_id
+from runner.pipeline.prepare import this_host
+from runner.pipeline.reset import reset
+from runner.record.dated import keep_dated
 from runner.record.layout import Layout
 from runner.record.lock import RunLock
 
@@ -20,23 +23,23 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_every_file_that_tells_what_was_done_is_set_aside(layout: Layout) -> None:
     """All under one date, each with its content, and again when there is more."""
-    moved = set_aside(layout)
+    moved = keep_dated(layout.kept)
     assert [path.read_text() for path in moved] == [path.name for path in layout.kept]
     assert len({path.name.rpartition("Z")[0][-22:] for path in moved}) == 1
     assert not any(path.exists() for path in layout.kept)
-    assert set_aside(layout) == []
+    assert keep_dated(layout.kept) == []
 
 
 def test_files_of_another_set_stay(layout: Layout) -> None:
     """Names that begin alike included."""
     other = layout.progress.with_name("m.s.more.progress.txt")
     other.write_text("x")
-    set_aside(layout)
+    keep_dated(layout.kept)
     assert other.exists()
 
 
 def test_files_that_a_live_run_writes_are_left_alone(layout: Layout) -> None:
     """The message says who it is."""
     with RunLock(layout.lock), pytest.raises(LockHeld, match="another run of this model"):
-        reset(layout.root, "org/m", "s")
+        reset(layout.root, "org/m", "s", this_host(), new_id=new_id, warn=print)
     assert all(path.exists() for path in layout.kept)
