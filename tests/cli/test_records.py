@@ -204,10 +204,10 @@ def test_reset_keeps_the_old_files_under_dated_names(recorded: Here) -> None:
     attempts = (folder / "dummy.mine.attempts.jsonl").read_bytes()
     ended = recorded.evalset("reset", "dummy", "mine")
     assert ended.returncode == 0
-    assert ended.stderr.splitlines() == [
+    assert ended.stderr == (
         "warning: no Docker engine answers; what a killed run left there the next run goes on "
-        "with, unless `evalset clean` removes it first"
-    ]
+        "with, unless `evalset clean` removes it first\n"
+    )
     *kept, last = ended.stdout.splitlines()
     assert last == (
         "the next run of dummy mine starts over; a progress branch keeps what it has, and a run "
