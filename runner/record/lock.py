@@ -2,6 +2,7 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +69,8 @@ class RunLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._holder.unlink(missing_ok=True)
+        with suppress(OSError):  # it is looked at by those alone who find the lock held
+            self._holder.unlink()
         os.close(self._descriptor)
 
     def _acquire(self) -> bool:

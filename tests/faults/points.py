@@ -70,7 +70,8 @@ class Counting:
         setattr(owner, name, lambda *args, **named: self._call(kind, real, *args, **named))
 
     def write(self) -> None:
-        """Tell how many there were."""
+        """Tell how many there were; that itself is none of them."""
+        self._point = msgspec.structs.replace(self._point, number=0)
         Path(self._point.counts).write_text(json.dumps(self._counts))
 
     def _call(self, kind: str, real: Callable[..., Any], *args: Any, **named: Any) -> Any:  # noqa: ANN401 - any function

@@ -1,3 +1,4 @@
+import errno
 import signal
 import socket
 import subprocess
@@ -5,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -159,3 +161,16 @@ def test_a_holders_name_that_has_gone_keeps_no_run_from_ending(path: Path) -> No
     with RunLock(path):
         path.with_name(f"{path.name}.holder.json").unlink()
     assert not is_held(path)
+
+
+def test_a_holders_name_that_cannot_be_deleted_keeps_no_run_from_ending(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is free all the same, and the next holder writes its own."""
+    with monkeypatch.context() as patched, RunLock(path):
+        broken = Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+        patched.setattr("pathlib.Path.unlink", broken)
+    assert not is_held(path)
+    with RunLock(path):
+        pass
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
