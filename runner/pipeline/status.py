@@ -6,13 +6,14 @@ from typing import Any, TextIO
 
 from runner.errors import EnvironmentFault, UsageError
 from runner.execute.engine import Engine, answering
-from runner.execute.left import find_left
+from runner.execute.left import Left, find_left
 from runner.pipeline.prepare import this_host
 from runner.pipeline.reports import State, status_reports
 from runner.plan.names import check_names
 from runner.record import attempts, progress, run_file
 from runner.record.known import known_commands
 from runner.record.layout import Layout
+from runner.record.lock import is_held
 from runner.record.run_file import RunFile
 from runner.report.json_line import json_line
 from runner.report.rows import Row, rows_of
@@ -70,7 +71,8 @@ def show(
             f"{layout.root} has no progress of {model} {eval_set}; "
             "`evalset list progress` shows what it has"
         )
-    running = running_commands(layout)
+    left = containers_of(layout)
+    running = {one.command for one in left if one.running}
     table = rows_of(commands, finished=finished, records=past.records, running=running)
     for message in filter(None, (*finished.damaged, *past.damaged, run_file.problem(layout.run))):
         print(harmless(f"warning: {message}"), file=sys.stderr)
@@ -80,6 +82,8 @@ def show(
         print(json_line(content), file=out)
     else:
         print_state(out, table, last)
+        if not is_held(layout.lock):
+            print_left(out, left, recorded={record.attempt for record in past.records})
     return is_finished(table, last)
 
 
@@ -117,12 +121,25 @@ def is_finished(table: Sequence[Row], last: RunFile | None) -> bool:
     return all(row.state == "done" for row in table[:planned])
 
 
+def print_left(out: TextIO, left: Sequence[Left], *, recorded: Collection[str]) -> None:
+    """Say what a killed run left that no run looks after; nothing of it is lost."""
+    still = Counter(one.running for one in left if one.attempt not in recorded)
+    running = f"{still[True]} running" if still[True] else ""
+    ended = f"{still[False]} ended and not on record yet" if still[False] else ""
+    if found := ", ".join(filter(None, (running, ended))):
+        print(f"of a run that was killed: {found}; `evalset run` goes on with that", file=out)
+
+
 def running_commands(layout: Layout) -> set[tuple[str, ...]]:
     """Commands that run now, also those of a run that was killed; without an engine none does."""
+    return {one.command for one in containers_of(layout) if one.running}
+
+
+def containers_of(layout: Layout) -> list[Left]:
+    """Containers of runs that go on or were killed; none without an engine."""
     try:
         engine = Engine()
         with answering():
-            left = find_left(engine.api, layout, this_host().name)
+            return find_left(engine.api, layout, this_host().name)
     except EnvironmentFault:
-        return set()
-    return {one.command for one in left if one.running}
+        return []

@@ -211,3 +211,24 @@ def test_a_run_that_was_killed_before_its_container_was_made_leaves_nothing(plac
     place.layout.private("killed").mkdir(parents=True)
     assert place.run().returncode == 0
     assert place.leftovers() == []
+
+
+def test_status_says_what_a_killed_run_left(place: Place) -> None:
+    """What goes on by itself, and what has ended and waits to be taken in; no live run's."""
+    place.registry("wait.a", "wait.b")
+    with place.running("--jobs", "2") as run:
+        place.until_running(2)
+        assert "was killed" not in place.ask("status", "m", "s").stdout
+        run.kill()
+    first = min((place.progress / ".attempts").iterdir())
+    (first / "go").write_text("")
+    filters = {"label": f"{Label.ATTEMPT}={first.name}"}
+    engine_api().wait(engine_api().containers(filters=filters)[0]["Id"], timeout=20)
+    *_, last = place.ask("status", "m", "s").stdout.splitlines()
+    assert last == (
+        "of a run that was killed: 1 running, 1 ended and not on record yet; `evalset run` goes on "
+        "with that"
+    )
+    place.let_go()
+    assert place.run().returncode == 0
+    assert "was killed" not in place.ask("status", "m", "s").stdout
