@@ -80,9 +80,8 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
     'sudo usermod -aG docker "$USER"': Person("it changes who may do what on the machine"),
 }
 
-# A page that is followed from its beginning to its end, in one folder.
+# Pages that are followed from their beginning to their end, each in one folder.
 FOLLOWED = {
-    "docs/quick-start.md": Test(
-        "docs/test_quick_start.py", "test_the_quick_start_does_what_it_shows"
-    )
+    page: Test("docs/test_followed.py", "test_a_page_to_follow_does_what_it_shows")
+    for page in ("docs/quick-start.md", "docs/registry.md")
 }

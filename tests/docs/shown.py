@@ -12,7 +12,7 @@ from tests.docs.page import FENCE, PAGES
 
 # Of blocks that hold commands; `python` is run as it is.
 COMMANDS = ("sh", "console", "yaml")
-OTHERS = ("python", "text", "json", "toml", "dockerfile", "mermaid", "diff", "xml")
+OTHERS = ("python", "text", "json", "jsonl", "toml", "dockerfile", "mermaid", "diff", "xml")
 
 
 class Typed(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs/quick-start.md"
+DOCS = Path(__file__).parents[2] / "docs"
 COMMAND = re.compile(r"^\$ (.+)\n((?:[^$`\n].*\n)*)", re.MULTILINE)
+FILE = re.compile(r"^`([\w./-]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.docker
-def test_the_quick_start_does_what_it_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["quick-start.md", "registry.md"])
+def test_a_page_to_follow_does_what_it_shows(page: str, tmp_path: Path) -> None:
     """Its commands succeed in their order in an empty folder, and print the lines shown."""
     environ = {
         name: value for name, value in os.environ.items() if name[:5] not in ("EVALS", "GITHU")
@@ -19,8 +21,13 @@ def test_the_quick_start_does_what_it_shows(tmp_path: Path) -> None:
     program = Path(sys.executable).parent
     environ |= {"PATH": f"{program}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     environ["OPENAI_API_KEY"] = "none"
-    found = COMMAND.findall(PAGE.read_text())
-    assert len(found) == PAGE.read_text().count("\n$ ") > 5
+    text = (DOCS / page).read_text()
+    for name, content in FILE.findall(text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    found = COMMAND.findall(text)
+    assert len(found) == text.count("\n$ ") > 3
     for command, shown in found:
         ended = subprocess.run(
             ["/bin/sh", "-c", command],
@@ -33,4 +40,5 @@ def test_the_quick_start_does_what_it_shows(tmp_path: Path) -> None:
         assert ended.returncode == 0, (command, ended.stderr)
         for line in shown.splitlines():
             assert line in ended.stdout, command
-    assert (tmp_path / "report/index.html").is_file()
+    reported = "evalset report" in text
+    assert (tmp_path / "report/index.html").is_file() == reported
