@@ -2,6 +2,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 
+from runner.record.run_file import RunFile
 from runner.report.markdown import code, section
 from runner.report.rows import Rows
 from runner.report.text import part_of_set
@@ -18,7 +19,7 @@ _INTRODUCTION = """\
 
 This branch holds the progress directory of `evalset run`: finished commands and attempts in
 [oaievalset](oaievalset), logs in [evallogs](evallogs). A run goes on on any host with the command
-below and the arguments that it had.
+below.
 """
 
 
@@ -56,8 +57,9 @@ def _of_set(part: Part) -> str:
 
 def _about(part: Part) -> str:
     """How to go on, and what the newest run ran in."""
-    command = code(shlex.join(["evalset", "run", part.model, part.eval_set, "--snapshot"]))
-    lines = ["", f"To go on: {command}"]
+    words, folders = _again(part.run) if part.run else ([], "")
+    command = shlex.join(["evalset", "run", part.model, part.eval_set, "--snapshot", *words])
+    lines = ["", f"To go on: {code(command)}{folders}"]
     if part.run is not None:
         image = part.run.image_digest or part.run.image_fingerprint or part.run.image_id
         lines += [
@@ -65,6 +67,21 @@ def _about(part: Part) -> str:
             f"Newest run: {code(part.run.run)}, image {code(part.run.image)} ({code(image)})",
         ]
     return "\n".join([*lines, ""])
+
+
+def _again(run: RunFile) -> tuple[list[str], str]:
+    """Options by which a run becomes like this one, and what a host has to add to them."""
+    words = [] if run.image_fingerprint else ["--image", run.image]
+    programs = {command[0] for command in run.commands} - {"oaieval"}
+    if len(programs) == 1:
+        words += ["--run-command", *programs]
+    arguments = {command[3:] for command in run.commands}
+    common = [*arguments.pop()] if len(arguments) == 1 else []
+    folders = ""
+    while common[-2:-1] == ["--registry_path"]:
+        del common[-2:]
+        folders = ", with its registry folders (`--registry-path`)"
+    return [*words, *common], folders
 
 
 def _left_out(files: Sequence[LeftOut]) -> str:
