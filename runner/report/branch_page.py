@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from runner.record.run_file import RunFile
 from runner.report.markdown import code, section
-from runner.report.rows import Rows
+from runner.report.rows import Rows, told_apart
 from runner.report.text import part_of_set
 from runner.share.left_out import LeftOut
 from runner.share.state import Part
@@ -46,6 +46,7 @@ class BranchPage:
         before, text = self._sections.get(name, (None, ""))
         if part is not before:
             rows = self._rows[name].of(part.commands, finished=part.finished, records=part.records)
+            rows = told_apart(rows, part.commands)
             text = section(*name, rows, part=_of_set(part), level=2, limit=LIMIT) + _about(part)
             self._sections[name] = (part, text)
         return text

@@ -91,11 +91,10 @@ def _in_cell(text: str) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     name = _in_cell(row.eval)
-    if row.reason:
-        name += f"<br>{_in_cell(row.reason)}"
+    notes = [_in_cell(note) for note in (row.arguments, row.reason) if note]
     score = main_score(row.final_report)
     return (
-        name,
+        "<br>".join([name, *notes]),
         f"**{row.state}**" if row.state in {"failed", "lost"} else row.state,
         f"{_in_cell(score.name)} {score.value:.3g}" if score else "",
         str(row.samples) if row.attempts else "",

@@ -45,15 +45,27 @@ def rows_of(
     running: Collection[tuple[str, ...]] = (),
 ) -> list[Row]:
     """A table's rows for commands, in their order, from what is on record."""
-    table = Rows().of(commands, finished=finished, records=records)
-    times = Counter(row.eval for row in table)
+    table = told_apart(Rows().of(commands, finished=finished, records=records), commands)
     for number, (command, row) in enumerate(zip(commands, table, strict=True)):
-        if times[row.eval] > 1:
-            words = shlex.join(command[3:]) or "without arguments"
-            table[number] = row = msgspec.structs.replace(row, arguments=words)  # noqa: PLW2901 - goes on being told apart
         if command in running and row.state != "done":
             table[number] = msgspec.structs.replace(row, state="running", reason="", duration=None)
     return table
+
+
+def told_apart(table: Sequence[Row], commands: Sequence[tuple[str, ...]]) -> list[Row]:
+    """The rows of these commands, with their arguments where an eval has several rows."""
+    times = Counter(row.eval for row in table)
+    return [
+        msgspec.structs.replace(row, arguments=arguments_of(command))
+        if times[row.eval] > 1
+        else row
+        for row, command in zip(table, commands, strict=True)
+    ]
+
+
+def arguments_of(command: Sequence[str]) -> str:
+    """What follows the eval in a command, in words."""
+    return shlex.join(command[3:]) or "without arguments"
 
 
 class Rows:

@@ -106,6 +106,16 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
     ]
 
 
+def test_rows_of_one_eval_show_their_arguments() -> None:
+    """Above the reason, as in the table at a terminal."""
+    rows = [
+        Row(eval="a", state="failed", reason="exited with status 1", arguments="--seed 3"),
+        Row(eval="a", state="done", arguments="without arguments"),
+        row("b"),
+    ]
+    assert names(table(rows)) == ["a\n--seed 3\nexited with status 1", "a\nwithout arguments", "b"]
+
+
 def test_what_asks_for_attention_comes_first() -> None:
     """Failures, then what is lost, runs, and is to do; within each the order is kept."""
     states = ["done", "to do", "running", "lost", "failed"]
@@ -162,11 +172,12 @@ def test_names_and_reasons_are_text_and_nothing_else(hostile: str) -> None:
     assert page.code == ([shown] * 5 if shown else []) + ["next"]
 
 
-@given(name=text, reason=text)
-def test_no_name_or_reason_leaves_its_cell(name: str, reason: str) -> None:
+@given(name=text, arguments=text, reason=text)
+def test_no_name_argument_or_reason_leaves_its_cell(name: str, arguments: str, reason: str) -> None:
     """What is shown is what was given."""
-    page = Page(table([row(name, "failed", reason), row("next")]))
-    shown = [one_line(each).strip() for each in (name, reason)]
+    failed = Row(eval=name, state="failed", arguments=arguments, reason=reason)
+    page = Page(table([failed, row("next")]))
+    shown = [one_line(each).strip() for each in (name, arguments, reason)]
     assert page.tags <= PLAIN
     assert [len(cells) for cells in page.rows] == [6, 6, 6]
     assert [each.replace("\x00", "\ufffd") for each in shown if each] == page.code[:-1]

@@ -27,3 +27,12 @@ def test_a_page_has_what_is_new_and_what_is_not() -> None:
     made = page.of(reader.parts(contents, source="branch"))
     assert made == BranchPage().of(Reader().parts(contents, source="branch"))
     assert b"2 of 2 finished" in made
+
+
+def test_rows_of_one_eval_show_their_arguments_on_a_page() -> None:
+    """An eval that ran with one set of arguments shows none."""
+    again = b'["oaieval", "m", "x", "--seed", "3"]\n'
+    contents = {START.format("s"): LINE % b"x" + again + LINE % b"y"}
+    made = BranchPage().of(Reader().parts(contents, source="branch")).decode()
+    cells = [line.split(" | ")[0] for line in made.splitlines() if line.startswith("| `")]
+    assert cells == ["| `x`<br>`without arguments`", "| `x`<br>`--seed 3`", "| `y`"]
