@@ -73,14 +73,18 @@ def pairs_of(grid: Grid) -> Iterator[tuple[int, int]]:
 
 def line_of(row: GridRow, before: Cell, after: Cell, *, test: bool) -> Line:
     """Compare one eval in two columns."""
-    name = f"{row.name} {row.about}" if row.about else row.name
-    return Line(
-        name=name,
+    line = Line(
+        name=row.name,
         eval_set=row.eval_set,
         before=before.fact,
         after=after.fact,
         paired=compare(_verdicts(before), _verdicts(after), test=test),
     )
+    if not row.about:
+        return line
+    one, other = before.fact.arguments, after.fact.arguments
+    words = one if line.same_arguments else f"{one} \N{RIGHTWARDS ARROW} {other}"
+    return msgspec.structs.replace(line, name=f"{row.name} {words}")
 
 
 def with_cells(grid: Grid, cells: Iterable[list[EvalFacts | None]]) -> Grid:

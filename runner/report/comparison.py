@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runner.report.facts import EvalFacts
+from runner.report.facts import UNLIKE, EvalFacts
 from runner.report.paired import MCNEMAR, WILCOXON, Paired, adjusted, mcnemar
 
 # Flips of one eval that are listed.
@@ -50,10 +50,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return "up" if change > 0 else "down" if change < 0 else "same"
 
     @property
+    def same_arguments(self) -> bool:
+        """Whether both were run with the same."""
+        return self.before.command[3:] == self.after.command[3:]
+
+    @property
     def note(self) -> str:
         """What to know when the two are compared."""
-        if self.before.command[3:] != self.after.command[3:]:
-            return "not the same arguments"
+        if not self.same_arguments:
+            return UNLIKE
         if self.before.row.state != "done" or self.after.row.state != "done":
             return "not finished in both"
         return ""
@@ -124,8 +129,20 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return sum(line.paired.samples for line in self.lines)
 
     @property
+    def unlike(self) -> int:
+        """Evals that were not run with the same arguments."""
+        return sum(not line.same_arguments for line in self.lines)
+
+    @property
     def lead(self) -> str:
-        """What came out of it, in a sentence or two."""
+        """What came out of it, in a few sentences."""
+        if not self.unlike:
+            return self._found
+        evals = "1 eval was" if self.unlike == 1 else f"{self.unlike:,} evals were"
+        return f"{self._found} {evals} not run with the same arguments in both."
+
+    @property
+    def _found(self) -> str:
         ways = f"{self.ways('up')} up, {self.ways('down')} down, {self.ways('same')} unchanged."
         flips = f"Of {self.samples:,} samples that both have, {self.gained + self.lost:,} flipped"
         if self.p is None:

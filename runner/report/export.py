@@ -122,10 +122,15 @@ def _compared(found: Comparison) -> dict[str, Any]:
         "now_right": found.gained,
         "now_wrong": found.lost,
         "p": found.p,
+        "same_arguments": not found.unlike,
         "evals": [
             {
                 "eval_set": line.eval_set,
-                "eval": line.name,
+                "eval": line.before.row.eval,
+                "same_arguments": line.same_arguments,
+                "before_arguments": line.before.command[3:],
+                "after_arguments": line.after.command[3:],
+                "note": line.note,
                 "change": line.change,
                 "test": line.paired.test,
                 "samples": line.paired.samples,

@@ -12,10 +12,12 @@ from runner.record.attempts import AttemptRecord
 from runner.record.layout import Layout
 from runner.record.run_file import RunFile
 from runner.record.samples import Usage, reported
-from runner.report.rows import STATE_OF, Row
+from runner.report.rows import STATE_OF, Row, arguments_of
 from runner.report.score import Score, main_score, spread
 from runner.report.timeline import Span, moment
 
+# Of cells or runs that stand beside each other all the same.
+UNLIKE = "not the same arguments"
 # Seconds; a record from elsewhere may claim anything.
 _LONGEST = 1e9
 
@@ -88,6 +90,11 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     cost: float | None = None
     unpriced: int = 0
     shard: str = ""
+
+    @property
+    def arguments(self) -> str:
+        """What was passed through to it, in words."""
+        return arguments_of(self.command)
 
     @property
     def score(self) -> Score | None:

@@ -1,10 +1,13 @@
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
-from runner.report.facts import EvalFacts, Source, facts_of
+from runner.report.facts import UNLIKE, EvalFacts, Source, facts_of
+
+_Cells = list[EvalFacts | None]
+# An eval set, an eval of it, and its cells.
+_Found = tuple[str, str, _Cells]
 
 
 class GridRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,7 +16,8 @@ class GridRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         eval_set: that it is of.
         name: the resolved key.
-        about: its arguments, where the eval is there with others, too.
+        about: its arguments, where the eval is there with others, too; that its cells differ in
+            them, where they do.
         cells: one for each column; None where it was not planned.
     """
 
@@ -21,6 +25,11 @@ class GridRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     about: str
     cells: Sequence[EvalFacts | None]
+
+    @property
+    def same_arguments(self) -> bool:
+        """Whether all cells were run with the same."""
+        return _same_arguments(self.cells)
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,30 +50,64 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def grid_of(sources: Sequence[Source]) -> Grid:
-    """Put sources side by side: the n-th command of an eval beside the n-th of the others."""
+    """Put sources side by side.
+
+    An eval stands beside the same one with the same arguments. What then has an empty cell where
+    another row of its eval has none, and the other way round, is put into one row with that.
+    """
     columns = list(dict.fromkeys(source.column for source in sources))
-    cells: dict[tuple[str, str, int], list[EvalFacts | None]] = {}
+    rows = _folded(_alike(sources, columns))
+    times = Counter((eval_set, name) for eval_set, name, _ in rows)
+    return Grid(
+        columns=columns,
+        rows=[
+            GridRow(
+                eval_set=eval_set,
+                name=name,
+                about=_about(cells, several=times[eval_set, name] > 1),
+                cells=cells,
+            )
+            for eval_set, name, cells in rows
+        ],
+    )
+
+
+def _alike(sources: Sequence[Source], columns: Sequence[str]) -> list[_Found]:
+    """Cells with equal arguments beside each other, in the order of the plans."""
+    rows: dict[tuple[str, str, tuple[str, ...], int], _Cells] = {}
     for source in sources:
-        counts: Counter[str] = Counter()
+        # More than one where they differ in the program that ran them.
+        counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
         for fact in facts_of(source):
-            name = fact.row.eval
-            key = (source.eval_set, name, counts[name])
-            cells.setdefault(key, [None] * len(columns))[columns.index(source.column)] = fact
-            counts[name] += 1
-    several = {key[:2] for key in cells if key[2]}
-    rows = [
-        GridRow(
-            eval_set=key[0],
-            name=key[1],
-            about=_arguments(found) if key[:2] in several else "",
-            cells=found,
-        )
-        for key, found in cells.items()
-    ]
-    return Grid(columns=columns, rows=rows)
+            name, arguments = fact.row.eval, fact.command[3:]
+            key = (source.eval_set, name, arguments, counts[name, arguments])
+            rows.setdefault(key, [None] * len(columns))[columns.index(source.column)] = fact
+            counts[name, arguments] += 1
+    return [(key[0], key[1], cells) for key, cells in rows.items()]
 
 
-def _arguments(cells: Sequence[EvalFacts | None]) -> str:
-    """What follows the eval in the first command of a row."""
-    first = next(cell for cell in cells if cell is not None)
-    return shlex.join(first.command[3:]) or "without arguments"
+def _folded(rows: Sequence[_Found]) -> list[_Found]:
+    """The same, with what can stand in the empty cells of an earlier row of its eval put there."""
+    kept: list[_Found] = []
+    gaps: dict[tuple[str, str], list[_Cells]] = {}
+    for eval_set, name, cells in rows:
+        open_rows = gaps.setdefault((eval_set, name), [])
+        for earlier in open_rows:
+            if not any(one and other for one, other in zip(earlier, cells, strict=True)):
+                earlier[:] = [one or other for one, other in zip(earlier, cells, strict=True)]
+                break
+        else:
+            kept.append((eval_set, name, cells))
+            if None in cells:
+                open_rows.append(cells)
+    return kept
+
+
+def _about(cells: Sequence[EvalFacts | None], *, several: bool) -> str:
+    if not _same_arguments(cells):
+        return UNLIKE
+    return next(cell.arguments for cell in cells if cell is not None) if several else ""
+
+
+def _same_arguments(cells: Sequence[EvalFacts | None]) -> bool:
+    return len({cell.command[3:] for cell in cells if cell is not None}) == 1

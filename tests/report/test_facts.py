@@ -3,6 +3,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.plan.prices import parse_prices
 from runner.record.attempts import record_of
@@ -11,7 +13,7 @@ from runner.record.progress import Finished
 from runner.record.run_file import RunFile
 from runner.record.samples import Usage
 from runner.report.facts import EvalFacts, LogFacts, Source, facts_of
-from runner.report.grid import grid_of
+from runner.report.grid import Grid, grid_of
 from runner.report.rows import rows_of
 from runner.report.score import spread
 from tests.outcomes import failure, job, success
@@ -45,6 +47,14 @@ def source(*names: str, model: str = "m", note: str = "", **run: Any) -> Source:
         rows=rows_of(commands, finished=Finished(commands=tuple(commands)), records=records),
         records=records,
     )
+
+
+def shown(grid: Grid) -> list[tuple[str, str, list[str | None]]]:
+    """The rows of a grid: name, what is told of it, and the arguments of each cell."""
+    return [
+        (row.name, row.about, [cell.arguments if cell else None for cell in row.cells])
+        for row in grid.rows
+    ]
 
 
 def one(**usage: Usage) -> EvalFacts:
@@ -90,17 +100,45 @@ def test_a_page_keeps_its_name() -> None:
     assert len({alone.page, *pages}) == 4
 
 
-def test_evals_are_put_side_by_side() -> None:
-    """One with several sets of arguments in the order of these, which are then told."""
-    grid = grid_of([source("a", "a --seed 3", "b"), source("b", "a --seed 4", model="n")])
+def test_equal_arguments_stand_side_by_side() -> None:
+    """Whatever the order of the plans; the arguments of an eval with several rows are told."""
+    grid = grid_of([source("a --seed 3", "b", "a"), source("a", "b", model="n")])
     assert list(grid.columns) == ["m", "n"]
-    assert [
-        (row.name, row.about, [cell is not None for cell in row.cells]) for row in grid.rows
-    ] == [
-        ("a", "without arguments", [True, True]),
-        ("a", "--seed 3", [True, False]),
-        ("b", "", [True, True]),
+    assert shown(grid) == [
+        ("a", "--seed 3", ["--seed 3", None]),
+        ("b", "", ["without arguments"] * 2),
+        ("a", "without arguments", ["without arguments"] * 2),
     ]
+
+
+def test_what_has_no_equal_stands_beside_what_has_none_either() -> None:
+    """That its arguments differ is told, also where it is the only row of its eval."""
+    grid = grid_of([source("a", "a --seed 3", "b"), source("b -x", "a --seed 4", "a", model="n")])
+    assert shown(grid) == [
+        ("a", "without arguments", ["without arguments"] * 2),
+        ("a", "not the same arguments", ["--seed 3", "--seed 4"]),
+        ("b", "not the same arguments", ["without arguments", "-x"]),
+    ]
+
+
+def test_a_third_run_with_other_arguments_stands_beside_two_equal_ones() -> None:
+    """It has the eval in common with each of them."""
+    grid = grid_of([source("a"), source("a -x", model="n"), source("a", model="o")])
+    assert shown(grid) == [
+        ("a", "not the same arguments", ["without arguments", "-x", "without arguments"])
+    ]
+
+
+@given(st.lists(st.lists(st.sampled_from(["", " -x", " -y", " -z"]), unique=True), max_size=4))
+def test_no_eval_is_lost_and_no_equal_one_is_passed_by(runs: list[list[str]]) -> None:
+    """Every command has one cell, and equal ones have one row."""
+    drawn = [source(*(f"a{one}" for one in run), model=f"m{n}") for n, run in enumerate(runs)]
+    grid = grid_of(drawn)
+    assert len(grid.facts) == sum(map(len, runs))
+    places = {
+        (place, fact.arguments) for place, row in enumerate(grid.rows) for fact in row.cells if fact
+    }
+    assert len(places) == len({one for run in runs for one in run})
 
 
 def test_a_time_from_elsewhere_may_be_anything() -> None:

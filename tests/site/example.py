@@ -55,7 +55,7 @@ def write_example(
             fails = name in failing and number == 0
             seconds = 8 + 90 * dice.random()
             began, clocks[host] = clocks[host], clocks[host] + timedelta(seconds=seconds + 1)
-            record = _record(command, f"{number}{place:03}", host, began, seconds)
+            record = record_of(command, f"{number}{place:03}", host, began, seconds)
             console = f"evallogs/{record['attempt']}_{model}_{name}.console.log"
             record["console_log"] = console
             path = root / console
@@ -159,9 +159,10 @@ def _dice(seed: str) -> random.Random:
     return random.Random(seed)  # noqa: S311 - nobody has to guess it
 
 
-def _record(
+def record_of(
     command: Sequence[str], attempt: str, host: str, began: datetime, seconds: float
 ) -> dict[str, Any]:
+    """An attempt that succeeded, without its logs."""
     return {
         "version": 1,
         "attempt": f"26030209{attempt}ATTEMPTS",
