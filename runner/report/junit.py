@@ -65,7 +65,8 @@ def _count(element: ET.Element, rows: Sequence[Row]) -> None:
 def _add_case(
     suite: ET.Element, name: str, row: Row, output: Callable[[Row], Sequence[str]]
 ) -> None:
-    case = ET.SubElement(suite, "testcase", classname=_line(name), name=_line(row.eval))
+    called = " ".join(filter(None, (row.eval, row.arguments)))
+    case = ET.SubElement(suite, "testcase", classname=_line(name), name=_line(called))
     if row.duration is not None:
         case.set("time", f"{row.duration:.3f}")
     properties = ET.SubElement(case, "properties")

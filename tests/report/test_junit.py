@@ -70,6 +70,12 @@ def test_each_eval_is_a_test_case_in_the_order_of_the_plan() -> None:
     assert {found.get("classname") for found in suite} == {"m.s"}
 
 
+def test_test_cases_of_one_eval_have_names_of_their_own() -> None:
+    """Its arguments tell them apart; programs that read it know a test case by its name."""
+    rows = [Row(eval="a", state="done", arguments=text) for text in ("--seed 1", "--seed 2")]
+    assert [case.get("name") for case in parsed(rows)] == ["a --seed 1", "a --seed 2"]
+
+
 def test_several_sets_are_several_suites() -> None:
     """And the whole has the sums of their counts."""
     suites = [
