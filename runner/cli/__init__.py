@@ -123,10 +123,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     except RunnerError as error:
         if debug or os.environ.get("EVALSET_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
             raise
-        from runner.report.actions import inert  # noqa: PLC0415 - for an error only
-        from runner.report.text import one_line  # noqa: PLC0415 - as above
-
-        code = _say(inert(one_line(f"Error: {error}")), error.exit_code)
+        code = _say_error(error)
     except click.exceptions.NoArgsIsHelpError as error:
         code = _say(error.format_message(), error.exit_code)
     except click.UsageError as error:
@@ -141,6 +138,15 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     gc.freeze()  # at its end Python would look through all that was imported for garbage
     ended = code if isinstance(code, int) else 0
     sys.exit(ended if _all_read() else 141)
+
+
+def _say_error(error: RunnerError) -> int:
+    from runner.report.actions import inert  # noqa: PLC0415 - for an error only
+    from runner.report.text import one_line  # noqa: PLC0415 - as above
+
+    for line in (*getattr(error, "__notes__", ()), f"Error: {error}"):
+        _say(inert(one_line(line)), error.exit_code)
+    return error.exit_code
 
 
 def _say(line: str, code: int) -> int:
