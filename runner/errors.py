@@ -5,6 +5,8 @@ OUT_OF_TIME = 75
 class RunnerError(Exception):
     """The runner cannot go on. The message is one line: what happened, and what to do next.
 
+    Its notes are warnings that may explain it, each a line that is shown before it.
+
     Attributes:
         exit_code: the process's exit status when this reaches the command line.
     """

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import importlib
 import io
@@ -108,7 +109,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
 
     Exit codes: 0 all finished, 1 some eval failed, 2 usage or configuration, 3 environment,
     4 all finished but not pushed, 75 the time budget left evals to a later run, 130 and 143 on
-    SIGINT and SIGTERM.
+    SIGINT and SIGTERM, 141 where nobody reads what is printed any more, whatever else is true.
 
     Args:
         body: returns the exit code; anything but a number is 0.
@@ -119,14 +120,10 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a sign stops no run
     try:
         code = body()
-        sys.stdout.flush()  # here, where a reader that has gone is no error
     except RunnerError as error:
         if debug or os.environ.get("EVALSET_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
             raise
-        from runner.report.actions import inert  # noqa: PLC0415 - for an error only
-        from runner.report.text import one_line  # noqa: PLC0415 - as above
-
-        code = _say(inert(one_line(f"Error: {error}")), error.exit_code)
+        code = _say_error(error)
     except click.exceptions.NoArgsIsHelpError as error:
         code = _say(error.format_message(), error.exit_code)
     except click.UsageError as error:
@@ -137,13 +134,34 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = _say("Interrupted.", 130)
     except (BrokenPipeError, _ReaderGoneError):
-        # Nobody reads any more: there is nothing to say, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     gc.freeze()  # at its end Python would look through all that was imported for garbage
-    sys.exit(code if isinstance(code, int) else 0)
+    ended = code if isinstance(code, int) else 0
+    sys.exit(ended if _all_read() else 141)
+
+
+def _say_error(error: RunnerError) -> int:
+    from runner.report.actions import inert  # noqa: PLC0415 - for an error only
+    from runner.report.text import one_line  # noqa: PLC0415 - as above
+
+    for line in (*getattr(error, "__notes__", ()), f"Error: {error}"):
+        _say(inert(one_line(line)), error.exit_code)
+    return error.exit_code
 
 
 def _say(line: str, code: int) -> int:
-    click.echo(line, err=True)
+    with contextlib.suppress(BrokenPipeError):  # which `_all_read` finds out
+        click.echo(line, err=True)
     return code
+
+
+def _all_read() -> bool:
+    """Write what is still to be written; what nobody reads goes nowhere, without a word at exit."""
+    read = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            read = False
+    return read

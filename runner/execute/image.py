@@ -26,7 +26,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         name: what it was looked up by.
         digest: its repository digest, of the name's own repository if that is among those it
             was pulled from; None for an image that no image registry knows.
-        fingerprint: of its content, as `build` labels it: the same wherever it is built alike.
+        fingerprint: of its content, as `build` labels it: the same wherever it is built alike. It
+            may be that of an image that it was built on; `own_fingerprint` tells.
         labels: all of its labels.
     """
 

@@ -38,7 +38,12 @@ def run_command(
     ours: Sequence[str] = (),
     resolution: Resolution | None = None,
 ) -> int:
-    """Run an eval set, show it, and return the exit code."""
+    """Run an eval set, show it, and return the exit code.
+
+    Raises:
+        RunnerError: the run could not start or go on, or its last snapshot is not pushed.
+        BrokenPipeError: it has ended and is on record, but nobody reads `out` any more.
+    """
     began = time.monotonic()
     host = this_host()
     check_junit(options.junit)
@@ -52,18 +57,19 @@ def run_command(
         with contextlib.suppress(RunnerError):  # which would hide why it ended
             _report(prepared, host, planned(prepared)[0])
         raise
-    _close(prepared, result, out)
-    if result.in_common:
-        print(inert(one_line(result.in_common)), file=out)
+    read = _tell(prepared, result, out)
     code = _report(prepared, host, result.plan)
-    if result.snapshot and not result.not_pushed:
-        print(inert(one_line(f"the last snapshot is on {result.snapshot}")), file=out)
     if result.not_pushed:
         later = push_command(options)
         line = f"{result.not_pushed}; push it later with `{later}`"
-        if result.exit_code == 0:
+        if not read:
+            _warn(line)
+        elif result.exit_code == 0:
             raise NotPushed(line)
-        display.warn(line)
+        else:
+            display.warn(line)
+    if not read:
+        raise BrokenPipeError  # now that all is on record
     return result.exit_code or code
 
 
@@ -83,6 +89,20 @@ def push_command(options: RunOptions) -> str:
         if value is not None and (option, str(value)) != ("--progress-dir", "progress"):
             words += [option, str(value)]
     return shlex.join(words)
+
+
+def _tell(prepared: Prepared, result: RunResult, out: TextIO) -> bool:
+    """Say how a run ended; tell whether anybody reads it, for `head` may have gone."""
+    try:
+        _close(prepared, result, out)
+        if result.in_common:
+            print(inert(one_line(result.in_common)), file=out)
+        if result.snapshot and not result.not_pushed:
+            print(inert(one_line(f"the last snapshot is on {result.snapshot}")), file=out)
+        out.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:

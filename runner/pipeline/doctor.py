@@ -9,7 +9,7 @@ import msgspec
 
 from runner.errors import EnvironmentFault, RunnerError
 from runner.execute.engine import Engine, where
-from runner.execute.image import find
+from runner.execute.image import find, own_fingerprint
 from runner.pipeline.listing import all_registries
 
 # Below this a run of any size fills the disk.
@@ -66,8 +66,9 @@ def _engine() -> str:
 
 
 def _image(name: str) -> str:
-    image = find(Engine().api, name)
-    return f"{image.name} ({(image.fingerprint or image.id)[:19]})"
+    api = Engine().api
+    image = find(api, name)
+    return f"{image.name} ({(own_fingerprint(api, image) or image.id)[:19]})"
 
 
 def _registry(image: str, paths: Sequence[str]) -> str:

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from runner.execute.build import build
 from runner.execute.engine import Engine
-from runner.execute.image import find
+from runner.execute.image import FINGERPRINT, find, own_fingerprint
 from runner.pipeline.prepare import builtin_registry, this_host
 
 
@@ -17,12 +17,19 @@ def build_image(
 
 
 def image_facts(name: str) -> dict[str, str | None]:
-    """What identifies an image, and its labels."""
-    found = find(Engine().api, name)
+    """What identifies an image, and its labels; a fingerprint only if it is its own."""
+    api = Engine().api
+    found = find(api, name)
+    fingerprint = own_fingerprint(api, found)
+    labels = {
+        label: value
+        for label, value in sorted(found.labels.items())
+        if label != FINGERPRINT or fingerprint is not None
+    }
     return {
         "name": found.name,
         "id": found.id,
         "digest": found.digest,
-        "fingerprint": found.fingerprint,
-        **dict(sorted(found.labels.items())),
+        "fingerprint": fingerprint,
+        **labels,
     }

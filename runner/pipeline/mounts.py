@@ -1,8 +1,9 @@
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from runner.errors import UsageError
+from runner.errors import RunnerError, UsageError
 from runner.pipeline.options import Host, RunOptions
 from runner.plan.commands import container_registries
 from runner.record import registry_folder
@@ -24,6 +25,17 @@ def mounts_of(options: RunOptions, host: Host) -> tuple[dict[Path, str], tuple[s
     places = zip(folders, container_registries(len(folders)), strict=True)
     # Upstream passes over what is not there, and no engine mounts it.
     return mounts | {folder: place for folder, place in places if folder.is_dir()}, problems
+
+
+@contextmanager
+def told_with_errors(warnings: Sequence[str]) -> Iterator[None]:
+    """Add warnings to an error as notes: a folder that is not there may be why a set is not."""
+    try:
+        yield
+    except RunnerError as error:
+        for warning in warnings:
+            error.add_note(f"warning: {warning}")
+        raise
 
 
 def check_apart(root: Path, mounts: Mapping[Path, str]) -> None:

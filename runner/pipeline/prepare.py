@@ -11,7 +11,7 @@ from runner.execute.engine import Engine
 from runner.execute.image import Image, find
 from runner.job import ContainerSettings, Result
 from runner.pipeline.environment import from_host, handed_in
-from runner.pipeline.mounts import check_apart, mounts_of
+from runner.pipeline.mounts import check_apart, mounts_of, told_with_errors
 from runner.pipeline.options import Host, RunOptions
 from runner.plan.containers import ContainerRule, parse_rules, settings_for
 from runner.plan.names import check_names
@@ -101,13 +101,13 @@ def prepare(
     engine.ask_ahead()
     image = find(engine.api, options.settings.image)
     if resolution is None:
-        registry = _registry(engine, image, host, list(own.values()))
-        resolution = resolve_eval_set(
-            registry,
-            options.eval_set,
-            model=options.model,
-            passed_through=options.passed_through,
-        )
+        with told_with_errors(registry_warnings):
+            resolution = resolve_eval_set(
+                _registry(engine, image, host, list(own.values())),
+                options.eval_set,
+                model=options.model,
+                passed_through=options.passed_through,
+            )
     return Prepared(
         options=options,
         layout=Layout(

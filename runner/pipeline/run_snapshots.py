@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from runner.errors import UsageError
+from runner.execute.image import own_fingerprint
 from runner.pipeline.options import Host, SnapshotOptions
 from runner.pipeline.prepare import Prepared
 from runner.pipeline.sharing import go_on_from_branch, reaching, sharing
@@ -115,7 +116,7 @@ def snapshots_of(
         model=options.model,
         eval_set=options.eval_set,
         host=host.name,
-        image=image.digest or image.fingerprint or image.id,
+        image=image.digest or own_fingerprint(prepared.engine.api, image) or image.id,
         shard=options.shard,
         run=run,
     )

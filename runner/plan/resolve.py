@@ -86,13 +86,24 @@ def _follow(kind: str, name: str, entries: Mapping[str, EvalEntry | EvalSetEntry
                 f"{kind} `{name}` is an alias that leads in a circle: {circle}; mend {entry.source}"
             )
         if entry.alias not in entries:
+            missing = entry.alias
+            others = [other for other in entries if _end(other, entries) in entries]
             raise UsageError(
-                f"{kind} `{path[-1]}` in {entry.source} is an alias of `{entry.alias}`, "
-                f"which is in no registry{did_you_mean(entry.alias, entries)}"
+                f"{kind} `{path[-1]}` in {entry.source} is an alias of `{missing}`, "
+                f"which is in no registry{did_you_mean(missing, others)}"
             )
         path.append(entry.alias)
         entry = entries[entry.alias]
     return path[-1]
+
+
+def _end(name: str, entries: Mapping[str, EvalEntry | EvalSetEntry]) -> str:
+    """The last name that a name's aliases lead to, whether or not it is there."""
+    seen = set()
+    while name in entries and name not in seen:
+        seen.add(name)
+        name = entries[name].alias or name
+    return name
 
 
 def _choose(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str], tuple[str, ...]]:

@@ -75,9 +75,17 @@ class _Name:
             yield Text(note, style="dim", overflow="fold")
 
 
+class _Console(Console):
+    """A console that leaves it to the caller what to do when its reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Let it be known; rich itself would exit with 1, as if an eval had failed."""
+        raise BrokenPipeError
+
+
 def console_for(out: TextIO) -> Console:
     """A console that honours NO_COLOR, and is wide enough where nobody looks at a terminal."""
-    console = Console(file=out, highlight=False, soft_wrap=False)
+    console = _Console(file=out, highlight=False, soft_wrap=False)
     if not console.is_terminal:
-        console = Console(file=out, highlight=False, width=120, no_color=True)
+        console = _Console(file=out, highlight=False, width=120, no_color=True)
     return console

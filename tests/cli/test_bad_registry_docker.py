@@ -25,6 +25,18 @@ def test_an_unknown_set_is_told_with_the_closest_names(here: Here) -> None:
     assert "`test-basic`" in line
 
 
+def test_the_drop_in_warns_of_a_folder_that_is_not_there_before_it_misses_the_set(
+    here: Here,
+) -> None:
+    """The set was most likely meant to be in that folder."""
+    ended = here.oaievalset("dummy", "mine-set", "--registry_path", "none")
+    warning, error = ended.stderr.splitlines()
+    folder = here.folder / "none"
+    assert warning == f"warning: the registry folder {folder} does not exist; check --registry-path"
+    assert error.startswith("Error: no eval set `mine-set`")
+    assert (ended.returncode, ended.stdout) == (2, "")
+
+
 def test_a_set_unlike_any_other_is_told_where_they_are_listed(here: Here) -> None:
     """There is no closest name then."""
     line = here.refused("run", "dummy", "qqqqqqqqqqqqqqqq")

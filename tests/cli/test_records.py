@@ -240,12 +240,32 @@ def test_reset_of_what_never_ran_creates_nothing(here: Here) -> None:
     assert "has no progress of dummy other" in line
 
 
-def test_a_reader_that_goes_away_is_no_error(recorded: Here) -> None:
+NO_READER = "import os, sys; os.close(1); r, w = os.pipe(); os.close(r); os.dup2(w, 1); "
+
+
+@pytest.mark.parametrize(
+    "command", [["list", "progress"], ["status", "dummy", "mine"], ["logs", "--help"]]
+)
+def test_a_reader_that_goes_away_is_no_error(recorded: Here, command: list[str]) -> None:
     """`evalset list progress | head -0` ends without a word."""
-    code = "import os, sys; os.close(1); r, w = os.pipe(); os.close(r); os.dup2(w, 1); "
-    code += "from runner.cli import main; main(sys.argv[1:])"
-    ended = recorded._run("-c", code, "list", "progress", variables={})
+    code = NO_READER + "from runner.cli import main; main(sys.argv[1:])"
+    ended = recorded._run("-c", code, *command, variables={})
     assert ended.stderr == ""
+    assert ended.returncode == 141
+
+
+def test_an_error_is_told_though_the_reader_has_gone(here: Here) -> None:
+    """It goes to stderr, which is still read; the exit code is that of the closed pipe."""
+    code = NO_READER + (
+        "from runner.cli import run_program\n"
+        "from runner.errors import NotPushed\n"
+        "def body():\n"
+        "    print('what nobody reads')\n"
+        "    raise NotPushed('it is here alone')\n"
+        "run_program(body)\n"
+    )
+    ended = here._run("-c", code, variables={"PYTHONUNBUFFERED": ""})
+    assert ended.stderr == "Error: it is here alone\n"
     assert ended.returncode == 141
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runner.errors import EnvironmentFault
+from runner.execute.image import FINGERPRINT
 from runner.pipeline import doctor
 
 pytestmark = pytest.mark.docker
@@ -139,6 +140,19 @@ def test_an_image_is_shown_with_what_it_is_made_of(tmp_path: Path) -> None:
     assert len(facts["fingerprint"]) == 64
     assert facts["evalset.version.evals"] == "3.0.1.post1"
     assert f"fingerprint: {facts['fingerprint']}\n" in evalset(tmp_path, "image", "show").stdout
+
+
+def test_an_image_on_top_of_ours_is_shown_without_its_fingerprint(
+    tmp_path: Path, other_image: str, image_on_top: str
+) -> None:
+    """The label that it inherits would have it pass for the image below it."""
+    below = json.loads(evalset(tmp_path, "image", "show", "--image", other_image, "--json").stdout)
+    assert below["fingerprint"] == below[FINGERPRINT] == "f" * 64
+    facts = json.loads(evalset(tmp_path, "image", "show", "--image", image_on_top, "--json").stdout)
+    assert facts["fingerprint"] is None
+    assert FINGERPRINT not in facts
+    found = checks(evalset(tmp_path, "doctor", "--image", image_on_top, "--json"))["eval image"]
+    assert found["found"] == f"{image_on_top} ({facts['id'][:19]})"
 
 
 def test_git_that_is_too_old_for_snapshots_is_named(tmp_path: Path) -> None:

@@ -48,18 +48,16 @@ def test_images_that_were_built_alike_are_the_same(place: Place, other_image: st
     assert pinned(place).image_id == second
 
 
-def test_an_image_on_top_of_ours_does_not_pass_for_it(place: Place, other_image: str) -> None:
+def test_an_image_on_top_of_ours_does_not_pass_for_it(
+    place: Place, other_image: str, image_on_top: str
+) -> None:
     """It inherits the label, but has other content."""
-    build(other_image, f"FROM {place.image}\n", **{FINGERPRINT: "f" * 64})
     place.registry("succeed.a", "fail.1")
     place.run(EVALSET_IMAGE=other_image)
-    on_top = f"{other_image}-on-top"
-    build(on_top, f"FROM {other_image}\nENV MORE=1\n")
-    found = find(engine_api(), on_top)
+    found = find(engine_api(), image_on_top)
     assert found.fingerprint == "f" * 64
     assert own_fingerprint(engine_api(), found) is None
-    assert "(fingerprint ffffffffffff) before" in refused(place, EVALSET_IMAGE=on_top)
-    engine_api().remove_image(on_top, force=True)
+    assert "(fingerprint ffffffffffff) before" in refused(place, EVALSET_IMAGE=image_on_top)
 
 
 def test_changed_data_of_a_finished_eval_is_refused_until_it_is_allowed(place: Place) -> None:

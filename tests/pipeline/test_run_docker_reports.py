@@ -1,4 +1,6 @@
+import os
 import signal
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -102,3 +104,25 @@ def test_results_that_cannot_be_written_change_no_exit_code_but_0(place: Place) 
             assert run.stdout
             assert f"Error: cannot write {junit}: it is a folder; move it away" in run.stdout.read()
         junit.rmdir()
+
+
+@pytest.mark.parametrize("name", ["succeed.b", "fail.1"])
+def test_a_run_whose_reader_has_gone_goes_on_to_its_end(place: Place, name: str) -> None:
+    """Records and results are whole, and the exit code tells of the closed pipe alone."""
+    place.registry("succeed.a", name)
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        place.line("--jobs", "1", "--junit", "junit.xml"),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=place.folder,
+        env=place.environ(),
+        timeout=60,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+    assert sorted(record.eval for record in place.records()) == sorted(["succeed.a", name])
+    assert cases(place.folder / "junit.xml").keys() == {"succeed.a", name}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Place, until
+from runner.execute.image import find
+from tests.conftest import Place, engine_api, until
 from tests.share.desk import BRANCH, git, make_bare, make_clone
 
 pytestmark = pytest.mark.docker
@@ -41,6 +42,17 @@ def test_a_run_puts_its_progress_on_a_branch(place: Place, hub: Path) -> None:
         "Evalset-Run",
         "Evalset-Runner",
     }
+
+
+def test_a_snapshot_of_an_image_on_top_of_ours_has_its_id(
+    place: Place, hub: Path, image_on_top: str
+) -> None:
+    """Its fingerprint is that of the image below it, and no other's."""
+    place.registry("succeed.a")
+    place.run("--snapshot", "--remote", str(hub), EVALSET_IMAGE=image_on_top)
+    form = "--format=%(trailers:key=Evalset-Image,valueonly)"
+    told = git(hub, "log", "-1", form, BRANCH).strip()
+    assert told == find(engine_api(), image_on_top).id
 
 
 def test_a_run_in_a_clone_uses_its_repository_and_its_remote(place: Place, hub: Path) -> None:

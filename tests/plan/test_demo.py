@@ -1,6 +1,10 @@
 import json
+import re
 from pathlib import Path
 
+import msgspec
+
+from runner.job import ContainerSettings
 from runner.plan.containers import parse_rules
 from runner.plan.registry import RegistryFile, parse
 from runner.plan.resolve import resolve_eval_set
@@ -36,3 +40,11 @@ def test_the_demo_runs_without_a_network() -> None:
     (rule,) = parse_rules(files("containers"))
     assert rule.pattern == "demo-*"
     assert rule.values == {"memory": 1024**3, "network": "none", "timeout": 600.0}
+
+
+def test_the_example_beside_the_rule_has_every_key() -> None:
+    """Without its comment signs it is a valid rule with all that a container's settings have."""
+    (file,) = files("containers")
+    text = "\n".join(re.findall(r"^#   (.*)", file.text, re.MULTILINE))
+    (example,) = parse_rules([msgspec.structs.replace(file, text=text)])
+    assert example.values.keys() == {*ContainerSettings.__struct_fields__}

@@ -162,6 +162,25 @@ def test_an_eval_with_a_fault_is_refused_when_a_set_has_it(name: str, complaint:
     assert complaint in refusal("s", f"s: {{evals: [match, {name}]}}")
 
 
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ("", ""),
+        ("b-2: {id: b-1}\nb-3: {id: b-1.v0}\nb-4: {id: b-4.v0}", ""),
+        ("b-1.v1: {class: x:Y}", "; did you mean `b-1.v1`?"),
+        ("b-2.v0: {class: x:Y}\nb-2: {id: b-2.v0}", "; did you mean `b-2.v0`?"),
+    ],
+)
+def test_an_alias_of_nothing_is_not_answered_with_aliases_of_nothing(more: str, end: str) -> None:
+    """Least of all with itself; names that lead to an eval are proposed."""
+    text = f"b-1: {{id: b-1.v0}}\n{more}"
+    found = parse([RegistryFile(path="evals/e.yaml", kind="evals", text=text)])
+    with pytest.raises(UsageError) as caught:
+        resolve_eval(found, "b-1")
+    line = "eval `b-1` in evals/e.yaml is an alias of `b-1.v0`, which is in no registry"
+    assert str(caught.value) == line + end
+
+
 def test_upstreams_own_set_with_a_dead_name_runs_with_a_warning() -> None:
     """`stock-options` has one, and must run as it does in upstream; all dead is an error."""
     found = resolve_eval_set(registry(builtin=True), "dead")
