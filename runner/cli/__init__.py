@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -115,9 +116,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
         body: returns the exit code; anything but a number is 0.
         debug: whether our own errors show where they come from.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign stops no run
+    _make_writable()
     try:
         code = body()
     except RunnerError as error:
@@ -140,6 +139,16 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     sys.exit(ended if _all_read() else 141)
 
 
+def _make_writable() -> None:
+    """See to it that what is printed has a place, and that no sign in it is an error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed, as `>&-` does
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as this runs
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign stops no run
+
+
 def _say_error(error: RunnerError) -> int:
     from runner.report.actions import inert  # noqa: PLC0415 - for an error only
     from runner.report.text import one_line  # noqa: PLC0415 - as above
@@ -150,7 +159,7 @@ def _say_error(error: RunnerError) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    with contextlib.suppress(BrokenPipeError):  # which `_all_read` finds out
+    with contextlib.suppress(OSError):  # which `_all_read` finds out
         click.echo(line, err=True)
     return code
 
@@ -161,7 +170,7 @@ def _all_read() -> bool:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:  # the reader has gone, or the disk is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             read = False
     return read

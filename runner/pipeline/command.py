@@ -100,7 +100,7 @@ def _tell(prepared: Prepared, result: RunResult, out: TextIO) -> bool:
         if result.snapshot and not result.not_pushed:
             print(inert(one_line(f"the last snapshot is on {result.snapshot}")), file=out)
         out.flush()
-    except BrokenPipeError:
+    except OSError:  # nor does a disk that is full end what has ended well
         return False
     return True
 

@@ -84,8 +84,8 @@ class PlainConsole:
             self.note(f"{kind}: {text}")
 
     def _print(self, line: str) -> None:
-        """Write a line; a reader that has gone, as in `| head`, stops no run."""
-        with contextlib.suppress(BrokenPipeError):
+        """Write a line; a reader that has gone, as in `| head`, or a full disk stops no run."""
+        with contextlib.suppress(OSError):
             print(line, file=self._out, flush=True)
 
     def _prepare_the_end(self) -> None:

@@ -126,3 +126,25 @@ def test_a_run_whose_reader_has_gone_goes_on_to_its_end(place: Place, name: str)
     assert (ended.returncode, ended.stderr) == (141, "")
     assert sorted(record.eval for record in place.records()) == sorted(["succeed.a", name])
     assert cases(place.folder / "junit.xml").keys() == {"succeed.a", name}
+
+
+@pytest.mark.parametrize(
+    ("where", "status"), [(">/dev/full", 141), (">/dev/full 2>&1", 141), (">&- 2>&-", 0)]
+)
+def test_a_run_that_can_say_nothing_goes_on_to_its_end(
+    place: Place, where: str, status: int
+) -> None:
+    """Though its output is on a disk that is full, or was closed before it began."""
+    place.registry("succeed.a", "succeed.b")
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {where}', "sh", *place.line("--jobs", "1")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=place.folder,
+        env=place.environ(),
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (status, "")
+    assert sorted(place.finished()) == ["succeed.a", "succeed.b"]
+    assert place.leftovers() == []
