@@ -60,6 +60,8 @@ def main(groups: Sequence[str]) -> int:
     Args:
         groups: what to measure; none is all. The results of the others stay as they are.
     """
+    if unknown := {*groups} - GROUPS.keys():
+        sys.exit(f"bench: no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     figures = [figure for group in groups or GROUPS for figure in GROUPS[group]()]
     for figure in figures:
         verdict = "ok  " if figure.met else "MISS"
