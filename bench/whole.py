@@ -23,22 +23,26 @@ def _eval_set() -> Iterator[tuple[str, Path, dict[str, str]]]:
     """The evals of `test-basic` under a name of its own, for upstream writes below /tmp."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder:
-        sets = Path(folder, "eval_sets")
-        sets.mkdir()
+        registry = Path(folder, "registry")
+        sets = registry / "eval_sets"
+        sets.mkdir(parents=True)
         lines = "".join(f"    - {each}\n" for each in EVALS)
         (sets / "bench.yaml").write_text(f"{name}:\n  evals:\n{lines}")
-        environment = os.environ | {"OPENAI_API_KEY": "none", "EVALSET_PROGRESS_DIR": folder}
+        environment = os.environ | {
+            "OPENAI_API_KEY": "none",
+            "EVALSET_PROGRESS_DIR": f"{folder}/progress",
+        }
         try:
-            yield name, Path(folder), environment
+            yield name, registry, environment
         finally:
             Path(f"/tmp/oaievalset/dummy.{name}.progress.txt").unlink(missing_ok=True)
 
 
 def wall_time(runs: int) -> Figure:
     """`dummy test-basic` in containers against upstream's `oaievalset` without."""
-    with _eval_set() as (name, folder, environment):
+    with _eval_set() as (name, registry, environment):
         upstream_environment = environment | {"PATH": f"{UPSTREAM}:{environment['PATH']}"}
-        arguments = ["dummy", name, "--registry_path", str(folder), "--no-resume"]
+        arguments = ["dummy", name, "--registry_path", str(registry), "--no-resume"]
 
         def ours() -> float:
             return seconds([EVALSET, "run", *arguments], env=environment)
@@ -140,14 +144,15 @@ def _until_created(command: list[str | Path], environment: dict[str, str]) -> fl
 def many_containers(runs: int, at_once: int, count: int = 40) -> Figure:
     """Containers that do nothing, against `docker run` with the same limits."""
     with tempfile.TemporaryDirectory() as folder:
+        registry = Path(folder, "registry")
         for kind in ("evals", "eval_sets"):
-            Path(folder, kind).mkdir()
+            (registry / kind).mkdir(parents=True)
         entries = "".join(f"true-{i}.dev.v0:\n  class: none:None\n" for i in range(count))
-        Path(folder, "evals/true.yaml").write_text(entries)
-        Path(folder, "eval_sets/true.yaml").write_text("nothing:\n  evals: ['true-*']\n")
+        (registry / "evals/true.yaml").write_text(entries)
+        (registry / "eval_sets/true.yaml").write_text("nothing:\n  evals: ['true-*']\n")
         progress = Path(folder, "progress")
         ours_line: list[str | Path] = [
-            *(EVALSET, "run", "m", "nothing", "--registry-path", folder, "--run-command", "true"),
+            *(EVALSET, "run", "m", "nothing", "--registry-path", registry, "--run-command", "true"),
             *("--jobs", str(at_once), "--progress-dir", progress),
         ]
         tmp = Path(folder, "tmp")
@@ -158,7 +163,7 @@ def many_containers(runs: int, at_once: int, count: int = 40) -> Figure:
             f"--pids-limit 1024 --network evalset --user {os.getuid()}:{os.getgid()} "
             "--add-host host.docker.internal:host-gateway --log-driver json-file "
             "--log-opt max-size=10m --log-opt max-file=2 -w /tmp "
-            f"--mount type=bind,src={folder},dst=/registry/0,readonly "
+            f"--mount type=bind,src={registry},dst=/registry/0,readonly "
             f"--mount type=bind,src={tmp},dst=/tmp {IMAGE} true m true-%.dev.v0"
         )
 
