@@ -23,9 +23,8 @@ class _Connection(UnixHTTPConnection):
 
 
 class _Pool(UnixHTTPConnectionPool):
-    def _new_conn(self) -> _Connection:  # type: ignore[override]
-        # Both by docker-py's own example, which its stubs do not know.
-        return _Connection(self.base_url, self.socket_path, self.timeout)  # type: ignore[arg-type]
+    def _new_conn(self) -> _Connection:  # type: ignore[override] # as docker-py's own does
+        return _Connection(self.base_url, self.socket_path, self.timeout)  # type: ignore[arg-type] # its stubs are wrong
 
 
 class OneConnection(UnixHTTPAdapter):

@@ -27,6 +27,16 @@ def end(place: Place, container: str) -> None:
     engine_api().wait(container, timeout=20)
 
 
+def end_first(place: Place, content: str = "") -> str:
+    """Let the oldest of the waiting evals end, and wait until it has; give the attempt's id."""
+    first = min((place.progress / ".attempts").iterdir())
+    filters = {"label": f"{Label.ATTEMPT}={first.name}"}
+    (about,) = engine_api().containers(filters=filters)
+    (first / "go").write_text(content)
+    engine_api().wait(about["Id"], timeout=20)
+    return first.name
+
+
 def create_left(place: Place, name: str, *, attempt: str) -> str:
     """Create a container as a run does that is killed before it starts it; give its id."""
     settings = ContainerSettings(

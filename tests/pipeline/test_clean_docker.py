@@ -6,12 +6,11 @@ import pytest
 from docker.errors import NotFound
 
 from runner.execute import probe
-from runner.execute.labels import Label
 from runner.job import Result
 from runner.record import attempts
 from runner.record.collect import private_folder
 from tests.conftest import Place, engine_api
-from tests.pipeline.crashing import crash
+from tests.pipeline.crashing import crash, end_first
 
 pytestmark = pytest.mark.docker
 
@@ -20,26 +19,19 @@ def test_clean_records_what_ended_and_kills_what_runs(place: Place) -> None:
     """Nothing that finished is lost by cleaning up."""
     place.registry("wait.a", "wait.b")
     crash(place, 2, "--jobs", "2")
-    first = min((place.progress / ".attempts").iterdir())
-    label = f"{Label.ATTEMPT}={first.name}"
-    (about,) = engine_api().containers(filters={"label": label})
-    (first / "go").write_text("")
-    engine_api().wait(about["Id"], timeout=20)
+    attempt = end_first(place)
     ended = place.ask("clean")
     assert ended.returncode == 0, ended.stderr
     assert place.leftovers() == []
     (name,) = place.finished()
-    assert [(record.attempt, record.eval) for record in place.records()] == [(first.name, name)]
+    assert [(record.attempt, record.eval) for record in place.records()] == [(attempt, name)]
 
 
 def test_after_a_reset_nothing_of_a_killed_run_goes_on(place: Place) -> None:
     """What had ended is on record in the files that are kept; what ran is killed."""
     place.registry("wait.a", "wait.b")
     crash(place, 2, "--jobs", "2")
-    first = min((place.progress / ".attempts").iterdir())
-    (about,) = engine_api().containers(filters={"label": f"{Label.ATTEMPT}={first.name}"})
-    (first / "go").write_text("")
-    engine_api().wait(about["Id"], timeout=20)
+    end_first(place)
     ended = place.ask("reset", "m", "s")
     assert ended.returncode == 0, ended.stderr
     assert place.leftovers() == []

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.execute.labels import Label
 from runner.job import Fault, Result
 from tests.conftest import Place, engine_api, until
-from tests.pipeline.crashing import crash, create_left, end
+from tests.pipeline.crashing import crash, create_left, end, end_first
 
 pytestmark = pytest.mark.docker
 
@@ -114,17 +113,14 @@ def test_a_container_whose_job_is_finished_meanwhile_is_not_waited_for(place: Pl
     """Another host may have run it: what still runs here is ended, what has ended is recorded."""
     place.registry("wait.a", "wait.b")
     crash(place, 2, "--jobs", "2")
-    first = min((place.progress / ".attempts").iterdir())
-    (about,) = engine_api().containers(filters={"label": f"{Label.ATTEMPT}={first.name}"})
-    (first / "go").write_text("7")
-    engine_api().wait(about["Id"], timeout=20)
+    attempt = end_first(place, "7")
     start, end = ["/bin/program", "m"], ["--registry_path", "/registry/0"]
     commands = [[*start, name, *end] for name in ("wait.a", "wait.b")]
     place.layout.progress.write_text("".join(f"{json.dumps(each)}\n" for each in commands))
     ended = place.run()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (record,) = place.records()
-    assert (record.attempt, record.result, record.exit_code) == (first.name, Result.FAILURE, 7)
+    assert (record.attempt, record.result, record.exit_code) == (attempt, Result.FAILURE, 7)
     assert len(place.finished()) == 2
 
 
@@ -220,10 +216,7 @@ def test_status_says_what_a_killed_run_left(place: Place) -> None:
         place.until_running(2)
         assert "was killed" not in place.ask("status", "m", "s").stdout
         run.kill()
-    first = min((place.progress / ".attempts").iterdir())
-    (first / "go").write_text("")
-    filters = {"label": f"{Label.ATTEMPT}={first.name}"}
-    engine_api().wait(engine_api().containers(filters=filters)[0]["Id"], timeout=20)
+    end_first(place)
     *_, last = place.ask("status", "m", "s").stdout.splitlines()
     assert last == (
         "of a run that was killed: 1 running, 1 ended and not on record yet; `evalset run` goes on "
