@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.figure import EVALSET, ROOT, Figure, in_turn, seconds
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.progress import ProgressFile
-from runner.share.snapshots import Snapshots
+from runner.branch.snapshots import Snapshots
+from runner.records.attempts import AttemptsFile, record_of
+from runner.records.progress import ProgressFile
 from tests.outcomes import job, success
 from tests.share.desk import BRANCH, Desk, git, make_bare
 from tests.share.writers import missing, write_at_once

@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 # Exit status of a run that its time budget ended: sysexits.h's EX_TEMPFAIL, which says go on later.
 OUT_OF_TIME = 75
 
@@ -34,3 +36,17 @@ class NotPushed(RunnerError):
 
 class LockHeld(EnvironmentFault):
     """A live run works on the same files."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Give `; did you mean ...?` with the known names closest to a wrong one, or nothing."""
+    import difflib  # noqa: PLC0415 - only a wrong name pays for it
+
+    names = list(known)
+    close = difflib.get_close_matches(name, names)
+    # A name cut short is far from it by difflib's measure, and near to a person's eye.
+    if name:
+        close += [other for other in names if other.startswith(name) and other not in close]
+    if not close:
+        return ""
+    return "; did you mean " + " or ".join(f"`{other}`" for other in close[:3]) + "?"

@@ -1,5 +1,3 @@
-"""The drop-in for openai/evals' `oaievalset`: its command line and its Python API."""
-
 import argparse
 import subprocess
 import sys
@@ -8,12 +6,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runner.cli import run_program
-from runner.cli.run_command import command as run_command_line
-from runner.cli.run_options import options_from
+from runner.commands.parameters import options_from
+from runner.commands.run import command as run_command_line
 from runner.errors import UsageError
 from runner.plan.grammar import get_parser, without_dashes
-from runner.plan.resolve import Resolution
-from runner.record import progress, registry_folder
+from runner.records.progress import ProgressFile, read_progress, rewrite_progress
+from runner.registry.entries import read_folder
+from runner.registry.resolve import Resolution
+
+"""The drop-in for openai/evals' `oaievalset`: its command line and its Python API."""
 
 __all__ = ["OaiEvalSetArguments", "Progress", "get_parser", "main", "run"]
 
@@ -53,7 +54,7 @@ class Progress:
 
     def load(self) -> bool:
         """Read the file, and tell whether it has a finished command."""
-        found = progress.read(self.file)
+        found = read_progress(self.file)
         self.completed += [list(command) for command in found.commands]
         self.completed += [line.split(" ") for line in found.lines]
         return bool(self.completed)
@@ -61,12 +62,12 @@ class Progress:
     def add(self, item: list[str]) -> None:
         """Append a finished command; durable when this returns."""
         self.completed.append(item)
-        with progress.ProgressFile(self.file) as file:
+        with ProgressFile(self.file) as file:
             file.add_commands(tuple(item))
 
     def save(self) -> None:
         """Write the whole file anew."""
-        progress.rewrite(self.file, [tuple(item) for item in self.completed])
+        rewrite_progress(self.file, [tuple(item) for item in self.completed])
 
 
 class UpstreamRegistry(Protocol):
@@ -122,7 +123,7 @@ def _run(
     resolution: Resolution | None,
     run_command: str | None,
 ) -> int:
-    from runner.pipeline.command import run_command as run_pipeline  # noqa: PLC0415 - takes its time
+    from runner.commands.run import run_eval_set as run_pipeline  # noqa: PLC0415 - takes its time
 
     # Upstream's options are told to click in full, so that no variable or file changes them.
     line = ["--resume" if args.resume else "--no-resume"]
@@ -144,17 +145,13 @@ def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution |
     """The evals of a registry that the caller brought."""
     if registry is None:
         return None
-    from runner.plan.registry import (  # noqa: PLC0415 - the program does not need it
-        Registry,
-        merge,
-        parse,
-    )
-    from runner.plan.resolve import resolve_eval_set  # noqa: PLC0415 - as above
+    from runner.registry.entries import Registry, merge_registries, parse_registry  # noqa: PLC0415 - the program does not need it
+    from runner.registry.resolve import resolve_eval_set  # noqa: PLC0415 - as above
 
     paths = args.registry_path or []
     if isinstance(registry, Registry):
-        folders = [parse(registry_folder.read(Path(path))) for path in paths]
-        return resolve_eval_set(merge([registry, *folders]), args.eval_set)
+        folders = [parse_registry(read_folder(Path(path))) for path in paths]
+        return resolve_eval_set(merge_registries([registry, *folders]), args.eval_set)
     if paths and hasattr(registry, "add_registry_paths"):
         registry.add_registry_paths(paths)
     eval_set = registry.get_eval_set(args.eval_set)

@@ -16,12 +16,13 @@ import yaml
 from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # as above
 
-from runner.execute import build, image
-from runner.execute.engine import Engine
-from runner.execute.labels import Label
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptRecord
-from runner.record.layout import Layout
+from runner.engine.engine import Engine
+from runner.engine.leftovers import Label
+from runner.image.build import BASE_NAME
+from runner.image.image import DEFAULT_IMAGE, find_image
+from runner.records.attempts import AttemptRecord, read_attempts
+from runner.records.layout import Layout
+from runner.records.progress import read_progress
 from tests.images import build_image
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -80,7 +81,7 @@ def engine_api() -> docker.APIClient:
 def test_image() -> str:
     """A small image whose `/bin/program` does what the eval's name says; gives the image's name."""
     api = engine_api()
-    base = image.find(api, image.DEFAULT_IMAGE).labels[build.BASE_NAME]
+    base = find_image(api, DEFAULT_IMAGE).labels[BASE_NAME]
     files = {"program.py": PROGRAM.read_bytes()}
     build_image(api, TEST_IMAGE, DOCKERFILE.format(base=base), files=files)
     return TEST_IMAGE
@@ -217,11 +218,11 @@ class Place(msgspec.Struct, frozen=True):
 
     def finished(self) -> list[str]:
         """Evals in the progress file, in file order."""
-        return [command[2] for command in progress.read(self.layout.progress).commands]
+        return [command[2] for command in read_progress(self.layout.progress).commands]
 
     def records(self) -> list[AttemptRecord]:
         """The attempts on record, in file order."""
-        return list(attempts.read(self.layout.attempts).records)
+        return list(read_attempts(self.layout.attempts).records)
 
     def reports(self) -> dict[str, dict[str, object]]:
         """The last final report of each eval that left one."""
@@ -239,8 +240,8 @@ class Place(msgspec.Struct, frozen=True):
 def impatient(place: Place) -> Place:
     """The same place for a program that kills soon after it asked, and pauses briefly."""
     code = (
-        "from runner import cli; from runner.execute import container, schedule; "
-        "from runner.pipeline import stopping; "
+        "from runner import cli; from runner.engine import container; "
+        "from runner.run import schedule, stopping; "
         "container.STOP_TIME = stopping.STOP_TIME = 1; schedule.FIRST_PAUSE = 0.1; cli.main()"
     )
     return msgspec.structs.replace(place, program=("-c", code))

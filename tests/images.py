@@ -6,7 +6,7 @@ from contextlib import suppress
 import docker
 from docker.errors import APIError
 
-from runner.execute.image import look
+from runner.image.image import look_up_image
 
 
 def build_image(
@@ -28,7 +28,7 @@ def build_image(
         labels: beside those of its base.
         anew: whether nothing that was built before is taken.
     """
-    before = look(api, tag)
+    before = look_up_image(api, tag)
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name, data in {**(files or {}), "Dockerfile": dockerfile.encode()}.items():
@@ -50,7 +50,7 @@ def build_image(
         )
     )
     assert not [line for line in said if "error" in line], said
-    built = look(api, tag)
+    built = look_up_image(api, tag)
     assert built is not None
     if before is not None and before.id in nameless(api):
         with suppress(APIError):  # a container of another test run still has it

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from runner.job import ContainerSettings, Fault, Job, Outcome, Result
+from runner.model import ContainerSettings, Fault, Job, Outcome, Result
 
 SETTINGS = ContainerSettings(
     image="evalset/evals:test",

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.execute.engine import where
+from runner.engine.engine import where
 
 
 class Proxy:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from runner.record.progress import ProgressFile
+from runner.records.progress import ProgressFile
 
 count, together = int(sys.argv[2]), int(sys.argv[3])
 commands = [("oaieval", "gpt-4", f"eval-{i}.dev.v0", "--max_samples", "25") for i in range(count)]

@@ -8,15 +8,15 @@ import resource  # noqa: E402 - the clock runs already
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from runner.job import ContainerSettings  # noqa: E402
+from runner.model import ContainerSettings  # noqa: E402
 from runner.plan.plan import make_plan  # noqa: E402
-from runner.record import progress  # noqa: E402
+from runner.records.progress import read_progress  # noqa: E402
 
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 settings = ContainerSettings(
     image="i", memory=1, cpus=1, pids_limit=1, gpus=None, timeout=1, network="none"
 )
-done = progress.read(path)
+done = read_progress(path)
 plan = make_plan(
     model="gpt-4",
     eval_set="big",

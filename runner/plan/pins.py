@@ -10,6 +10,7 @@ SETTINGS = ("image", "network", "gpus", "memory", "pids_limit", "timeout", "tmp_
 
 # Evals, or groups of them, that one line names; the others are counted.
 _NAMED = 3
+
 _SHORT = 12
 
 

@@ -3,12 +3,163 @@ from functools import partial
 
 import msgspec
 
-from runner.job import ContainerSettings, Job
-from runner.plan.commands import build_command, container_registries
-from runner.plan.finished import FinishedCommands
-from runner.plan.selection import choose
-from runner.plan.shard import Shard, take
-from runner.plan.why import Past, how_done, why_to_do
+from runner.model import ContainerSettings, Job, build_command, container_registries, identities
+from runner.plan.selection import Shard, select_evals, take_shard
+
+NOT_RUN = "not run yet"
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest attempt of a job that succeeded.
+
+    Attributes:
+        attempt: its id.
+        number: which attempt of the job it was, counted from 1.
+        host: that it ran on.
+        ended_at: UTC, RFC 3339.
+    """
+
+    attempt: str
+    number: int
+    host: str
+    ended_at: str
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """What is on record of a job's attempts.
+
+    Attributes:
+        ended: how many there are.
+        failed: how many failed.
+        lost: how many were lost.
+        last: the reason of the latest that did not succeed, one line.
+        success: the newest one; None when there is none.
+    """
+
+    ended: int = 0
+    failed: int = 0
+    lost: int = 0
+    last: str = ""
+    success: Success | None = None
+
+
+def why_to_do(past: Past | None, otherwise: str = "") -> str:
+    """Say why a job is to do, on one line.
+
+    Args:
+        past: its attempts.
+        otherwise: with which other arguments the same eval is finished.
+    """
+    parts = [*_taken_out(past), *_spoiled(past)] or [NOT_RUN]
+    return "; ".join([*parts, *([otherwise] if otherwise else [])])
+
+
+def how_done(past: Past | None) -> str:
+    """Say when, where and in which attempt a job was finished, on one line."""
+    if past is None or past.success is None:
+        return "finished; no attempt of it is on record"
+    return _finished(past.success)
+
+
+def _finished(success: Success) -> str:
+    return (
+        f"finished {success.ended_at} on {success.host}, attempt {success.number}: "
+        f"{success.attempt}"
+    )
+
+
+def _taken_out(past: Past | None) -> list[str]:
+    if past is None or past.success is None:
+        return []
+    return [f"{_finished(past.success)}, but its line was taken out of the progress file"]
+
+
+def _spoiled(past: Past | None) -> list[str]:
+    if past is None or not past.failed + past.lost:
+        return []
+    counts = [
+        f"{word} {'once' if count == 1 else f'{count} times'}"
+        for word, count in (("failed", past.failed), ("lost", past.lost))
+        if count
+    ]
+    return [f"{' and '.join(counts)}, last: {past.last or 'no reason on record'}"]
+
+
+# program, model, eval: what every command begins with
+_START = 3
+
+
+class FinishedCommands:
+    """Finished commands, looked up by the eval that they are of.
+
+    Attributes:
+        evals: those that are finished with this run's program, model and arguments, whatever
+            its selection and shard.
+    """
+
+    def __init__(
+        self,
+        done: Iterable[tuple[str, ...] | str],
+        *,
+        run_command: str,
+        model: str,
+        passed_through: Sequence[str],
+        registry_paths: Sequence[str],
+    ) -> None:
+        """Sort finished commands: argvs, or for the older format their text."""
+        self._start = (run_command, model)
+        forms = identities(
+            run_command=run_command,
+            model=model,
+            eval="",
+            passed_through=passed_through,
+            registry_paths=registry_paths,
+        )
+        self._endings = {form[_START:] for form in forms}
+        self._folders = {ending[len(passed_through) :] for ending in self._endings}
+        self._texts = set()
+        self._others: dict[str, list[tuple[str, ...]]] = {}
+        self.evals: set[str] = set()
+        for command in done:
+            if isinstance(command, str):
+                self._texts.add(command)
+            elif len(command) < _START:
+                continue
+            elif command[:2] == self._start and command[_START:] in self._endings:
+                self.evals.add(command[2])
+            else:
+                self._others.setdefault(command[2], []).append(command)
+
+    def add_evals(self, evals: Sequence[str]) -> None:
+        """Find these in the older format, too, in which an eval cannot be told from the rest."""
+        if self._texts:
+            texts = [(" ".join((*self._start, "")), " ".join(("", *end))) for end in self._endings]
+            self.evals |= {
+                key for key in evals for start, end in texts if start + key + end in self._texts
+            }
+
+    def otherwise(self, eval: str) -> str:  # noqa: A002 - upstream's word, and ours
+        """Say with which other arguments an eval is finished; empty when it is not."""
+        said = []
+        for command in self._others.get(eval, ()):
+            if command[:2] == self._start:
+                said.append(" ".join(self._told_apart(command[_START:])))
+            else:
+                said.append(f"`{' '.join(command)}`")
+        found = []
+        if "" in said:
+            found.append("finished without arguments")
+        if any(said):
+            found.append(f"finished with other arguments: {'; '.join(filter(None, said))}")
+        return "; ".join(found)
+
+    def _told_apart(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """Leave out registry folders that are this run's as well."""
+        for folders in self._folders:
+            start = arguments[: len(arguments) - len(folders)]
+            if arguments == (*start, *folders):
+                return start
+        return arguments
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +240,7 @@ def make_plan(
     Raises:
         UsageError: a selection matches nothing, or leaves nothing.
     """
-    chosen, warnings = choose(evals, names or {}, select, exclude)
+    chosen, warnings = select_evals(evals, names or {}, select, exclude)
     finished = FinishedCommands(
         done,
         run_command=run_command,
@@ -102,7 +253,7 @@ def make_plan(
         build_command, run_command=run_command, model=model, passed_through=passed_through
     )
     whole = _jobs(chosen, command, settings, registry_paths, paths_as_typed=paths_as_typed)
-    jobs = whole if shard is None else take(whole, shard)
+    jobs = whole if shard is None else take_shard(whole, shard)
     todo = tuple(job for job in jobs if job.eval not in finished.evals)
     done_jobs = tuple(job for job in jobs if job.eval in finished.evals)
     past = past or {}

@@ -1,6 +1,13 @@
-from typing import Protocol
+import contextlib
+import importlib
+import os
+import threading
+from collections.abc import Sequence
+from typing import Protocol, TextIO
 
-from runner.job import Job, Outcome
+from runner.model import Job, Outcome, Result
+from runner.report.rows import main_score
+from runner.report.text import command, duration, evals, inert, on_actions, one_line
 
 
 class Display(Protocol):
@@ -33,3 +40,114 @@ class Display(Protocol):
 
     def end(self) -> None:
         """Nothing runs any more."""
+
+
+class PlainConsole:
+    """Shows a run as lines, for logs, pipes and CI."""
+
+    wants_samples = False
+
+    @property
+    def tail_lines(self) -> int:
+        """Few, but on Actions, where they are folded away."""
+        return 50 if on_actions() else 5
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._total = 0
+        self._finished = 0
+        self._prepared = False
+
+    def begin(self, *, total: int, done: int, todo: int) -> None:
+        """Say what is done and what will be run."""
+        self._total, self._finished = total, done
+        if not todo:
+            return  # which is said at the end
+        done_already = f", {done} of them finished before" if done else ""
+        self.note(f"{evals(total)}{done_already}; {todo} to run")
+
+    def note(self, text: str) -> None:
+        """Write one line."""
+        self._print(inert(one_line(text)))
+
+    def warn(self, text: str) -> None:
+        """Write one line that says that it is a warning."""
+        self._mark("warning", text)
+
+    def started(self, job: Job) -> None:
+        """Write which eval was started."""
+        self._prepare_the_end()
+        self.note(f"started  {job.eval}")
+
+    def progressed(self, job: Job, samples: int, of: int) -> None:
+        """Lines would be too many."""
+
+    def ended(self, outcome: Outcome, *, again: bool, tail: tuple[str, ...]) -> None:
+        """Write how an eval ended, and for a failure the end of what it printed."""
+        line, details = ended_lines(outcome, again=again, tail=tail)
+        if outcome.result is Result.SUCCESS:
+            self._finished += 1
+            self.note(f"{line}  [{self._finished}/{self._total}]")
+        elif again:
+            self.note(line)
+        else:
+            self._mark("error", line)
+        if details:
+            self._fold(f"what {outcome.job.eval} printed last", details)
+        for warning in outcome.warnings:
+            self.note(f"    warning: {warning}")
+
+    def end(self) -> None:
+        """There is nothing to put away."""
+
+    def _fold(self, title: str, lines: Sequence[str]) -> None:
+        if on_actions():
+            self._print(command("group", one_line(title)))
+        for line in lines:
+            self.note(f"    {line}")
+        if on_actions():
+            self._print(command("endgroup", ""))
+
+    def _mark(self, kind: str, text: str) -> None:
+        """Make a line stand out: in GitHub's own form on Actions, else by the word."""
+        if on_actions():
+            self._print(command(kind, one_line(text)))
+        else:
+            self.note(f"{kind}: {text}")
+
+    def _print(self, line: str) -> None:
+        """Write a line; a reader that has gone, as in `| head`, or a full disk stops no run."""
+        with contextlib.suppress(OSError):
+            print(line, file=self._out, flush=True)
+
+    def _prepare_the_end(self) -> None:
+        """Import what prints the table while the first eval runs, for rich takes its time."""
+        if not self._prepared:
+            self._prepared = True
+            name = "runner.report.summary"
+            threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
+
+
+def ended_lines(
+    outcome: Outcome, *, again: bool, tail: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """How an attempt ended: one line, and for a failure the lines that show why."""
+    took = duration(outcome.duration)
+    if outcome.result is Result.SUCCESS:
+        score = main_score(outcome.final_report)
+        result = f"  {score.name} {score.value:.3g}" if score else ""
+        return f"finished {outcome.job.eval}  ({took}){result}", ()
+    what = "again in a moment" if again else outcome.result.value
+    line = f"{what}  {outcome.job.eval}  ({took}): {outcome.reason}"
+    where = (f"whole output: {outcome.console_log}",) if outcome.console_log else ()
+    return line, (*(f"| {text}" for text in tail), *where)
+
+
+def display_for(out: TextIO) -> Display:
+    """The live display on a terminal, lines elsewhere and on CI."""
+    ci = os.environ.get("CI") or on_actions()
+    if out.isatty() and not ci and os.environ.get("TERM") != "dumb":
+        from runner.report.live import LiveConsole  # noqa: PLC0415 - rich takes its time
+
+        return LiveConsole(out)
+    return PlainConsole(out)

@@ -1,5 +1,3 @@
-"""Reports for programs: one JSON object, or a table with one line for each eval and model."""
-
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -8,12 +6,14 @@ from typing import Any
 import msgspec
 
 from runner.report.comparison import Comparison
-from runner.report.facts import EvalFacts, Source
+from runner.report.facts import EvalFacts, Source, totals_of
 from runner.report.grid import Grid
-from runner.report.json_line import json_line
-from runner.report.totals import totals_of
+from runner.report.text import json_line
+
+"""Reports for programs: one JSON object, or a table with one line for each eval and model."""
 
 VERSION = 1
+
 # What a spreadsheet takes for a formula where a cell begins with it.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -1,23 +1,101 @@
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from runner.errors import UsageError
-from runner.job import Result, key_of
-from runner.plan.prices import Prices
-from runner.plan.shard import parse_shard
-from runner.record.attempts import AttemptRecord
-from runner.record.layout import Layout
-from runner.record.run_file import RunFile
-from runner.record.samples import Usage, reported
-from runner.report.rows import STATE_OF, Row, arguments_of
-from runner.report.score import Score, main_score, spread
-from runner.report.timeline import Span, moment
+from runner.model import Result, key_of
+from runner.plan.selection import parse_shard
+from runner.records.attempts import AttemptRecord
+from runner.records.layout import Layout
+from runner.records.run_file import RunFile
+from runner.records.samples import Usage, reported
+from runner.registry.entries import parse_mapping
+from runner.registry.resolve import matching
+from runner.report.rows import STATE_OF, Row, Score, arguments_of, main_score, spread
+from runner.report.timeline import Span, Times, moment, times
+
+# Prices are for so many tokens.
+PER = 1_000_000
+
+_KEYS = ("input", "output")
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What a million tokens of a model cost."""
+
+    input: float
+    output: float
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of prices.
+
+    Attributes:
+        currency: as the file has it.
+        models: by pattern of their names, in the file's order.
+    """
+
+    currency: str
+    models: Mapping[str, Price]
+
+    def of(self, model: str) -> Price | None:
+        """The price of a model: that of its own name, or else of the first pattern with it."""
+        if model in self.models:
+            return self.models[model]
+        return next((self.models[one] for one in self.models if matching(one, [model])), None)
+
+    def cost(self, model: str, prompt: int, completion: int) -> float | None:
+        """What tokens cost; None where the model has no price."""
+        price = self.of(model)
+        if price is None:
+            return None
+        return (prompt * price.input + completion * price.output) / PER
+
+
+def parse_prices(path: str, text: str) -> Prices:
+    """Read a file of prices.
+
+    Args:
+        path: of the file, for messages.
+        text: YAML, with a `currency` and under `models` an `input` and an `output` for each.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    content = parse_mapping(path, text)
+    if unknown := sorted(content.keys() - {"currency", "models"}):
+        raise UsageError(f"{path}: unknown key `{unknown[0]}`; there are `currency` and `models`")
+    currency = content.get("currency", "USD")
+    if not isinstance(currency, str) or not currency.strip():
+        raise UsageError(f"{path}: `currency` is no text such as USD")
+    models = content.get("models")
+    if not isinstance(models, dict) or not models:
+        raise UsageError(f"{path}: `models` is missing; give an `input` and an `output` for each")
+    return Prices(
+        currency=currency.strip(),
+        models={str(name): _price(f"{path}: `{name}`", one) for name, one in models.items()},
+    )
+
+
+def _price(where: str, content: Any) -> Price:  # noqa: ANN401 - YAML
+    if not isinstance(content, dict) or content.keys() != set(_KEYS):
+        raise UsageError(f"{where} takes `input` and `output`, each per million tokens")
+    for key in _KEYS:
+        value = content[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:
+            raise UsageError(f"{where}: `{key}` is no price such as 2.5")
+    return Price(input=float(content["input"]), output=float(content["output"]))
+
 
 # Of cells or runs that stand beside each other all the same.
 UNLIKE = "not the same arguments"
+
 # Seconds; a record from elsewhere may claim anything.
 _LONGEST = 1e9
 
@@ -202,3 +280,82 @@ def _shards(run: RunFile | None) -> dict[tuple[str, ...], str]:
     if run is None or not count:
         return {}
     return {one: f"{place % count + 1}/{count}" for place, one in enumerate(run.commands)}
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Evals of a report, taken together.
+
+    Attributes:
+        evals: how many.
+        states: how many are in each state, those that ask for attention last.
+        samples: in the logs that are shown.
+        right: of those.
+        wrong: as above.
+        tokens: of the same.
+        cost: by the prices; None without.
+        unpriced: tokens that have no price.
+        attempts: how many ended.
+        times: how long they took.
+    """
+
+    evals: int
+    states: dict[str, int]
+    samples: int
+    right: int
+    wrong: int
+    tokens: Usage
+    cost: float | None
+    unpriced: int
+    attempts: int
+    times: Times
+
+    @property
+    def done(self) -> int:
+        """How many are finished."""
+        return self.states.get("done", 0)
+
+    @property
+    def others(self) -> str:
+        """What is not finished, in words."""
+        return ", ".join(f"{n} {state}" for state, n in self.states.items() if state != "done")
+
+    @property
+    def right_share(self) -> str:
+        """How many samples are right, as a share of those that are right or wrong."""
+        known = self.right + self.wrong
+        return f"{self.right / known:.1%}" if known else ""
+
+    @property
+    def right_wrong(self) -> str:
+        """The same in words."""
+        return f"{self.right:,} right, {self.wrong:,} wrong" if self.right + self.wrong else ""
+
+    @property
+    def unpriced_said(self) -> str:
+        """That tokens have no price; empty if all have one."""
+        return f"{self.unpriced:,} tokens without a price" if self.unpriced else ""
+
+    @property
+    def attempts_said(self) -> str:
+        """How many were in vain."""
+        vain = self.attempts - self.done
+        return f"{vain} did not succeed" if vain > 0 else ""
+
+
+def totals_of(facts: Sequence[EvalFacts]) -> Totals:
+    """Take evals together."""
+    counts = Counter(fact.row.state for fact in facts)
+    order = ("done", "running", "to do", "lost", "failed")
+    costs = [fact.cost for fact in facts if fact.cost is not None]
+    return Totals(
+        evals=len(facts),
+        states={state: counts[state] for state in order if counts[state]},
+        samples=sum(fact.row.samples for fact in facts),
+        right=sum(fact.log.right for fact in facts),
+        wrong=sum(fact.log.wrong for fact in facts),
+        tokens=sum((fact.tokens for fact in facts), Usage()),
+        cost=sum(costs) if costs else None,
+        unpriced=sum(fact.unpriced for fact in facts),
+        attempts=sum(len(fact.tried) for fact in facts),
+        times=times([span for fact in facts for span in fact.spans]),
+    )

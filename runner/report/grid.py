@@ -6,6 +6,7 @@ import msgspec
 from runner.report.facts import UNLIKE, EvalFacts, Source, facts_of
 
 _Cells = list[EvalFacts | None]
+
 # An eval set, an eval of it, and its cells.
 _Found = tuple[str, str, _Cells]
 

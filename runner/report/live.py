@@ -18,8 +18,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from runner.job import Job, Outcome, Result
-from runner.report.console import ended_lines
+from runner.model import Job, Outcome, Result
+from runner.report.display import ended_lines
 from runner.report.text import duration, evals, harmless
 
 # Seconds until the time left is shown; before, each eval that ends would change it a lot.

@@ -1,9 +1,16 @@
+import codecs
+import contextlib
+import os
 import re
+import unicodedata
+from collections.abc import Iterator
+from typing import TextIO
+
+import msgspec
 
 # All that a terminal may take for a command: control characters of both ranges, and the marks
 # that change the direction of text.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
 
 # Colours are simply taken out: most logs have them.
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -53,3 +60,112 @@ def part_of_set(planned: int, in_eval_set: int | None) -> str:
     if in_eval_set is None or planned >= in_eval_set:
         return ""
     return f"the last plan has {planned} of the eval set's {evals(in_eval_set)}"
+
+
+# GitHub's runner obeys `::name::` where a line begins with it, and the older `##[name]` anywhere.
+# It compares as .NET does, for which characters that cannot be seen are not there.
+# https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
+_COMMAND = re.compile(r"[^!-~]*:[^!-~]*:")
+
+OLDER_COMMAND = re.compile(r"(#[^!-~]*#[^!-~]*)\[")
+
+
+def on_actions() -> bool:
+    """Whether this is a step of a GitHub Actions job, where lines of output can be commands."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def inert(line: str) -> str:
+    """A line in which GitHub's runner finds no command; elsewhere the line as it is."""
+    if not on_actions():
+        return line
+    if _COMMAND.match(line):
+        line = f"| {line}"
+    return OLDER_COMMAND.sub(r"\1(", line)
+
+
+def command(name: str, text: str) -> str:
+    """The line by which GitHub's runner takes one line of text as an error, a group's title ..."""
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{name}::{escaped}"
+
+
+@contextlib.contextmanager
+def group(out: TextIO, title: str) -> Iterator[None]:
+    """What is printed inside can be folded away on Actions; elsewhere it is printed as ever."""
+    if not on_actions():
+        yield
+        return
+    print(command("group", title), file=out, flush=True)
+    yield
+    print(command("endgroup", ""), file=out, flush=True)
+
+
+# Characters of one line that are kept until its end comes.
+_LONGEST = 2**16
+
+# Characters of a colour, and of what must not be taken for one.
+_LONGEST_COLOUR = 16
+
+
+class Shown:
+    """Shows what an eval prints, piece by piece, with nothing in it that a reader would obey.
+
+    On GitHub Actions that takes whole lines. On a terminal, where somebody may be watching a
+    progress bar, text is shown as it comes.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._text = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._by_lines = on_actions()
+        self._kept = ""
+
+    def write(self, part: bytes) -> None:
+        """Show a piece."""
+        text = self._kept + self._text.decode(part)
+        end = text.rfind("\n") + 1 if self._by_lines else _uncut(text)
+        if len(text) - end > _LONGEST:
+            end = len(text)
+        self._kept = text[end:]
+        self._show(text[:end])
+
+    def end(self) -> None:
+        """Show what is left."""
+        self._show(self._kept + self._text.decode(b"", final=True))
+
+    def _show(self, text: str) -> None:
+        if self._by_lines and text:
+            lines = harmless(text.removesuffix("\n")).split("\n")
+            self._out.writelines(f"{inert(line)}\n" for line in lines)
+        else:
+            self._out.write(harmless(text))
+        self._out.flush()
+
+
+def _uncut(text: str) -> int:
+    """Where a text ends, without what may be the beginning of a colour or of an end of line."""
+    end = len(text) - text.endswith("\r")
+    colour = text.rfind("\x1b", -_LONGEST_COLOUR)
+    return colour if colour >= 0 and "m" not in text[colour:] else end
+
+
+# All that is not ASCII, as candidates for what cannot be seen.
+_BEYOND = re.compile("[\x7f-\U0010ffff]")
+
+
+def json_line(value: object) -> str:
+    """A value as one line of JSON that neither a terminal nor GitHub's runner takes for more.
+
+    What an eval reported may be in it. Nothing is lost: JSON can write each character otherwise.
+    """
+    text = _BEYOND.sub(_escaped, msgspec.json.encode(value).decode())
+    return OLDER_COMMAND.sub(r"\1\\u005b", text) if on_actions() else text
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    character = found[0]
+    if unicodedata.category(character)[0] not in {"C", "Z"}:
+        return character
+    pair = character.encode("utf-16-be")
+    return "".join(f"\\u{pair[at : at + 2].hex()}" for at in range(0, len(pair), 2))

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.execute.image import DEFAULT_IMAGE
+from runner.image.image import DEFAULT_IMAGE
 from tests.cli.repositories import begin, commit
 from tests.privileges import bound_by_permissions
 

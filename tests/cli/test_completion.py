@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.plan.registry import EvalEntry, EvalSetEntry, Registry
-from runner.record.cache import RegistryCache
+from runner.registry.entries import EvalEntry, EvalSetEntry, Registry, RegistryCache
 from tests.cli.conftest import Here
 
 KNOWN = Registry(

@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
-from runner import oaievalset
+from runner.commands import run as run_command
 from runner.errors import UsageError
-from runner.job import ContainerSettings
-from runner.oaievalset import OaiEvalSetArguments, Progress, get_parser, run
-from runner.pipeline import command as pipeline
-from runner.pipeline.options import RunOptions
-from runner.plan.registry import Registry, RegistryFile, parse
-from runner.plan.resolve import Resolution
+from runner.model import ContainerSettings
+from runner.oaievalset import OaiEvalSetArguments, Progress, get_parser, main, run
+from runner.options import RunOptions
+from runner.registry.entries import Registry, RegistryFile, parse_registry
+from runner.registry.resolve import Resolution
 from tests.cli.conftest import NO_ENGINE, Here, only_line
 
 FIRST = ["oaieval", "dummy", "a.dev.v0"]
@@ -27,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[RunOpti
         found.append((options, resolution))
         return 0
 
-    monkeypatch.setattr(pipeline, "run_command", note)
+    monkeypatch.setattr(run_command, "run_eval_set", note)
     monkeypatch.chdir(tmp_path)
     for name in ("JOBS", "PROGRESS_DIR", "IMAGE", "TIMEOUT", "RUN_COMMAND", "RESUME"):
         monkeypatch.delenv(f"EVALSET_{name}", raising=False)
@@ -37,7 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[RunOpti
 def options(asked: list[tuple[RunOptions, Any]], *line: str) -> RunOptions:
     """What a command line of the drop-in comes to."""
     with pytest.raises(SystemExit) as end:
-        oaievalset.main(line)
+        main(line)
     assert end.value.code == 0
     return asked[-1][0]
 
@@ -128,7 +127,7 @@ def test_the_api_takes_upstreams_arguments(asked: list[tuple[RunOptions, Any]]) 
 
 def test_the_api_takes_a_registry_of_ours(asked: list[tuple[RunOptions, Any]]) -> None:
     """Its evals are those of the set, aliases resolved."""
-    registry: Registry = parse(
+    registry: Registry = parse_registry(
         [
             RegistryFile(path="e", kind="evals", text="a: {id: a.v0}\na.v0: {class: x}"),
             RegistryFile(path="s", kind="eval_sets", text="mine: {evals: [a]}"),
@@ -145,7 +144,9 @@ def test_the_api_passes_over_a_folder_that_is_no_registry(
     """As upstream's does; the run warns of it."""
     (tmp_path / "empty").mkdir()
     files = {"evals": "a: {class: x}", "eval_sets": "mine: {evals: [a]}"}
-    registry = parse([RegistryFile(path=k, kind=k, text=text) for k, text in files.items()])
+    registry = parse_registry(
+        [RegistryFile(path=k, kind=k, text=text) for k, text in files.items()]
+    )
     line = ["dummy", "mine", "--registry_path", "empty", "--registry_path", "none"]
     run(get_parser().parse_args(line, OaiEvalSetArguments()), [], registry)
     assert asked[-1][1].evals == ("a",)

@@ -3,10 +3,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.cli.run_command import command
-from runner.cli.run_options import options_from
-from runner.pipeline.options import RunOptions
-from runner.plan.containers import ContainerRule, settings_for
+from runner.commands.parameters import options_from
+from runner.commands.run import command
+from runner.options import RunOptions
+from runner.registry.rules import ContainerRule, settings_for
 
 RULE = ContainerRule(pattern="*", values={"memory": 300, "timeout": 30.0})
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.plan.commands import build_command, identities
+from runner.model import build_command, identities
 from runner.plan.grammar import get_parser, without_dashes
-from runner.plan.registry import Registry, RegistryFile, merge, parse
-from runner.plan.resolve import resolve_eval_set
+from runner.registry.entries import Registry, RegistryFile, merge_registries, parse_registry
+from runner.registry.resolve import resolve_eval_set
 from tests.compat.upstream import ask
 
 pytestmark = pytest.mark.upstream
@@ -50,7 +50,7 @@ def read(folder: Path) -> Registry:
         for kind in KINDS
         for path in sorted(folder.glob(f"{kind}/*.yaml"))
     ]
-    return parse(files, builtin="site-packages" in str(folder))
+    return parse_registry(files, builtin="site-packages" in str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_the_dashes_are_the_one_difference(builtin: Registry) -> None:
 
 def test_a_users_registry_is_planned_as_upstream_does(builtin: Registry, further: Path) -> None:
     """Aliases, chains, patterns, repeats and order of a further registry are upstream's."""
-    registry = merge([builtin, read(further)])
+    registry = merge_registries([builtin, read(further)])
     argvs = [
         ["dummy", name, "--registry_path", str(further), "--seed", "1"]
         for name in read(further).eval_sets

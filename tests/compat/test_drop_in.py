@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from runner import oaievalset
-from runner.record import progress
+from runner.oaievalset import OaiEvalSetArguments, Progress, run
+from runner.records.progress import read_progress
 from tests.compat.upstream import PYTHON
 from tests.conftest import Place
 
@@ -122,7 +123,7 @@ class Both(msgspec.Struct, frozen=True):
 
     def finished(self) -> list[str]:
         """Evals in the progress file."""
-        return [command[2] for command in progress.read(self.progress).commands]
+        return [command[2] for command in read_progress(self.progress).commands]
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_we_read_what_upstreams_progress_writes(tmp_path: Path) -> None:
     """Every command that its class saves is finished for us."""
     path = tmp_path / "deep/progress.txt"
     upstream(WRITE, path, given=json.dumps(COMMANDS))
-    found = progress.read(path)
+    found = read_progress(path)
     assert [list(command) for command in found.commands] == COMMANDS
     assert found.damaged == ()
 
@@ -195,7 +196,7 @@ def test_upstreams_progress_reads_what_we_write(tmp_path: Path) -> None:
     """Byte for byte it is the file that its class would have written."""
     theirs, ours = tmp_path / "theirs.txt", tmp_path / "ours.txt"
     upstream(WRITE, theirs, given=json.dumps(COMMANDS))
-    written = oaievalset.Progress(str(ours))
+    written = Progress(str(ours))
     for command in COMMANDS:
         written.add(command)
     assert ours.read_bytes() == theirs.read_bytes()
@@ -214,8 +215,8 @@ def test_the_api_has_upstreams_signatures() -> None:
 
     ours = {
         **{name: shape(getattr(oaievalset, name)) for name in ("run", "get_parser", "Progress")},
-        **{name: shape(getattr(oaievalset.Progress, name)) for name in ("load", "add", "save")},
-        "arguments": sorted(oaievalset.OaiEvalSetArguments.__annotations__),
+        **{name: shape(getattr(Progress, name)) for name in ("load", "add", "save")},
+        "arguments": sorted(OaiEvalSetArguments.__annotations__),
     }
     assert json.loads(upstream(SIGNATURES)) == ours
 
@@ -245,13 +246,13 @@ def test_the_api_runs_a_registry_of_upstreams(
         monkeypatch.setenv(name, value)
     parser = oaievalset.get_parser()
     line = ["m", "s"] if exit_on_error else ["m", "s", "--no-exit-on-error"]
-    args, unknown = parser.parse_known_args(line, oaievalset.OaiEvalSetArguments())
+    args, unknown = parser.parse_known_args(line, OaiEvalSetArguments())
     monkeypatch.chdir(place.folder)
     if exit_on_error:
         with pytest.raises(subprocess.CalledProcessError):
-            oaievalset.run(args, unknown, registry=UpstreamLike(), run_command="/bin/program")
+            run(args, unknown, registry=UpstreamLike(), run_command="/bin/program")
     else:
-        oaievalset.run(args, unknown, registry=UpstreamLike(), run_command="/bin/program")
+        run(args, unknown, registry=UpstreamLike(), run_command="/bin/program")
     assert place.finished() == ["silent.x"]
     assert [record.command for record in place.records()] == [
         ("/bin/program", "m", "silent.x"),

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from runner.cli import evalset
-from runner.cli.run_command import command as run_command
-from runner.plan.passed_through import OAIEVAL, check_passed_through
+from runner.commands.run import command as run_command
+from runner.plan.grammar import OAIEVAL, check_passed_through
 from tests.docs.page import PAGES, blocks, prose, spans
 
 PROGRAMS = ("evalset", "oaievalset")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from runner.cli import evalset
-from runner.cli.sections import SectionedCommand
+from runner.commands.parsing import SectionedCommand
 from runner.plan.grammar import get_parser
 
 PAGE = Path(__file__).parents[2] / "docs/commands.md"

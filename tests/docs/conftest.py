@@ -1,6 +1,6 @@
 import pytest
 
-from runner.cli.run_command import command as run_command
+from runner.commands.run import command as run_command
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import yaml
 
-from runner.execute import image
+from runner.image.image import look_up_image
 from tests.conftest import engine_api, until
 from tests.docs.page import ROOT
 from tests.docs.shown import Block
@@ -75,7 +75,7 @@ def named(name: str, what: str) -> Iterator[None]:
     """An image with one more name, if nobody has given it that."""
     api = engine_api()
     repository, _, version = name.partition(":")
-    if image.look(api, name):
+    if look_up_image(api, name):
         yield
         return
     api.tag(what, repository, tag=version)

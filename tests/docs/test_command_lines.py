@@ -5,9 +5,8 @@ import click
 import pytest
 
 from runner.cli import COMMANDS, evalset
-from runner.cli.run_command import command as run_command
-from runner.plan.grammar import get_parser, split
-from runner.plan.passed_through import OAIEVAL
+from runner.commands.run import command as run_command
+from runner.plan.grammar import OAIEVAL, get_parser, split
 from tests.docs.command_line import MENTIONED, TYPED, check_oaieval, resolve
 from tests.docs.page import PAGES, prose, spans
 

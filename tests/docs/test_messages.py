@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from runner.share.credentials import _HELPER
+from runner.branch.remote import _HELPER
 from tests.docs.messages import (
     in_pages,
     in_runner,

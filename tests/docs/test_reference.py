@@ -7,16 +7,16 @@ import click
 import msgspec
 import pytest
 
-from runner.cli.configuration import NOT_CONFIGURED, configured
-from runner.cli.run_command import command as run_command
+from runner.commands.parsing import NOT_CONFIGURED, configured
+from runner.commands.run import command as run_command
 from runner.errors import OUT_OF_TIME, RunnerError
-from runner.pipeline.environment import USUAL_NAMES, USUAL_PREFIX
-from runner.pipeline.run import SIGNALS
-from runner.plan.containers import _READERS, parse_rules
-from runner.plan.registry import RegistryFile
-from runner.record.attempts import AttemptRecord
-from runner.record.lock import Holder
-from runner.record.run_file import RunFile
+from runner.host import USUAL_NAMES, USUAL_PREFIX
+from runner.records.attempts import AttemptRecord
+from runner.records.lock import Holder
+from runner.records.run_file import RunFile
+from runner.registry.entries import RegistryFile
+from runner.registry.rules import _READERS, parse_rules
+from runner.run.run import SIGNALS
 from tests.docs.page import PAGES, blocks, marked, prose, rows, section, spans
 
 

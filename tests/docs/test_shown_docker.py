@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.execute import image
+from runner.image.image import DEFAULT_IMAGE
 from tests.conftest import engine_api
 from tests.docs.elsewhere import ELSEWHERE, FOLLOWED
 from tests.docs.scenes import look, scene
@@ -40,7 +40,7 @@ def stand_in() -> Iterator[str]:
     """The eval image with another `oaieval`; gives its name, which is gone at the end."""
     api = engine_api()
     name = f"evalset/test:shown-{os.getpid()}"
-    recipe = f"FROM {image.DEFAULT_IMAGE}\nCOPY oaieval /opt/evals/bin/oaieval\n"
+    recipe = f"FROM {DEFAULT_IMAGE}\nCOPY oaieval /opt/evals/bin/oaieval\n"
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for path, data in (("Dockerfile", recipe.encode()), ("oaieval", STAND_IN.read_bytes())):

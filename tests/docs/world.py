@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.execute.labels import Label
+from runner.engine.leftovers import Label
 from tests.conftest import OURS, engine_api, until
 from tests.docs.page import ROOT
 from tests.docs.shown import Block, Typed

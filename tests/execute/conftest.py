@@ -8,8 +8,9 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from runner.execute import build, image
-from runner.execute.engine import Engine
+from runner.engine.engine import Engine
+from runner.image.build import BASE_NAME
+from runner.image.image import DEFAULT_IMAGE, Image, find_image
 from tests.image_registry import serving
 
 
@@ -27,15 +28,15 @@ def api() -> docker.APIClient:
 
 
 @pytest.fixture(scope="session")
-def eval_image(api: docker.APIClient) -> image.Image:
+def eval_image(api: docker.APIClient) -> Image:
     """The eval image."""
-    return image.find(api, image.DEFAULT_IMAGE)
+    return find_image(api, DEFAULT_IMAGE)
 
 
 @pytest.fixture(scope="session")
-def local_base(eval_image: image.Image) -> str:
+def local_base(eval_image: Image) -> str:
     """The base that the eval image was built on."""
-    return eval_image.labels[build.BASE_NAME]
+    return eval_image.labels[BASE_NAME]
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
-from runner.execute.left import Running
-from runner.execute.schedule import Ended, Event, Idle, Schedule
-from runner.job import ContainerSettings, Fault, Job, Outcome, Result
-from runner.plan.budget import Budget
+from runner.engine.leftovers import Running
+from runner.model import ContainerSettings, Fault, Job, Outcome, Result
+from runner.plan.limits import Budget
+from runner.run.schedule import Ended, Event, Idle, Schedule
 
 if TYPE_CHECKING:
-    from runner.execute.attempt import Attempts
+    from runner.engine.attempt import Attempts
 
 SETTINGS = ContainerSettings(
     image="i", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"

@@ -8,16 +8,13 @@ import pytest
 from docker.errors import NotFound
 from requests.exceptions import Timeout
 
-from runner.execute import image
-from runner.execute.absence import Absence
-from runner.execute.attempt import Attempts
-from runner.execute.engine import Engine
-from runner.execute.labels import Label
-from runner.execute.left import Left, Running, discard
-from runner.execute.surroundings import Surroundings
-from runner.job import ContainerSettings, Fault, Job, Outcome, Result
-from runner.record.collect import private_folder
-from runner.record.layout import Layout
+from runner.engine.attempt import Attempts, Surroundings
+from runner.engine.engine import Absence, Engine
+from runner.engine.leftovers import Label, Left, Running, discard
+from runner.image.image import find_image
+from runner.model import ContainerSettings, Fault, Job, Outcome, Result
+from runner.records.folders import private_folder
+from runner.records.layout import Layout
 from tests.conftest import TEST_IMAGE, Place, engine_api
 
 if TYPE_CHECKING:
@@ -29,12 +26,12 @@ pytestmark = pytest.mark.docker
 @pytest.fixture
 def attempts(place: Place) -> Attempts:
     """Attempts of a run of `m` and `s`."""
-    found = image.find(engine_api(), place.image)
+    found = find_image(engine_api(), place.image)
     surroundings = Surroundings(
         layout=place.layout,
         run="r",
         host="h",
-        images={place.image: found},
+        images={place.image: found.id},
         registries={},
         environment={},
         user="0:0",
@@ -186,7 +183,9 @@ def test_who_is_killed_while_discarding_leaves_what_can_be_found(
         made = api.create_container(TEST_IMAGE, "true", labels={Label.ATTEMPT: "a1"})["Id"]
     left = Left(attempt="a1", command=("o", "m", "e"), container=made, created="", running=False)
     with monkeypatch.context() as patched:
-        patched.setattr("runner.execute.left.remove_private", Mock(side_effect=KeyboardInterrupt))
+        patched.setattr(
+            "runner.engine.leftovers.remove_private", Mock(side_effect=KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             discard(api, place.layout, left)
     assert api.inspect_container(made)["Id"] == made
@@ -203,7 +202,7 @@ def test_a_folder_that_cannot_be_deleted_keeps_its_container(
     one = job(place, "succeed.a")
     with monkeypatch.context() as patched:
         full = Mock(side_effect=OSError(errno.EIO, "Input/output error"))
-        patched.setattr("runner.execute.attempt.remove_private", full)
+        patched.setattr("runner.engine.attempt.remove_private", full)
         with (
             pytest.raises(OSError, match="Input/output error"),
             attempts.new(one, "a1", lambda _: None, lambda: None) as outcome,

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from runner.execute import clock
-from runner.execute.clock import since, stamp
-from runner.execute.container import State
-from runner.execute.outcome import ran_for
+from runner.engine import ending
+from runner.engine.attempt import ran_for
+from runner.engine.container import State
+from runner.engine.ending import _boot, now, since, stamp
 
 
 def state(*, running: bool = False, began: str = "00:00:10", ended: str = "00:00:14") -> State:
@@ -51,12 +51,12 @@ def test_a_host_without_an_id_for_its_start_has_a_clock_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory
 ) -> None:
     """Only Linux has one."""
-    monkeypatch.setattr(clock, "BOOT_ID", tmp_path / "none")  # type: ignore[operator]
-    clock._boot.cache_clear()
+    monkeypatch.setattr(ending, "BOOT_ID", tmp_path / "none")  # type: ignore[operator]
+    _boot.cache_clear()
     try:
         assert stamp().startswith("unknown ")
     finally:
-        clock._boot.cache_clear()
+        _boot.cache_clear()
 
 
 def test_an_eval_that_was_watched_to_its_end_took_the_time_that_passed() -> None:
@@ -89,8 +89,8 @@ def test_what_never_started_took_no_time() -> None:
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
 def test_times_are_utc_wherever_the_host_is(zone: str) -> None:
     """A record says when it was, and two of them can be compared."""
-    code = "from runner.execute.clock import now; print(now())"
-    before = clock.now()
+    code = "from runner.engine.ending import now; print(now())"
+    before = now()
     said = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -98,5 +98,5 @@ def test_times_are_utc_wherever_the_host_is(zone: str) -> None:
         check=True,
         env={**os.environ, "TZ": zone},
     ).stdout.strip()
-    assert before < said < clock.now()
+    assert before < said < now()
     assert said.endswith("Z")

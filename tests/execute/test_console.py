@@ -8,7 +8,7 @@ import pytest
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from urllib3.exceptions import ProtocolError
 
-from runner.execute.container import Container
+from runner.engine.container import Container
 from tests.privileges import python_on_small_disk
 
 
@@ -36,7 +36,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     """Not even the part that was written."""
     code = """
 import os, sys, pathlib, docker
-from runner.execute.container import Container
+from runner.engine.container import Container
 folder = pathlib.Path(sys.argv[1])
 Container._printed = lambda self: iter([b"x" * 10_000] * 100)
 try:

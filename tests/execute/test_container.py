@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner.execute import container
-from runner.execute.engine import EVAL_NETWORK
-from runner.execute.labels import Label
+from runner.engine.container import _device_requests
+from runner.engine.engine import EVAL_NETWORK
+from runner.engine.leftovers import Label
 from tests.conftest import Place, engine_api, until
 
 pytestmark = pytest.mark.docker
@@ -209,7 +209,7 @@ def test_a_flood_of_output_keeps_the_end(place: Place) -> None:
 )
 def test_gpus_are_asked_for_as_docker_does(gpus: str, request_: dict[str, object]) -> None:
     """The three forms of `docker run --gpus` reach the engine's API."""
-    (made,) = container._device_requests(gpus) or []
+    (made,) = _device_requests(gpus) or []
     assert request_.items() <= dict(made).items()
     assert made["Capabilities"] == [["gpu"]]
-    assert container._device_requests(None) is None
+    assert _device_requests(None) is None

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from docker.errors import NotFound
 
+from runner.engine.engine import Absence, Engine
 from runner.errors import EnvironmentFault
-from runner.execute.absence import Absence
-from runner.execute.engine import Engine
 from tests.conftest import Place, until
 from tests.proxy import Proxy, proxied
 

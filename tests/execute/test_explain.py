@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from docker.errors import NotFound
 
+from runner.engine.engine import Engine, answering, explain
 from runner.errors import EnvironmentFault
-from runner.execute.engine import Engine, answering, explain
 
 
 class Stranger(BaseHTTPRequestHandler):

@@ -9,10 +9,12 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
+from runner.engine.engine import Engine
+from runner.engine.probe import ask
 from runner.errors import EnvironmentFault
-from runner.execute import build, image, probe
-from runner.execute.engine import Engine
-from runner.execute.recipe import Recipe
+from runner.image import build, image
+from runner.image.build import BASE, BASE_NAME, LOCK, MACHINE, STAGE, Recipe, build_image_of
+from runner.image.image import DEFAULT_IMAGE, Image, find_image, look_up_image, own_fingerprint
 from tests.execute.test_base import UNREACHABLE
 
 ROOT = Path(__file__).parents[2]
@@ -51,20 +53,20 @@ def _change_recipe(monkeypatch: pytest.MonkeyPatch, dockerfile: bytes) -> None:
     monkeypatch.setattr(build, "Recipe", SmallRecipe)
 
 
-def test_the_eval_image_carries_what_it_is_made_of(eval_image: image.Image) -> None:
+def test_the_eval_image_carries_what_it_is_made_of(eval_image: Image) -> None:
     """Labels give the versions, the lock's hash, and a fingerprint that others can compute."""
     recipe, labels = Recipe(), eval_image.labels
     assert labels["evalset.version.evals"] == "3.0.1.post1"
     assert labels["evalset.version.python"].startswith("3.")
     assert labels["evalset.version.runner"]
-    assert labels[build.LOCK] == recipe.lock_hash
-    assert eval_image.fingerprint == recipe.fingerprint(labels[build.BASE], labels[build.MACHINE])
-    assert image.own_fingerprint(Engine().api, eval_image) == eval_image.fingerprint
+    assert labels[LOCK] == recipe.lock_hash
+    assert eval_image.fingerprint == recipe.fingerprint(labels[BASE], labels[MACHINE])
+    assert own_fingerprint(Engine().api, eval_image) == eval_image.fingerprint
 
 
 def test_the_default_image_is_named_after_the_locked_evals() -> None:
     """A new lock needs a new name."""
-    assert image.DEFAULT_IMAGE.partition(":")[2] == Recipe().evals_version
+    assert DEFAULT_IMAGE.partition(":")[2] == Recipe().evals_version
 
 
 @pytest.mark.parametrize("part", ["dockerfile", "lock", "image_hook"])
@@ -78,18 +80,18 @@ def test_each_part_of_the_recipe_counts_in_the_fingerprint(part: str) -> None:
 
 
 def test_an_image_that_is_up_to_date_is_not_built_again(
-    api: docker.APIClient, eval_image: image.Image
+    api: docker.APIClient, eval_image: Image
 ) -> None:
     """The second build asks no image registry, fetches nothing, and returns at once."""
     told: list[str] = []
     began = time.monotonic()
-    assert build.build(api, tell=told.append) == eval_image
+    assert build_image_of(api, tell=told.append) == eval_image
     assert time.monotonic() - began < 1
     assert len(told) == 1
     assert "up to date" in told[0]
 
 
-def test_the_eval_image_runs_evals_on_a_read_only_root(eval_image: image.Image) -> None:
+def test_the_eval_image_runs_evals_on_a_read_only_root(eval_image: Image) -> None:
     """Python finds bytecode for all that oaieval imports, and compiles nothing anew."""
     done = subprocess.run(
         [
@@ -111,13 +113,13 @@ def test_the_default_image_is_built_and_never_pulled(
     """When it is missing, the message says how to build it."""
     monkeypatch.setattr(image, "DEFAULT_IMAGE", "evalset/evals:none")
     with pytest.raises(EnvironmentFault, match=r"is not here; build it with `evalset image build`"):
-        image.find(api, "evalset/evals:none")
+        find_image(api, "evalset/evals:none")
 
 
 def test_an_image_that_nobody_has_is_one_clear_line(api: docker.APIClient) -> None:
     """A name that cannot be pulled is an environment fault that names it."""
     with pytest.raises(EnvironmentFault, match="cannot be pulled") as raised:
-        image.find(api, UNREACHABLE)
+        find_image(api, UNREACHABLE)
     assert UNREACHABLE in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -126,7 +128,7 @@ def test_an_image_that_is_elsewhere_is_pulled(api: docker.APIClient, loopback_ba
     """An image that is missing here is pulled once, and known by its repository digest."""
     with suppress(ImageNotFound):
         api.remove_image(loopback_base)
-    found = image.find(api, loopback_base)
+    found = find_image(api, loopback_base)
     assert found.digest is not None
     assert found.digest.startswith(loopback_base.rpartition(":")[0] + "@sha256:")
 
@@ -135,7 +137,7 @@ def test_an_image_of_several_repositories_is_known_by_the_one_it_is_asked_for(
     api: docker.APIClient, loopback_base: str
 ) -> None:
     """Another host pulls it from where this one was told to, and from nowhere else."""
-    first = image.find(api, loopback_base)
+    first = find_image(api, loopback_base)
     for other in ("0/base", "z/base"):
         repository = f"{loopback_base.partition('/')[0]}/{other}"
         api.tag(first.id, repository, tag="1")
@@ -144,11 +146,11 @@ def test_an_image_of_several_repositories_is_known_by_the_one_it_is_asked_for(
     try:
         for other in ("evalset/base", "0/base", "z/base"):
             repository = f"{loopback_base.partition('/')[0]}/{other}"
-            found = image.find(api, f"{repository}:1")
+            found = find_image(api, f"{repository}:1")
             assert found.id == first.id
             assert found.digest is not None
             assert found.digest.startswith(f"{repository}@sha256:")
-            assert image.find(api, found.digest).digest == found.digest
+            assert find_image(api, found.digest).digest == found.digest
     finally:
         for other in ("0/base", "z/base"):
             api.remove_image(f"{loopback_base.partition('/')[0]}/{other}:1")
@@ -159,23 +161,23 @@ def test_a_build_on_a_pulled_base_is_whole(
     api: docker.APIClient, loopback_base: str, tag: str
 ) -> None:
     """The build takes a pulled base and the host's wheels, and leaves nothing behind."""
-    built = build.build(api, tag=tag, base_image=loopback_base, tell=lambda _: None)
-    assert built.labels[build.BASE].startswith("sha256:")
-    assert built.labels[build.BASE_NAME] == loopback_base
-    listing = probe.ask(
+    built = build_image_of(api, tag=tag, base_image=loopback_base, tell=lambda _: None)
+    assert built.labels[BASE].startswith("sha256:")
+    assert built.labels[BASE_NAME] == loopback_base
+    listing = ask(
         api,
         built.id,
         ["python3", "-c", "import os, json; print(json.dumps(os.listdir('/wheels')))"],
     )
     assert [name.partition("-")[0] for name in json.loads(listing.stdout)] == ["sniffio"]
-    assert api.images(filters={"dangling": True, "label": build.STAGE}) == []
+    assert api.images(filters={"dangling": True, "label": STAGE}) == []
 
     told: list[str] = []
-    assert build.build(api, tag=tag, base_image=loopback_base, tell=told.append) == built
+    assert build_image_of(api, tag=tag, base_image=loopback_base, tell=told.append) == built
     assert "up to date" in "\n".join(told)
 
-    anew = build.build(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
-    assert (anew.fingerprint, image.look(api, built.id)) == (built.fingerprint, None)
+    anew = build_image_of(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
+    assert (anew.fingerprint, look_up_image(api, built.id)) == (built.fingerprint, None)
 
 
 def test_a_step_that_fails_is_told_with_its_last_words(
@@ -184,6 +186,6 @@ def test_a_step_that_fails_is_told_with_its_last_words(
     """A failing build is one line: the step, and what it said last."""
     _change_recipe(monkeypatch, FAILING_DOCKERFILE)
     with pytest.raises(EnvironmentFault, match="RUN echo first words") as raised:
-        build.build(api, tag=tag, base_image=local_base, tell=lambda _: None)
+        build_image_of(api, tag=tag, base_image=local_base, tell=lambda _: None)
     assert "first words | last words" in str(raised.value)
     assert "\n" not in str(raised.value)

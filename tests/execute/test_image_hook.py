@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 import yaml
 
-from runner.execute import image_hook
+from runner.image.hook import CHANGES, mend_token_usage, quicken_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,26 +17,26 @@ def quick() -> ModuleType:
     """A copy of yaml's namespace with the hook applied; yaml itself stays as it is."""
     copy = SimpleNamespace(**vars(yaml))
     module = cast("ModuleType", copy)
-    image_hook.quicken_yaml(module)
+    quicken_yaml(module)
     return module
 
 
 def test_the_hook_changes_yaml_when_it_is_imported() -> None:
     """The hook waits for the import of yaml, and then replaces safe_load alone."""
     code = (
-        "import sys; import runner.execute.image_hook as hook; assert 'yaml' not in sys.modules\n"
+        "import sys; import runner.image.hook as hook; assert 'yaml' not in sys.modules\n"
         "import yaml; print(yaml.safe_load.__module__, yaml.load.__module__, yaml.safe_load('[1]'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["runner.execute.image_hook", "yaml", "[1]"]
+    assert done.stdout.split() == ["runner.image.hook", "yaml", "[1]"]
 
 
 def test_python_without_yaml_is_left_alone() -> None:
     """Where there is no yaml, importing it fails as it does without the hook."""
     code = (
-        "import sys, runner.execute.image_hook; sys.path.clear()\n"
+        "import sys, runner.image.hook; sys.path.clear()\n"
         "try: import yaml\n"
         "except ModuleNotFoundError as error: print(error.name)"
     )
@@ -65,14 +65,14 @@ def test_a_loader_that_was_taught_tags_is_kept() -> None:
 
     Taught.add_constructor("!double", lambda _, node: 2 * int(node.value))
     module = cast("ModuleType", SimpleNamespace(**{**vars(yaml), "SafeLoader": Taught}))
-    image_hook.quicken_yaml(module)
+    quicken_yaml(module)
     assert module.safe_load("!double 21") == 42
 
 
 def test_a_yaml_without_libyaml_is_left_alone() -> None:
     """Where PyYAML was built without libyaml, nothing is replaced."""
     module = cast("ModuleType", SimpleNamespace(safe_load=yaml.safe_load))
-    image_hook.quicken_yaml(module)
+    quicken_yaml(module)
     assert module.safe_load is yaml.safe_load
 
 
@@ -83,7 +83,7 @@ class Usage(dict[str, object]):
 def _mended(*usages: object) -> dict[str, object]:
     """The token counts that the mended function adds for these answers."""
     module = cast("ModuleType", SimpleNamespace())
-    image_hook.mend_token_usage(module)
+    mend_token_usage(module)
     events = [SimpleNamespace(data={"usage": usage}) for usage in usages]
     result: dict[str, object] = {"accuracy": 0.5}
     module.add_token_usage_to_result(result, SimpleNamespace(get_events=lambda _: events))
@@ -111,6 +111,6 @@ def test_the_hook_changes_upstreams_command(monkeypatch: pytest.MonkeyPatch) -> 
     frozen: list[bool] = []
     monkeypatch.setattr("gc.freeze", lambda: frozen.append(True))
     module = SimpleNamespace(add_token_usage_to_result=None)
-    image_hook.CHANGES["evals.cli.oaieval"](cast("ModuleType", module))
+    CHANGES["evals.cli.oaieval"](cast("ModuleType", module))
     assert callable(module.add_token_usage_to_result)
     assert frozen == [True]

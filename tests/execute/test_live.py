@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from docker.errors import APIError
 
-from runner.execute.live import Live, LiveContainer
-from runner.execute.verdict import Cut
+from runner.engine.ending import Cut
+from runner.engine.live import Live, LiveContainer
 from tests.conftest import until
 
 if TYPE_CHECKING:
-    from runner.execute.engine import Engine
+    from runner.engine.engine import Engine
 
 FIRST, SECOND = Cut(why="first"), Cut(why="second")
 

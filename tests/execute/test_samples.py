@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from runner.execute.engine import Engine
-from runner.execute.samples import follow_samples
+from runner.engine.engine import Engine
+from runner.engine.live import follow_samples
 from tests.conftest import Place, until
 
 pytestmark = pytest.mark.docker

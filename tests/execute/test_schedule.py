@@ -2,9 +2,9 @@ import time
 
 import pytest
 
-from runner.execute import schedule
-from runner.execute.left import Running
-from runner.execute.schedule import Broken, Ended, Event, Idle, Started
+from runner.engine.leftovers import Running
+from runner.run import schedule
+from runner.run.schedule import Broken, Ended, Event, Idle, Started
 from tests.execute.pretended import Pretended, ends, job, made, until_idle
 
 

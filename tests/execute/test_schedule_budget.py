@@ -2,10 +2,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from runner.execute import schedule
-from runner.execute.left import Running
-from runner.execute.schedule import Ended, Event, Idle, Started, Unfit
-from runner.plan.budget import Budget
+from runner.engine.leftovers import Running
+from runner.plan.limits import Budget
+from runner.run import schedule
+from runner.run.schedule import Ended, Event, Idle, Started, Unfit
 from tests.execute.pretended import Pretended, job, made, until_idle
 
 

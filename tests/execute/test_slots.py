@@ -1,6 +1,6 @@
 import threading
 
-from runner.execute.slots import Slots
+from runner.run.schedule import Slots
 from tests.conftest import until
 
 

@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
-from runner.execute.verdict import Cut, Ending, judge
-from runner.job import ContainerSettings, Fault, Result
+from runner.engine.ending import Cut, Ending, judge
+from runner.model import ContainerSettings, Fault, Result
 
 SETTINGS = ContainerSettings(
     image="i", memory=64 << 20, cpus=None, pids_limit=1, gpus=None, timeout=90, network="none"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.execute import wheels
-from runner.execute.recipe import Recipe
-from runner.execute.wheels import Platform, fetch
+from runner.image import wheels
+from runner.image.build import Recipe
+from runner.image.wheels import Platform, fetch_wheels
 
 DEBIAN_12 = Platform(python="3.11", machine="x86_64", glibc=36)
 
@@ -41,20 +41,20 @@ def test_every_tag_that_an_image_can_use_is_named_to_pip() -> None:
 
 def test_wheels_are_fetched_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second build finds them in the cache directory and needs no network."""
-    folder = fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+    folder = fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
     assert folder.is_relative_to(cache / "evalset" / "wheels")
     assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["sniffio"]
     monkeypatch.setattr(wheels, "_pip", no_pip)
-    assert fetch(one_package(), DEBIAN_12, tell=lambda _: None) == folder
+    assert fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None) == folder
 
 
 @pytest.mark.usefixtures("cache")
 def test_a_damaged_wheel_is_fetched_again() -> None:
     """A cached wheel counts only while its hash is one of the lock's."""
-    (wheel,) = fetch(one_package(), DEBIAN_12, tell=lambda _: None).iterdir()
+    (wheel,) = fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None).iterdir()
     whole = wheel.read_bytes()
     wheel.write_bytes(whole[:100])
-    fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+    fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
     assert wheel.read_bytes() == whole
 
 
@@ -62,7 +62,7 @@ def test_what_pip_cannot_fetch_is_one_clear_line(cache: Path) -> None:
     """A hash that no file has is refused by pip, and nothing stays in the cache."""
     lock = re.sub(rb"sha256:[0-9a-f]{64}", b"sha256:" + b"0" * 64, one_package())
     with pytest.raises(EnvironmentFault, match="pip could not fetch") as raised:
-        fetch(lock, DEBIAN_12, tell=lambda _: None)
+        fetch_wheels(lock, DEBIAN_12, tell=lambda _: None)
     assert "\n" not in str(raised.value)
     assert list((cache / "evalset" / "wheels").iterdir()) == []
 
@@ -84,7 +84,7 @@ def test_where_uv_has_installed_us_it_gets_pip(pipless: Path) -> None:
     (pipless / "uv").symlink_to(Path(sys.executable).parent / "uv")
     for tool in ("dirname", "realpath"):  # programs that uv installs find their own folder by them
         (pipless / tool).symlink_to(shutil.which(tool, path=os.defpath) or tool)
-    folder = fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+    folder = fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
     assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["sniffio"]
 
 
@@ -92,7 +92,7 @@ def test_where_uv_has_installed_us_it_gets_pip(pipless: Path) -> None:
 def test_without_pip_and_uv_a_line_says_what_to_install() -> None:
     """For nothing else fetches wheels."""
     with pytest.raises(EnvironmentFault, match=r"no pip to fetch .* -m ensurepip"):
-        fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+        fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
 
 
 def test_a_cache_that_is_not_writable_is_one_clear_line(
@@ -102,7 +102,7 @@ def test_a_cache_that_is_not_writable_is_one_clear_line(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(EnvironmentFault, match="point XDG_CACHE_HOME elsewhere"):
-        fetch(one_package(), DEBIAN_12, tell=lambda _: None)
+        fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
 
 
 def test_the_lock_names_no_host() -> None:

@@ -13,8 +13,8 @@ import msgspec
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from runner.execute.engine import where
-from runner.execute.labels import Label
+from runner.engine.engine import where
+from runner.engine.leftovers import Label
 from tests.conftest import Place, until
 
 ACTIONS = ("create", "start", "die", "destroy")

@@ -5,11 +5,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from runner.execute.labels import Label
-from runner.job import Result
-from runner.pipeline.sharing import OWN_REPOSITORY
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptRecord
+from runner.branch.setup import OWN_REPOSITORY
+from runner.engine.leftovers import Label
+from runner.model import Result
+from runner.records.attempts import AttemptRecord, read_attempts
+from runner.records.progress import parse_progress
 from tests.conftest import Place, engine_api
 from tests.faults.events import Event, by_eval
 
@@ -30,8 +30,8 @@ def check_now(place: Place, before: bytes = b"") -> bytes:
     layout = place.layout
     content = layout.progress.read_bytes() if layout.progress.exists() else b""
     assert content.startswith(before), f"a success was lost: {before!r} became {content!r}"
-    finished = progress.parse(content, "progress")
-    records = attempts.read(layout.attempts)
+    finished = parse_progress(content, "progress")
+    records = read_attempts(layout.attempts)
     assert not finished.damaged
     assert not finished.lines
     assert not records.damaged

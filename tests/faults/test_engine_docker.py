@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runner.execute.labels import Label
-from runner.job import Result
+from runner.engine.leftovers import Label
+from runner.model import Result
 from tests.amount import amount
 from tests.conftest import Place
 from tests.faults.chaos import Invocation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import progress
+from runner.records.progress import parse_progress
 from tests.amount import amount
 from tests.conftest import Place, until
 from tests.faults.chaos import Invocation, draw
@@ -36,7 +36,7 @@ class Hub:
         if not git(self.path, "branch", "--list", BRANCH):
             return set()
         content = self._file("oaievalset/m.s.progress.txt")
-        commands = progress.parse(content, "progress").commands
+        commands = parse_progress(content, "progress").commands
         found = {command[2] for command in commands}
         assert content.count(b"\n") == len(found)
         assert self._finished <= found, "the branch has lost a success"

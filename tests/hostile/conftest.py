@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.execute import build, image
+from runner.image.build import BASE_NAME
+from runner.image.image import DEFAULT_IMAGE, find_image
 from tests.conftest import Place, engine_api, impatient
 from tests.images import build_image
 
@@ -53,7 +54,7 @@ class Hostile(Place, frozen=True):
 def hostile_image() -> str:
     """An image with the hostile program; gives its name."""
     api = engine_api()
-    base = image.find(api, image.DEFAULT_IMAGE).labels[build.BASE_NAME]
+    base = find_image(api, DEFAULT_IMAGE).labels[BASE_NAME]
     files = {f"hostile/evals/{path.name}": path.read_bytes() for path in EVALS.glob("*.py")}
     files |= {"hostile/program": LAUNCHER.encode()}
     build_image(api, IMAGE, DOCKERFILE.format(base=base), files=files)

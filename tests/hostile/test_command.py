@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.job import Fault, Result
+from runner.model import Fault, Result
 from tests.hostile.conftest import Hostile
 
 pytestmark = pytest.mark.docker

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.job import Result
-from runner.record.attempts import AttemptRecord
+from runner.model import Result
+from runner.records.attempts import AttemptRecord
 from tests.hostile.conftest import Hostile, tidied
 
 pytestmark = pytest.mark.docker

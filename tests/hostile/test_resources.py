@@ -3,18 +3,15 @@
 import msgspec
 import pytest
 
-from runner.execute.container import CONSOLE_FILE_SIZE
-from runner.job import Result
+from runner.engine.container import CONSOLE_FILE_SIZE
+from runner.model import Result
 from tests.conftest import Place, until
 from tests.hostile.conftest import Hostile
 
 pytestmark = pytest.mark.docker
 
 # The program that looks at each `/tmp` soon and often.
-WATCHFUL = (
-    "from runner import cli; from runner.execute import tmp_watch; "
-    "tmp_watch.INTERVAL = 0.2; cli.main()"
-)
+WATCHFUL = "from runner import cli; from runner.engine import live; live.INTERVAL = 0.2; cli.main()"
 
 
 def test_a_fork_bomb_stays_within_its_limit(hostile: Hostile) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.plan.forms import forms
+from runner.secrets import encodings
 from tests.command_lines import watched
 from tests.conftest import Place, engine_api, until
 from tests.hostile.conftest import Hostile
@@ -21,7 +21,7 @@ VARIABLES = {"OPENAI_API_KEY": SECRET, "EVALS_PASSWORD": PASSWORD}
 
 def holding(folder: Path) -> set[str]:
     """Files below a folder in whose name or content one of the values stands, in any form."""
-    values = [form for value in (SECRET, PASSWORD) for form in forms(value)]
+    values = [form for value in (SECRET, PASSWORD) for form in encodings(value)]
     return {
         str(path.relative_to(folder))
         for path in folder.rglob("*")
@@ -32,7 +32,7 @@ def holding(folder: Path) -> set[str]:
 
 def held(text: str) -> list[bytes]:
     """The forms of the values that a text has."""
-    found = [form for value in (SECRET, PASSWORD) for form in forms(value)]
+    found = [form for value in (SECRET, PASSWORD) for form in encodings(value)]
     return [form for form in found if form in text.encode()]
 
 

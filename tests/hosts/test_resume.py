@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.job import Result
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptRecord
+from runner.model import Result
+from runner.records.attempts import AttemptRecord, parse_attempts
+from runner.records.progress import parse_progress
 from tests.conftest import Place, until
 from tests.hosts.engine import SecondEngine
 from tests.hosts.host import Host
@@ -57,8 +57,8 @@ def pushed(remote: Remote) -> Pushed:
     paths = remote.git("ls-tree", "-r", "--name-only", tip).splitlines()
     contents = {path: remote.git("show", f"{tip}:{path}") for path in paths}
     start = "oaievalset/m.s"
-    records = attempts.parse(contents.get(f"{start}.attempts.jsonl", "").encode(), "").records
-    finished = progress.parse(contents.get(f"{start}.progress.txt", "").encode(), "").commands
+    records = parse_attempts(contents.get(f"{start}.attempts.jsonl", "").encode(), "").records
+    finished = parse_progress(contents.get(f"{start}.progress.txt", "").encode(), "").commands
     return Pushed(
         records=records,
         finished=[command[2] for command in finished],

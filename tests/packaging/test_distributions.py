@@ -49,8 +49,8 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = {name for name in kept() if name.startswith("runner/")}
-    assert names == package | {"runner/execute/Dockerfile"}
-    assert {"runner/py.typed", "runner/execute/image.lock"} < names
+    assert names == package | {"runner/image/Dockerfile"}
+    assert {"runner/py.typed", "runner/image/image.lock"} < names
 
 
 def test_the_source_distribution_has_every_file_of_the_project(release: Path) -> None:
@@ -116,5 +116,5 @@ def test_what_the_image_holds_is_listed(release: Path) -> None:
         (release / f"sbom/evalset-{runner.__version__}.image.cdx.json").read_text()
     )
     found = {(each["name"], each["version"]) for each in content["components"]}
-    lock = (ROOT / "runner/execute/image.lock").read_text()
+    lock = (ROOT / "runner/image/image.lock").read_text()
     assert found == set(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE))

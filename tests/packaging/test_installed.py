@@ -7,7 +7,8 @@ import pytest
 from docker.errors import ImageNotFound
 
 import runner
-from runner.execute import build, image
+from runner.image.build import BASE_NAME
+from runner.image.image import DEFAULT_IMAGE, find_image
 from tests.conftest import engine_api
 from tests.packaging.conftest import BIN, ROOT, Desk
 from tests.site.example import write_example
@@ -55,8 +56,8 @@ def test_both_programs_run_without_the_checkout(installed: Path, desk: Desk) -> 
 @pytest.mark.docker
 def test_the_image_is_built_without_the_checkout(installed: Path, desk: Desk, made: str) -> None:
     """It is the same that the checkout builds, on the same base."""
-    there = image.find(engine_api(), image.DEFAULT_IMAGE)
-    base = there.labels[build.BASE_NAME]
+    there = find_image(engine_api(), DEFAULT_IMAGE)
+    base = there.labels[BASE_NAME]
     desk.run(installed / "evalset", "image", "build", "--image", made, "--base-image", base)
     shown = desk.run(installed / "evalset", "image", "show", "--image", made, "--json")
     assert msgspec.json.decode(shown)["fingerprint"] == there.fingerprint

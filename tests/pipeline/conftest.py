@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.execute.image import FINGERPRINT
+from runner.image.image import FINGERPRINT
 from tests.conftest import Place, engine_api
 from tests.pipeline.pinned import build
 

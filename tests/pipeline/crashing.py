@@ -4,11 +4,11 @@ import json
 import signal
 import socket
 
-from runner.execute import image
-from runner.execute.container import Container, ContainerSpec
-from runner.execute.labels import Label
-from runner.job import ContainerSettings
-from runner.record.collect import private_folder
+from runner.engine.container import Container, ContainerSpec
+from runner.engine.leftovers import Label
+from runner.image.image import find_image
+from runner.model import ContainerSettings
+from runner.records.folders import private_folder
 from tests.conftest import Place, engine_api
 
 
@@ -50,7 +50,7 @@ def create_left(place: Place, name: str, *, attempt: str) -> str:
     )
     command = ["/bin/program", "m", name, "--registry_path", "/registry/0"]
     spec = ContainerSpec(
-        image=image.find(engine_api(), place.image).id,
+        image=find_image(engine_api(), place.image).id,
         argv=tuple(command),
         private=place.layout.private(attempt),
         mounts={},

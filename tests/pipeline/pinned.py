@@ -4,8 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from runner.record import run_file
-from runner.record.run_file import RunFile
+from runner.records.run_file import RunFile, read_run_file
 from tests.conftest import Place, engine_api
 from tests.images import build_image
 
@@ -13,7 +12,7 @@ Evals = dict[str, dict[str, object]]
 
 
 def pinned(place: Place) -> RunFile:
-    found = run_file.read(place.layout.run)
+    found = read_run_file(place.layout.run)
     assert found is not None
     return found
 

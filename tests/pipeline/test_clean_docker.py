@@ -5,10 +5,10 @@ import time
 import pytest
 from docker.errors import NotFound
 
-from runner.execute import probe
-from runner.job import Result
-from runner.record import attempts
-from runner.record.collect import private_folder
+from runner.engine.probe import PROBE, remove_left
+from runner.model import Result
+from runner.records.attempts import read_attempts
+from runner.records.folders import private_folder
 from tests.conftest import Place, engine_api
 from tests.pipeline.crashing import crash, end_first
 
@@ -36,7 +36,7 @@ def test_after_a_reset_nothing_of_a_killed_run_goes_on(place: Place) -> None:
     assert ended.returncode == 0, ended.stderr
     assert place.leftovers() == []
     (kept,) = place.layout.attempts.parent.glob("*.attempts.jsonl.*Z")
-    (record,) = attempts.read(kept).records
+    (record,) = read_attempts(kept).records
     assert record.result is Result.SUCCESS
     (killed,) = {"wait.a", "wait.b"} - {record.eval}
     assert ended.stdout.splitlines()[:2] == [
@@ -88,11 +88,11 @@ def test_clean_leaves_other_progress_directories_alone(place: Place) -> None:
 def test_clean_removes_old_probes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed reading of an image's registry leaves its container, too."""
     api = engine_api()
-    left = api.create_container(place.image, command=["true"], labels={probe.PROBE: ""})["Id"]
-    probe.remove_left(api)
+    left = api.create_container(place.image, command=["true"], labels={PROBE: ""})["Id"]
+    remove_left(api)
     assert api.inspect_container(left)
     monkeypatch.setattr(time, "time", lambda: 9e9)
-    probe.remove_left(api)
+    remove_left(api)
     with pytest.raises(NotFound):
         api.inspect_container(left)
 

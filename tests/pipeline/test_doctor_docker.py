@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from runner.commands import doctor
+from runner.commands.doctor import _disk, _progress_dir
 from runner.errors import EnvironmentFault
-from runner.execute.image import FINGERPRINT
-from runner.pipeline import doctor
+from runner.image.image import FINGERPRINT
 
 pytestmark = pytest.mark.docker
 
@@ -81,7 +82,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The least that should be free is more than there is."""
     monkeypatch.setattr(doctor, "LEAST_FREE", 2**70)
     with pytest.raises(EnvironmentFault, match="GiB free where the progress directory is; free"):
-        doctor._disk(tmp_path)
+        _disk(tmp_path)
 
 
 def test_without_a_key_only_dummy_runs(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_a_folder_that_cannot_be_made_is_named(
     """What is not writable is the folder above it, and both are said."""
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
     with pytest.raises(EnvironmentFault) as caught:
-        doctor._progress_dir(tmp_path / "new" / "progress")
+        _progress_dir(tmp_path / "new" / "progress")
     assert str(caught.value) == (
         f"{tmp_path} is not writable, so {tmp_path}/new/progress cannot be made; "
         "choose another --progress-dir"

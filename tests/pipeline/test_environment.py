@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import UsageError
-from runner.pipeline.environment import PLACEHOLDER_KEY, from_host, handed_in, read_env_file
+from runner.host import PLACEHOLDER_KEY, from_host, handed_in, read_env_file
 
 
 def given(

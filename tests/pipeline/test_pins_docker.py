@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import yaml
 
-from runner.execute.image import FINGERPRINT, find, own_fingerprint
+from runner.image.image import FINGERPRINT, find_image, own_fingerprint
 from tests.conftest import Place, engine_api
 from tests.pipeline.pinned import build, pinned, refused, write_evals
 
@@ -22,7 +22,7 @@ def test_another_image_is_refused_until_it_is_allowed(place: Place, other_image:
     assert re.fullmatch(
         "Error: what is finished of m s was started otherwise than this run would start it: "
         rf"image: {place.image} \((id|digest) [0-9a-f]{{12}}\) before, "
-        rf"{other_image} \(id {find(engine_api(), other_image).id[7:19]}\) now; "
+        rf"{other_image} \(id {find_image(engine_api(), other_image).id[7:19]}\) now; "
         "`--repin` goes on and keeps what is finished, `--no-resume` starts over\n",
         line,
     )
@@ -54,7 +54,7 @@ def test_an_image_on_top_of_ours_does_not_pass_for_it(
     """It inherits the label, but has other content."""
     place.registry("succeed.a", "fail.1")
     place.run(EVALSET_IMAGE=other_image)
-    found = find(engine_api(), image_on_top)
+    found = find_image(engine_api(), image_on_top)
     assert found.fingerprint == "f" * 64
     assert own_fingerprint(engine_api(), found) is None
     assert "(fingerprint ffffffffffff) before" in refused(place, EVALSET_IMAGE=image_on_top)
@@ -210,8 +210,8 @@ def test_a_repin_holds_though_another_hosts_clock_is_ahead(
 ) -> None:
     """Ids begin with the time; what a run found on the branch is older all the same."""
     code = (
-        "from runner.pipeline import command; real = command.new_id; "
-        "command.new_id = lambda: '99' + real()[2:]; from runner import cli; cli.main()"
+        "from runner.commands import run; real = run.new_id; "
+        "run.new_id = lambda: '99' + real()[2:]; from runner import cli; cli.main()"
     )
     repository = tmp_path / "progress.git"
     subprocess.run(["git", "init", "--quiet", "--bare", repository], check=True)

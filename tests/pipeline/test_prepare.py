@@ -4,21 +4,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.engine.engine import Engine
 from runner.errors import UsageError
-from runner.execute.engine import Engine
-from runner.execute.image import DEFAULT_IMAGE
-from runner.pipeline.options import Host, RunOptions
-from runner.pipeline.prepare import (
-    Prepared,
-    environment_for,
-    kept_out,
-    planned,
-    prepare,
-    this_host,
-)
-from runner.plan.resolve import Resolution
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.progress import ProgressFile
+from runner.host import Host, this_host
+from runner.image.image import DEFAULT_IMAGE
+from runner.options import RunOptions
+from runner.records.attempts import AttemptsFile, record_of
+from runner.records.progress import ProgressFile
+from runner.registry.resolve import Resolution
+from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare
 from tests.outcomes import SETTINGS, failure, job, success
 
 HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
@@ -86,7 +80,7 @@ def test_the_images_registry_is_read_once(
     """The second run of an image starts no container for it."""
     first = prepare(options, host)
     assert "test-match.s1.simple-v0" in first.resolution.evals
-    monkeypatch.setattr("runner.execute.probe.ask", pytest.fail)
+    monkeypatch.setattr("runner.engine.probe.ask", pytest.fail)
     assert prepare(options, host).resolution == first.resolution
 
 

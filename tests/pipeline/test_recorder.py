@@ -3,11 +3,10 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.pipeline.recorder import Recorder
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.layout import Layout
-from runner.record.progress import ProgressFile
+from runner.records.attempts import AttemptsFile, read_attempts, record_of
+from runner.records.layout import Layout
+from runner.records.progress import ProgressFile, read_progress
+from runner.run.record import Recorder
 from tests.outcomes import failure, job, success
 
 A, B = job("a"), job("b")
@@ -24,8 +23,8 @@ def recorder(layout: Layout) -> Recorder:
 
 def finished(layout: Layout) -> list[tuple[str, ...]]:
     """Lines of the progress file."""
-    assert layout.progress.read_text().count("\n") == len(progress.read(layout.progress).commands)
-    return list(progress.read(layout.progress).commands)
+    assert layout.progress.read_text().count("\n") == len(read_progress(layout.progress).commands)
+    return list(read_progress(layout.progress).commands)
 
 
 def test_every_outcome_is_an_attempt_and_a_success_is_finished(layout: Layout) -> None:
@@ -35,7 +34,7 @@ def test_every_outcome_is_an_attempt_and_a_success_is_finished(layout: Layout) -
         assert finished(layout) == [B.command]
         recording.record([success(A, "3")])
     assert finished(layout) == [B.command, A.command]
-    kept = attempts.read(layout.attempts).records
+    kept = read_attempts(layout.attempts).records
     assert [(record.attempt, record.run, record.host) for record in kept] == [
         ("1", "r", "h"),
         ("2", "r", "h"),
@@ -62,7 +61,7 @@ def test_a_success_that_is_only_an_attempt_is_completed(layout: Layout) -> None:
         assert recording.changed
         assert recording.complete("1")
     assert finished(layout) == [A.command]
-    assert len(attempts.read(layout.attempts).records) == 1
+    assert len(read_attempts(layout.attempts).records) == 1
 
 
 def test_a_success_is_finished_before_it_is_an_attempt(
@@ -110,4 +109,4 @@ def test_a_torn_attempt_is_not_on_record(layout: Layout) -> None:
         assert not recording.complete("1")
         recording.record([success(A, "1")])
     assert finished(layout) == [A.command]
-    assert len(attempts.read(layout.attempts).records) == 1
+    assert len(read_attempts(layout.attempts).records) == 1

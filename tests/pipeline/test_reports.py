@@ -5,9 +5,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from runner.commands.status import show_branch
 from runner.errors import EnvironmentFault, UsageError
-from runner.pipeline.branch_status import show_branch
-from runner.pipeline.reports import (
+from runner.records.attempts import record_of
+from runner.records.layout import Layout
+from runner.records.progress import Finished
+from runner.records.state import Part
+from runner.report.ci import (
     STEP_SUMMARY,
     SUMMARY_ROWS,
     State,
@@ -17,11 +21,7 @@ from runner.pipeline.reports import (
     step_summary,
     write_junit,
 )
-from runner.record.attempts import record_of
-from runner.record.layout import Layout
-from runner.record.progress import Finished
 from runner.report.rows import Row
-from runner.share.state import Part
 from tests.outcomes import failure, job
 
 ROWS = [Row(eval="a", state="done", attempts=1), Row(eval="b", state="to do")]

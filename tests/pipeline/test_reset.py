@@ -2,13 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from runner.commands.reset import reset
 from runner.errors import LockHeld
-from runner.pipeline.command import new_id
-from runner.pipeline.prepare import this_host
-from runner.pipeline.reset import reset
-from runner.record.dated import keep_dated
-from runner.record.layout import Layout
-from runner.record.lock import RunLock
+from runner.host import new_id, this_host
+from runner.records.layout import Layout, keep_dated
+from runner.records.lock import RunLock
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
-from runner.execute import image
-from runner.job import Fault, Result
-from runner.record import run_file
+from runner.image.image import look_up_image
+from runner.model import Fault, Result
+from runner.records.run_file import read_run_file
 from tests.conftest import Place, engine_api, impatient, until
 
 pytestmark = pytest.mark.docker
@@ -46,7 +46,7 @@ def test_an_attempt_on_record_says_what_happened(place: Place) -> None:
     assert 1 <= record.duration < 10
     assert record.started_at
     assert record.started_at < record.ended_at
-    assert record.image == image.look(engine_api(), place.image).id  # type: ignore[union-attr]
+    assert record.image == look_up_image(engine_api(), place.image).id  # type: ignore[union-attr]
     assert record.samples == 1
     assert record.final_report
     (log,) = record.logs
@@ -62,7 +62,7 @@ def test_a_run_is_pinned(place: Place) -> None:
     """The run's file names image, plan and limits."""
     place.registry("succeed.a", "succeed.b")
     place.run("--pids-limit", "99", "--shard", "1/1")
-    pinned = run_file.read(place.layout.run)
+    pinned = read_run_file(place.layout.run)
     assert pinned
     assert pinned.image == place.image
     assert [command[2] for command in pinned.commands] == ["succeed.a", "succeed.b"]

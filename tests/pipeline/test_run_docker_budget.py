@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from runner.errors import OUT_OF_TIME
-from runner.job import ContainerSettings, Fault, Job, Result
-from runner.record.attempts import AttemptsFile, record_of
+from runner.model import ContainerSettings, Fault, Job, Result
+from runner.records.attempts import AttemptsFile, record_of
 from tests.conftest import Place, impatient
 from tests.outcomes import success
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.job import Fault, Result
+from runner.model import Fault, Result
 from tests.conftest import Place, engine_api, until
 from tests.pipeline.crashing import crash, create_left, end, end_first
 

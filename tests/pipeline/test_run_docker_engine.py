@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from runner.job import Fault, Result
+from runner.model import Fault, Result
 from tests.conftest import Place, until
 from tests.pipeline.talk import said_until
 from tests.proxy import proxied
@@ -96,7 +96,7 @@ def test_an_interrupt_ends_a_run_whose_engine_is_away(place: Place) -> None:
     """Ctrl-C works then, too; the container is left, and the next run goes on with it."""
     place.registry("wait.a")
     impatient = (
-        "from runner import cli; from runner.pipeline import stopping; "
+        "from runner import cli; from runner.run import stopping; "
         "stopping.LET_GO = stopping.STOP_TIME = 0.2; cli.main()"
     )
     patient = Place(place.folder, place.cache, place.image, ("-c", impatient))

@@ -1,6 +1,6 @@
 import pytest
 
-from runner.job import Fault, Result
+from runner.model import Fault, Result
 from tests.conftest import Place, impatient
 
 pytestmark = pytest.mark.docker

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.job import Fault, Result
+from runner.model import Fault, Result
 from tests.conftest import Place, engine_api, until
 
 pytestmark = pytest.mark.docker
@@ -26,8 +26,8 @@ def watchful(place: Place, **changes: object) -> Place:
     """The same place for a program that looks at each `/tmp` soon and often."""
     values = {"INTERVAL": 0.1, **changes}
     code = (
-        "from runner import cli; from runner.execute import tmp_watch; "
-        f"vars(tmp_watch).update({values}); cli.main()"
+        "from runner import cli; from runner.engine import live; "
+        f"vars(live).update({values}); cli.main()"
     )
     return msgspec.structs.replace(place, program=("-c", code))
 
@@ -162,7 +162,7 @@ def test_a_container_that_cannot_be_killed_holds_nobody_up(place: Place) -> None
     """It is reported, leaves its slot to the next one, and is removed by a later run."""
     place.registry("wait.a", "succeed.b")
     code = (
-        "from runner import cli; from runner.execute import container; "
+        "from runner import cli; from runner.engine import container; "
         "container.STOP_TIME = container.KILL_TIME = 1; cli.main()"
     )
     hasty = msgspec.structs.replace(place, program=("-c", code))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from runner.record import run_file
+from runner.records.run_file import read_run_file
 from tests.conftest import Place
 
 pytestmark = pytest.mark.docker
@@ -21,7 +21,7 @@ def test_the_state_of_a_shards_run_shows_the_other_shards_evals(place: Place) ->
     """The run's file has the whole plan, so that what is left elsewhere can be seen."""
     place.registry("succeed.a", "succeed.b", "succeed.c")
     assert place.run("--shard", "2/2", "--exclude", "succeed.c").returncode == 0
-    found = run_file.read(place.layout.run)
+    found = read_run_file(place.layout.run)
     assert found
     assert [command[2] for command in found.commands] == ["succeed.a", "succeed.b"]
     assert found.shard == "2/2"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.execute.image import DEFAULT_IMAGE
-from runner.record.layout import Layout
+from runner.image.image import DEFAULT_IMAGE
+from runner.records.layout import Layout
 from tests.conftest import Place
 
 ROOT = Path(__file__).parents[2]

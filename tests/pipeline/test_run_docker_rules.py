@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from runner.execute.labels import Label
+from runner.engine.leftovers import Label
 from tests.conftest import Place, engine_api
 
 pytestmark = pytest.mark.docker

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.job import Fault, Result
+from runner.model import Fault, Result
 from tests.conftest import Place, impatient, until
 from tests.pipeline.talk import said_until
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.execute.image import find
+from runner.image.image import find_image
 from tests.conftest import Place, engine_api, until
 from tests.share.desk import BRANCH, git, make_bare, make_clone
 
@@ -52,7 +52,7 @@ def test_a_snapshot_of_an_image_on_top_of_ours_has_its_id(
     place.run("--snapshot", "--remote", str(hub), EVALSET_IMAGE=image_on_top)
     form = "--format=%(trailers:key=Evalset-Image,valueonly)"
     told = git(hub, "log", "-1", form, BRANCH).strip()
-    assert told == find(engine_api(), image_on_top).id
+    assert told == find_image(engine_api(), image_on_top).id
 
 
 def test_a_run_in_a_clone_uses_its_repository_and_its_remote(place: Place, hub: Path) -> None:

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.job import Outcome, Result
-from runner.pipeline.status import rows
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.layout import Layout
-from runner.record.progress import ProgressFile
+from runner.commands.status import rows
+from runner.model import Outcome, Result
+from runner.records.attempts import AttemptsFile, record_of
+from runner.records.layout import Layout
+from runner.records.progress import ProgressFile
 from runner.report.rows import Row
 from tests.outcomes import failure, job, success
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.plan.budget import Budget, Command, UsualTimes
+from runner.plan.limits import Budget, Command, UsualTimes
 
 times = st.lists(st.floats(0, 1e6), min_size=1)
 

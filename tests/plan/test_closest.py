@@ -1,4 +1,4 @@
-from runner.plan.closest import did_you_mean
+from runner.errors import did_you_mean
 
 
 def test_the_closest_come_first_and_three_at_most() -> None:

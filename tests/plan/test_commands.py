@@ -1,4 +1,4 @@
-from runner.plan.commands import build_command, container_registries, identities
+from runner.model import build_command, container_registries, identities
 
 
 def test_a_command_is_upstreams() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.config import check_config
+from runner.options import check_config
 
 KNOWN = {"jobs", "progress_dir", "env", "memory"}
 

@@ -1,9 +1,9 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.job import ContainerSettings
-from runner.plan.containers import ContainerRule, parse_rules, settings_for
-from runner.plan.registry import RegistryFile
+from runner.model import ContainerSettings
+from runner.registry.entries import RegistryFile
+from runner.registry.rules import ContainerRule, parse_rules, settings_for
 
 DEFAULTS = ContainerSettings(
     image="evals",

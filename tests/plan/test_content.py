@@ -1,8 +1,8 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.content import Content, Folder, content_of, digest_of, parse_folder
-from runner.plan.registry import RegistryFile
+from runner.registry.content import Content, Folder, content_of, digest_of, parse_folder
+from runner.registry.entries import RegistryFile
 
 EVALS = """\
 a.dev.v0: {class: x:Y, args: {samples_jsonl: a/samples.jsonl, deep: [{other: b.jsonl}]}}

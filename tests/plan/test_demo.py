@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 
-from runner.job import ContainerSettings
-from runner.plan.containers import parse_rules
-from runner.plan.registry import RegistryFile, parse
-from runner.plan.resolve import resolve_eval_set
+from runner.model import ContainerSettings
+from runner.registry.entries import RegistryFile, parse_registry
+from runner.registry.resolve import resolve_eval_set
+from runner.registry.rules import parse_rules
 
 FOLDER = Path(__file__).parents[2] / "registry"
 
@@ -23,7 +23,7 @@ def files(*kinds: str) -> list[RegistryFile]:
 
 def test_the_demo_set_resolves() -> None:
     """Six evals, each once, though each has an alias."""
-    found = resolve_eval_set(parse(files("evals", "eval_sets")), "demo")
+    found = resolve_eval_set(parse_registry(files("evals", "eval_sets")), "demo")
     assert len(found.evals) == 6
     assert all(key.endswith(".dev.v0") for key in found.evals)
 

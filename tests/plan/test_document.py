@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from runner.errors import UsageError
-from runner.plan.document import parse_mapping
+from runner.registry.entries import parse_mapping
 
 
 def refusal(text: str) -> str:

@@ -1,4 +1,4 @@
-from runner.plan.finished import FinishedCommands
+from runner.plan.plan import FinishedCommands
 
 OURS = ("--registry_path", "/registry/0", "--registry_path", "/registry/1")
 TYPED = ("--registry_path", "x", "--registry_path", "y")

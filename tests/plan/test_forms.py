@@ -5,14 +5,14 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from runner.plan.forms import forms
+from runner.secrets import encodings
 
 VALUE = 'ü a/b<"c'
 
 
 def test_a_value_has_the_forms_of_json_within_json() -> None:
     """Of either kind, for JSON may have letters as they are or as numbers."""
-    found = forms(VALUE)
+    found = encodings(VALUE)
     for ascii_only in (True, False):
         once = json.dumps(VALUE, ensure_ascii=ascii_only)[1:-1]
         twice = json.dumps(once, ensure_ascii=ascii_only)[1:-1]
@@ -22,7 +22,7 @@ def test_a_value_has_the_forms_of_json_within_json() -> None:
 
 def test_a_value_has_the_forms_of_an_address() -> None:
     """With a slash and a blank either way, and digits in either case."""
-    found = forms(VALUE)
+    found = encodings(VALUE)
     for form in (quote(VALUE), quote(VALUE, safe=""), quote_plus(VALUE)):
         assert form.encode() in found
         for digits in ("%C3", "%BC", "%2F", "%3C"):
@@ -39,17 +39,17 @@ def test_a_value_has_the_form_that_it_has_within_base64(
 ) -> None:
     """Wherever it stands in what was encoded, and one that no other value of its kind has."""
     content = encode(f"{before}{value}{after}".encode())
-    (form,) = {form for form in forms(value) if form in content}
+    (form,) = {form for form in encodings(value) if form in content}
     other = value[:-1] + chr(ord(value[-1]) ^ 1)
     assert form not in encode(f"{before}{other}{after}".encode()) or len(form) * 6 // 8 < len(value)
 
 
 def test_a_value_that_is_no_text_has_its_bytes() -> None:
     """A variable may hold any; what cannot be encoded stands for them."""
-    assert {b"pass\xffword", b"pass%FFword", b"pass%ffword"} <= forms("pass\udcffword")
+    assert {b"pass\xffword", b"pass%FFword", b"pass%ffword"} <= encodings("pass\udcffword")
 
 
 def test_a_short_piece_of_base64_is_no_form() -> None:
     """It could stand in a log by chance; nine letters could, ten hardly."""
-    assert b"c2VjcmV0OF" in forms("secret8X")
-    assert not [form for form in forms("secret8") if form != b"secret8" and len(form) < 10]
+    assert b"c2VjcmV0OF" in encodings("secret8X")
+    assert not [form for form in encodings("secret8") if form != b"secret8" and len(form) < 10]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.plan.mask import MASKED, NO_MASK, Mask
+from runner.secrets import MASKED, NO_MASK, Mask
 
 SECRET = 'sk-a/b+c"d\\e=0123456789'  # noqa: S105 - made up
 MASK = Mask({"OPENAI_API_KEY": SECRET, "EVALS_PASSWORD": "12345678", "SHORT_KEY": "abc"})

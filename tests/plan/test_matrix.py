@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.commands.matrix import MOST_JOBS, Size, combine, make_matrix
 from runner.errors import UsageError
-from runner.plan.matrix import MOST_JOBS, Size, combine, make_matrix
-from runner.plan.shard import parse_shard, take
+from runner.plan.selection import parse_shard, take_shard
 
 SIZES = st.lists(
     st.builds(Size, model=st.just("m"), eval_set=st.just("s"), evals=st.integers(1, 40)),
@@ -58,7 +58,7 @@ def test_no_shard_is_empty_and_none_too_large(
     for each in sizes:
         first = next(dealt)
         cut = [first, *(next(dealt) for _ in range(first.count - 1))]
-        found = [take(range(each.evals), part) for part in cut]
+        found = [take_shard(range(each.evals), part) for part in cut]
         assert sorted(item for part in found for item in part) == list(range(each.evals))
         assert all(found)
         assert most is None or len(found) <= most

@@ -1,7 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.names import check_name, check_names
+from runner.model import check_name, check_names
 
 
 @pytest.mark.parametrize(

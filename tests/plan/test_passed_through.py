@@ -1,7 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.passed_through import OAIEVAL, check_passed_through
+from runner.plan.grammar import OAIEVAL, check_passed_through
 
 OURS = ("--jobs", "--timeout", "--dry-run", "--select", "--resume", "--no-resume", "--shard", "-e")
 KEY = "sk-" + "a1" * 12

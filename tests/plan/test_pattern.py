@@ -3,7 +3,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.plan.pattern import matching
+from runner.registry.resolve import matching
 
 TEXT = st.text("ab.*", max_size=6)
 

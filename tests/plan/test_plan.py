@@ -2,10 +2,9 @@ import msgspec
 import pytest
 
 from runner.errors import UsageError
-from runner.job import ContainerSettings
-from runner.plan.plan import Plan, make_plan
-from runner.plan.shard import Shard
-from runner.plan.why import Past, Success
+from runner.model import ContainerSettings
+from runner.plan.plan import Past, Plan, Success, make_plan
+from runner.plan.selection import Shard
 
 SETTINGS = ContainerSettings(
     image="evals", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"

@@ -1,7 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.prices import parse_prices
+from runner.report.facts import parse_prices
 
 FILE = """
 currency: EUR

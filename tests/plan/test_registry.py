@@ -2,7 +2,14 @@ import msgspec
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.registry import EvalEntry, EvalSetEntry, Registry, RegistryFile, merge, parse
+from runner.registry.entries import (
+    EvalEntry,
+    EvalSetEntry,
+    Registry,
+    RegistryFile,
+    merge_registries,
+    parse_registry,
+)
 
 
 def file(text: str, kind: str = "evals", path: str = "r/evals/a.yaml") -> RegistryFile:
@@ -12,7 +19,7 @@ def file(text: str, kind: str = "evals", path: str = "r/evals/a.yaml") -> Regist
 def refusal(*files: RegistryFile) -> str:
     """The message of the usage error that the files lead to."""
     with pytest.raises(UsageError) as caught:
-        parse(files)
+        parse_registry(files)
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -20,7 +27,7 @@ def refusal(*files: RegistryFile) -> str:
 
 def test_evals_and_sets_are_read_in_file_order() -> None:
     """Names keep their order, and both forms of an alias are understood."""
-    registry = parse(
+    registry = parse_registry(
         [
             file("ignored: [", "modelgraded", "m.yaml"),
             file("b: {id: c}\na: c\nc: {class: x:Y, args: {n: 1}}"),
@@ -45,12 +52,12 @@ def test_evals_and_sets_are_read_in_file_order() -> None:
 @pytest.mark.parametrize("text", ["", "# nothing\n", "null", "---\n"])
 def test_an_empty_file_has_no_entries(text: str) -> None:
     """A file of comments alone is fine, as it is for upstream."""
-    assert parse([file(text)]) == Registry()
+    assert parse_registry([file(text)]) == Registry()
 
 
 def test_yaml_anchors_and_merges_work() -> None:
     """An entry may take over another's keys."""
-    registry = parse([file("a: &a {class: x:Y}\nb: {<<: *a, args: {}}")])
+    registry = parse_registry([file("a: &a {class: x:Y}\nb: {<<: *a, args: {}}")])
     assert registry.evals["b"] == EvalEntry(source="r/evals/a.yaml")
 
 
@@ -97,7 +104,7 @@ def test_a_name_in_two_files_is_refused_with_both(kind: str, called: str) -> Non
     two = file("a: {class: y, evals: [b]}", kind, "two.yaml")
     assert refusal(one, two) == told
     with pytest.raises(UsageError) as caught:
-        merge([parse([one]), Registry(), parse([two])])
+        merge_registries([parse_registry([one]), Registry(), parse_registry([two])])
     assert str(caught.value) == told
 
 
@@ -115,13 +122,15 @@ def test_a_name_that_is_not_text_is_refused() -> None:
 
 def test_merging_keeps_the_order_of_registries() -> None:
     """The first registry's evals come first."""
-    merged = merge([parse([file("z: {class: x}")]), parse([file("a: {class: x}", path="b")])])
+    merged = merge_registries(
+        [parse_registry([file("z: {class: x}")]), parse_registry([file("a: {class: x}", path="b")])]
+    )
     assert list(merged.evals) == ["z", "a"]
 
 
 def test_a_registry_survives_being_written() -> None:
     """It can be kept as a file, order included."""
-    registry = parse(
+    registry = parse_registry(
         [file("b: {id: c}\na: {}"), file("s: {evals: [b]}\nt: {}", "eval_sets")], builtin=True
     )
     written = msgspec.msgpack.encode(registry)
@@ -133,7 +142,7 @@ def test_a_registry_survives_being_written() -> None:
 def test_upstreams_own_sets_are_known_as_such() -> None:
     """Aliases, and those with a fault, too: the fault is not the user's to mend."""
     text = "s: {evals: [b]}\nalias: s\nbroken: {}"
-    upstreams = parse([file(text, "eval_sets")], builtin=True)
+    upstreams = parse_registry([file(text, "eval_sets")], builtin=True)
     assert [entry.builtin for entry in upstreams.eval_sets.values()] == [True] * 3
-    own = parse([file(text, "eval_sets")])
+    own = parse_registry([file(text, "eval_sets")])
     assert [entry.builtin for entry in own.eval_sets.values()] == [False] * 3

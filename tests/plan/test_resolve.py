@@ -1,8 +1,8 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.registry import Registry, RegistryFile, merge, parse
-from runner.plan.resolve import resolve_eval, resolve_eval_set
+from runner.registry.entries import Registry, RegistryFile, merge_registries, parse_registry
+from runner.registry.resolve import resolve_eval, resolve_eval_set
 
 EVALS = """
 match: {id: match.dev.v0}
@@ -37,7 +37,7 @@ dead-star: {evals: ["nothing.*"]}
 
 
 def registry(eval_sets: str = EVAL_SETS, *, builtin: bool = False) -> Registry:
-    return parse(
+    return parse_registry(
         [
             RegistryFile(path="evals/e.yaml", kind="evals", text=EVALS),
             RegistryFile(path="eval_sets/s.yaml", kind="eval_sets", text=eval_sets),
@@ -66,13 +66,13 @@ def test_a_set_gives_resolved_keys_in_registry_order_once_each(name: str) -> Non
 def test_a_set_may_take_evals_of_another_registry() -> None:
     """A user's set lists built-in evals too."""
     text = "mine: {evals: [match, own]}"
-    own = parse(
+    own = parse_registry(
         [
             RegistryFile(path="mine/evals/e.yaml", kind="evals", text="own: {class: x}"),
             RegistryFile(path="mine/eval_sets/s.yaml", kind="eval_sets", text=text),
         ]
     )
-    found = resolve_eval_set(merge([registry(), own]), "mine")
+    found = resolve_eval_set(merge_registries([registry(), own]), "mine")
     assert found.evals == ("match.dev.v0", "own")
 
 
@@ -174,7 +174,7 @@ def test_an_eval_with_a_fault_is_refused_when_a_set_has_it(name: str, complaint:
 def test_an_alias_of_nothing_is_not_answered_with_aliases_of_nothing(more: str, end: str) -> None:
     """Least of all with itself; names that lead to an eval are proposed."""
     text = f"b-1: {{id: b-1.v0}}\n{more}"
-    found = parse([RegistryFile(path="evals/e.yaml", kind="evals", text=text)])
+    found = parse_registry([RegistryFile(path="evals/e.yaml", kind="evals", text=text)])
     with pytest.raises(UsageError) as caught:
         resolve_eval(found, "b-1")
     line = "eval `b-1` in evals/e.yaml is an alias of `b-1.v0`, which is in no registry"

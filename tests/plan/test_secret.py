@@ -1,6 +1,6 @@
 import pytest
 
-from runner.plan.secret import holds_secret, secret_values
+from runner.secrets import holds_secret, secret_values
 
 # Made up, in the providers' shapes; in pieces, so that nothing looks for them here.
 KEY = "sk-" + "a1" * 12

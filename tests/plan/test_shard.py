@@ -3,14 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
-from runner.plan.shard import Shard, parse_shard, take
+from runner.plan.selection import Shard, parse_shard, take_shard
 
 
 @given(st.lists(st.integers()), st.integers(1, 12))
 def test_shards_are_disjoint_complete_and_balanced(items: list[int], count: int) -> None:
     """Every item is in exactly one shard, in order, and shards differ by one item at the most."""
     numbered = list(enumerate(items))
-    parts = [take(numbered, Shard(index=index, count=count)) for index in range(1, count + 1)]
+    parts = [take_shard(numbered, Shard(index=index, count=count)) for index in range(1, count + 1)]
     assert sorted(item for part in parts for item in part) == numbered
     assert all(list(part) == sorted(part) for part in parts)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1

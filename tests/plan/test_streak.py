@@ -1,6 +1,6 @@
 import pytest
 
-from runner.plan.streak import Streak
+from runner.plan.limits import Streak
 
 
 def counted(most: int, *failures: tuple[str, list[str]]) -> list[bool]:

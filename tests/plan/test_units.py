@@ -1,7 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.units import (
+from runner.units import (
     LEAST_TMP,
     parse_duration,
     parse_gpus,

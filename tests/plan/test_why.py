@@ -1,6 +1,6 @@
 import pytest
 
-from runner.plan.why import NOT_RUN, Past, Success, how_done, why_to_do
+from runner.plan.plan import NOT_RUN, Past, Success, how_done, why_to_do
 
 SUCCESS = Success(attempt="x1", number=3, host="laptop", ended_at="2025-01-01T00:00:00Z")
 FINISHED = "finished 2025-01-01T00:00:00Z on laptop, attempt 3: x1"

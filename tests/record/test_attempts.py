@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.job import Fault, Outcome, Result
-from runner.record.attempts import (
+from runner.model import Fault, Outcome, Result
+from runner.records.attempts import (
     AttemptRecord,
-    Attempts,
     AttemptsFile,
+    AttemptsRead,
     failures,
     newest,
-    read,
+    read_attempts,
     record_of,
 )
 from tests.outcomes import failure, job, success
@@ -73,7 +73,7 @@ def test_every_field_comes_back(folder: Path, written: list[AttemptRecord]) -> N
     path.unlink(missing_ok=True)
     with AttemptsFile(path) as file:
         file.add_records(*written)
-    assert read(path) == Attempts(records=tuple(written))
+    assert read_attempts(path) == AttemptsRead(records=tuple(written))
     assert [json.loads(line)["version"] for line in path.read_bytes().split(b"\n")[:-1]] == [
         1
     ] * len(written)
@@ -92,7 +92,7 @@ def test_an_outcome_is_kept_with_run_and_host() -> None:
 
 def test_a_missing_file_has_no_records(tmp_path: Path) -> None:
     """Reading neither fails nor creates anything."""
-    assert read(tmp_path / "none.attempts.jsonl") == Attempts()
+    assert read_attempts(tmp_path / "none.attempts.jsonl") == AttemptsRead()
     assert not list(tmp_path.iterdir())
 
 
@@ -100,7 +100,7 @@ def test_fields_of_a_later_version_are_tolerated(tmp_path: Path) -> None:
     """A newer runner may write more."""
     path = tmp_path / "a.attempts.jsonl"
     path.write_bytes(text(version=2, colour="green"))
-    (record,) = read(path).records
+    (record,) = read_attempts(path).records
     assert (record.version, record.attempt) == (2, "1")
 
 
@@ -113,7 +113,7 @@ def test_a_foreign_line_is_named_and_kept(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "a.attempts.jsonl"
     content = text() + line + text(attempt="2")
     path.write_bytes(content)
-    found = read(path)
+    found = read_attempts(path)
     assert [record.attempt for record in found.records] == ["1", "2"]
     assert found.damaged == (f"{path}: line 2 cannot be read and is left as it is",)
     assert path.read_bytes() == content
@@ -123,11 +123,11 @@ def test_a_torn_last_line_is_no_damage(tmp_path: Path) -> None:
     """A crash leaves one; it is put aside when the next record is written."""
     path = tmp_path / "a.attempts.jsonl"
     path.write_bytes(text() + text(attempt="2")[:-20])
-    assert [record.attempt for record in read(path).records] == ["1"]
-    assert not read(path).damaged
+    assert [record.attempt for record in read_attempts(path).records] == ["1"]
+    assert not read_attempts(path).damaged
     with AttemptsFile(path) as file:
         file.add_records(record_of(success(job(), "3"), run="r", host="h"))
-    assert [record.attempt for record in read(path).records] == ["1", "3"]
+    assert [record.attempt for record in read_attempts(path).records] == ["1", "3"]
     assert path.with_name(f"{path.name}.torn").read_bytes() == text(attempt="2")[:-20] + b"\n"
 
 
@@ -147,7 +147,7 @@ def test_lines_of_a_newer_version_are_told_once(tmp_path: Path, count: int, line
     """With the numbers of the first ones."""
     path = tmp_path / "a.attempts.jsonl"
     path.write_bytes(b"".join(text(attempt=f"{n}", version=2) for n in range(count)))
-    (message,) = read(path).damaged
+    (message,) = read_attempts(path).damaged
     assert message == (
         f"{path}: written by a newer evalset: line {lines}; what this one understands of it "
         "counts, and it is left as it is"

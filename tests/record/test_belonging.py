@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.belonging import all_logs, is_log, logs_of, state_files
-from runner.record.layout import Layout
-from runner.record.progress import ProgressFile
+from runner.records.attempts import AttemptsFile, record_of
+from runner.records.belonging import all_logs, is_log, logs_of, state_files
+from runner.records.layout import Layout
+from runner.records.progress import ProgressFile
 from tests.outcomes import failure, job, success
 
 DATE = "20260101T000000.000000Z"

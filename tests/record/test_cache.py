@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.plan.registry import EvalEntry, EvalSetEntry, Registry
-from runner.record.cache import RegistryCache
+from runner.registry.entries import EvalEntry, EvalSetEntry, Registry, RegistryCache
 
 REGISTRY = Registry(
     evals={"a": EvalEntry(source="f"), "b": EvalEntry(source="f", alias="a")},

@@ -4,14 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import collect as collecting
-from runner.record.collect import (
-    Collected,
-    collect,
-    private_folder,
-    remove_private,
-)
-from runner.record.layout import Layout
+from runner.records import collect as collecting
+from runner.records.collect import DEEPEST_FOLDER, Collected, collect
+from runner.records.folders import private_folder, remove_private
+from runner.records.layout import Layout
 from tests.privileges import python_bound_by_permissions
 
 ATTEMPT = "250101000000ABCDEFGH"
@@ -177,7 +173,7 @@ def test_folders_without_end_are_left_out(layout: Layout, left: Path) -> None:
         place.mkdir()
         (place / "x.jsonl").write_text("x")
     found = collect(layout, ATTEMPT)
-    assert len(found.logs) == collecting.DEEPEST_FOLDER
+    assert len(found.logs) == DEEPEST_FOLDER
     assert found.warnings == ("evallogs: folders more than 8 deep were left out",)
 
 
@@ -223,8 +219,8 @@ def test_a_log_that_nobody_may_read_is_taken(layout: Layout, left: Path) -> None
     (left / "r.jsonl").chmod(0)
     code = """
 import sys, pathlib
-from runner.record.collect import collect
-from runner.record.layout import Layout
+from runner.records.collect import collect
+from runner.records.layout import Layout
 layout = Layout(root=pathlib.Path(sys.argv[1]), model="m", eval_set="s")
 print(*collect(layout, sys.argv[2]).logs)
 """
@@ -240,8 +236,9 @@ def test_a_closed_folder_is_left_out(layout: Layout, left: Path, mode: int) -> N
     (left / "r").chmod(mode)
     code = """
 import sys, pathlib
-from runner.record.collect import collect, remove_private
-from runner.record.layout import Layout
+from runner.records.collect import collect
+from runner.records.folders import remove_private
+from runner.records.layout import Layout
 layout = Layout(root=pathlib.Path(sys.argv[1]), model="m", eval_set="s")
 found = collect(layout, sys.argv[2])
 print(*found.logs, *found.warnings)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import collect as collecting
-from runner.record.collect import collect
-from runner.record.layout import Layout
+from runner.records import collect as collecting
+from runner.records.collect import MOST_WARNINGS, collect
+from runner.records.layout import Layout
 from tests.record.test_collect import ATTEMPT, only_warning
 
 
@@ -42,10 +42,10 @@ def test_a_hole_is_left_out(layout: Layout, left: Path, monkeypatch: pytest.Monk
 
 def test_warnings_are_bounded(layout: Layout, left: Path) -> None:
     """The rest is counted, for a record has all of them."""
-    for number in range(collecting.MOST_WARNINGS + 7):
+    for number in range(MOST_WARNINGS + 7):
         (left / f"{number}").symlink_to("x")
     found = collect(layout, ATTEMPT)
-    assert len(found.warnings) == collecting.MOST_WARNINGS + 1
+    assert len(found.warnings) == MOST_WARNINGS + 1
     assert found.warnings[-1] == "evallogs: 7 more were left out"
 
 

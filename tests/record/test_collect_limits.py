@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from runner.record import collect as collecting
-from runner.record.collect import Collected, collect, private_folder
-from runner.record.layout import Layout
+from runner.records import collect as collecting
+from runner.records.collect import Collected, collect
+from runner.records.folders import private_folder
+from runner.records.layout import Layout
 
 ATTEMPT = "250101000000ABCDEFGH"
 

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from runner.errors import UsageError
-from runner.record.config_file import find
+from runner.options import find_configuration
 
 
 def test_a_table_of_pyproject_is_found(tmp_path: Path) -> None:
     """Other tools' tables beside it are theirs."""
     path = tmp_path / "pyproject.toml"
     path.write_text("[tool.other]\nx = 1\n[tool.evalset]\njobs = 3\n")
-    assert find(tmp_path) == (path, {"jobs": 3})
+    assert find_configuration(tmp_path) == (path, {"jobs": 3})
 
 
 def test_a_file_of_its_own_comes_first(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_a_file_of_its_own_comes_first(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.evalset]\njobs = 3\n")
     path = tmp_path / "evalset.toml"
     path.write_text("jobs = 4\n")
-    assert find(tmp_path) == (path, {"jobs": 4})
+    assert find_configuration(tmp_path) == (path, {"jobs": 4})
 
 
 def test_the_nearest_wins(tmp_path: Path) -> None:
@@ -26,9 +26,9 @@ def test_the_nearest_wins(tmp_path: Path) -> None:
     inner = tmp_path / "a/b"
     inner.mkdir(parents=True)
     (tmp_path / "evalset.toml").write_text("jobs = 1\nretries = 1\n")
-    assert find(inner) == (tmp_path / "evalset.toml", {"jobs": 1, "retries": 1})
+    assert find_configuration(inner) == (tmp_path / "evalset.toml", {"jobs": 1, "retries": 1})
     (tmp_path / "a/pyproject.toml").write_text("[tool.evalset]\njobs = 2\n")
-    assert find(inner) == (tmp_path / "a/pyproject.toml", {"jobs": 2})
+    assert find_configuration(inner) == (tmp_path / "a/pyproject.toml", {"jobs": 2})
 
 
 @pytest.mark.parametrize("content", ["", "[project]\nname = 'x'\n", "tool = 1\n", "[tool.x]\n"])
@@ -38,7 +38,7 @@ def test_a_pyproject_without_our_table_is_passed_over(tmp_path: Path, content: s
     inner.mkdir()
     (inner / "pyproject.toml").write_text(content)
     (tmp_path / "evalset.toml").write_text("jobs = 1\n")
-    assert find(inner) == (tmp_path / "evalset.toml", {"jobs": 1})
+    assert find_configuration(inner) == (tmp_path / "evalset.toml", {"jobs": 1})
 
 
 @pytest.mark.parametrize("name", ["evalset.toml", "pyproject.toml"])
@@ -47,7 +47,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, name: str, content: byt
     """The message has the file, and its exit code is a usage error's."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError) as caught:
-        find(tmp_path)
+        find_configuration(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / name}: this is not valid TOML: ")
     assert "\n" not in str(caught.value)
 
@@ -56,7 +56,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
     """`evalset = 3` below `[tool]` cannot be what was meant."""
     (tmp_path / "pyproject.toml").write_text("[tool]\nevalset = 3\n")
     with pytest.raises(UsageError, match=r"`tool\.evalset` must be a table"):
-        find(tmp_path)
+        find_configuration(tmp_path)
 
 
 def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
@@ -65,4 +65,4 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
     (inner / "evalset.toml").mkdir(parents=True)
     (inner / "pyproject.toml").symlink_to("nowhere")
     (tmp_path / "evalset.toml").write_text("jobs = 1\n")
-    assert find(inner) == (tmp_path / "evalset.toml", {"jobs": 1})
+    assert find_configuration(inner) == (tmp_path / "evalset.toml", {"jobs": 1})

@@ -1,45 +1,45 @@
 from pathlib import Path
 
-from runner.record.console_log import LONGEST_TAIL, below, tail, tail_below
-from runner.record.layout import Layout
+from runner.records.layout import Layout
+from runner.records.logs import LONGEST_TAIL, below, last_lines, tail_below
 
 
 def test_the_last_lines_with_something_in_them_are_given(tmp_path: Path) -> None:
     """Empty lines say nothing, and trailing spaces neither."""
     path = tmp_path / "a.console.log"
     path.write_text("first\nsecond  \n\nthird\n\n")
-    assert tail(path, 2) == ("second", "third")
-    assert tail(path, 9) == ("first", "second", "third")
+    assert last_lines(path, 2) == ("second", "third")
+    assert last_lines(path, 9) == ("first", "second", "third")
 
 
 def test_of_a_progress_bar_only_its_last_state_is_given(tmp_path: Path) -> None:
     """What it wrote over is gone for a person, too."""
     path = tmp_path / "a.console.log"
     path.write_bytes(b"0/3\r1/3\r3/3\ndone\r\n")
-    assert tail(path, 5) == ("3/3", "done")
+    assert last_lines(path, 5) == ("3/3", "done")
 
 
 def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
     """A log of any size costs the same, and a character cut in half does not hurt."""
     path = tmp_path / "a.console.log"
     path.write_bytes("ä".encode() * 100_001 + b"\nlast\n")
-    *before, last = tail(path, 5)
+    *before, last = last_lines(path, 5)
     assert last == "last"
     assert sum(map(len, before)) < 20_000
     path.write_bytes(b"a" * (LONGEST_TAIL + 2))
-    assert tail(path, 5) == ("a" * LONGEST_TAIL,)
+    assert last_lines(path, 5) == ("a" * LONGEST_TAIL,)
 
 
 def test_a_log_that_is_gone_has_no_lines(tmp_path: Path) -> None:
     """It is shown beside a failure, which matters more."""
-    assert tail(tmp_path / "none.console.log", 5) == ()
+    assert last_lines(tmp_path / "none.console.log", 5) == ()
 
 
 def test_bytes_that_are_no_text_are_given_as_such(tmp_path: Path) -> None:
     """An eval may print anything."""
     path = tmp_path / "a.console.log"
     path.write_bytes(b"\xff\n")
-    assert tail(path, 5) == ("\N{REPLACEMENT CHARACTER}",)
+    assert last_lines(path, 5) == ("\N{REPLACEMENT CHARACTER}",)
 
 
 def test_no_record_leads_out_of_the_logs(tmp_path: Path) -> None:

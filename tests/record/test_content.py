@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.record.content import DataFiles
+from runner.registry.content import DataFiles
 
 PLACE = "/registry/0"
 

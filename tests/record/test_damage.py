@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.job import Result
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.lines import LineFile
-from runner.record.progress import ProgressFile
+from runner.model import Result
+from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts, record_of
+from runner.records.lines import LineFile
+from runner.records.progress import ProgressFile, parse_progress, read_progress
 from tests.outcomes import failure, job, success
 
 COMMANDS = [("oaieval", "dummy", f"eval-{number}.dev.v0", "\N{SNOWMAN}") for number in range(5)]
@@ -86,11 +85,11 @@ def test_untouched_lines_of_a_progress_file_count(
     content = done(WHOLE, damage)
     path.write_bytes(content)
     expected = untouched(content)
-    assert expected <= set(progress.read(path).commands)
+    assert expected <= set(read_progress(path).commands)
     assert path.read_bytes() == content
     with ProgressFile(path) as file:
         file.add_commands(NEW)
-    found = progress.read(path)
+    found = read_progress(path)
     assert expected | {NEW} <= set(found.commands)
     assert path.read_bytes().endswith(b"\n" + json.dumps(NEW).encode() + b"\n") or not expected
     left = path.read_bytes().removesuffix(json.dumps(NEW).encode() + b"\n")
@@ -106,7 +105,7 @@ def test_nothing_that_was_not_finished_counts_after_a_cut(
 ) -> None:
     """Pieces of two lines never make a third: only cuts and zero bytes, as crashes leave them."""
     crash = [each for each in damage if each[0] in {"cut", "zero"}]
-    found = progress.parse(done(WHOLE, crash), "p")
+    found = parse_progress(done(WHOLE, crash), "p")
     assert set(found.commands) <= set(COMMANDS)
     assert not {" ".join(command) for command in COMMANDS}.intersection(found.lines)
 
@@ -125,10 +124,10 @@ def test_untouched_records_count(folder: Path, damage: list[tuple[str, float, in
     expected = [
         record for record, line in zip(RECORDS, whole, strict=False) if line in content.split(b"\n")
     ]
-    assert all(record in attempts.read(path).records for record in expected)
+    assert all(record in read_attempts(path).records for record in expected)
     with AttemptsFile(path) as file:
         file.add_records(NEW_RECORD)
-    found = attempts.read(path).records
+    found = read_attempts(path).records
     assert all(record in found for record in [*expected, NEW_RECORD])
 
 
@@ -166,25 +165,25 @@ def test_what_happens_to_files_costs_no_line(tmp_path: Path, content: bytes) -> 
     """Power losses, editors and other programs; reading changes nothing, and adding goes on."""
     path = tmp_path / "m.s.progress.txt"
     path.write_bytes(content)
-    assert progress.read(path).commands == tuple(COMMANDS)
+    assert read_progress(path).commands == tuple(COMMANDS)
     assert path.read_bytes() == content
     with ProgressFile(path) as file:
         file.add_commands(NEW)
-    assert progress.read(path).commands == (*COMMANDS, NEW)
+    assert read_progress(path).commands == (*COMMANDS, NEW)
     assert path.read_bytes().endswith(b"\n" + json.dumps(NEW).encode() + b"\n")
 
 
 def test_the_halves_of_a_lost_page_make_no_line() -> None:
     """What zero bytes have taken the middle of is damaged, and named."""
     content = LINES[0][:20] + bytes(40) + LINES[1][20:] + b"\n" + LINES[2] + b"\n"
-    found = progress.parse(content, "p")
+    found = parse_progress(content, "p")
     assert found.commands == (COMMANDS[2],)
     assert found.damaged[0].startswith("p: line 1 cannot be read")
 
 
 def test_a_line_of_nothing_but_zero_bytes_is_named() -> None:
     """Something may have been there."""
-    found = progress.parse(LINES[0] + b"\n" + bytes(9) + b"\n", "p")
+    found = parse_progress(LINES[0] + b"\n" + bytes(9) + b"\n", "p")
     assert found.damaged[0].startswith("p: line 2 cannot be read")
 
 
@@ -203,7 +202,7 @@ def test_a_record_is_counted_once(tmp_path: Path) -> None:
     path = tmp_path / "m.s.attempts.jsonl"
     with AttemptsFile(path) as file:
         file.add_records(RECORDS[0], RECORDS[0], RECORDS[1], RECORDS[0])
-    assert attempts.read(path).records == (RECORDS[0], RECORDS[1])
+    assert read_attempts(path).records == (RECORDS[0], RECORDS[1])
 
 
 NEWER = {
@@ -225,7 +224,7 @@ NEWER = {
 def test_a_success_of_a_newer_evalset_counts(changes: dict[str, object]) -> None:
     """As far as it is understood; the line is named, and it is not touched."""
     content = json.dumps(NEWER | changes).encode() + b"\n"
-    found = attempts.parse(content, "p")
+    found = parse_attempts(content, "p")
     (record,) = found.records
     assert (record.version, record.command, record.result) == (7, COMMANDS[0], Result.SUCCESS)
     (message,) = found.damaged
@@ -235,6 +234,6 @@ def test_a_success_of_a_newer_evalset_counts(changes: dict[str, object]) -> None
 @pytest.mark.parametrize("changes", [{"result": "splendid"}, {"command": "all"}, {"version": 1}])
 def test_what_is_not_understood_of_a_newer_one_is_named(changes: dict[str, object]) -> None:
     """It counts for nothing, whatever else it says."""
-    found = attempts.parse(json.dumps(NEWER | {"duration": []} | changes).encode() + b"\n", "p")
+    found = parse_attempts(json.dumps(NEWER | {"duration": []} | changes).encode() + b"\n", "p")
     assert found.records == ()
     assert found.damaged == ("p: line 1 cannot be read and is left as it is",)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.record.dated import keep_dated
+from runner.records.layout import keep_dated
 
 
 def test_files_are_kept_under_one_date(tmp_path: Path) -> None:

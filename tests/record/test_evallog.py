@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.record import evallog
-from runner.record.evallog import Summary, plain_json, summarise
+from runner.records import logs
+from runner.records.logs import Summary, plain_json, summarise
 
 SPEC = {"spec": {"completion_fns": ["dummy"], "eval_name": "a.dev.v0"}}
 REPORT: dict[str, Any] = {
@@ -65,7 +65,7 @@ def test_a_line_beyond_all_measure_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is never in memory as a whole, and the lines around it count."""
-    monkeypatch.setattr(evallog, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(logs, "LONGEST_LINE", 1000)
     path = log(tmp_path / "a.jsonl", event("a"), event("b", "x" * 5000), event("c"), REPORT)
     assert summarise([path]) == Summary(final_report=REPORT["final_report"], samples=2)
 
@@ -76,7 +76,7 @@ def test_a_line_is_passed_over_from_the_limit_on(
 ) -> None:
     """One with its end just within it counts; of a longer one no part passes for a line."""
     empty = json.dumps(event("b", "")) + "\n"
-    monkeypatch.setattr(evallog, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(logs, "LONGEST_LINE", 1000)
     path = log(tmp_path / "a.jsonl", event("b", "x" * (1000 - len(empty) + extra)), event("c"))
     assert summarise([path]).samples == (1 if extra > 0 else 2)
     path.write_bytes(path.read_bytes().split(b"\n")[0])
@@ -87,7 +87,7 @@ def test_the_rest_of_a_long_line_is_no_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though it may look like one."""
-    monkeypatch.setattr(evallog, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(logs, "LONGEST_LINE", 1000)
     path = tmp_path / "a.jsonl"
     end = json.dumps(event("b")).encode()
     path.write_bytes(b" " * 1000 + end + b"\n" + b" " * 2000 + end + b"\n")
@@ -148,7 +148,7 @@ def test_an_empty_report_says_nothing(tmp_path: Path) -> None:
 
 def test_so_much_of_the_logs_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the record says that it was not all."""
-    monkeypatch.setattr(evallog, "MOST_READ", 300)
+    monkeypatch.setattr(logs, "MOST_READ", 300)
     path = log(tmp_path / "a.jsonl", event("a"), event("b"), event("c"), event("d"), REPORT)
     found = summarise([path])
     assert (found.samples, found.reported) == (3, False)
@@ -157,7 +157,7 @@ def test_so_much_of_the_logs_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_so_many_samples_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More may be there."""
-    monkeypatch.setattr(evallog, "MOST_SAMPLES", 2)
+    monkeypatch.setattr(logs, "MOST_SAMPLES", 2)
     found = summarise([log(tmp_path / "a.jsonl", event("a"), event("b"), event("c"))])
     assert found.samples == 2
     assert found.warnings == ("its logs have 2 samples or more; no more were counted",)
@@ -167,8 +167,8 @@ def test_pythons_numbers_are_looked_for_in_so_much(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To turn them into JSON takes long; other lines count on."""
-    monkeypatch.setattr(evallog, "LONGEST_PYTHON", 1000)
-    monkeypatch.setattr(evallog, "MOST_PYTHON", 300)
+    monkeypatch.setattr(logs, "LONGEST_PYTHON", 1000)
+    monkeypatch.setattr(logs, "MOST_PYTHON", 300)
     nan = float("nan")
     lines = [event("a", x=nan), event("b", x=[nan] * 500), event("c", x=nan), event("d")]
     assert summarise([log(tmp_path / "a.jsonl", *lines)]).samples == 2

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import evallog
-from runner.record.evallog import Summary, summarise
+from runner.records import logs
+from runner.records.logs import Summary, summarise
 
 
 def log(path: Path, *lines: str) -> Path:
@@ -35,7 +35,7 @@ def test_only_so_much_of_an_attempts_logs_is_read(
     """Of all of them together, and the record says so."""
     paths = [log(tmp_path / "1", event("a"), event("b")), log(tmp_path / "2", event("c"))]
     most = sum(path.stat().st_size for path in paths) + spare
-    monkeypatch.setattr(evallog, "MOST_READ", most)
+    monkeypatch.setattr(logs, "MOST_READ", most)
     found = summarise(paths)
     assert found.samples == samples
     told = f"its logs have more than {most} bytes; the rest was not read"
@@ -46,8 +46,8 @@ def test_a_line_too_long_to_be_kept_counts_as_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else one without an end would be read for ever."""
-    monkeypatch.setattr(evallog, "LONGEST_LINE", 100)
-    monkeypatch.setattr(evallog, "MOST_READ", 1000)
+    monkeypatch.setattr(logs, "LONGEST_LINE", 100)
+    monkeypatch.setattr(logs, "MOST_READ", 1000)
     path = log(tmp_path / "a", "x" * 1100, event("a"))
     assert summarise([path]).samples == 0
     path = log(tmp_path / "a", "x" * 800, event("a"))
@@ -59,7 +59,7 @@ def test_only_so_many_samples_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: int, counted: int
 ) -> None:
     """Their ids are in memory, and the record says where there may be more."""
-    monkeypatch.setattr(evallog, "MOST_SAMPLES", 3)
+    monkeypatch.setattr(logs, "MOST_SAMPLES", 3)
     found = summarise([log(tmp_path / "a", *map(event, range(samples)))])
     assert found.samples == counted
     told = "its logs have 3 samples or more; no more were counted"
@@ -72,7 +72,7 @@ def test_a_report_too_large_for_a_record_stays_in_the_log(
 ) -> None:
     """It counts as a report all the same, and the record says where it is."""
     report = json.dumps({"accuracy": 0.5, "more": "x" * 50})
-    monkeypatch.setattr(evallog, "LARGEST_REPORT", len(report) + spare)
+    monkeypatch.setattr(logs, "LARGEST_REPORT", len(report) + spare)
     found = reported(tmp_path, report)
     assert found.reported
     assert found.withheld == (spare < 0)
@@ -115,7 +115,7 @@ def test_a_long_line_with_pythons_numbers_is_passed_over(
 ) -> None:
     """To make JSON of it takes long; of one without such numbers it does not."""
     line = f'{{"sample_id": 1, "data": [{number}, "{"x" * 100}"]}}'
-    monkeypatch.setattr(evallog, "LONGEST_PYTHON", len(line) + 1 + spare)
+    monkeypatch.setattr(logs, "LONGEST_PYTHON", len(line) + 1 + spare)
     other = line.replace(number, "0").replace("1", "2", 1) + " " * 100
     assert summarise([log(tmp_path / "a", line, other)]).samples == counted
 
@@ -127,5 +127,5 @@ def test_only_so_much_with_pythons_numbers_is_looked_at(
 ) -> None:
     """Of all lines together; those without count on."""
     lines = [f'{{"sample_id": {sample}, "data": {number}}}' for sample in (1, 2)]
-    monkeypatch.setattr(evallog, "MOST_PYTHON", sum(len(line) + 1 for line in lines) + spare)
+    monkeypatch.setattr(logs, "MOST_PYTHON", sum(len(line) + 1 for line in lines) + spare)
     assert summarise([log(tmp_path / "a", *lines, event(3))]).samples == counted

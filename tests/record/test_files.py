@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.record.files import appearing_whole, append, named, replace, write_whole
+from runner.files import appearing_whole, append, named, replace, write_whole
 from tests.privileges import python_on_small_disk
 
 NO_RIGHT = "no permission; make it writable for this user, or choose another --progress-dir"
@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     code = """
 import sys, pathlib
 from runner.errors import EnvironmentFault
-from runner.record.files import replace
+from runner.files import replace
 path = pathlib.Path(sys.argv[1]) / "file"
 replace(path, b"old")
 try:
@@ -76,7 +76,7 @@ def test_what_is_appended_to_a_full_disk_is_there_whole_or_not(tmp_path: Path) -
     code = """
 import sys, pathlib
 from runner.errors import EnvironmentFault
-from runner.record.files import append
+from runner.files import append
 path = pathlib.Path(sys.argv[1]) / "file"
 append(path, b"before")
 try:

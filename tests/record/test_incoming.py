@@ -3,12 +3,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.branch.checkout import add_lines, is_safe, sync
 from runner.errors import EnvironmentFault
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.incoming import add_lines, is_safe, sync
-from runner.record.layout import Layout
-from runner.record.progress import ProgressFile
+from runner.records.attempts import AttemptsFile, read_attempts, record_of
+from runner.records.layout import Layout
+from runner.records.progress import ProgressFile, read_progress
 from tests.outcomes import failure, job, success
 
 A, B = job("a"), job("b")
@@ -63,7 +62,7 @@ def test_lines_that_are_new_are_added(layout: Layout) -> None:
     own = layout.attempts.read_bytes()
     assert add_lines(layout, progress_lines=finished, attempts_lines=lines) == 3
     assert layout.attempts.read_bytes() == own + attempt("2") + attempt("3")
-    found = progress.read(layout.progress)
+    found = read_progress(layout.progress)
     assert found.commands == (A.command, ("oaieval", "dummy", "a.dev.v0"), B.command)
     assert found.lines == ("old m c",)
     assert layout.progress.read_bytes().endswith(b'["oaieval", "dummy", "b"]\nold m c\n')
@@ -85,7 +84,7 @@ def test_fields_of_a_later_version_are_kept(layout: Layout) -> None:
     line = attempt("1").replace(b'"version":1', b'"version":2,"colour":"gr\xc3\xbcn"')
     add_lines(layout, progress_lines=b"", attempts_lines=line)
     assert layout.attempts.read_bytes() == line
-    assert [record.attempt for record in attempts.read(layout.attempts).records] == ["1"]
+    assert [record.attempt for record in read_attempts(layout.attempts).records] == ["1"]
 
 
 def test_a_folder_of_logs_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-from runner.record.attempts import record_of
-from runner.record.known import known_commands
-from runner.record.progress import Finished
-from runner.record.run_file import RunFile
+from runner.records.attempts import record_of
+from runner.records.progress import Finished
+from runner.records.run_file import RunFile
+from runner.records.state import known_commands
 from tests.outcomes import failure, job
 
 PLANNED, DONE = ("oaieval", "dummy", "a"), ("oaieval", "dummy", "b")

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from runner.record.layout import Layout, scan
+from runner.records.layout import Layout, scan
 
 
 def layout(model: str = "gpt-4", eval_set: str = "test-basic") -> Layout:

@@ -13,11 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.job import Result
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptRecord, AttemptsFile
-from runner.record.lines import LineFile
-from runner.record.progress import ProgressFile
+from runner.model import Result
+from runner.records.attempts import AttemptRecord, AttemptsFile, read_attempts
+from runner.records.lines import LineFile
+from runner.records.progress import ProgressFile, read_progress
 from tests.amount import amount
 
 # Between two texts that lost the end of line between them.
@@ -171,7 +170,7 @@ class Progress(Lines):
 
     def found(self) -> tuple[list[str], int]:
         """The commands."""
-        finished = progress.read(self.path)
+        finished = read_progress(self.path)
         assert finished.lines == ()
         return [json.dumps(command) for command in finished.commands], len(finished.damaged)
 
@@ -209,7 +208,7 @@ class AttemptsOfRuns(Lines):
 
     def found(self) -> tuple[list[str], int]:
         """The records."""
-        read = attempts.read(self.path)
+        read = read_attempts(self.path)
         return [msgspec.json.encode(each).decode() for each in read.records], len(read.damaged)
 
     def expected(self, texts: Sequence[bytes]) -> list[str]:

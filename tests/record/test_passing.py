@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.record.passing import passing_folder
+from runner.records.folders import passing_folder
 
 HOLD = """
-from runner.record.passing import passing_folder
+from runner.records.folders import passing_folder
 with passing_folder("snapshots") as folder:
     (folder / "index").write_text("x")
     print(folder, flush=True)

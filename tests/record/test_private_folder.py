@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.record.collect import (
-    private_folder,
-    remove_orphans,
-    remove_private,
-    remove_unused,
-)
-from runner.record.layout import Layout
+from runner.records.folders import private_folder, remove_orphans, remove_private, remove_unused
+from runner.records.layout import Layout
 
 ATTEMPT = "250101000000ABCDEFGH"
 

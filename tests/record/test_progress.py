@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import EnvironmentFault
-from runner.record.progress import Finished, ProgressFile, read, rewrite
+from runner.records.progress import Finished, ProgressFile, read_progress, rewrite_progress
 from tests.privileges import python_bound_by_permissions, python_on_small_disk
 
 FIRST = ("oaieval", "dummy", "a.dev.v0")
@@ -47,7 +47,7 @@ def add(path: Path, *added: tuple[str, ...]) -> None:
 
 def test_a_file_that_does_not_exist_says_that_nothing_is_finished(path: Path) -> None:
     """Reading neither fails nor creates anything."""
-    assert read(path) == Finished()
+    assert read_progress(path) == Finished()
     assert not path.parent.exists()
 
 
@@ -59,7 +59,7 @@ def test_the_file_is_upstreams_byte_for_byte(folder: Path, commands: list[tuple[
     path.unlink(missing_ok=True)
     add(path, *commands)
     assert path.read_bytes() == b"".join(map(line, commands))
-    assert read(path) == Finished(commands=tuple(dict.fromkeys(commands)))
+    assert read_progress(path) == Finished(commands=tuple(dict.fromkeys(commands)))
 
 
 @given(commands=commands, cut=st.integers(min_value=0))
@@ -77,7 +77,7 @@ def test_a_file_cut_anywhere_keeps_every_whole_line(
         end += len(line(command))
         if cut >= end - 1:  # all but the newline
             whole.append(command)
-    assert read(path) == Finished(commands=tuple(dict.fromkeys(whole)))
+    assert read_progress(path) == Finished(commands=tuple(dict.fromkeys(whole)))
     assert path.read_bytes() == content[:cut]
 
 
@@ -91,9 +91,9 @@ def test_a_line_added_to_a_cut_file_is_a_line_of_its_own(
     cut %= len(content) + 1
     path = folder / "added.progress.txt"
     path.write_bytes(content[:cut])
-    before = read(path).commands
+    before = read_progress(path).commands
     add(path, FIRST)
-    assert read(path) == Finished(commands=tuple(dict.fromkeys((*before, FIRST))))
+    assert read_progress(path) == Finished(commands=tuple(dict.fromkeys((*before, FIRST))))
     assert path.read_bytes().endswith(b"\n" + line(FIRST)) or path.read_bytes() == line(FIRST)
 
 
@@ -143,7 +143,7 @@ def test_a_plain_last_line_counts_unless_zero_bytes_are_in_it(
 def test_a_complete_last_line_without_newline_is_kept(written: Path) -> None:
     """An editor that leaves the last newline out does no harm."""
     written.write_bytes(line(FIRST) + line(SECOND).rstrip())
-    assert read(written).commands == (FIRST, SECOND)
+    assert read_progress(written).commands == (FIRST, SECOND)
     add(written, ("oaieval", "dummy", "c"))
     assert written.read_bytes() == line(FIRST) + line(SECOND) + line(("oaieval", "dummy", "c"))
     assert not written.with_name(f"{written.name}.torn").exists()
@@ -152,7 +152,7 @@ def test_a_complete_last_line_without_newline_is_kept(written: Path) -> None:
 def test_a_last_line_nested_deeply_is_torn_like_any_other(written: Path) -> None:
     """Garbage that no JSON reader can take in does not stop the runner."""
     written.write_bytes(line(FIRST) + b"[" * 100_000)
-    assert read(written).commands == (FIRST,)
+    assert read_progress(written).commands == (FIRST,)
     add(written, SECOND)
     assert written.read_bytes() == line(FIRST) + line(SECOND)
 
@@ -171,13 +171,13 @@ def test_a_last_line_nested_deeply_is_torn_like_any_other(written: Path) -> None
 def test_what_editors_and_git_do_to_a_file_is_understood(written: Path, content: bytes) -> None:
     """Doubled lines, other line ends, a byte order mark and empty lines change nothing."""
     written.write_bytes(content)
-    assert read(written) == Finished(commands=(FIRST, SECOND))
+    assert read_progress(written) == Finished(commands=(FIRST, SECOND))
 
 
 def test_plain_lines_of_old_files_are_read(written: Path) -> None:
     """A line that is not JSON is a command joined by single spaces."""
     written.write_bytes(b"oaieval dummy a.dev.v0\n" + line(SECOND) + b"oaieval dummy a.dev.v0\n")
-    assert read(written) == Finished(commands=(SECOND,), lines=("oaieval dummy a.dev.v0",))
+    assert read_progress(written) == Finished(commands=(SECOND,), lines=("oaieval dummy a.dev.v0",))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_damaged_line_is_named_and_kept(written: Path, damage: bytes) -> None:
     """The message has file and line number; the lines around it count, and the file stays."""
     content = line(FIRST) + damage + b"\n" + line(SECOND)
     written.write_bytes(content)
-    found = read(written)
+    found = read_progress(written)
     assert found.commands == (FIRST, SECOND)
     (message,) = found.damaged
     assert message.startswith(f"{written}: line 2 cannot be read and is left as it is")
@@ -209,7 +209,7 @@ def test_no_content_keeps_the_file_from_being_read(folder: Path, content: bytes)
     """Whatever the bytes are, reading ends with a value, and the file is as it was."""
     path = folder / "any.progress.txt"
     path.write_bytes(content)
-    read(path)
+    read_progress(path)
     assert path.read_bytes() == content
 
 
@@ -220,13 +220,13 @@ def test_what_is_added_to_any_content_is_found_again(folder: Path, content: byte
     path = folder / "append.progress.txt"
     path.write_bytes(content)
     add(path, FIRST)
-    assert FIRST in read(path).commands
+    assert FIRST in read_progress(path).commands
 
 
 def test_a_folder_in_the_files_place_is_named(path: Path) -> None:
     """The message says what is there and what to do about it."""
     path.mkdir(parents=True)
-    for attempt in (lambda: read(path), lambda: add(path, FIRST)):
+    for attempt in (lambda: read_progress(path), lambda: add(path, FIRST)):
         with pytest.raises(EnvironmentFault) as caught:
             attempt()
         assert str(path) in str(caught.value)
@@ -246,7 +246,7 @@ def test_a_file_that_cannot_be_written_is_named(written: Path) -> None:
     code = """
 import sys, pathlib
 from runner.errors import EnvironmentFault
-from runner.record.progress import ProgressFile
+from runner.records.progress import ProgressFile
 try:
     ProgressFile(pathlib.Path(sys.argv[1]))
 except EnvironmentFault as error:
@@ -265,7 +265,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     code = """
 import json, sys, pathlib
 from runner.errors import EnvironmentFault
-from runner.record.progress import ProgressFile, read
+from runner.records.progress import ProgressFile, read_progress as read
 path = pathlib.Path(sys.argv[1]) / "oaievalset" / "m.s.progress.txt"
 with ProgressFile(path) as file:
     file.add_commands(("oaieval", "m", "first"))
@@ -289,7 +289,7 @@ print(json.dumps([message, same, [command[2] for command in read(path).commands]
 def test_a_rewritten_file_is_the_old_or_the_new_one(written: Path) -> None:
     """The new content replaces the old in one step, and nothing else is left behind."""
     with written.open("rb") as reader:
-        rewrite(written, [SECOND, FIRST])
+        rewrite_progress(written, [SECOND, FIRST])
         assert reader.read() == line(FIRST) + line(SECOND)
     assert written.read_bytes() == line(SECOND) + line(FIRST)
     assert list(written.parent.iterdir()) == [written]

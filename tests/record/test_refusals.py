@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from runner import files
 from runner.errors import EnvironmentFault
-from runner.record import attempts, config_file, files, lock, progress, registry_folder, run_file
-from runner.record.collect import private_folder
-from runner.record.files import append, make_folder, replace, sync_folder, write_whole
-from runner.record.layout import Layout
-from runner.record.lines import LineFile
-from runner.record.lock import RunLock
+from runner.files import append, make_folder, replace, sync_folder, write_whole
+from runner.options import find_configuration
+from runner.records.attempts import read_attempts
+from runner.records.folders import private_folder
+from runner.records.layout import Layout
+from runner.records.lines import LineFile
+from runner.records.lock import RunLock, is_held
+from runner.records.progress import read_progress
+from runner.records.run_file import read_run_file
+from runner.registry.entries import read_folder
 
 CURE = "it is a folder; move it away"
 
@@ -38,7 +43,7 @@ def refusal(act: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("read", [attempts.read, progress.read, run_file.read, lock.is_held])
+@pytest.mark.parametrize("read", [read_attempts, read_progress, read_run_file, is_held])
 def test_a_folder_in_the_place_of_a_file_to_read_is_told(
     tmp_path: Path, read: Callable[[Path], object]
 ) -> None:
@@ -71,14 +76,16 @@ def test_a_configuration_that_cannot_be_read_is_told(tmp_path: Path, name: str) 
     """The search does not go on above it."""
     link = tmp_path / name
     link.symlink_to("/proc/self/mem")  # a file that exists, and of which nothing can be read
-    assert refusal(lambda: config_file.find(tmp_path)) == f"cannot read {link}: Input/output error"
+    assert (
+        refusal(lambda: find_configuration(tmp_path)) == f"cannot read {link}: Input/output error"
+    )
 
 
 def test_a_file_of_a_registry_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """A folder with the name of such a file is in the way, too."""
     path = tmp_path / "evals/a.yaml"
     path.mkdir(parents=True)
-    assert refusal(lambda: registry_folder.read(tmp_path)) == f"cannot read {path}: {CURE}"
+    assert refusal(lambda: read_folder(tmp_path)) == f"cannot read {path}: {CURE}"
 
 
 def test_a_private_folder_that_is_there_already_is_told(tmp_path: Path) -> None:

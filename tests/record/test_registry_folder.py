@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.record.registry_folder import check, read
+from runner.registry.entries import check_folder, read_folder
 
 
 def put(folder: Path, name: str, content: bytes = b"a: {class: x}\n") -> Path:
@@ -19,7 +19,7 @@ def test_files_come_by_kind_and_then_by_name(tmp_path: Path) -> None:
         put(tmp_path, name)
     for name in ("evals/notes.txt", "evals/deeper/d.yaml", "data/a.yaml", "modelgraded/m.yaml"):
         put(tmp_path, name, b"\xff")
-    found = read(tmp_path)
+    found = read_folder(tmp_path)
     assert [(Path(file.path).name, file.kind) for file in found] == [
         ("z.yaml", "eval_sets"),
         ("a.yaml", "evals"),
@@ -32,14 +32,14 @@ def test_files_come_by_kind_and_then_by_name(tmp_path: Path) -> None:
 def test_a_kind_may_be_a_single_file(tmp_path: Path) -> None:
     """Upstream allows it."""
     path = put(tmp_path, "evals")
-    assert [(file.path, file.kind) for file in read(tmp_path)] == [(str(path), "evals")]
+    assert [(file.path, file.kind) for file in read_folder(tmp_path)] == [(str(path), "evals")]
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     """The message names it and the option."""
     with pytest.raises(UsageError, match="none does not exist; check --registry-path"):
-        check(tmp_path / "none")
-    assert read(tmp_path / "none") == []
+        check_folder(tmp_path / "none")
+    assert read_folder(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_file_that_is_no_utf8_is_named_with_its_line(
     """The message says what to do."""
     path = put(tmp_path, "evals/a.yaml", content)
     with pytest.raises(UsageError) as caught:
-        read(tmp_path)
+        read_folder(tmp_path)
     assert str(caught.value) == f"{path}, line {line}: this is not UTF-8; save it as UTF-8"
 
 
@@ -59,12 +59,12 @@ def test_a_folder_that_is_named_like_a_file_is_named(tmp_path: Path) -> None:
     """The message says what to do."""
     (tmp_path / "evals/a.yaml").mkdir(parents=True)
     with pytest.raises(EnvironmentFault, match="it is a folder; move it away"):
-        read(tmp_path)
+        read_folder(tmp_path)
 
 
 def test_a_named_folder_without_anything_of_a_registry_is_refused(tmp_path: Path) -> None:
     """Any of a registry's folders is enough."""
     with pytest.raises(UsageError, match="none of a registry's folders"):
-        check(tmp_path)
+        check_folder(tmp_path)
     (tmp_path / "data").mkdir()
-    check(tmp_path)
+    check_folder(tmp_path)

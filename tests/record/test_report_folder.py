@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.record.report_folder import MARK, TOP, ReportFolder
+from runner.report.site.builder import MARK, TOP, ReportFolder
 
 
 def fill(path: Path, text: str) -> None:

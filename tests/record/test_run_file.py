@@ -5,14 +5,14 @@ import msgspec
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.record.layout import Layout
-from runner.record.run_file import (
+from runner.records.layout import Layout
+from runner.records.run_file import (
     MAX_GENERATION,
     RunFile,
     next_generation,
-    problem,
-    read,
-    write,
+    read_run_file,
+    run_file_problem,
+    write_run_file,
 )
 
 RUN = RunFile(
@@ -34,31 +34,31 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_what_a_run_is_pinned_to_comes_back(layout: Layout) -> None:
     """What is written is what is read, and people can read it, too."""
-    write(layout, RUN)
-    assert read(layout.run) == RUN
+    write_run_file(layout, RUN)
+    assert read_run_file(layout.run) == RUN
     assert json.loads(layout.run.read_bytes())["version"] == 1
     assert layout.run.read_text().count("\n") > 10
 
 
 def test_a_later_run_replaces_the_file(layout: Layout) -> None:
     """It tells of the newest run, and nothing else is left beside it."""
-    write(layout, RUN)
+    write_run_file(layout, RUN)
     later = msgspec.structs.replace(RUN, run="r2")
-    write(layout, later)
-    assert read(layout.run) == later
+    write_run_file(layout, later)
+    assert read_run_file(layout.run) == later
     assert list(layout.run.parent.iterdir()) == [layout.run]
 
 
 def test_each_generation_is_greater_than_all_that_are_here(layout: Layout) -> None:
     """Also after a reset, which gives files a date; a damaged one counts for nothing."""
     assert next_generation(layout) == 1
-    write(layout, msgspec.structs.replace(RUN, generation=7))
+    write_run_file(layout, msgspec.structs.replace(RUN, generation=7))
     layout.run.rename(layout.run.with_name(f"{layout.run.name}.20261121T031555.060129Z"))
     assert next_generation(layout) == 8
-    write(layout, RUN)
+    write_run_file(layout, RUN)
     layout.run.with_name(f"{layout.run.name}.damaged").write_text("{")
     assert next_generation(layout) == 8
-    write(layout, msgspec.structs.replace(RUN, generation=MAX_GENERATION))
+    write_run_file(layout, msgspec.structs.replace(RUN, generation=MAX_GENERATION))
     assert next_generation(layout) == MAX_GENERATION
 
 
@@ -67,19 +67,19 @@ def test_a_file_that_is_not_understood_counts_as_none(layout: Layout, content: b
     """It only pins, and the next run writes it anew."""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
-    assert read(layout.run) is None
+    assert read_run_file(layout.run) is None
 
 
 def test_without_a_file_there_is_none(layout: Layout) -> None:
     """Nothing was run yet."""
-    assert read(layout.run) is None
+    assert read_run_file(layout.run) is None
 
 
 def test_a_folder_in_its_place_is_named(layout: Layout) -> None:
     """The message says what to do."""
     layout.run.mkdir(parents=True)
     with pytest.raises(EnvironmentFault, match="it is a folder; move it away"):
-        read(layout.run)
+        read_run_file(layout.run)
 
 
 @pytest.mark.parametrize(
@@ -102,24 +102,24 @@ def test_a_file_that_is_not_all_understood_is_named_and_kept(
     """With a date, beside the new one: what it says may be needed by somebody."""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
-    said = problem(layout.run)
+    said = run_file_problem(layout.run)
     assert said.startswith(f"{layout.run} {why}")
     assert "keeps this one under a name with a date" in said
     assert layout.run.read_bytes() == content
-    write(layout, RUN)
-    assert read(layout.run) == RUN
-    assert problem(layout.run) == ""
+    write_run_file(layout, RUN)
+    assert read_run_file(layout.run) == RUN
+    assert run_file_problem(layout.run) == ""
     (kept,) = layout.run.parent.glob("m.s.run.json.*Z")
     assert kept.read_bytes() == content
 
 
 def test_a_file_that_is_understood_is_not_kept(layout: Layout) -> None:
     """A mark before it changes nothing."""
-    assert problem(layout.run) == ""
-    write(layout, RUN)
+    assert run_file_problem(layout.run) == ""
+    write_run_file(layout, RUN)
     layout.run.write_bytes(b"\xef\xbb\xbf" + layout.run.read_bytes())
-    assert read(layout.run) == RUN
-    write(layout, RUN)
+    assert read_run_file(layout.run) == RUN
+    write_run_file(layout, RUN)
     assert list(layout.run.parent.iterdir()) == [layout.run]
 
 
@@ -137,10 +137,10 @@ def test_a_file_that_is_not_understood_is_told_with_what_becomes_of_it(
     layout: Layout, content: bytes, why: str
 ) -> None:
     """On one line; one that is not there is no problem."""
-    assert problem(layout.run) == ""
+    assert run_file_problem(layout.run) == ""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
-    assert problem(layout.run) == (
+    assert run_file_problem(layout.run) == (
         f"{layout.run} {why}; "
         "the next run that writes its own keeps this one under a name with a date"
     )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import events, samples
-from runner.record.samples import SampleIndex, Usage
+from runner.records import logs, samples
+from runner.records.samples import SampleIndex, Usage
 
 
 def event(sample: str | int | None, kind: str, data: object) -> str:
@@ -135,7 +135,7 @@ def test_an_event_that_nobody_would_read_is_left_out(
     index: type[SampleIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line of megabytes, and what follows it is read."""
-    monkeypatch.setattr(events, "LONGEST_EVENT", 1000)
+    monkeypatch.setattr(logs, "LONGEST_EVENT", 1000)
     path = log(tmp_path, event("a", "x", "y" * 3000), event("a", "x", "y"))
     found = index([path])
     assert (found.left_out, found.unreadable) == (1, 0)
@@ -163,7 +163,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
             file.write(event(place, "sampling", {"prompt": text}) + "\n")
     code = (
         "import resource, sys; from pathlib import Path;"
-        "from runner.record.samples import SampleIndex;"
+        "from runner.records.samples import SampleIndex;"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "before = peak();"
         "count = sum(1 for _ in SampleIndex([Path(sys.argv[1])]).samples());"

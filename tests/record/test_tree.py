@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import tree
-from runner.record.tree import remove_tree
+from runner.records import folders
+from runner.records.folders import _some, remove_tree
 from tests.privileges import python_bound_by_permissions
 
 REMOVE = """
 import sys, pathlib
-from runner.record.tree import remove_tree
+from runner.records.folders import remove_tree
 remove_tree(pathlib.Path(sys.argv[1]))
 """
 
@@ -87,7 +87,7 @@ def test_more_names_than_are_read_at_once_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a name that looks like one of ours is in nobody's way."""
-    monkeypatch.setattr(tree, "_TOGETHER", 3)
+    monkeypatch.setattr(folders, "_TOGETHER", 3)
     folder = tmp_path / "folder"
     for number in range(10):
         (folder / f".emptied-{number}/d/e").mkdir(parents=True)
@@ -126,11 +126,11 @@ def test_a_link_with_a_name_like_ours_is_in_nobodys_way(tmp_path: Path) -> None:
 
 def test_names_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder may have millions."""
-    monkeypatch.setattr(tree, "_TOGETHER", 3)
+    monkeypatch.setattr(folders, "_TOGETHER", 3)
     for number in range(5):
         (tmp_path / f"{number}").touch()
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
-        assert len(tree._some(descriptor)) == 3
+        assert len(_some(descriptor)) == 3
     finally:
         os.close(descriptor)

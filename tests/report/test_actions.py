@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.actions import command, group, inert
-from runner.report.console import PlainConsole
-from runner.report.rows import Row
-from runner.report.summary import print_table
+from runner.report.display import PlainConsole
+from runner.report.rows import Row, print_table
+from runner.report.text import command, group, inert
 from tests.outcomes import failure, job, success
 
 HOSTILE = [

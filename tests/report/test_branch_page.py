@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
-from runner.record.run_file import RunFile
-from runner.report.branch_page import BranchPage
-from runner.share.state import Reader
+from runner.records.run_file import RunFile
+from runner.records.state import Reader
+from runner.report.markdown import BranchPage
 
 FOLDER = ("--registry_path", "/registry/0")
 SEED = ("--seed", "1")

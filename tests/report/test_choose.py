@@ -2,8 +2,7 @@ import io
 
 import pytest
 
-from runner.report.choose import display_for
-from runner.report.console import PlainConsole
+from runner.report.display import PlainConsole, display_for
 from runner.report.live import LiveConsole
 from tests.report.terminal import Terminal
 

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from runner.report.console import PlainConsole
+from runner.report.display import PlainConsole
 from tests.outcomes import failure, job, success
 
 

@@ -6,16 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.plan.prices import parse_prices
-from runner.record.attempts import record_of
-from runner.record.layout import Layout
-from runner.record.progress import Finished
-from runner.record.run_file import RunFile
-from runner.record.samples import Usage
-from runner.report.facts import EvalFacts, LogFacts, Source, facts_of
+from runner.records.attempts import record_of
+from runner.records.layout import Layout
+from runner.records.progress import Finished
+from runner.records.run_file import RunFile
+from runner.records.samples import Usage
+from runner.report.facts import EvalFacts, LogFacts, Source, facts_of, parse_prices
 from runner.report.grid import Grid, grid_of
-from runner.report.rows import rows_of
-from runner.report.score import spread
+from runner.report.rows import rows_of, spread
 from tests.outcomes import failure, job, success
 
 PRICES = parse_prices("f", "models: {m: {input: 1, output: 2}, grader*: {input: 10, output: 20}}")

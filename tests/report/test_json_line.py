@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.json_line import json_line
+from runner.report.text import json_line
 from tests.report.test_actions import HOSTILE, obeyed
 
 values = st.dictionaries(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.junit import Suite, document
+from runner.report.ci import Suite, junit_xml
 from runner.report.rows import Row
 
 HOSTILE = [
@@ -37,7 +37,7 @@ ROWS = [
 def parsed(rows: Sequence[Row], model: str = "m", tail: Sequence[str] = ()) -> ET.Element:
     """The suite, as a program reads it."""
     suite = Suite(model=model, eval_set="s", rows=rows, output=lambda _: tail)
-    root = ET.fromstring(document([suite]))  # noqa: S314 - our own
+    root = ET.fromstring(junit_xml([suite]))  # noqa: S314 - our own
     (found,) = root
     assert root.tag == "testsuites"
     assert root.attrib.items() <= found.attrib.items()
@@ -82,7 +82,7 @@ def test_several_sets_are_several_suites() -> None:
         Suite(model=name, eval_set="s", rows=rows, output=lambda _: ())
         for name, rows in (("m", ROWS), ("n", ROWS[:2]), ("o", []))
     ]
-    root = ET.fromstring(document(suites))  # noqa: S314 - our own
+    root = ET.fromstring(junit_xml(suites))  # noqa: S314 - our own
     assert [suite.get("name") for suite in root] == ["m.s", "n.s", "o.s"]
     assert [suite.get("failures") for suite in root] == ["1", "1", "0"]
     assert root.attrib == {

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from runner.report.paired import MCNEMAR, WILCOXON, Paired, Verdicts, adjusted, compare, mcnemar
+from runner.report.comparison import MCNEMAR, WILCOXON, Paired, Verdicts, adjusted, compare, mcnemar
 
 VERDICTS = st.dictionaries(st.text(max_size=2), st.booleans(), max_size=30)
 

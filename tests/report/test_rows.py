@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.record.attempts import AttemptRecord, record_of
-from runner.record.progress import Finished
+from runner.records.attempts import AttemptRecord, record_of
+from runner.records.progress import Finished
 from runner.report.rows import Row, Rows, rows_of
 from tests.outcomes import failure, job, success
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.shown import Shown
-from runner.report.text import harmless
+from runner.report.text import Shown, harmless
 from tests.report.test_actions import HOSTILE, found
 
 

@@ -2,9 +2,8 @@ import io
 
 import pytest
 
-from runner.record.progress import Finished
-from runner.report.rows import Row, rows_of
-from runner.report.summary import print_table
+from runner.records.progress import Finished
+from runner.report.rows import Row, print_table, rows_of
 from tests.report.terminal import Terminal, plain
 
 ROWS = [

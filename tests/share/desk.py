@@ -8,16 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from runner.job import Outcome
-from runner.pipeline.options import Host, SnapshotOptions
-from runner.pipeline.sharing import sharing
-from runner.record import attempts, progress, run_file
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.layout import Layout
-from runner.record.progress import ProgressFile
-from runner.record.run_file import RunFile
-from runner.share.message import About
-from runner.share.snapshots import Snapshots
+from runner.branch.progress_branch import About
+from runner.branch.setup import sharing
+from runner.branch.snapshots import Snapshots
+from runner.host import Host
+from runner.model import Outcome
+from runner.options import SnapshotOptions
+from runner.records.attempts import AttemptsFile, read_attempts, record_of
+from runner.records.layout import Layout
+from runner.records.progress import ProgressFile, read_progress
+from runner.records.run_file import RunFile, next_generation, write_run_file
 from tests.outcomes import failure, job, success
 
 BRANCH = "evalset/m.s"
@@ -113,17 +113,17 @@ class Desk(msgspec.Struct, frozen=True):
             commands=tuple(job(name).command for name in evals),
             in_eval_set=in_eval_set,
             limits={},
-            generation=run_file.next_generation(self.layout),
+            generation=next_generation(self.layout),
         )
-        run_file.write(self.layout, pinned)
+        write_run_file(self.layout, pinned)
 
     def finished(self) -> list[str]:
         """Evals in the progress file."""
-        return [command[2] for command in progress.read(self.layout.progress).commands]
+        return [command[2] for command in read_progress(self.layout.progress).commands]
 
     def attempted(self) -> list[str]:
         """Evals in the attempts file."""
-        return [record.eval for record in attempts.read(self.layout.attempts).records]
+        return [record.eval for record in read_attempts(self.layout.attempts).records]
 
     @contextmanager
     def snapshots(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.record import run_file
-from runner.share.arrival import arrive
+from runner.branch.checkout import arrive
+from runner.records.run_file import read_run_file
 from tests.share.desk import BRANCH, Desk, git
 
 
@@ -98,7 +98,7 @@ def test_a_newer_run_of_ours_is_not_forgotten(two: tuple[Desk, Desk]) -> None:
     b.plan("x", "y", run="261121031337AAAAAAAA")
     push(a)
     bring(b)
-    kept = run_file.read(b.layout.run)
+    kept = read_run_file(b.layout.run)
     assert kept is not None
     assert kept.run == "261121031337AAAAAAAA"
     push(b)
@@ -116,7 +116,7 @@ def test_a_run_whose_clock_is_behind_is_not_forgotten(two: tuple[Desk, Desk]) ->
     push(b)
     for desk in two:
         bring(desk)
-        kept = run_file.read(desk.layout.run)
+        kept = read_run_file(desk.layout.run)
         assert kept is not None
         assert (kept.run, kept.generation) == ("261121031337AAAAAAAA", 2)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.share import background
-from runner.share.background import Background
+from runner.branch import snapshots as background
+from runner.branch.snapshots import Background
 from tests.conftest import until
 from tests.share.desk import BRANCH, Desk, git
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.share.branch import default_branch
+from runner.branch.progress_branch import default_branch
 
 
 def git_takes(branch: str) -> bool:

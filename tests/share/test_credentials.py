@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.share.credentials import access_to
-from runner.share.remote import Remote, RemoteError
-from runner.share.repository import find_repository
+from runner.branch.git import find_repository
+from runner.branch.remote import Remote, RemoteError, access_to
 from tests.command_lines import watched
 from tests.share.desk import git, make_clone
 

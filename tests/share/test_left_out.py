@@ -1,6 +1,6 @@
 import pytest
 
-from runner.record.attempts import AttemptsFile, record_of
+from runner.records.attempts import AttemptsFile, record_of
 from tests.outcomes import job, success
 from tests.share.desk import BRANCH, Desk, git
 
@@ -115,7 +115,7 @@ def test_a_page_or_message_with_a_secret_is_not_stored(
 ) -> None:
     """The last net: whatever is made of the records is searched once more."""
     desk.succeed("x")
-    monkeypatch.setattr("runner.share.snapshots.message", lambda *_, **__: f"done: {HELD}\n")
+    monkeypatch.setattr("runner.branch.snapshots.message", lambda *_, **__: f"done: {HELD}\n")
     with desk.snapshots(environment=SET) as (snapshots, warnings):
         monkeypatch.setattr(snapshots.branch, "page", lambda _: f"| {HELD} |".encode())
         snapshots.take()

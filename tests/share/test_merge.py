@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.share.merge import Kind, kind_of, lines_of, merge
+from runner.records.merge import Kind, kind_of, lines_of, merge
 
 PATHS = (
     "oaievalset/m.s.progress.txt",

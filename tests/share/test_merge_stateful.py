@@ -12,13 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.job import Result
-from runner.record import attempts, progress
-from runner.record.attempts import AttemptsFile, record_of
-from runner.record.incoming import add_lines
-from runner.record.layout import Layout
-from runner.record.progress import ProgressFile
-from runner.share.merge import merge
+from runner.branch.checkout import add_lines
+from runner.model import Result
+from runner.records.attempts import AttemptsFile, parse_attempts, record_of
+from runner.records.layout import Layout
+from runner.records.merge import merge
+from runner.records.progress import ProgressFile, parse_progress
 from tests.amount import amount
 from tests.outcomes import failure, job, success
 
@@ -137,8 +136,8 @@ class Merging(RuleBasedStateMachine):
 
     def check(self, finished: bytes, tried: bytes, known: Known) -> None:
         """Compare files with the model."""
-        commands = progress.parse(finished, "progress")
-        records = attempts.parse(tried, "attempts")
+        commands = parse_progress(finished, "progress")
+        records = parse_attempts(tried, "attempts")
         assert not commands.damaged + records.damaged
         assert {command[2] for command in commands.commands} == known.finished
         assert finished.count(b"\n") == len(known.finished)

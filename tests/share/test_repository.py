@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.branch.git import make_bare
 from runner.errors import EnvironmentFault
-from runner.share.repository import make_bare
 
 
 @pytest.mark.parametrize("missing", ["objects", "refs", "HEAD", "config"])

@@ -6,7 +6,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
-from runner.share.secrets import Finding, Scanner
+from runner.secrets import Finding, Scanner
 
 KEY = 'a-very-secret"value'
 

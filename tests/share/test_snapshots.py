@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.branch.remote import RemoteError
 from runner.errors import UsageError
-from runner.share.remote import RemoteError
 from tests.share.desk import BRANCH, Desk, git
 
 

@@ -1,5 +1,5 @@
-from runner.report.branch_page import BranchPage
-from runner.share.state import Reader
+from runner.records.state import Reader
+from runner.report.markdown import BranchPage
 
 START = "oaievalset/m.{}.progress.txt"
 LINE = b'["oaieval", "m", "%s"]\n'

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from runner.branch import checkout, snapshots
+from runner.branch.checkout import arrive
+from runner.branch.git import GitError
+from runner.branch.progress_branch import history
+from runner.branch.remote import RemoteError
+from runner.branch.snapshots import Background
 from runner.errors import EnvironmentFault, UsageError
-from runner.share import arrival, background, snapshots
-from runner.share.arrival import arrive
-from runner.share.background import Background
-from runner.share.history import history
-from runner.share.process import GitError
-from runner.share.remote import RemoteError
 from tests.conftest import until
 from tests.share.desk import BRANCH, Desk, git
 
@@ -22,8 +22,8 @@ from tests.share.desk import BRANCH, Desk, git
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gather and pause for moments only."""
-    monkeypatch.setattr(background, "GATHER", 0.05)
-    monkeypatch.setattr(background, "SHARE", 0)
+    monkeypatch.setattr(snapshots, "GATHER", 0.05)
+    monkeypatch.setattr(snapshots, "SHARE", 0)
     monkeypatch.setattr(snapshots, "FIRST_PAUSE", 0.001)
 
 
@@ -189,7 +189,7 @@ def test_a_compressed_log_without_end_stays_on_the_branch(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would fill the disk; the rest arrives."""
-    monkeypatch.setattr(arrival, "LARGEST", 1000)
+    monkeypatch.setattr(checkout, "LARGEST", 1000)
     desk.succeed("x", log=b"line\n" * 2000)
     with desk.snapshots(max_file=500) as (taken, _):
         taken.take()

@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
-from runner.pipeline.report import ReportOptions, write_site
-from runner.pipeline.report_sources import Pair
+from runner.commands.report import Pair, ReportOptions, write_site
 from tests.site.example import write_example
 
 PHONE = ViewportSize(width=390, height=844)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from runner.pipeline.report import ReportOptions, write_site
+from runner.commands.report import ReportOptions, write_site
 from tests.site.conftest import eval_page
 from tests.site.example import write_example
 

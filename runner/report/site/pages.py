@@ -14,7 +14,9 @@ from runner.report.text import duration, harmless
 from runner.report.timeline import moment
 
 ASSETS = ("report.css", "table.js", "data.js", "samples.js", "flips.js", "live.js")
+
 _LONGEST = 300
+
 # Larger figures are for no person.
 _GREAT = 1e12
 

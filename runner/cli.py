@@ -1,0 +1,178 @@
+import contextlib
+import gc
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from runner.errors import RunnerError
+
+# What `evalset --help` says of each command; its module is imported only when it is asked for,
+# which keeps the help fast.
+COMMANDS = {
+    "run": "Run what is left of an eval set, each eval in its own container.",
+    "status": "Show what is done, what failed and what is to do.",
+    "report": "Write a report: pages to look at and to compare, or JSON, CSV, Markdown, JUnit XML.",
+    "view": "Show the report in a browser, and renew it while a run goes on.",
+    "list": "List eval sets, evals, and models with progress.",
+    "logs": "Print what an eval printed; -f follows a running one.",
+    "snapshot": "Commit, fetch, push, list or show snapshots of progress by hand.",
+    "reset": "Start an eval set over; the old files are kept under a dated name.",
+    "clean": "Remove what a killed run left behind.",
+    "matrix": "Print the jobs of a GitHub Actions matrix, one per shard.",
+    "image": "Build the eval image, or show what it is made of.",
+    "doctor": "Check engine, disk, image, registry and Git, and say what to do.",
+}
+
+
+class _ReaderGoneError(Exception):
+    """Nobody reads what is printed any more."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own, imported when they are run."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
+        """Run a command; click itself would exit with 1, as if an eval had failed."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Give the names in the order of a run's life."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"runner.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
+    if asked and not ctx.resilient_parsing:
+        from runner import __version__
+
+        click.echo(f"evalset {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: evalset run dummy test-basic --jobs 4   # dummy needs no API key",
+)
+@click.option(
+    "--debug", is_flag=True, envvar="EVALSET_DEBUG", help="Show tracebacks instead of one line."
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def evalset(*, debug: bool) -> None:
+    """Run every eval of an openai/evals eval set, each in its own Docker container.
+
+    Finished evals are on record at once: whatever stops a run, the next one goes on from there.
+    """
+    del debug  # `run_program` looks for it, for parsing may be what fails
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The program `evalset`."""
+    # Starting makes many objects and hardly any garbage: looking for it costs a twentieth.
+    gc.set_threshold(50_000)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = arguments[:1] == ["--debug"]
+    run_program(
+        lambda: evalset.main(arguments, prog_name="evalset", standalone_mode=False), debug=debug
+    )
+
+
+def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
+    """Run what a program does: errors become one line on stderr and an exit code.
+
+    Exit codes: 0 all finished, 1 some eval failed, 2 usage or configuration, 3 environment,
+    4 all finished but not pushed, 75 the time budget left evals to a later run, 130 and 143 on
+    SIGINT and SIGTERM, 141 where nobody reads what is printed any more, whatever else is true.
+
+    Args:
+        body: returns the exit code; anything but a number is 0.
+        debug: whether our own errors show where they come from.
+    """
+    _make_writable()
+    try:
+        code = body()
+    except RunnerError as error:
+        if debug or os.environ.get("EVALSET_DEBUG", "").lower() in {"1", "true", "yes", "on"}:
+            raise
+        code = _say_error(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        code = _say(error.format_message(), error.exit_code)
+    except click.UsageError as error:
+        see = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        code = _say(f"Error: {error.format_message()}{see}", error.exit_code)
+    except click.ClickException as error:
+        code = _say(f"Error: {error.format_message()}", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        code = _say("Interrupted.", 130)
+    except (BrokenPipeError, _ReaderGoneError):
+        code = 141
+    gc.freeze()  # at its end Python would look through all that was imported for garbage
+    ended = code if isinstance(code, int) else 0
+    sys.exit(ended if _all_read() else 141)
+
+
+def _make_writable() -> None:
+    """See to it that what is printed has a place, and that no sign in it is an error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed, as `>&-` does
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as this runs
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign stops no run
+
+
+def _say_error(error: RunnerError) -> int:
+    from runner.report.text import (
+        inert,
+        one_line,
+    )
+
+    for line in (*getattr(error, "__notes__", ()), f"Error: {error}"):
+        _say(inert(one_line(line)), error.exit_code)
+    return error.exit_code
+
+
+def _say(line: str, code: int) -> int:
+    with contextlib.suppress(OSError):  # which `_all_read` finds out
+        click.echo(line, err=True)
+    return code
+
+
+def _all_read() -> bool:
+    """Write what is still to be written; what nobody reads goes nowhere, without a word at exit."""
+    read = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # the reader has gone, or the disk is full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            read = False
+    return read

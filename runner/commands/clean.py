@@ -1,0 +1,150 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from runner.commands.parameters import as_json, progress_dir
+from runner.commands.parsing import ConfiguredCommand
+from runner.engine.engine import Engine, answering
+from runner.engine.leftovers import (
+    Left,
+    attempts_with_containers,
+    discard,
+    find_left,
+    layouts_with_containers,
+)
+from runner.engine.probe import remove_left
+from runner.errors import LockHeld
+from runner.host import Host
+from runner.records.folders import remove_orphans
+from runner.records.layout import Layout
+from runner.records.lock import RunLock, is_held
+from runner.run.record import Recorder
+from runner.run.recover import record_ended
+
+
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    """What `evalset clean` did.
+
+    Attributes:
+        recorded: evals that had ended, and whose outcome is on record now.
+        killed: evals that were still running.
+        removed: containers in all.
+        held: messages on what a live run holds, and on what cannot be removed.
+    """
+
+    recorded: tuple[str, ...] = ()
+    killed: tuple[str, ...] = ()
+    removed: int = 0
+    held: tuple[str, ...] = ()
+
+
+def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
+    """Remove the containers that killed runs of this host left in a progress directory.
+
+    The outcome of one that ended is recorded first. What a live run holds is left alone.
+    """
+    root = root.resolve()
+    engine = Engine()
+    total = Cleaned()
+    with answering():
+        layouts = layouts_with_containers(engine.api, root, host.name)
+    for layout in layouts:
+        try:
+            with RunLock(layout.lock):
+                part = clean_one(engine, layout, host, run=new_id())
+        except LockHeld as error:
+            part = Cleaned(held=(str(error),))
+        total = Cleaned(
+            recorded=(*total.recorded, *part.recorded),
+            killed=(*total.killed, *part.killed),
+            removed=total.removed + part.removed,
+            held=(*total.held, *part.held),
+        )
+    with answering():
+        # A live run may have its containers on another engine or host.
+        if not any(is_held(path) for path in (root / "oaievalset").rglob("*.lock")):
+            remove_orphans(root, attempts_with_containers(engine.api, root, host.name))
+        remove_left(engine.api)
+    return total
+
+
+def clean_one(engine: Engine, layout: Layout, host: Host, *, run: str) -> Cleaned:
+    """Do it for one model and eval set, whose lock the caller has.
+
+    Raises:
+        EnvironmentFault: the engine does not answer.
+    """
+    with answering():
+        left = find_left(engine.api, layout, host.name)
+        if not left:
+            return Cleaned()
+        with Recorder(layout, run=run, host=host.name) as recorder:
+            return _removed(engine, layout, host, recorder, left)
+
+
+def _removed(
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Sequence[Left]
+) -> Cleaned:
+    recorded = []
+    killed = []
+    stuck = []
+    removed = 0
+    for one in left:
+        if not recorder.complete(one.attempt) and not one.running:
+            record_ended(engine, layout, host, recorder, one)
+            recorded.append(one.command[2])
+        elif not discard(engine.api, layout, one):
+            stuck.append(
+                f"the container {one.container[:12]} of {one.command[2]} cannot be killed; restart "
+                "the engine or the host, then run this again"
+            )
+            continue
+        elif one.running:
+            killed.append(one.command[2])
+        removed += 1
+    return Cleaned(
+        recorded=tuple(recorded), killed=tuple(killed), removed=removed, held=tuple(stuck)
+    )
+
+
+def show_cleaned(cleaned: "Cleaned") -> None:
+    """Print a line for each eval that was recorded or killed."""
+    for name in cleaned.recorded:
+        click.echo(f"recorded {name}, which had ended")
+    for name in cleaned.killed:
+        click.echo(f"killed {name}, which was running")
+
+
+def show_held(cleaned: "Cleaned") -> None:
+    """Print what was left alone."""
+    for line in cleaned.held:
+        click.echo(f"left alone: {line}", err=True)
+
+
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset clean --progress-dir progress")
+@progress_dir
+@as_json
+def command(*, progress_dir: Path, as_json: bool) -> int:
+    """Remove the containers that killed runs left; record those that had finished.
+
+    Only containers of this progress directory are touched, and none that a live run holds. An
+    eval that still runs is killed: to let it finish, use `evalset run` instead, which goes on
+    with it.
+    """
+    import msgspec
+
+    from runner.host import (
+        new_id,
+        this_host,
+    )
+
+    cleaned = clean(progress_dir, this_host(), new_id=new_id)
+    if as_json:
+        click.echo(msgspec.json.encode(cleaned).decode())
+    else:
+        show_cleaned(cleaned)
+        click.echo(f"containers removed: {cleaned.removed}")
+    show_held(cleaned)
+    return 3 if cleaned.held else 0

@@ -1,0 +1,153 @@
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from runner.commands.list import all_registries
+from runner.commands.parameters import as_json, image, progress_dir, registry_path
+from runner.commands.parsing import ConfiguredCommand
+from runner.engine.engine import Engine, where
+from runner.errors import EnvironmentFault, RunnerError
+from runner.image.image import find_image, own_fingerprint
+
+# Below this a run of any size fills the disk.
+LEAST_FREE = 2 * 2**30
+
+# The first with `git fetch --no-write-fetch-head`.
+LEAST_GIT = (2, 29)
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a run needs.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it will do.
+        found: what was found.
+        cure: what to do; empty when nothing is.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    cure: str = ""
+
+
+def examine(*, image: str, registry_paths: Sequence[str], progress_dir: Path) -> tuple[Check, ...]:
+    """Look at all that a run needs, each thing for itself."""
+    return (
+        _check("Docker engine", _engine),
+        _check("eval image", lambda: _image(image)),
+        _check("registry", lambda: _registry(image, registry_paths)),
+        _check("progress directory", lambda: _progress_dir(progress_dir)),
+        _check("disk", lambda: _disk(progress_dir)),
+        _check("Git", _git),
+        _check("OPENAI_API_KEY", _key),
+    )
+
+
+def _check(name: str, look: Callable[[], Check | str]) -> Check:
+    try:
+        found = look()
+    except RunnerError as error:
+        what, _, cure = str(error).partition("; ")
+        return Check(name=name, ok=False, found=what, cure=cure)
+    return found if isinstance(found, Check) else Check(name=name, ok=True, found=found)
+
+
+def _engine() -> str:
+    info = Engine().info()
+    memory = info.memory / 2**30
+    rootless = ", rootless" if info.rootless else ""
+    return f"{info.version} at {where()}, {info.cpus} CPUs, {memory:.1f} GiB{rootless}"
+
+
+def _image(name: str) -> str:
+    api = Engine().api
+    image = find_image(api, name)
+    return f"{image.name} ({(own_fingerprint(api, image) or image.id)[:19]})"
+
+
+def _registry(image: str, paths: Sequence[str]) -> str:
+    registry = all_registries(image, paths)
+    return f"{len(registry.eval_sets)} eval sets, {len(registry.evals)} evals"
+
+
+def _progress_dir(path: Path) -> str:
+    place = _existing(path)
+    if not place.is_dir():
+        raise EnvironmentFault(f"{place} is no folder; choose another --progress-dir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        so = "" if place == path.resolve() else f", so {path.resolve()} cannot be made"
+        raise EnvironmentFault(f"{place} is not writable{so}; choose another --progress-dir")
+    return f"{path.resolve()} {'is writable' if place == path.resolve() else 'can be made'}"
+
+
+def _disk(path: Path) -> str:
+    free = shutil.disk_usage(_existing(path)).free
+    if free < LEAST_FREE:
+        raise EnvironmentFault(
+            f"{free / 2**30:.1f} GiB free where the progress directory is; free some space, or "
+            "choose another --progress-dir"
+        )
+    return f"{free / 2**30:.1f} GiB free where the progress directory is"
+
+
+def _git() -> str:
+    if shutil.which("git") is None:
+        raise EnvironmentFault("not installed; install Git, which progress snapshots need")
+    said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)\.(\d+)", said.stdout)
+    if found is None or (int(found[1]), int(found[2])) < LEAST_GIT:
+        least = ".".join(map(str, LEAST_GIT))
+        raise EnvironmentFault(
+            f"{said.stdout.strip()}; progress snapshots need {least} or later: install that"
+        )
+    return said.stdout.strip()
+
+
+def _key() -> Check | str:
+    if os.environ.get("OPENAI_API_KEY"):
+        return "is set, and handed into the containers"
+    return Check(
+        name="OPENAI_API_KEY",
+        ok=True,
+        found="is not set",
+        cure="only the model `dummy` runs without it: oaieval asks for it when it starts",
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset doctor")
+@image
+@registry_path
+@progress_dir
+@as_json
+def command(
+    *, image: str, registry_path: tuple[str, ...], progress_dir: Path, as_json: bool
+) -> int:
+    """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
+    import msgspec
+
+    checks = examine(image=image, registry_paths=registry_path, progress_dir=progress_dir)
+    if as_json:
+        click.echo(msgspec.json.encode(checks).decode())
+    else:
+        for check in checks:
+            mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
+            click.echo(f"{mark} {check.name}: {check.found}")
+            if check.cure:
+                click.echo(f"     {check.cure}")
+    return 0 if all(check.ok for check in checks) else 3

@@ -1,0 +1,75 @@
+from collections.abc import Callable
+
+import click
+
+from runner.commands.parameters import as_json, image
+from runner.commands.parsing import ConfiguredCommand
+from runner.engine.engine import Engine
+from runner.host import this_host
+from runner.image.build import build_image_of
+from runner.image.image import FINGERPRINT, builtin_registry, find_image, own_fingerprint
+
+
+def build_image(
+    name: str, *, base_image: str | None, rebuild: bool, tell: Callable[[str], None]
+) -> None:
+    """Build the eval image, and read its registry so that the first run starts fast."""
+    engine = Engine()
+    built = build_image_of(engine.api, tag=name, base_image=base_image, tell=tell, rebuild=rebuild)
+    builtin_registry(engine, built, this_host())
+    engine.make_eval_network()
+
+
+def image_facts(name: str) -> dict[str, str | None]:
+    """What identifies an image, and its labels; a fingerprint only if it is its own."""
+    api = Engine().api
+    found = find_image(api, name)
+    fingerprint = own_fingerprint(api, found)
+    labels = {
+        label: value
+        for label, value in sorted(found.labels.items())
+        if label != FINGERPRINT or fingerprint is not None
+    }
+    return {
+        "name": found.name,
+        "id": found.id,
+        "digest": found.digest,
+        "fingerprint": fingerprint,
+        **labels,
+    }
+
+
+@click.group(epilog="Example: evalset image build")
+def command() -> None:
+    """Build the eval image, or show what it is made of."""
+
+
+@command.command(
+    cls=ConfiguredCommand,
+    epilog="Example: evalset image build --base-image python:3.11-slim-bookworm",
+)
+@click.option("--base-image", help="Base to pull or use.  [default: found by itself]")
+@click.option("--rebuild", is_flag=True, help="Build even if the same image is there.")
+@image
+def build(*, image: str, base_image: str | None, rebuild: bool) -> None:
+    """Build the image with openai/evals; needs no image registry.
+
+    Where no image registry can be reached, the base is made from Debian's packages. Nothing is
+    built when the same image is there.
+    """
+    build_image(image, base_image=base_image, rebuild=rebuild, tell=click.echo)
+
+
+@command.command(cls=ConfiguredCommand, epilog="Example: evalset image show --json")
+@image
+@as_json
+def show(*, image: str, as_json: bool) -> None:
+    """Show an image's id, fingerprint and versions."""
+    facts = image_facts(image)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(facts).decode())
+        return
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")

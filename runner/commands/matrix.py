@@ -1,0 +1,250 @@
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import click
+import msgspec
+
+from runner.commands.list import all_registries
+from runner.commands.parameters import image, registry_path
+from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
+from runner.errors import UsageError
+from runner.files import named
+from runner.model import check_names
+from runner.plan.selection import select_evals
+from runner.registry.resolve import resolve_eval_set
+from runner.report.text import harmless
+
+# What GitHub runs for one matrix; it refuses a larger one as a whole.
+MOST_JOBS = 256
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """How many evals one model and eval set come down to."""
+
+    model: str
+    eval_set: str
+    evals: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a matrix: one shard of an eval set with a model.
+
+    Attributes:
+        model: as given to `evalset run`.
+        eval_set: as given to `evalset run`.
+        shard: `I/N`, as `evalset run --shard` takes it.
+    """
+
+    model: str
+    eval_set: str
+    shard: str
+
+
+class Matrix(msgspec.Struct, frozen=True, kw_only=True):
+    """What `strategy.matrix` of a workflow takes, encoded as JSON.
+
+    Attributes:
+        include: the jobs, the shards of one model and eval set side by side.
+    """
+
+    include: tuple[Entry, ...]
+
+
+def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pair each model with each eval set.
+
+    Raises:
+        UsageError: one of them stands twice, or can name no files.
+    """
+    for option, names in (("--model", models), ("--eval-set", eval_sets)):
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"{option} `{name}` stands twice; leave one out")
+    pairs = tuple((model, eval_set) for model in models for eval_set in eval_sets)
+    for model, eval_set in pairs:
+        check_names(model, eval_set)
+    return pairs
+
+
+def make_matrix(
+    sizes: Sequence[Size], *, shards: int | None, per_shard: int | None
+) -> tuple[Matrix, tuple[str, ...]]:
+    """Cut each model and eval set into shards; none of them is empty.
+
+    Args:
+        sizes: the models and eval sets.
+        shards: at the most so many for each; None is as many as `per_shard` asks for.
+        per_shard: as many as it takes for each to have no more evals; None cuts into `shards`.
+
+    Returns:
+        The matrix, and one line for each that was not cut as asked for.
+
+    Raises:
+        UsageError: there are more shards than GitHub runs in one matrix.
+    """
+    entries: list[Entry] = []
+    warnings: list[str] = []
+    for size in sizes:
+        wanted = size.evals if per_shard is None else _parts(size.evals, per_shard)
+        count = max(1, min(wanted, shards or wanted))
+        name = f"{size.model} {size.eval_set}"
+        if per_shard is None and shards is not None and count < shards:
+            warnings.append(f"{name} gets {count} shards instead of {shards}: it has no more evals")
+        if count < wanted and per_shard is not None:
+            warnings.append(
+                f"{name} gets {count} shards of up to {_parts(size.evals, count)} evals, more "
+                f"than {per_shard}: raise --shards for smaller ones"
+            )
+        entries += [
+            Entry(model=size.model, eval_set=size.eval_set, shard=f"{index}/{count}")
+            for index in range(1, count + 1)
+        ]
+    if len(entries) > MOST_JOBS:
+        raise UsageError(
+            f"the matrix would have {len(entries)} jobs, and GitHub runs at most {MOST_JOBS}; "
+            "ask for fewer shards (lower --shards, higher --per-shard), or for fewer at a time"
+        )
+    return Matrix(include=tuple(entries)), tuple(warnings)
+
+
+def _parts(items: int, size: int) -> int:
+    """How many parts of at most this size make up the items; or the other way round."""
+    return -(-items // size)
+
+
+# The file by which a step on GitHub Actions hands values to those after it.
+OUTPUTS = "GITHUB_OUTPUT"
+
+
+class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one invocation of `evalset matrix` was asked for.
+
+    Attributes:
+        models: as given to `evalset run`.
+        eval_sets: as given to `evalset run`; each is run with each model.
+        shards: for each model and eval set, at the most.
+        per_shard: evals of a shard, at the most.
+        image: whose registry counts.
+        registry_paths: further registry folders.
+        select: patterns of evals to run; none selects all.
+        exclude: patterns of evals to leave out.
+    """
+
+    models: tuple[str, ...]
+    eval_sets: tuple[str, ...]
+    shards: int | None
+    per_shard: int | None
+    image: str
+    registry_paths: tuple[str, ...]
+    select: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+
+def show_matrix(options: MatrixOptions, *, environ: Mapping[str, str], out: TextIO) -> None:
+    """Print what `strategy.matrix` takes; on GitHub Actions, also set the output `matrix`."""
+    pairs = combine(options.models, options.eval_sets)
+    sizes = _sizes(options, pairs)
+    matrix, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
+    for warning in warnings:
+        print(harmless(f"warning: {warning}"), file=sys.stderr)
+    # In ASCII, whatever the names: nothing in it can end the line that it is.
+    line = json.dumps(msgspec.to_builtins(matrix), separators=(",", ":"))
+    if outputs := environ.get(OUTPUTS):
+        path = Path(outputs)
+        with named(path, "write"), path.open("a", encoding="ascii") as file:
+            file.write(f"matrix={line}\n")
+    print(line, file=out)
+
+
+def _sizes(options: MatrixOptions, pairs: Sequence[tuple[str, str]]) -> list[Size]:
+    registry = all_registries(options.image, options.registry_paths)
+    counts = {}
+    for eval_set in options.eval_sets:
+        resolution = resolve_eval_set(registry, eval_set)
+        chosen, _ = select_evals(
+            resolution.evals, resolution.names, options.select, options.exclude
+        )
+        counts[eval_set] = len(chosen)
+    return [Size(model=model, eval_set=name, evals=counts[name]) for model, name in pairs]
+
+
+@click.command(
+    cls=ConfiguredCommand,
+    epilog="Example: evalset matrix --model gpt-4 --eval-set test-basic --shards 8 --per-shard 20",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    metavar="MODEL",
+    shell_complete=complete_model,
+    help="Run this model; give it once for each.",
+)
+@click.option(
+    "--eval-set",
+    "eval_sets",
+    multiple=True,
+    required=True,
+    metavar="EVAL_SET",
+    shell_complete=complete_eval_set,
+    help="Run this eval set with each model; give it once for each.",
+)
+@click.option(
+    "--shards",
+    type=click.IntRange(min=1),
+    help="Shards of each eval set; with --per-shard, at the most.",
+)
+@click.option(
+    "--per-shard",
+    type=click.IntRange(min=1),
+    help="As many shards as it takes for none to have more evals.",
+)
+@click.option(
+    "--select",
+    multiple=True,
+    metavar="PATTERN",
+    envvar="EVALSET_SELECT",
+    help="Count these evals only, as `evalset run` with the same option runs them only.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    envvar="EVALSET_EXCLUDE",
+    help="Leave these evals out.",
+)
+@image
+@registry_path
+def command(
+    *,
+    models: tuple[str, ...],
+    eval_sets: tuple[str, ...],
+    shards: int | None,
+    per_shard: int | None,
+    select: tuple[str, ...],
+    exclude: tuple[str, ...],
+    image: str,
+    registry_path: tuple[str, ...],
+) -> None:
+    """Print the JSON for `strategy.matrix` of a GitHub Actions workflow: one job per shard.
+
+    No shard is empty. On GitHub Actions the JSON also becomes the step's output `matrix`.
+    """
+    if shards is None and per_shard is None:
+        raise click.UsageError("give --shards, --per-shard, or both")
+    options = MatrixOptions(
+        models=models,
+        eval_sets=eval_sets,
+        shards=shards,
+        per_shard=per_shard,
+        image=image,
+        registry_paths=registry_path,
+        select=select,
+        exclude=exclude,
+    )
+    show_matrix(options, environ=os.environ, out=sys.stdout)

@@ -1,0 +1,392 @@
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import msgspec
+
+from runner.branch.checkout import arrive
+from runner.branch.setup import both_tips, branch_of
+from runner.commands.parameters import Body, progress_dir, remote, snapshot_repo
+from runner.commands.parsing import ConfiguredCommand
+from runner.commands.status import of_set
+from runner.engine.leftovers import running_commands
+from runner.errors import UsageError
+from runner.files import named, replace
+from runner.host import this_host, usual
+from runner.model import check_names
+from runner.options import SnapshotOptions
+from runner.records.attempts import read_attempts
+from runner.records.folders import passing_folder
+from runner.records.layout import Layout, scan
+from runner.records.progress import read_progress
+from runner.records.run_file import read_run_file, run_file_problem
+from runner.records.state import Reader, known_commands
+from runner.report.ci import State, junit_document
+from runner.report.comparison import available, compared
+from runner.report.facts import Prices, Source, parse_prices
+from runner.report.grid import grid_of
+from runner.report.rows import rows_of
+from runner.report.site.builder import MARK, ReportFolder
+from runner.report.text import inert, one_line
+from runner.secrets import Mask
+
+BEFORE = "before"
+
+AFTER = "after"
+
+NO_SCIPY = (
+    "warning: scipy is not installed, so that differences are not tested for significance; "
+    "`pip install 'evalset[report]'` adds it"
+)
+
+# A model and an eval set.
+Pair = tuple[str, str]
+
+
+class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report is about.
+
+    Attributes:
+        progress_dir: where the runs' files are.
+        pairs: models and eval sets; none is all that is there.
+        baseline: the progress directory of earlier runs of the same.
+        prices: a file with prices of tokens.
+        branch: a progress branch, read instead of the directory.
+        snapshot: where that is.
+        ask: whether the engine is asked what runs now.
+    """
+
+    progress_dir: Path
+    pairs: Sequence[Pair] = ()
+    baseline: Path | None = None
+    prices: Path | None = None
+    branch: str | None = None
+    snapshot: SnapshotOptions | None = None
+    ask: bool = True
+
+
+def write_site(options: ReportOptions, folder: Path, *, out: TextIO) -> None:
+    """Write a report as a folder of pages, over one that is there."""
+    prices = read_prices(options.prices)
+    place = ReportFolder(folder)
+    with opened(options) as sources, place:
+        count = build_site(sources, place, prices=prices, test=can_test(sources))
+    noun = "eval" if count == 1 else "evals"
+    print(one_line(f"{count} {noun}: {folder.absolute() / 'index.html'}"), file=out)
+
+
+def build_site(
+    sources: Sequence[Source],
+    place: ReportFolder,
+    *,
+    prices: Prices | None,
+    test: bool,
+    live: bool = False,
+    build: int = 0,
+) -> int:
+    """Make the pages of a report.
+
+    Returns:
+        How many evals it shows.
+    """
+    from runner.report.site.builder import SiteBuilder
+
+    builder = SiteBuilder(
+        sources,
+        place.write,
+        prices=prices,
+        test=test,
+        now=time.time(),
+        mask=Mask(usual(os.environ)),
+        live=live,
+        build=build,
+    )
+    grid = builder.build()
+    place.write(".nojekyll", b"")
+    place.write(MARK, msgspec.json.encode({"version": 1, "evals": len(grid.facts)}) + b"\n")
+    if live:
+        place.write("state.json", msgspec.json.encode({"build": build}))
+    return len(grid.facts)
+
+
+def write_file(options: ReportOptions, kind: str, path: Path | None, *, out: TextIO) -> None:
+    """Write a report as one file, or print it.
+
+    Args:
+        options: what it is about.
+        kind: `json`, `csv`, `md` or `junit`.
+        path: of the file; None prints.
+        out: where to print.
+    """
+    prices = read_prices(options.prices)
+    if path is not None and path.is_dir():
+        raise UsageError(f"-o {path} is a folder; name a file for this format")
+    with opened(options) as sources:
+        content = _content(sources, kind, prices)
+    if path is not None:
+        replace(path.absolute(), content)
+    else:
+        out.write(content.decode())
+
+
+@contextmanager
+def opened(options: ReportOptions) -> Iterator[list[Source]]:
+    """The sources of a report, for as long as their files are there."""
+    before = []
+    if options.baseline is not None:
+        before = sources_of(options.baseline, options.pairs, note=BEFORE)
+    note = AFTER if before else ""
+    if options.branch is None:
+        now = sources_of(options.progress_dir, options.pairs, note=note, ask=options.ask)
+        sources = [*before, *now]
+        _warn(sources)
+        yield sources
+        return
+    snapshot = options.snapshot or SnapshotOptions(branch=options.branch)
+    with branch_folder(options.progress_dir, snapshot, options.branch) as folder:
+        sources = [*before, *sources_of(folder, options.pairs, note=note)]
+        _warn(sources)
+        yield sources
+
+
+def read_prices(path: Path | None) -> Prices | None:
+    """Read a file of prices, where one is named.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if path is None:
+        return None
+    with named(path, "read"):
+        try:
+            text = path.read_bytes().decode()
+        except FileNotFoundError:
+            raise UsageError(f"--prices {path}: there is no such file; check its path") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"--prices {path}: it is no text; write it as UTF-8") from None
+    return parse_prices(str(path), text)
+
+
+def can_test(sources: Sequence[Source]) -> bool:
+    """Whether differences can be tested; says so where there are some and they cannot."""
+    if available():
+        return True
+    if len({source.column for source in sources}) > 1:
+        print(NO_SCIPY, file=sys.stderr)
+    return False
+
+
+def _warn(sources: Sequence[Source]) -> None:
+    for message in (message for source in sources for message in source.damaged):
+        print(inert(one_line(f"warning: {message}")), file=sys.stderr)
+
+
+def _content(sources: Sequence[Source], kind: str, prices: Prices | None) -> bytes:
+    if kind == "md":
+        return _markdown(sources)
+    if kind == "junit":
+        # The runs of the baseline have the same names.
+        states = [State(layout=one.layout, rows=one.rows) for one in sources if one.note != BEFORE]
+        return junit_document(states, Mask(usual(os.environ)))
+    from runner.report.export import as_csv, as_json
+
+    test = kind == "json" and can_test(sources)
+    grid, comparisons = compared(grid_of(sources), prices, test=test)
+    if kind == "csv":
+        return as_csv(grid)
+    currency = prices.currency if prices else ""
+    return as_json(grid, sources, comparisons, currency=currency)
+
+
+def _markdown(sources: Sequence[Source]) -> bytes:
+    from runner.report.markdown import section
+
+    sections = [
+        section(source.column, source.eval_set, source.rows, part=of_set(source.run))
+        for source in sources
+    ]
+    return "\n".join(sections).encode(errors="replace")
+
+
+def pairs_of(names: Sequence[str]) -> list[Pair]:
+    """Models and eval sets by turns, as they are typed.
+
+    Raises:
+        UsageError: one is missing, or leads elsewhere.
+    """
+    if len(names) % 2:
+        raise UsageError(f"`{names[-1]}` has no eval set; give MODEL EVAL_SET, once for each run")
+    pairs = list(dict.fromkeys(zip(names[::2], names[1::2], strict=True)))
+    for model, eval_set in pairs:
+        check_names(model, eval_set)
+    return pairs
+
+
+def sources_of(
+    root: Path, pairs: Sequence[Pair], *, note: str = "", ask: bool = False
+) -> list[Source]:
+    """What a progress directory has of these models and eval sets, or of all that it has.
+
+    Args:
+        root: the progress directory.
+        pairs: models and eval sets; none is all.
+        note: what tells these runs apart from others of the same.
+        ask: whether the engine is asked what runs now.
+
+    Raises:
+        UsageError: it has nothing of one of them, or nothing at all.
+    """
+    root = root.resolve()
+    layouts = [Layout(root=root, model=one, eval_set=other) for one, other in pairs]
+    found = [_source(layout, note, ask=ask) for layout in layouts or scan(root)]
+    for layout, one in zip(layouts, found, strict=False):
+        if one is None:
+            raise UsageError(
+                f"{root} has no progress of {layout.model} {layout.eval_set}; "
+                "`evalset list progress` shows what it has"
+            )
+    known = [one for one in found if one is not None]
+    if not known:
+        raise UsageError(f"{root} has no progress; run `evalset run` first, or name --progress-dir")
+    return known
+
+
+@contextmanager
+def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[Path]:
+    """All that a progress branch has, as a progress directory that is there for the while.
+
+    Args:
+        root: the progress directory, where a repository of our own may be.
+        options: where the branch is.
+        name: of the branch.
+    """
+    with (
+        passing_folder("report") as place,
+        branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _),
+    ):
+        for tip in both_tips(branch, remote):
+            for part in Reader().parts(branch.states(tip), source=f"branch {name}"):
+                layout = Layout(root=place, model=part.model, eval_set=part.eval_set)
+                arrive(branch, tip, layout, warn=lambda _: None)
+        yield place
+
+
+def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
+    run = read_run_file(layout.run)
+    finished = read_progress(layout.progress)
+    past = read_attempts(layout.attempts)
+    commands = known_commands(run, finished, past.records)
+    if not commands:
+        return None
+    running = running_commands(layout) if ask else ()
+    rows = rows_of(commands, finished=finished, records=past.records, running=running)
+    return Source(
+        layout=layout,
+        model=layout.model,
+        eval_set=layout.eval_set,
+        note=note,
+        run=run,
+        commands=commands,
+        rows=rows,
+        records=past.records,
+        damaged=tuple(
+            filter(None, (*finished.damaged, *past.damaged, run_file_problem(layout.run)))
+        ),
+    )
+
+
+def report_sources(function: Body) -> Body:
+    """The arguments and options that say what a report is about."""
+    for decorate in (
+        remote,
+        snapshot_repo,
+        click.option("--branch", metavar="NAME", help="Read a progress branch, not the directory."),
+        click.option(
+            "--prices",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="What a million tokens of each model cost, as YAML.",
+        ),
+        click.option(
+            "--baseline",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Compare with the same runs in this progress directory.",
+        ),
+        progress_dir,
+        click.argument("names", metavar="[MODEL EVAL_SET]...", nargs=-1),
+    ):
+        function = decorate(function)
+    return function
+
+
+def report_options(
+    *,
+    names: tuple[str, ...],
+    progress_dir: Path,
+    baseline: Path | None,
+    prices: Path | None,
+    branch: str | None,
+    snapshot_repo: Path | None,
+    remote: str | None,
+) -> "ReportOptions":
+    """What a report is about, from click's parameters."""
+    from runner.options import SnapshotOptions
+
+    return ReportOptions(
+        progress_dir=progress_dir,
+        pairs=pairs_of(names),
+        baseline=baseline,
+        prices=prices,
+        branch=branch,
+        snapshot=SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote),
+    )
+
+
+FORMATS = ("html", "json", "csv", "md", "junit")
+
+# What would be left out in silence.
+_WITHOUT = {"prices": ("md", "junit"), "baseline": ("junit",)}
+
+
+@click.command(
+    cls=ConfiguredCommand,
+    epilog="Example: evalset report gpt-4 test-basic gpt-3.5-turbo test-basic",
+)
+@report_sources
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    default="html",
+    show_default=True,
+    help="Pages, or one file for programs.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The pages' folder, or the file.  [default: report for pages, else stdout]",
+)
+def command(*, kind: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's
+    """Write a report: pages to look at and to compare, or a file for programs.
+
+    Without MODEL and EVAL_SET it shows all that the progress directory has. Two models of an eval
+    set, or --baseline, are compared. The pages work from the disk and on any web server.
+    """
+    for option, formats in _WITHOUT.items():
+        if given[option] is not None and kind in formats:
+            raise click.UsageError(
+                f"--format {kind} shows nothing of --{option}; leave one of them out"
+            )
+    options = report_options(**given)
+    if kind == "html":
+        write_site(options, output or Path("report"), out=sys.stdout)
+    else:
+        write_file(options, kind, output, out=sys.stdout)

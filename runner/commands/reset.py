@@ -1,0 +1,80 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from runner.commands.clean import Cleaned, clean_one, show_cleaned, show_held
+from runner.commands.parameters import progress_dir
+from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
+from runner.engine.engine import Engine
+from runner.errors import EnvironmentFault, UsageError
+from runner.host import Host
+from runner.model import check_names
+from runner.records.layout import Layout, keep_dated
+from runner.records.lock import RunLock
+
+
+def reset(
+    root: Path,
+    model: str,
+    eval_set: str,
+    host: Host,
+    *,
+    new_id: Callable[[], str],
+    warn: Callable[[str], None],
+) -> tuple[list[Path], Cleaned]:
+    """Set a model and eval set's files aside, unless a live run writes them.
+
+    What a killed run left is cleaned up first: else the next run would go on with it.
+
+    Returns:
+        The files' new paths, and what was cleaned up.
+    """
+    check_names(model, eval_set)
+    layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
+    if not any(path.exists() for path in layout.kept):
+        raise UsageError(
+            f"{layout.root} has no progress of {model} {eval_set}; "
+            "`evalset list progress` shows what it has"
+        )
+    with RunLock(layout.lock):
+        try:
+            cleaned = clean_one(Engine(), layout, host, run=new_id())
+        except EnvironmentFault:
+            cleaned = Cleaned()
+            warn(
+                "no Docker engine answers; what a killed run left there the next run goes on with, "
+                "unless `evalset clean` removes it first"
+            )
+        return keep_dated(layout.kept), cleaned
+
+
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset reset gpt-4 test-basic")
+@click.argument("model", shell_complete=complete_model)
+@click.argument("eval_set", shell_complete=complete_eval_set)
+@progress_dir
+def command(*, model: str, eval_set: str, progress_dir: Path) -> int:
+    """Start an eval set over: the next run runs all of it.
+
+    Nothing is deleted: the old files get a dated name, the logs stay, and so does a progress
+    branch, which a run with --snapshot goes on from. What a killed run left is recorded where it
+    has ended, and killed where it still runs.
+    """
+    from runner.host import (
+        new_id,
+        this_host,
+    )
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
+
+    kept, cleaned = reset(progress_dir, model, eval_set, this_host(), new_id=new_id, warn=warn)
+    show_cleaned(cleaned)
+    for path in kept:
+        click.echo(f"kept as {path}")
+    click.echo(
+        f"the next run of {model} {eval_set} starts over; a progress branch keeps what it has, "
+        "and a run with --snapshot takes that over: name a new one with --snapshot-branch"
+    )
+    show_held(cleaned)
+    return 3 if cleaned.held else 0

@@ -1,0 +1,131 @@
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from runner.commands.parsing import ConfiguredCommand
+from runner.commands.report import (
+    ReportOptions,
+    build_site,
+    can_test,
+    opened,
+    read_prices,
+    report_options,
+    report_sources,
+)
+from runner.errors import EnvironmentFault
+from runner.records.folders import passing_folder
+from runner.report.facts import Source
+from runner.report.site.builder import ReportFolder
+
+# Seconds between two looks at the records.
+PAUSE = 2.0
+
+# A large report is made anew so seldom that this part of the time goes into it.
+SHARE = 0.2
+
+
+class Reports:
+    """Makes a report anew when there is something new to show.
+
+    Attributes:
+        folder: of the newest one.
+    """
+
+    def __init__(self, options: ReportOptions, folder: Path) -> None:
+        self._options = options
+        self._top = folder
+        self._prices = read_prices(options.prices)
+        self._test: bool | None = None
+        self._shown: list[Source] = []
+        self._build = 0
+        self.folder = folder
+
+    def renew(self) -> bool:
+        """Make a report if what it would show has changed.
+
+        Returns:
+            Whether it did.
+        """
+        with opened(self._options) as sources:
+            if not self._is_new(sources):
+                return False
+            if self._test is None:
+                self._test = can_test(sources)
+            self._build += 1
+            place = ReportFolder(self._top / str(self._build))
+            with place:
+                build_site(
+                    sources,
+                    place,
+                    prices=self._prices,
+                    test=self._test,
+                    live=True,
+                    build=self._build,
+                )
+        # Whoever reads the one before may finish a page of it.
+        shutil.rmtree(self._top / str(self._build - 2), ignore_errors=True)
+        self.folder = place.path
+        self._shown = sources
+        return True
+
+    def _is_new(self, sources: list[Source]) -> bool:
+        def facts(of: list[Source]) -> list[object]:
+            return [(one.column, one.eval_set, one.rows, one.records) for one in of]
+
+        return facts(sources) != facts(self._shown)
+
+
+def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
+    """Serve a report on loopback, and renew it until the user has seen enough.
+
+    Raises:
+        EnvironmentFault: the port is taken.
+    """
+    from runner.report.site.server import SiteServer
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Who has it ignored, as `nohup` does, wants the view to go on.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    with passing_folder("view") as folder:
+        reports = Reports(options, folder)
+        with suppress(KeyboardInterrupt):
+            began = time.monotonic()
+            reports.renew()
+            try:
+                server = SiteServer(reports.folder, port)
+            except OSError as error:
+                raise EnvironmentFault(
+                    f"port {port} cannot be used: {error.strerror}; choose another --port"
+                ) from error
+            with server.serving():
+                print(f"{server.address}\nCtrl-C ends it.", file=out, flush=True)
+                while True:
+                    took = time.monotonic() - began
+                    time.sleep(max(PAUSE, took / SHARE))
+                    began = time.monotonic()
+                    if reports.renew():
+                        server.folder = reports.folder
+
+
+@click.command(cls=ConfiguredCommand, epilog="Example: evalset view gpt-4 test-basic --port 8000")
+@report_sources
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Port on loopback; 0 takes a free one.",
+)
+def command(*, port: int, **given: Any) -> None:  # noqa: ANN401 - click's
+    """Show the report in a browser, and renew it while a run goes on.
+
+    Only programs of this machine can reach it, with the address that it prints. Ctrl-C ends it.
+    """
+    view(report_options(**given), port, out=sys.stdout)

@@ -1,0 +1,265 @@
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import docker
+import msgspec
+from docker.errors import ImageNotFound
+
+from runner.engine.engine import answering
+from runner.engine.probe import ask
+from runner.errors import EnvironmentFault
+from runner.image.image import PullRefusedError, pull
+from runner.image.wheels import Platform
+from runner.records.folders import passing_folder
+
+SUITE = "bookworm"
+
+# Its list of Debian packages says all about it.
+DEBIAN_BASE = f"evalset/base:{SUITE}"
+
+MIRROR = "http://deb.debian.org/debian"
+
+ARCHITECTURES: Mapping[str, str] = {"arm": "armhf", "386": "i386"}
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Debian 12's release: files that packages do not date get this one, the same on every host.
+RELEASE_TIME = "1686355200"
+
+
+def make_debian_base(api: docker.APIClient, *, tell: Callable[[str], None]) -> None:
+    """Make the base image from Debian's packages, with no image registry, and tag it.
+
+    Raises:
+        EnvironmentFault: mmdebstrap is missing and may not be installed, or it fails.
+    """
+    _need_mmdebstrap(tell)
+    mirror = _mirror()
+    tell(f"base image: making {DEBIAN_BASE} from Debian's packages at {mirror}, half a minute")
+    with passing_folder("base") as folder:
+        archive = folder / "base.tar"
+        with answering():
+            architecture = api.version()["Arch"]
+        _bootstrap(archive, ARCHITECTURES.get(architecture, architecture), mirror)
+        name, _, tag = DEBIAN_BASE.partition(":")
+        with answering(), archive.open("rb") as content:
+            api.import_image_from_data(
+                content,
+                repository=name,
+                tag=tag,
+                changes=[f"ENV PATH={PATH}"],
+            )
+
+
+def _bootstrap(archive: Path, architecture: str, mirror: str) -> None:
+    left_out = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+    command = [
+        *("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,ca-certificates"),
+        f"--architectures={architecture}",
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in left_out),
+        *(f"--aptopt={line}" for line in _proxies()),
+        *(SUITE, str(archive)),
+        f"deb {mirror} {SUITE} main",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SOURCE_DATE_EPOCH": RELEASE_TIME},
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err:"))]
+        said = (lines or done.stderr.strip().splitlines() or ["it said nothing"])[0]
+        raise EnvironmentFault(
+            f"mmdebstrap could not make a base image from {mirror}: {said}; check that `apt-get "
+            "update` works here, or give a base that the engine has with --base-image"
+        )
+
+
+def _need_mmdebstrap(tell: Callable[[str], None]) -> None:
+    if shutil.which("mmdebstrap"):
+        return
+    if shutil.which("apt-get"):
+        as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        if not as_root or (shutil.which("sudo") and _succeeds([*as_root, "true"])):
+            tell("base image: installing mmdebstrap from the distribution's packages")
+            packages = ["mmdebstrap", "debian-archive-keyring"]
+            apt = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+            install = [*apt, "install", "-y", "--no-install-recommends", *packages]
+            if _succeeds(install) or (_succeeds([*apt, "update"]) and _succeeds(install)):
+                return
+    raise EnvironmentFault(
+        "no image registry can be reached, and there is no mmdebstrap to make a base image without "
+        "one; install it (Debian, Ubuntu: apt-get install mmdebstrap), or `docker load` a base "
+        "image and name it with --base-image"
+    )
+
+
+def _succeeds(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _mirror() -> str:
+    """The mirror that this host's apt takes Debian from, else Debian's own."""
+    targets = _output(
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(ORIGIN) $(LABEL)",
+            "Created-By: Packages",
+        ]
+    )
+    for line in targets.splitlines():
+        uri, _, origin = line.partition(" ")
+        if origin.strip() == "Debian Debian" and uri.startswith(("http:", "https:")):
+            return uri.rstrip("/")
+    return MIRROR
+
+
+def _proxies() -> list[str]:
+    """The host's apt settings without which its mirror may not be reached."""
+    said = _output(["apt-config", "dump"])
+    return re.findall(
+        r"^Acquire::https?::(?:Proxy|CaInfo|Verify-Peer)\b.* \".+\";$", said, re.MULTILINE
+    )
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
+
+
+QUESTIONS = """
+import json, platform, subprocess
+try:
+    packages = subprocess.run(["dpkg-query", "-W"], capture_output=True, text=True).stdout
+except OSError:
+    packages = ""
+print(json.dumps({
+    "python": ".".join(platform.python_version_tuple()[:2]),
+    "machine": platform.machine(),
+    "libc": platform.libc_ver(),
+    "packages": packages,
+}))
+"""
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """The image that the eval image is built on.
+
+    Attributes:
+        name: as the engine knows it.
+        identity: the same wherever the same base is used: a repository digest, a hash of a list of
+            Debian packages, or, for want of both, the image id.
+        platform: what Python packages must be made for.
+    """
+
+    name: str
+    identity: str
+    platform: Platform
+
+
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    python: str
+    machine: str
+    libc: tuple[str, str]
+    packages: str
+
+
+def prepare_base(
+    api: docker.APIClient,
+    *,
+    wanted: str | None,
+    default: str,
+    fresh: bool,
+    tell: Callable[[str], None],
+) -> Base:
+    """Have a base image at the engine.
+
+    Args:
+        api: a client.
+        wanted: the image that the user named; it or an error.
+        default: without such a name, the image to pull. Where no image registry gives it, the base
+            is made from Debian's packages.
+        fresh: whether to pull or make it although it is there.
+        tell: takes one line on which way was taken, and why.
+
+    Raises:
+        EnvironmentFault: neither way leads to a base, or it has no Python to build on.
+    """
+    name = wanted or default
+    if _is_here(api, name) and not fresh:
+        tell(f"base image: {name}, which the engine has")
+        return _describe(api, name)
+    try:
+        tell(f"base image: pulling {name}")
+        pull(api, name)
+    except PullRefusedError as refusal:
+        if wanted is not None and not _is_here(api, wanted):
+            raise EnvironmentFault(
+                f"the base image {wanted} is not here and cannot be pulled: {refusal}; check its "
+                "name and the engine's network, or `docker load` it"
+            ) from refusal
+        if wanted is None:
+            name = _without_registry(api, refusal, fresh=fresh, tell=tell)
+    return _describe(api, name)
+
+
+def _without_registry(
+    api: docker.APIClient, refusal: PullRefusedError, *, fresh: bool, tell: Callable[[str], None]
+) -> str:
+    if _is_here(api, DEBIAN_BASE) and not fresh:
+        tell(f"base image: {DEBIAN_BASE}, made here earlier, for {refusal}")
+    else:
+        tell(f"base image: Debian's packages instead, for {refusal}")
+        make_debian_base(api, tell=tell)
+    return DEBIAN_BASE
+
+
+def _is_here(api: docker.APIClient, name: str) -> bool:
+    with answering():
+        try:
+            api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
+        except ImageNotFound:
+            return False
+    return True
+
+
+def _describe(api: docker.APIClient, name: str) -> Base:
+    with answering():
+        details = api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
+    answer = ask(api, details["Id"], ["python3", "-c", QUESTIONS])
+    if answer.exit_code:
+        raise EnvironmentFault(
+            f"the base image {name} has no working python3 ({answer.last_line}); give one that has "
+            "with --base-image"
+        )
+    found = msgspec.convert(json.loads(answer.stdout), _Found)
+    kind, version = found.libc
+    if kind != "glibc":
+        raise EnvironmentFault(
+            f"the base image {name} has no glibc, and many wheels need it; give a Debian-based one "
+            "with --base-image"
+        )
+    if name == DEBIAN_BASE:
+        identity = f"packages:{hashlib.sha256(found.packages.encode()).hexdigest()}"
+    else:
+        digests = sorted(full.partition("@")[2] for full in details.get("RepoDigests") or ())
+        identity = digests[0] if digests else details["Id"]
+    return Base(
+        name=name,
+        identity=identity,
+        platform=Platform(
+            python=found.python, machine=found.machine, glibc=int(version.split(".")[1])
+        ),
+    )

@@ -1,0 +1,235 @@
+import hashlib
+import json
+import re
+import tarfile
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import docker
+from docker.errors import APIError
+
+import runner
+from runner.engine.engine import answering
+from runner.errors import EnvironmentFault
+from runner.image.base import prepare_base
+from runner.image.image import DEFAULT_IMAGE, FINGERPRINT, Image, look_up_image
+from runner.image.wheels import fetch_wheels
+
+HERE = Path(__file__).parent
+
+
+class Recipe:
+    """What the eval image is made from, apart from its base: the files of this package.
+
+    Attributes:
+        dockerfile: how it is built.
+        lock: the Python packages in it, in pip's requirements format, with hashes.
+        image_hook: a module that goes into its site-packages.
+    """
+
+    def __init__(self) -> None:
+        self.dockerfile = _read("Dockerfile")
+        self.lock = _read("image.lock")
+        self.image_hook = _read("hook.py")
+
+    @cached_property
+    def base_image(self) -> str:
+        """The image that the Dockerfile builds on unless told otherwise."""
+        found = re.search(rb"^ARG BASE_IMAGE=(\S+)$", self.dockerfile, re.MULTILINE)
+        if found is None:
+            raise EnvironmentFault(
+                "the Dockerfile has no line `ARG BASE_IMAGE=...`; put it back, or reinstall evalset"
+            )
+        return found[1].decode()
+
+    @cached_property
+    def lock_hash(self) -> str:
+        """SHA-256 of the lock."""
+        return hashlib.sha256(self.lock).hexdigest()
+
+    @cached_property
+    def evals_version(self) -> str:
+        """The version of openai/evals that is locked."""
+        found = re.search(rb"^evals==(\S+)", self.lock, re.MULTILINE)
+        return found[1].decode() if found else "unknown"
+
+    def fingerprint(self, base: str, machine: str) -> str:
+        """Stand for the image's content: the same on every host that builds it alike.
+
+        Args:
+            base: the identity of the base image.
+            machine: the architecture, such as `x86_64`.
+        """
+        parts = [self.dockerfile, self.lock, self.image_hook]
+        hashes = [hashlib.sha256(part).hexdigest() for part in parts]
+        return hashlib.sha256(json.dumps([*hashes, base, machine]).encode()).hexdigest()
+
+
+def _read(name: str) -> bytes:
+    # The Dockerfile is at the top of a checkout, and beside this file in an installed wheel.
+    for path in (HERE / name, HERE.parents[1] / name):
+        if path.is_file():
+            return path.read_bytes()
+    raise EnvironmentFault(f"{HERE / name} is missing; reinstall evalset")
+
+
+# The classic builder says nothing while a step runs.
+STEP_TIME = 1800
+
+BASE = "evalset.base"
+
+BASE_NAME = "evalset.base.name"
+
+MACHINE = "evalset.machine"
+
+LOCK = "evalset.lock"
+
+STAGE = "evalset.stage"
+
+# What the classic builder says between the words of a step's own commands.
+BUILDER_SAYS = ("---> ", "Removing intermediate container ")
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def build_image_of(
+    api: docker.APIClient,
+    *,
+    tag: str = DEFAULT_IMAGE,
+    base_image: str | None = None,
+    tell: Callable[[str], None],
+    rebuild: bool = False,
+) -> Image:
+    """Build the eval image, or return the one that is tagged when it has the same content.
+
+    Args:
+        api: a client.
+        tag: the image's name.
+        base_image: what to build on; without it, what the Dockerfile says, or Debian's packages.
+        tell: takes one line at a time on what happens.
+        rebuild: build although it is there, on a base that is fetched anew.
+
+    Raises:
+        EnvironmentFault: the base, the Python packages or the engine cannot be had, or a step
+            fails.
+    """
+    recipe = Recipe()
+    there = look_up_image(api, tag)
+    if there is not None and not rebuild and _is_made_by(there, recipe, base_image):
+        tell(f"image: {tag} is up to date ({there.fingerprint})")
+        return there
+    ground = prepare_base(
+        api, wanted=base_image, default=recipe.base_image, fresh=rebuild, tell=tell
+    )
+    folder = fetch_wheels(recipe.lock, ground.platform, tell=tell)
+    tell(f"image: building {tag} on {ground.name}, about a minute")
+    began = time.monotonic()
+    labels = {
+        FINGERPRINT: recipe.fingerprint(ground.identity, ground.platform.machine),
+        LOCK: recipe.lock_hash,
+        BASE: ground.identity,
+        BASE_NAME: ground.name,
+        MACHINE: ground.platform.machine,
+        "evalset.version.evals": recipe.evals_version,
+        "evalset.version.python": ground.platform.python,
+        "evalset.version.runner": runner.__version__,
+    }
+    with _context(recipe, folder) as content:
+        _run_steps(api, content, tag=tag, base_name=ground.name, labels=labels, nocache=rebuild)
+    image = look_up_image(api, tag)
+    if image is None:
+        raise EnvironmentFault(f"the image {tag} was built and is gone again; run this again")
+    if there is not None and there.fingerprint and there.id != image.id:
+        _remove_unused(api, there.id)
+    tell(f"image: built {tag} in {time.monotonic() - began:.0f} s ({image.fingerprint})")
+    return image
+
+
+def _is_made_by(image: Image, recipe: Recipe, base_image: str | None) -> bool:
+    labels = image.labels
+    on_wanted_base = base_image is None or labels.get(BASE_NAME) == base_image
+    return on_wanted_base and image.fingerprint == recipe.fingerprint(
+        labels.get(BASE, ""), labels.get(MACHINE, "")
+    )
+
+
+@contextmanager
+def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
+    """The build's input as a tar archive: the same bytes for the same content."""
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+
+            def add(name: str, size: int, content: IO[bytes]) -> None:
+                entry = tarfile.TarInfo(name)
+                entry.size = size
+                archive.addfile(entry, content)
+
+            add("Dockerfile", len(recipe.dockerfile), BytesIO(recipe.dockerfile))
+            add("image.lock", len(recipe.lock), BytesIO(recipe.lock))
+            add("image_hook.py", len(recipe.image_hook), BytesIO(recipe.image_hook))
+            for wheel in sorted(folder.glob("*.whl")):
+                with wheel.open("rb") as content:
+                    add(f"wheels/{wheel.name}", wheel.stat().st_size, content)
+        file.seek(0)
+        yield file
+
+
+def _run_steps(
+    api: docker.APIClient,
+    content: IO[bytes],
+    *,
+    tag: str,
+    base_name: str,
+    labels: dict[str, str],
+    nocache: bool,
+) -> None:
+    step = "start"
+    said: deque[str] = deque(maxlen=8)
+    with answering():
+        try:
+            for line in api.build(
+                fileobj=content,
+                custom_context=True,
+                tag=tag,
+                buildargs={"BASE_IMAGE": base_name},
+                labels=labels,
+                network_mode="none",
+                nocache=nocache,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=STEP_TIME,
+            ):
+                text = COLOUR.sub("", str(line.get("stream", ""))).strip()
+                if text.startswith("Step "):
+                    step = text
+                    said.clear()
+                elif text and not text.startswith(BUILDER_SAYS):
+                    said.extend(text.splitlines())
+                if "error" in line:
+                    why = " | ".join(said) or " ".join(str(line["error"]).split())
+                    raise EnvironmentFault(
+                        f"the image {tag} could not be built: {step[:60]}...: {why}; "
+                        "put that right, and `evalset image build` again"
+                    )
+        finally:
+            _remove_stages(api)
+
+
+def _remove_stages(api: docker.APIClient) -> None:
+    """Give the disk back what the first stage took; a build that runs beside us keeps its own."""
+    for stage in api.images(filters={"dangling": True, "label": STAGE}):
+        _remove_unused(api, stage["Id"])
+
+
+def _remove_unused(api: docker.APIClient, image_id: str) -> None:
+    # The engine refuses what a container, another image or another name still needs.
+    with answering(), suppress(APIError):
+        api.remove_image(image_id)

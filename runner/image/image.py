@@ -1,0 +1,170 @@
+from typing import Any
+
+import docker
+import msgspec
+from docker.errors import APIError, ImageNotFound
+from docker.utils import parse_repository_tag
+
+from runner.engine.engine import Engine, answering
+from runner.engine.probe import NO_COMMAND, ask
+from runner.errors import EnvironmentFault
+from runner.host import Host
+from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse_registry
+
+
+class PullRefusedError(Exception):
+    """No image registry gives the image; the message is one line that says why."""
+
+
+def pull(api: docker.APIClient, name: str) -> None:
+    """Pull an image.
+
+    Raises:
+        PullRefusedError: the image registry cannot be reached, or does not give the image.
+        EnvironmentFault: the engine does not do its part.
+    """
+    with answering():
+        try:
+            for line in api.pull(name, stream=True, decode=True):
+                if "error" in line:
+                    raise PullRefusedError(_why(line["error"]))
+        except APIError as error:
+            raise PullRefusedError(_why(str(error.explanation or error))) from error
+
+
+def _why(said: str) -> str:
+    text = " ".join(said.split())
+    if any(hint in text for hint in ("no such host", "dial tcp", "timeout", "Temporary failure")):
+        return f"no image registry can be reached ({text.removeprefix('Get ')})"
+    return f"the image registry said: {text}"
+
+
+# A name of our own making: no image registry is ever asked for it.
+DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"
+
+# The label by which hosts that built alike can tell.
+FINGERPRINT = "evalset.fingerprint"
+
+# What the labels of our build begin with.
+_OURS = "evalset."
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that the engine has.
+
+    Attributes:
+        id: `sha256:...`, of its configuration; two hosts that build alike have different ones.
+        name: what it was looked up by.
+        digest: its repository digest, of the name's own repository if that is among those it
+            was pulled from; None for an image that no image registry knows.
+        fingerprint: of its content, as `build` labels it: the same wherever it is built alike. It
+            may be that of an image that it was built on; `own_fingerprint` tells.
+        labels: all of its labels.
+    """
+
+    id: str
+    name: str
+    digest: str | None
+    fingerprint: str | None
+    labels: dict[str, str]
+
+
+def find_image(api: docker.APIClient, name: str) -> Image:
+    """Look an image up; pull it if it is missing and not of our own making.
+
+    Raises:
+        EnvironmentFault: it is not here, and cannot be pulled.
+    """
+    image = look_up_image(api, name)
+    if image is None and name == DEFAULT_IMAGE:
+        raise EnvironmentFault(f"the image {name} is not here; build it with `evalset image build`")
+    if image is None:
+        try:
+            pull(api, name)
+        except PullRefusedError as refusal:
+            raise EnvironmentFault(
+                f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
+                "`docker login`, and the engine's network"
+            ) from refusal
+        image = look_up_image(api, name)
+    if image is None:
+        raise EnvironmentFault(f"the image {name} was pulled and is gone again; run this again")
+    return image
+
+
+def own_fingerprint(api: docker.APIClient, image: Image) -> str | None:
+    """The fingerprint of an image of our own making; None for one that was built on top of one.
+
+    Such an image inherits the label, but our build's labels are not the last of its steps.
+    """
+    if image.fingerprint is None:
+        return None
+    with answering():
+        steps: list[dict[str, Any]] = api.history(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
+    return image.fingerprint if f"LABEL {_OURS}" in steps[0]["CreatedBy"] else None
+
+
+def look_up_image(api: docker.APIClient, name: str) -> Image | None:
+    """Look an image up at the engine, and nowhere else."""
+    with answering():
+        try:
+            details: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
+        except ImageNotFound:
+            return None
+    labels: dict[str, str] = details["Config"].get("Labels") or {}
+    own = f"{parse_repository_tag(name.partition('@')[0])[0]}@"
+    digests = sorted(details.get("RepoDigests") or (), key=lambda it: (not it.startswith(own), it))
+    return Image(
+        id=details["Id"],
+        name=name,
+        digest=digests[0] if digests else None,
+        fingerprint=labels.get(FINGERPRINT),
+        labels=labels,
+    )
+
+
+# Imports nothing of evals, which would cost a second. Direct children only, as upstream reads them.
+READ_REGISTRY = """
+import importlib.util, json, pathlib, sys
+spec = importlib.util.find_spec("evals")
+found = {}
+for package in (spec.submodule_search_locations or ()) if spec else ():
+    for kind in "eval_sets", "evals", "completion_fns", "solvers", "modelgraded":
+        for path in sorted((pathlib.Path(package) / "registry" / kind).glob("*.yaml")):
+            found[kind + "/" + path.name] = path.read_text(encoding="utf-8")
+json.dump(found, sys.stdout)
+"""
+
+
+def read_builtin_registry(api: docker.APIClient, image: Image) -> dict[str, str]:
+    """The registry of the openai/evals inside an image: YAML text by path, such as `evals/a.yaml`.
+
+    Empty for an image without python3 or without openai/evals.
+
+    Raises:
+        EnvironmentFault: the engine does not do its part, or a file there cannot be read.
+    """
+    answer = ask(api, image.id, ["python3", "-c", READ_REGISTRY])
+    if answer.exit_code == NO_COMMAND:
+        return {}
+    if answer.exit_code:
+        raise EnvironmentFault(
+            f"cannot read the registry inside the image {image.name}: {answer.last_line}; try "
+            "`evalset image build --rebuild`, or another --image"
+        )
+    return msgspec.json.decode(answer.stdout, type=dict[str, str])
+
+
+def builtin_registry(engine: Engine, image: Image, host: Host) -> Registry:
+    """The registry inside an image, read once per image."""
+    cache = RegistryCache(host.cache)
+    registry = cache.get(image.id)
+    if registry is None:
+        texts = read_builtin_registry(engine.api, image)
+        files = [
+            RegistryFile(path=f"{image.name}:{path}", kind=path.partition("/")[0], text=text)
+            for path, text in sorted(texts.items())
+        ]
+        registry = parse_registry(files, builtin=True)
+        cache.put(image.id, registry)
+    return registry

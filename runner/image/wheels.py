@@ -1,0 +1,131 @@
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from runner.errors import EnvironmentFault
+
+# The oldest glibc that any wheel is made for.
+OLDEST_GLIBC = 5
+
+LEGACY_TAGS = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+
+
+class Platform(msgspec.Struct, frozen=True, kw_only=True):
+    """What an image runs Python packages on.
+
+    Attributes:
+        python: such as `3.11`.
+        machine: such as `x86_64`.
+        glibc: the minor version of its glibc 2: 36 in Debian 12.
+    """
+
+    python: str
+    machine: str
+    glibc: int
+
+    @property
+    def tags(self) -> list[str]:
+        """The platform tags that pip may choose from, best first.
+
+        pip takes `--platform` literally: a wheel for an older glibc is found only if it is named.
+        """
+        tags = []
+        for minor in range(self.glibc, OLDEST_GLIBC - 1, -1):
+            tags.append(f"manylinux_2_{minor}_{self.machine}")
+            if minor in LEGACY_TAGS:
+                tags.append(f"{LEGACY_TAGS[minor]}_{self.machine}")
+        return [*tags, f"linux_{self.machine}"]
+
+    def __str__(self) -> str:
+        """A name for folders and messages."""
+        return f"cp{self.python.replace('.', '')}-{self.machine}-glibc2.{self.glibc}"
+
+
+def fetch_wheels(lock: bytes, platform: Platform, *, tell: Callable[[str], None]) -> Path:
+    """A folder with exactly the lock's wheels for the platform.
+
+    They are fetched by the host's own pip, with its settings and certificates, once: the folder
+    stays in the user's cache directory.
+
+    Raises:
+        EnvironmentFault: there is no pip, or it cannot get them.
+    """
+    name = f"{hashlib.sha256(lock).hexdigest()[:16]}-{platform}"
+    folder = cache_folder() / "wheels" / name
+    if _is_whole(folder, lock):
+        tell(f"Python packages: the wheels in {folder}")
+        return folder
+    tell(f"Python packages: fetching {lock.count(b'==')} wheels with pip into {folder}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as fresh:
+            _download(lock, platform, Path(fresh))
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(fresh, folder, copy_function=os.link)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot keep wheels in {folder}: {error.strerror or error}; make room there, or point "
+            "XDG_CACHE_HOME elsewhere"
+        ) from error
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where evalset keeps what it can fetch or compute again."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path.home() / ".cache") / "evalset"
+
+
+def _is_whole(folder: Path, lock: bytes) -> bool:
+    """Whether each wheel in the folder has a hash of the lock, and each package its wheel."""
+    wheels = sorted(folder.glob("*.whl"))
+    hashes = set(re.findall(rb"--hash=sha256:([0-9a-f]{64})", lock))
+    return len(wheels) == lock.count(b"==") and all(
+        hashlib.sha256(wheel.read_bytes()).hexdigest().encode() in hashes for wheel in wheels
+    )
+
+
+def _download(lock: bytes, platform: Platform, folder: Path) -> None:
+    requirements = folder / "image.lock"
+    requirements.write_bytes(lock)
+    command = [
+        *_pip(),
+        *("download", "--quiet", "--disable-pip-version-check", "--no-input"),
+        *("--require-hashes", "--no-deps", "--only-binary=:all:"),
+        *("--implementation", "cp", "--python-version", platform.python),
+        *(word for tag in platform.tags for word in ("--platform", tag)),
+        *("--requirement", str(requirements), "--dest", str(folder)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    requirements.unlink()
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        said = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise EnvironmentFault(
+            f"pip could not fetch the image's Python packages ({platform}): "
+            f"{said.removeprefix('ERROR: ')}; check the network and pip's settings "
+            "(`pip config list`)"
+        )
+
+
+def _pip() -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    if pip := shutil.which("pip3") or shutil.which("pip"):
+        return [pip]
+    # What uv has installed is without pip, and perhaps so is the host; uv says where it is itself.
+    if uv := os.environ.get("UV") or shutil.which("uv"):
+        return [uv, "tool", "run", "--quiet", "--python", sys.executable, "pip"]
+    raise EnvironmentFault(
+        f"no pip to fetch the image's Python packages with; install one "
+        f"(`{sys.executable} -m ensurepip`, or Debian's python3-pip)"
+    )

@@ -1,0 +1,138 @@
+import re
+from bisect import insort
+from collections.abc import Callable, Iterable, Sequence
+
+Command = tuple[str, ...]
+
+
+class UsualTimes:
+    """How long evals take that end well: medians of what is on record, in seconds."""
+
+    def __init__(self, past: Iterable[tuple[Command, float]] = ()) -> None:
+        self._own: dict[Command, list[float]] = {}
+        self._alike: dict[Command, list[float]] = {}
+        for command, seconds in past:
+            self.add(command, seconds)
+
+    def add(self, command: Command, seconds: float) -> None:
+        """Take in how long a success took."""
+        insort(self._own.setdefault(command, []), seconds)
+        insort(self._alike.setdefault(_without_eval(command), []), seconds)
+
+    def of(self, command: Command) -> float | None:
+        """The usual time of a command; None where nothing tells it.
+
+        Its own successes count. Where it has none, those of commands count that differ in the
+        eval alone, for other arguments, as `--max_samples`, make another time.
+        """
+        own = self._own.get(command)
+        return _median(own or self._alike.get(_without_eval(command)) or ())
+
+
+class Budget:
+    """The time that a run has, and which evals still fit into it.
+
+    Args:
+        seconds: from `began` until its end.
+        began: when the run did, by the clock.
+        clock: gives seconds that only grow.
+        past: commands and seconds of successes on record.
+    """
+
+    def __init__(
+        self,
+        *,
+        seconds: float,
+        began: float,
+        clock: Callable[[], float],
+        past: Iterable[tuple[Command, float]] = (),
+    ) -> None:
+        self._end = began + seconds
+        self._clock = clock
+        self._usual = UsualTimes(past)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end; below zero after it."""
+        return self._end - self._clock()
+
+    def fits(self, command: Command) -> bool:
+        """Tell whether an eval may be started now.
+
+        One whose usual time nothing tells may be as long as anything is left.
+        """
+        left = self.left
+        usual = self._usual.of(command)
+        return left > 0 and (usual is None or usual <= left)
+
+    def spent(self, command: Command, seconds: float) -> None:
+        """Take in how long a success of this run took."""
+        self._usual.add(command, seconds)
+
+
+def _without_eval(command: Command) -> Command:
+    return (*command[:2], *command[3:])
+
+
+def _median(ordered: Sequence[float]) -> float | None:
+    if not ordered:
+        return None
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+# What differs between two failures of the same cause: ids and addresses; in what was printed also
+# numbers, which in a reason tell causes apart.
+_ID = re.compile(r"0x[0-9a-f]+|\b(?=[a-z]*\d)[0-9a-z]{8,}(?:-[0-9a-z]{4,})*\b", re.IGNORECASE)
+
+_NUMBER = re.compile(r"\d+")
+
+# Seconds; what takes longer to fail has no cause that meets every eval at once.
+LONGEST = 300.0
+
+
+class Streak:
+    """Failures in a row that are alike: a bad key, no network, a missing command.
+
+    Args:
+        most: how many are taken for a cause that they have in common; 0 is never.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._reason = ""
+        self._printed: list[str] = []
+        self._count = 0
+
+    def success(self) -> None:
+        """An eval has succeeded: whatever the others had, it is not common."""
+        self._count = 0
+
+    def failure(self, reason: str, printed: Sequence[str], *, seconds: float = 0) -> bool:
+        """An eval has failed for good; tell whether as many as are too many did so alike.
+
+        Two are alike if the last line of one is among the last lines of the other, for standard
+        output and error come in any order.
+
+        Args:
+            reason: why, on one line.
+            printed: the last lines of what it printed.
+            seconds: that it took.
+        """
+        if seconds > LONGEST:
+            self._count = 0
+            return False
+        reason = _ID.sub("#", reason)
+        lines = [_NUMBER.sub("#", _ID.sub("#", line.strip())) for line in printed]
+        ends = {*lines[-1:], *self._printed[-1:]}
+        alike = reason == self._reason and (
+            lines == self._printed or bool(ends & set(lines) & set(self._printed))
+        )
+        self._count = self._count + 1 if alike and self._count else 1
+        self._reason, self._printed = reason, lines
+        return self._count == self._most
+
+    @property
+    def count(self) -> int:
+        """How many were alike, up to now."""
+        return self._count

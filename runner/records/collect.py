@@ -1,0 +1,208 @@
+import os
+import stat
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from runner.files import PASSING, make_folder, named, sync_folder
+from runner.records.layout import Layout
+
+# What one attempt may leave in evallogs; oaieval leaves one, in a subfolder for each `/` in the
+# model's name.
+MOST_FILES = 1000
+
+DEEPEST_FOLDER = 8
+
+# Mode of a private folder once it has a container.
+MADE = 0o1700
+
+# Seconds since a private folder without a container was changed: a younger one may have it on an
+# engine that was not asked.
+ORPHAN_AGE = 24 * 3600
+
+# Of what is in evallogs, folders included, no more is looked at; and no more warnings are kept.
+MOST_ENTRIES = 20_000
+
+MOST_WARNINGS = 20
+
+# A file that is larger than this and has next to nothing in it would fill the next disk that it is
+# copied to.
+LARGEST_SPARSE = 2**30
+
+LEAST_FILLED = 100
+
+# Of a file's name, on every file system that Linux commonly has; and of its path below evallogs,
+# for a record has all of them.
+MOST_BYTES = 255
+
+LONGEST_PATH = 1024
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What was moved out of an attempt's private folder.
+
+    Attributes:
+        logs: paths relative to the progress directory.
+        warnings: what was left behind and why, one line each.
+    """
+
+    logs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class _Warnings:
+    """Takes warnings, and keeps the first ones."""
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+        self._more = 0
+
+    def add(self, text: str) -> None:
+        """Take one."""
+        if len(self._kept) < MOST_WARNINGS:
+            self._kept.append(text)
+        else:
+            self._more += 1
+
+    def all(self) -> tuple[str, ...]:
+        """Those that were kept, and how many were not."""
+        more = (f"evallogs: {self._more} more were left out",) if self._more else ()
+        return (*self._kept, *more)
+
+
+def collect(
+    layout: Layout, attempt: str, *, shown: Callable[[str], str] = lambda name: name
+) -> Collected:
+    """Put what an ended container left in its `/tmp/evallogs` into the progress directory.
+
+    The container's code is not trusted: no link is followed, only regular files with one name are
+    taken, and nothing that is there already is replaced. The files keep their second name in the
+    private folder until that is removed, so that this can be done again after a crash.
+
+    Args:
+        layout: of the progress directory.
+        attempt: id of the attempt.
+        shown: gives a path below `evallogs` as it may be recorded; the file gets that one.
+    """
+    source = layout.private(attempt) / "evallogs"
+    logs: list[str] = []
+    warnings = _Warnings()
+    if source.is_symlink() or not source.is_dir():
+        return Collected()
+    make_folder(layout.evallogs)
+    for path in _regular_files(source, warnings.add):
+        if len(logs) == MOST_FILES:
+            warnings.add(f"evallogs holds more than {MOST_FILES} files; the rest was left out")
+            break
+        name = str(path.relative_to(source))
+        wanted = layout.evallogs / shown(name)
+        if len(os.fsencode(name)) > LONGEST_PATH:
+            warnings.add(f"evallogs: {path.name!a} was left out, for its path is too long")
+            continue
+        try:
+            with named(wanted, "write"):
+                target = _put(path, wanted, attempt)
+        except _LeftOutError as why:
+            warnings.add(f"evallogs: {path.name!a} was left out, for {why}")
+        else:
+            logs.append(str(target.relative_to(layout.root)))
+    return Collected(logs=tuple(sorted(logs)), warnings=warnings.all())
+
+
+class _LeftOutError(Exception):
+    """The container chose a name that has no place; that must not keep the run from going on."""
+
+
+def _put(path: Path, wanted: Path, attempt: str) -> Path:
+    """Give `path` its place, and return it."""
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise _LeftOutError("a file is where its folder should be") from None
+    beside = wanted.with_name(f"{attempt}_{wanted.name}")
+    for target in (wanted, beside):
+        if os.path.lexists(target) and os.path.samestat(target.lstat(), path.lstat()):
+            return target
+    if path.stat().st_nlink > 1:
+        raise _LeftOutError("it has several names")
+    target = beside if os.path.lexists(wanted) else wanted
+    if os.path.lexists(target) or len(os.fsencode(target.name)) > MOST_BYTES:
+        raise _LeftOutError("files of its name are there already")
+    path.chmod(0o644)
+    _sync(path)
+    try:
+        target.hardlink_to(path)
+    except PermissionError:  # a file system without hard links
+        path.rename(target)
+    sync_folder(target.parent)
+    return target
+
+
+def _regular_files(source: Path, warn: Callable[[str], None]) -> Iterator[Path]:
+    """The plain files below a folder, by name; what else there is, is warned of.
+
+    Only so much is looked at: there may be millions.
+    """
+    folders = [source]
+    left = MOST_ENTRIES
+    while folders:
+        folder = folders.pop()
+        depth = len(folder.relative_to(source).parts)
+        if depth > DEEPEST_FOLDER:
+            warn(f"evallogs: folders more than {DEEPEST_FOLDER} deep were left out")
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(islice(entries, left + 1), key=lambda entry: entry.name)
+        except OSError as error:
+            warn(f"evallogs: a folder cannot be read ({error.strerror}) and was left out")
+            continue
+        if len(found) > left:
+            warn(f"evallogs: of more than {MOST_ENTRIES} files and folders the rest was left out")
+        inner = []
+        for entry in found[:left]:
+            kind = _kind(entry, warn)
+            if kind == stat.S_IFDIR:
+                inner.append(Path(entry.path))
+            elif kind == stat.S_IFREG:
+                yield Path(entry.path)
+        folders += reversed(inner)
+        left -= min(left, len(found))
+
+
+def _kind(entry: "os.DirEntry[str]", warn: Callable[[str], None]) -> int | None:
+    """Whether this is a plain file or a folder; None, with a warning, for what has no place."""
+    try:
+        about = entry.stat(follow_symlinks=False)
+    except OSError as error:
+        warn(f"evallogs: {entry.name!a} cannot be read ({error.strerror}) and was left out")
+        return None
+    kind = stat.S_IFMT(about.st_mode)
+    if not entry.name.isprintable():
+        why = "its name is not printable"
+    elif entry.name.startswith(".") and entry.name.endswith(PASSING):
+        why = "the runner writes to files with such names"
+    elif kind not in {stat.S_IFDIR, stat.S_IFREG}:
+        why = "it is not a plain file"
+    elif kind == stat.S_IFREG and _is_hollow(about):
+        why = f"it says to have {about.st_size} bytes, and hardly any are there"
+    else:
+        return kind
+    warn(f"evallogs: {entry.name!a} was left out, for {why}")
+    return None
+
+
+def _is_hollow(about: os.stat_result) -> bool:
+    """Whether a file is a hole; no file system packs a log that well."""
+    size = about.st_size
+    return size > LARGEST_SPARSE and about.st_blocks * 512 * LEAST_FILLED < size
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

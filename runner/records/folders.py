@@ -1,0 +1,209 @@
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count, islice
+from pathlib import Path
+
+from runner.files import named
+from runner.records.collect import MADE, ORPHAN_AGE
+from runner.records.layout import Layout
+
+# Names taken from a folder at once: it may have millions.
+_TOGETHER = 4096
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder with all that is in it, however deep, wide or closed it was made.
+
+    Folders are moved up to the top before they are emptied. So neither the length of a path nor
+    the number of open files nor memory grows with what somebody left there. No link is followed.
+
+    Raises:
+        OSError: something cannot be deleted.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(folder, 0o700)  # noqa: PTH101 - as below
+        with _opened(folder) as top:
+            numbers = count()
+            while names := _some(top):
+                for name in names:
+                    _remove(name, top, numbers)
+        folder.rmdir()
+
+
+def _remove(name: str, top: int, numbers: Iterator[int]) -> None:
+    """Delete what has this name in the top folder; folders in it move there."""
+    if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=top)
+        return
+    # Its owner may have closed it, against being listed or against being moved.
+    os.chmod(name, 0o700, dir_fd=top)
+    with _opened(name, top) as inner:
+        while names := _some(inner):
+            for each in names:
+                if stat.S_ISDIR(os.stat(each, dir_fd=inner, follow_symlinks=False).st_mode):
+                    os.chmod(each, 0o700, dir_fd=inner)
+                    os.rename(each, _unused(top, numbers), src_dir_fd=inner, dst_dir_fd=top)
+                else:
+                    os.unlink(each, dir_fd=inner)
+    os.rmdir(name, dir_fd=top)
+
+
+def _unused(top: int, numbers: Iterator[int]) -> str:
+    """A name that the top folder does not have."""
+    for number in numbers:
+        name = f".emptied-{number}"
+        try:
+            os.stat(name, dir_fd=top, follow_symlinks=False)
+        except FileNotFoundError:
+            return name
+    raise AssertionError  # numbers do not end
+
+
+def _some(folder: int) -> list[str]:
+    """Names in a folder, a bounded number of them; none where it is empty."""
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in islice(entries, _TOGETHER)]
+
+
+@contextlib.contextmanager
+def _opened(folder: Path | str, above: int | None = None) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(folder, flags, dir_fd=above)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def passing_folder(what: str) -> Iterator[Path]:
+    """A folder for what passes; those that killed processes of this user left are deleted.
+
+    Args:
+        what: passes there, for the folder's name, `evalset-{what}-...`.
+    """
+    prefix = f"evalset-{what}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):  # a live process holds it, or it has gone meanwhile
+            _delete_if_free(left)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+        with suppress(FileNotFoundError):  # another process was faster and took it for one left
+            descriptor = _open(folder)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if folder.exists():
+                break
+            os.close(descriptor)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def _delete_if_free(folder: Path) -> None:
+    descriptor = _open(folder)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
+    """Create the folder that an attempt's container sees as `/tmp`, closed to other users.
+
+    Until the `with` block ends, which is to create the container, nobody takes it for an orphan;
+    then it has the sticky bit, as every `/tmp` has.
+    """
+    folder = layout.private(attempt)
+    with named(folder, "create the folder"):
+        descriptor = -1
+        while descriptor < 0:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
+            descriptor = _held(folder)
+    try:
+        yield folder
+        os.fchmod(descriptor, MADE)
+    finally:
+        os.close(descriptor)
+
+
+def _held(folder: Path) -> int:
+    """Lock a new folder; -1 where somebody was faster and removed it as an orphan."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return -1
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if folder.exists():
+        return descriptor
+    os.close(descriptor)
+    return -1
+
+
+def remove_unused(root: Path) -> None:
+    """Delete the private folders of runs that were killed before they made a container."""
+    folder = root / ".attempts"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):  # somebody holds it, or it has something in it
+            if not path.stat().st_mode & stat.S_ISVTX:
+                _remove_if_free(path)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _remove_if_free(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def remove_private(layout: Layout, attempt: str) -> None:
+    """Delete an attempt's private folder with all that the container left in it."""
+    folder = layout.private(attempt)
+    _remove_tree(folder)
+    with suppress(OSError):  # other attempts are running
+        folder.parent.rmdir()
+
+
+def _remove_tree(folder: Path) -> None:
+    with named(folder, "delete the folder"):
+        remove_tree(folder)
+
+
+def remove_orphans(root: Path, attempts: Collection[str]) -> None:
+    """Delete the private folders of attempts that have no container.
+
+    A run was killed before it made one, or somebody removed it: what is there belongs to no
+    outcome. What is in a folder is kept for a day, for the container could be on an engine that
+    was not asked.
+
+    Args:
+        root: the progress directory.
+        attempts: ids of those that have a container.
+    """
+    folder = root / ".attempts"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        age = time.time() - path.stat().st_mtime
+        if path.name not in attempts and age > ORPHAN_AGE:
+            _remove_tree(path)
+    remove_unused(root)

@@ -1,0 +1,92 @@
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from runner.files import named, sync_folder
+
+
+def keep_dated(paths: Iterable[Path]) -> list[Path]:
+    """Give those of some files that exist a name with a date, all the same, and return that."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    moved = []
+    for path in paths:
+        if path.exists():
+            target = path.with_name(f"{path.name}.{stamp}")
+            with named(path, "rename"):
+                path.rename(target)
+            moved.append(target)
+    for folder in {path.parent for path in moved}:
+        sync_folder(folder)
+    return moved
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the files of one model and eval set lie; below `root` as upstream lays out `/tmp`.
+
+    Attributes:
+        root: the progress directory, absolute.
+        model: as given to `oaieval`; a `/` in it makes a subfolder, as upstream's does.
+        eval_set: name of the eval set.
+    """
+
+    root: Path
+    model: str
+    eval_set: str
+
+    def _beside(self, ending: str) -> Path:
+        return self.root / "oaievalset" / f"{self.model}.{self.eval_set}.{ending}"
+
+    @property
+    def progress(self) -> Path:
+        """Upstream's list of finished commands."""
+        return self._beside("progress.txt")
+
+    @property
+    def attempts(self) -> Path:
+        """One JSON object a line for each attempt that ended."""
+        return self._beside("attempts.jsonl")
+
+    @property
+    def run(self) -> Path:
+        """What the run is pinned to."""
+        return self._beside("run.json")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the live run."""
+        return self._beside("lock")
+
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """The files that tell what was done, which `evalset reset` sets aside."""
+        return self.progress, self.attempts, self.run
+
+    @property
+    def evallogs(self) -> Path:
+        """Folder of oaieval's logs and the console logs."""
+        return self.root / "evallogs"
+
+    def console_log(self, attempt: str, eval_key: str) -> Path:
+        """Where the output of an attempt's container is kept."""
+        return self.evallogs / f"{attempt}_{self.model}_{eval_key}.console.log"
+
+    def private(self, attempt: str) -> Path:
+        """The folder that the container of a running attempt sees as `/tmp`."""
+        return self.root / ".attempts" / attempt
+
+
+def scan(root: Path) -> list[Layout]:
+    """Every model and eval set with progress or attempts below `root`, sorted.
+
+    The two names are told apart at the last dot, for an eval set's name seldom has one.
+    """
+    folder = root / "oaievalset"
+    names = {
+        str(path.relative_to(folder))[: -len(ending)]
+        for ending in (".progress.txt", ".attempts.jsonl", ".run.json")
+        for path in folder.rglob(f"*{ending}")
+    }
+    pairs = sorted(tuple(name.rpartition(".")[::2]) for name in names if "." in name)
+    return [Layout(root=root, model=model, eval_set=eval_set) for model, eval_set in pairs]

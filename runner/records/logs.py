@@ -1,0 +1,266 @@
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from runner.files import UNREADABLE, named
+from runner.records.layout import Layout
+
+# A line longer than this is passed over: no event of oaieval's comes near, and a hostile log must
+# not fill the runner's memory.
+LONGEST_LINE = 16 * 1024 * 1024
+
+# Bytes that are looked at in the logs of one attempt, and different samples that are counted.
+MOST_READ = 8 * 2**30
+
+MOST_SAMPLES = 1_000_000
+
+# Bytes of a report in a record, which everybody reads who reads the records; and levels in it,
+# for whoever reads JSON knows an end.
+LARGEST_REPORT = 64 * 1024
+
+DEEPEST_REPORT = 64
+
+# Values in it: many small ones take far more memory than text.
+MOST_VALUES = 5000
+
+# Bytes of a line with Python's numbers, and of all such lines of an attempt: what turns them into
+# JSON takes long and much memory.
+LONGEST_PYTHON = 2**20
+
+MOST_PYTHON = 64 * 2**20
+
+# A string, which is left alone, or what Python writes for a float that JSON does not have.
+_NOT_JSON = re.compile(rb'("(?:[^"\\]|\\.)*")|-?(?:NaN|Infinity)')
+
+# Several evals may end together, and each may have left what takes all the memory that it is
+# allowed to take.
+_one_at_a_time = threading.Lock()
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What oaieval's logs of one attempt say.
+
+    Attributes:
+        final_report: the last one found, None when there is none.
+        samples: how many different samples have an event.
+        withheld: whether the last one is no use in a record.
+        warnings: what was not looked at or not taken, one line each.
+    """
+
+    final_report: dict[str, Any] | None = None
+    samples: int = 0
+    withheld: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def reported(self) -> bool:
+        """Whether oaieval reported anything."""
+        return self.withheld or self.final_report is not None
+
+
+class _Line(msgspec.Struct):
+    sample_id: str | int | None = None
+    # Read later, if it is small enough: what it says takes many times its bytes in memory.
+    final_report: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def summarise(paths: Iterable[Path]) -> Summary:
+    """Read logs in a stream, keeping one line and a hash of each sample's id in memory.
+
+    Lines that are not oaieval's are passed over: the eval's own code wrote them.
+    """
+    with _one_at_a_time:
+        return _Reading().of(paths)
+
+
+class _Reading:
+    """Reads the logs of one attempt, within the limits."""
+
+    def __init__(self) -> None:
+        self._decoder = msgspec.json.Decoder(_Line)
+        self._samples: set[int] = set()
+        self._report: bytes | None = None
+        self._left = MOST_READ
+        self._python_left = MOST_PYTHON
+
+    def of(self, paths: Iterable[Path]) -> Summary:
+        for path in paths:
+            with path.open("rb") as file:
+                for text in _lines(file, self._takes):
+                    self._look_at(text)
+        report, why = _fit(self._report)
+        warnings = [why] if why else []
+        if self._left < 0:
+            warnings.append(f"its logs have more than {MOST_READ} bytes; the rest was not read")
+        if len(self._samples) == MOST_SAMPLES:
+            warnings.append(f"its logs have {MOST_SAMPLES} samples or more; no more were counted")
+        return Summary(
+            final_report=report,
+            samples=len(self._samples),
+            withheld=bool(why),
+            warnings=tuple(warnings),
+        )
+
+    def _takes(self, length: int) -> bool:
+        """Whether so many bytes more are to be looked at."""
+        self._left -= length
+        return self._left >= 0
+
+    def _look_at(self, text: bytes) -> None:
+        if b"NaN" in text or b"Infinity" in text:
+            self._python_left -= len(text)
+            if len(text) > LONGEST_PYTHON or self._python_left < 0:
+                return
+            text = plain_json(text)
+        try:
+            line = self._decoder.decode(text)
+        except UNREADABLE:
+            return
+        if line.sample_id is not None and len(self._samples) < MOST_SAMPLES:
+            self._samples.add(hash(line.sample_id))
+        report = bytes(line.final_report)
+        if report.startswith(b"{") and report[1:].lstrip()[:1] != b"}":  # an empty one says nothing
+            self._report = report
+
+
+def _fit(report: bytes | None) -> tuple[dict[str, Any] | None, str]:
+    """A report, and why it is no use in a record; empty where it is."""
+    if report is None:
+        return None, ""
+    if len(report) > LARGEST_REPORT:
+        return (
+            None,
+            f"its final_report has more than {LARGEST_REPORT} bytes; it is in the log alone",
+        )
+    try:
+        found = msgspec.json.decode(report, type=dict[str, Any])
+    except UNREADABLE:
+        found = None
+    if found is None or not _is_plain(found):
+        why = "its final_report is too deep, has too many values or is no JSON"
+        return None, f"{why}; it is in the log alone"
+    return found, ""
+
+
+def _is_plain(report: dict[str, Any]) -> bool:
+    """Whether a report has neither too many levels nor too many values."""
+    inner: list[object] = [report]
+    values = 0
+    for _ in range(DEEPEST_REPORT):
+        inner = [each for one in inner for each in _within(one)]
+        values += len(inner)
+    return not inner and values <= MOST_VALUES
+
+
+def _within(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def plain_json(text: bytes) -> bytes:
+    """A line of Python's JSON as JSON: `NaN` and `Infinity`, which only Python writes, are null.
+
+    An eval without a single sample reports an accuracy of NaN.
+    """
+    if b"NaN" not in text and b"Infinity" not in text:
+        return text
+    return _NOT_JSON.sub(lambda found: found[1] or b"null", text)
+
+
+def _lines(file: IO[bytes], takes: Callable[[int], bool]) -> Iterator[bytes]:
+    """The lines of a file that are not too long, as long as any more are taken."""
+    while (text := file.readline(LONGEST_LINE)) and takes(len(text)):
+        if text.endswith(b"\n") or len(text) < LONGEST_LINE:
+            yield text
+        else:
+            while text and not text.endswith(b"\n"):
+                text = file.readline(LONGEST_LINE)
+                if not takes(len(text)):
+                    return
+
+
+# A longer line is no event that a person would read, and a hostile one takes many times its bytes.
+LONGEST_EVENT = 1024 * 1024
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One line of a log."""
+
+    sample_id: str | int | None = None
+    type: str = ""
+    data: Any = None
+
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def events_of(path: Path) -> Iterator[tuple[Event | None, int, int]]:
+    """Read a log in a stream, one line in memory.
+
+    Returns:
+        For each line its event, or None if it cannot be read or is too long; where it begins, and
+        its length.
+    """
+    offset = 0
+    with named(path, "read"), path.open("rb") as file:
+        while text := file.readline(LONGEST_EVENT):
+            length = len(text)
+            if length == LONGEST_EVENT and not text.endswith(b"\n"):
+                while text and not text.endswith(b"\n"):
+                    text = file.readline(LONGEST_EVENT)
+                    length += len(text)
+                yield None, offset, length
+            elif text != b"\n":
+                yield event_of(text), offset, length
+            offset += length
+
+
+def event_of(text: bytes) -> Event | None:
+    """Read one line; None if it is no event."""
+    try:
+        return _decode(text)
+    except UNREADABLE:
+        pass
+    try:  # looking for what only Python writes takes as long as reading does
+        return _decode(plain_json(text))
+    except UNREADABLE:
+        return None
+
+
+# More than this many bytes at the end are not looked at.
+LONGEST_TAIL = 16384
+
+
+def last_lines(path: Path, lines: int) -> tuple[str, ...]:
+    """The last lines of what an eval printed, as its code wrote them: not safe for a terminal."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LONGEST_TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ()
+    # What a progress bar wrote over is gone for a person, too.
+    found = [line.rstrip().rpartition("\r")[2] for line in text.split("\n")]
+    return tuple([line for line in found if line][-lines:])
+
+
+def tail_below(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
+    """The last lines of a console log that a record names."""
+    path = below(layout, name)
+    return () if path is None else last_lines(path, lines)
+
+
+def below(layout: Layout, name: str) -> Path | None:
+    """Where a console log is that a record names, which may come from another host.
+
+    None for what is not below `evallogs/`, wherever a name or a link leads.
+    """
+    path = (layout.root / name).resolve()
+    return path if path.is_relative_to(layout.evallogs.resolve()) else None

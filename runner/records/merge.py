@@ -1,0 +1,132 @@
+import enum
+import re
+from typing import Self
+
+import msgspec
+
+from runner.files import UNREADABLE
+from runner.records.run_file import VERSION, parse_run_file, version_of
+
+"""Merging by meaning: pure, commutative, associative and idempotent, whatever is merged."""
+
+# The branch's page, made anew from what was merged.
+README = "README.md"
+
+# Byte order marks, which some editors put before a file, and so before a line of it.
+_MARKS = re.compile(rb"^(?:\xef\xbb\xbf)+")
+
+_DATED = re.compile(r"\.\d{8}T\d{6}\.\d+Z$")
+
+
+class Kind(enum.Enum):
+    """What a file of a snapshot is, which says how two of them are merged."""
+
+    LINES = "lines"
+    RUN = "run"
+    README = "readme"
+    WHOLE = "whole"
+
+
+def kind_of(path: str) -> Kind:
+    """Tell by its path what a file is."""
+    if path == README:
+        return Kind.README
+    if not path.startswith("oaievalset/") or _DATED.search(path):
+        return Kind.WHOLE
+    if path.endswith((".progress.txt", ".attempts.jsonl", ".left-out.jsonl", ".torn")):
+        return Kind.LINES
+    if path.endswith(".run.json"):
+        return Kind.RUN
+    return Kind.WHOLE
+
+
+def merge(path: str, one: bytes, other: bytes) -> bytes:
+    """Merge two versions of a file.
+
+    Args:
+        path: from the top of the snapshot; it tells what the file is.
+        one: content of one version.
+        other: content of the other.
+    """
+    match kind_of(path):
+        case Kind.LINES:
+            return merge_lines(one, other)
+        case Kind.RUN:
+            return max(one, other, key=_age)
+        case Kind.WHOLE | Kind.README:
+            return max(one, other, key=lambda content: (len(content), content))
+
+
+def lines_of(content: bytes) -> list[bytes]:
+    """The different lines of a file, in order; a last line without its newline is no line yet."""
+    lines = (_MARKS.sub(b"", line) for line in content.split(b"\n")[:-1])
+    return list(dict.fromkeys(line for line in lines if line.strip()))
+
+
+def merge_lines(one: bytes, other: bytes) -> bytes:
+    """Give the lines of both, each once.
+
+    A version that has all lines keeps its order, which is that of time; else they are sorted.
+    """
+    all_lines = sorted({*lines_of(one), *lines_of(other)})
+    orders = [
+        lines
+        for lines in (lines_of(one), lines_of(other))
+        if len(lines) == len(all_lines) and lines != all_lines
+    ]
+    chosen = min(orders, default=all_lines)
+    return b"".join(line + b"\n" for line in chosen)
+
+
+def _age(content: bytes) -> tuple[int, int, str, bytes]:
+    """Order versions of a run's file as readers do.
+
+    What they would not read is the oldest, but what a newer evalset wrote is not for us to replace.
+    """
+    file = parse_run_file(content)
+    if file is not None:
+        return (0, *file.age, content)
+    version = version_of(content)
+    return (version if version > VERSION else -1, -1, "", content)
+
+
+LEFT_OUT_VERSION = 1
+
+# A reason that may be gone with the next snapshot: the limit is an option.
+TOO_LARGE = "larger than --snapshot-max-file, compressed too"
+
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, or a line of one, that stays on its host; one line of a left-out file.
+
+    Attributes:
+        version: of this format.
+        path: relative to the progress directory; for a name that holds a secret, its hash.
+        host: where it is.
+        reason: one line for people.
+        size: bytes.
+        sha256: of its content, in hex.
+    """
+
+    version: int = LEFT_OUT_VERSION
+    path: str
+    host: str
+    reason: str
+    size: int
+    sha256: str
+
+    @classmethod
+    def read(cls, content: bytes) -> list[Self]:
+        """The lines of a left-out file that can be read."""
+        found = []
+        for line in lines_of(content):
+            try:
+                found.append(msgspec.json.decode(line, type=cls))
+            except UNREADABLE:
+                continue
+        return found
+
+    @property
+    def line(self) -> bytes:
+        """The line that keeps it."""
+        return msgspec.json.encode(self) + b"\n"

@@ -1,0 +1,196 @@
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runner.registry.entries import RegistryFile, parse_mapping
+
+# Who runs an eval may be either.
+_MODELS = ("completion_fns", "solvers")
+
+# What an argument of an eval or a model may name.
+_NAMED = (*_MODELS, "modelgraded")
+
+# As many hex digits as a job's key has.
+_DIGITS = 16
+
+
+class Folder(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the user's registry folders.
+
+    Attributes:
+        place: where containers see it, the same on every host.
+        specs: what its files hold: kind, name, entry.
+    """
+
+    place: str
+    specs: dict[str, dict[str, Any]]
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """What an eval takes from the user's registry folders.
+
+    Attributes:
+        entries: kind, name and canonical text of the entries.
+        data: place of a folder, and a text that may name data in it.
+    """
+
+    entries: frozenset[tuple[str, str, str]]
+    data: frozenset[tuple[str, str]]
+
+
+def parse_folder(place: str, files: Sequence[RegistryFile]) -> Folder:
+    """Read the files of a registry folder for what their entries hold.
+
+    Raises:
+        UsageError: a file is no mapping of names.
+    """
+    specs: dict[str, dict[str, Any]] = {}
+    for file in files:
+        if file.kind in ("evals", *_NAMED):
+            specs.setdefault(file.kind, {}).update(parse_mapping(file.path, file.text))
+    return Folder(place=place, specs=specs)
+
+
+def content_of(
+    eval: str,  # noqa: A002 - upstream's word, and ours
+    *,
+    model: str,
+    passed_through: Sequence[str],
+    folders: Sequence[Folder],
+) -> Content:
+    """Find what an eval depends on: its entry, its model's, what these name, and so on.
+
+    Every text in an entry, and in the arguments that are passed through, may be the name of a
+    completion function, of a solver, of a modelgraded entry, or of data: classes call their
+    arguments as they like.
+
+    Args:
+        eval: the resolved key.
+        model: as given; `oaieval` takes several with commas between them.
+        passed_through: arguments for the program.
+        folders: the user's own; what is in the image goes with the image.
+    """
+    entries: set[tuple[str, str, str]] = set()
+    data: set[tuple[str, str]] = set()
+    ahead = [("evals", eval), *((kind, name) for name in model.split(",") for kind in _MODELS)]
+    typed = [part for argument in passed_through for part in re.split("[,=]", argument)]
+    ahead += [(kind, text) for text in typed for kind in _NAMED]
+    known = set(ahead)
+    while ahead:
+        kind, name = ahead.pop()
+        for folder in folders:
+            spec = folder.specs.get(kind, {}).get(name)
+            if spec is None:
+                continue
+            entries.add((kind, name, json.dumps(_canonical(spec))))
+            texts = {*_texts(spec), *(typed if kind == "evals" else ())}
+            data.update((folder.place, text) for text in texts)
+            named = {(other, text) for text in texts for other in _NAMED} - known
+            known |= named
+            ahead += named
+    return Content(entries=frozenset(entries), data=frozenset(data))
+
+
+def digest_of(content: Content, hashes: Mapping[tuple[str, str], str | None]) -> str:
+    """Give sixteen hex digits that stand for what an eval takes from outside the image.
+
+    Args:
+        content: what it depends on.
+        hashes: of the data, by place and text; None where the text names no data.
+    """
+    data = sorted(
+        (text, found) for key in content.data if (found := hashes[key]) for text in key[1:]
+    )
+    whole = [sorted(content.entries), data]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:_DIGITS]
+
+
+def _canonical(value: object, above: tuple[int, ...] = ()) -> object:
+    """Give what JSON can hold, the same for the same YAML, whatever the order of names in it."""
+    if id(value) in above:
+        return "an anchor around itself"
+    above = (*above, id(value))
+    match value:
+        case dict():
+            pairs = [[_canonical(key), _canonical(each, above)] for key, each in value.items()]
+            return {"mapping": sorted(pairs, key=json.dumps)}
+        case list() | tuple():
+            return [_canonical(each, above) for each in value]
+        case set():
+            return {"set": sorted(map(repr, value))}
+        case str():
+            return value
+        case _:
+            return {type(value).__name__: repr(value)}
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text among an entry's values."""
+    ahead, seen = [value], set()
+    while ahead:
+        one = ahead.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict | list | tuple | set) and id(one) not in seen:
+            seen.add(id(one))
+            ahead += one.values() if isinstance(one, dict) else one
+
+
+class DataFiles:
+    """Hashes of the data below registry folders, each file read once and never as a whole."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        """Take the folders, by the place where containers see them."""
+        self._folders = folders
+        self._known: dict[Path, str | None] = {}
+
+    def hash_of(self, place: str, text: str) -> str | None:
+        """The SHA-256 of what a text names for an eval of the folder at `place`, in hex digits.
+
+        As upstream has it, that is a path below `data/`, or one that begins with a folder's place.
+        A folder counts with the names and the content of all files in it.
+
+        Returns:
+            None where the text names no data that can be read.
+        """
+        path = self._path(place, text)
+        if path is None:
+            return None
+        if path not in self._known:
+            try:
+                self._known[path] = _hash_folder(path) if path.is_dir() else _hash_file(path)
+            except (OSError, ValueError):  # no such name, or no name at all
+                self._known[path] = None
+        return self._known[path]
+
+    def _path(self, place: str, text: str) -> Path | None:
+        base, below = self._folders[place], f"data/{text}"
+        for other, folder in self._folders.items():
+            if text.startswith(f"{other}/"):
+                base, below = folder, text.removeprefix(f"{other}/")
+        if text.startswith("/") and below == f"data/{text}":
+            return None
+        path = Path(os.path.normpath(base / below))
+        # an argument such as `.` or `..`, or an empty one, names nothing
+        return path if base in path.parents and path != base / "data" else None
+
+
+def _hash_file(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_folder(folder: Path) -> str:
+    whole = hashlib.sha256()
+    paths = [Path(above, name) for above, _, names in os.walk(folder) for name in names]
+    for path in sorted(paths):
+        whole.update(f"{path.relative_to(folder)}\0{_hash_file(path)}\n".encode(errors="replace"))
+    return whole.hexdigest()

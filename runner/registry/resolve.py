@@ -1,0 +1,164 @@
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from runner.errors import UsageError, did_you_mean
+from runner.registry.entries import EvalEntry, EvalSetEntry, Registry
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """Give the names that a pattern covers, in their order.
+
+    `*` stands for any text, none included. All else is literal. (Upstream makes a regular
+    expression of it, so that `+` or `[` would be special there; no name of its registry has any.)
+    """
+    if "*" not in pattern:
+        return [name for name in names if name == pattern]
+    first, *middle, last = pattern.split("*")
+    return [
+        name
+        for name in names
+        if name.startswith(first) and name.endswith(last) and _between(name, first, middle, last)
+    ]
+
+
+def _between(name: str, first: str, middle: list[str], last: str) -> bool:
+    """Tell whether the middle parts follow each other between the first and the last."""
+    position, end = len(first), len(name) - len(last)
+    if position > end:
+        return False
+    for part in middle:
+        found = name.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
+
+
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
+    """What an eval set comes down to.
+
+    Attributes:
+        evals: resolved keys in registry order, each once.
+        names: for each key the names that led to it, the key itself among them.
+        warnings: one line each.
+    """
+
+    evals: tuple[str, ...]
+    names: dict[str, tuple[str, ...]]
+    warnings: tuple[str, ...] = ()
+
+
+def resolve_eval_set(
+    registry: Registry, name: str, *, model: str = "", passed_through: Sequence[str] = ()
+) -> Resolution:
+    """Turn an eval set's name into the keys of its evals, in upstream's order.
+
+    Args:
+        registry: all registries, merged.
+        name: of the eval set, or an alias of one.
+        model: as given on the command line, to explain a misplaced name.
+        passed_through: as `model`.
+
+    Raises:
+        UsageError: there is no such set, it has a fault, or an eval of it cannot be run.
+    """
+    if name not in registry.eval_sets:
+        hint = did_you_mean(name, registry.eval_sets)
+        if _misplaced(registry, model, passed_through):
+            hint = (
+                f"; options that are passed through come last, after MODEL and EVAL_SET "
+                f"(MODEL was taken to be `{model}`)"
+            )
+        elif model in registry.eval_sets:
+            hint = f"; the model comes first: `{name} {model}`, not `{model} {name}`?"
+        raise UsageError(f"no eval set `{name}`{hint or '; `evalset list` shows all'}")
+    key = _follow("eval set", name, registry.eval_sets)
+    entry = registry.eval_sets[key]
+    if entry.problem:
+        raise UsageError(f"eval set `{key}` in {entry.source} {entry.problem}")
+    chosen, warnings = _choose(registry, key, entry)
+    names: dict[str, tuple[str, ...]] = {}
+    # registry order decides, not the order of the patterns: upstream's rule
+    for candidate in registry.evals:
+        if candidate in chosen:
+            resolved = resolve_eval(registry, candidate)
+            names[resolved] = (*names.get(resolved, (resolved,)), candidate)
+    return Resolution(evals=tuple(names), names=names, warnings=warnings)
+
+
+def resolve_eval(registry: Registry, name: str) -> str:
+    """Follow an eval's aliases to the eval itself.
+
+    Raises:
+        UsageError: there is no such eval, its aliases lead in a circle, or it cannot be run.
+    """
+    if name not in registry.evals:
+        hint = did_you_mean(name, registry.evals) or "; `evalset list evals` shows all"
+        raise UsageError(f"no eval `{name}`{hint}")
+    key = _follow("eval", name, registry.evals)
+    entry = registry.evals[key]
+    if entry.problem:
+        raise UsageError(f"eval `{key}` in {entry.source} {entry.problem}")
+    return key
+
+
+def _follow(kind: str, name: str, entries: Mapping[str, EvalEntry | EvalSetEntry]) -> str:
+    entry = entries[name]
+    path = [name]
+    while entry.alias is not None:
+        if entry.alias in path:
+            circle = " -> ".join([*path, entry.alias])
+            raise UsageError(
+                f"{kind} `{name}` is an alias that leads in a circle: {circle}; mend {entry.source}"
+            )
+        if entry.alias not in entries:
+            missing = entry.alias
+            others = [other for other in entries if _end(other, entries) in entries]
+            raise UsageError(
+                f"{kind} `{path[-1]}` in {entry.source} is an alias of `{missing}`, "
+                f"which is in no registry{did_you_mean(missing, others)}"
+            )
+        path.append(entry.alias)
+        entry = entries[entry.alias]
+    return path[-1]
+
+
+def _end(name: str, entries: Mapping[str, EvalEntry | EvalSetEntry]) -> str:
+    """The last name that a name's aliases lead to, whether or not it is there."""
+    seen = set()
+    while name in entries and name not in seen:
+        seen.add(name)
+        name = entries[name].alias or name
+    return name
+
+
+def _choose(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str], tuple[str, ...]]:
+    """Match a set's patterns; one that matches nothing is an error, in upstream's own a warning.
+
+    Upstream passes over such a pattern in silence, and its own `stock-options` has one: that set
+    must run nevertheless. In a set that the user wrote it is a typing error that costs an eval.
+    """
+    chosen: set[str] = set()
+    warnings: list[str] = []
+    for pattern in entry.patterns:
+        if pattern in registry.evals:
+            chosen.add(pattern)
+            continue
+        found = matching(pattern, registry.evals)
+        chosen.update(found)
+        if not found:
+            warnings.append(
+                f"eval set `{key}` in {entry.source} lists `{pattern}`, which matches no eval"
+                + did_you_mean(pattern, registry.evals)
+            )
+    if warnings and not (entry.builtin and chosen):
+        raise UsageError(warnings[0])
+    return chosen, tuple(warnings)
+
+
+def _misplaced(registry: Registry, model: str, passed_through: Sequence[str]) -> bool:
+    """Tell whether an option before MODEL has shifted the names: `--max_samples 5 gpt-4 test`."""
+    options = any(each.startswith("-") for each in passed_through)
+    shifted = any(each in registry.eval_sets for each in passed_through)
+    return options and (shifted or model.replace(".", "", 1).isdigit())

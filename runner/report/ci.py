@@ -1,0 +1,252 @@
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import msgspec
+
+from runner.errors import EnvironmentFault, UsageError
+from runner.files import append, named, replace
+from runner.host import usual
+from runner.records.layout import Layout
+from runner.records.logs import tail_below
+from runner.report.rows import Row, main_score
+from runner.report.text import harmless, one_line
+from runner.secrets import NO_MASK, Mask
+
+# What XML 1.0 has no way to hold, not even escaped. https://www.w3.org/TR/xml/#charsets
+_FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# The elements of a case that did not succeed, by the row's state.
+_ELEMENTS = {"failed": "failure", "lost": "error", "running": "skipped", "to do": "skipped"}
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
+    """What JUnit XML shows of one model and eval set.
+
+    Attributes:
+        model: as given.
+        eval_set: as given.
+        rows: of the plan, in its order.
+        output: gives the last lines of what an eval printed.
+    """
+
+    model: str
+    eval_set: str
+    rows: Sequence[Row]
+    output: Callable[[Row], Sequence[str]]
+
+
+def junit_xml(suites: Sequence[Suite]) -> bytes:
+    """Suites as JUnit XML, with a test case for each eval.
+
+    A failed eval is a failure, a lost one an error, and one that is to do or runs is skipped.
+    """
+    root = ET.Element("testsuites")
+    for suite in suites:
+        name = f"{suite.model}.{suite.eval_set}"
+        element = ET.SubElement(root, "testsuite", name=_line(name))
+        for row in suite.rows:
+            _add_case(element, name, row, suite.output)
+        _count(element, suite.rows)
+    _count(root, [row for suite in suites for row in suite.rows])
+    ET.indent(root)
+    content: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
+
+
+def _count(element: ET.Element, rows: Sequence[Row]) -> None:
+    kinds = Counter(_ELEMENTS.get(row.state) for row in rows)
+    seconds = sum(row.duration or 0 for row in rows)
+    counts = {
+        "tests": str(len(rows)),
+        "failures": str(kinds["failure"]),
+        "errors": str(kinds["error"]),
+        "skipped": str(kinds["skipped"]),
+        "time": f"{seconds:.3f}",
+    }
+    element.attrib |= counts
+
+
+def _add_case(
+    suite: ET.Element, name: str, row: Row, output: Callable[[Row], Sequence[str]]
+) -> None:
+    called = " ".join(filter(None, (row.eval, row.arguments)))
+    case = ET.SubElement(suite, "testcase", classname=_line(name), name=_line(called))
+    if row.duration is not None:
+        case.set("time", f"{row.duration:.3f}")
+    properties = ET.SubElement(case, "properties")
+    for key, value in _facts(row).items():
+        ET.SubElement(properties, "property", name=key, value=_line(value))
+    kind = _ELEMENTS.get(row.state)
+    if kind is None:
+        return
+    found = ET.SubElement(case, kind, message=_line(row.reason or row.state))
+    if kind != "skipped":
+        found.set("type", row.state)
+        found.text = "\n".join(map(_text, output(row)))
+
+
+def _facts(row: Row) -> dict[str, str]:
+    facts = {"attempts": str(row.attempts)}
+    if row.attempts:
+        facts["samples"] = str(row.samples)
+    if score := main_score(row.final_report):
+        facts |= {"score": str(score.value), "score_name": score.name}
+    return facts
+
+
+def _line(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", one_line(text))
+
+
+def _text(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", harmless(text))
+
+
+# Where GitHub takes Markdown for the page of a job from.
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+# GitHub refuses more than 1 MB from a step.
+SUMMARY_ROWS = 400
+
+# The end of a failed eval's output that JUnit XML has.
+TAIL_LINES = 50
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a model and an eval set are.
+
+    Attributes:
+        layout: where its files are.
+        rows: of its table.
+        part: what of the eval set that is, in words; empty for all of it.
+    """
+
+    layout: Layout
+    rows: Sequence[Row]
+    part: str = ""
+
+
+States = Sequence[State]
+
+
+def check_junit(path: Path | None) -> None:
+    """Refuse a file for JUnit XML that cannot be written, before anything runs.
+
+    Raises:
+        UsageError: it is a folder, a device or the like, or its folder takes none.
+        EnvironmentFault: nobody may look.
+    """
+    if path is None:
+        return
+    if path == Path():
+        raise UsageError("--junit has no file name; name the file to write")
+    with named(path, "write"):
+        if path.exists() and not path.is_file():
+            raise UsageError(f"--junit {path} is no plain file; name one that may be replaced")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise UsageError(f"--junit {path}: nothing can be written to {above}; name another")
+
+
+def write_junit(path: Path, states: States, mask: Mask = NO_MASK) -> None:
+    """Write tables as JUnit XML, over what is there; what is masked is not in it."""
+    replace(path.absolute(), junit_document(states, mask))
+
+
+def junit_document(states: States, mask: Mask = NO_MASK) -> bytes:
+    """Tables as JUnit XML; what is masked is not in it."""
+
+    def output(layout: Layout, row: Row) -> tuple[str, ...]:
+        if row.console_log is None:
+            return ()
+        where = f"whole output: {row.console_log}"
+        tail = tail_below(layout, row.console_log, TAIL_LINES)
+        return (*map(mask.text, tail), where)
+
+    suites = [
+        Suite(
+            model=state.layout.model,
+            eval_set=state.layout.eval_set,
+            rows=state.rows,
+            output=partial(output, state.layout),
+        )
+        for state in states
+    ]
+    return junit_xml(suites)
+
+
+def add_summary(path: Path, states: States) -> None:
+    """Append tables as Markdown to the summary of a GitHub Actions job."""
+    from runner.report.markdown import section  # noqa: PLC0415 - only when asked for
+
+    for state in states:
+        text = section(
+            state.layout.model,
+            state.layout.eval_set,
+            state.rows,
+            part=state.part,
+            limit=SUMMARY_ROWS // len(states),
+        )
+        append(path, f"{text}\n".encode(errors="replace"))
+
+
+def step_summary(environ: Mapping[str, str]) -> Path:
+    """The file of a GitHub Actions job's summary.
+
+    Raises:
+        UsageError: this is no step of such a job.
+    """
+    if not environ.get(STEP_SUMMARY):
+        raise UsageError(
+            f"--summary: {STEP_SUMMARY} is not set, as it is in a step of GitHub Actions; "
+            "leave the option out, or set it to a file"
+        )
+    return Path(environ[STEP_SUMMARY])
+
+
+def status_reports(junit: Path | None, *, summary: bool) -> Callable[[States], None]:
+    """What writes a state where it was asked for; refuses at once what cannot be.
+
+    Raises:
+        UsageError: there is no summary, or the file cannot be written.
+    """
+    check_junit(junit)
+    markdown = step_summary(os.environ) if summary else None
+
+    def write(states: States) -> None:
+        if junit is not None:
+            write_junit(junit, states, Mask(usual(os.environ)))
+        if markdown is not None:
+            add_summary(markdown, states)
+
+    return write
+
+
+def after_run(
+    states: States, *, junit: Path | None, environ: Mapping[str, str], mask: Mask = NO_MASK
+) -> int:
+    """Write what was asked for of a run that has ended, and say what cannot be written.
+
+    Returns:
+        The exit code for a run that went well.
+    """
+    if environ.get(STEP_SUMMARY):
+        try:
+            add_summary(step_summary(environ), states)
+        except EnvironmentFault as error:
+            print(harmless(f"warning: {error}"), file=sys.stderr)
+    if junit is None:
+        return 0
+    try:
+        write_junit(junit, states, mask)
+    except EnvironmentFault as error:
+        later = "`evalset status` with --junit writes it, too"
+        print(harmless(f"Error: {error}; {later}"), file=sys.stderr)
+        return error.exit_code
+    return 0

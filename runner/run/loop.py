@@ -1,0 +1,244 @@
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty
+
+import msgspec
+
+from runner.engine.attempt import Attempts
+from runner.engine.live import follow_samples
+from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
+from runner.model import Fault, Outcome, Result
+from runner.plan.limits import Budget, Streak
+from runner.plan.plan import Plan
+from runner.records.logs import last_lines
+from runner.report.display import Display
+from runner.report.text import duration, evals
+from runner.run.disk import Disk, DiskWatch
+from runner.run.prepare import Prepared
+from runner.run.record import Recorder
+from runner.run.schedule import (
+    Broken,
+    Ended,
+    Event,
+    Idle,
+    Schedule,
+    Signalled,
+    Started,
+    Told,
+    Unfit,
+)
+from runner.run.stopping import Deadlines, Stopping
+
+# Of what an eval printed, to tell whether two failed alike.
+LAST_LINES = 5
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended.
+
+    Attributes:
+        plan: what it set out to do.
+        outcomes: the last one of each job that was attempted.
+        exit_code: for the process.
+        not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
+        snapshot: where the last snapshot is; empty if there is none.
+        left_for_time: how many evals are left where the exit code says that time ran out.
+        in_common: why the run was ended, where evals failed alike in a row; else empty.
+    """
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...] = ()
+    exit_code: int = 0
+    not_pushed: str = ""
+    snapshot: str = ""
+    left_for_time: int = 0
+    in_common: str = ""
+
+
+class Loop:
+    """Reads the schedule's events until nothing runs: records, shows, and reacts.
+
+    Attributes:
+        stopping: why the run ends before its plan does.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        display: Display,
+        attempts: Attempts,
+        schedule: Schedule,
+        recorder: Recorder,
+        *,
+        disk: Disk,
+        on_record: Callable[[], None],
+        on_stopping: Callable[[], None],
+        budget: Budget | None = None,
+    ) -> None:
+        self._prepared = prepared
+        self._mask = attempts.mask
+        self._display = display
+        self._schedule = schedule
+        self._recorder = recorder
+        self._on_record = on_record
+        self._budget = budget
+        self._outcomes: dict[str, Outcome] = {}
+        self._deadlines = Deadlines()
+        self.stopping = Stopping(
+            attempts.live,
+            schedule,
+            display,
+            self._deadlines,
+            grace=prepared.options.grace,
+            on_stopping=on_stopping,
+        )
+        DiskWatch(
+            disk,
+            schedule,
+            attempts.live,
+            display,
+            deadlines=self._deadlines,
+            stopping=self.stopping,
+        )
+        self._streak = Streak(prepared.options.max_failures)
+        self._in_common = ""
+
+    def until_idle(self, plan: Plan) -> RunResult:
+        """Go on until the last worker has nothing more to do."""
+        if self._budget:
+            self._deadlines.after(self._budget.left, self.stopping.run_out_of_time)
+        idle = False
+        try:
+            while not idle and not self.stopping.let_go:
+                events = self._next_events()
+                self._record([event for event in events if isinstance(event, Ended)])
+                for event in events:
+                    self._react(event)
+                idle = any(isinstance(event, Idle) for event in events)
+        finally:
+            self._display.end()
+        if self.stopping.error is not None:
+            raise self.stopping.error
+        code = self._exit_code(plan)
+        return RunResult(
+            plan=plan,
+            outcomes=tuple(self._outcomes.values()),
+            exit_code=code,
+            left_for_time=self._left(plan) if code == OUT_OF_TIME else 0,
+            in_common=self._in_common,
+        )
+
+    def _next_events(self) -> list[Event]:
+        """Wait for an event or the next deadline, and take all that came together."""
+        queue = self._schedule.events
+        events: list[Event] = []
+        with contextlib.suppress(Empty):
+            events.append(queue.get(timeout=self._deadlines.pause))
+            while True:
+                events.append(queue.get_nowait())
+        self._deadlines.act()
+        return events
+
+    def _record(self, ended: Sequence[Ended]) -> None:
+        if not ended:
+            return
+        try:
+            self._recorder.record([event.outcome for event in ended])
+        except RunnerError as error:
+            for event in ended:
+                event.recorded.set_exception(error)
+            self.stopping.break_off(error)
+        else:
+            self._on_record()
+
+    def _react(self, event: Event) -> None:
+        match event:
+            case Started(job, _, container):
+                self._display.started(job)
+                if self._display.wants_samples:
+                    follow_samples(
+                        self._prepared.engine,
+                        container,
+                        lambda samples, of: self._display.progressed(job, samples, of),
+                    )
+            case Ended(outcome, again, recorded):
+                if not recorded.done():
+                    self._take_in(outcome, again=again)
+                    # Only now may the slot of a failure be used again: it may have been the last.
+                    recorded.set_result(None)
+            case Broken(error):
+                self.stopping.break_off(error)
+            case Signalled(number):
+                self.stopping.interrupt(number)
+            case Told(text):
+                self._display.warn(text)
+            case Unfit(jobs, left):
+                verb = "does" if jobs == 1 else "do"
+                self._display.note(
+                    f"{evals(jobs)} {verb} not fit in the {duration(left)} that are left of the "
+                    "time budget"
+                )
+            case Idle():
+                pass
+
+    def _take_in(self, outcome: Outcome, *, again: bool) -> None:
+        # A report may be large, and there may be thousands.
+        self._outcomes[outcome.job.key] = msgspec.structs.replace(outcome, final_report=None)
+        failed = outcome.result is not Result.SUCCESS
+        tail: tuple[str, ...] = ()
+        if failed and outcome.console_log:
+            path = self._prepared.layout.root / outcome.console_log
+            outcome = msgspec.structs.replace(outcome, console_log=str(_from_here(path)))
+            lines = last_lines(path, self._display.tail_lines)
+            tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
+        self._display.ended(outcome, again=again, tail=tail)
+        if not failed:
+            self._streak.success()
+        elif not again and not self.stopping.begun:
+            self._after_failure(outcome, tail[-LAST_LINES:])
+
+    def _after_failure(self, outcome: Outcome, tail: Sequence[str]) -> None:
+        """Decide whether anything more is worth starting."""
+        if self._streak.failure(outcome.reason, tail, seconds=outcome.duration):
+            left_out = self._schedule.stop_starting()
+            last = f": {tail[-1]}" if tail else ""
+            so = f", so {left_out} more not started" if left_out else ""
+            self._in_common = (
+                f"{evals(self._streak.count)} in a row failed alike ({outcome.reason}{last}){so}; "
+                "mend that and run the same again (--max-failures 0 goes on whatever fails)"
+            )
+            self._display.warn(self._in_common)
+            for line in tail:
+                self._display.note(f"    | {line}")
+        elif self._prepared.options.exit_on_error and (left_out := self._schedule.stop_starting()):
+            self._display.note(
+                f"stopping at the first failure; {left_out} not started "
+                "(--no-exit-on-error goes on)"
+            )
+
+    def _left(self, plan: Plan) -> int:
+        outcomes = self._outcomes.values()
+        done = {each.job.key for each in outcomes if each.result is Result.SUCCESS}
+        return sum(job.key not in done for job in plan.todo)
+
+    def _exit_code(self, plan: Plan) -> int:
+        if self.stopping.signal is not None:
+            return 128 + self.stopping.signal
+        faults = {
+            outcome.fault
+            for outcome in self._outcomes.values()
+            if outcome.result is not Result.SUCCESS
+        }
+        if Fault.EVAL in faults:
+            return 1
+        if (self.stopping.time_over or self._schedule.out_of_time) and self._left(plan):
+            return OUT_OF_TIME
+        return EnvironmentFault.exit_code if faults else 0
+
+
+def _from_here(path: Path) -> Path:
+    """A path as one would type it where the run was started, if it lies below that."""
+    with contextlib.suppress(ValueError, FileNotFoundError):  # the current folder may be gone
+        return path.relative_to(Path.cwd())
+    return path

@@ -1,0 +1,84 @@
+from runner.engine.attempt import Attempts, Surroundings
+from runner.engine.engine import Absence, Engine, answering
+from runner.engine.leftovers import Left, Running, discard, find_left
+from runner.host import Host
+from runner.model import ContainerSettings, Job, key_of
+from runner.plan.plan import Plan
+from runner.records.folders import remove_unused
+from runner.records.layout import Layout
+from runner.run.prepare import Prepared
+from runner.run.record import Recorder
+
+# Stands for the settings of containers whose own are not known any more; nothing is started.
+_UNKNOWN = ContainerSettings(
+    image="", memory=0, cpus=None, pids_limit=0, gpus=None, timeout=0, network="none"
+)
+
+
+def recover(
+    prepared: Prepared, host: Host, recorder: Recorder, plan: Plan
+) -> tuple[list[Running], int]:
+    """Look for containers that an earlier run left when it was killed.
+
+    Those whose outcome is on record already are removed, and so are all where the run starts over.
+    Those of jobs that this run does not have are recorded if they ended, and so are those of jobs
+    that are finished, as another host may have done meanwhile; those that still run are ended.
+
+    Args:
+        prepared: the run.
+        host: the machine.
+        recorder: of the run.
+        plan: what is to do, and what is finished.
+
+    Returns:
+        Those that this run goes on with, running or ended, and the number of running ones that it
+        has no job for.
+    """
+    api = prepared.engine.api
+    todo = {job.key: job for job in plan.todo}
+    done = {job.key for job in plan.done}
+    taken = []
+    others = 0
+    with answering():
+        for left in find_left(api, prepared.layout, host.name):
+            key = key_of(left.command)
+            if (
+                not prepared.options.resume
+                or recorder.complete(left.attempt)
+                or (key in done and left.running)
+            ):
+                discard(api, prepared.layout, left)
+            elif job := todo.get(key):
+                taken.append(_running(job, left))
+            elif left.running:
+                others += 1
+            else:
+                record_ended(prepared.engine, prepared.layout, host, recorder, left)
+    remove_unused(prepared.layout.root)
+    return taken, others
+
+
+def record_ended(
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Left
+) -> None:
+    """Record the outcome of a container that ended while no run looked, and remove it."""
+    surroundings = Surroundings(
+        layout=layout,
+        run="",
+        host=host.name,
+        images={},
+        registries={},
+        environment={},
+        user=host.user,
+        cpus=1,
+    )
+    command = left.command
+    job = Job(command=command, argv=command, eval=command[2], settings=_UNKNOWN)
+    absence = Absence(engine, limit=0, tell=lambda _: None)
+    attempts = Attempts(engine, surroundings, absence)
+    with attempts.adopted(_running(job, left), lambda _: None, lambda: None) as outcome:
+        recorder.record([outcome])
+
+
+def _running(job: Job, left: Left) -> Running:
+    return Running(job=job, attempt=left.attempt, container=left.container, created=left.created)

@@ -1,0 +1,316 @@
+import contextlib
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+
+import msgspec
+
+from runner.engine.attempt import Attempts
+from runner.engine.leftovers import Running
+from runner.model import Fault, Job, Outcome, Result
+from runner.plan.limits import Budget
+
+
+class Slots:
+    """Room for so many evals at once.
+
+    It can be closed for a while: who has a slot keeps it, and nobody gets one.
+
+    Attributes:
+        renewing: how many have lent theirs back for that while.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._taken = 0
+        self._closed = False
+        self._open_for_good = False
+        self.renewing = 0
+        self._changed = threading.Condition()
+
+    def take(self) -> None:
+        """Wait for a free slot, and take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self._at_once and not self._closed)
+            self._taken += 1
+
+    def take_over(self) -> None:
+        """Take a slot for what runs already, whether there is a free one or not."""
+        with self._changed:
+            self._taken += 1
+
+    def give(self) -> None:
+        """Give a slot back."""
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Give out no slots."""
+        with self._changed:
+            self._closed = not self._open_for_good
+
+    def open(self) -> None:
+        """Give out slots again."""
+        with self._changed:
+            self._closed = False
+            self._changed.notify_all()
+
+    def open_for_good(self) -> None:
+        """Give out slots whatever comes: there is nothing left to start in them."""
+        with self._changed:
+            self._open_for_good = True
+        self.open()
+
+    def renew(self) -> None:
+        """Give a slot back while none are given out, and take one again afterwards."""
+        with self._changed:
+            if not self._closed:
+                return
+            self.renewing += 1
+        self.give()
+        self.take()
+        with self._changed:
+            self.renewing -= 1
+
+    @property
+    def taken(self) -> int:
+        """How many are in use."""
+        with self._changed:
+            return self._taken
+
+
+# Seconds before the first retry and at the most; each pause is about twice the one before.
+FIRST_PAUSE = 1
+
+LONGEST_PAUSE = 60
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A container runs."""
+
+    job: Job
+    attempt: str
+    container: str
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """An attempt ended; its container is kept until `recorded` is set.
+
+    Attributes:
+        outcome: how.
+        again: whether the job is tried again.
+        recorded: to be given a result once the outcome is on disk, or the exception that kept it.
+    """
+
+    outcome: Outcome
+    again: bool
+    recorded: Future[None]
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A worker met an error that ends the run."""
+
+    error: BaseException
+
+
+class Signalled(msgspec.Struct, frozen=True):
+    """The process got a signal."""
+
+    number: int
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Something that people should know."""
+
+    text: str
+
+
+class Unfit(msgspec.Struct, frozen=True):
+    """So many jobs do not fit in the seconds that are left of the time budget; told once."""
+
+    jobs: int
+    left: float
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """The last worker has nothing more to do: nothing runs and nothing will start."""
+
+
+Event = Started | Ended | Broken | Signalled | Told | Unfit | Idle
+
+
+class Schedule:
+    """Runs jobs in order, a fixed number at a time, and tells of each on one queue.
+
+    The workers record nothing: who reads the queue does, and tells them when it is done. With a
+    budget, a job that does not fit in what is left of it lets those behind it go first.
+
+    Attributes:
+        slots: room for evals that run at once; closed to pause.
+        out_of_time: whether a job was left out because it did not fit.
+    """
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        *,
+        events: SimpleQueue[Event],
+        jobs: Sequence[Job],
+        left: Sequence[Running],
+        at_once: int,
+        retries: int,
+        new_id: Callable[[], str],
+        budget: Budget | None = None,
+    ) -> None:
+        self.events = events
+        self.slots = Slots(at_once)
+        self._attempts = attempts
+        self._left = left
+        self._todo = deque(jobs)
+        # Twice as many workers as evals at once: while one records and removes what has ended
+        # well, another one starts the next.
+        self._workers = min(2 * at_once, len(self._todo))
+        self._retries = retries
+        self._new_id = new_id
+        self._budget = budget
+        self.out_of_time = False
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._busy = self._workers + len(left)
+
+    def start(self) -> None:
+        """Start the workers."""
+        if not self._busy:
+            self.events.put(Idle())
+        for task in self._left:
+            # It runs, whether there is a slot for it or not, and its time limit counts.
+            self.slots.take_over()
+            self._start(partial(self._go_on, task))
+        for _ in range(self._workers):
+            self._start(self._work)
+
+    def stop_starting(self) -> int:
+        """Start nothing more, and return how many jobs that leaves out."""
+        self._stopping.set()
+        with self._lock:
+            left_out = len(self._todo)
+            self._todo.clear()
+        self.slots.open_for_good()
+        return left_out
+
+    def _start(self, work: Callable[[], None]) -> None:
+        # Daemons: when the reader fails, its error must reach the user though evals run on.
+        threading.Thread(target=self._guarded, args=(work,), name="worker", daemon=True).start()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - the reader decides what it means
+            self._stopping.set()
+            self.events.put(Broken(error))
+        finally:
+            with self._lock:
+                self._busy -= 1
+                last = self._busy == 0
+            if last:
+                self.events.put(Idle())
+
+    def _go_on(self, task: Running) -> None:
+        with contextlib.ExitStack() as slot:
+            slot.callback(self.slots.give)
+            self._bring_to_success(task, slot.close)
+
+    def _work(self) -> None:
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Wait for a slot and do the next job in it; False when there is none."""
+        with contextlib.ExitStack() as slot:
+            self.slots.take()
+            slot.callback(self.slots.give)
+            job = self._take()
+            if job is not None:
+                self._bring_to_success(job, slot.close)
+            return job is not None
+
+    def _take(self) -> Job | None:
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            for index, job in enumerate(self._todo):
+                if self._fits(job):
+                    del self._todo[index]
+                    return job
+            if self._todo:
+                self._leave_out(len(self._todo))
+            return None
+
+    def _fits(self, job: Job) -> bool:
+        return self._budget is None or self._budget.fits(job.command)
+
+    def _leave_out(self, jobs: int) -> None:
+        if self._budget and not self.out_of_time:
+            self.out_of_time = True
+            self.events.put(Unfit(jobs, max(0.0, self._budget.left)))
+
+    def _bring_to_success(self, task: Job | Running, on_success: Callable[[], None]) -> None:
+        """Attempt a job, again after growing pauses where the environment is at fault.
+
+        A failure keeps its slot until the reader knows of it, and may have stopped the rest.
+        """
+        # The attempt of an earlier run is none of this one's.
+        retries = self._retries + isinstance(task, Running)
+        for retry in range(retries + 1):
+            outcome = self._attempt(task, on_success, last=retry == retries)
+            task = outcome.job
+            pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
+            if outcome.fault is not Fault.ENVIRONMENT or retry == retries:
+                return
+            if self._stopping.wait(pause):
+                return
+            self.slots.renew()
+            if self._stopping.is_set():
+                return
+            with self._lock:
+                if not self._fits(task):
+                    self._leave_out(1)
+                    return
+
+    def _attempt(
+        self, task: Job | Running, on_success: Callable[[], None], *, last: bool
+    ) -> Outcome:
+        if isinstance(task, Running):
+            job, attempt = task.job, task.attempt
+        else:
+            job, attempt = task, self._new_id()
+
+        def tell(container: str) -> None:
+            self.events.put(Started(job, attempt, container))
+
+        # What starts next in its slot must be judged by how long this one took.
+        at_once = on_success if self._budget is None else _do_nothing
+        with (
+            self._attempts.adopted(task, tell, at_once)
+            if isinstance(task, Running)
+            else self._attempts.new(task, attempt, tell, at_once)
+        ) as outcome:
+            if self._budget and outcome.result is Result.SUCCESS:
+                with self._lock:
+                    self._budget.spent(job.command, outcome.duration)
+                on_success()
+            recorded: Future[None] = Future()
+            again = outcome.fault is Fault.ENVIRONMENT and not last
+            stopping = self._stopping.is_set()
+            self.events.put(Ended(outcome, again and not stopping, recorded))
+            recorded.result()
+        return outcome
+
+
+def _do_nothing() -> None:
+    """The slot is freed later."""

@@ -1,0 +1,170 @@
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from runner.branch.checkout import arrive
+from runner.branch.progress_branch import About, default_branch
+from runner.branch.setup import branch_of, go_on_from_branch, reaching, sharing
+from runner.branch.snapshots import Background, Snapshots
+from runner.errors import UsageError
+from runner.files import make_folder
+from runner.host import Host
+from runner.image.image import own_fingerprint
+from runner.options import SnapshotOptions
+from runner.records.belonging import state_files
+from runner.records.folders import passing_folder
+from runner.records.layout import Layout
+from runner.report.display import Display
+from runner.report.text import evals
+from runner.run.prepare import Prepared
+
+# Seconds after which people wonder what is going on.
+SOON = 5.0
+
+
+class RunSnapshots:
+    """The snapshots of one run: the branch's before it, its own while it goes on and at its end."""
+
+    def __init__(
+        self, snapshots: Snapshots, options: SnapshotOptions, prepared: Prepared, display: Display
+    ) -> None:
+        self._snapshots = snapshots
+        self._prepared = prepared
+        self._display = display
+        self._background = Background(snapshots, every=options.every, warn=display.warn)
+
+    def go_on(self) -> None:
+        """Bring what the branch has into the progress directory.
+
+        Raises:
+            UsageError: the run is to start over, and the branch has progress.
+            EnvironmentFault: the remote is away, or refuses.
+        """
+        snapshots, options = self._snapshots, self._prepared.options
+        name = snapshots.branch.name
+        if not options.resume:
+            with reaching(snapshots.remote), self._patience():
+                snapshots.fetch()
+            if snapshots.tip is not None:
+                raise UsageError(
+                    f"--no-resume: the branch {name} has progress, and nothing is ever taken from "
+                    "it; name a new one with --snapshot-branch"
+                )
+            return
+        with self._patience():
+            added = go_on_from_branch(snapshots, self._prepared.layout, warn=self._display.warn)
+        if added:
+            self._display.note(f"took over {evals(added)} that the branch {name} has as finished")
+
+    def begin(self) -> None:
+        """Take and push the first snapshot, which shows that the remote takes them.
+
+        Raises:
+            EnvironmentFault: it does not.
+        """
+        self._snapshots.take()
+        with reaching(self._snapshots.remote), self._patience():
+            self._snapshots.push()
+        self._display.note(f"snapshots go to {self.where}")
+        self._background.start()
+
+    @property
+    def where(self) -> str:
+        """The branch, and who has it."""
+        branch, remote = self._snapshots.branch, self._snapshots.remote
+        if remote is None:
+            return (
+                f"the branch {branch.name} in {branch.repository.git_dir} alone: "
+                "there is no remote to push it to (--remote)"
+            )
+        return f"the branch {branch.name} at {remote.shown}"
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Say what is waited for, if it takes long."""
+        remote = self._snapshots.remote
+        line = f"waiting for the remote {remote.shown}" if remote else ""
+        timer = threading.Timer(SOON, self._display.note, (line,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def changed(self) -> None:
+        """Evals have ended and are on record."""
+        self._background.changed()
+
+    def hurry(self) -> None:
+        """The run is ending: whoever stops it may not wait for long."""
+        self._background.hurry()
+
+    def end(self, interrupted: Callable[[], bool] = lambda: False) -> str:
+        """Take and push the last snapshot, unless nobody waits any longer.
+
+        Returns:
+            Why it was not taken or pushed, on one line; empty if it was.
+        """
+        return self._background.end(interrupted)
+
+
+@contextmanager
+def snapshots_of(
+    prepared: Prepared, host: Host, display: Display, *, run: str, environment: dict[str, str]
+) -> Iterator[RunSnapshots]:
+    """The snapshots of a run that is to take some."""
+    options = prepared.options
+    assert options.snapshot is not None  # noqa: S101 - the caller has looked
+    image = prepared.image
+    about = About(
+        model=options.model,
+        eval_set=options.eval_set,
+        host=host.name,
+        image=image.digest or own_fingerprint(prepared.engine.api, image) or image.id,
+        shard=options.shard,
+        run=run,
+    )
+    with sharing(
+        options.snapshot,
+        prepared.layout,
+        host,
+        about=about,
+        environment=environment,
+        warn=display.warn,
+    ) as snapshots:
+        yield RunSnapshots(snapshots, options.snapshot, prepared, display)
+
+
+@contextmanager
+def after_fetching(
+    prepared: Prepared, host: Host, *, tell: Callable[[str], None], warn: Callable[[str], None]
+) -> Iterator[Prepared]:
+    """A run as it would find its records: with what its branch has, and nothing changed by that."""
+    options = prepared.options
+    if options.snapshot is None or not options.resume:
+        yield prepared
+        return
+    layout = prepared.layout
+    name = options.snapshot.branch or default_branch(options.model, options.eval_set)
+    with passing_folder("dry-run") as folder:
+        copy = Layout(root=folder, model=layout.model, eval_set=layout.eval_set)
+        for path in state_files(layout):
+            make_folder((copy.root / path).parent)
+            shutil.copyfile(layout.root / path, copy.root / path)
+        with branch_of(options.snapshot, layout.root, host, name=name) as (branch, remote, _):
+            theirs = None
+            if remote is not None:
+                with reaching(remote):
+                    theirs = remote.fetch(name)
+            if theirs is not None:
+                branch.check(theirs)
+            tips = [tip for tip in (branch.tip(), theirs) if tip is not None]
+            for commit in tips:
+                arrive(branch, commit, copy, logs=False, warn=warn)
+            where = f"at {remote.shown}" if remote else "on this host alone"
+            tell(f"branch {name} {where}{'' if tips else ', which is not there yet'}")
+        yield msgspec.structs.replace(prepared, layout=copy)

@@ -1,0 +1,141 @@
+import signal
+import time
+from collections.abc import Callable
+
+from runner.engine.container import STOP_TIME
+from runner.engine.live import Live
+from runner.report.display import Display
+from runner.report.text import evals
+from runner.run.schedule import Schedule
+
+# Seconds; Python waits for no more than some centuries, and a budget may be longer.
+LONGEST_WAIT = 86400.0
+
+
+class Deadlines:
+    """What is to be done at which moment, by a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, Callable[[], None]]] = []
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do something in so many seconds."""
+        self._waiting.append((time.monotonic() + seconds, act))
+        self._waiting.sort(key=lambda deadline: deadline[0])
+
+    def clear(self) -> None:
+        """Do none of it."""
+        self._waiting.clear()
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds until the first; None if there is none."""
+        if not self._waiting:
+            return None
+        return min(max(0.0, self._waiting[0][0] - time.monotonic()), LONGEST_WAIT)
+
+    def act(self) -> None:
+        """Do what is due."""
+        while self._waiting and self._waiting[0][0] <= time.monotonic():
+            self._waiting.pop(0)[1]()
+
+
+# Seconds between killing what still runs and leaving what does not die of it to the next run.
+LET_GO = 30
+
+
+class Stopping:
+    """Why a run ends before its plan does, and how the evals that run are ended then.
+
+    Attributes:
+        signal: the first one that came; None if none did.
+        signalled_again: whether a second one came.
+        error: why the run cannot go on; None if it can.
+        time_over: whether the time budget is used up.
+        let_go: whether what still runs is left to the next run.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        schedule: Schedule,
+        display: Display,
+        deadlines: Deadlines,
+        *,
+        grace: float,
+        on_stopping: Callable[[], None],
+    ) -> None:
+        self._live = live
+        self._schedule = schedule
+        self._display = display
+        self._deadlines = deadlines
+        self._grace = grace
+        self._on_stopping = on_stopping
+        self.signal: int | None = None
+        self.signalled_again = False
+        self.error: BaseException | None = None
+        self.time_over = False
+        self.let_go = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run ends early, and that was said."""
+        return self.signal is not None or self.error is not None or self.time_over
+
+    def interrupt(self, number: int) -> None:
+        """Let the running evals end, then stop them; a second Ctrl-C kills them now."""
+        name = signal.Signals(number).name
+        if self.signal is not None:
+            if number == signal.SIGINT:
+                self._kill(f"killed, for the run got a second {name}", again=self.signalled_again)
+            self.signalled_again = True
+            return
+        self.signal = number
+        left_out = self._schedule.stop_starting()
+        self._display.note(
+            f"{name}: {_left_out(left_out)}running evals get {self._grace:g} s to end "
+            "(Ctrl-C again kills them now)"
+        )
+        self._end(f"stopped, for the run got {name}")
+
+    def run_out_of_time(self) -> None:
+        """The time budget is used up."""
+        if self.signal is not None or self.error is not None:
+            return
+        self.time_over = True
+        left_out = self._schedule.stop_starting()
+        self._display.note(
+            f"the time budget is used up: {_left_out(left_out)}running evals get "
+            f"{self._grace:g} s to end"
+        )
+        self._end("stopped, for the run's time budget was used up")
+
+    def break_off(self, error: BaseException) -> None:
+        """The run cannot go on, and ends with this error when nothing runs any more."""
+        if self.error is not None:
+            return
+        self.error = error
+        self._schedule.stop_starting()
+        self._end("stopped, for the run could not go on")
+
+    def _end(self, why: str) -> None:
+        self._on_stopping()
+        self._deadlines.after(self._grace, lambda: self._live.end_all(why))
+        self._deadlines.after(self._grace + STOP_TIME, lambda: self._kill(why))
+
+    def _kill(self, why: str, *, again: bool = False) -> None:
+        self._deadlines.clear()
+        self._live.end_all(why, kill=True)
+        self._deadlines.after(0 if again else LET_GO, self._leave_to_the_next_run)
+
+    def _leave_to_the_next_run(self) -> None:
+        for container in self._live:
+            self._display.warn(
+                f"{container.eval} has not ended though it was killed; its container "
+                f"{container.id[:12]} is left to the next run"
+            )
+        self.let_go = True
+
+
+def _left_out(count: int) -> str:
+    return f"{evals(count)} will not be started; " if count else ""
