@@ -13,8 +13,8 @@ from runner.branch.snapshots import Snapshots
 from runner.records.attempts import AttemptsFile, record_of
 from runner.records.progress import ProgressFile
 from tests.outcomes import job, success
-from tests.share.desk import BRANCH, Desk, git, make_bare
-from tests.share.writers import missing, write_at_once
+from tests.branch.desk import BRANCH, Desk, git, make_bare
+from tests.branch.writers import missing, write_at_once
 
 # An eval leaves two files: its log, and what its container printed.
 LARGE = 5000

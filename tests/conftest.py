@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache as once
 from pathlib import Path
 from typing import TypeVar
@@ -13,13 +13,15 @@ import docker
 import msgspec
 import pytest
 import yaml
+from docker.errors import ImageNotFound
+from hypothesis import settings
 from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # as above
 
 from runner.engine.engine import Engine
 from runner.engine.leftovers import Label
 from runner.image.build import BASE_NAME
-from runner.image.image import DEFAULT_IMAGE, find_image
+from runner.image.image import DEFAULT_IMAGE, Image, find_image
 from runner.records.attempts import AttemptRecord, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import read_progress
@@ -43,6 +45,10 @@ SEED = "EVALSET_TEST_SEED"
 
 # Test files with this in path or text share the engine, upstream or what is built for a release.
 SHARING = re.compile(r"^tests/packaging/|mark\.(docker|upstream)")
+
+# A machine that is busy with containers is slow at times, and that is no fault of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 T = TypeVar("T")
 
@@ -75,6 +81,33 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
 def engine_api() -> docker.APIClient:
     """A client of the engine, for all tests."""
     return Engine().api
+
+
+@pytest.fixture(scope="session")
+def api() -> docker.APIClient:
+    """A client of the engine."""
+    return engine_api()
+
+
+@pytest.fixture(scope="session")
+def eval_image(api: docker.APIClient) -> Image:
+    """The eval image."""
+    return find_image(api, DEFAULT_IMAGE)
+
+
+@pytest.fixture(scope="session")
+def local_base(eval_image: Image) -> str:
+    """The base that the eval image was built on."""
+    return eval_image.labels[BASE_NAME]
+
+
+@pytest.fixture
+def tag(api: docker.APIClient, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name for an image that is gone after the test."""
+    name = f"evalset/test:{re.sub(r'[^a-z0-9]', '-', request.node.name)}"
+    yield name
+    with suppress(ImageNotFound):
+        api.remove_image(name, force=True)
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
         print(f"nothing to run; finished: {evals(len(plan.jobs))}", file=out)
         return
     from runner.commands.status import rows
-    from runner.report.rows import print_table
+    from runner.report.table import print_table
 
     table = rows(prepared.layout, [job.command for job in plan.jobs])
     with group(out, "evals"):

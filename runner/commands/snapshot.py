@@ -20,7 +20,8 @@ from runner.options import SnapshotOptions
 from runner.records.layout import Layout
 from runner.records.lock import RunLock
 from runner.records.state import Reader
-from runner.report.rows import print_table, rows_of
+from runner.report.rows import rows_of
+from runner.report.table import print_table
 from runner.report.text import evals, inert, one_line
 
 

@@ -24,7 +24,8 @@ from runner.records.progress import read_progress
 from runner.records.run_file import RunFile, read_run_file, run_file_problem
 from runner.records.state import Part, Reader, known_commands
 from runner.report.ci import State, status_reports
-from runner.report.rows import Row, print_table, rows_of
+from runner.report.rows import Row, rows_of
+from runner.report.table import print_table
 from runner.report.text import harmless, inert, json_line, one_line, part_of_set
 
 

@@ -124,7 +124,7 @@ class PlainConsole:
         """Import what prints the table while the first eval runs, for rich takes its time."""
         if not self._prepared:
             self._prepared = True
-            name = "runner.report.summary"
+            name = "runner.report.table"
             threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
 
 

@@ -1,23 +1,14 @@
-import io
 import math
-import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
 from runner.model import Result
 from runner.records.attempts import AttemptRecord
 from runner.records.progress import Finished
-from runner.report.text import duration, inert, on_actions, one_line
 
 STATE_OF = {Result.SUCCESS: "done", Result.FAILURE: "failed", Result.LOST: "lost"}
 
@@ -201,79 +192,3 @@ def spread(report: Mapping[str, Any] | None) -> float | None:
         if number is not None:
             return abs(number)
     return None
-
-
-_STYLES = {"done": "green", "failed": "bold red", "lost": "yellow", "running": "cyan"}
-
-
-def print_table(out: TextIO, rows: Sequence[Row]) -> None:
-    """Print a table with one row per eval."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("eval")
-    table.add_column("state", no_wrap=True)
-    table.add_column("score", justify="right", overflow="fold")
-    table.add_column("samples", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("tries", justify="right", no_wrap=True)
-    for row in rows:
-        score = main_score(row.final_report)
-        notes = [one_line(note) for note in (row.arguments, row.reason) if note]
-        table.add_row(
-            _Name(one_line(row.eval), notes),
-            Text(row.state, style=_STYLES.get(row.state, "dim")),
-            f"{one_line(score.name)} {score.value:.3g}" if score else "",
-            str(row.samples) if row.attempts else "",
-            "" if row.duration is None else duration(row.duration),
-            str(row.attempts) if row.attempts else "",
-        )
-    if not on_actions():
-        console_for(out).print(table)
-        return
-    # Line by line, for where a name is folded a line could begin with a command.
-    drawn = io.StringIO()
-    console_for(drawn).print(table)
-    for line in drawn.getvalue().splitlines():
-        print(inert(line), file=out)
-
-
-class _Name:
-    """An eval's name, broken behind its punctuation where it is too long, and notes below it."""
-
-    def __init__(self, name: str, notes: Sequence[str]) -> None:
-        self._parts = re.findall(r"[^./_-]*[./_-]|[^./_-]+", name)
-        self._notes = notes
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Say how wide it is at the least, and without a break."""
-        notes = [Text(note).__rich_measure__(console, options) for note in self._notes]
-        least = [*map(cell_len, self._parts), *(each.minimum for each in notes), 1]
-        most = [cell_len("".join(self._parts)), *(each.maximum for each in notes), 1]
-        return Measurement(max(least), max(most)).with_maximum(options.max_width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Give its lines."""
-        line = ""
-        for part in self._parts:
-            if line and cell_len(line + part) > options.max_width:
-                yield Text(line, overflow="fold")
-                line = ""
-            line += part
-        yield Text(line, overflow="fold")
-        for note in self._notes:
-            yield Text(note, style="dim", overflow="fold")
-
-
-class _Console(Console):
-    """A console that leaves it to the caller what to do when its reader has gone."""
-
-    def on_broken_pipe(self) -> None:
-        """Let it be known; rich itself would exit with 1, as if an eval had failed."""
-        raise BrokenPipeError
-
-
-def console_for(out: TextIO) -> Console:
-    """A console that honours NO_COLOR, and is wide enough where nobody looks at a terminal."""
-    console = _Console(file=out, highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console = _Console(file=out, highlight=False, width=120, no_color=True)
-    return console

@@ -12,8 +12,8 @@ SENTENCE = 4
 HELP = {"help", "epilog", "short_help", "metavar", "description", "sections", "COMMANDS"}
 # Whatever these are called with is said, be it ever so short.
 SAYING = {"BadParameter", "Cut", "UsageError", "__init__", "_failure", "_lost", "_warn", "warn"}
-# This room lays out results; docs/report.md shows what that looks like.
-RESULTS = "report"
+# What this room has beside errors lays out results; docs/report.md shows what that looks like.
+RESULTS = "runner/report"
 
 # Of these, each part is as much said as the whole.
 TOGETHER = (ast.BinOp, ast.BoolOp, ast.IfExp, ast.keyword)
@@ -25,9 +25,12 @@ SHELL_FIELD = re.compile(r"\$\([^()]*\)|\$\{[^}]*\}|\$\w+|\$[#?@]")
 def in_runner() -> set[str]:
     """The sentences in the code of the package, `...` for each field."""
     paths = sorted((ROOT / "runner").rglob("*.py"))
-    modules = [
-        ast.parse(path.read_text()) for path in paths if path.parts[len(ROOT.parts) + 1] != RESULTS
+    texts = [
+        path.read_text()
+        for path in paths
+        if not path.is_relative_to(ROOT / RESULTS) or "runner.errors" in path.read_text()
     ]
+    modules = [ast.parse(text) for text in texts]
     saying = SAYING | {name for module in modules for name in error_names(module)}
     return {text for module in modules for text in sentences(module, saying)}
 

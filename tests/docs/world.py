@@ -16,7 +16,7 @@ from runner.engine.leftovers import Label
 from tests.conftest import OURS, engine_api, until
 from tests.docs.page import ROOT
 from tests.docs.shown import Block, Typed
-from tests.share.desk import git
+from tests.branch.desk import git
 
 # What the pages call a repository for runs, and what it is here.
 REMOTE = "git@example.org:me/runs"

@@ -12,7 +12,7 @@ from tests.faults.conftest import numbered
 from tests.faults.events import Recording
 from tests.faults.invariants import check_end, check_events, check_now
 from tests.faults.small_disk import small_disk
-from tests.share.desk import BRANCH, git
+from tests.branch.desk import BRANCH, git
 
 pytestmark = [
     pytest.mark.docker,

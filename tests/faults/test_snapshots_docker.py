@@ -13,7 +13,7 @@ from tests.faults.chaos import Invocation, draw
 from tests.faults.conftest import numbered
 from tests.faults.events import Recording, by_eval
 from tests.hosts.test_resume import processes_with
-from tests.share.desk import BRANCH, git, make_bare
+from tests.branch.desk import BRANCH, git, make_bare
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]
 

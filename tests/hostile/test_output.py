@@ -14,7 +14,7 @@ from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 
 from tests.hostile.conftest import Hostile, tidied
 from tests.hostile.terminal import shown_on_a_terminal
-from tests.share.desk import BRANCH, git, make_bare
+from tests.branch.desk import BRANCH, git, make_bare
 
 pytestmark = pytest.mark.docker
 

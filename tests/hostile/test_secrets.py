@@ -10,7 +10,7 @@ from runner.secrets import encodings
 from tests.command_lines import watched
 from tests.conftest import Place, engine_api, until
 from tests.hostile.conftest import Hostile
-from tests.share.desk import git, make_bare
+from tests.branch.desk import git, make_bare
 
 pytestmark = pytest.mark.docker
 

@@ -11,7 +11,7 @@ from runner.image.build import BASE_NAME
 from runner.image.image import DEFAULT_IMAGE, find_image
 from tests.conftest import engine_api
 from tests.packaging.conftest import BIN, ROOT, Desk
-from tests.site.example import write_example
+from tests.report.site.example import write_example
 
 VERSION = f"evalset {runner.__version__}\n"
 MADE = "evalset/test:from-the-wheel"

@@ -1,9 +1,4 @@
 import pytest
-from hypothesis import settings
-
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
-
 
 @pytest.fixture(autouse=True)
 def nowhere_special(monkeypatch: pytest.MonkeyPatch) -> None:

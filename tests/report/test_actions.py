@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.report.display import PlainConsole
-from runner.report.rows import Row, print_table
+from runner.report.rows import Row
+from runner.report.table import print_table
 from runner.report.text import command, group, inert
 from tests.outcomes import failure, job, success
 

@@ -3,7 +3,8 @@ import io
 import pytest
 
 from runner.records.progress import Finished
-from runner.report.rows import Row, print_table, rows_of
+from runner.report.rows import Row, rows_of
+from runner.report.table import print_table
 from tests.report.terminal import Terminal, plain
 
 ROWS = [
