@@ -16,7 +16,7 @@ from runner.engine.leftovers import Label, Running, remove_attempt
 from runner.engine.live import Live, LiveContainer, TmpWatch
 from runner.engine.probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.files import make_folder, named
-from runner.model import Job, Outcome, Result
+from runner.model import Attempt, Job, Result
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
 from runner.records.layout import Layout
@@ -83,15 +83,16 @@ def outcome_of(
     state: State | None,
     *,
     duration: float,
-    layout: Layout,
+    around: Surroundings,
     absence: Absence,
     handed_in: Mapping[str, str],
-) -> Outcome:
+) -> Attempt:
     """Put together what is known of an attempt that ended, with its logs in their place.
 
     What a container that still runs has in its folder stays there, for it could change it. No value
     that it was handed in gets into the outcome.
     """
+    layout = around.layout
     mask = Mask(handed_in, public=job.command)
     console = layout.console_log(attempt, job.eval)
     make_folder(console.parent)
@@ -104,9 +105,12 @@ def outcome_of(
     warnings = [*collected.warnings, *found.warnings]
     if verdict.result is Result.SUCCESS and not found.reported:
         warnings.append("its log has no final_report")
-    return Outcome(
-        attempt=attempt,
-        job=job,
+    return Attempt(
+        id=attempt,
+        run=around.run,
+        host=around.host,
+        command=job.command,
+        eval=job.eval,
         result=verdict.result,
         fault=verdict.fault,
         reason=mask.text(verdict.reason),
@@ -124,13 +128,18 @@ def outcome_of(
     )
 
 
-def never_ran(job: Job, attempt: str, reason: str, spec: ContainerSpec) -> Outcome:
+def never_ran(
+    job: Job, attempt: str, reason: str, spec: ContainerSpec, around: Surroundings
+) -> Attempt:
     """The outcome of an attempt whose container did not start."""
     said = Mask(spec.environment, public=job.command).text(reason)
     verdict = judge(Ending(lost=said), job.settings)
-    return Outcome(
-        attempt=attempt,
-        job=job,
+    return Attempt(
+        id=attempt,
+        run=around.run,
+        host=around.host,
+        command=job.command,
+        eval=job.eval,
         result=verdict.result,
         fault=verdict.fault,
         reason=verdict.reason,
@@ -182,7 +191,7 @@ class Attempts:
         attempt: str,
         on_start: Callable[[str], None],
         on_success: Callable[[], None],
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Attempt]:
         """Run a job in a new container, which is removed when the `with` block ends.
 
         Args:
@@ -200,7 +209,7 @@ class Attempts:
             self._after_an_absence(error)
             # The engine may have created it all the same.
             remove_attempt(self._engine.api, attempt)
-            yield never_ran(job, attempt, explain(error), spec)
+            yield never_ran(job, attempt, explain(error), spec, self._around)
             return
         except BaseException:
             remove_private(self._around.layout, attempt)
@@ -208,7 +217,7 @@ class Attempts:
         with self._held(container, job, attempt) as live:
             began = time.monotonic()
             if (refused := self._start(container, spec)) is not None:
-                yield never_ran(job, attempt, refused, spec)
+                yield never_ran(job, attempt, refused, spec, self._around)
                 return
             on_start(container.id)
             self.live.runs(container.id)
@@ -217,7 +226,7 @@ class Attempts:
             outcome = self._outcome(
                 container, job, attempt, *end, duration=took, handed_in=spec.environment
             )
-            self._require_command(outcome, spec)
+            self._require_command(outcome, job, spec)
             yield outcome
 
     @contextlib.contextmanager
@@ -226,7 +235,7 @@ class Attempts:
         running: Running,
         on_start: Callable[[str], None],
         on_success: Callable[[], None],
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Attempt]:
         """Go on with a container that an earlier run started, as if this one had."""
         container = Container(self._engine.api, running.container)
         job = running.job
@@ -330,7 +339,7 @@ class Attempts:
         *,
         duration: float,
         handed_in: Mapping[str, str],
-    ) -> Outcome:
+    ) -> Attempt:
         return outcome_of(
             container,
             job,
@@ -338,12 +347,12 @@ class Attempts:
             ending,
             state,
             duration=duration,
-            layout=self._around.layout,
+            around=self._around,
             absence=self._absence,
             handed_in=handed_in,
         )
 
-    def _require_command(self, outcome: Outcome, spec: ContainerSpec) -> None:
+    def _require_command(self, outcome: Attempt, job: Job, spec: ContainerSpec) -> None:
         """End the run where its program cannot run; an eval's own words do not suffice."""
         if outcome.exit_code not in CANNOT_START or outcome.console_log is None:
             return
@@ -352,6 +361,6 @@ class Attempts:
                 return
         if lacks_program(self._engine.api, spec):
             raise CannotRun(
-                f"image {outcome.job.settings.image} has no command {outcome.job.argv[0]!r} that "
+                f"image {job.settings.image} has no command {job.argv.program!r} that "
                 "can run; choose another --image or --run-command"
             )

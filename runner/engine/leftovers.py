@@ -13,7 +13,7 @@ from runner.engine.container import Container, remove
 from runner.engine.engine import Engine, answering
 from runner.errors import EnvironmentFault
 from runner.host import this_host
-from runner.model import Job
+from runner.model import Command, Job
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
 
@@ -48,7 +48,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     attempt: str
-    command: tuple[str, ...]
+    command: Command
     container: str
     created: str
     running: bool
@@ -84,7 +84,7 @@ def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
     return [
         Left(
             attempt=about["Labels"][Label.ATTEMPT],
-            command=tuple(json.loads(about["Labels"][Label.COMMAND])),
+            command=Command(json.loads(about["Labels"][Label.COMMAND])),
             container=about["Id"],
             created=about["Labels"].get(Label.CREATED, ""),
             running=about["State"] == "running",
@@ -150,7 +150,7 @@ def _labels(api: docker.APIClient, root: Path, host: str) -> list[dict[str, str]
     return [about["Labels"] for about in api.containers(all=True, filters={"label": wanted})]
 
 
-def running_commands(layout: Layout) -> set[tuple[str, ...]]:
+def running_commands(layout: Layout) -> set[Command]:
     """Commands that run now, also those of a run that was killed; without an engine none does."""
     return {one.command for one in containers_of(layout) if one.running}
 

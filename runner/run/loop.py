@@ -8,7 +8,7 @@ import msgspec
 from runner.engine.attempt import Attempts
 from runner.engine.live import follow_samples
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
-from runner.model import Fault, Outcome, Result
+from runner.model import Attempt, Fault, Result
 from runner.plan.limits import Budget, Streak
 from runner.plan.plan import Plan
 from runner.records.logs import last_lines
@@ -48,7 +48,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     plan: Plan
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[Attempt, ...] = ()
     exit_code: int = 0
     not_pushed: str = ""
     snapshot: str = ""
@@ -83,7 +83,7 @@ class Loop:
         self._recorder = recorder
         self._on_record = on_record
         self._budget = budget
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, Attempt] = {}
         self._deadlines = Deadlines()
         self.stopping = Stopping(
             attempts.live,
@@ -182,9 +182,9 @@ class Loop:
             case Idle():
                 pass
 
-    def _take_in(self, outcome: Outcome, *, again: bool) -> None:
+    def _take_in(self, outcome: Attempt, *, again: bool) -> None:
         # A report may be large, and there may be thousands.
-        self._outcomes[outcome.job.key] = msgspec.structs.replace(outcome, final_report=None)
+        self._outcomes[outcome.command.key] = msgspec.structs.replace(outcome, final_report=None)
         failed = outcome.result is not Result.SUCCESS
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
@@ -198,7 +198,7 @@ class Loop:
         elif not again and not self.stopping.begun:
             self._after_failure(outcome, tail[-LAST_LINES:])
 
-    def _after_failure(self, outcome: Outcome, tail: Sequence[str]) -> None:
+    def _after_failure(self, outcome: Attempt, tail: Sequence[str]) -> None:
         """Decide whether anything more is worth starting."""
         if self._streak.failure(outcome.reason, tail, seconds=outcome.duration):
             left_out = self._schedule.stop_starting()
@@ -219,7 +219,7 @@ class Loop:
 
     def _left(self, plan: Plan) -> int:
         outcomes = self._outcomes.values()
-        done = {each.job.key for each in outcomes if each.result is Result.SUCCESS}
+        done = {each.command.key for each in outcomes if each.result is Result.SUCCESS}
         return sum(job.key not in done for job in plan.todo)
 
     def _exit_code(self, plan: Plan) -> int:

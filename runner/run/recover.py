@@ -2,7 +2,7 @@ from runner.engine.attempt import Attempts, Surroundings
 from runner.engine.engine import Absence, Engine, answering
 from runner.engine.leftovers import Left, Running, discard, find_left
 from runner.host import Host
-from runner.model import ContainerSettings, Job, key_of
+from runner.model import ContainerSettings, Job
 from runner.plan.plan import Plan
 from runner.records.folders import remove_unused
 from runner.records.layout import Layout
@@ -41,7 +41,7 @@ def recover(
     others = 0
     with answering():
         for left in find_left(api, prepared.layout, host.name):
-            key = key_of(left.command)
+            key = left.command.key
             if (
                 not prepared.options.resume
                 or recorder.complete(left.attempt)
@@ -64,7 +64,7 @@ def record_ended(
     """Record the outcome of a container that ended while no run looked, and remove it."""
     surroundings = Surroundings(
         layout=layout,
-        run="",
+        run=recorder.run,
         host=host.name,
         images={},
         registries={},
@@ -72,8 +72,7 @@ def record_ended(
         user=host.user,
         cpus=1,
     )
-    command = left.command
-    job = Job(command=command, argv=command, eval=command[2], settings=_UNKNOWN)
+    job = Job(command=left.command, argv=left.command, settings=_UNKNOWN)
     absence = Absence(engine, limit=0, tell=lambda _: None)
     attempts = Attempts(engine, surroundings, absence)
     with attempts.adopted(_running(job, left), lambda _: None, lambda: None) as outcome:

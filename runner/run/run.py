@@ -17,16 +17,16 @@ from runner.image.image import find_image
 from runner.model import Result
 from runner.plan.limits import Budget
 from runner.plan.plan import Plan
-from runner.records.attempts import read_attempts
 from runner.records.layout import keep_dated
 from runner.records.lock import RunLock
 from runner.records.run_file import RunFile, write_run_file
+from runner.records.state import RunState, StateReader
 from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.disk import Disk, require_room
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_pins, pin
-from runner.run.prepare import Prepared, environment_for, kept_out, planned
+from runner.run.prepare import Prepared, environment_for, kept_out, planned, state_of
 from runner.run.record import Recorder
 from runner.run.recover import recover
 from runner.run.schedule import Event, Schedule, Signalled, Told
@@ -59,8 +59,9 @@ def run(
         RunnerError: the run could not start or go on; what had ended is recorded.
     """
     run_id = new_id()
-    plan, _ = planned(prepared)  # refuses what cannot be before anything is written
-    environment_for(plan, prepared, host)  # as above
+    reader = StateReader()
+    # Refuse what cannot be before anything is written.
+    environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
     with (
         RunLock(prepared.layout.lock),
         _snapshots(prepared, host, display, run=run_id) as snapshots,
@@ -69,12 +70,13 @@ def run(
             snapshots.go_on()
         if not prepared.options.resume:
             keep_dated(prepared.layout.kept)
-        with Recorder(prepared.layout, run=run_id, host=host.name) as recorder:
+        with Recorder(prepared.layout, run=run_id) as recorder:
             return _run(
                 prepared,
                 host,
                 display,
                 recorder,
+                reader,
                 snapshots=snapshots,
                 run_id=run_id,
                 new_id=new_id,
@@ -98,15 +100,17 @@ def _run(
     host: Host,
     display: Display,
     recorder: Recorder,
+    reader: StateReader,
     *,
     snapshots: "RunSnapshots | None",
     run_id: str,
     new_id: Callable[[], str],
     began: float,
 ) -> RunResult:
-    plan, left, pinned, repinned = _begin(prepared, host, display, recorder, run_id)
+    begun = _begin(prepared, host, display, recorder, reader)
+    plan, left, pinned = begun.plan, begun.left, begun.pinned
     if not plan.todo and not left:
-        if repinned:
+        if begun.repinned:
             write_run_file(prepared.layout, pinned)
         problem = snapshots.end() if snapshots is not None else ""
         return RunResult(plan=plan, not_pushed=problem, snapshot=_where(snapshots))
@@ -115,7 +119,7 @@ def _run(
     if not left:
         require_room(disk)
     attempts = _attempts(prepared, host, plan, run_id, events)
-    budget = _budget(prepared, began)
+    budget = _budget(prepared, begun.state, began)
     adopted = {running.job.key for running in left}
     schedule = Schedule(
         attempts,
@@ -151,27 +155,42 @@ def _run(
             sweep(prepared.engine.api, prepared.layout, host.name, recorder.complete)
 
 
-def _begin(
-    prepared: Prepared, host: Host, display: Display, recorder: Recorder, run_id: str
-) -> tuple[Plan, list[Running], RunFile, str]:
-    """Find out what is left to do, and say so.
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has found out before it starts anything.
 
-    Returns:
-        The plan, containers to go on with, what the run is pinned to, and whether that changes
-        what finished evals were pinned to, in words.
+    Attributes:
+        plan: what there is to do.
+        state: what was on disk.
+        left: containers that this run continues.
+        pinned: what it is pinned to.
+        repinned: whether that changes what finished evals were pinned to, in words.
     """
-    plan, damaged = planned(prepared)
+
+    plan: Plan
+    state: RunState
+    left: list[Running]
+    pinned: RunFile
+    repinned: str
+
+
+def _begin(
+    prepared: Prepared, host: Host, display: Display, recorder: Recorder, reader: StateReader
+) -> _Begun:
+    """Find out what is left to do, and say so."""
+    state = state_of(prepared, reader)
+    plan = planned(prepared, state)
     left, others = recover(prepared, host, recorder, plan)
     if recorder.changed:
-        plan, damaged = planned(prepared)
-    pinned = pin(prepared, plan, run_id)
+        state = state_of(prepared, reader)
+        plan = planned(prepared, state)
+    pinned = pin(prepared, plan, recorder.run)
     running = {each.job.eval for each in left}
     pinned, repinned = check_pins(prepared, plan, pinned, running)
-    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned, _about(others)):
+    for warning in (*prepared.warnings, *plan.warnings, *state.damaged, repinned, _about(others)):
         if warning:
             display.warn(warning)
     display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
-    return plan, left, pinned, repinned
+    return _Begun(plan=plan, state=state, left=left, pinned=pinned, repinned=repinned)
 
 
 def _to_the_end(
@@ -251,13 +270,14 @@ def _attempts(
     return Attempts(prepared.engine, surroundings, absence)
 
 
-def _budget(prepared: Prepared, began: float) -> Budget | None:
+def _budget(prepared: Prepared, state: RunState, began: float) -> Budget | None:
     """The run's time, and what is on record of the time that evals take."""
     seconds = prepared.options.time_budget
     if seconds is None:
         return None
-    records = read_attempts(prepared.layout.attempts).records
-    past = [(each.command, each.duration) for each in records if each.result is Result.SUCCESS]
+    past = [
+        (each.command, each.duration) for each in state.attempts if each.result is Result.SUCCESS
+    ]
     return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from runner.engine.attempt import Attempts
 from runner.engine.leftovers import Running
-from runner.model import Fault, Job, Outcome, Result
+from runner.model import Attempt, Fault, Job, Result
 from runner.plan.limits import Budget
 
 
@@ -107,7 +107,7 @@ class Ended(msgspec.Struct, frozen=True):
         recorded: to be given a result once the outcome is on disk, or the exception that kept it.
     """
 
-    outcome: Outcome
+    outcome: Attempt
     again: bool
     recorded: Future[None]
 
@@ -266,9 +266,10 @@ class Schedule:
         """
         # The attempt of an earlier run is none of this one's.
         retries = self._retries + isinstance(task, Running)
+        job = task.job if isinstance(task, Running) else task
         for retry in range(retries + 1):
             outcome = self._attempt(task, on_success, last=retry == retries)
-            task = outcome.job
+            task = job
             pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
             if outcome.fault is not Fault.ENVIRONMENT or retry == retries:
                 return
@@ -278,13 +279,13 @@ class Schedule:
             if self._stopping.is_set():
                 return
             with self._lock:
-                if not self._fits(task):
+                if not self._fits(job):
                     self._leave_out(1)
                     return
 
     def _attempt(
         self, task: Job | Running, on_success: Callable[[], None], *, last: bool
-    ) -> Outcome:
+    ) -> Attempt:
         if isinstance(task, Running):
             job, attempt = task.job, task.attempt
         else:
