@@ -163,6 +163,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.command.key
 
 
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt to make.
+
+    Attributes:
+        job: what to run.
+        attempt: id of the attempt.
+        container: the engine's id of the container in which an earlier run started it; empty for
+            an attempt that nobody has started.
+        created: when that was created, as `ending.stamp` has it; empty where that is not known.
+    """
+
+    job: Job
+    attempt: str
+    container: str = ""
+    created: str = ""
+
+
 # Of the lines of attempts files.
 ATTEMPT_VERSION = 1
 

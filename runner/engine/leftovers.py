@@ -13,7 +13,7 @@ from runner.engine.container import Container, remove
 from runner.engine.engine import Engine, answering
 from runner.errors import EnvironmentFault
 from runner.host import this_host
-from runner.model import Command, Job
+from runner.model import Command
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
 
@@ -32,7 +32,7 @@ class Label(enum.StrEnum):
     PROGRESS = "evalset.progress"
     MODEL = "evalset.model"
     EVAL_SET = "evalset.eval_set"
-    # A moment by a clock that nobody sets: see clock.py.
+    # A moment by a clock that nobody sets: see ending.py.
     CREATED = "evalset.created"
 
 
@@ -43,7 +43,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         attempt: id of the attempt.
         command: identity of its job.
         container: the engine's id.
-        created: when, as `clock.stamp` has it; empty where that is not known.
+        created: when, as `ending.stamp` has it; empty where that is not known.
         running: whether it has not ended.
     """
 
@@ -52,22 +52,6 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     container: str
     created: str
     running: bool
-
-
-class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that an earlier run started for a job of this one.
-
-    Attributes:
-        job: what it was started for.
-        attempt: id of the attempt.
-        container: the engine's id.
-        created: when, as `clock.stamp` has it; empty where that is not known.
-    """
-
-    job: Job
-    attempt: str
-    container: str
-    created: str = ""
 
 
 def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:

@@ -1,11 +1,12 @@
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.engine.attempt import Attempts
+from runner.engine.attempt import LocalAttempts
 from runner.engine.live import follow_samples
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.model import Attempt, Fault, Result
@@ -29,6 +30,9 @@ from runner.run.schedule import (
     Unfit,
 )
 from runner.run.stopping import Deadlines, Stopping
+
+if TYPE_CHECKING:
+    from runner.run.snapshots import RunSnapshots
 
 # Of what an eval printed, to tell whether two failed alike.
 LAST_LINES = 5
@@ -67,13 +71,12 @@ class Loop:
         self,
         prepared: Prepared,
         display: Display,
-        attempts: Attempts,
+        attempts: LocalAttempts,
         schedule: Schedule,
         recorder: Recorder,
         *,
         disk: Disk,
-        on_record: Callable[[], None],
-        on_stopping: Callable[[], None],
+        snapshots: "RunSnapshots | None",
         budget: Budget | None = None,
     ) -> None:
         self._prepared = prepared
@@ -81,7 +84,7 @@ class Loop:
         self._display = display
         self._schedule = schedule
         self._recorder = recorder
-        self._on_record = on_record
+        self._snapshots = snapshots
         self._budget = budget
         self._outcomes: dict[str, Attempt] = {}
         self._deadlines = Deadlines()
@@ -91,7 +94,7 @@ class Loop:
             display,
             self._deadlines,
             grace=prepared.options.grace,
-            on_stopping=on_stopping,
+            on_stopping=snapshots.hurry if snapshots is not None else lambda: None,
         )
         DiskWatch(
             disk,
@@ -150,7 +153,8 @@ class Loop:
                 event.recorded.set_exception(error)
             self.stopping.break_off(error)
         else:
-            self._on_record()
+            if self._snapshots is not None:
+                self._snapshots.changed()
 
     def _react(self, event: Event) -> None:
         match event:

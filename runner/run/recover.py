@@ -1,8 +1,8 @@
-from runner.engine.attempt import Attempts, Surroundings
+from runner.engine.attempt import LocalAttempts, Surroundings
 from runner.engine.engine import Absence, Engine, answering
-from runner.engine.leftovers import Left, Running, discard, find_left
+from runner.engine.leftovers import Left, discard, find_left
 from runner.host import Host
-from runner.model import ContainerSettings, Job
+from runner.model import ContainerSettings, Job, Task
 from runner.plan.plan import Plan
 from runner.records.folders import remove_unused
 from runner.records.layout import Layout
@@ -17,7 +17,7 @@ _UNKNOWN = ContainerSettings(
 
 def recover(
     prepared: Prepared, host: Host, recorder: Recorder, plan: Plan
-) -> tuple[list[Running], int]:
+) -> tuple[list[Task], int]:
     """Look for containers that an earlier run left when it was killed.
 
     Those whose outcome is on record already are removed, and so are all where the run starts over.
@@ -49,7 +49,7 @@ def recover(
             ):
                 discard(api, prepared.layout, left)
             elif job := todo.get(key):
-                taken.append(_running(job, left))
+                taken.append(_task(job, left))
             elif left.running:
                 others += 1
             else:
@@ -74,10 +74,12 @@ def record_ended(
     )
     job = Job(command=left.command, argv=left.command, settings=_UNKNOWN)
     absence = Absence(engine, limit=0, tell=lambda _: None)
-    attempts = Attempts(engine, surroundings, absence)
-    with attempts.adopted(_running(job, left), lambda _: None, lambda: None) as outcome:
+    attempts = LocalAttempts(engine, surroundings, absence)
+    with attempts.run(
+        _task(job, left), on_start=lambda _: None, on_success=lambda: None
+    ) as outcome:
         recorder.record([outcome])
 
 
-def _running(job: Job, left: Left) -> Running:
-    return Running(job=job, attempt=left.attempt, container=left.container, created=left.created)
+def _task(job: Job, left: Left) -> Task:
+    return Task(job=job, attempt=left.attempt, container=left.container, created=left.created)
