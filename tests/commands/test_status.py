@@ -35,7 +35,7 @@ def row(layout: Layout, *, running: bool = False) -> EvalState:
 
 def test_what_was_never_attempted_is_to_do(layout: Layout) -> None:
     """There are no files at all then."""
-    assert row(layout) == EvalState(eval="a", state="to do")
+    assert row(layout) == EvalState(eval="a", state=State.TO_DO)
 
 
 def test_a_failure_has_its_reason(layout: Layout) -> None:
@@ -62,7 +62,7 @@ def test_what_is_finished_shows_its_success(layout: Layout) -> None:
     finish(layout)
     assert row(layout) == EvalState(
         eval="a",
-        state="done",
+        state=State.DONE,
         final_report={"accuracy": 1},
         samples=3,
         duration=5,
@@ -73,7 +73,7 @@ def test_what_is_finished_shows_its_success(layout: Layout) -> None:
 def test_what_upstream_finished_is_done_without_figures(layout: Layout) -> None:
     """It keeps no attempts."""
     finish(layout)
-    assert row(layout) == EvalState(eval="a", state="done")
+    assert row(layout) == EvalState(eval="a", state=State.DONE)
 
 
 def test_a_plain_line_of_an_old_file_counts(layout: Layout) -> None:

@@ -11,7 +11,7 @@ RUN = RunFile(
 
 def test_commands_are_known_from_the_plan_then_the_finished_then_the_attempts() -> None:
     """Each once, in the older format, too."""
-    attempted = msgspec.structs.replace(failure(job("d")), run="r", host="h")
+    attempted = failure(job("d"))
     finished = Finished(commands=(DONE, PLANNED), lines=("oaieval dummy  c", " ".join(DONE)))
     assert known_commands(RUN, finished, (attempted, attempted)) == [
         PLANNED,

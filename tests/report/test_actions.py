@@ -76,7 +76,7 @@ def test_nothing_in_a_table_is_a_command(text: str) -> None:
     rows = [
         EvalState(
             eval=f"{'n' * length}{text}",
-            state="failed",
+            state=State.FAILED,
             reason=f"{'n' * length}{text}",
             final_report={text: 1},
             duration=1,

@@ -22,7 +22,7 @@ from runner.report.ci import (
 )
 from tests.outcomes import failure, job
 
-ROWS = [EvalState(eval="a", state="done", attempts=1), EvalState(eval="b", state="to do")]
+ROWS = [EvalState(eval="a", state=State.DONE, attempts=1), EvalState(eval="b", state=State.TO_DO)]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def layout(tmp_path: Path) -> Layout:
 def failed(layout: Layout, console_log: str) -> str:
     """The text of a failure in JUnit XML, for an eval with such a console log on record."""
     path = layout.root / "junit.xml"
-    row = EvalState(eval="a", state="failed", reason="r", attempts=1, console_log=console_log)
+    row = EvalState(eval="a", state=State.FAILED, reason="r", attempts=1, console_log=console_log)
     write_junit(path, [State(layout=layout, rows=[row])])
     found = ET.parse(path).find("*/*/failure")  # noqa: S314 - our own
     assert found is not None
@@ -90,7 +90,7 @@ def test_a_summary_is_not_too_long_for_github(layout: Layout, tmp_path: Path) ->
     rows = [
         EvalState(
             eval=f"{number}{'語' * 500}",
-            state="failed",
+            state=State.FAILED,
             reason="語" * 500,
             final_report={f"{number}{'語' * 500}": 1},
             attempts=1,

@@ -22,7 +22,7 @@ MILLION = 1_000_000
 def source(*names: str, model: str = "m", note: str = "", **run: Any) -> Source:  # noqa: ANN401 - any field
     """A run of evals, of which each has succeeded."""
     jobs = [job(*name.split()) for name in names]
-    records = [msgspec.structs.replace(success(one), run="r", host="h") for one in jobs]
+    records = [success(one) for one in jobs]
     commands = [one.command for one in jobs]
     file = RunFile(
         run="r",
@@ -142,7 +142,7 @@ def test_a_time_from_elsewhere_may_be_anything() -> None:
     """It is kept within what can be drawn."""
     before = source("a")
     odd = [
-        msgspec.structs.replace(failure(job("a"), ended_at=at, duration=1e300), run="r", host="h")
+        failure(job("a"), ended_at=at, duration=1e300)
         for at in ("0001-01-01T00:00:00Z", "never", "2026-01-01T00:00:00Z")
     ]
     (fact,) = facts_of(msgspec.structs.replace(before, records=odd))

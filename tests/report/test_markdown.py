@@ -90,14 +90,14 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
     """Reason, score, samples, time and tries."""
     done = EvalState(
         eval="a",
-        state="done",
+        state=State.DONE,
         final_report={"accuracy": 1 / 3},
         samples=3,
         duration=4.2,
         attempts=1,
     )
     failed = EvalState(
-        eval="b", state="failed", reason="exited with status 1", duration=185, attempts=2
+        eval="b", state=State.FAILED, reason="exited with status 1", duration=185, attempts=2
     )
     page = Page(table([done, failed, row("c", "to do")]))
     assert page.rows == [
@@ -111,8 +111,10 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
 def test_rows_of_one_eval_show_their_arguments() -> None:
     """Above the reason, as in the table at a terminal."""
     rows = [
-        EvalState(eval="a", state="failed", reason="exited with status 1", arguments="--seed 3"),
-        EvalState(eval="a", state="done", arguments="without arguments"),
+        EvalState(
+            eval="a", state=State.FAILED, reason="exited with status 1", arguments="--seed 3"
+        ),
+        EvalState(eval="a", state=State.DONE, arguments="without arguments"),
         row("b"),
     ]
     assert names(table(rows)) == ["a\n--seed 3\nexited with status 1", "a\nwithout arguments", "b"]
@@ -163,7 +165,7 @@ def test_a_section_has_heading_summary_and_table() -> None:
 def test_names_and_reasons_are_text_and_nothing_else(hostile: str) -> None:
     """Whatever they hold, GitHub's renderer finds no markup of theirs, no link and no cell."""
     failed = EvalState(
-        eval=hostile, state="failed", reason=hostile, final_report={hostile: 1}, attempts=1
+        eval=hostile, state=State.FAILED, reason=hostile, final_report={hostile: 1}, attempts=1
     )
     page = Page(section(hostile, hostile, [failed, row("next")]))
     shown = one_line(hostile).strip()
@@ -177,7 +179,7 @@ def test_names_and_reasons_are_text_and_nothing_else(hostile: str) -> None:
 @given(name=text, arguments=text, reason=text)
 def test_no_name_argument_or_reason_leaves_its_cell(name: str, arguments: str, reason: str) -> None:
     """What is shown is what was given."""
-    failed = EvalState(eval=name, state="failed", arguments=arguments, reason=reason)
+    failed = EvalState(eval=name, state=State.FAILED, arguments=arguments, reason=reason)
     page = Page(table([failed, row("next")]))
     shown = [one_line(each).strip() for each in (name, arguments, reason)]
     assert page.tags <= PLAIN

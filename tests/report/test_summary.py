@@ -10,7 +10,7 @@ from tests.report.terminal import Terminal, plain
 ROWS = [
     EvalState(
         eval="test-match.s1.simple-v0",
-        state="done",
+        state=State.DONE,
         final_report={"accuracy": 0.3333333},
         samples=3,
         duration=4.2,
@@ -18,12 +18,12 @@ ROWS = [
     ),
     EvalState(
         eval="a-very-long-name-of-an-eval-that-somebody-made.with.many.parts-in-it.dev.v0",
-        state="failed",
+        state=State.FAILED,
         reason="exited with status 1",
         duration=185,
         attempts=2,
     ),
-    EvalState(eval="later", state="to do"),
+    EvalState(eval="later", state=State.TO_DO),
 ]
 
 
@@ -51,7 +51,7 @@ def test_the_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: i
 
 def test_where_nobody_looks_at_a_terminal_lines_are_wide_and_plain() -> None:
     """A long name stays in one piece, for `grep`."""
-    long = EvalState(eval="n" * 60, state="done", attempts=1, duration=1)
+    long = EvalState(eval="n" * 60, state=State.DONE, attempts=1, duration=1)
     text = "\n".join(table(io.StringIO(), [*ROWS, long]))
     assert long.eval in text
     assert "\x1b" not in text
@@ -94,7 +94,7 @@ def test_names_from_a_container_are_harmless() -> None:
     """Neither a terminal nor GitHub Actions is commanded by an eval's report."""
     row = EvalState(
         eval="[bold]a[/bold]",
-        state="done",
+        state=State.DONE,
         final_report={"x\n::error::\x1b[2J": 1},
         attempts=1,
         duration=1,
