@@ -86,6 +86,12 @@ def test_a_container_is_there_until_its_outcome_is_recorded(
     """Whoever is killed before that finds it again; afterwards nothing of it is left."""
     with made(attempts, job(place, "succeed.a")) as outcome:
         assert outcome.result is Result.SUCCESS
+        assert (outcome.id, outcome.run, outcome.host, outcome.eval) == (
+            "a1",
+            "r",
+            "h",
+            "succeed.a",
+        )
         assert len(place.containers()) == 1
         assert private(place.layout)
     assert place.leftovers() == []

@@ -1,26 +1,17 @@
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from runner.errors import UsageError
-from runner.model import Command, ContainerSettings
-from runner.options import RunOptions
+from runner.model import Command
 from runner.plan.plan import Past, Plan, Success, make_plan
 from runner.plan.selection import Shard
+from tests.outcomes import SETTINGS, asked
 
-SETTINGS = ContainerSettings(
-    image="evals", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
-)
+SEED = ("--seed", "1")
 EVALS = ("a.dev.v0", "b.dev.v0", "c.dev.v0", "c.test.v0")
-DONE = Command(("oaieval", "m", "a.dev.v0", "--seed", "1"))
-
-
-def asked(**changes: Any) -> RunOptions:  # noqa: ANN401 - any option
-    """What a run of `m` and `s` is asked for."""
-    options = RunOptions(model="m", eval_set="s", settings=SETTINGS, progress_dir=Path("/nowhere"))
-    return msgspec.structs.replace(options, **{"passed_through": ("--seed", "1"), **changes})
+DONE = Command(("oaieval", "m", "a.dev.v0", *SEED))
 
 
 def plan(
@@ -33,7 +24,7 @@ def plan(
     **changes: Any,  # noqa: ANN401 - any option
 ) -> Plan:
     return make_plan(
-        asked(**changes),
+        asked(passed_through=SEED, **changes),
         evals=evals,
         settings=lambda _: SETTINGS,
         done=done,
@@ -63,7 +54,7 @@ def test_nothing_on_record_leaves_all_to_do() -> None:
 def test_each_job_has_the_settings_of_its_eval() -> None:
     """They are asked for by the resolved key."""
     given = {key: msgspec.structs.replace(SETTINGS, memory=len(key)) for key in EVALS}
-    found = make_plan(asked(), evals=EVALS, settings=given.__getitem__)
+    found = make_plan(asked(passed_through=SEED), evals=EVALS, settings=given.__getitem__)
     assert [job.settings for job in found.jobs] == [given[key] for key in EVALS]
 
 

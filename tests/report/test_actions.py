@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.model import State
 from runner.records.state import EvalState
 from runner.report.display import PlainConsole
 from runner.report.table import print_table

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.model import State
 from runner.records.state import EvalState
 from runner.report.ci import Suite, junit_xml
 
@@ -153,7 +154,7 @@ def test_whatever_names_and_reasons_hold_it_is_read_again(hostile: str) -> None:
             duration=1,
             attempts=1,
         )
-        for state in ("failed", "lost", "done", "to do")
+        for state in (State.FAILED, State.LOST, State.DONE, State.TO_DO)
     ]
     suite = parsed(rows, model=hostile, tail=[hostile])
     assert [each.tag for each in suite] == ["testcase"] * 4

@@ -6,6 +6,7 @@ from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.model import State
 from runner.records.state import EvalState
 from runner.report.markdown import code, section, summary, table
 from runner.report.text import one_line
@@ -77,7 +78,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def row(name: str, state: str = "done", reason: str = "") -> EvalState:
+def row(name: str, state: State = State.DONE, reason: str = "") -> EvalState:
     return EvalState(eval=name, state=state, reason=reason)
 
 
@@ -99,7 +100,7 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
     failed = EvalState(
         eval="b", state=State.FAILED, reason="exited with status 1", duration=185, attempts=2
     )
-    page = Page(table([done, failed, row("c", "to do")]))
+    page = Page(table([done, failed, row("c", State.TO_DO)]))
     assert page.rows == [
         ["eval", "state", "score", "samples", "time", "tries"],
         ["b\nexited with status 1", "failed", "", "0", "3 min 05 s", "2"],
@@ -129,7 +130,7 @@ def test_what_asks_for_attention_comes_first() -> None:
 
 def test_a_limit_leaves_out_what_went_well_first() -> None:
     """A line says how many, and what they are unless all are finished."""
-    some = [row("d1"), row("f", "failed"), row("d2"), row("d3"), row("t", "to do")]
+    some = [row("d1"), row("f", State.FAILED), row("d2"), row("d3"), row("t", State.TO_DO)]
     limited = table(some, limit=3)
     assert names(limited) == ["f", "t", "d1"]
     assert limited.endswith("\n\n... and 2 more finished evals\n")
@@ -148,9 +149,14 @@ def test_no_rows_make_no_table() -> None:
 
 def test_the_summary_says_how_far_a_run_is() -> None:
     """What is wrong or goes on is in it; what is to do follows from the rest."""
-    some = [row(str(n)) for n in range(12)] + [row(str(n), "to do") for n in range(28)]
+    some = [row(str(n)) for n in range(12)] + [row(str(n), State.TO_DO) for n in range(28)]
     assert summary(some) == "12 of 40 finished"
-    some += [row("x", "failed"), row("y", "lost"), row("z", "running"), row("f", "failed")]
+    some += [
+        row("x", State.FAILED),
+        row("y", State.LOST),
+        row("z", State.RUNNING),
+        row("f", State.FAILED),
+    ]
     assert summary(some) == "12 of 44 finished, 2 failed, 1 lost, 1 running"
 
 

@@ -2,9 +2,10 @@ import io
 
 import pytest
 
-from runner.records.progress import Finished
-from runner.records.state import EvalState
+from runner.model import State
+from runner.records.state import EvalState, RunState
 from runner.report.table import print_table
+from tests.outcomes import job
 from tests.report.terminal import Terminal, plain
 
 ROWS = [
@@ -118,8 +119,8 @@ def test_a_long_name_breaks_at_its_punctuation(monkeypatch: pytest.MonkeyPatch) 
 
 def test_evals_that_ran_with_other_arguments_are_told_apart() -> None:
     """The table names the arguments of each row of an eval that stands there twice."""
-    commands = [("oaieval", "m", "a"), ("oaieval", "m", "a", "--seed", "1"), ("oaieval", "m", "b")]
-    rows = rows_of(commands, finished=Finished(), records=())
+    commands = [job("a").command, job("a", "--seed", "1").command, job("b").command]
+    rows = RunState(model="m", eval_set="s").evals(commands)
     assert [row.arguments for row in rows] == ["without arguments", "--seed 1", ""]
     lines = table(io.StringIO(), rows)
     assert [line.strip() for line in lines][-4:-1:2] == ["without arguments", "--seed 1"]
