@@ -1,18 +1,15 @@
-import contextlib
 import os
 import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from docker.errors import DockerException
-from requests.exceptions import RequestException
 
+from runner.engine import docker_py
 from runner.engine.ending import Cut
 from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault
@@ -23,36 +20,32 @@ from runner.records.space import used
 PROC = Path("/proc")
 
 
-def held_open(containers: Collection[str], device: int) -> dict[str, int]:
-    """Bytes in files without a name that processes of containers hold open, by container.
+def deleted_but_open(container: str, device: int) -> int:
+    """Bytes in files without a name that processes of a container hold open.
 
     Such a file takes disk space for as long as it is open, and no walk of a folder finds it. Where
     the engine's processes cannot be looked at, as from another user's account, nothing is found.
 
     Args:
-        containers: ids.
+        container: its id.
         device: number of the file system on which files count.
     """
-    found = dict.fromkeys(containers, 0)
-    seen: set[int] = set()
-    for process, container in _processes(containers):
-        for about in _open_files(process):
-            nameless = stat.S_ISREG(about.st_mode) and about.st_nlink == 0
-            if nameless and about.st_dev == device and about.st_ino not in seen:
-                seen.add(about.st_ino)
-                found[container] += about.st_blocks * 512
-    return found
+    sizes = {
+        about.st_ino: about.st_blocks * 512
+        for process in _processes(container)
+        for about in _open_files(process)
+        if stat.S_ISREG(about.st_mode) and about.st_nlink == 0 and about.st_dev == device
+    }
+    return sum(sizes.values())
 
 
-def _processes(containers: Collection[str]) -> Iterator[tuple[Path, str]]:
-    """Processes of these containers on this host: the path of a cgroup has the container's id."""
+def _processes(container: str) -> Iterator[Path]:
+    """Its processes on this host: the path of a cgroup has the container's id."""
     for process in PROC.iterdir():
         if process.name.isdigit():
             with suppress(OSError):
-                cgroups = (process / "cgroup").read_text()
-                for container in containers:
-                    if container in cgroups:
-                        yield process, container
+                if container in (process / "cgroup").read_text():
+                    yield process
 
 
 def _open_files(process: Path) -> Iterator[os.stat_result]:
@@ -80,7 +73,7 @@ class LiveContainer(msgspec.Struct, frozen=True, kw_only=True):
     absences: int
 
 
-class Live:
+class LiveContainers:
     """The containers of a run whose attempts are going on, and who of them is ended early, and why.
 
     All threads may use it.
@@ -131,7 +124,7 @@ class Live:
             try:
                 with closing(self._engine.api) as api:
                     api.kill(container, signal)
-            except (EnvironmentFault, DockerException, RequestException):
+            except (EnvironmentFault, *docker_py.ERRORS):
                 self._take_back(container, cut, before)
 
         threading.Thread(target=send, name="end", daemon=True).start()
@@ -172,7 +165,7 @@ class TmpWatch:
     at by another one's many files.
     """
 
-    def __init__(self, layout: Layout, live: Live) -> None:
+    def __init__(self, layout: Layout, live: LiveContainers) -> None:
         self._layout = layout
         self._live = live
 
@@ -206,7 +199,7 @@ class TmpWatch:
         taken = used(folder)
         if taken is None:
             return "had so many files in its /tmp that they could not be counted"
-        size = taken.size + held_open([container.id], device)[container.id]
+        size = taken.size + deleted_but_open(container.id, device)
         if size > container.tmp_limit:
             return (
                 f"had {size / 2**20:.0f} MiB in its /tmp, over its limit of "
@@ -230,8 +223,8 @@ def follow_samples(engine: Engine, container: str, tell: Callable[[int, int], No
     def watch() -> None:
         end = b""
         with (
-            contextlib.suppress(DockerException, RequestException, OSError),
-            _attached(engine, container) as parts,
+            suppress(*docker_py.ERRORS, OSError),
+            docker_py.attached(engine.api, container) as parts,
         ):
             for part in parts:
                 found = _BAR.findall(end + part)
@@ -249,14 +242,3 @@ def console_of(engine: Engine, container: str, *, follow: bool) -> Iterator[byte
     between the engine's look at the log and its attaching.
     """
     yield from engine.api.logs(container, stream=True, stdout=True, stderr=True, follow=follow)
-
-
-@contextlib.contextmanager
-def _attached(engine: Engine, container: str) -> Iterator[Iterator[bytes]]:
-    """Output from now on, as it comes."""
-    parts: Any = engine.api.attach(container, stream=True)
-    try:
-        yield parts
-    finally:
-        # docker-py leaves the connection to the garbage collector: one for each eval watched.
-        parts._response.close()  # noqa: SLF001 - its own `close` frees half of it

@@ -12,11 +12,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-import docker
-from docker.errors import APIError
-
 import runner
-from runner.engine.engine import answering
+from runner.engine import docker_py
+from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
 from runner.image.base import prepare_base
 from runner.image.image import DEFAULT_IMAGE, FINGERPRINT, Image, look_up_image
@@ -99,8 +97,8 @@ BUILDER_SAYS = ("---> ", "Removing intermediate container ")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def build_image_of(
-    api: docker.APIClient,
+def build_image(
+    api: docker_py.Api,
     *,
     tag: str = DEFAULT_IMAGE,
     base_image: str | None = None,
@@ -182,7 +180,7 @@ def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
 
 
 def _run_steps(
-    api: docker.APIClient,
+    api: docker_py.Api,
     content: IO[bytes],
     *,
     tag: str,
@@ -192,7 +190,7 @@ def _run_steps(
 ) -> None:
     step = "start"
     said: deque[str] = deque(maxlen=8)
-    with answering():
+    with as_environment_fault():
         try:
             for line in api.build(
                 fileobj=content,
@@ -223,13 +221,13 @@ def _run_steps(
             _remove_stages(api)
 
 
-def _remove_stages(api: docker.APIClient) -> None:
+def _remove_stages(api: docker_py.Api) -> None:
     """Give the disk back what the first stage took; a build that runs beside us keeps its own."""
     for stage in api.images(filters={"dangling": True, "label": STAGE}):
         _remove_unused(api, stage["Id"])
 
 
-def _remove_unused(api: docker.APIClient, image_id: str) -> None:
+def _remove_unused(api: docker_py.Api, image_id: str) -> None:
     # The engine refuses what a container, another image or another name still needs.
-    with answering(), suppress(APIError):
+    with as_environment_fault(), suppress(docker_py.APIError):
         api.remove_image(image_id)
