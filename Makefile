@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak lint compat bench mutants dist docs lock clean venv engine image upstream test-tools
+.PHONY: help demo test soak lint compat bench mutants dist docs site lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
@@ -16,6 +16,7 @@ help:
 	@echo 'make bench   measure the runner against upstream'
 	@echo 'make mutants see which changes of plan/ and record/ no test notices'
 	@echo 'make docs    write docs/commands.md anew'
+	@echo 'make site    build the website of the documentation in site/'
 	@echo 'make lock    renew the versions of the Python packages in the eval image and for releases'
 	@echo 'make dist    build what a release is made of, in dist/; publishes nothing'
 	@echo 'make clean   remove what the other targets made in this folder, but no progress'
@@ -54,6 +55,11 @@ mutants: venv
 docs: venv
 	.venv/bin/python -m tests.docs.commands_page
 
+# Stops at a link that leads nowhere. SOURCE is the address of the repository's files, for links to them.
+site: venv
+	.venv/bin/python -m tests.docs.website $(SOURCE)
+	.venv/bin/zensical build --strict
+
 lock: venv
 	scripts/lock
 
@@ -77,4 +83,4 @@ test-tools:
 	@scripts/test-tools
 
 clean:
-	rm -rf .venv .venv-release .venv-upstream dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache mutants .venv-mutants
+	rm -rf .venv .venv-release .venv-upstream dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache mutants .venv-mutants

@@ -1,6 +1,9 @@
 import pytest
 
 from runner.cli.run_command import command as run_command
+from tests.site.conftest import browser
+
+__all__ = ["browser"]
 
 
 @pytest.fixture(autouse=True)
