@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from runner.cli import COMMANDS, evalset
+from runner.cli import evalset
 from runner.cli.run_command import command as run_command
 from runner.plan.grammar import get_parser, split
 from runner.plan.passed_through import OAIEVAL
@@ -67,9 +67,3 @@ def test_every_option_mentioned_exists(page: str) -> None:
         re.split(r"[ =]", span)[0] for span in spans(prose(PAGES[page])) if span.startswith("-")
     }
     assert options <= known | OAIEVAL | OTHERS | {"-h", "--help"}
-
-
-def test_every_command_is_in_the_readme() -> None:
-    """Its table of commands leaves none out."""
-    shown = {line[1] for name, line in MENTIONED.items() if name.startswith("README.md")}
-    assert shown >= set(COMMANDS)
