@@ -1,14 +1,14 @@
-# The eval image: openai/evals and what it needs, in /opt/evals. Built by `evalset image build`, which
-# brings the wheels along: no step needs a network. Works on the classic builder and on BuildKit.
+# The eval image: openai/evals and what it needs, in /opt/evals. `evalset image build` builds it and
+# brings the wheels along, so that no step needs a network. Works with the classic builder and BuildKit.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS venv
-# This stage is 1.3 GB that nobody needs afterwards; the label is how the runner finds and removes it.
+# This stage has 1.3 GB that nobody needs afterwards. The runner finds it by this label and removes it.
 LABEL evalset.stage=venv
 COPY wheels/ /wheels/
 COPY image.lock /wheels/
-# pip runs out of its own wheel, because a Debian Python has none. Bytecode is compiled here, for the
-# root file system is read-only at run time; unchecked, for nobody edits the sources.
+# pip runs from its own wheel, because Debian's Python has no pip. Bytecode is compiled here, because
+# the root file system is read-only at run time; it is unchecked, because nobody edits the sources.
 RUN python3 -m venv --without-pip /opt/evals \
     && pip=$(ls /wheels/pip-*.whl) \
     && python3 "$pip/pip" --python /opt/evals/bin/python --disable-pip-version-check \
@@ -22,7 +22,7 @@ RUN site=$(/opt/evals/bin/python -c 'import sysconfig; print(sysconfig.get_path(
     && /opt/evals/bin/python -m compileall -q --invalidation-mode unchecked-hash "$site/evalset_image_hook.py"
 
 FROM ${BASE_IMAGE}
-# The official Python images come without bytecode of the standard library; Debian's has it already.
+# The official Python images have no bytecode of the standard library; Debian's has it already.
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         -x '/(test|tests|idlelib|lib2to3|turtledemo|dist-packages|site-packages)/' \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
@@ -30,6 +30,6 @@ COPY --from=venv /opt/evals /opt/evals
 ENV PATH=/opt/evals/bin:${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1
-# An import that fails here fails the build, and not each eval.
+# A broken import must fail the build, not each eval.
 RUN OPENAI_API_KEY=none oaieval --help > /dev/null
 CMD ["oaieval", "--help"]
