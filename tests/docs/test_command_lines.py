@@ -14,7 +14,7 @@ from tests.docs.page import PAGES, prose, spans
 # Options of Docker's and upstream's that pages speak of, and how upstream's may be cut short.
 OTHERS = {"--cap-drop", "--init", "--record_path", "--no-res", "--", "--[no-]resume"}
 OTHERS |= {"--[no-]exit-on-error"}
-# Of programs that docs/compare.md sets beside ours: Inspect's, and lm-eval's.
+# Of the programs in docs/compare.md: Inspect and lm-eval.
 OTHERS |= {"--checkpoint", "--confirm_run_unsafe_code", "--use_cache"}
 EXPRESSION = re.compile(r"\$\{\{.*?\}\}")  # of GitHub Actions
 
