@@ -9,10 +9,9 @@ from runner.commands.parsing import ConfiguredCommand
 from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.leftovers import (
     Leftover,
-    attempts_with_containers,
     discard,
     find_leftovers,
-    layouts_with_containers,
+    leftovers_below,
 )
 from runner.engine.probe import remove_leftover_probes
 from runner.errors import LockHeld
@@ -49,8 +48,8 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
     engine = Engine()
     total = Cleaned()
     with as_environment_fault():
-        layouts = layouts_with_containers(engine.api, root, host.name)
-    for layout in layouts:
+        found = {one.layout for one in leftovers_below(engine.api, root, host.name)}
+    for layout in sorted(found, key=lambda it: (it.model, it.eval_set)):
         try:
             with RunLock(layout.lock):
                 part = clean_one(engine, layout, host, run=new_id())
@@ -65,7 +64,8 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
     with as_environment_fault():
         # A live run may have its containers on another engine or host.
         if not any(is_held(path) for path in (root / "oaievalset").rglob("*.lock")):
-            remove_orphans(root, attempts_with_containers(engine.api, root, host.name))
+            held = leftovers_below(engine.api, root, host.name)
+            remove_orphans(root, {one.attempt for one in held})
         remove_leftover_probes(engine.api)
     return total
 
@@ -95,7 +95,7 @@ def _removed(
         if not recorder.complete(one.attempt) and not one.running:
             record_ended(engine, layout, host, recorder, one)
             recorded.append(one.command.eval)
-        elif not discard(engine.api, layout, one):
+        elif not discard(engine.api, one):
             stuck.append(
                 f"the container {one.container[:12]} of {one.command.eval} cannot be killed; "
                 "restart the engine or the host, then run this again"

@@ -20,7 +20,7 @@ from runner.engine.container import (
 from runner.engine.ending import Ending, await_end, judge, now, since, stamp
 from runner.engine.engine import Engine, EngineWait, explain
 from runner.engine.leftovers import Label, remove_attempt
-from runner.engine.live import LiveContainer, LiveContainers, TmpWatch
+from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
 from runner.engine.probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.files import make_folder, named
 from runner.model import Attempt, Job, Result, Task
@@ -63,8 +63,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         values = {name: self.environment[name] for name in settings.env}
+        eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]
         return ContainerSpec(
-            name=container_name(job.eval, attempt),
+            name=f"evalset-{eval_part}-{attempt}",
             image=self.images[settings.image],
             argv=job.argv,
             private=self.layout.private(attempt),
@@ -86,11 +87,6 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def container_name(eval: str, attempt: str) -> str:  # noqa: A002 - upstream's word, and ours
-    """What `docker ps` calls the container of an attempt: `evalset-match.dev.v0-...`."""
-    return f"evalset-{re.sub('[^a-zA-Z0-9_.-]+', '-', eval)[:MOST_OF_A_NAME]}-{attempt}"
-
-
 class LocalAttempts:
     """Makes attempts on this host's engine.
 
@@ -110,7 +106,6 @@ class LocalAttempts:
         self.mask = Mask(shared.environment)
         self._engine_wait = engine_wait
         self.live = LiveContainers(engine)
-        self._tmp_watch = TmpWatch(shared.layout, self.live)
 
     def run(
         self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
@@ -304,7 +299,8 @@ class LocalAttempts:
         spent: float,
         on_success: Callable[[], None],
     ) -> Ending:
-        with self._tmp_watch.watching(live):
+        folder = self._shared.layout.private(task.attempt)
+        with tmp_watched(self.live, live, folder):
             ending = await_end(
                 container,
                 task.job.settings.timeout - spent,

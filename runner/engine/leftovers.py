@@ -38,6 +38,7 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     """A container that an earlier run left.
 
     Attributes:
+        layout: of its model and eval set.
         attempt: id of the attempt.
         command: identity of its job.
         container: the engine's id.
@@ -45,6 +46,7 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
         running: whether it has not ended.
     """
 
+    layout: Layout
     attempt: str
     command: Command
     container: str
@@ -52,27 +54,26 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
-def find_leftovers(api: docker_py.Api, layout: Layout, host: str) -> list[Leftover]:
-    """Containers of earlier runs of this model and eval set, running or ended."""
-    labels = {
-        Label.HOST: host,
-        Label.PROGRESS: str(layout.root),
-        Label.MODEL: layout.model,
-        Label.EVAL_SET: layout.eval_set,
-    }
-    listed = api.containers(
-        all=True, filters={"label": [f"{name}={value}" for name, value in labels.items()]}
-    )
+def leftovers_below(api: docker_py.Api, root: Path, host: str) -> list[Leftover]:
+    """Containers of earlier runs in a progress directory on this host, running or ended."""
+    wanted = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
     return [
         Leftover(
-            attempt=about["Labels"][Label.ATTEMPT],
-            command=Command(json.loads(about["Labels"][Label.COMMAND])),
+            layout=Layout(root=root, model=labels[Label.MODEL], eval_set=labels[Label.EVAL_SET]),
+            attempt=labels[Label.ATTEMPT],
+            command=Command(json.loads(labels[Label.COMMAND])),
             container=about["Id"],
-            created=about["Labels"].get(Label.CREATED, ""),
+            created=labels.get(Label.CREATED, ""),
             running=about["State"] == "running",
         )
-        for about in listed
+        for about in api.containers(all=True, filters={"label": wanted})
+        for labels in [about["Labels"]]
     ]
+
+
+def find_leftovers(api: docker_py.Api, layout: Layout, host: str) -> list[Leftover]:
+    """Those of one model and eval set."""
+    return [one for one in leftovers_below(api, layout.root, host) if one.layout == layout]
 
 
 def remove_attempt(api: docker_py.Api, attempt: str) -> None:
@@ -82,52 +83,32 @@ def remove_attempt(api: docker_py.Api, attempt: str) -> None:
             remove(api, about["Id"])
 
 
-def discard(api: docker_py.Api, layout: Layout, leftover: Leftover) -> bool:
+def discard(api: docker_py.Api, leftover: Leftover) -> bool:
     """Remove a container that was left, killing it where it runs, and its private folder.
 
     Returns:
-        Whether it has ended. One that cannot be killed keeps its folder, for it could write there.
+        Whether it has ended. One that cannot be killed keeps its folder, because it could write
+        there.
     """
-    ended = _killed(api, leftover.container)
+    try:
+        ended = Container(api, leftover.container).kill()
+    except docker_py.NotFound:
+        ended = True
+    except docker_py.ERRORS:
+        ended = False
     if ended:
         # The folder first: nobody would look for it once its container is gone.
-        remove_private(layout, leftover.attempt)
+        remove_private(leftover.layout, leftover.attempt)
         remove(api, leftover.container)
     return ended
 
 
-def _killed(api: docker_py.Api, container: str) -> bool:
-    try:
-        return Container(api, container).kill()
-    except docker_py.NotFound:
-        return True
-    except docker_py.ERRORS:
-        return False
-
-
 def sweep(api: docker_py.Api, layout: Layout, host: str, recorded: Callable[[str], bool]) -> None:
-    """Remove what could not be removed when its outcome was recorded, for the engine was away."""
+    """Remove what could not be removed when its outcome was recorded: the engine was away."""
     with contextlib.suppress(*docker_py.ERRORS):
         for leftover in find_leftovers(api, layout, host):
             if recorded(leftover.attempt):
-                discard(api, layout, leftover)
-
-
-def layouts_with_containers(api: docker_py.Api, root: Path, host: str) -> list[Layout]:
-    """Every model and eval set of a progress directory that has containers on this host."""
-    found = _labels(api, root, host)
-    pairs = {(labels[Label.MODEL], labels[Label.EVAL_SET]) for labels in found}
-    return [Layout(root=root, model=model, eval_set=name) for model, name in sorted(pairs)]
-
-
-def attempts_with_containers(api: docker_py.Api, root: Path, host: str) -> set[str]:
-    """Ids of the attempts in a progress directory that have a container on this host."""
-    return {labels[Label.ATTEMPT] for labels in _labels(api, root, host)}
-
-
-def _labels(api: docker_py.Api, root: Path, host: str) -> list[dict[str, str]]:
-    wanted = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
-    return [about["Labels"] for about in api.containers(all=True, filters={"label": wanted})]
+                discard(api, leftover)
 
 
 def running_commands(layout: Layout) -> set[Command]:
@@ -136,7 +117,7 @@ def running_commands(layout: Layout) -> set[Command]:
 
 
 def containers_of(layout: Layout) -> list[Leftover]:
-    """Containers of runs that go on or were killed; none without an engine."""
+    """Containers of runs under way and of killed ones; none without an engine."""
     try:
         engine = Engine()
         with as_environment_fault():

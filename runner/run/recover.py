@@ -47,7 +47,7 @@ def recover(
                 or recorder.complete(left.attempt)
                 or (key in done and left.running)
             ):
-                discard(api, prepared.layout, left)
+                discard(api, left)
             elif job := todo.get(key):
                 taken.append(_task(job, left))
             elif left.running:
