@@ -16,6 +16,7 @@ from runner.engine.container import (
     ContainerSpec,
     ContainerState,
     environment_of,
+    remove,
 )
 from runner.engine.ending import Ending, await_end, judge, now, since, stamp
 from runner.engine.engine import Engine, EngineWait, explain
@@ -132,16 +133,15 @@ class LocalAttempts:
         try:
             with private_folder(self._shared.layout, task.attempt):
                 container = Container.create(self._engine.api, spec)
-        except docker_py.ERRORS as error:
+        except BaseException as error:
             remove_private(self._shared.layout, task.attempt)
+            if not isinstance(error, docker_py.ERRORS):
+                raise
             self._after_an_absence(error)
             # The engine may have created it all the same.
             remove_attempt(self._engine.api, task.attempt)
             yield self._never_ran(task, explain(error), spec)
             return
-        except BaseException:
-            remove_private(self._shared.layout, task.attempt)
-            raise
         with self._held(container, task) as live:
             began = time.monotonic()
             if (refused := self._start(container, spec)) is not None:
@@ -273,23 +273,19 @@ class LocalAttempts:
             tmp_limit=task.job.settings.tmp_limit,
             absences=self._engine_wait.absences,
         )
-        with self.live.holding(live), container:
+        with self.live.holding(live):
             try:
                 yield live
             except CannotRun:
-                self._clear(container, task.attempt)
-                raise
-            except BaseException:
-                container.keep = True
+                self._remove(container, task.attempt)
                 raise
             if not container.keep:
-                self._clear(container, task.attempt)
+                self._remove(container, task.attempt)
 
-    def _clear(self, container: Container, attempt: str) -> None:
-        """Delete the attempt's folder; its container stays until then, because it leads there."""
-        container.keep = True
+    def _remove(self, container: Container, attempt: str) -> None:
+        """Delete the attempt's folder, then its container, which leads there."""
         remove_private(self._shared.layout, attempt)
-        container.keep = False
+        remove(self._engine.api, container.id)
 
     def _await_end(
         self,

@@ -2,7 +2,6 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -74,11 +73,11 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Container:
-    """A container that is removed, with its volumes, on any way out of the `with` block.
+    """A container of an attempt.
 
     Attributes:
         id: the engine's id of it.
-        keep: set to leave it where it is, for a later run to find.
+        keep: whether it is left where it is, because it cannot be killed.
     """
 
     def __init__(self, api: docker_py.Api, container_id: str) -> None:
@@ -92,25 +91,13 @@ class Container:
         with _refusals(spec):
             return cls(api, docker_py.create(api, _config(spec), spec.name))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not self.keep:
-            remove(self._api, self.id)
-
     def start(self, spec: ContainerSpec) -> None:
         """Start it."""
         with _refusals(spec):
             self._api.start(self.id)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, `seconds` at the most, and tell whether it has."""
+        """Wait up to `seconds` until it has ended, and tell whether it has."""
         if seconds <= 0:
             return not self.state().running
         return docker_py.wait(self._api, self.id, seconds)
@@ -129,7 +116,16 @@ class Container:
 
     def state(self) -> ContainerState:
         """Ask the engine about it."""
-        return state_of(self._api.inspect_container(self.id))
+        about = self._api.inspect_container(self.id)
+        state = about["State"]
+        return ContainerState(
+            image=about["Image"],
+            running=state["Running"],
+            exit_code=state["ExitCode"],
+            oom_killed=state["OOMKilled"],
+            started_at=_time(state["StartedAt"]),
+            ended_at=_time(state["FinishedAt"]),
+        )
 
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
@@ -138,30 +134,10 @@ class Container:
             file.writelines(docker_py.printed(self._api, self.id))
 
 
-def state_of(about: Mapping[str, Any]) -> ContainerState:
-    """Read what the engine says of a container that was inspected."""
-    state = about["State"]
-    return ContainerState(
-        image=about["Image"],
-        running=state["Running"],
-        exit_code=state["ExitCode"],
-        oom_killed=state["OOMKilled"],
-        started_at=_time(state["StartedAt"]),
-        ended_at=_time(state["FinishedAt"]),
-    )
-
-
-def remove(api: docker_py.Api, container_id: str) -> bool:
-    """Kill and remove a container with its volumes; tell whether nothing of it runs any more."""
-    try:
+def remove(api: docker_py.Api, container_id: str) -> None:
+    """Kill and remove a container with its volumes, if the engine can."""
+    with contextlib.suppress(*docker_py.ERRORS):
         api.remove_container(container_id, v=True, force=True)
-    except docker_py.NotFound:
-        return True
-    except docker_py.ERRORS:
-        with contextlib.suppress(*docker_py.ERRORS):
-            return not state_of(api.inspect_container(container_id)).running
-        return False
-    return True
 
 
 def _time(text: str) -> str | None:

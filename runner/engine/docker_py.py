@@ -151,12 +151,7 @@ def _import_ahead() -> None:
 
 
 def connect(path: str | None, version: str) -> Api:
-    """A client for one thread; docker-py's are not made to be shared.
-
-    Args:
-        path: as `plain_socket` gives it.
-        version: of the engine's API.
-    """
+    """A client for one thread: docker-py's are not made to be shared. For `path`, see below."""
     return _docker_client(version) if path is None else cast("Api", Client(path, version))
 
 
@@ -221,12 +216,9 @@ def _exchange(path: str, request: str, body: str = "") -> _Answer:
 
 
 def api_version(path: str | None) -> str:
-    """The newest version of the API that the engine speaks.
+    """The newest version of the API that the engine speaks. For `path`, see `plain_socket`.
 
     docker-py's own way asks for more than that, for which the engine starts several programs.
-
-    Args:
-        path: as `plain_socket` gives it.
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         if path and (version := _exchange(path, "GET /_ping").headers.get("api-version")):

@@ -168,12 +168,8 @@ def await_end(
 ) -> Ending:
     """Wait for a container's end, and stop it when its time is over.
 
-    Args:
-        container: that runs or has ended.
-        seconds: until it is stopped.
-        engine_wait: waits for an engine that goes away meanwhile.
-        absences: of the engine, up to the start of the attempt.
-        unwatched: whether it ran while no run looked.
+    `absences` of the engine had been noticed when the attempt began; `unwatched` is one that ran
+    while no run looked.
 
     Raises:
         EnvironmentFault: the engine went away and did not come back, or cannot tell.

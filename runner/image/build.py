@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -162,19 +163,17 @@ def _is_made_by(image: Image, recipe: Recipe, base_image: str | None) -> bool:
 def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
     """The build's input as a tar archive: the same bytes for the same content."""
     with tempfile.TemporaryFile() as file:
+        recipes = {
+            "Dockerfile": recipe.dockerfile,
+            "image.lock": recipe.lock,
+            "image_hook.py": recipe.image_hook,
+        }
+        wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
         with tarfile.open(fileobj=file, mode="w") as archive:
-
-            def add(name: str, size: int, content: IO[bytes]) -> None:
+            for name, content in chain(recipes.items(), wheels):
                 entry = tarfile.TarInfo(name)
-                entry.size = size
-                archive.addfile(entry, content)
-
-            add("Dockerfile", len(recipe.dockerfile), BytesIO(recipe.dockerfile))
-            add("image.lock", len(recipe.lock), BytesIO(recipe.lock))
-            add("image_hook.py", len(recipe.image_hook), BytesIO(recipe.image_hook))
-            for wheel in sorted(folder.glob("*.whl")):
-                with wheel.open("rb") as content:
-                    add(f"wheels/{wheel.name}", wheel.stat().st_size, content)
+                entry.size = len(content)
+                archive.addfile(entry, BytesIO(content))
         file.seek(0)
         yield file
 
@@ -218,13 +217,9 @@ def _run_steps(
                         "put that right, and `evalset image build` again"
                     )
         finally:
-            _remove_stages(api)
-
-
-def _remove_stages(api: docker_py.Api) -> None:
-    """Give the disk back what the first stage took; a build that runs beside us keeps its own."""
-    for stage in api.images(filters={"dangling": True, "label": STAGE}):
-        _remove_unused(api, stage["Id"])
+            # The disk that the first stage took; a build under way meanwhile keeps its own.
+            for stage in api.images(filters={"dangling": True, "label": STAGE}):
+                _remove_unused(api, stage["Id"])
 
 
 def _remove_unused(api: docker_py.Api, image_id: str) -> None:
