@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from runner.errors import OUT_OF_TIME
-from runner.model import ContainerSettings, Fault, Job, Result
+from runner.model import Command, ContainerSettings, Fault, Job, Result
 from runner.records.attempts import AttemptsFile
 from tests.conftest import Place, impatient
 from tests.outcomes import success
@@ -22,10 +22,10 @@ def took(place: Place, **seconds: float) -> None:
     with AttemptsFile(place.layout.attempts) as file:
         for number, (name, duration) in enumerate(seconds.items()):
             eval_name = name.replace("_", ".")
-            command = ("/bin/program", "m", eval_name, "--registry_path", "/registry/0")
-            job = Job(command=command, argv=command, eval=eval_name, settings=SETTINGS)
-            outcome = success(job, str(number), duration=duration)
-            file.add_records(msgspec.structs.replace(outcome, run="r", host="h"))
+            folder = ("--registry_path", "/registry/0")
+            command = Command(("/bin/program", "m", eval_name, *folder))
+            job = Job(command=command, argv=command, settings=SETTINGS)
+            file.add_records(success(job, str(number), run="r", duration=duration))
 
 
 def ran(place: Place) -> list[str]:

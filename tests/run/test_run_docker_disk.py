@@ -119,5 +119,5 @@ def test_a_full_disk_loses_nothing(place: Place) -> None:
         again = place.run("--min-free-disk", "0")
         assert again.returncode == 0, said + again.stdout
         assert place.finished() == ["wait.a"]
-        assert place.records()[0].attempt == private.name
+        assert place.records()[0].id == private.name
         assert place.leftovers() == []
