@@ -3,13 +3,14 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak lint compat bench mutants dist docs site lock clean venv engine image upstream test-tools
+.PHONY: help demo test bare soak lint compat bench mutants dist docs site lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
 help:
 	@echo 'make demo    set everything up and run openai/evals in containers, no API key needed'
 	@echo 'make test    set everything up and run every test'
+	@echo 'make bare    run both on a bare machine: a minimal Debian, made for this and removed'
 	@echo 'make soak    disturb runs at random for about an hour'
 	@echo 'make lint    check with ruff, mypy and import-linter'
 	@echo 'make compat  run the quick tests with each Python, with lowest and newest dependencies'
@@ -31,6 +32,10 @@ demo: venv engine image
 # In two processes; one of them has all tests that need the engine.
 test: venv engine image upstream test-tools lint
 	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -n 2
+
+# Other commands than the two above: make bare COMMANDS="make demo"
+bare:
+	@scripts/bare $(if $(COMMANDS),'$(subst ','\'',$(COMMANDS))')
 
 # The long form of the tests that disturb runs. To repeat one, set its seed: make soak SEED=1
 soak: venv engine image test-tools
