@@ -15,7 +15,7 @@ from runner.records.attempts import AttemptRecord
 from runner.records.lock import Holder
 from runner.records.run_file import RunFile
 from runner.registry.entries import RegistryFile
-from runner.registry.rules import _READERS, parse_rules
+from runner.registry.rules import KEYS, parse_rules
 from runner.run.run import SIGNALS
 from tests.docs.page import PAGES, blocks, marked, prose, rows, section, spans
 
@@ -147,7 +147,7 @@ def test_rules_shown_are_valid(page: str) -> None:
 def test_the_keys_of_rules_are_all_shown() -> None:
     """The table of settings per eval is complete."""
     shown = rows(section("docs/configuration.md", "Settings per eval"))
-    assert [spans(row[0])[0] for row in shown] == list(_READERS)
+    assert [spans(row[0])[0] for row in shown] == list(KEYS)
 
 
 @pytest.mark.parametrize(
