@@ -295,7 +295,7 @@ def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
         rows=rows,
         records=past.records,
         damaged=tuple(
-            filter(None, (*finished.damaged, *past.damaged, run_file_problem(layout.run)))
+            filter(None, (*finished.damaged, *past.damaged, run_file_problem(layout.run, run)))
         ),
     )
 

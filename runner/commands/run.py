@@ -39,7 +39,7 @@ from runner.report.ci import STEP_SUMMARY, State, after_run, check_junit
 from runner.report.display import display_for
 from runner.report.text import evals, group, harmless, inert, one_line, part_of_set
 from runner.run.loop import RunResult
-from runner.run.pins import difference, pin
+from runner.run.pins import pin
 from runner.run.prepare import Prepared, kept_out, planned, prepare
 from runner.run.run import run
 from runner.secrets import Mask
@@ -197,10 +197,11 @@ def show_plan(options: RunOptions, *, out: TextIO, as_json: bool, ours: Sequence
 
 
 def _pins_warning(prepared: Prepared, plan: Plan) -> list[str]:
-    differs = difference(prepared, plan, pin(prepared, plan, new_id()))
+    pinned = pin(prepared, plan, new_id())
+    differs = pinned.differs
     if differs and not prepared.options.repin:
         differs += "; without `--repin` the run stops here"
-    return [differs] if differs else []
+    return [each for each in (pinned.problem, differs) if each]
 
 
 def _reason(plan: Plan, job: Job) -> str:

@@ -16,12 +16,13 @@ from runner.errors import UsageError
 from runner.host import this_host
 from runner.model import check_names
 from runner.options import SnapshotOptions
+from runner.plan.pins import RunFile
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.lock import is_held
 from runner.records.merge import merge
 from runner.records.progress import read_progress
-from runner.records.run_file import RunFile, read_run_file, run_file_problem
+from runner.records.run_file import read_run_file, run_file_problem
 from runner.records.state import Part, Reader, known_commands
 from runner.report.ci import State, status_reports
 from runner.report.rows import Row, rows_of
@@ -82,7 +83,9 @@ def show(
     left = containers_of(layout)
     running = {one.command for one in left if one.running}
     table = rows_of(commands, finished=finished, records=past.records, running=running)
-    for message in filter(None, (*finished.damaged, *past.damaged, run_file_problem(layout.run))):
+    for message in filter(
+        None, (*finished.damaged, *past.damaged, run_file_problem(layout.run, last))
+    ):
         print(harmless(f"warning: {message}"), file=sys.stderr)
     write([State(layout=layout, rows=table, part=of_set(last))])
     if as_json:

@@ -2,10 +2,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from runner.plan.pins import RunFile
 from runner.records.attempts import AttemptRecord, AttemptsRead, parse_attempts
 from runner.records.merge import Kind, LeftOut, kind_of
 from runner.records.progress import Finished, parse_progress
-from runner.records.run_file import RunFile, parse_run_file
+from runner.records.run_file import parse_run_file
 
 
 def known_commands(

@@ -2,15 +2,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from runner.registry.entries import RegistryFile, parse_mapping
+from runner.registry.entries import RegistryFile, parse_mapping, read_folder
 
-# Who runs an eval may be either.
+# A model may be either.
 _MODELS = ("completion_fns", "solvers")
 
 # What an argument of an eval or a model may name.
@@ -18,6 +18,46 @@ _NAMED = (*_MODELS, "modelgraded")
 
 # As many hex digits as a job's key has.
 _DIGITS = 16
+
+
+def digests_of(
+    evals: Iterable[str],
+    *,
+    model: str,
+    passed_through: Sequence[str],
+    folders: Mapping[str, Path],
+    files: Mapping[str, Sequence[RegistryFile]],
+) -> dict[str, str]:
+    """Give a digest of what each eval takes from the user's registry folders, by the eval's key.
+
+    Args:
+        evals: resolved keys.
+        model: as given; `oaieval` takes several with commas between them.
+        passed_through: arguments for the program.
+        folders: the user's own, by the place where containers see them; what is in the image is
+            pinned with the image.
+        files: of these folders, by the same, without those that define graders.
+
+    Raises:
+        UsageError: a file is no mapping of names.
+    """
+    parsed = [
+        parse_folder(place, (*read, *_graders(folders[place], read)))
+        for place, read in files.items()
+    ]
+    data = DataFiles(folders)
+    digests = {}
+    for key in evals:
+        content = content_of(key, model=model, passed_through=passed_through, folders=parsed)
+        digests[key] = digest_of(content, {name: data.hash_of(*name) for name in content.data})
+    return digests
+
+
+def _graders(folder: Path, files: Sequence[RegistryFile]) -> list[RegistryFile]:
+    """The files of a folder's own graders; read only where an entry may ask for one."""
+    if not any("modelgraded" in file.text for file in files):
+        return []
+    return read_folder(folder, kinds=("modelgraded",))
 
 
 class Folder(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from runner.errors import UsageError, did_you_mean
-from runner.model import ContainerSettings
+from runner.model import ContainerSettings, Setting
 from runner.registry.entries import RegistryFile, parse_mapping
 from runner.registry.resolve import matching
 from runner.units import (
@@ -15,9 +15,6 @@ from runner.units import (
     parse_pids_limit,
     parse_tmp_limit,
 )
-
-# The value of one of the `ContainerSettings` but `env`.
-Setting = str | int | float | None
 
 
 class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,10 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.model import Result, key_of
+from runner.plan.pins import RunFile
 from runner.plan.selection import parse_shard
 from runner.records.attempts import AttemptRecord
 from runner.records.layout import Layout
-from runner.records.run_file import RunFile
 from runner.records.samples import Usage, reported
 from runner.registry.entries import parse_mapping
 from runner.registry.resolve import matching

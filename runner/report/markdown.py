@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
+from runner.plan.pins import RunFile
 from runner.records.merge import LeftOut
-from runner.records.run_file import RunFile
 from runner.records.state import Part
 from runner.report.rows import Row, Rows, main_score, told_apart
 from runner.report.text import duration, one_line, part_of_set

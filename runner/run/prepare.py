@@ -18,7 +18,6 @@ from runner.plan.selection import Shard, parse_shard
 from runner.records.attempts import AttemptsRead, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import Finished, read_progress
-from runner.records.run_file import run_file_problem
 from runner.registry.entries import (
     Registry,
     RegistryFile,
@@ -185,7 +184,7 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
     """Split the evals into done and to do by what is on disk now.
 
     Returns:
-        The plan, and a message for each damaged line or file.
+        The plan, and a message for each damaged line.
     """
     options = prepared.options
     defaults = msgspec.structs.replace(options.settings, env=tuple(sorted(prepared.environment)))
@@ -215,8 +214,7 @@ def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
         exclude=options.exclude,
         shard=prepared.shard,
     )
-    pins = (run_file_problem(prepared.layout.run),) if options.resume else ()
-    return plan, (*finished.damaged, *past.damaged, *filter(None, pins))
+    return plan, (*finished.damaged, *past.damaged)
 
 
 def _behind_damage(finished: Finished, past: AttemptsRead) -> list[tuple[str, ...]]:

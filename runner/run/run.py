@@ -16,11 +16,12 @@ from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result
 from runner.plan.limits import Budget
+from runner.plan.pins import RunFile
 from runner.plan.plan import Plan
 from runner.records.attempts import read_attempts
 from runner.records.layout import keep_dated
 from runner.records.lock import RunLock
-from runner.records.run_file import RunFile, write_run_file
+from runner.records.run_file import write_run_file
 from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.disk import Disk, require_room
@@ -164,14 +165,13 @@ def _begin(
     left, others = recover(prepared, host, recorder, plan)
     if recorder.changed:
         plan, damaged = planned(prepared)
-    pinned = pin(prepared, plan, run_id)
-    running = {each.job.eval for each in left}
-    pinned, repinned = check_pins(prepared, plan, pinned, running)
-    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned, _about(others)):
-        if warning:
-            display.warn(warning)
+    pinned = pin(prepared, plan, run_id, {each.job.eval for each in left})
+    repinned = check_pins(prepared, pinned)
+    warnings = (*prepared.warnings, *plan.warnings, *damaged, pinned.problem, repinned)
+    for warning in filter(None, (*warnings, _about(others))):
+        display.warn(warning)
     display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
-    return plan, left, pinned, repinned
+    return plan, left, pinned.file, repinned
 
 
 def _to_the_end(

@@ -11,9 +11,9 @@ from runner.commands.parsing import NOT_CONFIGURED, configured
 from runner.commands.run import command as run_command
 from runner.errors import OUT_OF_TIME, RunnerError
 from runner.host import USUAL_NAMES, USUAL_PREFIX
+from runner.plan.pins import RunFile
 from runner.records.attempts import AttemptRecord
 from runner.records.lock import Holder
-from runner.records.run_file import RunFile
 from runner.registry.entries import RegistryFile
 from runner.registry.rules import KEYS, parse_rules
 from runner.run.run import SIGNALS

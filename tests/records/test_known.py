@@ -1,6 +1,6 @@
+from runner.plan.pins import RunFile
 from runner.records.attempts import record_of
 from runner.records.progress import Finished
-from runner.records.run_file import RunFile
 from runner.records.state import known_commands
 from tests.outcomes import failure, job
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.plan.pins import RunFile
 from runner.records.attempts import record_of
 from runner.records.layout import Layout
 from runner.records.progress import Finished
-from runner.records.run_file import RunFile
 from runner.records.samples import Usage
 from runner.report.facts import EvalFacts, LogFacts, Source, facts_of, parse_prices
 from runner.report.grid import Grid, grid_of
