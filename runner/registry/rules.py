@@ -6,7 +6,7 @@ import msgspec
 from runner.errors import UsageError, did_you_mean
 from runner.model import ContainerSettings, Setting
 from runner.registry.entries import RegistryFile, parse_mapping
-from runner.registry.resolve import matching
+from runner.registry.resolve import names_matching
 from runner.units import (
     parse_cpus,
     parse_duration,
@@ -61,7 +61,7 @@ def settings_for(
         rules: in order; the later ones win.
         explicit: fields that the command line gives: no rule changes them.
     """
-    matched = [rule for rule in rules if matching(rule.pattern, (eval,))]
+    matched = [rule for rule in rules if names_matching(rule.pattern, (eval,))]
     if not matched:
         return defaults
     changes = {name: value for rule in matched for name, value in rule.settings.items()}
