@@ -9,14 +9,14 @@ import msgspec
 from runner.commands.parameters import as_json, image, progress_dir, registry_path
 from runner.commands.parsing import ConfiguredCommand
 from runner.engine.engine import Engine
-from runner.errors import RunnerError
+from runner.errors import RunnerError, UsageError
 from runner.host import this_host
 from runner.image.image import builtin_registry, find_image
 from runner.records.layout import scan
 from runner.records.progress import read_progress
 from runner.registry.entries import (
     Registry,
-    check_folder,
+    folder_problem,
     merge_registries,
     parse_registry,
     read_folder,
@@ -30,7 +30,8 @@ def all_registries(image: str, paths: Sequence[str]) -> Registry:
     host = this_host()
     folders = [Path(path) for path in paths]
     for folder in folders:
-        check_folder(folder)
+        if problem := folder_problem(folder):
+            raise UsageError(problem)
     if (host.home / ".evals").is_dir():
         folders.insert(0, host.home / ".evals")
     own = [parse_registry(read_folder(folder)) for folder in folders]

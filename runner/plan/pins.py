@@ -122,18 +122,17 @@ def differences(
         for key, eval_key in finished.items()
         if (old := before.settings_of(key)) and (new := now.settings_of(key))
     ]
-    for name, (option, text, differs) in _COMPARED.items():
+    for name, (text, differs) in _COMPARED.items():
         changed = {
             eval_key: (text(old.get(name)), text(new.get(name)))
             for eval_key, old, new in pairs
             if differs(old.get(name), new.get(name))
         }
-        said += _described(option, changed, total)
+        said += _described(f"--{name.replace('_', '-')}", changed, total)
     contents = {
-        eval_key: (before.digests[key], now.digests[key])
+        eval_key: (then, today)
         for key, eval_key in finished.items()
-        if key in before.digests.keys() & now.digests.keys()
-        and before.digests[key] != now.digests[key]
+        if (then := before.digests.get(key)) and (today := now.digests.get(key)) and then != today
     }
     return (*said, *_described("registry content", contents))
 
@@ -236,14 +235,15 @@ def _seconds(value: Setting) -> str:
     return f"{_number(value)}s"
 
 
-# For each field of `ContainerSettings` its option, its text, and whether two values differ.
-_COMPARED: dict[str, tuple[str, Callable[[Setting], str], Callable[[Setting, Setting], bool]]] = {
-    "network": ("--network", _text, _differs),
-    "gpus": ("--gpus", _text, _differs),
-    "memory": ("--memory", _memory, _is_lower),
-    "pids_limit": ("--pids-limit", _number, _is_lower),
-    "timeout": ("--timeout", _seconds, _is_lower),
-    "tmp_limit": ("--tmp-limit", _memory, _is_lower),
+# For each field of `ContainerSettings`, which is named as its option, how its value is shown and
+# whether two values differ.
+_COMPARED: dict[str, tuple[Callable[[Setting], str], Callable[[Setting, Setting], bool]]] = {
+    "network": (_text, _differs),
+    "gpus": (_text, _differs),
+    "memory": (_memory, _is_lower),
+    "pids_limit": (_number, _is_lower),
+    "timeout": (_seconds, _is_lower),
+    "tmp_limit": (_memory, _is_lower),
 }
 
 # The fields of `ContainerSettings` that matter for results.

@@ -125,9 +125,7 @@ def digest_of(content: Content, hashes: Mapping[tuple[str, str], str | None]) ->
         content: what it depends on.
         hashes: of the data, by place and text; None where the text names no data.
     """
-    data = sorted(
-        (text, found) for key in content.data if (found := hashes[key]) for text in key[1:]
-    )
+    data = sorted((key[1], found) for key in content.data if (found := hashes[key]))
     whole = [sorted(content.entries), data]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:_DIGITS]
 

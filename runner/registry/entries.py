@@ -258,11 +258,12 @@ def _eval_set_entry(path: str, spec: object, *, builtin: bool) -> EvalSetEntry:
 def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
     """Read the YAML files of a registry folder, by kind and then by name.
 
-    A kind may also be a single file of that name, as upstream allows. What is not there has none.
+    A kind may also be a single file of that name, as upstream allows.
     """
     files = []
     for kind in kinds:
-        for path in _yaml_files(folder / kind):
+        place = folder / kind
+        for path in [place] if place.is_file() else sorted(place.glob("*.yaml")):
             with named(path, "read"):
                 content = path.read_bytes()
             try:
@@ -289,20 +290,6 @@ def folder_problem(folder: Path) -> str:
     )
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that was named and is no registry.
-
-    Raises:
-        UsageError: it is not there, or has nothing that a registry has.
-    """
-    if found := folder_problem(folder):
-        raise UsageError(found)
-
-
-def _yaml_files(path: Path) -> Iterable[Path]:
-    return [path] if path.is_file() else sorted(path.glob("*.yaml"))
-
-
 class RegistryCache:
     """The registries inside images, by image id: reading one takes a container, and seconds."""
 
@@ -324,10 +311,9 @@ class RegistryCache:
 
     def newest(self) -> Registry | None:
         """The registry that was kept last, for shell completion, which must not ask the engine."""
-        kept = sorted(
-            self._folder.glob(f"*.{_CACHE_VERSION}.msgpack"), key=lambda path: path.stat().st_mtime
-        )
-        return self.get(kept[-1].name.partition(".")[0]) if kept else None
+        kept = self._folder.glob(f"*.{_CACHE_VERSION}.msgpack")
+        newest = max(kept, key=lambda path: path.stat().st_mtime, default=None)
+        return self.get(newest.name.partition(".")[0]) if newest else None
 
     def _path(self, image_id: str) -> Path:
         return self._folder / f"{image_id.removeprefix('sha256:')}.{_CACHE_VERSION}.msgpack"

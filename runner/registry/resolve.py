@@ -105,24 +105,14 @@ def _follow(kind: str, name: str, entries: Mapping[str, EvalEntry | EvalSetEntry
                 f"{kind} `{name}` is an alias that leads in a circle: {circle}; fix {entry.source}"
             )
         if entry.alias not in entries:
-            missing = entry.alias
-            others = [other for other in entries if _last_name(other, entries) in entries]
+            others = [other for other in entries if entries[other].alias is None]
             raise UsageError(
-                f"{kind} `{path[-1]}` in {entry.source} is an alias of `{missing}`, "
-                f"which is in no registry{did_you_mean(missing, others)}"
+                f"{kind} `{path[-1]}` in {entry.source} is an alias of `{entry.alias}`, "
+                f"which is in no registry{did_you_mean(entry.alias, others)}"
             )
         path.append(entry.alias)
         entry = entries[entry.alias]
     return path[-1]
-
-
-def _last_name(name: str, entries: Mapping[str, EvalEntry | EvalSetEntry]) -> str:
-    """The name at the end of a name's aliases, whether or not it exists."""
-    seen = set()
-    while name in entries and name not in seen:
-        seen.add(name)
-        name = entries[name].alias or name
-    return name
 
 
 def _listed(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str], tuple[str, ...]]:
