@@ -3,7 +3,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.files import UNREADABLE, named, replace
+from runner.files import UNREADABLE, read_bytes, replace
 from runner.plan.pins import MAX_GENERATION, VERSION, RunFile
 from runner.records.layout import Layout, keep_dated
 
@@ -29,7 +29,7 @@ def put_run_file(path: Path, content: bytes) -> None:
 
 def read_run_file(path: Path) -> RunFile | None:
     """Read a run's file; None when there is none that this version understands."""
-    return parse_run_file(_content(path))
+    return parse_run_file(read_bytes(path))
 
 
 def run_file_problem(path: Path, file: RunFile | None) -> str:
@@ -40,19 +40,11 @@ def run_file_problem(path: Path, file: RunFile | None) -> str:
         file: what was read from it.
     """
     kept = "the next run renames it, with a date, and writes its own"
-    if (file.version if file else version_of(_content(path))) > VERSION:
+    if (file.version if file else version_of(read_bytes(path))) > VERSION:
         return f"{path} was written by a newer evalset; {kept}"
     if file or not path.exists():
         return ""
     return f"{path} cannot be read, so finished evals are not compared with this run; {kept}"
-
-
-def _content(path: Path) -> bytes:
-    with named(path, "read"):
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return b""
 
 
 def parse_run_file(content: bytes) -> RunFile | None:

@@ -4,10 +4,10 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.image.image import own_fingerprint
-from runner.model import Job, key_of
+from runner.model import Command, Job
 from runner.plan.pins import SETTINGS, RunFile, differences
 from runner.plan.plan import Plan
-from runner.records.run_file import next_generation, read_run_file, run_file_problem
+from runner.records.run_file import next_generation
 from runner.registry.content import digests_of
 from runner.registry.rules import settings_for
 from runner.run.prepare import Prepared
@@ -21,26 +21,30 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
             which may be less than what the run gives now.
         differs: how the run differs from the one that finished evals of it, on one line; empty if
             it does not. Evals that are not finished count for nothing: they run as they are now.
-        problem: why the file of the run before was not understood, on one line; empty if it was.
     """
 
     file: RunFile
     differs: str
-    problem: str
 
 
-def pin(prepared: Prepared, plan: Plan, run_id: str, adopted: Collection[str] = ()) -> Pinned:
+def pin(
+    prepared: Prepared,
+    plan: Plan,
+    run_id: str,
+    before: RunFile | None,
+    adopted: Collection[str] = (),
+) -> Pinned:
     """Pin a run to all that its results depend on, and compare that with the run before.
 
     Args:
-        prepared: the run; its layout is where the file of the run before is looked for.
+        prepared: the run.
         plan: what it sets out to do.
         run_id: of the run.
+        before: what the run before was pinned to; None where there was none, or this one starts
+            over.
         adopted: evals whose containers an earlier run left.
     """
-    options = prepared.options
-    before = read_run_file(prepared.layout.run) if options.resume else None
-    jobs = {key_of(job.argv): job for job in (*plan.whole, *_not_selected(prepared, plan))}
+    jobs = {job.argv.key: job for job in (*plan.whole, *_not_selected(prepared, plan))}
     finished = plan.finished.union(adopted)
     # What other selections and arguments have finished stays pinned.
     kept = {key: before.settings_of(key) or {} for key in before.digests} if before else {}
@@ -62,8 +66,7 @@ def pin(prepared: Prepared, plan: Plan, run_id: str, adopted: Collection[str] = 
     else:
         stay = {key: settings for key, settings in kept.items() if key in compared}
         now = now.with_settings(kept | given | stay)
-    problem = run_file_problem(prepared.layout.run, before) if options.resume else ""
-    return Pinned(file=now, differs=differs, problem=problem)
+    return Pinned(file=now, differs=differs)
 
 
 def check_pins(prepared: Prepared, pinned: Pinned) -> str:
@@ -88,8 +91,8 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
 def _has_arguments_of(before: RunFile, plan: Plan) -> bool:
     """Whether the run before is the one that finished what this one skips."""
     job = plan.whole[0]
-    same = [(*command[:2], *command[3:]) for command in (job.command, job.argv)]
-    return any((*command[:2], *command[3:]) in same for command in before.commands[:1])
+    same = (job.command.without_eval, job.argv.without_eval)
+    return any(Command(command).without_eval in same for command in before.commands[:1])
 
 
 def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | None) -> RunFile:
@@ -129,7 +132,7 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         network=settings.network,
         gpus=settings.gpus,
         registry=(before.digests if before else {})
-        | {key_of(job.argv): digests[job.eval] for job in plan.whole},
+        | {job.argv.key: digests[job.eval] for job in plan.whole},
         generation=next_generation(prepared.layout, before),
     )
 
@@ -140,9 +143,9 @@ def _not_selected(prepared: Prepared, plan: Plan) -> list[Job]:
     jobs = []
     for name in sorted(plan.finished.difference(job.eval for job in plan.whole)):
         like = plan.whole[0].argv
-        argv = (*like[:2], name, *like[3:])
+        argv = Command((*like[:2], name, *like.arguments))
         settings = settings_for(
             name, defaults=options.settings, rules=prepared.rules, explicit=options.explicit
         )
-        jobs.append(Job(command=argv, argv=argv, eval=name, settings=settings))
+        jobs.append(Job(command=argv, argv=argv, settings=settings))
     return jobs
