@@ -59,7 +59,7 @@ def test_options_before_the_names_are_explained(here: Here) -> None:
         (SETS, "mine: {metadata: 1}", "has no `evals`, a list of names or patterns"),
         (SETS, "mine: {evals: []}", "has an empty list of `evals`"),
         (SETS, "mine: [a]", "has no `evals`, a list of names or patterns"),
-        (SETS, "mine: {id: ours}\nours: {id: mine}", "in a circle: mine -> ours -> mine; mend "),
+        (SETS, "mine: {id: ours}\nours: {id: mine}", "in a circle: mine -> ours -> mine; fix "),
         (SETS, "mine: {id: ours}", "alias of `ours`, which is in no registry"),
         (SETS, "mine: {evals: [a\nx: 1\n", ", line 2: this is not valid YAML"),
         (SETS, "- mine", ", line 1: expected a mapping of names, found a list"),
@@ -97,7 +97,7 @@ def assert_it_bothers_nobody(here: Here) -> None:
 
 
 def test_an_alias_loop_in_the_set_is_shown(here: Here) -> None:
-    """The line has the whole circle, and the file to mend."""
+    """The line has the whole circle, and the file to fix."""
     here.put(EVALS, "d: {id: e}\ne: {id: d}")
     here.put(SETS, "mine: {evals: [d]}")
     line = here.refused(*RUN)

@@ -140,7 +140,7 @@ def test_a_registry_survives_being_written() -> None:
 
 
 def test_upstreams_own_sets_are_known_as_such() -> None:
-    """Aliases, and those with a fault, too: the fault is not the user's to mend."""
+    """Aliases, and those with a fault, too: the fault is not the user's to fix."""
     text = "s: {evals: [b]}\nalias: s\nbroken: {}"
     upstreams = parse_registry([file(text, "eval_sets")], builtin=True)
     assert [entry.builtin for entry in upstreams.eval_sets.values()] == [True] * 3
