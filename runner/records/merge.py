@@ -5,7 +5,8 @@ from typing import Self
 import msgspec
 
 from runner.files import UNREADABLE
-from runner.records.run_file import VERSION, parse_run_file, version_of
+from runner.plan.pins import VERSION
+from runner.records.run_file import parse_run_file, version_of
 
 """Merging by meaning: pure, commutative, associative and idempotent, whatever is merged."""
 

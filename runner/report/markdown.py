@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from runner.model import Command, State
+from runner.plan.pins import RunFile
 from runner.records.merge import LeftOut
-from runner.records.run_file import RunFile
 from runner.records.state import EvalState, EvalStates, RunState
 from runner.report.score import main_score
 from runner.report.text import duration, one_line, part_of_set

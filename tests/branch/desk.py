@@ -14,10 +14,11 @@ from runner.branch.snapshots import Snapshots
 from runner.host import Host
 from runner.model import Attempt
 from runner.options import SnapshotOptions
+from runner.plan.pins import RunFile
 from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
-from runner.records.run_file import RunFile, next_generation, write_run_file
+from runner.records.run_file import next_generation, read_run_file, write_run_file
 from tests.outcomes import failure, job, success
 
 BRANCH = "evalset/m.s"
@@ -113,7 +114,7 @@ class Desk(msgspec.Struct, frozen=True):
             commands=tuple(job(name).command for name in evals),
             in_eval_set=in_eval_set,
             limits={},
-            generation=next_generation(self.layout),
+            generation=next_generation(self.layout, read_run_file(self.layout.run)),
         )
         write_run_file(self.layout, pinned)
 
