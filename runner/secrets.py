@@ -56,7 +56,7 @@ _SHAPES = (
     _Shape("a GitLab token", r"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas)-[\w-]{20,}"),
     _Shape("a GitLab token", r"GR1348941[\w-]{20,}"),
     _Shape("a Mailchimp key", r"[0-9a-z]{32}-us[0-9]{1,2}"),
-    _Shape("a private key", r"BEGIN (?:[A-Z\d]+ ){0,2}PRIVATE KEY"),
+    _Shape("a private key", r"BEGIN(?:\s[A-Z\d]+){0,2}\sPRIVATE\sKEY"),
     _Shape("a private key", r"PuTTY-User-Key-File-2"),
     _Shape("a PyPI token", r"pypi-AgE(?:IcHlwaS5vcmc|NdGVzdC5weXBpLm9yZw)[\w-]{70,}"),
     _Shape("a SendGrid key", r"SG\.[\w-]{22}\.[\w-]{43}"),

@@ -1,19 +1,30 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
-from runner import __version__
-from runner.branch.git import Entry, GitError, Repository
+from runner.branch.git import Entry, GitError, Repository, find_repository, make_bare
+from runner.branch.remote import PATIENCE, OvertakenError, Remote, RemoteError, choose_remote
 from runner.errors import EnvironmentFault, UsageError
+from runner.files import named
+from runner.host import Host
+from runner.options import SnapshotOptions
+from runner.records.folders import passing_folder
+from runner.records.layout import Layout
 from runner.records.merge import README, merge
+from runner.report.text import inert, one_line
+
+# The repository for snapshots where there is no other, below the progress directory.
+OWN_REPOSITORY = ".snapshots.git"
 
 # What Git takes nowhere in a branch's name, and what would need quoting in a shell.
 _REFUSED = re.compile(r"[^\w./+-]|\.\.+|/{2,}|@\{", re.ASCII)
+
+# What a snapshot has at its top.
+TOP = {README, "evallogs", "oaievalset"}
 
 
 def default_branch(model: str, eval_set: str) -> str:
@@ -31,123 +42,9 @@ def default_branch(model: str, eval_set: str) -> str:
     return f"evalset/{legal}"
 
 
-class Index:
-    """A private index: the user's own is never touched.
-
-    Attributes:
-        holds: the commit whose tree it was read from or written for; None for an empty one.
-    """
-
-    def __init__(self, repository: Repository, path: Path) -> None:
-        self._repository = repository
-        self._environ = {"GIT_INDEX_FILE": str(path)}
-        self.holds: str | None = None
-
-    def read(self, commit: str | None) -> None:
-        """Take over a commit's tree, unless it is there already."""
-        if commit == self.holds:
-            return
-        source = ("--empty",) if commit is None else (commit,)
-        self._repository.run("read-tree", *source, environ=self._environ)
-        self.holds = commit
-
-    def write(self, entries: Iterable[Entry]) -> str:
-        """Put files in, and give the tree."""
-        lines = b"".join(
-            os.fsencode(f"{entry.mode} {entry.oid}\t{entry.path}\0") for entry in entries
-        )
-        self.holds = None
-        run = self._repository.run
-        run("update-index", "-z", "--add", "--index-info", stdin=lines, environ=self._environ)
-        # That every blob is there need not be looked up: they came from this repository.
-        tree = run("write-tree", "--missing-ok", environ=self._environ)
-        return tree.decode().strip()
-
-
-_PREFIX = "Evalset-"
-
-
-class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot says of where it was taken.
-
-    Attributes:
-        model: as given.
-        eval_set: as given.
-        host: name of the host.
-        image: digest of the image, or its fingerprint, or its id; None outside a run.
-        shard: `I/N`; None for all.
-        run: id of the run; None outside one.
-    """
-
-    model: str
-    eval_set: str
-    host: str
-    image: str | None = None
-    shard: str | None = None
-    run: str | None = None
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A commit of a progress branch.
-
-    Attributes:
-        commit: its object id.
-        at: when it was made, UTC, RFC 3339.
-        subject: what was done.
-        trailers: by name, without our prefix, lower case.
-    """
-
-    commit: str
-    at: str
-    subject: str
-    trailers: dict[str, str]
-
-
-def message(about: About, *, done: int, total: int, added: int) -> str:
-    """The message of a commit: what was done, and by whom."""
-    more = f" (+{added})" if added else ""
-    trailers = {
-        "Host": about.host,
-        "Image": about.image,
-        "Shard": about.shard,
-        "Run": about.run,
-        "Runner": __version__,
-    }
-    lines = [f"{_PREFIX}{name}: {value}" for name, value in trailers.items() if value]
-    return "\n".join([f"{about.model} {about.eval_set} {done}/{total}{more}", "", *lines, ""])
-
-
-def parse_trailers(body: str) -> dict[str, str]:
-    """What a commit's message says beside its subject."""
-    pairs = [
-        line.removeprefix(_PREFIX).partition(": ")
-        for line in body.splitlines()
-        if line.startswith(_PREFIX)
-    ]
-    return {name.lower(): value for name, _, value in pairs}
-
-
-# Modes of plain files.
-PLAIN = ("100644", "100755")
-
-TOP = ("README.md", "evallogs", "oaievalset")
-
-# Makes the branch's page from its state files.
-Page = Callable[[Mapping[str, bytes]], bytes]
-
-
-class Joined(msgspec.Struct, frozen=True, kw_only=True):
-    """Two snapshots, merged.
-
-    Attributes:
-        logs: what has to be put upon theirs.
-        states: all state files, by path.
-        theirs: paths of the files that theirs has and ours does not.
-    """
-
-    logs: list[Entry]
-    states: dict[str, bytes]
-    theirs: list[str]
+def state_prefix(layout: Layout) -> str:
+    """How the paths of a model's and eval set's state files begin on a branch."""
+    return str(layout.progress.relative_to(layout.root)).removesuffix("progress.txt")
 
 
 class MovedError(EnvironmentFault):
@@ -160,21 +57,28 @@ class ProgressBranch:
     Attributes:
         name: without `refs/heads/`.
         repository: that it is in.
+        remote: that it is pushed to; None if it stays in the repository.
+        folder: for temporary files.
     """
 
-    def __init__(self, repository: Repository, name: str, *, page: Page, index: Path) -> None:
+    def __init__(
+        self, repository: Repository, name: str, *, remote: Remote | None, folder: Path
+    ) -> None:
         self.repository = repository
         self.name = name
+        self.remote = remote
+        self.folder = folder
         self._ref = f"refs/heads/{name}"
-        self._page = page
-        self._index = Index(repository, index)
+        # A private index: the user's own is never touched.
+        self._index = {"GIT_INDEX_FILE": str(folder / "index")}
+        self._in_index: str | None = None
         self._states: tuple[str | None, dict[str, bytes]] = (None, {})
         taken = repository.ask("check-ref-format", "--branch", name)
         if taken != name or name.startswith("refs/"):
             raise UsageError(f"Git takes no branch called {name!r}; choose another name")
 
     def check_free(self) -> None:
-        """Refuse to write where a work tree has the branch, or another branch is in its way."""
+        """Refuse to write where a work tree has the branch."""
         folder = self.repository.checked_out(self._ref)
         if folder is not None:
             raise UsageError(
@@ -183,15 +87,15 @@ class ProgressBranch:
             )
 
     def check_name(self) -> None:
-        """Refuse a name that Git cannot have beside those of other branches."""
+        """Refuse a name that Git cannot have next to those of other branches."""
         below = ("for-each-ref", "--count=1", "--format=%(refname:short)", f"{self._ref}/")
-        above = (self.name[:place] for place in _slashes(self.name))
+        above = (self.name[: slash.start()] for slash in re.finditer("/", self.name))
         near = self.repository.ask(*below) or next(
             (name for name in above if self.repository.tip(f"refs/heads/{name}")), None
         )
         if near:
             raise UsageError(
-                f"there cannot be a branch {self.name} beside {near}; choose another "
+                f"Git cannot have a branch {self.name} because there is {near}; choose another "
                 "--snapshot-branch"
             )
 
@@ -201,19 +105,52 @@ class ProgressBranch:
         Raises:
             UsageError: the branch is there, and holds something else.
         """
-        tip = self.repository.tip(self._ref)
-        if tip is not None:
-            self.check(tip)
-        return tip
+        return self._checked(self.repository.tip(self._ref))
 
-    def check(self, commit: str) -> None:
-        """Refuse a commit that is no snapshot."""
-        names = self.repository.run("ls-tree", "--name-only", "-z", "--full-tree", commit)
-        top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
-        if "oaievalset" not in top or not top <= set(TOP):
+    def fetch(self, *, seconds: float = PATIENCE) -> str | None:
+        """The remote's newest snapshot, brought here; None if there is none.
+
+        Raises:
+            UsageError: its branch holds something else.
+            RemoteError: the remote is away, or refuses.
+            OvertakenError: another process fetches it, too.
+        """
+        return self._checked(self.remote.fetch(self.name, seconds=seconds)) if self.remote else None
+
+    def _checked(self, commit: str | None) -> str | None:
+        if commit is not None:
+            names = self.repository.run("ls-tree", "--name-only", "-z", "--full-tree", commit)
+            top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
+            if "oaievalset" not in top or not top <= TOP:
+                raise UsageError(
+                    f"the branch {self.name} is there and is no progress branch; choose another "
+                    "name"
+                )
+        return commit
+
+    def tips(self) -> list[str]:
+        """The newest snapshots here and at the remote.
+
+        Raises:
+            UsageError: there is none.
+        """
+        theirs = None
+        away = ""
+        try:
+            theirs = self.fetch()
+        except (RemoteError, OvertakenError) as error:
+            away = f"the remote {self.remote and self.remote.shown} cannot be used: {error}"
+        tips = dict.fromkeys(tip for tip in (self.tip(), theirs) if tip is not None)
+        if not tips:
             raise UsageError(
-                f"the branch {self.name} is there and is no progress branch; choose another name"
+                f"there is no branch {self.name} in {self.repository.git_dir}"
+                f"{f' or at {self.remote.shown}' if self.remote else ''}"
+                f"{f': {away}' if away else ''}; "
+                "`git branch --all --list '*evalset/*'` lists what is here"
             )
+        if away:
+            print(inert(one_line(f"warning: {away}; this is what is here")), file=sys.stderr)
+        return list(tips)
 
     def states(self, commit: str | None) -> dict[str, bytes]:
         """The state files of a snapshot: what is below `oaievalset/`, by path."""
@@ -223,12 +160,28 @@ class ProgressBranch:
             entries = [
                 entry
                 for entry in self.repository.files(commit, "oaievalset/")
-                if entry.path.isprintable() and entry.mode in PLAIN
+                if entry.path.isprintable() and entry.is_plain
             ]
             contents = self.repository.read([entry.oid for entry in entries])
             paths = [entry.path for entry in entries]
             self._states = (commit, dict(zip(paths, contents, strict=True)))
         return dict(self._states[1])
+
+    def store(self, files: Mapping[str, Path], contents: Mapping[str, bytes]) -> list[Entry]:
+        """Store files, and contents that were made here, both by path in the tree.
+
+        Files in `folder` are deleted then.
+        """
+        paths = dict(files)
+        for number, (name, content) in enumerate(contents.items()):
+            paths[name] = self.folder / f"made-{number}"
+            with named(paths[name], "write"):
+                paths[name].write_bytes(content)
+        entries = self.repository.store(paths)
+        for path in paths.values():
+            if path.parent == self.folder:
+                path.unlink()
+        return entries
 
     def put(
         self,
@@ -243,7 +196,7 @@ class ProgressBranch:
 
         Args:
             parents: commits that it follows.
-            entries: files that are new or changed, the page apart.
+            entries: files that are new or changed.
             states: all state files that it will have.
             message: of the commit.
             old: the branch's tip now.
@@ -251,17 +204,22 @@ class ProgressBranch:
         Raises:
             MovedError: the tip is another one.
         """
-        self._index.read(parents[0] if parents else None)
-        tree = self._index.write(entries)
+        run = self.repository.run
+        base = parents[0] if parents else "--empty"
+        if base != self._in_index:
+            run("read-tree", base, environ=self._index)
+        self._in_index = None
+        lines = b"".join(
+            os.fsencode(f"{entry.mode} {entry.oid}\t{entry.path}\0") for entry in entries
+        )
+        run("update-index", "-z", "--add", "--index-info", stdin=lines, environ=self._index)
+        # That every blob is there need not be looked up: they came from this repository.
+        tree = run("write-tree", "--missing-ok", environ=self._index).decode().strip()
         commit = self.repository.commit(tree, parents, message)
         self.move(commit, old=old, why=message.partition("\n")[0])
-        self._index.holds = commit
+        self._in_index = commit
         self._states = (commit, dict(states))
         return commit
-
-    def page(self, states: Mapping[str, bytes]) -> bytes:
-        """The branch's page for some state files."""
-        return self._page(states)
 
     def move(self, commit: str, *, old: str | None, why: str) -> None:
         """Point the branch at a commit.
@@ -280,57 +238,57 @@ class ProgressBranch:
                 ) from error
             raise
 
-    def joined(self, theirs: str, ours: str) -> "Joined":
-        """Merge two snapshots by meaning."""
+    def joined(self, theirs: str, ours: str) -> tuple[list[Entry], dict[str, bytes]]:
+        """Merge two snapshots by meaning.
+
+        Returns:
+            What has to be put upon theirs, state files and page apart; and all state files by path.
+        """
         added: list[Entry] = []
-        kept: list[Entry] = []
         both: list[tuple[Entry, Entry]] = []
         for one, other in self.repository.differing(theirs, ours):
-            if one is not None and other is not None:
-                both.append((one, other))
-            elif one is not None:
-                kept.append(one)
-            elif other is not None:
+            if one is None and other is not None:
                 added.append(other)
-        states = self.states(ours)
-        merged = self.states(theirs)
-        for path, content in states.items():
-            merged[path] = merge(path, merged[path], content) if path in merged else content
-        logs = [(one, other) for one, other in both if one.path.startswith("evallogs/")]
-        contents = self.repository.read([entry.oid for pair in logs for entry in pair])
-        for (one, other), mine, yours in zip(logs, contents[::2], contents[1::2], strict=True):
+            elif one is not None and other is not None and one.path.startswith("evallogs/"):
+                both.append((one, other))
+        contents = self.repository.read([entry.oid for pair in both for entry in pair])
+        for (one, other), mine, yours in zip(both, contents[::2], contents[1::2], strict=True):
             if merge(one.path, mine, yours) != mine:
                 added.append(other)
-        made = {*merged, README}
-        return Joined(
-            logs=[entry for entry in added if entry.path not in made],
-            states=merged,
-            theirs=[entry.path for entry in kept],
-        )
+        own = self.states(ours)
+        states = self.states(theirs)
+        for path, content in own.items():
+            states[path] = merge(path, states[path], content) if path in states else content
+        made = {*states, README}
+        return [entry for entry in added if entry.path not in made], states
 
 
-def _slashes(name: str) -> list[int]:
-    return [place for place, character in enumerate(name) if character == "/"]
+@contextmanager
+def open_branch(
+    options: SnapshotOptions, root: Path, host: Host, *, name: str, make: bool = False
+) -> Iterator[ProgressBranch]:
+    """A progress branch in the repository that was asked for, or the one around, or one of our own.
 
-
-_FORMAT = "%H%x00%ct%x00%s%x00%b%x00%x00"
-
-
-def history(branch: ProgressBranch, tip: str) -> list[Snapshot]:
-    """The snapshots up to `tip`, the newest first."""
-    said = branch.repository.run("log", f"--format={_FORMAT}", tip).decode(errors="replace")
-    snapshots = []
-    for entry in said.split("\0\0\n")[:-1]:
-        commit, at, subject, body = entry.split("\0")
-        trailers = parse_trailers(body)
-        moment = _moment(int(at))
-        snapshots.append(Snapshot(commit=commit, at=moment, subject=subject, trailers=trailers))
-    return snapshots
-
-
-def _moment(seconds: int) -> str:
-    """A time as RFC 3339 has it; empty for one that no calendar has."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):
-        return ""
+    Args:
+        options: what was asked for.
+        root: the progress directory.
+        host: this machine.
+        name: of the branch.
+        make: whether a repository of our own may be made in the progress directory.
+    """
+    with passing_folder("snapshots") as folder:
+        if options.repo is not None:
+            there = options.repo.is_dir()
+            repository = find_repository(options.repo, host=host.name) if there else None
+            if repository is None:
+                raise UsageError(
+                    f"--snapshot-repo {options.repo} is no Git repository; make one with "
+                    f"`git init --bare {options.repo}`, or leave the option out"
+                )
+        else:
+            own = root / OWN_REPOSITORY
+            place = own if make or own.exists() else folder / OWN_REPOSITORY
+            around = find_repository(Path.cwd(), host=host.name)
+            repository = around or make_bare(place, host=host.name)
+        remote = choose_remote(repository, options.remote)
+        yield ProgressBranch(repository, name, remote=remote, folder=folder)

@@ -6,9 +6,7 @@ from typing import Any, TextIO
 
 import click
 
-from runner.branch.progress_branch import ProgressBranch
-from runner.branch.remote import Remote
-from runner.branch.setup import both_tips, branch_of
+from runner.branch.progress_branch import ProgressBranch, open_branch
 from runner.commands.parameters import as_json, progress_dir, remote, snapshot_repo
 from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
 from runner.engine.leftovers import Left, containers_of
@@ -153,8 +151,8 @@ def parts_of_branch(
     Raises:
         UsageError: there is no such branch, or it has nothing of that model and eval set.
     """
-    with branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _):
-        contents = _both(branch, remote)
+    with open_branch(options, root.resolve(), this_host(), name=name) as branch:
+        contents = _both(branch)
         parts = Reader().parts(contents, source=f"branch {name}")
     chosen = [
         part for part in parts if model in {None, part.model} and eval_set in {None, part.eval_set}
@@ -165,10 +163,10 @@ def parts_of_branch(
     return chosen
 
 
-def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
+def _both(branch: ProgressBranch) -> Mapping[str, bytes]:
     """The state files of the branch here, merged with those of the remote's."""
     merged: dict[str, bytes] = {}
-    for tip in both_tips(branch, remote):
+    for tip in branch.tips():
         for path, content in branch.states(tip).items():
             merged[path] = merge(path, merged[path], content) if path in merged else content
     return merged

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from runner.branch.progress_branch import About
-from runner.branch.setup import sharing
-from runner.branch.snapshots import Snapshots
+from runner.branch.commits import About
+from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.host import Host
 from runner.model import Outcome
 from runner.options import SnapshotOptions
@@ -141,7 +140,7 @@ class Desk(msgspec.Struct, frozen=True):
         )
         where = SnapshotOptions(branch=branch, repo=self.clone, remote=remote, max_file=max_file)
         about = About(model="m", eval_set=self.eval_set, host=self.name)
-        with sharing(
+        with open_snapshots(
             where,
             self.layout,
             host,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.branch.checkout import arrive
+from runner.branch.restore import restore_progress
 from runner.records.run_file import read_run_file
 from tests.branch.desk import BRANCH, Desk, git
 
@@ -15,7 +15,7 @@ def bring(desk: Desk) -> tuple[int, list[str]]:
         snapshots.fetch()
         assert snapshots.tip is not None
         said: list[str] = []
-        added = arrive(snapshots.branch, snapshots.tip, desk.layout, warn=said.append)
+        added = restore_progress(snapshots.branch, snapshots.tip, desk.layout, warn=said.append)
     return added, [*warnings, *said]
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.branch import snapshots as background
-from runner.branch.snapshots import Background
-from tests.conftest import until
+from runner.branch import background
+from runner.branch.background import BackgroundSnapshots
 from tests.branch.desk import BRANCH, Desk, git
+from tests.conftest import until
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_evals_that_end_together_make_one_commit(desk: Desk) -> None:
     """What ends while it is gathered is in the same snapshot."""
     with desk.snapshots() as (snapshots, warnings):
-        beside = Background(snapshots, every=60, warn=warnings.append)
+        beside = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
         beside.start()
         for name in ("x", "y", "z"):
             desk.succeed(name)
@@ -34,7 +34,7 @@ def test_evals_that_end_together_make_one_commit(desk: Desk) -> None:
 def test_the_last_snapshot_has_what_came_last(desk: Desk, hub: Path) -> None:
     """Nobody has to wait for the next interval."""
     with desk.snapshots(remote=str(hub)) as (snapshots, warnings):
-        beside = Background(snapshots, every=60, warn=warnings.append)
+        beside = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
         beside.start()
         desk.succeed("x")
         assert beside.end() == ""
@@ -46,7 +46,7 @@ def test_nobody_waits_for_a_snapshot(desk: Desk, monkeypatch: pytest.MonkeyPatch
     going_on = threading.Event()
     with desk.snapshots() as (snapshots, warnings):
         monkeypatch.setattr(snapshots, "take", lambda: going_on.wait(10))
-        beside = Background(snapshots, every=60, warn=warnings.append)
+        beside = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
         beside.start()
         began = time.monotonic()
         for _ in range(100):
@@ -62,14 +62,14 @@ def test_a_remote_that_is_away_is_said_once_tried_again_and_said_at_the_end(
     """It stops nothing; when it is back, all of it lands."""
     away = hub.with_name("away.git")
     with desk.snapshots(remote=str(hub)) as (snapshots, warnings):
-        beside = Background(snapshots, every=0.1, warn=warnings.append)
+        beside = BackgroundSnapshots(snapshots, every=0.1, warn=warnings.append)
         hub.rename(away)
         beside.start()
         desk.succeed("x")
         beside.changed()
         until(lambda: snapshots.pushes >= 3)
         assert len(warnings) == 1
-        assert "it is tried again" in warnings[0]
+        assert "it is retried" in warnings[0]
         away.rename(hub)
         desk.succeed("y")
         beside.changed()
@@ -88,7 +88,7 @@ def test_a_run_that_is_stopped_does_not_wait_for_the_pause(
     """Whoever stops it may kill it soon: what has ended is committed at once."""
     monkeypatch.setattr(background, "SHARE", 10_000)
     with desk.snapshots() as (snapshots, warnings):
-        beside = Background(snapshots, every=60, warn=warnings.append)
+        beside = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
         beside.start()
         desk.succeed("x")
         beside.changed()

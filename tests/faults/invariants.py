@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from runner.branch.setup import OWN_REPOSITORY
+from runner.branch.progress_branch import OWN_REPOSITORY
 from runner.engine.leftovers import Label
 from runner.model import Result
 from runner.records.attempts import AttemptRecord, read_attempts

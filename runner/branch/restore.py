@@ -5,9 +5,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from runner.branch.blobs import COMPRESSED
+from runner.branch.filter import COMPRESSED
 from runner.branch.git import Entry, Repository
-from runner.branch.progress_branch import PLAIN, ProgressBranch
+from runner.branch.progress_branch import ProgressBranch, state_prefix
 from runner.files import named, sync_folder, write_whole
 from runner.model import key_of
 from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
@@ -17,23 +17,61 @@ from runner.records.progress import ProgressFile, parse_progress, read_progress
 from runner.records.run_file import parse_run_file, put_run_file, read_run_file
 from runner.records.state import Reader
 
+# Bytes of logs that are in memory at once, if they are not larger one by one.
+_TOGETHER = 32 * 2**20
 
-def is_safe(name: str) -> bool:
-    """Whether a path from elsewhere stays among the logs, and can be shown."""
-    path = PurePosixPath(name)
-    return (
-        name.startswith("evallogs/")
-        and str(path) == name
-        and ".." not in path.parts
-        and name.isprintable()
+# Bytes that a compressed log may have; more is meant to fill the disk.
+LARGEST = 8 * 2**30
+
+
+class UnpackError(Exception):
+    """A compressed log is none, or has more in it than any log has."""
+
+
+def restore_progress(
+    branch: ProgressBranch,
+    commit: str,
+    layout: Layout,
+    *,
+    logs: bool = True,
+    warn: Callable[[str], None],
+) -> int:
+    """Add to a progress directory what a snapshot has and it has not; nothing there is replaced.
+
+    Logs come first, then attempts, then the progress file: what it calls finished has its logs.
+
+    Args:
+        branch: whose snapshot it is.
+        commit: the snapshot.
+        layout: of the progress directory. Its lock must be held.
+        logs: whether the logs are wanted.
+        warn: takes a line about what stays on the branch.
+
+    Returns:
+        How many finished commands that added.
+    """
+    start = state_prefix(layout)
+    states = {
+        path: content for path, content in branch.states(commit).items() if path.startswith(start)
+    }
+    source = f"branch {branch.name}"
+    for part in Reader().parts(states, source=source):
+        for message in part.damaged:
+            warn(message)
+    attempts_lines = states.get(f"{start}attempts.jsonl", b"")
+    if logs:
+        recorded = set(logs_of(parse_attempts(attempts_lines, source).records))
+        _restore_logs(branch.repository, commit, layout, recorded, warn)
+    added = add_lines(
+        layout,
+        progress_lines=states.get(f"{start}progress.txt", b""),
+        attempts_lines=attempts_lines,
     )
-
-
-def sync(folders: Iterable[Path]) -> None:
-    """Make the names of logs that were placed survive a power loss."""
-    for folder in folders:
-        with named(folder, "write"):
-            sync_folder(folder)
+    theirs = states.get(f"{start}run.json", b"")
+    newest, here = parse_run_file(theirs), read_run_file(layout.run)
+    if newest is not None and (here is None or newest.age > here.age):
+        put_run_file(layout.run, theirs)
+    return added
 
 
 def add_lines(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -> int:
@@ -66,63 +104,7 @@ def add_lines(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -
     return len(finished)
 
 
-# Bytes of logs that are in memory at once, if they are not larger one by one.
-_TOGETHER = 32 * 2**20
-
-# Bytes that a compressed log may have; more is meant to fill the disk.
-LARGEST = 8 * 2**30
-
-
-class UnpackError(Exception):
-    """A compressed log is none, or has more in it than any log has."""
-
-
-def arrive(
-    branch: ProgressBranch,
-    commit: str,
-    layout: Layout,
-    *,
-    logs: bool = True,
-    warn: Callable[[str], None],
-) -> int:
-    """Bring what a snapshot has, and the progress directory has not, into that.
-
-    Logs come first, then attempts, then the progress file: what it calls finished has its logs.
-
-    Args:
-        branch: whose snapshot it is.
-        commit: the snapshot.
-        layout: where to. Its lock must be held.
-        logs: whether the logs are wanted.
-        warn: takes a line about what stays on the branch.
-
-    Returns:
-        How many finished commands that added.
-    """
-    states = branch.states(commit)
-    start = f"oaievalset/{layout.model}.{layout.eval_set}."
-    own = {path: content for path, content in states.items() if path.startswith(start)}
-    source = f"branch {branch.name}"
-    for part in Reader().parts(own, source=source):
-        for message in part.damaged:
-            warn(message)
-    attempts_lines = states.get(f"{start}attempts.jsonl", b"")
-    if logs:
-        records = Reader().attempts(attempts_lines, source).records
-        _bring_logs(branch.repository, commit, layout, set(logs_of(records)), warn)
-    added = add_lines(
-        layout,
-        progress_lines=states.get(f"{start}progress.txt", b""),
-        attempts_lines=attempts_lines,
-    )
-    theirs = states.get(f"{start}run.json", b"")
-    newest, here = parse_run_file(theirs), read_run_file(layout.run)
-    if newest is not None and (here is None or newest.age > here.age):
-        put_run_file(layout.run, theirs)
-    return added
-
-
-def _bring_logs(
+def _restore_logs(
     repository: Repository,
     commit: str,
     layout: Layout,
@@ -133,17 +115,17 @@ def _bring_logs(
     for entry in repository.files(commit, "evallogs/"):
         plain = entry.path.removesuffix(COMPRESSED)
         name = plain if plain in recorded else entry.path
-        if not is_safe(name) or entry.mode not in PLAIN:
+        if not is_safe(name) or not entry.is_plain:
             warn(f"{entry.path!r} stays on the branch: it is no plain file with a plain name")
         elif not (layout.root / name).exists():
             targets[name] = entry
     # Two eval sets may have a log in common.
     writer = key_of((layout.model, layout.eval_set))
-    for names in _together(repository, targets):
+    for names in _groups(repository, targets):
         contents = repository.read([targets[name].oid for name in names])
         for name, content in zip(names, contents, strict=True):
-            packed = name != targets[name].path
-            pieces = _unpacked(content) if packed else iter([content])
+            is_packed = name != targets[name].path
+            pieces = _unpacked(content) if is_packed else iter([content])
             try:
                 write_whole(layout.root / name, pieces, writer=writer)
             except UnpackError:
@@ -152,6 +134,24 @@ def _bring_logs(
                     f"more than {LARGEST // 2**30} GB"
                 )
     sync({(layout.root / name).parent for name in targets})
+
+
+def is_safe(name: str) -> bool:
+    """Whether a path from elsewhere stays among the logs, and can be shown."""
+    path = PurePosixPath(name)
+    return (
+        name.startswith("evallogs/")
+        and str(path) == name
+        and ".." not in path.parts
+        and name.isprintable()
+    )
+
+
+def sync(folders: Iterable[Path]) -> None:
+    """Make the names of logs that were placed survive a power loss."""
+    for folder in folders:
+        with named(folder, "write"):
+            sync_folder(folder)
 
 
 def _unpacked(content: bytes) -> Iterator[bytes]:
@@ -171,7 +171,7 @@ def _unpacked(content: bytes) -> Iterator[bytes]:
             yield piece
 
 
-def _together(repository: Repository, targets: dict[str, Entry]) -> Iterator[Sequence[str]]:
+def _groups(repository: Repository, targets: dict[str, Entry]) -> Iterator[Sequence[str]]:
     """The names in groups that fit into memory."""
     sizes = repository.sizes([entry.oid for entry in targets.values()]) if targets else []
     group: list[str] = []

@@ -2,10 +2,9 @@ import gzip
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from runner.branch.git import Entry, Repository
 from runner.files import named
 from runner.records.merge import TOO_LARGE, LeftOut
 from runner.secrets import Scanner
@@ -13,16 +12,15 @@ from runner.secrets import Scanner
 COMPRESSED = ".gz"
 
 
-class Blobs:
-    """Turns files of the progress directory into blobs, and says which stay on the host.
+class SnapshotFilter:
+    """Says what of a progress directory goes to the branch, and what stays on the host.
 
     Attributes:
-        left_out: those that stay, in the order in which they were met.
+        excluded: what stays, by path, in the order in which it was met.
     """
 
     def __init__(
         self,
-        repository: Repository,
         root: Path,
         *,
         scanner: Scanner,
@@ -31,40 +29,39 @@ class Blobs:
         folder: Path,
         warn: Callable[[str], None],
     ) -> None:
-        self._repository = repository
+        self.excluded: dict[str, LeftOut] = {}
         self._root = root
         self._scanner = scanner
         self._max_file = max_file
         self._host = host
         self._folder = folder
         self._warn = warn
+        # Logs that stay, and what the branch says of those with secrets.
+        self._logs: set[str] = set()
+        self._known_paths: set[str] = set()
+        self._known_sums: set[str] = set()
+        self._known_sizes: set[int] = set()
         # By name: what was searched, and what of it holds no secret.
         self._clean: dict[str, tuple[bytes, bytes]] = {}
-        self.left_out: dict[str, LeftOut] = {}
-        # Names of logs that stay, and what the branch says of those with secrets.
-        self._staying: set[str] = set()
-        self._bound_paths: set[str] = set()
-        self._bound_sums: set[str] = set()
-        self._bound_sizes: set[int] = set()
-        self._warned: set[str] = set()
         self._searched: dict[str, frozenset[str]] = {}
+        self._warned: set[str] = set()
 
-    def bind(self, known: Iterable[LeftOut]) -> None:
+    def exclude_again(self, known: Iterable[LeftOut]) -> None:
         """Leave out, without a word, what held a secret when an earlier snapshot was taken.
 
         What that was is not known any more: its variable may not be set now.
         """
         for one in known:
             if one.reason != TOO_LARGE:
-                self._bound_paths.add(one.path)
-                self._bound_sums.add(one.sha256)
-                self._bound_sizes.add(one.size)
+                self._known_paths.add(one.path)
+                self._known_sums.add(one.sha256)
+                self._known_sizes.add(one.size)
 
-    def stays(self, log: str) -> bool:
+    def excludes(self, log: str) -> bool:
         """Whether it is known that a log stays on the host."""
-        return log in self._staying
+        return log in self._logs
 
-    def fitting(self, logs: Iterable[str]) -> dict[str, Path]:
+    def files_for(self, logs: Iterable[str]) -> dict[str, Path]:
         """Files to store for logs that hold no secret and are not too large.
 
         Args:
@@ -75,67 +72,47 @@ class Blobs:
         """
         found = {}
         for name in logs:
-            stored = self._fit(name)
+            stored = self._file_for(name)
             if stored is not None:
                 found[name if stored == self._root / name else name + COMPRESSED] = stored
         return found
 
-    def store(self, files: Mapping[str, Path], contents: Mapping[str, bytes]) -> list[Entry]:
-        """Store files, and contents that were made here.
-
-        Args:
-            files: by path in the tree.
-            contents: by path in the tree.
-        """
-        paths = dict(files)
-        for number, (name, content) in enumerate(contents.items()):
-            paths[name] = self._folder / f"made-{number}"
-            with named(paths[name], "write"):
-                paths[name].write_bytes(content)
-        oids = self._repository.write(paths.values())
-        for path in paths.values():
-            if path.parent == self._folder:
-                path.unlink()
-        return [Entry(path=name, oid=oid) for name, oid in zip(paths, oids, strict=True)]
-
-    def without_secrets(self, name: str, content: bytes) -> bytes:
+    def lines_of(self, name: str, content: bytes) -> bytes:
         """The whole lines of a state file that hold no secret; each is searched once."""
         seen, clean = self._clean.get(name, (b"", b""))
         if not content.startswith(seen):
             seen, clean = b"", b""
         end = content.rfind(b"\n") + 1
-        number = seen.count(b"\n")
-        bound = self._bound_sums
         kept = []
-        for line in content[len(seen) : end].splitlines(keepends=True):
-            number += 1
-            if bound and hashlib.sha256(line).hexdigest() in bound:
+        first = seen.count(b"\n") + 1
+        for number, line in enumerate(content[len(seen) : end].splitlines(keepends=True), first):
+            digest = hashlib.sha256(line).hexdigest() if self._known_sums else ""
+            if digest in self._known_sums:
                 continue
             finding = self._scanner.find(line)
             if finding is None:
                 kept.append(line)
             else:
-                self._leave_line(name, number, line, finding.what)
+                reason = f"it holds what looks like {finding.what}"
+                self._exclude_content(f"{name}, line {number}", line, reason)
         clean += b"".join(kept)
         self._clean[name] = (content[:end], clean)
         return clean
 
-    def withholds(self, name: str, content: bytes) -> bool:
+    def excludes_whole(self, name: str, content: bytes) -> bool:
         """Whether a state file that is stored whole or not at all holds a secret."""
-        bound = self._bound_sums
         digest = hashlib.sha256(content).hexdigest()
-        if digest in bound or any(one.sha256 == digest for one in self.left_out.values()):
+        if digest in self._known_sums or self._has(digest):
             return True
-        lines = content.splitlines(keepends=True) if bound else []
-        if any(hashlib.sha256(line).hexdigest() in bound for line in lines):
-            reason = "it holds a line that is left out"
-        elif finding := self._scanner.find(content):
-            reason = f"line {finding.line} holds what looks like {finding.what}"
-        else:
+        lines = content.splitlines(keepends=True) if self._known_sums else []
+        if any(hashlib.sha256(line).hexdigest() in self._known_sums for line in lines):
+            self._exclude_content(name, content, "it holds a line that is left out")
+            return True
+        finding = self._scanner.find(content)
+        if finding is None:
             return False
-        self._keep(
-            LeftOut(path=name, host=self._host, reason=reason, size=len(content), sha256=digest)
-        )
+        reason = f"line {finding.line} holds what looks like {finding.what}"
+        self._exclude_content(name, content, reason)
         return True
 
     def public(self, what: str, content: str, *, instead: str) -> str:
@@ -158,25 +135,18 @@ class Blobs:
             self._warn(f"{what} is left out of the snapshots: it holds {finding.what}")
         return instead
 
-    def _is_bound(self, name: str, path: Path) -> bool:
-        if name in self._bound_paths or _hidden(name) in self._bound_paths:
-            return True
-        with named(path, "read"):
-            return path.stat().st_size in self._bound_sizes and _digest(path) in self._bound_sums
-
-    def _fit(self, name: str) -> Path | None:
+    def _file_for(self, name: str) -> Path | None:
         """The file to store for a log: itself, or it compressed; None if it stays on the host."""
         path = self._root / name
-        if self._is_bound(name, path):
-            self._staying.add(name)
+        if self._is_known(name, path):
+            self._logs.add(name)
             return None
-        finding = self._scanner.find(os.fsencode(name))
-        if finding is not None:
-            self._leave(name, f"its name holds what looks like {finding.what}", hidden=True)
+        if finding := self._scanner.find(os.fsencode(name)):
+            reason = f"its name holds what looks like {finding.what}"
+            self._exclude_log(name, reason, shown=_hidden(name))
             return None
-        finding = self._scanner.find_in(path)
-        if finding is not None:
-            self._leave(name, f"line {finding.line} holds what looks like {finding.what}")
+        if finding := self._scanner.find_in(path):
+            self._exclude_log(name, f"line {finding.line} holds what looks like {finding.what}")
             return None
         with named(path, "read"):
             if path.stat().st_size <= self._max_file:
@@ -192,34 +162,35 @@ class Blobs:
         if packed.stat().st_size <= self._max_file:
             return packed
         packed.unlink()
-        self._leave(name, TOO_LARGE)
+        self._exclude_log(name, TOO_LARGE)
         return None
 
-    def _leave(self, name: str, reason: str, *, hidden: bool = False) -> None:
+    def _is_known(self, name: str, path: Path) -> bool:
+        if name in self._known_paths or _hidden(name) in self._known_paths:
+            return True
+        with named(path, "read"):
+            return path.stat().st_size in self._known_sizes and _digest(path) in self._known_sums
+
+    def _exclude_log(self, name: str, reason: str, *, shown: str | None = None) -> None:
         path = self._root / name
         with named(path, "read"):
             digest, size = _digest(path), path.stat().st_size
-        self._staying.add(name)
-        said = _hidden(name) if hidden else name
-        self._keep(LeftOut(path=said, host=self._host, reason=reason, size=size, sha256=digest))
+        self._logs.add(name)
+        self._exclude(shown or name, reason, size=size, sha256=digest)
 
-    def _leave_line(self, name: str, number: int, line: bytes, what: str) -> None:
-        digest = hashlib.sha256(line).hexdigest()
-        if any(one.sha256 == digest for one in self.left_out.values()):
-            return
-        self._keep(
-            LeftOut(
-                path=f"{name}, line {number}",
-                host=self._host,
-                reason=f"it holds what looks like {what}",
-                size=len(line),
-                sha256=digest,
-            )
+    def _exclude_content(self, name: str, content: bytes, reason: str) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        if not self._has(digest):
+            self._exclude(name, reason, size=len(content), sha256=digest)
+
+    def _has(self, digest: str) -> bool:
+        return any(one.sha256 == digest for one in self.excluded.values())
+
+    def _exclude(self, path: str, reason: str, *, size: int, sha256: str) -> None:
+        self.excluded[path] = LeftOut(
+            path=path, host=self._host, reason=reason, size=size, sha256=sha256
         )
-
-    def _keep(self, one: LeftOut) -> None:
-        self.left_out[one.path] = one
-        self._warn(f"{one.path} is left out of the snapshots: {one.reason}")
+        self._warn(f"{path} is left out of the snapshots: {reason}")
 
 
 def _hidden(name: str) -> str:
