@@ -9,13 +9,13 @@ from runner.branch.filter import COMPRESSED
 from runner.branch.git import Entry, Repository
 from runner.branch.progress_branch import ProgressBranch, state_prefix
 from runner.files import named, sync_folder, write_whole
-from runner.model import key_of
+from runner.model import Command
 from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
 from runner.records.belonging import logs_of
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, parse_progress, read_progress
 from runner.records.run_file import parse_run_file, put_run_file, read_run_file
-from runner.records.state import Reader
+from runner.records.state import RunState
 
 # Bytes of logs that are in memory at once, if they are not larger one by one.
 _TOGETHER = 32 * 2**20
@@ -55,8 +55,8 @@ def restore_progress(
         path: content for path, content in branch.states(commit).items() if path.startswith(start)
     }
     source = f"branch {branch.name}"
-    for part in Reader().parts(states, source=source):
-        for message in part.damaged:
+    for run in RunState.from_branch(states, source=source):
+        for message in run.damaged:
             warn(message)
     attempts_lines = states.get(f"{start}attempts.jsonl", b"")
     if logs:
@@ -82,11 +82,11 @@ def add_lines(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -
     Returns:
         How many finished commands that added.
     """
-    here = {record.attempt for record in read_attempts(layout.attempts).records}
+    here = {record.id for record in read_attempts(layout.attempts).records}
     new = [
         line.decode()
         for line in attempts_lines.splitlines()
-        if (found := parse_attempts(line, "").records) and found[0].attempt not in here
+        if (found := parse_attempts(line, "").records) and found[0].id not in here
     ]
     if new:
         with AttemptsFile(layout.attempts) as file:
@@ -120,7 +120,7 @@ def _restore_logs(
         elif not (layout.root / name).exists():
             targets[name] = entry
     # Two eval sets may have a log in common.
-    writer = key_of((layout.model, layout.eval_set))
+    writer = Command((layout.model, layout.eval_set)).key
     for names in _groups(repository, targets):
         contents = repository.read([targets[name].oid for name in names])
         for name, content in zip(names, contents, strict=True):

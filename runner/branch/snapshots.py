@@ -23,8 +23,7 @@ from runner.options import SnapshotOptions
 from runner.records.belonging import all_logs, is_log, logs_of, state_files
 from runner.records.layout import Layout
 from runner.records.merge import README, Kind, LeftOut, kind_of, merge
-from runner.records.run_file import parse_run_file
-from runner.records.state import Reader
+from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
 from runner.secrets import Scanner
 
@@ -73,7 +72,7 @@ class Snapshots:
         self._filter = kept_out
         self._about = about
         self._sleep = sleep
-        self._reader = Reader()
+        self._reader = StateReader()
         self._page = BranchPage()
         self._start = state_prefix(layout)
         self._tip = branch.tip()
@@ -186,10 +185,11 @@ class Snapshots:
     ) -> None:
         """Commit logs, and what of the state files is not as it was in the first parent."""
         made = {path: content for path, content in states.items() if before.get(path) != content}
-        page = self.page(states).decode()
+        runs = RunState.from_branch(states, source=self.branch.name, reader=self._reader)
+        page = self._page.of(runs).decode()
         made[README] = self._filter.public("the branch's page", page, instead=NO_PAGE).encode()
         entries = [*logs, *self.branch.store(files or {}, made)]
-        text = self._message(before, states)
+        text = self._message(runs, before, states)
         text = self._filter.public("the commit's message", text, instead="snapshot\n")
         try:
             self._tip = self.branch.put(parents, entries, states, text, old=self._tip)
@@ -199,10 +199,6 @@ class Snapshots:
         self._unseen.add(self._tip)
         if self._on_branch is not None:
             self._on_branch.update(entry.path for entry in entries)
-
-    def page(self, states: dict[str, bytes]) -> bytes:
-        """The branch's page for some state files."""
-        return self._page.of(self._reader.parts(states, source=self.branch.name))
 
     def _look_again(self) -> None:
         self._tip, self._on_branch = self.branch.tip(), None
@@ -269,13 +265,15 @@ class Snapshots:
         self._put(parents, self.branch.states(theirs), states, logs=logs)
         self._on_branch = None
 
-    def _message(self, before: dict[str, bytes], states: dict[str, bytes]) -> str:
+    def _message(
+        self, runs: Sequence[RunState], before: dict[str, bytes], states: dict[str, bytes]
+    ) -> str:
+        of = (self._layout.model, self._layout.eval_set)
+        own = next((run for run in runs if (run.model, run.eval_set) == of), None)
         name = f"{self._start}progress.txt"
-        finished = self._reader.finished(states.get(name, b""), name)
         added = states.get(name, b"").count(b"\n") - before.get(name, b"").count(b"\n")
-        run = parse_run_file(states.get(f"{self._start}run.json", b""))
-        commands = run.commands if run else finished.commands
-        done = set(finished.commands)
+        done = set(own.finished.commands) if own else set()
+        commands = (own.run or own.finished).commands if own else ()
         return message(
             self._about,
             done=sum(command in done for command in commands),

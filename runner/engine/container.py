@@ -42,6 +42,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a container is created from.
 
     Attributes:
+        name: for people who look at `docker ps`; we find it by its labels.
         image: the image's id.
         argv: program and arguments.
         private: host folder that becomes the container's `/tmp`, its only writable place.
@@ -52,6 +53,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         settings: limits and network.
     """
 
+    name: str
     image: str
     argv: tuple[str, ...]
     private: Path
@@ -62,7 +64,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     settings: ContainerSettings
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows of a container.
 
     Attributes:
@@ -127,6 +129,7 @@ class Container:
         with _refusals(spec):
             made = api.create_container(
                 spec.image,
+                name=spec.name,
                 entrypoint=[spec.argv[0]],
                 command=list(spec.argv[1:]),
                 environment=dict(spec.environment),
@@ -184,7 +187,7 @@ class Container:
             self._api.post(place, params={"signal": signal}, timeout=seconds)
         return self.wait(seconds)
 
-    def state(self) -> State:
+    def state(self) -> ContainerState:
         """Ask the engine about it."""
         return state_of(self._api.inspect_container(self.id))
 
@@ -213,10 +216,10 @@ class Container:
                     yield part
 
 
-def state_of(about: Mapping[str, Any]) -> State:
+def state_of(about: Mapping[str, Any]) -> ContainerState:
     """Read what the engine says of a container that was inspected."""
     state = about["State"]
-    return State(
+    return ContainerState(
         image=about["Image"],
         running=state["Running"],
         exit_code=state["ExitCode"],
@@ -290,7 +293,7 @@ def _refusals(spec: ContainerSpec) -> Iterator[None]:
         yield
     except APIError as error:
         facts = {
-            "image": spec.labels.get("evalset.image", spec.settings.image),
+            "image": spec.settings.image,
             "private": spec.private,
             "network": spec.settings.network,
         }

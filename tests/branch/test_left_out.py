@@ -1,6 +1,8 @@
+import msgspec
 import pytest
 
-from runner.records.attempts import AttemptsFile, record_of
+from runner.records.attempts import AttemptsFile
+from runner.report.markdown import BranchPage
 from tests.branch.desk import BRANCH, Desk, git
 from tests.outcomes import job, success
 
@@ -95,7 +97,7 @@ def test_a_log_with_a_secret_in_its_name_is_called_by_a_hash(desk: Desk) -> None
     (desk.layout.root / name).write_text('{"event": 1}\n')
     with AttemptsFile(desk.layout.attempts) as file:
         outcome = success(job("x"), attempt="1", logs=(name,))
-        file.add_records(record_of(outcome, run="r", host="host"))
+        file.add_records(msgspec.structs.replace(outcome, run="r", host="host"))
     with desk.snapshots(environment=SET) as (snapshots, warnings):
         assert snapshots.take()
         assert not snapshots.take()
@@ -117,7 +119,7 @@ def test_a_page_or_message_with_a_secret_is_not_stored(
     desk.succeed("x")
     monkeypatch.setattr("runner.branch.snapshots.message", lambda *_, **__: f"done: {HELD}\n")
     with desk.snapshots(environment=SET) as (snapshots, warnings):
-        monkeypatch.setattr(snapshots, "page", lambda _: f"| {HELD} |".encode())
+        monkeypatch.setattr(BranchPage, "of", lambda *_: f"| {HELD} |".encode())
         snapshots.take()
     assert len(warnings) == 2
     assert desk.subjects() == ["snapshot"]

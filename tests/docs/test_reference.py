@@ -11,7 +11,7 @@ from runner.commands.parsing import NOT_CONFIGURED, configured
 from runner.commands.run import command as run_command
 from runner.errors import OUT_OF_TIME, RunnerError
 from runner.host import USUAL_NAMES, USUAL_PREFIX
-from runner.records.attempts import AttemptRecord
+from runner.model import Attempt
 from runner.records.lock import Holder
 from runner.records.run_file import RunFile
 from runner.registry.entries import RegistryFile
@@ -26,22 +26,31 @@ def options_of_run() -> list[click.Option]:
     return [param for param in params if isinstance(param, click.Option)]
 
 
+OPTIONS = rows(marked(PAGES["docs/configuration.md"], "options"))
+
+
 def test_the_options_shown_exist() -> None:
-    """The README's table has no spelling that `evalset run` does not take."""
-    shown = {span for row in rows(marked(PAGES["README.md"], "options")) for span in spans(row[0])}
+    """The table of options has no spelling that `evalset run` does not take."""
+    shown = {
+        span
+        for row in rows(marked(PAGES["docs/configuration.md"], "options"))
+        for span in spans(row[0])
+    }
     known = {name for option in options_of_run() for name in (*option.opts, *option.secondary_opts)}
     assert shown <= known
 
 
 def test_the_defaults_shown_are_the_defaults() -> None:
-    """The README's default of an option is the one that its help shows."""
+    """The default of an option in that table is the one that its help shows."""
     defaults = {
         name: str(option.default)
         for option in options_of_run()
         if option.show_default and not option.is_flag
         for name in option.opts
     }
-    cells = {spans(row[0])[0]: row[1] for row in rows(marked(PAGES["README.md"], "options"))}
+    cells = {
+        spans(row[0])[0]: row[1] for row in rows(marked(PAGES["docs/configuration.md"], "options"))
+    }
     assert {name: f"`{defaults[name]}`" for name in cells.keys() & defaults.keys()} == {
         name: cells[name] for name in cells.keys() & defaults.keys()
     }
@@ -152,7 +161,7 @@ def test_the_keys_of_rules_are_all_shown() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "kind"),
-    [("attempts.jsonl", AttemptRecord), ("run.json", RunFile), ("Locks", Holder)],
+    [("attempts.jsonl", Attempt), ("run.json", RunFile), ("Locks", Holder)],
 )
 def test_every_field_is_described(heading: str, kind: type[msgspec.Struct]) -> None:
     """A format's table has its fields in their order, and its example is one of its kind."""
