@@ -2,10 +2,11 @@ import re
 from importlib import import_module
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.secrets import Scanner, holds_secret
+from tests.amount import amount
 from tests.test_secret_scanner import SHAPES
 
 # Those plugins of detect-secrets whose rules are shapes of keys, not guesses by entropy or names.
@@ -42,6 +43,7 @@ def known(key: str) -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@settings(max_examples=amount(20, 1000), deadline=None)
 @given(data=st.data())
 def test_what_detect_secrets_finds_is_known_at_both_doors(
     rule: re.Pattern[str], data: st.DataObject
