@@ -2,7 +2,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, groupby
 from pathlib import Path, PurePosixPath
 
 from runner.branch.filter import COMPRESSED
@@ -17,7 +18,7 @@ from runner.records.progress import ProgressFile, parse_progress, read_progress
 from runner.records.run_file import parse_run_file, put_run_file, read_run_file
 from runner.records.state import RunState
 
-# Bytes of logs that are in memory at once, if they are not larger one by one.
+# Bytes of logs that are in memory at once, and those of one log more.
 _TOGETHER = 32 * 2**20
 
 # Bytes that a compressed log may have; more is meant to fill the disk.
@@ -157,30 +158,20 @@ def sync(folders: Iterable[Path]) -> None:
 def _unpacked(content: bytes) -> Iterator[bytes]:
     """What was compressed, piece by piece."""
     length = 0
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        while True:
-            try:
-                piece = file.read(2**20)
-            except (OSError, EOFError, zlib.error) as error:
-                raise UnpackError from error
-            length += len(piece)
-            if length > LARGEST:
-                raise UnpackError
-            if not piece:
-                return
-            yield piece
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            while piece := file.read(2**20):
+                length += len(piece)
+                if length > LARGEST:
+                    raise UnpackError
+                yield piece
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnpackError from error
 
 
-def _groups(repository: Repository, targets: dict[str, Entry]) -> Iterator[Sequence[str]]:
+def _groups(repository: Repository, targets: dict[str, Entry]) -> Iterator[list[str]]:
     """The names in groups that fit into memory."""
     sizes = repository.sizes([entry.oid for entry in targets.values()]) if targets else []
-    group: list[str] = []
-    bytes_in_group = 0
-    for name, size in zip(targets, sizes, strict=True):
-        if group and bytes_in_group + size > _TOGETHER:
-            yield group
-            group, bytes_in_group = [], 0
-        group.append(name)
-        bytes_in_group += size
-    if group:
-        yield group
+    ends = zip(targets, accumulate(sizes), strict=True)
+    for _, group in groupby(ends, lambda pair: pair[1] // _TOGETHER):
+        yield [name for name, _ in group]

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from runner.branch.commits import About, message
 from runner.branch.filter import COMPRESSED, SnapshotFilter
 from runner.branch.git import Entry
 from runner.branch.progress_branch import (
+    About,
     MovedError,
     ProgressBranch,
     default_branch,
+    message,
     open_branch,
     state_prefix,
 )

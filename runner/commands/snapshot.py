@@ -7,8 +7,14 @@ from typing import Any, TextIO
 import click
 import msgspec
 
-from runner.branch.commits import About, Snapshot, history
-from runner.branch.progress_branch import ProgressBranch, default_branch, open_branch
+from runner.branch.progress_branch import (
+    About,
+    ProgressBranch,
+    Snapshot,
+    default_branch,
+    history,
+    open_branch,
+)
 from runner.branch.remote import OvertakenError, RemoteError, reaching
 from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.commands.parameters import Body, as_json, progress_dir, snapshot_max_file, snapshots

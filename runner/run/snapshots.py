@@ -6,8 +6,7 @@ from contextlib import contextmanager
 import msgspec
 
 from runner.branch.background import BackgroundSnapshots
-from runner.branch.commits import About
-from runner.branch.progress_branch import default_branch, open_branch
+from runner.branch.progress_branch import About, default_branch, open_branch
 from runner.branch.remote import reaching
 from runner.branch.restore import restore_progress
 from runner.branch.snapshots import Snapshots, open_snapshots

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.branch.commits import About
+from runner.branch.progress_branch import About
 from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.host import Host
 from runner.model import Attempt

@@ -47,7 +47,7 @@ def foreign_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("LANGUAGE", "eo")
-    line = [program, "rev-parse", "--verify", "nothing"]
+    line = [str(program), "rev-parse", "--verify", "nothing"]
     said = subprocess.run(line, capture_output=True, check=False, cwd=tmp_path)
     if b"fatalo: " not in said.stderr:
         pytest.skip("this Git was built for English alone")

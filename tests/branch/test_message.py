@@ -2,7 +2,7 @@ import subprocess
 from pathlib import Path
 
 from runner import __version__
-from runner.branch.commits import About, message, parse_trailers
+from runner.branch.progress_branch import About, message, parse_trailers
 
 ABOUT = About(
     model="gpt-4", eval_set="test-basic", host="laptop", image="sha256:12", shard="1/3", run="R"

@@ -10,8 +10,8 @@ import pytest
 
 from runner.branch import background, restore, snapshots
 from runner.branch.background import BackgroundSnapshots
-from runner.branch.commits import history
 from runner.branch.git import GitError
+from runner.branch.progress_branch import history
 from runner.branch.remote import RemoteError
 from runner.branch.restore import restore_progress
 from runner.errors import EnvironmentFault, UsageError
