@@ -18,7 +18,7 @@ COMMANDS = {
     "run": "Run what is left of an eval set, each eval in its own container.",
     "status": "Show what is done, what failed and what is to do.",
     "report": "Write a report: pages to look at and to compare, or JSON, CSV, Markdown, JUnit XML.",
-    "view": "Show the report in a browser, and renew it while a run goes on.",
+    "view": "Show the report in a browser, and renew it while a run continues.",
     "list": "List eval sets, evals, and models with progress.",
     "logs": "Print what an eval printed; -f follows a running one.",
     "snapshot": "Commit, fetch, push, list or show snapshots of progress by hand.",

@@ -1,10 +1,12 @@
-"""Jobs and outcomes for the tests of every room that handles them."""
+"""Options, jobs and outcomes for the tests of every room that handles them."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result
+from runner.options import RunOptions
 
 SETTINGS = ContainerSettings(
     image="evalset/evals:test",
@@ -15,6 +17,12 @@ SETTINGS = ContainerSettings(
     timeout=60,
     network="none",
 )
+
+
+def asked(**changes: Any) -> RunOptions:  # noqa: ANN401 - any option
+    """What a run of `m` and `s` is asked for."""
+    options = RunOptions(model="m", eval_set="s", settings=SETTINGS, progress_dir=Path("/nowhere"))
+    return msgspec.structs.replace(options, **changes)
 
 
 def job(name: str = "a.dev.v0", *passed_through: str) -> Job:

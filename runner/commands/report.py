@@ -131,7 +131,7 @@ def write_file(options: ReportOptions, kind: str, path: Path | None, *, out: Tex
 
 @contextmanager
 def opened(options: ReportOptions) -> Iterator[list[Source]]:
-    """The sources of a report, for as long as their files are there."""
+    """The sources of a report, while their files are there."""
     before = []
     if options.baseline is not None:
         before = sources_of(options.baseline, options.pairs, note=BEFORE)

@@ -124,7 +124,7 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     ended = f"{still[False]} ended and not on record yet" if still[False] else ""
     found = ", ".join(filter(None, (running, ended)))
     if found:
-        found = f"of a run that was killed: {found}; `evalset run` goes on with that"
+        found = f"of a run that was killed: {found}; `evalset run` continues it"
     return Shown(layout=layout, state=state, rows=rows), found
 
 
@@ -181,7 +181,7 @@ def _both(branch: ProgressBranch) -> Mapping[str, bytes]:
 @as_json
 @click.option(
     "--junit",
-    "junit_file",  # not by its own name, for a configuration file's is that of runs
+    "junit_file",  # not by its own name, which in a configuration file is that of runs
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write the same to this file as JUnit XML.",
