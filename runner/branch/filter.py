@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from runner.files import named
-from runner.records.merge import TOO_LARGE, LeftOut
+from runner.records.merge import TOO_LARGE, ExcludedFile
 from runner.secrets import Scanner
 
 COMPRESSED = ".gz"
@@ -29,7 +29,7 @@ class SnapshotFilter:
         folder: Path,
         warn: Callable[[str], None],
     ) -> None:
-        self.excluded: dict[str, LeftOut] = {}
+        self.excluded: dict[str, ExcludedFile] = {}
         self._root = root
         self._scanner = scanner
         self._max_file = max_file
@@ -46,7 +46,7 @@ class SnapshotFilter:
         self._searched: dict[str, frozenset[str]] = {}
         self._warned: set[str] = set()
 
-    def exclude_again(self, known: Iterable[LeftOut]) -> None:
+    def exclude_again(self, known: Iterable[ExcludedFile]) -> None:
         """Leave out, without a word, what held a secret when an earlier snapshot was taken.
 
         What that was is not known any more: its variable may not be set now.
@@ -119,7 +119,7 @@ class SnapshotFilter:
         """A text that was made of what is stored, or another one if it holds a secret.
 
         Args:
-            what: it is, for people.
+            what: what people call it.
             content: the text.
             instead: the other one.
         """
@@ -187,7 +187,7 @@ class SnapshotFilter:
         return any(one.sha256 == digest for one in self.excluded.values())
 
     def _exclude(self, path: str, reason: str, *, size: int, sha256: str) -> None:
-        self.excluded[path] = LeftOut(
+        self.excluded[path] = ExcludedFile(
             path=path, host=self._host, reason=reason, size=size, sha256=sha256
         )
         self._warn(f"{path} is left out of the snapshots: {reason}")

@@ -18,7 +18,7 @@ from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout
-from runner.records.merge import README, merge
+from runner.records.merge import README, merge, merge_files
 from runner.report.text import inert, one_line
 
 # The repository for snapshots where there is no other, below the progress directory.
@@ -260,9 +260,7 @@ class ProgressBranch:
             if merge(one.path, mine, yours) != mine:
                 added.append(other)
         own = self.states(ours)
-        states = self.states(theirs)
-        for path, content in own.items():
-            states[path] = merge(path, states[path], content) if path in states else content
+        states = merge_files(self.states(theirs), own)
         made = {*states, README}
         return [entry for entry in added if entry.path not in made], states
 

@@ -23,7 +23,7 @@ from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.belonging import all_logs, is_log, logs_of, state_files
 from runner.records.layout import Layout
-from runner.records.merge import README, Kind, LeftOut, kind_of, merge
+from runner.records.merge import README, ExcludedFile, Kind, kind_of, merge
 from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
 from runner.secrets import Scanner
@@ -163,7 +163,7 @@ class Snapshots:
         before = self.branch.states(self._tip)
         for name, content in before.items():
             if name.endswith(f".{LEFT_OUT}"):
-                self._filter.exclude_again(LeftOut.read(content))
+                self._filter.exclude_again(ExcludedFile.read(content))
         states = before | self._states_here(before)
         files = self._filter.files_for(self._logs_here())
         if self._filter.excluded:

@@ -17,7 +17,7 @@ from runner.model import State, check_names
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout
 from runner.records.lock import is_held
-from runner.records.merge import merge
+from runner.records.merge import merge_files
 from runner.records.state import EvalState, RunState
 from runner.report.ci import Results, status_reports
 from runner.report.table import print_table
@@ -166,8 +166,7 @@ def _both(branch: ProgressBranch) -> Mapping[str, bytes]:
     """The state files of the branch here, merged with those of the remote's."""
     merged: dict[str, bytes] = {}
     for tip in branch.tips():
-        for path, content in branch.states(tip).items():
-            merged[path] = merge(path, merged[path], content) if path in merged else content
+        merged = merge_files(merged, branch.states(tip))
     return merged
 
 

@@ -10,7 +10,7 @@ from runner.model import Attempt, Command, Result, State
 from runner.plan.plan import Past, Success
 from runner.records.attempts import RecordedAttempts, parse_attempts
 from runner.records.layout import Layout
-from runner.records.merge import Kind, LeftOut, kind_of
+from runner.records.merge import ExcludedFile, Kind, kind_of
 from runner.records.progress import Finished, parse_progress
 from runner.records.run_file import (
     RunFile,
@@ -66,7 +66,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     run: RunFile | None = None
     finished: Finished = Finished()
     attempts: tuple[Attempt, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[ExcludedFile, ...] = ()
     damaged: tuple[str, ...] = ()
 
     @staticmethod
@@ -256,7 +256,7 @@ class StateReader:
             run=run,
             finished=finished,
             attempts=past.records,
-            left_out=tuple(LeftOut.read(content[".left-out.jsonl"])),
+            left_out=tuple(ExcludedFile.read(content[".left-out.jsonl"])),
             damaged=(*finished.damaged, *past.damaged),
         )
         self._of_branch[source, start] = (content, state)

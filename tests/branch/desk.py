@@ -1,4 +1,4 @@
-"""A progress directory beside a Git repository, in which snapshots are taken."""
+"""A progress directory next to a Git repository, in which snapshots are taken."""
 
 import os
 import subprocess

@@ -198,7 +198,7 @@ def test_a_path_that_leads_elsewhere_is_not_followed(
 
 
 def test_a_shallow_clone_will_do(two: tuple[Desk, Desk], tmp_path: Path, hub: Path) -> None:
-    """A clone of depth 1, of another branch, can go on and push."""
+    """A clone of depth 1, of another branch, can resume and push."""
     a, _ = two
     git(a.clone, "push", "--quiet", "origin", "main")
     a.succeed("x")

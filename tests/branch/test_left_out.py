@@ -1,4 +1,3 @@
-import msgspec
 import pytest
 
 from runner.records.attempts import AttemptsFile

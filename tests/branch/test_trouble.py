@@ -174,11 +174,11 @@ def test_the_end_can_be_hurried(desk: Desk, hub: Path) -> None:
     slow_hub(hub, f"touch {hub}/begun; exec sleep 60")
     desk.succeed("x")
     with desk.snapshots(remote=str(hub)) as (taken, warnings):
-        beside = BackgroundSnapshots(taken, every=60, warn=warnings.append)
+        taking = BackgroundSnapshots(taken, every=60, warn=warnings.append)
         before = set(threading.enumerate())
-        beside.start()
+        taking.start()
         began = time.monotonic()
-        problem = beside.end((hub / "begun").exists)
+        problem = taking.end((hub / "begun").exists)
         assert time.monotonic() - began < 10
     assert f"the snapshot is not pushed to {hub}" in problem
     assert desk.subjects() == ["m s 1/1 (+1)"]
