@@ -11,7 +11,7 @@ from runner.plan.pins import RunFile
 from runner.plan.plan import Past, Success
 from runner.records.attempts import RecordedAttempts, parse_attempts
 from runner.records.layout import Layout
-from runner.records.merge import Kind, LeftOut, kind_of
+from runner.records.merge import ExcludedFile, Kind, kind_of
 from runner.records.progress import Finished, parse_progress
 from runner.records.run_file import parse_run_file, read_run_file, run_file_problem
 
@@ -62,7 +62,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     run: RunFile | None = None
     finished: Finished = Finished()
     attempts: tuple[Attempt, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[ExcludedFile, ...] = ()
     damaged: tuple[str, ...] = ()
 
     @staticmethod
@@ -253,7 +253,7 @@ class StateReader:
             run=run,
             finished=finished,
             attempts=past.records,
-            left_out=tuple(LeftOut.read(content[".left-out.jsonl"])),
+            left_out=tuple(ExcludedFile.read(content[".left-out.jsonl"])),
             damaged=(*finished.damaged, *past.damaged),
         )
         self._of_branch[source, start] = (content, state)

@@ -1,4 +1,4 @@
-"""A progress directory beside a Git repository, in which snapshots are taken."""
+"""A progress directory next to a Git repository, in which snapshots are taken."""
 
 import os
 import subprocess
@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 
 from runner.branch.progress_branch import About
-from runner.branch.setup import sharing
-from runner.branch.snapshots import Snapshots
+from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.host import Host
 from runner.model import Attempt
 from runner.options import SnapshotOptions
@@ -142,7 +141,7 @@ class Desk(msgspec.Struct, frozen=True):
         )
         where = SnapshotOptions(branch=branch, repo=self.clone, remote=remote, max_file=max_file)
         about = About(model="m", eval_set=self.eval_set, host=self.name)
-        with sharing(
+        with open_snapshots(
             where,
             self.layout,
             host,
