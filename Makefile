@@ -14,7 +14,7 @@ help:
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make compat  run the quick tests with each Python, and lowest and newest dependencies'
 	@echo 'make bench   measure the runner against upstream'
-	@echo 'make mutants see which changes of plan/ and record/ no test notices'
+	@echo 'make mutants show which small changes of plan/, registry/ and records/ no test notices'
 	@echo 'make docs    write docs/commands.md anew'
 	@echo 'make lock    renew the versions of the Python packages in the eval image and for releases'
 	@echo 'make dist    build what a release is made of, in dist/; publishes nothing'
