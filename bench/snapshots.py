@@ -12,9 +12,9 @@ from bench.figure import EVALSET, ROOT, Figure, in_turn, seconds
 from runner.branch.snapshots import Snapshots
 from runner.records.attempts import AttemptsFile, record_of
 from runner.records.progress import ProgressFile
-from tests.outcomes import job, success
 from tests.branch.desk import BRANCH, Desk, git, make_bare
 from tests.branch.writers import missing, write_at_once
+from tests.outcomes import job, success
 
 # An eval leaves two files: its log, and what its container printed.
 LARGE = 5000

@@ -47,6 +47,15 @@ def _cure(error: OSError, option: str) -> str:
             return error.strerror or str(error)
 
 
+def read_bytes(path: Path) -> bytes:
+    """What a file holds; nothing where there is none."""
+    with named(path, "read"):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+
 def sync_folder(folder: Path) -> None:
     """Make names that were created or moved in `folder` survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

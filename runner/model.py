@@ -2,12 +2,77 @@ import enum
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
 from runner.errors import UsageError
+
+# Where registry folders lie in every container, so that a command is the same on every host.
+CONTAINER_REGISTRY = "/registry"
+
+
+class Command(tuple[str, ...]):
+    """The argv that upstream would run for an eval: `oaieval MODEL EVAL [argument...]`.
+
+    It is the identity of a job: in progress files, in attempts, in labels. A file may hold any
+    list of texts, so that each property has a value for one that is too short as well.
+    """
+
+    __slots__ = ()
+
+    @property
+    def program(self) -> str:
+        """The program that runs the eval, `oaieval` as a rule."""
+        return "".join(self[:1])
+
+    @property
+    def model(self) -> str:
+        """The model, as given."""
+        return "".join(self[1:2])
+
+    @property
+    def eval(self) -> str:
+        """The resolved key of the eval; of what is too short to have one, all of it."""
+        return self[2] if self.is_whole else " ".join(self)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What follows the eval."""
+        return self[3:]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has program, model and eval."""
+        return len(self) > 2  # noqa: PLR2004 - these three
+
+    @property
+    def without_eval(self) -> tuple[str, ...]:
+        """What commands of one run have in common."""
+        return (*self[:2], *self[3:])
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits that stand for it, the same on every host."""
+        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+
+
+def container_registries(count: int) -> tuple[str, ...]:
+    """Where `count` registry folders lie in the container, in order."""
+    return tuple(f"{CONTAINER_REGISTRY}/{index}" for index in range(count))
+
+
+def decode_command(kind: type, value: object) -> object:
+    """What `msgspec` needs to decode a `Command`, as `dec_hook`.
+
+    Raises:
+        ValueError: it is no list of texts.
+    """
+    if kind is not Command:
+        raise NotImplementedError(kind)
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise ValueError("a command is a list of texts")
+    return Command(value)
 
 
 class Fault(enum.Enum):
@@ -17,12 +82,35 @@ class Fault(enum.Enum):
     ENVIRONMENT = "environment"
 
 
+class State(enum.StrEnum):
+    """Where an eval stands; the values are those of tables and of JSON."""
+
+    DONE = "done"
+    FAILED = "failed"
+    LOST = "lost"
+    RUNNING = "running"
+    TO_DO = "to do"
+
+
 class Result(enum.Enum):
     """How an attempt ended."""
 
     SUCCESS = "success"
     FAILURE = "failure"
     LOST = "lost"
+
+    @property
+    def state(self) -> State:
+        """The state of an eval whose last attempt ended so."""
+        match self:
+            case Result.SUCCESS:
+                return State.DONE
+            case Result.FAILURE:
+                return State.FAILED
+            case Result.LOST:
+                return State.LOST
+            case _:
+                assert_never(self)
 
 
 class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +120,7 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
         image: name of the image, as `docker run` takes it.
         memory: limit in bytes, swap included.
         cpus: limit in CPUs; None leaves the engine's.
-        pids_limit: how many processes and threads at the most.
+        pids_limit: the most processes and threads.
         gpus: `all`, a count, or `device=ID,...`, as `docker run --gpus`; None is none.
         timeout: seconds until the eval is stopped.
         tmp_limit: bytes that the eval may have in its `/tmp`.
@@ -55,29 +143,57 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One command to be brought to success.
 
     Attributes:
-        command: the argv that identifies the job, in progress files and everywhere else.
+        command: identifies the job, in progress files and everywhere else.
         argv: what runs in the container; differs from `command` only in registry paths.
-        eval: the resolved key of the eval.
         settings: what its container gets.
     """
 
-    command: tuple[str, ...]
-    argv: tuple[str, ...]
-    eval: str
+    command: Command
+    argv: Command
     settings: ContainerSettings
 
     @property
+    def eval(self) -> str:
+        """The resolved key of the eval."""
+        return self.command.eval
+
+    @property
     def key(self) -> str:
-        """Sixteen hex digits that stand for the command, the same on every host."""
-        return key_of(self.command)
+        """Stands for the command, the same on every host."""
+        return self.command.key
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How one attempt of a job ended.
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt to make.
 
     Attributes:
-        attempt: the attempt's id.
-        job: what was attempted.
+        job: what to run.
+        attempt: id of the attempt.
+        container: the engine's id of the container in which an earlier run started it; empty for
+            an attempt that nobody has started.
+        created: when that was created, as `ending.stamp` has it; empty where that is not known.
+    """
+
+    job: Job
+    attempt: str
+    container: str = ""
+    created: str = ""
+
+
+# Of the lines of attempts files.
+ATTEMPT_VERSION = 1
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """How one attempt of a job ended: a line of an attempts file.
+
+    Attributes:
+        version: of this format.
+        id: the attempt's.
+        run: id of the run that recorded it.
+        host: name of the host that it ran on.
+        command: identity of the job.
+        eval: the resolved key of the eval.
         result: success, failure or lost.
         fault: None for a success.
         reason: one line for people; empty for a success.
@@ -94,8 +210,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         warnings: what a reader of the record should know.
     """
 
-    attempt: str
-    job: Job
+    version: int = ATTEMPT_VERSION
+    id: str = msgspec.field(name="attempt")
+    run: str
+    host: str
+    command: Command
+    eval: str
     result: Result
     fault: Fault | None = None
     reason: str = ""
@@ -110,74 +230,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     final_report: dict[str, Any] | None = None
     samples: int = 0
     warnings: tuple[str, ...] = ()
-
-
-def key_of(command: tuple[str, ...]) -> str:
-    """The key of the job with this command."""
-    return hashlib.sha256(json.dumps(command).encode()).hexdigest()[:16]
-
-
-# where registry folders lie in every container, so that a command is the same on every host
-CONTAINER_REGISTRY = "/registry"
-
-
-def container_registries(count: int) -> tuple[str, ...]:
-    """Give the places of so many registry folders in the container, in order."""
-    return tuple(f"{CONTAINER_REGISTRY}/{index}" for index in range(count))
-
-
-def build_command(
-    *,
-    run_command: str,
-    model: str,
-    eval: str,  # noqa: A002 - upstream's word, and ours
-    passed_through: Sequence[str] = (),
-    registry_paths: Sequence[str] = (),
-) -> tuple[str, ...]:
-    """Give the argv for one eval.
-
-    Upstream writes several registry paths as `--registry_path a b`, which `oaieval` rejects; the
-    option stands once for each here. With one path, or none, the command is upstream's.
-    """
-    options = (part for path in registry_paths for part in ("--registry_path", path))
-    return (run_command, model, eval, *passed_through, *options)
-
-
-def identities(
-    *,
-    run_command: str,
-    model: str,
-    eval: str,  # noqa: A002 - upstream's word, and ours
-    passed_through: Sequence[str] = (),
-    registry_paths: Sequence[str] = (),
-) -> tuple[tuple[str, ...], ...]:
-    """Give every argv under which a progress file may hold this job as finished.
-
-    Args:
-        run_command: the program.
-        model: the model.
-        eval: the resolved key of the eval.
-        passed_through: arguments for the program.
-        registry_paths: as typed.
-
-    Returns:
-        With the container's paths (as `evalset` records it), with the paths as typed (as
-        `oaievalset` records it), and as upstream records several paths; each once.
-    """
-    start = (run_command, model, eval, *passed_through)
-    if not registry_paths:
-        return (start,)
-    forms = [
-        build_command(
-            run_command=run_command,
-            model=model,
-            eval=eval,
-            passed_through=passed_through,
-            registry_paths=paths,
-        )
-        for paths in (container_registries(len(registry_paths)), registry_paths)
-    ]
-    return tuple(dict.fromkeys([*forms, (*start, "--registry_path", *registry_paths)]))
 
 
 MOST_CHARACTERS = 299

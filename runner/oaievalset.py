@@ -9,6 +9,7 @@ from runner.cli import run_program
 from runner.commands.parameters import options_from
 from runner.commands.run import command as run_command_line
 from runner.errors import UsageError
+from runner.model import Command
 from runner.plan.grammar import get_parser, without_dashes
 from runner.records.progress import ProgressFile, read_progress, rewrite_progress
 from runner.registry.entries import read_folder
@@ -63,11 +64,11 @@ class Progress:
         """Append a finished command; durable when this returns."""
         self.completed.append(item)
         with ProgressFile(self.file) as file:
-            file.add_commands(tuple(item))
+            file.add_commands(Command(item))
 
     def save(self) -> None:
         """Write the whole file anew."""
-        rewrite_progress(self.file, [tuple(item) for item in self.completed])
+        rewrite_progress(self.file, [Command(item) for item in self.completed])
 
 
 class UpstreamRegistry(Protocol):

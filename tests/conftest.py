@@ -22,7 +22,8 @@ from runner.engine.engine import Engine
 from runner.engine.leftovers import Label
 from runner.image.build import BASE_NAME
 from runner.image.image import DEFAULT_IMAGE, Image, find_image
-from runner.records.attempts import AttemptRecord, read_attempts
+from runner.model import Attempt
+from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import read_progress
 from tests.images import build_image
@@ -253,7 +254,7 @@ class Place(msgspec.Struct, frozen=True):
         """Evals in the progress file, in file order."""
         return [command[2] for command in read_progress(self.layout.progress).commands]
 
-    def records(self) -> list[AttemptRecord]:
+    def records(self) -> list[Attempt]:
         """The attempts on record, in file order."""
         return list(read_attempts(self.layout.attempts).records)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from runner.model import ContainerSettings, Fault, Job, Outcome, Result
+from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result
 
 SETTINGS = ContainerSettings(
     image="evalset/evals:test",
@@ -18,14 +18,17 @@ SETTINGS = ContainerSettings(
 
 
 def job(name: str = "a.dev.v0", *passed_through: str) -> Job:
-    command = ("oaieval", "dummy", name, *passed_through)
-    return Job(command=command, argv=command, eval=name, settings=SETTINGS)
+    command = Command(("oaieval", "dummy", name, *passed_through))
+    return Job(command=command, argv=command, settings=SETTINGS)
 
 
-def success(of: Job, attempt: str = "1", **changes: Any) -> Outcome:  # noqa: ANN401 - any field
-    outcome = Outcome(
-        attempt=attempt,
-        job=of,
+def success(of: Job, attempt: str = "1", **changes: Any) -> Attempt:  # noqa: ANN401 - any field
+    outcome = Attempt(
+        id=attempt,
+        run="r1",
+        host="host",
+        command=of.command,
+        eval=of.eval,
         result=Result.SUCCESS,
         exit_code=0,
         ended_at="2025-01-01T00:00:04Z",
@@ -34,7 +37,7 @@ def success(of: Job, attempt: str = "1", **changes: Any) -> Outcome:  # noqa: AN
     return msgspec.structs.replace(outcome, **changes)
 
 
-def failure(of: Job, attempt: str = "1", **changes: Any) -> Outcome:  # noqa: ANN401 - any field
+def failure(of: Job, attempt: str = "1", **changes: Any) -> Attempt:  # noqa: ANN401 - any field
     failed = success(
         of,
         attempt,

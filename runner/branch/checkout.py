@@ -9,13 +9,13 @@ from runner.branch.blobs import COMPRESSED
 from runner.branch.git import Entry, Repository
 from runner.branch.progress_branch import PLAIN, ProgressBranch
 from runner.files import named, sync_folder, write_whole
-from runner.model import key_of
+from runner.model import Command
 from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
 from runner.records.belonging import logs_of
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, parse_progress, read_progress
 from runner.records.run_file import parse_run_file, put_run_file, read_run_file
-from runner.records.state import Reader
+from runner.records.state import RunState
 
 
 def is_safe(name: str) -> bool:
@@ -44,11 +44,11 @@ def add_lines(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -
     Returns:
         How many finished commands that added.
     """
-    here = {record.attempt for record in read_attempts(layout.attempts).records}
+    here = {record.id for record in read_attempts(layout.attempts).records}
     new = [
         line.decode()
         for line in attempts_lines.splitlines()
-        if (found := parse_attempts(line, "").records) and found[0].attempt not in here
+        if (found := parse_attempts(line, "").records) and found[0].id not in here
     ]
     if new:
         with AttemptsFile(layout.attempts) as file:
@@ -103,12 +103,12 @@ def arrive(
     start = f"oaievalset/{layout.model}.{layout.eval_set}."
     own = {path: content for path, content in states.items() if path.startswith(start)}
     source = f"branch {branch.name}"
-    for part in Reader().parts(own, source=source):
-        for message in part.damaged:
+    for run in RunState.from_branch(own, source=source):
+        for message in run.damaged:
             warn(message)
     attempts_lines = states.get(f"{start}attempts.jsonl", b"")
     if logs:
-        records = Reader().attempts(attempts_lines, source).records
+        records = parse_attempts(attempts_lines, source).records
         _bring_logs(branch.repository, commit, layout, set(logs_of(records)), warn)
     added = add_lines(
         layout,
@@ -138,7 +138,7 @@ def _bring_logs(
         elif not (layout.root / name).exists():
             targets[name] = entry
     # Two eval sets may have a log in common.
-    writer = key_of((layout.model, layout.eval_set))
+    writer = Command((layout.model, layout.eval_set)).key
     for names in _together(repository, targets):
         contents = repository.read([targets[name].oid for name in names])
         for name, content in zip(names, contents, strict=True):

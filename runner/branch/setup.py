@@ -16,7 +16,7 @@ from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout
-from runner.records.state import Reader
+from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
 from runner.report.text import inert, one_line
 from runner.secrets import Scanner
@@ -105,10 +105,10 @@ def branch_of(
         name: of the branch.
         make: whether a repository of our own may be made in the progress directory.
     """
-    reader, made = Reader(), BranchPage()
+    reader, made = StateReader(), BranchPage()
 
     def page(contents: Mapping[str, bytes]) -> bytes:
-        return made.of(reader.parts(contents, source=name))
+        return made.of(RunState.from_branch(contents, source=name, reader=reader))
 
     with passing_folder("snapshots") as folder:
         own = root / OWN_REPOSITORY

@@ -16,7 +16,7 @@ from runner.records.belonging import all_logs, is_log, logs_of, state_files
 from runner.records.layout import Layout
 from runner.records.merge import README, Kind, LeftOut, kind_of, merge
 from runner.records.run_file import parse_run_file
-from runner.records.state import Reader
+from runner.records.state import StateReader
 
 # How often somebody else may be faster before a push is left to the next snapshot.
 TRIES = 40
@@ -60,7 +60,7 @@ class Snapshots:
         self._layout = layout
         self._blobs = blobs
         self._sleep = sleep
-        self._reader = Reader()
+        self._reader = StateReader()
         self._start = str(layout.progress.relative_to(layout.root)).removesuffix("progress.txt")
         self._tip = branch.tip()
         self._landed: str | None = None

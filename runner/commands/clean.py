@@ -80,7 +80,7 @@ def clean_one(engine: Engine, layout: Layout, host: Host, *, run: str) -> Cleane
         left = find_left(engine.api, layout, host.name)
         if not left:
             return Cleaned()
-        with Recorder(layout, run=run, host=host.name) as recorder:
+        with Recorder(layout, run=run) as recorder:
             return _removed(engine, layout, host, recorder, left)
 
 
@@ -94,15 +94,15 @@ def _removed(
     for one in left:
         if not recorder.complete(one.attempt) and not one.running:
             record_ended(engine, layout, host, recorder, one)
-            recorded.append(one.command[2])
+            recorded.append(one.command.eval)
         elif not discard(engine.api, layout, one):
             stuck.append(
-                f"the container {one.container[:12]} of {one.command[2]} cannot be killed; restart "
-                "the engine or the host, then run this again"
+                f"the container {one.container[:12]} of {one.command.eval} cannot be killed; "
+                "restart the engine or the host, then run this again"
             )
             continue
         elif one.running:
-            killed.append(one.command[2])
+            killed.append(one.command.eval)
         removed += 1
     return Cleaned(
         recorded=tuple(recorded), killed=tuple(killed), removed=removed, held=tuple(stuck)

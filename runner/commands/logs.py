@@ -17,8 +17,8 @@ from runner.engine.leftovers import Left, find_left
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault, UsageError, did_you_mean
 from runner.host import this_host
-from runner.model import check_names
-from runner.records.attempts import AttemptRecord, read_attempts
+from runner.model import Attempt, check_names
+from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.logs import below
 from runner.report.text import Shown, on_actions
@@ -30,7 +30,7 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
     records = read_attempts(layout.attempts).records
     running = _running(layout)
-    known = {record.eval for record in records} | {left.command[2] for left in running}
+    known = {record.eval for record in records} | {left.command.eval for left in running}
     keys = [key for key in sorted(known) if key == name or key.startswith(f"{name}.")]
     if not keys:
         hint = did_you_mean(name, known) or "; `evalset status` lists the evals"
@@ -39,7 +39,7 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
         raise UsageError(f"`{name}` could be any of {', '.join(keys)}; name one in full")
     key = name if name in keys else keys[0]
     for left in running:
-        if left.command[2] == key and left.running:
+        if left.command.eval == key and left.running:
             _print_running(left, out, follow=follow)
             return
     _print_kept(layout, [record for record in records if record.eval == key], out)
@@ -59,7 +59,7 @@ def _print_running(left: Left, out: TextIO, *, follow: bool) -> None:
         _print(console_of(Engine(), left.container, follow=follow), out)
 
 
-def _print_kept(layout: Layout, records: list[AttemptRecord], out: TextIO) -> None:
+def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
     kept = [record.console_log for record in records if record.console_log]
     if not kept:
         raise UsageError(

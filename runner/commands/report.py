@@ -13,26 +13,21 @@ from runner.branch.checkout import arrive
 from runner.branch.setup import both_tips, branch_of
 from runner.commands.parameters import Body, progress_dir, remote, snapshot_repo
 from runner.commands.parsing import ConfiguredCommand
-from runner.commands.status import of_set
 from runner.engine.leftovers import running_commands
 from runner.errors import UsageError
 from runner.files import named, replace
 from runner.host import this_host, usual
 from runner.model import check_names
 from runner.options import SnapshotOptions
-from runner.records.attempts import read_attempts
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout, scan
-from runner.records.progress import read_progress
-from runner.records.run_file import read_run_file, run_file_problem
-from runner.records.state import Reader, known_commands
-from runner.report.ci import State, junit_document
+from runner.records.state import RunState
+from runner.report.ci import Results, junit_document
 from runner.report.comparison import available, compared
 from runner.report.facts import Prices, Source, parse_prices
 from runner.report.grid import grid_of
-from runner.report.rows import rows_of
 from runner.report.site.builder import MARK, ReportFolder
-from runner.report.text import inert, one_line
+from runner.report.text import inert, one_line, part_of_set
 from runner.secrets import Mask
 
 BEFORE = "before"
@@ -182,7 +177,7 @@ def can_test(sources: Sequence[Source]) -> bool:
 
 
 def _warn(sources: Sequence[Source]) -> None:
-    for message in (message for source in sources for message in source.damaged):
+    for message in (message for source in sources for message in source.state.damaged):
         print(inert(one_line(f"warning: {message}")), file=sys.stderr)
 
 
@@ -191,7 +186,9 @@ def _content(sources: Sequence[Source], kind: str, prices: Prices | None) -> byt
         return _markdown(sources)
     if kind == "junit":
         # The runs of the baseline have the same names.
-        states = [State(layout=one.layout, rows=one.rows) for one in sources if one.note != BEFORE]
+        states = [
+            Results(layout=one.layout, rows=one.rows) for one in sources if one.note != BEFORE
+        ]
         return junit_document(states, Mask(usual(os.environ)))
     from runner.report.export import as_csv, as_json
 
@@ -207,7 +204,12 @@ def _markdown(sources: Sequence[Source]) -> bytes:
     from runner.report.markdown import section
 
     sections = [
-        section(source.column, source.eval_set, source.rows, part=of_set(source.run))
+        section(
+            source.column,
+            source.eval_set,
+            source.rows,
+            part=part_of_set(source.state.planned, source.state.in_eval_set),
+        )
         for source in sources
     ]
     return "\n".join(sections).encode(errors="replace")
@@ -270,34 +272,19 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
         branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _),
     ):
         for tip in both_tips(branch, remote):
-            for part in Reader().parts(branch.states(tip), source=f"branch {name}"):
+            for part in RunState.from_branch(branch.states(tip), source=f"branch {name}"):
                 layout = Layout(root=place, model=part.model, eval_set=part.eval_set)
                 arrive(branch, tip, layout, warn=lambda _: None)
         yield place
 
 
 def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
-    run = read_run_file(layout.run)
-    finished = read_progress(layout.progress)
-    past = read_attempts(layout.attempts)
-    commands = known_commands(run, finished, past.records)
+    state = RunState.from_directory(layout)
+    commands = state.commands
     if not commands:
         return None
-    running = running_commands(layout) if ask else ()
-    rows = rows_of(commands, finished=finished, records=past.records, running=running)
-    return Source(
-        layout=layout,
-        model=layout.model,
-        eval_set=layout.eval_set,
-        note=note,
-        run=run,
-        commands=commands,
-        rows=rows,
-        records=past.records,
-        damaged=tuple(
-            filter(None, (*finished.damaged, *past.damaged, run_file_problem(layout.run)))
-        ),
-    )
+    rows = state.evals(commands, running=running_commands(layout) if ask else ())
+    return Source(layout=layout, note=note, state=state, commands=commands, rows=rows)
 
 
 def report_sources(function: Body) -> Body:

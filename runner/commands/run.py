@@ -31,16 +31,17 @@ from runner.engine.engine import EVAL_NETWORK
 from runner.errors import LockHeld, NotPushed, RunnerError, UsageError
 from runner.host import Host, new_id, this_host
 from runner.image.image import DEFAULT_IMAGE
-from runner.model import Job
+from runner.model import Job, State
 from runner.options import RunOptions, SnapshotOptions
 from runner.plan.plan import Plan
+from runner.records.state import EvalState, RunState
 from runner.registry.resolve import Resolution
-from runner.report.ci import STEP_SUMMARY, State, after_run, check_junit
+from runner.report.ci import STEP_SUMMARY, Results, after_run, check_junit
 from runner.report.display import display_for
 from runner.report.text import evals, group, harmless, inert, one_line, part_of_set
 from runner.run.loop import RunResult
 from runner.run.pins import difference, pin
-from runner.run.prepare import Prepared, kept_out, planned, prepare
+from runner.run.prepare import Prepared, kept_out, planned, prepare, state_of
 from runner.run.run import run
 from runner.secrets import Mask
 
@@ -69,7 +70,7 @@ def run_eval_set(
         raise  # it did not begin
     except Exception:
         with contextlib.suppress(RunnerError):  # which would hide why it ended
-            _report(prepared, host, planned(prepared)[0])
+            _report(prepared, host, planned(prepared, state_of(prepared)))
         raise
     read = _tell(prepared, result, out)
     code = _report(prepared, host, result.plan)
@@ -125,13 +126,12 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     if not plan.todo and not result.outcomes:
         print(f"nothing to run; finished: {evals(len(plan.jobs))}", file=out)
         return
-    from runner.commands.status import rows
     from runner.report.table import print_table
 
-    table = rows(prepared.layout, [job.command for job in plan.jobs])
+    table = _table(prepared, plan)
     with group(out, "evals"):
         print_table(out, table)
-    done = sum(row.state == "done" for row in table)
+    done = sum(row.state is State.DONE for row in table)
     whole = len(prepared.resolution.evals)
     part = f" ({whole} in the eval set)" if whole > len(table) else ""
     line = f"{done} of {evals(len(table))} finished{part}; logs are in {prepared.layout.evallogs}"
@@ -140,6 +140,11 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     if done < len(table):
         line += "; the same command goes on with the rest"
     print(harmless(line), file=out)
+
+
+def _table(prepared: Prepared, plan: Plan) -> list[EvalState]:
+    state = RunState.from_directory(prepared.layout)
+    return state.evals([job.command for job in plan.jobs])
 
 
 def _warn(line: str) -> None:
@@ -151,12 +156,10 @@ def _report(prepared: Prepared, host: Host, plan: Plan) -> int:
     junit = prepared.options.junit
     if junit is None and not host.environ.get(STEP_SUMMARY):
         return 0
-    from runner.commands.status import rows
-
-    table = rows(prepared.layout, [job.command for job in plan.jobs])
+    table = _table(prepared, plan)
     part = part_of_set(len(plan.whole), len(prepared.resolution.evals))
     return after_run(
-        [State(layout=prepared.layout, rows=table, part=part)],
+        [Results(layout=prepared.layout, rows=table, part=part)],
         junit=junit,
         environ=host.environ,
         mask=Mask(kept_out(prepared, host)),
@@ -175,15 +178,16 @@ def show_plan(options: RunOptions, *, out: TextIO, as_json: bool, ours: Sequence
 
     ready = prepare(options, host, ours=ours)
     with after_fetching(ready, host, tell=tell, warn=_warn) as prepared:
-        plan, damaged = planned(prepared)
+        state = state_of(prepared)
+        plan = planned(prepared, state)
         differs = _pins_warning(prepared, plan)
-    for warning in (*prepared.warnings, *plan.warnings, *damaged, *differs):
+    for warning in (*prepared.warnings, *plan.warnings, *state.damaged, *differs):
         _warn(warning)
     if as_json:
         content = {
             "done": [job.command for job in plan.done],
             "todo": [job.command for job in plan.todo],
-            "why": [{"command": job.command, "why": _reason(plan, job)} for job in plan.jobs],
+            "why": [{"command": job.command, "why": plan.why[job.key]} for job in plan.jobs],
         }
         print(msgspec.json.encode(content).decode(), file=out)
         return 0
@@ -203,12 +207,8 @@ def _pins_warning(prepared: Prepared, plan: Plan) -> list[str]:
     return [differs] if differs else []
 
 
-def _reason(plan: Plan, job: Job) -> str:
-    return plan.how[job.eval] if job.eval in plan.how else plan.why[job.key]
-
-
 def _planned(plan: Plan, job: Job) -> str:
-    return inert(one_line(f"  {' '.join(job.command)}  ({_reason(plan, job)})"))
+    return inert(one_line(f"  {' '.join(job.command)}  ({plan.why[job.key]})"))
 
 
 def _option(*spellings: str, **settings: Any) -> Decorator[Any]:  # noqa: ANN401 - click's

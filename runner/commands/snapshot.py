@@ -19,8 +19,7 @@ from runner.model import check_names
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout
 from runner.records.lock import RunLock
-from runner.records.state import Reader
-from runner.report.rows import rows_of
+from runner.records.state import RunState
 from runner.report.table import print_table
 from runner.report.text import evals, inert, one_line
 
@@ -108,18 +107,17 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
         """Show one snapshot, the newest if none is named: where it was taken, and its table."""
         with self._branch() as (branch, tip):
             shown = _chosen(history(branch, tip), commit, branch.name)
-            parts = Reader().parts(branch.states(shown.commit), source=branch.name)
+            runs = RunState.from_branch(branch.states(shown.commit), source=branch.name)
         if as_json:
             print(msgspec.json.encode(shown).decode(), file=self.out)
             return
         self._say(f"{shown.commit}  {shown.at}  {shown.subject}")
         for name, value in shown.trailers.items():
             self._say(f"{name}: {value}")
-        for part in parts:
-            rows = rows_of(part.commands, finished=part.finished, records=part.records)
+        for run in runs:
             self._say("")
-            self._say(f"{part.model} {part.eval_set}")
-            print_table(self.out, rows)
+            self._say(f"{run.model} {run.eval_set}")
+            print_table(self.out, run.evals())
 
     @contextmanager
     def _sharing(self, layout: Layout) -> Iterator[Snapshots]:

@@ -1,150 +1,142 @@
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
+import msgspec
 
 from runner.branch.progress_branch import ProgressBranch
 from runner.branch.remote import Remote
 from runner.branch.setup import both_tips, branch_of
 from runner.commands.parameters import as_json, progress_dir, remote, snapshot_repo
 from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
-from runner.engine.leftovers import Left, containers_of
+from runner.engine.leftovers import containers_of
 from runner.errors import UsageError
 from runner.host import this_host
-from runner.model import check_names
+from runner.model import State, check_names
 from runner.options import SnapshotOptions
-from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.lock import is_held
 from runner.records.merge import merge
-from runner.records.progress import read_progress
-from runner.records.run_file import RunFile, read_run_file, run_file_problem
-from runner.records.state import Part, Reader, known_commands
-from runner.report.ci import State, status_reports
-from runner.report.rows import Row, rows_of
+from runner.records.state import EvalState, RunState
+from runner.report.ci import Results, status_reports
 from runner.report.table import print_table
-from runner.report.text import harmless, inert, json_line, one_line, part_of_set
+from runner.report.text import inert, json_line, one_line, part_of_set
 
 
-def rows(
-    layout: Layout,
-    commands: Sequence[tuple[str, ...]],
-    running: Collection[tuple[str, ...]] = (),
-) -> list[Row]:
-    """A table's rows for commands, in their order, from what is on disk."""
-    return rows_of(
-        commands,
-        finished=read_progress(layout.progress),
-        records=read_attempts(layout.attempts).records,
-        running=running,
-    )
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What is printed of one model and eval set.
+
+    Attributes:
+        layout: where its files are, or would be.
+        state: where it stands.
+        rows: its table.
+    """
+
+    layout: Layout
+    state: RunState
+    rows: Sequence[EvalState]
+
+    @property
+    def part(self) -> str:
+        """What the newest plan leaves out of the eval set, in words; empty for nothing."""
+        return part_of_set(self.state.planned, self.state.in_eval_set)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every eval of the newest plan is done; its rows are the first ones."""
+        return all(row.state is State.DONE for row in self.rows[: self.state.planned])
+
+    def as_json(self) -> dict[str, Any]:
+        """A table as JSON has it, and how much of the eval set the last run planned."""
+        return {
+            "model": self.state.model,
+            "eval_set": self.state.eval_set,
+            "total": len(self.rows),
+            "planned": self.state.planned,
+            "in_eval_set": self.state.in_eval_set,
+            "counts": dict(Counter(row.state for row in self.rows)),
+            "evals": self.rows,
+        }
 
 
 def show(
-    root: Path,
-    model: str,
-    eval_set: str,
+    shown: Sequence[Shown],
     *,
     out: TextIO,
     as_json: bool,
     junit: Path | None = None,
     summary: bool = False,
 ) -> bool:
-    """Print the state of every eval that a run of this model and eval set planned or recorded.
+    """Print the state of every eval that runs planned or recorded.
 
     Args:
-        root: the progress directory.
-        model: as given to the run.
-        eval_set: as given to the run.
+        shown: what to print.
         out: where to print.
         as_json: whether to print JSON.
         junit: a file for the same as JUnit XML.
         summary: whether to append it to the summary of a GitHub Actions job.
 
     Returns:
-        Whether every eval of the last plan is finished.
+        Whether every eval of each newest plan is finished.
+    """
+    write = status_reports(junit, summary=summary)
+    for message in (message for one in shown for message in one.state.damaged):
+        print(inert(one_line(f"warning: {message}")), file=sys.stderr)
+    write([Results(layout=one.layout, rows=one.rows, part=one.part) for one in shown])
+    if as_json:
+        contents = [one.as_json() for one in shown]
+        print(json_line(contents[0] if len(contents) == 1 else contents), file=out)
+    else:
+        for one in shown:
+            if len(shown) > 1:
+                print(inert(one_line(f"{one.state.model} {one.state.eval_set}")), file=out)
+            print_table(out, one.rows)
+            counts = Counter(row.state for row in one.rows)
+            states = ", ".join(f"{count} {state}" for state, count in counts.items())
+            print("; ".join(filter(None, (states, one.part))), file=out)
+    return all(one.is_finished for one in shown)
+
+
+def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
+    """What a progress directory says of a model and eval set.
+
+    Returns:
+        It, and what a killed run left that no run looks after, in words; empty for nothing.
+
+    Raises:
+        UsageError: it has nothing of them.
     """
     check_names(model, eval_set)
-    write = status_reports(junit, summary=summary)
     layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
-    last = read_run_file(layout.run)
-    finished = read_progress(layout.progress)
-    past = read_attempts(layout.attempts)
-    commands = known_commands(last, finished, past.records)
-    if not commands:
+    state = RunState.from_directory(layout)
+    if not state.commands:
         raise UsageError(
             f"{layout.root} has no progress of {model} {eval_set}; "
             "`evalset list progress` shows what it has"
         )
     left = containers_of(layout)
-    running = {one.command for one in left if one.running}
-    table = rows_of(commands, finished=finished, records=past.records, running=running)
-    for message in filter(None, (*finished.damaged, *past.damaged, run_file_problem(layout.run))):
-        print(harmless(f"warning: {message}"), file=sys.stderr)
-    write([State(layout=layout, rows=table, part=of_set(last))])
-    if as_json:
-        content = state_of(model, eval_set, table, last)
-        print(json_line(content), file=out)
-    else:
-        print_state(out, table, last)
-        if not is_held(layout.lock):
-            print_left(out, left, recorded={record.attempt for record in past.records})
-    return is_finished(table, last)
-
-
-def state_of(
-    model: str, eval_set: str, table: Sequence[Row], last: RunFile | None
-) -> dict[str, Any]:
-    """A table as JSON has it, and how much of the eval set the last run planned."""
-    return {
-        "model": model,
-        "eval_set": eval_set,
-        "total": len(table),
-        "planned": len(last.commands) if last else None,
-        "in_eval_set": last.in_eval_set if last else None,
-        "counts": dict(Counter(row.state for row in table)),
-        "evals": table,
-    }
-
-
-def print_state(out: TextIO, table: Sequence[Row], last: RunFile | None) -> None:
-    """Print a table, how many evals are in which state, and what the last run did not plan."""
-    print_table(out, table)
-    counts = Counter(row.state for row in table)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    print("; ".join(filter(None, (states, of_set(last)))), file=out)
-
-
-def of_set(last: RunFile | None) -> str:
-    """What the last run's plan leaves out of the eval set, in words; empty for nothing."""
-    return part_of_set(len(last.commands), last.in_eval_set) if last else ""
-
-
-def is_finished(table: Sequence[Row], last: RunFile | None) -> bool:
-    """Tell whether every eval of the last plan is done; its rows are the table's first."""
-    planned = len(last.commands) if last else len(table)
-    return all(row.state == "done" for row in table[:planned])
-
-
-def print_left(out: TextIO, left: Sequence[Left], *, recorded: Collection[str]) -> None:
-    """Say what a killed run left that no run looks after; nothing of it is lost."""
-    still = Counter(one.running for one in left if one.attempt not in recorded)
+    rows = state.evals(running={one.command for one in left if one.running})
+    orphans = [] if is_held(layout.lock) else left
+    recorded = {attempt.id for attempt in state.attempts}
+    still = Counter(one.running for one in orphans if one.attempt not in recorded)
     running = f"{still[True]} running" if still[True] else ""
     ended = f"{still[False]} ended and not on record yet" if still[False] else ""
-    if found := ", ".join(filter(None, (running, ended))):
-        print(f"of a run that was killed: {found}; `evalset run` goes on with that", file=out)
+    found = ", ".join(filter(None, (running, ended)))
+    if found:
+        found = f"of a run that was killed: {found}; `evalset run` goes on with that"
+    return Shown(layout=layout, state=state, rows=rows), found
 
 
-def parts_of_branch(
+def of_branch(
     root: Path, options: SnapshotOptions, name: str, *, model: str | None, eval_set: str | None
-) -> list[Part]:
+) -> list[Shown]:
     """What a branch says, here and at its remote together; no work tree is needed or touched.
 
     Args:
-        root: the progress directory, where a repository of our own may be.
+        root: the progress directory, where a repository of our own, and console logs, may be.
         options: where the branch is.
         name: of the branch.
         model: the one to look at; None looks at all.
@@ -155,14 +147,21 @@ def parts_of_branch(
     """
     with branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _):
         contents = _both(branch, remote)
-        parts = Reader().parts(contents, source=f"branch {name}")
+        runs = RunState.from_branch(contents, source=f"branch {name}")
     chosen = [
-        part for part in parts if model in {None, part.model} and eval_set in {None, part.eval_set}
+        run for run in runs if model in {None, run.model} and eval_set in {None, run.eval_set}
     ]
     if not chosen:
-        has = ", ".join(f"{part.model} {part.eval_set}" for part in parts) or "nothing"
+        has = ", ".join(f"{run.model} {run.eval_set}" for run in runs) or "nothing"
         raise UsageError(f"the branch {name} has no {model} {eval_set}; it has {has}")
-    return chosen
+    return [
+        Shown(
+            layout=Layout(root=root.resolve(), model=run.model, eval_set=run.eval_set),
+            state=run,
+            rows=run.evals(),
+        )
+        for run in chosen
+    ]
 
 
 def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
@@ -172,56 +171,6 @@ def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
         for path, content in branch.states(tip).items():
             merged[path] = merge(path, merged[path], content) if path in merged else content
     return merged
-
-
-def rows_of_part(part: Part) -> list[Row]:
-    """The table of one model and eval set."""
-    return rows_of(part.commands, finished=part.finished, records=part.records)
-
-
-def show_branch(
-    parts: list[Part],
-    *,
-    root: Path,
-    out: TextIO,
-    as_json: bool,
-    junit: Path | None = None,
-    summary: bool = False,
-) -> bool:
-    """Print the tables of a branch.
-
-    Args:
-        parts: what the branch says.
-        root: the progress directory, where console logs may be, too.
-        out: where to print.
-        as_json: whether to print JSON.
-        junit: a file for the same as JUnit XML.
-        summary: whether to append it to the summary of a GitHub Actions job.
-
-    Returns:
-        Whether every eval of each last plan is finished.
-    """
-    write = status_reports(junit, summary=summary)
-    for message in (message for part in parts for message in part.damaged):
-        print(inert(one_line(f"warning: {message}")), file=sys.stderr)
-    contents = []
-    states = []
-    finished = True
-    for part in parts:
-        table = rows_of_part(part)
-        layout = Layout(root=root.resolve(), model=part.model, eval_set=part.eval_set)
-        states.append(State(layout=layout, rows=table, part=of_set(part.run)))
-        finished = finished and is_finished(table, part.run)
-        contents.append(state_of(part.model, part.eval_set, table, part.run))
-        if not as_json:
-            if len(parts) > 1:
-                print(inert(one_line(f"{part.model} {part.eval_set}")), file=out)
-            print_state(out, table, part.run)
-    if as_json:
-        printed = contents[0] if len(contents) == 1 else contents
-        print(json_line(printed), file=out)
-    write(states)
-    return finished
 
 
 @click.command(cls=ConfiguredCommand, epilog="Example: evalset status gpt-4 test-basic")
@@ -262,30 +211,16 @@ def command(
 
     With --branch, MODEL and EVAL_SET may be left out to see all that the branch has.
     """
+    left = ""
     if branch is not None:
-        from runner.options import SnapshotOptions
-
         options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
-        parts = parts_of_branch(progress_dir, options, branch, model=model, eval_set=eval_set)
-        finished = show_branch(
-            parts,
-            root=progress_dir,
-            out=sys.stdout,
-            as_json=as_json,
-            junit=junit_file,
-            summary=summary,
-        )
-        return int(check and not finished)
-    if model is None or eval_set is None:
+        found = of_branch(progress_dir, options, branch, model=model, eval_set=eval_set)
+    elif model is None or eval_set is None:
         raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
-
-    finished = show(
-        progress_dir,
-        model,
-        eval_set,
-        out=sys.stdout,
-        as_json=as_json,
-        junit=junit_file,
-        summary=summary,
-    )
+    else:
+        shown, left = of_directory(progress_dir, model, eval_set)
+        found = [shown]
+    finished = show(found, out=sys.stdout, as_json=as_json, junit=junit_file, summary=summary)
+    if left and not as_json:
+        print(left, file=sys.stdout)
     return int(check and not finished)

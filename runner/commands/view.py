@@ -76,7 +76,7 @@ class Reports:
 
     def _is_new(self, sources: list[Source]) -> bool:
         def facts(of: list[Source]) -> list[object]:
-            return [(one.column, one.eval_set, one.rows, one.records) for one in of]
+            return [(one.column, one.eval_set, one.rows, one.state.attempts) for one in of]
 
         return facts(sources) != facts(self._shown)
 

@@ -2,6 +2,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,14 +10,20 @@ import msgspec
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from runner.engine.container import CannotRun, Container, ContainerSpec, State, handed_in_to
+from runner.engine.container import (
+    CannotRun,
+    Container,
+    ContainerSpec,
+    ContainerState,
+    handed_in_to,
+)
 from runner.engine.ending import Ending, await_end, judge, now, since, stamp
 from runner.engine.engine import Absence, Engine, explain
-from runner.engine.leftovers import Label, Running, remove_attempt
+from runner.engine.leftovers import Label, remove_attempt
 from runner.engine.live import Live, LiveContainer, TmpWatch
 from runner.engine.probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.files import make_folder, named
-from runner.model import Job, Outcome, Result
+from runner.model import Attempt, Job, Result, Task
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
 from runner.records.layout import Layout
@@ -75,96 +82,33 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def outcome_of(
-    container: Container,
-    job: Job,
-    attempt: str,
-    ending: Ending,
-    state: State | None,
-    *,
-    duration: float,
-    layout: Layout,
-    absence: Absence,
-    handed_in: Mapping[str, str],
-) -> Outcome:
-    """Put together what is known of an attempt that ended, with its logs in their place.
+class _End(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a container when its attempt has ended.
 
-    What a container that still runs has in its folder stays there, for it could change it. No value
-    that it was handed in gets into the outcome.
+    Attributes:
+        ending: how it ended.
+        state: what the engine knew last; None where it knows nothing.
+        duration: seconds that it ran.
+        handed_in: values by name of the variables that it got.
     """
-    mask = Mask(handed_in, public=job.command)
-    console = layout.console_log(attempt, job.eval)
-    make_folder(console.parent)
-    # In this order, for what requests raises is an OSError as well.
-    with named(console, "write"), contextlib.suppress(DockerException, RequestException):
-        absence.through(lambda: container.save_console(console))
-    collected = Collected() if ending.unkillable else collect(layout, attempt, shown=mask.text)
-    found = summarise(layout.root / log for log in collected.logs)
-    verdict = judge(msgspec.structs.replace(ending, reported=found.reported), job.settings)
-    warnings = [*collected.warnings, *found.warnings]
-    if verdict.result is Result.SUCCESS and not found.reported:
-        warnings.append("its log has no final_report")
-    return Outcome(
-        attempt=attempt,
-        job=job,
-        result=verdict.result,
-        fault=verdict.fault,
-        reason=mask.text(verdict.reason),
-        exit_code=ending.exit_code,
-        oom_killed=ending.oom_killed,
-        started_at=state.started_at if state else None,
-        ended_at=(state and state.ended_at) or now(),
-        duration=round(duration, 3),
-        image=state.image if state else "",
-        logs=collected.logs,
-        console_log=str(console.relative_to(layout.root)) if console.exists() else None,
-        final_report=mask.value(found.final_report),
-        samples=found.samples,
-        warnings=tuple(map(mask.text, warnings)),
-    )
+
+    ending: Ending
+    state: ContainerState | None
+    duration: float
+    handed_in: Mapping[str, str]
 
 
-def never_ran(job: Job, attempt: str, reason: str, spec: ContainerSpec) -> Outcome:
-    """The outcome of an attempt whose container did not start."""
-    said = Mask(spec.environment, public=job.command).text(reason)
-    verdict = judge(Ending(lost=said), job.settings)
-    return Outcome(
-        attempt=attempt,
-        job=job,
-        result=verdict.result,
-        fault=verdict.fault,
-        reason=verdict.reason,
-        ended_at=now(),
-        image=spec.image,
-    )
-
-
-def ran_for(state: State | None, created: str, *, watched: bool) -> float:
-    """Seconds that a container has run which an earlier run created.
+class LocalAttempts:
+    """Makes attempts on this host's engine.
 
     Args:
-        state: as the engine knows it.
-        created: when it was created, as `clock.stamp` has it.
-        watched: whether it still runs, or has ended only now: then no clock that is set counts.
-    """
-    if state is None or state.started_at is None:
-        return 0.0
-    passed = since(created)
-    if watched and passed is not None:
-        return passed
-    end = datetime.now(UTC)
-    if not state.running and state.ended_at:
-        end = datetime.fromisoformat(state.ended_at)
-    by_the_engine = max(0.0, (end - datetime.fromisoformat(state.started_at)).total_seconds())
-    return by_the_engine if passed is None else min(by_the_engine, passed)
-
-
-class Attempts:
-    """Makes attempts.
+        engine: the engine.
+        surroundings: what all attempts share.
+        absence: waits for an engine that went away.
 
     Attributes:
         mask: takes what evals were handed in out of what is shown.
-        live: the containers of those that are going on.
+        live: the containers of attempts under way.
     """
 
     def __init__(self, engine: Engine, surroundings: Surroundings, absence: Absence) -> None:
@@ -175,76 +119,136 @@ class Attempts:
         self.live = Live(engine)
         self._tmp_watch = TmpWatch(surroundings.layout, self.live)
 
-    @contextlib.contextmanager
-    def new(
-        self,
-        job: Job,
-        attempt: str,
-        on_start: Callable[[str], None],
-        on_success: Callable[[], None],
-    ) -> Iterator[Outcome]:
-        """Run a job in a new container, which is removed when the `with` block ends.
+    def run(
+        self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
+    ) -> AbstractContextManager[Attempt]:
+        """Make an attempt: in a new container, or in the one that an earlier run started.
+
+        The container and the attempt's folder are removed when the `with` block ends; where it
+        ends with an error they are kept, for the next run to find.
 
         Args:
-            job: what to run.
-            attempt: id for the attempt.
+            task: what to run.
             on_start: told the container's id when it runs.
-            on_success: told when it has ended well, before the outcome is put together.
+            on_success: told when it has ended well, before the logs are collected.
         """
-        spec = self._around.spec(job, attempt)
+        if task.container:
+            return self._adopted(task, on_start, on_success)
+        return self._new(task, on_start, on_success)
+
+    @contextlib.contextmanager
+    def _new(
+        self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
+    ) -> Iterator[Attempt]:
+        spec = self._around.spec(task.job, task.attempt)
         try:
-            with private_folder(self._around.layout, attempt):
+            with private_folder(self._around.layout, task.attempt):
                 container = Container.create(self._engine.api, spec)
         except (DockerException, RequestException) as error:
-            remove_private(self._around.layout, attempt)
+            remove_private(self._around.layout, task.attempt)
             self._after_an_absence(error)
             # The engine may have created it all the same.
-            remove_attempt(self._engine.api, attempt)
-            yield never_ran(job, attempt, explain(error), spec)
+            remove_attempt(self._engine.api, task.attempt)
+            yield self._never_ran(task, explain(error), spec)
             return
         except BaseException:
-            remove_private(self._around.layout, attempt)
+            remove_private(self._around.layout, task.attempt)
             raise
-        with self._held(container, job, attempt) as live:
+        with self._held(container, task) as live:
             began = time.monotonic()
             if (refused := self._start(container, spec)) is not None:
-                yield never_ran(job, attempt, refused, spec)
+                yield self._never_ran(task, refused, spec)
                 return
             on_start(container.id)
             self.live.runs(container.id)
-            end = self._await_end(container, live, job, job.settings.timeout, on_success)
-            took = time.monotonic() - began
-            outcome = self._outcome(
-                container, job, attempt, *end, duration=took, handed_in=spec.environment
+            ending, state = self._await_end(container, live, task, 0, on_success)
+            end = _End(
+                ending=ending,
+                state=state,
+                duration=time.monotonic() - began,
+                handed_in=spec.environment,
             )
-            self._require_command(outcome, spec)
-            yield outcome
+            attempt = self._ended(container, task, end)
+            self._require_program(attempt, task.job, spec)
+            yield attempt
 
     @contextlib.contextmanager
-    def adopted(
-        self,
-        running: Running,
-        on_start: Callable[[str], None],
-        on_success: Callable[[], None],
-    ) -> Iterator[Outcome]:
-        """Go on with a container that an earlier run started, as if this one had."""
-        container = Container(self._engine.api, running.container)
-        job = running.job
-        with self._held(container, job, running.attempt) as live:
+    def _adopted(
+        self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
+    ) -> Iterator[Attempt]:
+        """Continue with a container that an earlier run started, as if this one had."""
+        container = Container(self._engine.api, task.container)
+        with self._held(container, task) as live:
             on_start(container.id)
             self.live.runs(container.id)
             before = self._state(container)
             watched = before is not None and before.running
-            spent = ran_for(before, running.created, watched=watched)
-            end = self._await_end(
-                container, live, job, job.settings.timeout - spent, on_success, unwatched=True
-            )
-            took = ran_for(end[1], running.created, watched=watched)
+            spent = _ran_for(before, task.created, watched=watched)
+            ending, state = self._await_end(container, live, task, spent, on_success)
             known = handed_in_to(self._engine.api, container.id)
-            handed_in = {**self._around.environment, **known}
-            yield self._outcome(
-                container, job, running.attempt, *end, duration=took, handed_in=handed_in
+            end = _End(
+                ending=ending,
+                state=state,
+                duration=_ran_for(state, task.created, watched=watched),
+                handed_in={**self._around.environment, **known},
             )
+            yield self._ended(container, task, end)
+
+    def _ended(self, container: Container, task: Task, end: _End) -> Attempt:
+        """Put together what is known of an attempt that ended, with its logs in their place.
+
+        What a container that still runs has in its folder stays there, because it could change it.
+        No value that it was handed gets into the attempt.
+        """
+        layout = self._around.layout
+        mask = Mask(end.handed_in, public=task.job.command)
+        console = layout.console_log(task.attempt, task.job.eval)
+        make_folder(console.parent)
+        # In this order, because what requests raises is an OSError as well.
+        with named(console, "write"), contextlib.suppress(DockerException, RequestException):
+            self._absence.through(lambda: container.save_console(console))
+        collected = Collected()
+        if not end.ending.unkillable:
+            collected = collect(layout, task.attempt, shown=mask.text)
+        found = summarise(layout.root / log for log in collected.logs)
+        ending = msgspec.structs.replace(end.ending, reported=found.reported)
+        warnings = [*collected.warnings, *found.warnings]
+        attempt = self._attempt(task, ending, ended_at=(end.state and end.state.ended_at) or now())
+        if attempt.result is Result.SUCCESS and not found.reported:
+            warnings.append("its log has no final_report")
+        return msgspec.structs.replace(
+            attempt,
+            reason=mask.text(attempt.reason),
+            started_at=end.state.started_at if end.state else None,
+            duration=round(end.duration, 3),
+            image=end.state.image if end.state else "",
+            logs=collected.logs,
+            console_log=str(console.relative_to(layout.root)) if console.exists() else None,
+            final_report=mask.value(found.final_report),
+            samples=found.samples,
+            warnings=tuple(map(mask.text, warnings)),
+        )
+
+    def _never_ran(self, task: Task, reason: str, spec: ContainerSpec) -> Attempt:
+        said = Mask(spec.environment, public=task.job.command).text(reason)
+        attempt = self._attempt(task, Ending(lost=said), ended_at=now())
+        return msgspec.structs.replace(attempt, image=spec.image)
+
+    def _attempt(self, task: Task, ending: Ending, *, ended_at: str) -> Attempt:
+        verdict = judge(ending, task.job.settings)
+        return Attempt(
+            id=task.attempt,
+            run=self._around.run,
+            host=self._around.host,
+            command=task.job.command,
+            eval=task.job.eval,
+            result=verdict.result,
+            fault=verdict.fault,
+            reason=verdict.reason,
+            exit_code=ending.exit_code,
+            oom_killed=ending.oom_killed,
+            ended_at=ended_at,
+        )
 
     def _start(self, container: Container, spec: ContainerSpec) -> str | None:
         """Start a container, and tell why it does not run, if it does not."""
@@ -260,42 +264,42 @@ class Attempts:
         return None
 
     def _after_an_absence(self, error: Exception) -> bool:
-        """Wait, where that is why something went wrong, for the engine; tell whether it was."""
+        """Wait for the engine where its absence is why something failed; tell whether it was."""
         if isinstance(error, DockerException) or not isinstance(error, RequestException):
             return False
         self._absence.wait(error)
         return True
 
-    def _state(self, container: Container) -> State | None:
+    def _state(self, container: Container) -> ContainerState | None:
         try:
             return self._absence.through(container.state)
         except (DockerException, RequestException):
             return None
 
     @contextlib.contextmanager
-    def _held(self, container: Container, job: Job, attempt: str) -> Iterator[LiveContainer]:
-        """The container's life as an attempt; one with an outcome that was not recorded is kept."""
+    def _held(self, container: Container, task: Task) -> Iterator[LiveContainer]:
+        """The container's life as an attempt; one that was not recorded is kept."""
         live = LiveContainer(
             id=container.id,
-            attempt=attempt,
-            eval=job.eval,
-            tmp_limit=job.settings.tmp_limit,
+            attempt=task.attempt,
+            eval=task.job.eval,
+            tmp_limit=task.job.settings.tmp_limit,
             absences=self._absence.noticed,
         )
         with self.live.holding(live), container:
             try:
                 yield live
             except CannotRun:
-                self._clear(container, attempt)
+                self._clear(container, task.attempt)
                 raise
             except BaseException:
                 container.keep = True
                 raise
             if not container.keep:
-                self._clear(container, attempt)
+                self._clear(container, task.attempt)
 
     def _clear(self, container: Container, attempt: str) -> None:
-        """Delete the attempt's folder; its container stays until then, for it is found by that."""
+        """Delete the attempt's folder; its container stays until then, because it leads there."""
         container.keep = True
         remove_private(self._around.layout, attempt)
         container.keep = False
@@ -304,54 +308,53 @@ class Attempts:
         self,
         container: Container,
         live: LiveContainer,
-        job: Job,
-        seconds: float,
+        task: Task,
+        spent: float,
         on_success: Callable[[], None],
-        *,
-        unwatched: bool = False,
-    ) -> tuple[Ending, State | None]:
+    ) -> tuple[Ending, ContainerState | None]:
         with self._tmp_watch.watching(live):
             ending, state = await_end(
-                container, seconds, self._absence, noticed=live.absences, unwatched=unwatched
+                container,
+                task.job.settings.timeout - spent,
+                self._absence,
+                noticed=live.absences,
+                unwatched=bool(task.container),
             )
         container.keep = ending.unkillable
         ending = msgspec.structs.replace(ending, cut=self.live.cut(container.id))
-        if judge(ending, job.settings).result is Result.SUCCESS:
+        if judge(ending, task.job.settings).result is Result.SUCCESS:
             on_success()
         return ending, state
 
-    def _outcome(
-        self,
-        container: Container,
-        job: Job,
-        attempt: str,
-        ending: Ending,
-        state: State | None,
-        *,
-        duration: float,
-        handed_in: Mapping[str, str],
-    ) -> Outcome:
-        return outcome_of(
-            container,
-            job,
-            attempt,
-            ending,
-            state,
-            duration=duration,
-            layout=self._around.layout,
-            absence=self._absence,
-            handed_in=handed_in,
-        )
-
-    def _require_command(self, outcome: Outcome, spec: ContainerSpec) -> None:
+    def _require_program(self, attempt: Attempt, job: Job, spec: ContainerSpec) -> None:
         """End the run where its program cannot run; an eval's own words do not suffice."""
-        if outcome.exit_code not in CANNOT_START or outcome.console_log is None:
+        if attempt.exit_code not in CANNOT_START or attempt.console_log is None:
             return
-        with (self._around.layout.root / outcome.console_log).open("rb") as file:
+        with (self._around.layout.root / attempt.console_log).open("rb") as file:
             if file.read(len(NO_SUCH_COMMAND)) != NO_SUCH_COMMAND:
                 return
         if lacks_program(self._engine.api, spec):
             raise CannotRun(
-                f"image {outcome.job.settings.image} has no command {outcome.job.argv[0]!r} that "
+                f"image {job.settings.image} has no command {job.argv.program!r} that "
                 "can run; choose another --image or --run-command"
             )
+
+
+def _ran_for(state: ContainerState | None, created: str, *, watched: bool) -> float:
+    """Seconds that a container has run which an earlier run created.
+
+    Args:
+        state: as the engine knows it.
+        created: when it was created, as `ending.stamp` has it.
+        watched: whether it still runs, or has ended only now: then no clock that is set counts.
+    """
+    if state is None or state.started_at is None:
+        return 0.0
+    passed = since(created)
+    if watched and passed is not None:
+        return passed
+    end = datetime.now(UTC)
+    if not state.running and state.ended_at:
+        end = datetime.fromisoformat(state.ended_at)
+    by_the_engine = max(0.0, (end - datetime.fromisoformat(state.started_at)).total_seconds())
+    return by_the_engine if passed is None else min(by_the_engine, passed)

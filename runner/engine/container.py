@@ -62,7 +62,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     settings: ContainerSettings
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows of a container.
 
     Attributes:
@@ -184,7 +184,7 @@ class Container:
             self._api.post(place, params={"signal": signal}, timeout=seconds)
         return self.wait(seconds)
 
-    def state(self) -> State:
+    def state(self) -> ContainerState:
         """Ask the engine about it."""
         return state_of(self._api.inspect_container(self.id))
 
@@ -213,10 +213,10 @@ class Container:
                     yield part
 
 
-def state_of(about: Mapping[str, Any]) -> State:
+def state_of(about: Mapping[str, Any]) -> ContainerState:
     """Read what the engine says of a container that was inspected."""
     state = about["State"]
-    return State(
+    return ContainerState(
         image=about["Image"],
         running=state["Running"],
         exit_code=state["ExitCode"],
@@ -290,7 +290,7 @@ def _refusals(spec: ContainerSpec) -> Iterator[None]:
         yield
     except APIError as error:
         facts = {
-            "image": spec.labels.get("evalset.image", spec.settings.image),
+            "image": spec.settings.image,
             "private": spec.private,
             "network": spec.settings.network,
         }

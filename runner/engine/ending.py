@@ -7,7 +7,7 @@ import msgspec
 from docker.errors import DockerException, NotFound
 from requests.exceptions import RequestException
 
-from runner.engine.container import Container, State
+from runner.engine.container import Container, ContainerState
 from runner.engine.engine import Absence, explain
 from runner.errors import EnvironmentFault
 from runner.model import ContainerSettings, Fault, Result
@@ -159,7 +159,7 @@ REFUSALS = 8
 
 def await_end(
     container: Container, seconds: float, absence: Absence, *, noticed: int, unwatched: bool = False
-) -> tuple[Ending, State | None]:
+) -> tuple[Ending, ContainerState | None]:
     """Wait for a container's end, and stop it when its time is over.
 
     Args:

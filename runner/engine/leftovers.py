@@ -13,7 +13,7 @@ from runner.engine.container import Container, remove
 from runner.engine.engine import Engine, answering
 from runner.errors import EnvironmentFault
 from runner.host import this_host
-from runner.model import Job
+from runner.model import Command
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
 
@@ -32,7 +32,7 @@ class Label(enum.StrEnum):
     PROGRESS = "evalset.progress"
     MODEL = "evalset.model"
     EVAL_SET = "evalset.eval_set"
-    # A moment by a clock that nobody sets: see clock.py.
+    # A moment by a clock that nobody sets: see ending.py.
     CREATED = "evalset.created"
 
 
@@ -43,31 +43,15 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         attempt: id of the attempt.
         command: identity of its job.
         container: the engine's id.
-        created: when, as `clock.stamp` has it; empty where that is not known.
+        created: when, as `ending.stamp` has it; empty where that is not known.
         running: whether it has not ended.
     """
 
     attempt: str
-    command: tuple[str, ...]
+    command: Command
     container: str
     created: str
     running: bool
-
-
-class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that an earlier run started for a job of this one.
-
-    Attributes:
-        job: what it was started for.
-        attempt: id of the attempt.
-        container: the engine's id.
-        created: when, as `clock.stamp` has it; empty where that is not known.
-    """
-
-    job: Job
-    attempt: str
-    container: str
-    created: str = ""
 
 
 def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
@@ -84,7 +68,7 @@ def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
     return [
         Left(
             attempt=about["Labels"][Label.ATTEMPT],
-            command=tuple(json.loads(about["Labels"][Label.COMMAND])),
+            command=Command(json.loads(about["Labels"][Label.COMMAND])),
             container=about["Id"],
             created=about["Labels"].get(Label.CREATED, ""),
             running=about["State"] == "running",
@@ -150,7 +134,7 @@ def _labels(api: docker.APIClient, root: Path, host: str) -> list[dict[str, str]
     return [about["Labels"] for about in api.containers(all=True, filters={"label": wanted})]
 
 
-def running_commands(layout: Layout) -> set[tuple[str, ...]]:
+def running_commands(layout: Layout) -> set[Command]:
     """Commands that run now, also those of a run that was killed; without an engine none does."""
     return {one.command for one in containers_of(layout) if one.running}
 

@@ -2,7 +2,7 @@ import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 
-Command = tuple[str, ...]
+from runner.model import Command
 
 
 class UsualTimes:
@@ -10,14 +10,14 @@ class UsualTimes:
 
     def __init__(self, past: Iterable[tuple[Command, float]] = ()) -> None:
         self._own: dict[Command, list[float]] = {}
-        self._alike: dict[Command, list[float]] = {}
+        self._alike: dict[tuple[str, ...], list[float]] = {}
         for command, seconds in past:
             self.add(command, seconds)
 
     def add(self, command: Command, seconds: float) -> None:
         """Take in how long a success took."""
         insort(self._own.setdefault(command, []), seconds)
-        insort(self._alike.setdefault(_without_eval(command), []), seconds)
+        insort(self._alike.setdefault(command.without_eval, []), seconds)
 
     def of(self, command: Command) -> float | None:
         """The usual time of a command; None where nothing tells it.
@@ -26,7 +26,7 @@ class UsualTimes:
         eval alone, for other arguments, as `--max_samples`, make another time.
         """
         own = self._own.get(command)
-        return _median(own or self._alike.get(_without_eval(command)) or ())
+        return _median(own or self._alike.get(command.without_eval) or ())
 
 
 class Budget:
@@ -68,10 +68,6 @@ class Budget:
     def spent(self, command: Command, seconds: float) -> None:
         """Take in how long a success of this run took."""
         self._usual.add(command, seconds)
-
-
-def _without_eval(command: Command) -> Command:
-    return (*command[:2], *command[3:])
 
 
 def _median(ordered: Sequence[float]) -> float | None:

@@ -1,9 +1,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 
 import msgspec
 
-from runner.model import ContainerSettings, Job, build_command, container_registries, identities
+from runner.model import Command, ContainerSettings, Job, container_registries
+from runner.options import RunOptions
 from runner.plan.selection import Shard, select_evals, take_shard
 
 NOT_RUN = "not run yet"
@@ -85,73 +85,58 @@ def _spoiled(past: Past | None) -> list[str]:
     return [f"{' and '.join(counts)}, last: {past.last or 'no reason on record'}"]
 
 
-# program, model, eval: what every command begins with
-_START = 3
-
-
 class FinishedCommands:
     """Finished commands, looked up by the eval that they are of.
+
+    Args:
+        done: finished commands; for the older format their text.
+        options: the run whose evals they may be.
 
     Attributes:
         evals: those that are finished with this run's program, model and arguments, whatever
             its selection and shard.
     """
 
-    def __init__(
-        self,
-        done: Iterable[tuple[str, ...] | str],
-        *,
-        run_command: str,
-        model: str,
-        passed_through: Sequence[str],
-        registry_paths: Sequence[str],
-    ) -> None:
-        """Sort finished commands: argvs, or for the older format their text."""
-        self._start = (run_command, model)
-        forms = identities(
-            run_command=run_command,
-            model=model,
-            eval="",
-            passed_through=passed_through,
-            registry_paths=registry_paths,
-        )
-        self._endings = {form[_START:] for form in forms}
-        self._folders = {ending[len(passed_through) :] for ending in self._endings}
+    def __init__(self, done: Iterable[Command | str], options: RunOptions) -> None:
+        self._start = (options.run_command, options.model)
+        self._endings = arguments_of(options)
+        self._folders = {ending[len(options.passed_through) :] for ending in self._endings}
         self._texts = set()
-        self._others: dict[str, list[tuple[str, ...]]] = {}
+        self._others: dict[str, list[Command]] = {}
         self.evals: set[str] = set()
         for command in done:
             if isinstance(command, str):
                 self._texts.add(command)
-            elif len(command) < _START:
-                continue
-            elif command[:2] == self._start and command[_START:] in self._endings:
-                self.evals.add(command[2])
-            else:
-                self._others.setdefault(command[2], []).append(command)
+            elif self._is_ours(command) and command.arguments in self._endings:
+                self.evals.add(command.eval)
+            elif command.is_whole:
+                self._others.setdefault(command.eval, []).append(command)
 
     def add_evals(self, evals: Sequence[str]) -> None:
         """Find these in the older format, too, in which an eval cannot be told from the rest."""
         if self._texts:
-            texts = [(" ".join((*self._start, "")), " ".join(("", *end))) for end in self._endings]
             self.evals |= {
-                key for key in evals for start, end in texts if start + key + end in self._texts
+                key
+                for key in evals
+                for ending in self._endings
+                if " ".join((*self._start, key, *ending)) in self._texts
             }
 
     def otherwise(self, eval: str) -> str:  # noqa: A002 - upstream's word, and ours
         """Say with which other arguments an eval is finished; empty when it is not."""
-        said = []
-        for command in self._others.get(eval, ()):
-            if command[:2] == self._start:
-                said.append(" ".join(self._told_apart(command[_START:])))
-            else:
-                said.append(f"`{' '.join(command)}`")
-        found = []
-        if "" in said:
-            found.append("finished without arguments")
+        said = [
+            " ".join(self._told_apart(command.arguments))
+            if self._is_ours(command)
+            else f"`{' '.join(command)}`"
+            for command in self._others.get(eval, ())
+        ]
+        found = ["finished without arguments"] if "" in said else []
         if any(said):
             found.append(f"finished with other arguments: {'; '.join(filter(None, said))}")
         return "; ".join(found)
+
+    def _is_ours(self, command: Command) -> bool:
+        return command.is_whole and command[:2] == self._start
 
     def _told_apart(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
         """Leave out registry folders that are this run's as well."""
@@ -172,8 +157,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         jobs: those of this shard, in order.
         done: those of the shard that a progress file holds.
         todo: the others.
-        why: for each job to do, by its key, why it is.
-        how: for each job that is done, by its eval, when and where it was finished.
+        why: for each job, by its key, why it is to do, or when and where it was finished.
         finished: evals that are finished with this model and these arguments, those of other
             shards and selections among them.
         warnings: one line each.
@@ -186,7 +170,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     done: tuple[Job, ...]
     todo: tuple[Job, ...]
     why: dict[str, str]
-    how: dict[str, str]
     finished: frozenset[str]
     warnings: tuple[str, ...] = ()
 
@@ -196,102 +179,89 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.whole)
 
     @property
-    def commands(self) -> tuple[tuple[str, ...], ...]:
+    def commands(self) -> tuple[Command, ...]:
         """The commands of all shards, in order."""
         return tuple(job.command for job in self.whole)
 
 
 def make_plan(
+    options: RunOptions,
     *,
-    model: str,
-    eval_set: str,
     evals: Sequence[str],
     settings: Callable[[str], ContainerSettings],
-    run_command: str = "oaieval",
-    passed_through: Sequence[str] = (),
-    registry_paths: Sequence[str] = (),
-    paths_as_typed: bool = False,
-    done: Iterable[tuple[str, ...] | str] = (),
-    past: Mapping[tuple[str, ...], Past] | None = None,
+    done: Iterable[Command | str] = (),
+    past: Mapping[Command, Past] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
-    select: Sequence[str] = (),
-    exclude: Sequence[str] = (),
     shard: Shard | None = None,
 ) -> Plan:
     """Decide what a run has to do.
 
     Args:
-        model: as given.
-        eval_set: as given.
+        options: what was asked for.
         evals: resolved keys, in order.
         settings: gives an eval's container settings.
-        run_command: the program.
-        passed_through: arguments for the program.
-        registry_paths: as typed.
-        paths_as_typed: whether commands carry the registry paths as typed (the drop-in, as
-            upstream) or as the container sees them (`evalset`). Either counts as finished.
-        done: finished commands: argvs, or for the older format their text.
-        past: what is on record of attempts, by the command.
+        done: finished commands; for the older format their text.
+        past: what is on record of attempts.
         names: for each key the names, aliases too, that a selection may use for it.
-        select: patterns of the evals to run; none selects all.
-        exclude: patterns of the evals to leave out.
         shard: the part to take; None is all.
 
     Raises:
         UsageError: a selection matches nothing, or leaves nothing.
     """
-    chosen, warnings = select_evals(evals, names or {}, select, exclude)
-    finished = FinishedCommands(
-        done,
-        run_command=run_command,
-        model=model,
-        passed_through=passed_through,
-        registry_paths=registry_paths,
-    )
+    chosen, warnings = select_evals(evals, names or {}, options.select, options.exclude)
+    finished = FinishedCommands(done, options)
     finished.add_evals(chosen)
-    command = partial(
-        build_command, run_command=run_command, model=model, passed_through=passed_through
+    start = (options.run_command, options.model)
+    seen = _arguments(options, container_registries(len(options.registry_paths)))
+    recorded = _arguments(options, options.registry_paths) if options.as_typed else seen
+    whole = tuple(
+        Job(
+            command=Command((*start, key, *recorded)),
+            argv=Command((*start, key, *seen)),
+            settings=settings(key),
+        )
+        for key in chosen
     )
-    whole = _jobs(chosen, command, settings, registry_paths, paths_as_typed=paths_as_typed)
     jobs = whole if shard is None else take_shard(whole, shard)
-    todo = tuple(job for job in jobs if job.eval not in finished.evals)
     done_jobs = tuple(job for job in jobs if job.eval in finished.evals)
-    past = past or {}
+    todo = tuple(job for job in jobs if job.eval not in finished.evals)
+
+    def known(job: Job) -> Past | None:
+        return (past or {}).get(job.command) or (past or {}).get(job.argv)
+
+    why = {job.key: how_done(known(job)) for job in done_jobs}
+    why |= {job.key: why_to_do(known(job), finished.otherwise(job.eval)) for job in todo}
     return Plan(
-        model=model,
-        eval_set=eval_set,
+        model=options.model,
+        eval_set=options.eval_set,
         whole=whole,
         jobs=jobs,
         done=done_jobs,
         todo=todo,
-        why={job.key: why_to_do(_of(job, past), finished.otherwise(job.eval)) for job in todo},
-        how={job.eval: how_done(_of(job, past)) for job in done_jobs},
+        why=why,
         finished=frozenset(finished.evals),
         warnings=warnings,
     )
 
 
-def _jobs(
-    evals: Iterable[str],
-    command: Callable[..., tuple[str, ...]],
-    settings: Callable[[str], ContainerSettings],
-    registry_paths: Sequence[str],
-    *,
-    paths_as_typed: bool,
-) -> tuple[Job, ...]:
-    """The jobs of evals: what is recorded of them, and what their containers run."""
-    seen = container_registries(len(registry_paths))
-    recorded = registry_paths if paths_as_typed else seen
-    return tuple(
-        Job(
-            command=command(eval=key, registry_paths=recorded),
-            argv=command(eval=key, registry_paths=seen),
-            eval=key,
-            settings=settings(key),
-        )
-        for key in evals
-    )
+def arguments_of(options: RunOptions) -> tuple[tuple[str, ...], ...]:
+    """What may follow an eval's name in a progress file where this run would skip it, each once.
+
+    With the container's registry paths, as `evalset` records it, with the paths as typed, as the
+    drop-in records it, and as upstream records several paths.
+    """
+    paths = options.registry_paths
+    forms = [_arguments(options, each) for each in (container_registries(len(paths)), paths)]
+    if paths:
+        forms.append((*options.passed_through, "--registry_path", *paths))
+    return tuple(dict.fromkeys(forms))
 
 
-def _of(job: Job, past: Mapping[tuple[str, ...], Past]) -> Past | None:
-    return past.get(job.command) or past.get(job.argv)
+def _arguments(options: RunOptions, registry_paths: Sequence[str]) -> tuple[str, ...]:
+    """What follows an eval's name in its command.
+
+    Upstream writes several registry paths as `--registry_path a b`, which `oaieval` rejects; here
+    the option comes once for each. With one path, or none, the command is upstream's.
+    """
+    folders = (part for path in registry_paths for part in ("--registry_path", path))
+    return (*options.passed_through, *folders)

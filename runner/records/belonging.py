@@ -2,7 +2,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from runner.records.attempts import AttemptRecord, read_attempts
+from runner.model import Attempt
+from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import read_progress
 
@@ -23,7 +24,7 @@ def state_files(layout: Layout) -> list[str]:
     return [str(path.relative_to(layout.root)) for path in found]
 
 
-def logs_of(records: Iterable[AttemptRecord]) -> Iterator[str]:
+def logs_of(records: Iterable[Attempt]) -> Iterator[str]:
     """The logs that attempts left, relative to the progress directory."""
     for record in records:
         yield from record.logs
@@ -38,11 +39,8 @@ def all_logs(layout: Layout) -> list[str]:
         if ".attempts.jsonl" in name:
             records = read_attempts(layout.root / name).records
             names |= dict.fromkeys(logs_of(records))
-    evals = {
-        command[2]
-        for command in read_progress(layout.progress).commands
-        if len(command) > 2  # noqa: PLR2004 - program, model, eval
-    }
+    finished = read_progress(layout.progress).commands
+    evals = {command.eval for command in finished if command.is_whole}
     for path in layout.evallogs.rglob("*.jsonl"):
         # openai/evals calls it {run id}_{model}_{eval}.jsonl, and the model may have a slash.
         relative = str(path.relative_to(layout.evallogs))

@@ -5,7 +5,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count, islice
 from pathlib import Path
@@ -16,6 +16,8 @@ from runner.records.layout import Layout
 
 # Names taken from a folder at once: it may have millions.
 _TOGETHER = 4096
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(folder: Path) -> None:
@@ -74,8 +76,7 @@ def _some(folder: int) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(folder: Path | str, above: int | None = None) -> Iterator[int]:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(folder, flags, dir_fd=above)
+    descriptor = os.open(folder, _FOLDER, dir_fd=above)
     try:
         yield descriptor
     finally:
@@ -84,42 +85,21 @@ def _opened(folder: Path | str, above: int | None = None) -> Iterator[int]:
 
 @contextmanager
 def passing_folder(what: str) -> Iterator[Path]:
-    """A folder for what passes; those that killed processes of this user left are deleted.
+    """A temporary folder; those that killed processes of this user left behind are deleted.
 
     Args:
-        what: passes there, for the folder's name, `evalset-{what}-...`.
+        what: it is for, as part of the folder's name, `evalset-{what}-...`.
     """
     prefix = f"evalset-{what}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with suppress(OSError):  # a live process holds it, or it has gone meanwhile
-            _delete_if_free(left)
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix))
-        with suppress(FileNotFoundError):  # another process was faster and took it for one left
-            descriptor = _open(folder)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if folder.exists():
-                break
-            os.close(descriptor)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
-
-
-def _open(folder: Path) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-
-
-def _delete_if_free(folder: Path) -> None:
-    descriptor = _open(folder)
-    try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError), _unheld(leftover) as about:  # or it has gone meanwhile
+            if about.st_uid == os.geteuid():
+                shutil.rmtree(leftover, ignore_errors=True)
+    with _held(lambda: Path(tempfile.mkdtemp(prefix=prefix))) as (folder, _):
+        try:
+            yield folder
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -129,73 +109,84 @@ def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
     Until the `with` block ends, which is to create the container, nobody takes it for an orphan;
     then it has the sticky bit, as every `/tmp` has.
     """
-    folder = layout.private(attempt)
-    with named(folder, "create the folder"):
-        descriptor = -1
-        while descriptor < 0:
+
+    def make() -> Path:
+        folder = layout.private(attempt)
+        with named(folder, "create the folder"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
-            descriptor = _held(folder)
-    try:
+        return folder
+
+    with _held(make) as (folder, descriptor):
         yield folder
         os.fchmod(descriptor, MADE)
+
+
+@contextmanager
+def _held(make: Callable[[], Path]) -> Iterator[tuple[Path, int]]:
+    """A new folder with a lock on it, which keeps others from cleaning it up."""
+    descriptor = None
+    while descriptor is None:
+        folder = make()
+        descriptor = _hold(folder)
+    try:
+        yield folder, descriptor
     finally:
         os.close(descriptor)
 
 
-def _held(folder: Path) -> int:
-    """Lock a new folder; -1 where somebody was faster and removed it as an orphan."""
+def _hold(folder: Path) -> int | None:
+    """Lock a new folder; None where somebody was faster and took it for a leftover."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, _FOLDER)
     except FileNotFoundError:
-        return -1
+        return None
     with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     if folder.exists():
         return descriptor
     os.close(descriptor)
-    return -1
+    return None
+
+
+@contextmanager
+def _unheld(folder: Path) -> Iterator[os.stat_result]:
+    """A folder that nobody holds, for as long as the `with` block lasts.
+
+    Raises:
+        OSError: somebody does, or it is gone.
+    """
+    with _opened(folder) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield os.fstat(descriptor)
 
 
 def remove_unused(root: Path) -> None:
     """Delete the private folders of runs that were killed before they made a container."""
     folder = root / ".attempts"
     for path in folder.iterdir() if folder.is_dir() else ():
-        with suppress(OSError):  # somebody holds it, or it has something in it
-            if not path.stat().st_mode & stat.S_ISVTX:
-                _remove_if_free(path)
+        with suppress(OSError), _unheld(path) as about:  # or it has something in it
+            if not about.st_mode & stat.S_ISVTX:
+                path.rmdir()
     with suppress(OSError):
         folder.rmdir()
-
-
-def _remove_if_free(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        folder.rmdir()
-    finally:
-        os.close(descriptor)
 
 
 def remove_private(layout: Layout, attempt: str) -> None:
     """Delete an attempt's private folder with all that the container left in it."""
     folder = layout.private(attempt)
-    _remove_tree(folder)
-    with suppress(OSError):  # other attempts are running
-        folder.parent.rmdir()
-
-
-def _remove_tree(folder: Path) -> None:
     with named(folder, "delete the folder"):
         remove_tree(folder)
+    with suppress(OSError):  # other attempts are running
+        folder.parent.rmdir()
 
 
 def remove_orphans(root: Path, attempts: Collection[str]) -> None:
     """Delete the private folders of attempts that have no container.
 
     A run was killed before it made one, or somebody removed it: what is there belongs to no
-    outcome. What is in a folder is kept for a day, for the container could be on an engine that
-    was not asked.
+    attempt on record. What is in a folder is kept for a day, because the container could be on an
+    engine that was not asked.
 
     Args:
         root: the progress directory.
@@ -205,5 +196,6 @@ def remove_orphans(root: Path, attempts: Collection[str]) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         age = time.time() - path.stat().st_mtime
         if path.name not in attempts and age > ORPHAN_AGE:
-            _remove_tree(path)
+            with named(path, "delete the folder"):
+                remove_tree(path)
     remove_unused(root)

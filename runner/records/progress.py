@@ -4,12 +4,11 @@ from pathlib import Path
 
 import msgspec
 
-from runner.files import UNREADABLE, named, replace
+from runner.files import UNREADABLE, read_bytes, replace
+from runner.model import Command
 from runner.records.lines import LineFile, read_lines
 
-Command = tuple[str, ...]
-
-_decoder = msgspec.json.Decoder(Command)
+_decoder = msgspec.json.Decoder(tuple[str, ...])
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,12 +31,7 @@ def read_progress(path: Path) -> Finished:
     A torn last line is left out silently, for a crash leaves one; any other line that is neither
     a JSON array of strings nor plain text is named by its number. The file stays as it is.
     """
-    with named(path, "read"):
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return Finished()
-    return parse_progress(content, str(path))
+    return parse_progress(read_bytes(path), str(path))
 
 
 def parse_progress(content: bytes, source: str) -> Finished:
@@ -47,7 +41,7 @@ def parse_progress(content: bytes, source: str) -> Finished:
 
     def take(_: int, text: bytes) -> bool:
         try:
-            commands[_decoder.decode(text)] = None
+            commands[Command(_decoder.decode(text))] = None
         except UNREADABLE:
             plain = _plain(text)
             if plain is None:

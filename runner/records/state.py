@@ -1,81 +1,235 @@
-from collections.abc import Mapping
+import shlex
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import assert_never
 
 import msgspec
 
-from runner.records.attempts import AttemptRecord, AttemptsRead, parse_attempts
+from runner.files import read_bytes
+from runner.model import Attempt, Command, Result, State
+from runner.plan.plan import Past, Success
+from runner.records.attempts import RecordedAttempts, parse_attempts
+from runner.records.layout import Layout
 from runner.records.merge import Kind, LeftOut, kind_of
 from runner.records.progress import Finished, parse_progress
-from runner.records.run_file import RunFile, parse_run_file
-
-
-def known_commands(
-    run: RunFile | None, finished: Finished, records: tuple[AttemptRecord, ...]
-) -> list[tuple[str, ...]]:
-    """Commands of the last plan, then finished and attempted ones that it does not have."""
-    return list(
-        dict.fromkeys(
-            [
-                *(run.commands if run else ()),
-                *finished.commands,
-                *(tuple(line.split(" ")) for line in finished.lines),
-                *(record.command for record in records),
-            ]
-        )
-    )
-
+from runner.records.run_file import (
+    RunFile,
+    parse_run_file,
+    read_run_file,
+    run_file_problem,
+)
 
 _ENDINGS = (".progress.txt", ".attempts.jsonl", ".run.json", ".left-out.jsonl")
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What a progress branch says of one model and eval set.
+class EvalState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one eval stands: a row of every table.
+
+    Attributes:
+        eval: the resolved key.
+        state: done, failed, lost, running or to do.
+        reason: why it failed, empty otherwise.
+        final_report: of the newest attempt.
+        samples: in its logs.
+        duration: of the newest attempt, in seconds; None when there was none.
+        attempts: how many ended.
+        console_log: of the newest attempt, relative to the progress directory.
+        arguments: of its command, where the eval is in the table with others, too.
+    """
+
+    eval: str
+    state: State
+    reason: str = ""
+    final_report: dict[str, object] | None = None
+    samples: int = 0
+    duration: float | None = None
+    attempts: int = 0
+    console_log: str | None = None
+    arguments: str = ""
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the runs of one model and eval set stand, from a progress directory or a branch.
 
     Attributes:
         model: as given to `oaieval`.
         eval_set: name of the eval set.
-        run: the newest run's file; None if there is none.
-        finished: the progress file.
-        records: the attempts.
-        left_out: files that stayed on their host.
-        damaged: a message for each line that cannot be read.
+        run: what the newest run is pinned to; None if there is none that can be read.
+        finished: the finished commands.
+        attempts: every attempt that ended, in file order.
+        left_out: files that stayed on their host; a branch alone knows of them.
+        damaged: a message for each line or file that cannot be read.
     """
 
     model: str
     eval_set: str
-    run: RunFile | None
-    finished: Finished
-    records: tuple[AttemptRecord, ...]
-    left_out: tuple[LeftOut, ...]
-    damaged: tuple[str, ...]
+    run: RunFile | None = None
+    finished: Finished = Finished()
+    attempts: tuple[Attempt, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    damaged: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_directory(layout: Layout, reader: "StateReader | None" = None) -> "RunState":
+        """Read the files of a progress directory; those that do not exist say nothing.
+
+        Args:
+            layout: where they are.
+            reader: knows what it has read before, and parses only what was added.
+
+        Raises:
+            EnvironmentFault: one of them cannot be read.
+        """
+        reader = reader or StateReader()
+        finished = reader.finished(read_bytes(layout.progress), str(layout.progress))
+        past = reader.attempts(read_bytes(layout.attempts), str(layout.attempts))
+        problem = run_file_problem(layout.run)
+        return RunState(
+            model=layout.model,
+            eval_set=layout.eval_set,
+            run=read_run_file(layout.run),
+            finished=finished,
+            attempts=past.records,
+            damaged=tuple(filter(None, (*finished.damaged, *past.damaged, problem))),
+        )
+
+    @staticmethod
+    def from_branch(
+        contents: Mapping[str, bytes], *, source: str, reader: "StateReader | None" = None
+    ) -> "list[RunState]":
+        """Read the state files of a progress branch, for each model and eval set that it has.
+
+        Args:
+            contents: by path.
+            source: what messages call the place that they are from.
+            reader: knows what it has read before; where nothing is new it gives the same object.
+        """
+        reader = reader or StateReader()
+        starts = {
+            path.removesuffix(ending)
+            for path in contents
+            for ending in _ENDINGS
+            if path.endswith(ending) and kind_of(path) is not Kind.WHOLE
+        }
+        return [reader.of_branch(start, contents, source) for start in sorted(starts)]
 
     @property
-    def commands(self) -> list[tuple[str, ...]]:
+    def commands(self) -> list[Command]:
         """Commands of the newest plan, then finished and attempted ones that it does not have."""
-        return known_commands(self.run, self.finished, self.records)
+        planned = self.run.commands if self.run else ()
+        known: dict[Command, None] = dict.fromkeys(map(Command, planned))
+        known |= dict.fromkeys(self.finished.commands)
+        known |= dict.fromkeys(Command(line.split(" ")) for line in self.finished.lines)
+        known |= dict.fromkeys(attempt.command for attempt in self.attempts)
+        return list(known)
+
+    @property
+    def planned(self) -> int | None:
+        """How many evals the newest plan has, those of other shards too; None without one."""
+        return len(self.run.commands) if self.run else None
+
+    @property
+    def in_eval_set(self) -> int | None:
+        """How many evals the whole set had then; None where no file tells."""
+        return self.run.in_eval_set if self.run else None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every eval of the newest plan is done."""
+        planned = self.run.commands if self.run else self.commands
+        return all(one.state is State.DONE for one in self.evals(list(map(Command, planned))))
+
+    def evals(
+        self,
+        commands: Sequence[Command] | None = None,
+        *,
+        running: Collection[Command] = (),
+        states: "EvalStates | None" = None,
+    ) -> list[EvalState]:
+        """The state of every command, in order.
+
+        Args:
+            commands: those to look at; None is all that are known.
+            running: those that run now; a file does not tell.
+            states: keeps those of an earlier look, for which nothing is new.
+        """
+        commands = self.commands if commands is None else commands
+        found = (states or EvalStates()).of(self, commands)
+        times = Counter(one.eval for one in found)
+        for index, (command, one) in enumerate(zip(commands, found, strict=True)):
+            if command in running and one.state is not State.DONE:
+                one = msgspec.structs.replace(  # noqa: PLW2901 - the same eval
+                    one, state=State.RUNNING, reason="", duration=None
+                )
+            if times[one.eval] > 1:
+                one = msgspec.structs.replace(one, arguments=in_words(command.arguments))  # noqa: PLW2901 - as above
+            found[index] = one
+        return found
+
+    def past(self) -> dict[Command, Past]:
+        """What is on record of the attempts of each command."""
+        past: dict[Command, Past] = {}
+        for attempt in self.attempts:
+            before = past.get(attempt.command, Past())
+            past[attempt.command] = _with(before, attempt)
+        return past
+
+    def done(self) -> list[Command | str]:
+        """Finished commands; for the older format their text.
+
+        Where the progress file has lines that nobody can read, successes on record count as well.
+        """
+        found: list[Command | str] = [*self.finished.commands, *self.finished.lines]
+        if self.finished.damaged:
+            found += [one.command for one in self.attempts if one.result is Result.SUCCESS]
+        return found
 
 
-class Reader:
-    """Reads the state files of a branch; what was only added to is not read again."""
+def in_words(arguments: Sequence[str]) -> str:
+    """The arguments of a command, for people."""
+    return shlex.join(arguments) or "without arguments"
+
+
+def _with(past: Past, attempt: Attempt) -> Past:
+    ended = past.ended + 1
+    match attempt.result:
+        case Result.SUCCESS:
+            success = Success(
+                attempt=attempt.id, number=ended, host=attempt.host, ended_at=attempt.ended_at
+            )
+            return msgspec.structs.replace(past, ended=ended, success=success)
+        case Result.FAILURE:
+            failed = past.failed + 1
+            return msgspec.structs.replace(past, ended=ended, failed=failed, last=attempt.reason)
+        case Result.LOST:
+            lost = past.lost + 1
+            return msgspec.structs.replace(past, ended=ended, lost=lost, last=attempt.reason)
+        case _:
+            assert_never(attempt.result)
+
+
+class StateReader:
+    """Reads states again and again; of a file that was only added to, it parses what is new."""
 
     def __init__(self) -> None:
-        self._attempts: dict[str, tuple[bytes, AttemptsRead]] = {}
+        self._attempts: dict[str, tuple[bytes, RecordedAttempts]] = {}
         self._finished: dict[str, tuple[bytes, Finished]] = {}
-        self._parts: dict[tuple[str, str], tuple[dict[str, bytes], Part]] = {}
+        self._of_branch: dict[tuple[str, str], tuple[dict[str, bytes], RunState]] = {}
 
-    def attempts(self, content: bytes, source: str) -> AttemptsRead:
+    def attempts(self, content: bytes, source: str) -> RecordedAttempts:
         """What an attempts file holds; `source` is what messages call it."""
-        before, known = self._attempts.get(source, (b"", AttemptsRead()))
-        if known.damaged or not content.startswith(before) or not before.endswith(b"\n"):
-            before, known = b"", AttemptsRead()
+        before, known = self._attempts.get(source, (b"", RecordedAttempts()))
+        if known.damaged or not _is_continued(before, content):
+            before, known = b"", RecordedAttempts()
         new = parse_attempts(content[len(before) :], source)
-        found = AttemptsRead(records=(*known.records, *new.records), damaged=new.damaged)
+        found = RecordedAttempts(records=(*known.records, *new.records), damaged=new.damaged)
         self._attempts[source] = (content, found)
         return found
 
     def finished(self, content: bytes, source: str) -> Finished:
         """What a progress file holds; `source` is what messages call it."""
         before, known = self._finished.get(source, (b"", Finished()))
-        if known.damaged or not content.startswith(before) or not before.endswith(b"\n"):
+        if known.damaged or not _is_continued(before, content):
             before, known = b"", Finished()
         new = parse_progress(content[len(before) :], source)
         found = Finished(
@@ -86,40 +240,92 @@ class Reader:
         self._finished[source] = (content, found)
         return found
 
-    def parts(self, contents: Mapping[str, bytes], *, source: str) -> list[Part]:
-        """What state files say, for each model and eval set; the same object where nothing is new.
-
-        Args:
-            contents: by path.
-            source: what messages call the place where they are from.
-        """
-        starts = sorted(
-            {
-                path.removesuffix(ending)
-                for path in contents
-                for ending in _ENDINGS
-                if path.endswith(ending) and kind_of(path) is not Kind.WHOLE
-            }
-        )
-        return [self._part(start, contents, source) for start in starts]
-
-    def _part(self, start: str, contents: Mapping[str, bytes], source: str) -> Part:
+    def of_branch(self, start: str, contents: Mapping[str, bytes], source: str) -> RunState:
+        """The state of the files whose paths begin with `start`; the same if nothing is new."""
         content = {ending: contents.get(start + ending, b"") for ending in _ENDINGS}
-        before = self._parts.get((source, start))
+        before = self._of_branch.get((source, start))
         if before is not None and before[0] == content:
             return before[1]
         run = parse_run_file(content[".run.json"])
         model, _, eval_set = start.removeprefix("oaievalset/").rpartition(".")
         finished = self.finished(content[".progress.txt"], f"{source}:{start}.progress.txt")
-        tried = self.attempts(content[".attempts.jsonl"], f"{source}:{start}.attempts.jsonl")
-        part = Part(
+        past = self.attempts(content[".attempts.jsonl"], f"{source}:{start}.attempts.jsonl")
+        state = RunState(
             model=run.model if run else model,
             eval_set=run.eval_set if run else eval_set,
             run=run,
             finished=finished,
-            records=tried.records,
+            attempts=past.records,
             left_out=tuple(LeftOut.read(content[".left-out.jsonl"])),
-            damaged=(*finished.damaged, *tried.damaged),
+            damaged=(*finished.damaged, *past.damaged),
         )
-        self._parts[source, start] = (content, part)
-        return part
+        self._of_branch[source, start] = (content, state)
+        return state
+
+
+def _is_continued(before: bytes, content: bytes) -> bool:
+    return before.endswith(b"\n") and content.startswith(before)
+
+
+class EvalStates:
+    """Makes the states of one run's evals again and again; one with nothing new stays."""
+
+    def __init__(self) -> None:
+        self._finished = Finished()
+        self._attempts: Sequence[Attempt] = ()
+        self._done: set[Command] = set()
+        self._by_command: dict[Command, list[Attempt]] = {}
+        self._states: dict[Command, EvalState] = {}
+
+    def of(self, run: RunState, commands: Sequence[Command]) -> list[EvalState]:
+        """The states of commands, in their order."""
+        self._take_in(run.finished, run.attempts)
+        plain = set(run.finished.lines)
+        for command in commands:
+            if command not in self._states:
+                done = command in self._done or (bool(plain) and " ".join(command) in plain)
+                attempts = self._by_command.get(command, [])
+                self._states[command] = _state_of(command, attempts, done=done)
+        return [self._states[command] for command in commands]
+
+    def _take_in(self, finished: Finished, attempts: Sequence[Attempt]) -> None:
+        """Forget the states of commands of which there is something new, or all."""
+        before = len(self._finished.commands)
+        if (
+            finished.lines != self._finished.lines
+            or finished.commands[:before] != self._finished.commands
+            or tuple(attempts[: len(self._attempts)]) != tuple(self._attempts)
+        ):
+            before, self._attempts = 0, ()
+            self._done.clear()
+            self._by_command.clear()
+            self._states.clear()
+        new = attempts[len(self._attempts) :]
+        self._done.update(finished.commands[before:])
+        for attempt in new:
+            self._by_command.setdefault(attempt.command, []).append(attempt)
+        for command in (*finished.commands[before:], *(attempt.command for attempt in new)):
+            self._states.pop(command, None)
+        self._finished, self._attempts = finished, attempts
+
+
+def _state_of(command: Command, attempts: Sequence[Attempt], *, done: bool) -> EvalState:
+    successes = [attempt for attempt in attempts if attempt.result is Result.SUCCESS]
+    if done and not successes:
+        return EvalState(eval=command.eval, state=State.DONE, attempts=len(attempts))
+    if not attempts:
+        return EvalState(eval=command.eval, state=State.TO_DO)
+    newest = successes[-1] if done else attempts[-1]
+    state = State.DONE if done else newest.result.state
+    if newest.result is Result.SUCCESS and not done:
+        state = State.TO_DO  # its line was taken out of the progress file: a fresh start
+    return EvalState(
+        eval=newest.eval,
+        state=state,
+        reason="" if done else newest.reason,
+        final_report=newest.final_report,
+        samples=newest.samples,
+        duration=newest.duration,
+        attempts=len(attempts),
+        console_log=newest.console_log,
+    )

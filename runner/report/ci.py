@@ -12,9 +12,11 @@ import msgspec
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import append, named, replace
 from runner.host import usual
+from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import tail_below
-from runner.report.rows import Row, main_score
+from runner.records.state import EvalState
+from runner.report.score import main_score
 from runner.report.text import harmless, one_line
 from runner.secrets import NO_MASK, Mask
 
@@ -22,7 +24,12 @@ from runner.secrets import NO_MASK, Mask
 _FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # The elements of a case that did not succeed, by the row's state.
-_ELEMENTS = {"failed": "failure", "lost": "error", "running": "skipped", "to do": "skipped"}
+_ELEMENTS = {
+    State.FAILED: "failure",
+    State.LOST: "error",
+    State.RUNNING: "skipped",
+    State.TO_DO: "skipped",
+}
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +44,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     eval_set: str
-    rows: Sequence[Row]
-    output: Callable[[Row], Sequence[str]]
+    rows: Sequence[EvalState]
+    output: Callable[[EvalState], Sequence[str]]
 
 
 def junit_xml(suites: Sequence[Suite]) -> bytes:
@@ -59,7 +66,7 @@ def junit_xml(suites: Sequence[Suite]) -> bytes:
     return content + b"\n"
 
 
-def _count(element: ET.Element, rows: Sequence[Row]) -> None:
+def _count(element: ET.Element, rows: Sequence[EvalState]) -> None:
     kinds = Counter(_ELEMENTS.get(row.state) for row in rows)
     seconds = sum(row.duration or 0 for row in rows)
     counts = {
@@ -73,7 +80,7 @@ def _count(element: ET.Element, rows: Sequence[Row]) -> None:
 
 
 def _add_case(
-    suite: ET.Element, name: str, row: Row, output: Callable[[Row], Sequence[str]]
+    suite: ET.Element, name: str, row: EvalState, output: Callable[[EvalState], Sequence[str]]
 ) -> None:
     called = " ".join(filter(None, (row.eval, row.arguments)))
     case = ET.SubElement(suite, "testcase", classname=_line(name), name=_line(called))
@@ -91,7 +98,7 @@ def _add_case(
         found.text = "\n".join(map(_text, output(row)))
 
 
-def _facts(row: Row) -> dict[str, str]:
+def _facts(row: EvalState) -> dict[str, str]:
     facts = {"attempts": str(row.attempts)}
     if row.attempts:
         facts["samples"] = str(row.samples)
@@ -118,8 +125,8 @@ SUMMARY_ROWS = 400
 TAIL_LINES = 50
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a model and an eval set are.
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a model and an eval set, as far as there are any.
 
     Attributes:
         layout: where its files are.
@@ -128,11 +135,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     layout: Layout
-    rows: Sequence[Row]
+    rows: Sequence[EvalState]
     part: str = ""
-
-
-States = Sequence[State]
 
 
 def check_junit(path: Path | None) -> None:
@@ -154,15 +158,15 @@ def check_junit(path: Path | None) -> None:
             raise UsageError(f"--junit {path}: nothing can be written to {above}; name another")
 
 
-def write_junit(path: Path, states: States, mask: Mask = NO_MASK) -> None:
+def write_junit(path: Path, results: Sequence[Results], mask: Mask = NO_MASK) -> None:
     """Write tables as JUnit XML, over what is there; what is masked is not in it."""
-    replace(path.absolute(), junit_document(states, mask))
+    replace(path.absolute(), junit_document(results, mask))
 
 
-def junit_document(states: States, mask: Mask = NO_MASK) -> bytes:
+def junit_document(results: Sequence[Results], mask: Mask = NO_MASK) -> bytes:
     """Tables as JUnit XML; what is masked is not in it."""
 
-    def output(layout: Layout, row: Row) -> tuple[str, ...]:
+    def output(layout: Layout, row: EvalState) -> tuple[str, ...]:
         if row.console_log is None:
             return ()
         where = f"whole output: {row.console_log}"
@@ -171,27 +175,27 @@ def junit_document(states: States, mask: Mask = NO_MASK) -> bytes:
 
     suites = [
         Suite(
-            model=state.layout.model,
-            eval_set=state.layout.eval_set,
-            rows=state.rows,
-            output=partial(output, state.layout),
+            model=one.layout.model,
+            eval_set=one.layout.eval_set,
+            rows=one.rows,
+            output=partial(output, one.layout),
         )
-        for state in states
+        for one in results
     ]
     return junit_xml(suites)
 
 
-def add_summary(path: Path, states: States) -> None:
+def add_summary(path: Path, results: Sequence[Results]) -> None:
     """Append tables as Markdown to the summary of a GitHub Actions job."""
     from runner.report.markdown import section  # noqa: PLC0415 - only when asked for
 
-    for state in states:
+    for one in results:
         text = section(
-            state.layout.model,
-            state.layout.eval_set,
-            state.rows,
-            part=state.part,
-            limit=SUMMARY_ROWS // len(states),
+            one.layout.model,
+            one.layout.eval_set,
+            one.rows,
+            part=one.part,
+            limit=SUMMARY_ROWS // len(results),
         )
         append(path, f"{text}\n".encode(errors="replace"))
 
@@ -210,7 +214,7 @@ def step_summary(environ: Mapping[str, str]) -> Path:
     return Path(environ[STEP_SUMMARY])
 
 
-def status_reports(junit: Path | None, *, summary: bool) -> Callable[[States], None]:
+def status_reports(junit: Path | None, *, summary: bool) -> Callable[[Sequence[Results]], None]:
     """What writes a state where it was asked for; refuses at once what cannot be.
 
     Raises:
@@ -219,17 +223,21 @@ def status_reports(junit: Path | None, *, summary: bool) -> Callable[[States], N
     check_junit(junit)
     markdown = step_summary(os.environ) if summary else None
 
-    def write(states: States) -> None:
+    def write(results: Sequence[Results]) -> None:
         if junit is not None:
-            write_junit(junit, states, Mask(usual(os.environ)))
+            write_junit(junit, results, Mask(usual(os.environ)))
         if markdown is not None:
-            add_summary(markdown, states)
+            add_summary(markdown, results)
 
     return write
 
 
 def after_run(
-    states: States, *, junit: Path | None, environ: Mapping[str, str], mask: Mask = NO_MASK
+    results: Sequence[Results],
+    *,
+    junit: Path | None,
+    environ: Mapping[str, str],
+    mask: Mask = NO_MASK,
 ) -> int:
     """Write what was asked for of a run that has ended, and say what cannot be written.
 
@@ -238,13 +246,13 @@ def after_run(
     """
     if environ.get(STEP_SUMMARY):
         try:
-            add_summary(step_summary(environ), states)
+            add_summary(step_summary(environ), results)
         except EnvironmentFault as error:
             print(harmless(f"warning: {error}"), file=sys.stderr)
     if junit is None:
         return 0
     try:
-        write_junit(junit, states, mask)
+        write_junit(junit, results, mask)
     except EnvironmentFault as error:
         later = "`evalset status` with --junit writes it, too"
         print(harmless(f"Error: {error}; {later}"), file=sys.stderr)

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import msgspec
 
+from runner.model import State
 from runner.records.belonging import log_paths
 from runner.records.samples import SampleIndex
 from runner.report.facts import UNLIKE, EvalFacts, LogFacts, Prices
@@ -154,14 +155,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def same_arguments(self) -> bool:
         """Whether both were run with the same."""
-        return self.before.command[3:] == self.after.command[3:]
+        return self.before.command.arguments == self.after.command.arguments
 
     @property
     def note(self) -> str:
         """What to know when the two are compared."""
         if not self.same_arguments:
             return UNLIKE
-        if self.before.row.state != "done" or self.after.row.state != "done":
+        if self.before.row.state is not State.DONE or self.after.row.state is not State.DONE:
             return "not finished in both"
         return ""
 

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from runner.model import Job, Outcome, Result
-from runner.report.rows import main_score
+from runner.model import Attempt, Job, Result
+from runner.report.score import main_score
 from runner.report.text import command, duration, evals, inert, on_actions, one_line
 
 
@@ -35,7 +35,7 @@ class Display(Protocol):
     def progressed(self, job: Job, samples: int, of: int) -> None:
         """A running eval has done so many samples."""
 
-    def ended(self, outcome: Outcome, *, again: bool, tail: tuple[str, ...]) -> None:
+    def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
         """An attempt ended and is on record; `tail` is the end of its console log."""
 
     def end(self) -> None:
@@ -82,7 +82,7 @@ class PlainConsole:
     def progressed(self, job: Job, samples: int, of: int) -> None:
         """Lines would be too many."""
 
-    def ended(self, outcome: Outcome, *, again: bool, tail: tuple[str, ...]) -> None:
+    def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
         """Write how an eval ended, and for a failure the end of what it printed."""
         line, details = ended_lines(outcome, again=again, tail=tail)
         if outcome.result is Result.SUCCESS:
@@ -93,7 +93,7 @@ class PlainConsole:
         else:
             self._mark("error", line)
         if details:
-            self._fold(f"what {outcome.job.eval} printed last", details)
+            self._fold(f"what {outcome.eval} printed last", details)
         for warning in outcome.warnings:
             self.note(f"    warning: {warning}")
 
@@ -129,16 +129,16 @@ class PlainConsole:
 
 
 def ended_lines(
-    outcome: Outcome, *, again: bool, tail: tuple[str, ...]
+    outcome: Attempt, *, again: bool, tail: tuple[str, ...]
 ) -> tuple[str, tuple[str, ...]]:
     """How an attempt ended: one line, and for a failure the lines that show why."""
     took = duration(outcome.duration)
     if outcome.result is Result.SUCCESS:
         score = main_score(outcome.final_report)
         result = f"  {score.name} {score.value:.3g}" if score else ""
-        return f"finished {outcome.job.eval}  ({took}){result}", ()
+        return f"finished {outcome.eval}  ({took}){result}", ()
     what = "again in a moment" if again else outcome.result.value
-    line = f"{what}  {outcome.job.eval}  ({took}): {outcome.reason}"
+    line = f"{what}  {outcome.eval}  ({took}): {outcome.reason}"
     where = (f"whole output: {outcome.console_log}",) if outcome.console_log else ()
     return line, (*(f"| {text}" for text in tail), *where)
 

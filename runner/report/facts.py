@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 
 from runner.errors import UsageError
-from runner.model import Result, key_of
+from runner.model import Attempt, Command, Result, State
 from runner.plan.selection import parse_shard
-from runner.records.attempts import AttemptRecord
 from runner.records.layout import Layout
 from runner.records.run_file import RunFile
 from runner.records.samples import Usage, reported
+from runner.records.state import EvalState, RunState, in_words
 from runner.registry.entries import parse_mapping
 from runner.registry.resolve import matching
-from runner.report.rows import STATE_OF, Row, Score, arguments_of, main_score, spread
+from runner.report.score import Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
 # Prices are for so many tokens.
@@ -105,25 +105,27 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         layout: where its files are.
-        model: as given to the run.
-        eval_set: as given to the run.
-        note: what tells two runs of the same apart; empty else.
-        run: what the last run was pinned to.
+        note: what tells two runs of the same apart; empty otherwise.
+        state: where it stands.
         commands: of the plan, in order, and others on record.
         rows: the state of each command.
-        records: every attempt.
-        damaged: a message for each line that cannot be read.
     """
 
     layout: Layout
-    model: str
-    eval_set: str
     note: str = ""
-    run: RunFile | None
-    commands: Sequence[tuple[str, ...]]
-    rows: Sequence[Row]
-    records: Sequence[AttemptRecord]
-    damaged: Sequence[str] = ()
+    state: RunState
+    commands: Sequence[Command]
+    rows: Sequence[EvalState]
+
+    @property
+    def model(self) -> str:
+        """As given to the run."""
+        return self.state.model
+
+    @property
+    def eval_set(self) -> str:
+        """As given to the run."""
+        return self.state.eval_set
 
     @property
     def column(self) -> str:
@@ -160,10 +162,10 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     page: str
     source: Source
-    command: tuple[str, ...]
-    row: Row
-    tried: Sequence[AttemptRecord]
-    shown: AttemptRecord | None
+    command: Command
+    row: EvalState
+    tried: Sequence[Attempt]
+    shown: Attempt | None
     log: LogFacts = LogFacts()
     cost: float | None = None
     unpriced: int = 0
@@ -172,7 +174,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def arguments(self) -> str:
         """What was passed through to it, in words."""
-        return arguments_of(self.command)
+        return in_words(self.command.arguments)
 
     @property
     def score(self) -> Score | None:
@@ -196,7 +198,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
         spans = (self._span(record) for record in self.tried)
         return [span for span in spans if span is not None]
 
-    def _span(self, record: AttemptRecord) -> Span | None:
+    def _span(self, record: Attempt) -> Span | None:
         end = moment(record.ended_at)
         if end is None:
             return None
@@ -209,7 +211,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
             model=self.source.column,
             host=record.host,
             shard=self.shard,
-            state=STATE_OF[record.result],
+            state=record.result.state,
             reason=record.reason,
             start=start,
             end=end,
@@ -241,10 +243,10 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 def facts_of(source: Source) -> list[EvalFacts]:
     """The evals of a source, in the order of its commands, without what their logs say."""
-    tried: dict[tuple[str, ...], list[AttemptRecord]] = {}
-    for record in source.records:
+    tried: dict[Command, list[Attempt]] = {}
+    for record in source.state.attempts:
         tried.setdefault(record.command, []).append(record)
-    shards = _shards(source.run)
+    shards = _shards(source.state.run)
     return [
         EvalFacts(
             page=_page(source, command),
@@ -259,15 +261,15 @@ def facts_of(source: Source) -> list[EvalFacts]:
     ]
 
 
-def _shown(row: Row, tried: Sequence[AttemptRecord]) -> AttemptRecord | None:
+def _shown(row: EvalState, tried: Sequence[Attempt]) -> Attempt | None:
     successes = [record for record in tried if record.result is Result.SUCCESS]
-    if row.state == "done":
+    if row.state is State.DONE:
         return successes[-1] if successes else None
     return tried[-1] if tried else None
 
 
-def _page(source: Source, command: tuple[str, ...]) -> str:
-    parts = [source.note, source.model, source.eval_set, key_of(command)]
+def _page(source: Source, command: Command) -> str:
+    parts = [source.note, source.model, source.eval_set, command.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -299,7 +301,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     evals: int
-    states: dict[str, int]
+    states: dict[State, int]
     samples: int
     right: int
     wrong: int
@@ -312,12 +314,14 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def done(self) -> int:
         """How many are finished."""
-        return self.states.get("done", 0)
+        return self.states.get(State.DONE, 0)
 
     @property
     def others(self) -> str:
         """What is not finished, in words."""
-        return ", ".join(f"{n} {state}" for state, n in self.states.items() if state != "done")
+        return ", ".join(
+            f"{n} {state}" for state, n in self.states.items() if state is not State.DONE
+        )
 
     @property
     def right_share(self) -> str:
@@ -345,7 +349,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 def totals_of(facts: Sequence[EvalFacts]) -> Totals:
     """Take evals together."""
     counts = Counter(fact.row.state for fact in facts)
-    order = ("done", "running", "to do", "lost", "failed")
+    order = (State.DONE, State.RUNNING, State.TO_DO, State.LOST, State.FAILED)
     costs = [fact.cost for fact in facts if fact.cost is not None]
     return Totals(
         evals=len(facts),

@@ -80,7 +80,7 @@ def _alike(sources: Sequence[Source], columns: Sequence[str]) -> list[_Found]:
         # More than one where they differ in the program that ran them.
         counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
         for fact in facts_of(source):
-            name, arguments = fact.row.eval, fact.command[3:]
+            name, arguments = fact.row.eval, fact.command.arguments
             key = (source.eval_set, name, arguments, counts[name, arguments])
             rows.setdefault(key, [None] * len(columns))[columns.index(source.column)] = fact
             counts[name, arguments] += 1
@@ -111,4 +111,4 @@ def _about(cells: Sequence[EvalFacts | None], *, several: bool) -> str:
 
 
 def _same_arguments(cells: Sequence[EvalFacts | None]) -> bool:
-    return len({cell.command[3:] for cell in cells if cell is not None}) == 1
+    return len({cell.command.arguments for cell in cells if cell is not None}) == 1

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from runner.model import Job, Outcome, Result
+from runner.model import Attempt, Job, Result
 from runner.report.display import ended_lines
 from runner.report.text import duration, evals, harmless
 
@@ -108,10 +108,10 @@ class LiveConsole:
             if line := self._running.get(job.key):
                 line.samples, line.of = samples, of
 
-    def ended(self, outcome: Outcome, *, again: bool, tail: tuple[str, ...]) -> None:
+    def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
         """Take the eval's line away; print how it ended above the bar."""
         with self._lock:
-            self._running.pop(outcome.job.key, None)
+            self._running.pop(outcome.command.key, None)
         line, details = ended_lines(outcome, again=again, tail=tail)
         success = outcome.result is Result.SUCCESS
         style = "green" if success else "yellow" if again else "bold red"

@@ -4,14 +4,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
+from runner.model import Command, State
 from runner.records.merge import LeftOut
 from runner.records.run_file import RunFile
-from runner.records.state import Part
-from runner.report.rows import Row, Rows, main_score, told_apart
+from runner.records.state import EvalState, EvalStates, RunState
+from runner.report.score import main_score
 from runner.report.text import duration, one_line, part_of_set
 
 # What asks for attention comes first, what has gone well last.
-_ORDER = ("failed", "lost", "running", "to do", "done")
+_ORDER = (State.FAILED, State.LOST, State.RUNNING, State.TO_DO, State.DONE)
 
 _LONGEST = 200
 
@@ -19,7 +20,7 @@ _LONGEST = 200
 def section(
     model: str,
     eval_set: str,
-    rows: Sequence[Row],
+    rows: Sequence[EvalState],
     *,
     part: str = "",
     level: int = 3,
@@ -41,15 +42,15 @@ def section(
     return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[EvalState]) -> str:
     """How far a run is, in a few words: `12 of 40 finished, 1 failed`."""
     counts = Counter(row.state for row in rows)
-    words = [f"{counts['done']} of {len(rows)} finished"]
+    words = [f"{counts[State.DONE]} of {len(rows)} finished"]
     words += [f"{counts[state]} {state}" for state in _ORDER[:3] if counts[state]]
     return ", ".join(words)
 
 
-def table(rows: Sequence[Row], *, limit: int | None = None) -> str:
+def table(rows: Sequence[EvalState], *, limit: int | None = None) -> str:
     """Rows as a table in GitHub's Markdown, those that ask for attention first.
 
     Names and reasons come from registries, models and containers. As code they are text and
@@ -93,13 +94,13 @@ def _in_cell(text: str) -> str:
     return code(text).replace("|", "\\|")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: EvalState) -> tuple[str, ...]:
     name = _in_cell(row.eval)
     notes = [_in_cell(note) for note in (row.arguments, row.reason) if note]
     score = main_score(row.final_report)
     return (
         "<br>".join([name, *notes]),
-        f"**{row.state}**" if row.state in {"failed", "lost"} else row.state,
+        f"**{row.state}**" if row.state in {State.FAILED, State.LOST} else row.state,
         f"{_in_cell(score.name)} {score.value:.3g}" if score else "",
         str(row.samples) if row.attempts else "",
         "" if row.duration is None else duration(row.duration),
@@ -107,10 +108,10 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _more(rows: Sequence[Row]) -> str:
+def _more(rows: Sequence[EvalState]) -> str:
     counts = Counter(row.state for row in rows)
     noun = "eval" if len(rows) == 1 else "evals"
-    if set(counts) == {"done"}:
+    if set(counts) == {State.DONE}:
         return f"... and {len(rows)} more finished {noun}"
     which = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
     return f"... and {len(rows)} more {noun}: {which}"
@@ -134,56 +135,51 @@ class BranchPage:
     """The page that a progress branch shows on the web, in GitHub's Markdown."""
 
     def __init__(self) -> None:
-        self._rows: defaultdict[tuple[str, str], Rows] = defaultdict(Rows)
-        self._sections: dict[tuple[str, str], tuple[Part, str]] = {}
+        self._states: defaultdict[tuple[str, str], EvalStates] = defaultdict(EvalStates)
+        self._sections: dict[tuple[str, str], tuple[RunState, str]] = {}
 
-    def of(self, parts: Sequence[Part]) -> bytes:
+    def of(self, runs: Sequence[RunState]) -> bytes:
         """The page for what the branch has now."""
         sections = [_INTRODUCTION]
         left_out: dict[LeftOut, None] = {}
-        for part in parts:
-            sections.append(self._section(part))
-            left_out |= dict.fromkeys(part.left_out)
+        for run in runs:
+            sections.append(self._section(run))
+            left_out |= dict.fromkeys(run.left_out)
         if left_out:
             sections.append(_left_out(sorted(left_out, key=lambda one: (one.path, one.host))))
         return "\n".join(sections).encode()
 
-    def _section(self, part: Part) -> str:
-        name = part.model, part.eval_set
+    def _section(self, run: RunState) -> str:
+        name = run.model, run.eval_set
         before, text = self._sections.get(name, (None, ""))
-        if part is not before:
-            rows = self._rows[name].of(part.commands, finished=part.finished, records=part.records)
-            rows = told_apart(rows, part.commands)
-            text = section(*name, rows, part=_of_set(part), level=2, limit=LIMIT) + _about(part)
-            self._sections[name] = (part, text)
+        if run is not before:
+            rows = run.evals(states=self._states[name])
+            part = part_of_set(run.planned, run.in_eval_set)
+            text = section(*name, rows, part=part, level=2, limit=LIMIT) + _about(run)
+            self._sections[name] = (run, text)
         return text
 
 
-def _of_set(part: Part) -> str:
-    return part_of_set(len(part.run.commands), part.run.in_eval_set) if part.run else ""
-
-
-def _about(part: Part) -> str:
-    """How to go on, and what the newest run ran in."""
-    words, folders = _again(part.run) if part.run else ([], "")
-    command = shlex.join(["evalset", "run", part.model, part.eval_set, "--snapshot", *words])
+def _about(state: RunState) -> str:
+    """How to resume, and what the newest run ran in."""
+    run = state.run
+    words, folders = _again(run) if run else ([], "")
+    command = shlex.join(["evalset", "run", state.model, state.eval_set, "--snapshot", *words])
     lines = ["", f"To go on: {code(command)}{folders}"]
-    if part.run is not None:
-        image = part.run.image_digest or part.run.image_fingerprint or part.run.image_id
-        lines += [
-            "",
-            f"Newest run: {code(part.run.run)}, image {code(part.run.image)} ({code(image)})",
-        ]
+    if run is not None:
+        image = run.image_digest or run.image_fingerprint or run.image_id
+        lines += ["", f"Newest run: {code(run.run)}, image {code(run.image)} ({code(image)})"]
     return "\n".join([*lines, ""])
 
 
 def _again(run: RunFile) -> tuple[list[str], str]:
     """Options by which a run becomes like this one, and what a host has to add to them."""
+    commands = list(map(Command, run.commands))
     words = [] if run.image_fingerprint else ["--image", run.image]
-    programs = {command[0] for command in run.commands} - {"oaieval"}
+    programs = {command.program for command in commands} - {"oaieval"}
     if len(programs) == 1:
         words += ["--run-command", *programs]
-    arguments = {command[3:] for command in run.commands}
+    arguments = {command.arguments for command in commands}
     common = [*arguments.pop()] if len(arguments) == 1 else []
     folders = ""
     while common[-2:-1] == ["--registry_path"]:

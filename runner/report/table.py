@@ -10,13 +10,20 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from runner.report.rows import Row, main_score
+from runner.model import State
+from runner.records.state import EvalState
+from runner.report.score import main_score
 from runner.report.text import duration, inert, on_actions, one_line
 
-_STYLES = {"done": "green", "failed": "bold red", "lost": "yellow", "running": "cyan"}
+_STYLES = {
+    State.DONE: "green",
+    State.FAILED: "bold red",
+    State.LOST: "yellow",
+    State.RUNNING: "cyan",
+}
 
 
-def print_table(out: TextIO, rows: Sequence[Row]) -> None:
+def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
     """Print a table with one row per eval."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("eval")

@@ -55,9 +55,9 @@ def evals(count: int) -> str:
     return f"{count} eval" if count == 1 else f"{count} evals"
 
 
-def part_of_set(planned: int, in_eval_set: int | None) -> str:
+def part_of_set(planned: int | None, in_eval_set: int | None) -> str:
     """What a plan leaves out of its eval set; empty where that is nothing, or not known."""
-    if in_eval_set is None or planned >= in_eval_set:
+    if planned is None or in_eval_set is None or planned >= in_eval_set:
         return ""
     return f"the last plan has {planned} of the eval set's {evals(in_eval_set)}"
 

@@ -4,7 +4,7 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.image.image import own_fingerprint
-from runner.model import ContainerSettings, Job, key_of
+from runner.model import Command, ContainerSettings, Job
 from runner.plan.pins import SETTINGS, Pins, Value, differences
 from runner.plan.plan import Plan
 from runner.records.run_file import RunFile, next_generation, read_run_file
@@ -58,7 +58,7 @@ def difference(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection
         _pins(before),
         _pins(now),
         finished={
-            key_of(job.argv): job.eval
+            job.argv.key: job.eval
             for job in (*plan.whole, *_outside(prepared, plan))
             if job.eval in finished
         },
@@ -76,8 +76,8 @@ def difference(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection
 def _is_alike(before: RunFile, plan: Plan) -> bool:
     """Whether the last run had this one's arguments; else it did not finish what this one skips."""
     job = plan.whole[0]
-    forms = [(*form[:2], *form[3:]) for form in (job.command, job.argv)]
-    return any((*command[:2], *command[3:]) in forms for command in before.commands[:1])
+    forms = (job.command.without_eval, job.argv.without_eval)
+    return any(Command(command).without_eval in forms for command in before.commands[:1])
 
 
 def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
@@ -88,7 +88,7 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
     before = read_run_file(prepared.layout.run) if options.resume else None
     # What other selections and arguments have finished stays pinned.
     kept = _pins(before) if before else None
-    now = {key_of(job.argv): job for job in (*plan.whole, *_outside(prepared, plan))}
+    now = {job.argv.key: job for job in (*plan.whole, *_outside(prepared, plan))}
     gets = {key: kept.of(key) for key in kept.registry or ()} if kept else {}
     gets |= {key: _values(job.settings) for key, job in now.items()}
     return RunFile(
@@ -125,7 +125,7 @@ def _keep_finished(
         return now
     then, pins = _pins(before), _pins(now)
     stay = {
-        key_of(job.argv)
+        job.argv.key
         for job in (*plan.whole, *_outside(prepared, plan))
         if job.eval in plan.finished or job.eval in adopted
     }
@@ -159,11 +159,11 @@ def _outside(prepared: Prepared, plan: Plan) -> list[Job]:
     jobs = []
     for name in sorted(plan.finished.difference(job.eval for job in plan.whole)):
         like = plan.whole[0].argv
-        argv = (*like[:2], name, *like[3:])
+        argv = Command((*like[:2], name, *like.arguments))
         settings = settings_for(
             name, defaults=options.settings, rules=prepared.rules, explicit=options.explicit
         )
-        jobs.append(Job(command=argv, argv=argv, eval=name, settings=settings))
+        jobs.append(Job(command=argv, argv=argv, settings=settings))
     return jobs
 
 
@@ -205,7 +205,7 @@ def _digests(prepared: Prepared, jobs: Sequence[Job]) -> dict[str, str]:
             folders=folders,
         )
         hashes = {key: data.hash_of(*key) for key in content.data}
-        digests[key_of(job.argv)] = digest_of(content, hashes)
+        digests[job.argv.key] = digest_of(content, hashes)
     return digests
 
 

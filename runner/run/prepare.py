@@ -2,7 +2,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, assert_never
 
 import msgspec
 
@@ -10,15 +9,13 @@ from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
 from runner.host import Host, from_host, handed_in
 from runner.image.image import Image, builtin_registry, find_image
-from runner.model import ContainerSettings, Result, check_names, container_registries
+from runner.model import ContainerSettings, check_names, container_registries
 from runner.options import RunOptions
 from runner.plan.grammar import check_passed_through
-from runner.plan.plan import Past, Plan, Success, make_plan
+from runner.plan.plan import Plan, make_plan
 from runner.plan.selection import Shard, parse_shard
-from runner.records.attempts import AttemptsRead, read_attempts
 from runner.records.layout import Layout
-from runner.records.progress import Finished, read_progress
-from runner.records.run_file import run_file_problem
+from runner.records.state import RunState, StateReader
 from runner.registry.entries import (
     Registry,
     RegistryFile,
@@ -181,49 +178,30 @@ def _registry(
     )
 
 
-def planned(prepared: Prepared) -> tuple[Plan, tuple[str, ...]]:
-    """Split the evals into done and to do by what is on disk now.
+def state_of(prepared: Prepared, reader: StateReader | None = None) -> RunState:
+    """What is on disk of the runs before this one; nothing where it starts over."""
+    if prepared.options.resume:
+        return RunState.from_directory(prepared.layout, reader)
+    return RunState(model=prepared.layout.model, eval_set=prepared.layout.eval_set)
 
-    Returns:
-        The plan, and a message for each damaged line or file.
-    """
+
+def planned(prepared: Prepared, state: RunState) -> Plan:
+    """Split the evals into done and to do by what is on record."""
     options = prepared.options
     defaults = msgspec.structs.replace(options.settings, env=tuple(sorted(prepared.environment)))
-    rules = prepared.rules
 
-    def settings(eval_key: str) -> ContainerSettings:
-        return settings_for(eval_key, defaults=defaults, rules=rules, explicit=options.explicit)
+    def settings(key: str) -> ContainerSettings:
+        return settings_for(key, defaults=defaults, rules=prepared.rules, explicit=options.explicit)
 
-    finished = Finished()
-    past = AttemptsRead()
-    if options.resume:
-        finished = read_progress(prepared.layout.progress)
-        past = read_attempts(prepared.layout.attempts)
-    plan = make_plan(
-        model=options.model,
-        eval_set=options.eval_set,
+    return make_plan(
+        options,
         evals=prepared.resolution.evals,
         names=prepared.resolution.names,
         settings=settings,
-        run_command=options.run_command,
-        passed_through=options.passed_through,
-        registry_paths=options.registry_paths,
-        paths_as_typed=options.as_typed,
-        done=(*finished.commands, *finished.lines, *_behind_damage(finished, past)),
-        past=_past(past),
-        select=options.select,
-        exclude=options.exclude,
+        done=state.done(),
+        past=state.past(),
         shard=prepared.shard,
     )
-    pins = (run_file_problem(prepared.layout.run),) if options.resume else ()
-    return plan, (*finished.damaged, *past.damaged, *filter(None, pins))
-
-
-def _behind_damage(finished: Finished, past: AttemptsRead) -> list[tuple[str, ...]]:
-    """What is on record as a success, where the progress file has lines that nobody can read."""
-    if not finished.damaged:
-        return []
-    return [each.command for each in past.records if each.result is Result.SUCCESS]
 
 
 def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str]:
@@ -246,30 +224,6 @@ def kept_out(prepared: Prepared, host: Host) -> dict[str, str]:
     return prepared.environment | {
         name: host.environ[name] for name in named & host.environ.keys() - prepared.environment
     }
-
-
-def _past(read: AttemptsRead) -> dict[tuple[str, ...], Past]:
-    past: dict[tuple[str, ...], Past] = {}
-    for record in read.records:
-        before = past.get(record.command, Past())
-        ended = before.ended + 1
-        match record.result:
-            case Result.SUCCESS:
-                success = Success(
-                    attempt=record.attempt,
-                    number=ended,
-                    host=record.host,
-                    ended_at=record.ended_at,
-                )
-                changes: dict[str, Any] = {"success": success}
-            case Result.FAILURE:
-                changes = {"failed": before.failed + 1, "last": record.reason}
-            case Result.LOST:
-                changes = {"lost": before.lost + 1, "last": record.reason}
-            case _:
-                assert_never(record.result)
-        past[record.command] = msgspec.structs.replace(before, ended=ended, **changes)
-    return past
 
 
 def _key_warning(options: RunOptions, environment: Mapping[str, str]) -> tuple[str, ...]:

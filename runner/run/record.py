@@ -4,8 +4,8 @@ from typing import Self
 
 import msgspec
 
-from runner.model import Outcome, Result
-from runner.records.attempts import AttemptRecord, AttemptsFile, read_attempts, record_of
+from runner.model import Attempt, Command, Result
+from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
 
@@ -13,11 +13,11 @@ from runner.records.progress import ProgressFile, read_progress
 class _Known(msgspec.Struct, frozen=True):
     """What the rest of a run has to know of an attempt on record; reports are large."""
 
-    command: tuple[str, ...]
+    command: Command
     success: bool
 
 
-def _known(record: AttemptRecord) -> _Known:
+def _known(record: Attempt) -> _Known:
     return _Known(record.command, record.result is Result.SUCCESS)
 
 
@@ -25,16 +25,16 @@ class Recorder:
     """Writes what happened; the only writer of these files while the run's lock is held.
 
     Attributes:
+        run: id of the run.
         changed: whether `complete` had to add anything.
     """
 
-    def __init__(self, layout: Layout, *, run: str, host: str) -> None:
-        self._run = run
-        self._host = host
+    def __init__(self, layout: Layout, *, run: str) -> None:
+        self.run = run
         self._progress = ProgressFile(layout.progress)
         self._attempts = AttemptsFile(layout.attempts)
         records = read_attempts(layout.attempts).records
-        self._known = {record.attempt: _known(record) for record in records}
+        self._known = {record.id: _known(record) for record in records}
         self._finished = set(read_progress(layout.progress).commands)
         self.changed = False
 
@@ -50,15 +50,14 @@ class Recorder:
         self._progress.close()
         self._attempts.close()
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Put outcomes on disk, all with one fsync a file; they are durable when this returns.
+    def record(self, attempts: Sequence[Attempt]) -> None:
+        """Put attempts on disk, all with one fsync a file; they are durable when this returns.
 
         Successes are in the progress file first: whatever comes in between, none runs again.
         """
-        records = [record_of(outcome, run=self._run, host=self._host) for outcome in outcomes]
-        self._finish(map(_known, records))
-        self._attempts.add_records(*records)
-        self._known.update({record.attempt: _known(record) for record in records})
+        self._finish(map(_known, attempts))
+        self._attempts.add_records(*attempts)
+        self._known.update({attempt.id: _known(attempt) for attempt in attempts})
 
     def complete(self, attempt: str) -> bool:
         """Tell whether an attempt is on record, and see to it that all of it is.

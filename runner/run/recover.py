@@ -1,8 +1,8 @@
-from runner.engine.attempt import Attempts, Surroundings
+from runner.engine.attempt import LocalAttempts, Surroundings
 from runner.engine.engine import Absence, Engine, answering
-from runner.engine.leftovers import Left, Running, discard, find_left
+from runner.engine.leftovers import Left, discard, find_left
 from runner.host import Host
-from runner.model import ContainerSettings, Job, key_of
+from runner.model import ContainerSettings, Job, Task
 from runner.plan.plan import Plan
 from runner.records.folders import remove_unused
 from runner.records.layout import Layout
@@ -17,7 +17,7 @@ _UNKNOWN = ContainerSettings(
 
 def recover(
     prepared: Prepared, host: Host, recorder: Recorder, plan: Plan
-) -> tuple[list[Running], int]:
+) -> tuple[list[Task], int]:
     """Look for containers that an earlier run left when it was killed.
 
     Those whose outcome is on record already are removed, and so are all where the run starts over.
@@ -41,7 +41,7 @@ def recover(
     others = 0
     with answering():
         for left in find_left(api, prepared.layout, host.name):
-            key = key_of(left.command)
+            key = left.command.key
             if (
                 not prepared.options.resume
                 or recorder.complete(left.attempt)
@@ -49,7 +49,7 @@ def recover(
             ):
                 discard(api, prepared.layout, left)
             elif job := todo.get(key):
-                taken.append(_running(job, left))
+                taken.append(_task(job, left))
             elif left.running:
                 others += 1
             else:
@@ -64,7 +64,7 @@ def record_ended(
     """Record the outcome of a container that ended while no run looked, and remove it."""
     surroundings = Surroundings(
         layout=layout,
-        run="",
+        run=recorder.run,
         host=host.name,
         images={},
         registries={},
@@ -72,13 +72,14 @@ def record_ended(
         user=host.user,
         cpus=1,
     )
-    command = left.command
-    job = Job(command=command, argv=command, eval=command[2], settings=_UNKNOWN)
+    job = Job(command=left.command, argv=left.command, settings=_UNKNOWN)
     absence = Absence(engine, limit=0, tell=lambda _: None)
-    attempts = Attempts(engine, surroundings, absence)
-    with attempts.adopted(_running(job, left), lambda _: None, lambda: None) as outcome:
+    attempts = LocalAttempts(engine, surroundings, absence)
+    with attempts.run(
+        _task(job, left), on_start=lambda _: None, on_success=lambda: None
+    ) as outcome:
         recorder.record([outcome])
 
 
-def _running(job: Job, left: Left) -> Running:
-    return Running(job=job, attempt=left.attempt, container=left.container, created=left.created)
+def _task(job: Job, left: Left) -> Task:
+    return Task(job=job, attempt=left.attempt, container=left.container, created=left.created)

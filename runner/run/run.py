@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.engine.attempt import Attempts, Surroundings
+from runner.engine.attempt import LocalAttempts, Surroundings
 from runner.engine.engine import EVAL_NETWORK, Absence
-from runner.engine.leftovers import Running, sweep
+from runner.engine.leftovers import sweep
 from runner.host import Host
 from runner.image.image import find_image
-from runner.model import Result
+from runner.model import Result, Task
 from runner.plan.limits import Budget
 from runner.plan.plan import Plan
-from runner.records.attempts import read_attempts
 from runner.records.layout import keep_dated
 from runner.records.lock import RunLock
 from runner.records.run_file import RunFile, write_run_file
+from runner.records.state import RunState, StateReader
 from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.disk import Disk, require_room
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_pins, pin
-from runner.run.prepare import Prepared, environment_for, kept_out, planned
+from runner.run.prepare import Prepared, environment_for, kept_out, planned, state_of
 from runner.run.record import Recorder
 from runner.run.recover import recover
 from runner.run.schedule import Event, Schedule, Signalled, Told
@@ -56,11 +56,12 @@ def run(
         began: from when the time budget counts, by `time.monotonic`.
 
     Raises:
-        RunnerError: the run could not start or go on; what had ended is recorded.
+        RunnerError: the run could not start or continue; what had ended is recorded.
     """
     run_id = new_id()
-    plan, _ = planned(prepared)  # refuses what cannot be before anything is written
-    environment_for(plan, prepared, host)  # as above
+    reader = StateReader()
+    # Refuse what cannot be before anything is written.
+    environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
     with (
         RunLock(prepared.layout.lock),
         _snapshots(prepared, host, display, run=run_id) as snapshots,
@@ -69,17 +70,16 @@ def run(
             snapshots.go_on()
         if not prepared.options.resume:
             keep_dated(prepared.layout.kept)
-        with Recorder(prepared.layout, run=run_id, host=host.name) as recorder:
-            return _run(
-                prepared,
-                host,
-                display,
-                recorder,
-                snapshots=snapshots,
-                run_id=run_id,
-                new_id=new_id,
-                began=began,
-            )
+        with Recorder(prepared.layout, run=run_id) as recorder:
+            begun = _begin(prepared, host, display, recorder, reader)
+            if begun.plan.todo or begun.left:
+                one = _Run(prepared, host, display, recorder, begun)
+                return one.to_the_end(snapshots, new_id=new_id, began=began)
+            if begun.repinned:
+                write_run_file(prepared.layout, begun.pinned)
+            problem = snapshots.end() if snapshots is not None else ""
+            where = snapshots.where if snapshots is not None else ""
+            return RunResult(plan=begun.plan, not_pushed=problem, snapshot=where)
 
 
 def _snapshots(
@@ -93,172 +93,165 @@ def _snapshots(
     return snapshots_of(prepared, host, display, run=run, environment=environment)
 
 
-def _run(
-    prepared: Prepared,
-    host: Host,
-    display: Display,
-    recorder: Recorder,
-    *,
-    snapshots: "RunSnapshots | None",
-    run_id: str,
-    new_id: Callable[[], str],
-    began: float,
-) -> RunResult:
-    plan, left, pinned, repinned = _begin(prepared, host, display, recorder, run_id)
-    if not plan.todo and not left:
-        if repinned:
-            write_run_file(prepared.layout, pinned)
-        problem = snapshots.end() if snapshots is not None else ""
-        return RunResult(plan=plan, not_pushed=problem, snapshot=_where(snapshots))
-    events: SimpleQueue[Event] = SimpleQueue()
-    disk = Disk(prepared.layout, prepared.engine.info().root, least=prepared.options.min_free_disk)
-    if not left:
-        require_room(disk)
-    attempts = _attempts(prepared, host, plan, run_id, events)
-    budget = _budget(prepared, began)
-    adopted = {running.job.key for running in left}
-    schedule = Schedule(
-        attempts,
-        events=events,
-        jobs=[job for job in plan.todo if job.key not in adopted],
-        left=left,
-        at_once=prepared.options.jobs or prepared.engine.info().cpus,
-        retries=prepared.options.retries,
-        new_id=new_id,
-        budget=budget,
-    )
-    write_run_file(prepared.layout, pinned)
-    if snapshots is not None:
-        snapshots.begin()
-    if left:
-        display.note(f"goes on with {evals(len(left))} of an earlier run")
-    loop = Loop(
-        prepared,
-        display,
-        attempts,
-        schedule,
-        recorder,
-        disk=disk,
-        on_record=snapshots.changed if snapshots is not None else _nothing,
-        on_stopping=snapshots.hurry if snapshots is not None else _nothing,
-        budget=budget,
-    )
-    with _signals(events):
-        schedule.start()
-        try:
-            return _to_the_end(loop, plan, events, display, snapshots=snapshots)
-        finally:
-            sweep(prepared.engine.api, prepared.layout, host.name, recorder.complete)
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has found out before it starts anything.
+
+    Attributes:
+        plan: what there is to do.
+        state: what was on disk.
+        left: attempts that an earlier run started, and that this one continues.
+        pinned: what it is pinned to.
+        repinned: whether that changes what finished evals were pinned to, in words.
+    """
+
+    plan: Plan
+    state: RunState
+    left: list[Task]
+    pinned: RunFile
+    repinned: str
 
 
 def _begin(
-    prepared: Prepared, host: Host, display: Display, recorder: Recorder, run_id: str
-) -> tuple[Plan, list[Running], RunFile, str]:
-    """Find out what is left to do, and say so.
-
-    Returns:
-        The plan, containers to go on with, what the run is pinned to, and whether that changes
-        what finished evals were pinned to, in words.
-    """
-    plan, damaged = planned(prepared)
+    prepared: Prepared, host: Host, display: Display, recorder: Recorder, reader: StateReader
+) -> _Begun:
+    """Find out what is left to do, and say so."""
+    state = state_of(prepared, reader)
+    plan = planned(prepared, state)
     left, others = recover(prepared, host, recorder, plan)
     if recorder.changed:
-        plan, damaged = planned(prepared)
-    pinned = pin(prepared, plan, run_id)
+        state = state_of(prepared, reader)
+        plan = planned(prepared, state)
+    pinned = pin(prepared, plan, recorder.run)
     running = {each.job.eval for each in left}
     pinned, repinned = check_pins(prepared, plan, pinned, running)
-    for warning in (*prepared.warnings, *plan.warnings, *damaged, repinned, _about(others)):
-        if warning:
-            display.warn(warning)
+    warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
+    if others:
+        warnings.append(
+            f"an earlier run with other arguments has left containers ({others}); "
+            "run that again to take them in, or `evalset clean` to remove them"
+        )
+    for warning in filter(None, warnings):
+        display.warn(warning)
     display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
-    return plan, left, pinned, repinned
+    return _Begun(plan=plan, state=state, left=left, pinned=pinned, repinned=repinned)
 
 
-def _to_the_end(
-    loop: Loop,
-    plan: Plan,
-    events: SimpleQueue[Event],
-    display: Display,
-    *,
-    snapshots: "RunSnapshots | None",
-) -> RunResult:
-    """Go on until nothing runs, and take the last snapshot, whatever ended the run."""
-    try:
-        result = loop.until_idle(plan)
-    except BaseException:
-        if problem := _last_snapshot(snapshots, loop, events):
-            display.warn(problem)
-        raise
-    problem = _last_snapshot(snapshots, loop, events)
-    return msgspec.structs.replace(result, not_pushed=problem, snapshot=_where(snapshots))
+class _Run:
+    """A run that has evals to start or to continue."""
 
+    def __init__(
+        self, prepared: Prepared, host: Host, display: Display, recorder: Recorder, begun: _Begun
+    ) -> None:
+        self._prepared = prepared
+        self._host = host
+        self._display = display
+        self._recorder = recorder
+        self._begun = begun
+        self._events: SimpleQueue[Event] = SimpleQueue()
 
-def _about(others: int) -> str:
-    if not others:
-        return ""
-    return (
-        f"an earlier run with other arguments has left containers ({others}); "
-        "run that again to take them in, or `evalset clean` to remove them"
-    )
+    def to_the_end(
+        self, snapshots: "RunSnapshots | None", *, new_id: Callable[[], str], began: float
+    ) -> RunResult:
+        """Run until nothing runs, and take the last snapshot, whatever ended the run."""
+        prepared, begun = self._prepared, self._begun
+        options, engine = prepared.options, prepared.engine
+        disk = Disk(prepared.layout, engine.info().root, least=options.min_free_disk)
+        if not begun.left:
+            require_room(disk)
+        attempts = self._attempts()
+        budget = self._budget(began)
+        adopted = {task.job.key for task in begun.left}
+        schedule = Schedule(
+            attempts,
+            events=self._events,
+            jobs=[job for job in begun.plan.todo if job.key not in adopted],
+            started=begun.left,
+            at_once=options.jobs or engine.info().cpus,
+            retries=options.retries,
+            new_id=new_id,
+            budget=budget,
+        )
+        write_run_file(prepared.layout, begun.pinned)
+        if snapshots is not None:
+            snapshots.begin()
+        if begun.left:
+            self._display.note(f"continues {evals(len(begun.left))} of an earlier run")
+        loop = Loop(
+            prepared,
+            self._display,
+            attempts,
+            schedule,
+            self._recorder,
+            disk=disk,
+            snapshots=snapshots,
+            budget=budget,
+        )
+        with _signals(self._events):
+            schedule.start()
+            try:
+                return self._with_last_snapshot(loop, snapshots)
+            finally:
+                sweep(engine.api, prepared.layout, self._host.name, self._recorder.complete)
 
+    def _with_last_snapshot(self, loop: Loop, snapshots: "RunSnapshots | None") -> RunResult:
+        if snapshots is None:
+            return loop.until_idle(self._begun.plan)
 
-def _where(snapshots: "RunSnapshots | None") -> str:
-    return snapshots.where if snapshots is not None else ""
+        def interrupted() -> bool:
+            """Whether a second signal came, which ends what keeps the remote busy."""
+            with contextlib.suppress(Empty):
+                while True:
+                    if isinstance(self._events.get_nowait(), Signalled):
+                        loop.stopping.signalled_again = True
+            return loop.stopping.signalled_again
 
+        try:
+            result = loop.until_idle(self._begun.plan)
+        except BaseException:
+            if problem := snapshots.end(interrupted):
+                self._display.warn(problem)
+            raise
+        problem = snapshots.end(interrupted)
+        return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
-def _last_snapshot(snapshots: "RunSnapshots | None", loop: Loop, events: SimpleQueue[Event]) -> str:
-    """Take it; a second signal ends what keeps the remote busy."""
+    def _attempts(self) -> LocalAttempts:
+        """What makes the attempts."""
+        prepared, plan = self._prepared, self._begun.plan
+        engine = prepared.engine
+        default = prepared.options.settings.image
+        names = {job.settings.image for job in plan.jobs} - {default}
+        images = {name: find_image(engine.api, name).id for name in names}
+        info = engine.info()
+        surroundings = Surroundings(
+            layout=prepared.layout,
+            run=self._recorder.run,
+            host=self._host.name,
+            images=images | {default: prepared.image.id},
+            registries=prepared.mounts,
+            environment=environment_for(plan, prepared, self._host),
+            user="0:0" if info.rootless else self._host.user,
+            cpus=info.cpus,
+        )
+        if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
+            engine.make_eval_network()
+        absence = Absence(
+            engine,
+            limit=prepared.options.engine_wait,
+            tell=lambda text: self._events.put(Told(text)),
+        )
+        return LocalAttempts(engine, surroundings, absence)
 
-    def interrupted() -> bool:
-        with contextlib.suppress(Empty):
-            while True:
-                if isinstance(events.get_nowait(), Signalled):
-                    loop.stopping.signalled_again = True
-        return loop.stopping.signalled_again
-
-    return snapshots.end(interrupted) if snapshots is not None else ""
-
-
-def _nothing() -> None:
-    pass
-
-
-def _attempts(
-    prepared: Prepared, host: Host, plan: Plan, run_id: str, events: SimpleQueue[Event]
-) -> Attempts:
-    """What makes the attempts."""
-    default = prepared.options.settings.image
-    names = {job.settings.image for job in plan.jobs} - {default}
-    images = {name: find_image(prepared.engine.api, name).id for name in names}
-    info = prepared.engine.info()
-    surroundings = Surroundings(
-        layout=prepared.layout,
-        run=run_id,
-        host=host.name,
-        images=images | {default: prepared.image.id},
-        registries=prepared.mounts,
-        environment=environment_for(plan, prepared, host),
-        user="0:0" if info.rootless else host.user,
-        cpus=info.cpus,
-    )
-    if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
-        prepared.engine.make_eval_network()
-    absence = Absence(
-        prepared.engine,
-        limit=prepared.options.engine_wait,
-        tell=lambda text: events.put(Told(text)),
-    )
-    return Attempts(prepared.engine, surroundings, absence)
-
-
-def _budget(prepared: Prepared, began: float) -> Budget | None:
-    """The run's time, and what is on record of the time that evals take."""
-    seconds = prepared.options.time_budget
-    if seconds is None:
-        return None
-    records = read_attempts(prepared.layout.attempts).records
-    past = [(each.command, each.duration) for each in records if each.result is Result.SUCCESS]
-    return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
+    def _budget(self, began: float) -> Budget | None:
+        """The run's time, and what is on record of the time that evals take."""
+        seconds = self._prepared.options.time_budget
+        if seconds is None:
+            return None
+        past = [
+            (each.command, each.duration)
+            for each in self._begun.state.attempts
+            if each.result is Result.SUCCESS
+        ]
+        return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 
 @contextlib.contextmanager

@@ -4,14 +4,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from functools import partial
 from queue import SimpleQueue
+from typing import Protocol
 
 import msgspec
 
-from runner.engine.attempt import Attempts
-from runner.engine.leftovers import Running
-from runner.model import Fault, Job, Outcome, Result
+from runner.model import Attempt, Fault, Job, Result, Task
 from runner.plan.limits import Budget
 
 
@@ -107,7 +107,7 @@ class Ended(msgspec.Struct, frozen=True):
         recorded: to be given a result once the outcome is on disk, or the exception that kept it.
     """
 
-    outcome: Outcome
+    outcome: Attempt
     again: bool
     recorded: Future[None]
 
@@ -144,6 +144,15 @@ class Idle(msgspec.Struct, frozen=True):
 Event = Started | Ended | Broken | Signalled | Told | Unfit | Idle
 
 
+class Attempts(Protocol):
+    """Where attempts are made; who asks for one need not know whether that is on this host."""
+
+    def run(
+        self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
+    ) -> AbstractContextManager[Attempt]:
+        """Make an attempt; it counts as recorded once the `with` block ends without an error."""
+
+
 class Schedule:
     """Runs jobs in order, a fixed number at a time, and tells of each on one queue.
 
@@ -161,7 +170,7 @@ class Schedule:
         *,
         events: SimpleQueue[Event],
         jobs: Sequence[Job],
-        left: Sequence[Running],
+        started: Sequence[Task],
         at_once: int,
         retries: int,
         new_id: Callable[[], str],
@@ -170,7 +179,7 @@ class Schedule:
         self.events = events
         self.slots = Slots(at_once)
         self._attempts = attempts
-        self._left = left
+        self._started = started
         self._todo = deque(jobs)
         # Twice as many workers as evals at once: while one records and removes what has ended
         # well, another one starts the next.
@@ -181,16 +190,16 @@ class Schedule:
         self.out_of_time = False
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._busy = self._workers + len(left)
+        self._busy = self._workers + len(started)
 
     def start(self) -> None:
         """Start the workers."""
         if not self._busy:
             self.events.put(Idle())
-        for task in self._left:
+        for task in self._started:
             # It runs, whether there is a slot for it or not, and its time limit counts.
             self.slots.take_over()
-            self._start(partial(self._go_on, task))
+            self._start(partial(self._continue, task))
         for _ in range(self._workers):
             self._start(self._work)
 
@@ -220,7 +229,7 @@ class Schedule:
             if last:
                 self.events.put(Idle())
 
-    def _go_on(self, task: Running) -> None:
+    def _continue(self, task: Task) -> None:
         with contextlib.ExitStack() as slot:
             slot.callback(self.slots.give)
             self._bring_to_success(task, slot.close)
@@ -236,7 +245,7 @@ class Schedule:
             slot.callback(self.slots.give)
             job = self._take()
             if job is not None:
-                self._bring_to_success(job, slot.close)
+                self._bring_to_success(Task(job=job, attempt=self._new_id()), slot.close)
             return job is not None
 
     def _take(self) -> Job | None:
@@ -259,16 +268,15 @@ class Schedule:
             self.out_of_time = True
             self.events.put(Unfit(jobs, max(0.0, self._budget.left)))
 
-    def _bring_to_success(self, task: Job | Running, on_success: Callable[[], None]) -> None:
+    def _bring_to_success(self, task: Task, on_success: Callable[[], None]) -> None:
         """Attempt a job, again after growing pauses where the environment is at fault.
 
         A failure keeps its slot until the reader knows of it, and may have stopped the rest.
         """
         # The attempt of an earlier run is none of this one's.
-        retries = self._retries + isinstance(task, Running)
+        retries = self._retries + bool(task.container)
         for retry in range(retries + 1):
             outcome = self._attempt(task, on_success, last=retry == retries)
-            task = outcome.job
             pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
             if outcome.fault is not Fault.ENVIRONMENT or retry == retries:
                 return
@@ -278,31 +286,21 @@ class Schedule:
             if self._stopping.is_set():
                 return
             with self._lock:
-                if not self._fits(task):
+                if not self._fits(task.job):
                     self._leave_out(1)
                     return
+            task = Task(job=task.job, attempt=self._new_id())
 
-    def _attempt(
-        self, task: Job | Running, on_success: Callable[[], None], *, last: bool
-    ) -> Outcome:
-        if isinstance(task, Running):
-            job, attempt = task.job, task.attempt
-        else:
-            job, attempt = task, self._new_id()
-
+    def _attempt(self, task: Task, on_success: Callable[[], None], *, last: bool) -> Attempt:
         def tell(container: str) -> None:
-            self.events.put(Started(job, attempt, container))
+            self.events.put(Started(task.job, task.attempt, container))
 
         # What starts next in its slot must be judged by how long this one took.
         at_once = on_success if self._budget is None else _do_nothing
-        with (
-            self._attempts.adopted(task, tell, at_once)
-            if isinstance(task, Running)
-            else self._attempts.new(task, attempt, tell, at_once)
-        ) as outcome:
+        with self._attempts.run(task, on_start=tell, on_success=at_once) as outcome:
             if self._budget and outcome.result is Result.SUCCESS:
                 with self._lock:
-                    self._budget.spent(job.command, outcome.duration)
+                    self._budget.spent(task.job.command, outcome.duration)
                 on_success()
             recorded: Future[None] = Future()
             again = outcome.fault is Fault.ENVIRONMENT and not last

@@ -12,9 +12,9 @@ from runner.branch.progress_branch import About
 from runner.branch.setup import sharing
 from runner.branch.snapshots import Snapshots
 from runner.host import Host
-from runner.model import Outcome
+from runner.model import Attempt
 from runner.options import SnapshotOptions
-from runner.records.attempts import AttemptsFile, read_attempts, record_of
+from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
 from runner.records.run_file import RunFile, next_generation, write_run_file
@@ -77,17 +77,19 @@ class Desk(msgspec.Struct, frozen=True):
         """Of the model `m` and the eval set."""
         return Layout(root=self.folder / "progress", model="m", eval_set=self.eval_set)
 
-    def record(self, *outcomes: Outcome, log: bytes = b'{"event": 1}\n') -> None:
+    def record(self, *outcomes: Attempt, log: bytes = b'{"event": 1}\n') -> None:
         """Put outcomes on record as a run does, each with a log."""
         with_logs = []
         for outcome in outcomes:
-            name = f"evallogs/{outcome.attempt}_m_{outcome.job.eval}.jsonl"
+            name = f"evallogs/{outcome.id}_m_{outcome.eval}.jsonl"
             path = self.layout.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(log)
             with_logs.append(msgspec.structs.replace(outcome, logs=(name,)))
         with AttemptsFile(self.layout.attempts) as file:
-            file.add_records(*(record_of(each, run="r", host=self.name) for each in with_logs))
+            file.add_records(
+                *(msgspec.structs.replace(each, run="r", host=self.name) for each in with_logs)
+            )
         with ProgressFile(self.layout.progress) as file:
             file.add_commands(*(each.job.command for each in with_logs if each.exit_code == 0))
 

@@ -6,8 +6,8 @@ import pytest
 
 from runner.branch import snapshots as background
 from runner.branch.snapshots import Background
-from tests.conftest import until
 from tests.branch.desk import BRANCH, Desk, git
+from tests.conftest import until
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import pytest
 
 from runner.branch.git import find_repository
 from runner.branch.remote import Remote, RemoteError, access_to
-from tests.command_lines import watched
 from tests.branch.desk import git, make_clone
+from tests.command_lines import watched
 
 PASSWORD = "p/ssw0rd-0123456789"  # noqa: S105 - made up
 QUOTED = "p%2Fssw0rd-0123456789"

@@ -5,7 +5,7 @@ import pytest
 
 from runner.branch.checkout import add_lines, is_safe, sync
 from runner.errors import EnvironmentFault
-from runner.records.attempts import AttemptsFile, read_attempts, record_of
+from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
 from tests.outcomes import failure, job, success
@@ -20,7 +20,7 @@ def layout(tmp_path: Path) -> Layout:
 
 def attempt(name: str) -> bytes:
     """A line of another host's attempts file."""
-    return msgspec.json.encode(record_of(success(A, name), run="r", host="h")) + b"\n"
+    return msgspec.json.encode(msgspec.structs.replace(success(A, name), run="r", host="h")) + b"\n"
 
 
 @pytest.mark.parametrize("name", ["evallogs/a.jsonl", "evallogs/r_org/m_a.jsonl", "evallogs/a b"])
@@ -54,7 +54,7 @@ def test_a_path_that_leads_elsewhere_or_cannot_be_shown_is_not_safe(name: str) -
 def test_lines_that_are_new_are_added(layout: Layout) -> None:
     """Attempts by their id, finished commands by what they are; ours stay before them."""
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(record_of(failure(A, "1"), run="r", host="h"))
+        file.add_records(msgspec.structs.replace(failure(A, "1"), run="r", host="h"))
     with ProgressFile(layout.progress) as file:
         file.add_commands(A.command)
     lines = attempt("1") + b"no JSON\n" + attempt("2") + b"\n" + attempt("3")
@@ -84,7 +84,7 @@ def test_fields_of_a_later_version_are_kept(layout: Layout) -> None:
     line = attempt("1").replace(b'"version":1', b'"version":2,"colour":"gr\xc3\xbcn"')
     add_lines(layout, progress_lines=b"", attempts_lines=line)
     assert layout.attempts.read_bytes() == line
-    assert [record.attempt for record in read_attempts(layout.attempts).records] == ["1"]
+    assert [record.id for record in read_attempts(layout.attempts).records] == ["1"]
 
 
 def test_a_folder_of_logs_that_is_gone_is_named(tmp_path: Path) -> None:

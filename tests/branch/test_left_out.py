@@ -1,8 +1,8 @@
 import pytest
 
-from runner.records.attempts import AttemptsFile, record_of
-from tests.outcomes import job, success
+from runner.records.attempts import AttemptsFile
 from tests.branch.desk import BRANCH, Desk, git
+from tests.outcomes import job, success
 
 HELD = "hunter2-hunter2"
 SET = {"MY_KEY": HELD}
@@ -95,7 +95,7 @@ def test_a_log_with_a_secret_in_its_name_is_called_by_a_hash(desk: Desk) -> None
     (desk.layout.root / name).write_text('{"event": 1}\n')
     with AttemptsFile(desk.layout.attempts) as file:
         outcome = success(job("x"), attempt="1", logs=(name,))
-        file.add_records(record_of(outcome, run="r", host="host"))
+        file.add_records(msgspec.structs.replace(outcome, run="r", host="host"))
     with desk.snapshots(environment=SET) as (snapshots, warnings):
         assert snapshots.take()
         assert not snapshots.take()

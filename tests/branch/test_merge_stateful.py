@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runner.branch.checkout import add_lines
 from runner.model import Result
-from runner.records.attempts import AttemptsFile, parse_attempts, record_of
+from runner.records.attempts import AttemptsFile, parse_attempts
 from runner.records.layout import Layout
 from runner.records.merge import merge
 from runner.records.progress import ProgressFile, parse_progress
@@ -76,10 +76,12 @@ class Merging(RuleBasedStateMachine):
         make = success if well else failure
         outcomes = [make(job(name), attempt=f"{host}{next(self.numbers)}") for name in names]
         with AttemptsFile(self.layouts[host].attempts) as file:
-            file.add_records(*(record_of(each, run="r", host=host) for each in outcomes))
+            file.add_records(
+                *(msgspec.structs.replace(each, run="r", host=host) for each in outcomes)
+            )
         with ProgressFile(self.layouts[host].progress) as file:
             file.add_commands(*(each.job.command for each in outcomes if well))
-        known.attempted |= {each.attempt for each in outcomes}
+        known.attempted |= {each.id for each in outcomes}
         known.finished |= {*names} if well else set()
 
     @rule(host=hosts, torn=st.booleans())
@@ -141,7 +143,7 @@ class Merging(RuleBasedStateMachine):
         assert not commands.damaged + records.damaged
         assert {command[2] for command in commands.commands} == known.finished
         assert finished.count(b"\n") == len(known.finished)
-        counts = Counter(record.attempt for record in records.records)
+        counts = Counter(record.id for record in records.records)
         assert counts == Counter(known.attempted)
         well = {record.eval for record in records.records if record.result is Result.SUCCESS}
         assert well == known.finished

@@ -15,8 +15,8 @@ from runner.branch.progress_branch import history
 from runner.branch.remote import RemoteError
 from runner.branch.snapshots import Background
 from runner.errors import EnvironmentFault, UsageError
-from tests.conftest import until
 from tests.branch.desk import BRANCH, Desk, git
+from tests.conftest import until
 
 
 @pytest.fixture(autouse=True)

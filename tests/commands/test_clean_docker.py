@@ -24,7 +24,7 @@ def test_clean_records_what_ended_and_kills_what_runs(place: Place) -> None:
     assert ended.returncode == 0, ended.stderr
     assert place.leftovers() == []
     (name,) = place.finished()
-    assert [(record.attempt, record.eval) for record in place.records()] == [(attempt, name)]
+    assert [(record.id, record.eval) for record in place.records()] == [(attempt, name)]
 
 
 def test_after_a_reset_nothing_of_a_killed_run_goes_on(place: Place) -> None:

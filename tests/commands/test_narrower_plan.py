@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.commands.conftest import LINES, Here
 from tests.branch.desk import git
+from tests.commands.conftest import LINES, Here
 
 STATUS = ("status", "dummy", "mine")
 ON_BRANCH = (*STATUS, "--branch", "evalset/dummy.mine")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from runner import __version__
+from tests.branch.desk import git, make_bare
 from tests.commands.conftest import PROGRESS, Here
 from tests.commands.repositories import BRANCH, NAMES, TAKE, begin
-from tests.branch.desk import git, make_bare
 
 THIRD = '["oaieval", "dummy", "c.dev.v0", "--registry_path", "/registry/0"]\n'
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.branch.desk import git
 from tests.commands.conftest import Here, contents
 from tests.commands.repositories import BRANCH, FINISHED, NAMES, PULL, TAKE, begin
-from tests.branch.desk import git
 
 
 def put_on_branch(folder: Path, path: str, content: bytes) -> None:

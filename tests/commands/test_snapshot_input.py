@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.branch.desk import git
 from tests.commands.conftest import Here, contents, only_line
 from tests.commands.refusal import refused
 from tests.commands.repositories import (
@@ -17,7 +18,6 @@ from tests.commands.repositories import (
     begin,
     commit,
 )
-from tests.branch.desk import git
 
 # Repositories that snapshots are refused in.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.branch.desk import git
 from tests.commands.conftest import Here, contents, only_line
 from tests.commands.refusal import refused
 from tests.commands.repositories import (
@@ -18,7 +19,6 @@ from tests.commands.repositories import (
     not_ours,
     refuse_with_a_hook,
 )
-from tests.branch.desk import git
 
 
 def test_a_branch_of_the_remote_that_is_no_progress_branch(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.branch.desk import git
 from tests.commands.conftest import Here, contents
 from tests.commands.repositories import BRANCH, FINISHED, PULL, PUSH, TAKE, begin, commit, not_ours
-from tests.branch.desk import git
 
 
 def detached(folder: Path) -> None:

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.branch.desk import git
 from tests.commands.conftest import PROGRESS, Here
 from tests.commands.repositories import BRANCH, NAMES, TAKE
-from tests.branch.desk import git
 
 VALUE = "hunter2-hunter2"
 LINE = f'["oaieval", "dummy", "{VALUE}"]\n'

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from runner.commands.status import rows
-from runner.model import Outcome, Result
-from runner.records.attempts import AttemptsFile, record_of
+from runner.model import Attempt, Result
+from runner.records.attempts import AttemptsFile
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile
-from runner.report.rows import Row
+from runner.records.state import EvalState
 from tests.outcomes import failure, job, success
 
 A = job("a")
@@ -18,9 +18,9 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(root=tmp_path, model="dummy", eval_set="s")
 
 
-def attempted(layout: Layout, *outcomes: Outcome) -> None:
+def attempted(layout: Layout, *outcomes: Attempt) -> None:
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(*(record_of(each, run="r", host="h") for each in outcomes))
+        file.add_records(*(msgspec.structs.replace(each, run="r", host="h") for each in outcomes))
 
 
 def finish(layout: Layout) -> None:
@@ -28,14 +28,14 @@ def finish(layout: Layout) -> None:
         file.add_commands(A.command)
 
 
-def row(layout: Layout, *, running: bool = False) -> Row:
+def row(layout: Layout, *, running: bool = False) -> EvalState:
     (found,) = rows(layout, [A.command], running=[A.command] if running else [])
     return found
 
 
 def test_what_was_never_attempted_is_to_do(layout: Layout) -> None:
     """There are no files at all then."""
-    assert row(layout) == Row(eval="a", state="to do")
+    assert row(layout) == EvalState(eval="a", state="to do")
 
 
 def test_a_failure_has_its_reason(layout: Layout) -> None:
@@ -60,7 +60,7 @@ def test_what_is_finished_shows_its_success(layout: Layout) -> None:
         failure(A, "3"),
     )
     finish(layout)
-    assert row(layout) == Row(
+    assert row(layout) == EvalState(
         eval="a",
         state="done",
         final_report={"accuracy": 1},
@@ -73,7 +73,7 @@ def test_what_is_finished_shows_its_success(layout: Layout) -> None:
 def test_what_upstream_finished_is_done_without_figures(layout: Layout) -> None:
     """It keeps no attempts."""
     finish(layout)
-    assert row(layout) == Row(eval="a", state="done")
+    assert row(layout) == EvalState(eval="a", state="done")
 
 
 def test_a_plain_line_of_an_old_file_counts(layout: Layout) -> None:

@@ -11,7 +11,7 @@ from runner.commands.parsing import NOT_CONFIGURED, configured
 from runner.commands.run import command as run_command
 from runner.errors import OUT_OF_TIME, RunnerError
 from runner.host import USUAL_NAMES, USUAL_PREFIX
-from runner.records.attempts import AttemptRecord
+from runner.model import Attempt
 from runner.records.lock import Holder
 from runner.records.run_file import RunFile
 from runner.registry.entries import RegistryFile
@@ -152,7 +152,7 @@ def test_the_keys_of_rules_are_all_shown() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "kind"),
-    [("attempts.jsonl", AttemptRecord), ("run.json", RunFile), ("Locks", Holder)],
+    [("attempts.jsonl", Attempt), ("run.json", RunFile), ("Locks", Holder)],
 )
 def test_every_field_is_described(heading: str, kind: type[msgspec.Struct]) -> None:
     """A format's table has its fields in their order, and its example is one of its kind."""

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from runner.engine.leftovers import Label
+from tests.branch.desk import git
 from tests.conftest import OURS, engine_api, until
 from tests.docs.page import ROOT
 from tests.docs.shown import Block, Typed
-from tests.branch.desk import git
 
 # What the pages call a repository for runs, and what it is here.
 REMOTE = "git@example.org:me/runs"

@@ -12,7 +12,7 @@ from runner.engine.attempt import Attempts, Surroundings
 from runner.engine.engine import Absence, Engine
 from runner.engine.leftovers import Label, Left, Running, discard
 from runner.image.image import find_image
-from runner.model import ContainerSettings, Fault, Job, Outcome, Result
+from runner.model import Attempt, ContainerSettings, Fault, Job, Result
 from runner.records.folders import private_folder
 from runner.records.layout import Layout
 from tests.conftest import TEST_IMAGE, Place, engine_api
@@ -58,7 +58,7 @@ def job(place: Place, name: str, network: str = "none") -> Job:
 
 def ended(
     attempts: Attempts, one: Job, on_start: Callable[[str], None] = lambda _: None
-) -> Outcome:
+) -> Attempt:
     """The outcome of an attempt that was recorded."""
     with attempts.new(one, "a1", on_start, lambda: None) as outcome:
         return outcome

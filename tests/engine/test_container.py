@@ -130,7 +130,7 @@ def test_a_container_is_labelled(outside: Mapping[str, Any]) -> None:
     labels = outside["Config"]["Labels"]
     (record,) = place.records()
     assert {Label(name) for name in labels if name in set(Label)} == set(Label)
-    assert labels[Label.ATTEMPT] == record.attempt
+    assert labels[Label.ATTEMPT] == record.id
     assert labels[Label.RUN] == record.run
     assert labels[Label.HOST] == record.host
     assert labels[Label.PROGRESS] == str(place.progress)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from runner.branch.setup import OWN_REPOSITORY
 from runner.engine.leftovers import Label
-from runner.model import Result
-from runner.records.attempts import AttemptRecord, read_attempts
+from runner.model import Attempt, Result
+from runner.records.attempts import read_attempts
 from runner.records.progress import parse_progress
 from tests.conftest import Place, engine_api
 from tests.faults.events import Event, by_eval
@@ -61,7 +61,7 @@ def held_by_containers(place: Place, missing: set[tuple[str, ...]]) -> set[tuple
     return {tuple(json.loads(about["Labels"][Label.COMMAND])) for about in listed}
 
 
-def check_logs(place: Place, record: AttemptRecord) -> None:
+def check_logs(place: Place, record: Attempt) -> None:
     """Check that a success has its own log, whole, and its console log."""
     assert record.console_log, f"no console log of {record.eval}"
     assert (place.progress / record.console_log).is_file(), record.console_log
@@ -102,7 +102,7 @@ def check_events(
         once: whether no attempt can have been spoiled, so that one start for each must have done.
         witnessed: whether the engine saw the end of every container.
     """
-    records = {record.attempt: record for record in place.records()}
+    records = {record.id: record for record in place.records()}
     deaths = {event.container: event.time for event in events if event.action == "die"}
     for name, starts in by_eval([*events], "start").items():
         ran = [records.get(start.attempt) for start in starts]

@@ -6,13 +6,13 @@ import pytest
 
 from runner.branch.setup import OWN_REPOSITORY
 from tests.amount import amount
+from tests.branch.desk import BRANCH, git
 from tests.conftest import Place
 from tests.faults.chaos import Invocation
 from tests.faults.conftest import numbered
 from tests.faults.events import Recording
 from tests.faults.invariants import check_end, check_events, check_now
 from tests.faults.small_disk import small_disk
-from tests.branch.desk import BRANCH, git
 
 pytestmark = [
     pytest.mark.docker,

@@ -8,12 +8,12 @@ import pytest
 
 from runner.records.progress import parse_progress
 from tests.amount import amount
+from tests.branch.desk import BRANCH, git, make_bare
 from tests.conftest import Place, until
 from tests.faults.chaos import Invocation, draw
 from tests.faults.conftest import numbered
 from tests.faults.events import Recording, by_eval
 from tests.hosts.test_resume import processes_with
-from tests.branch.desk import BRANCH, git, make_bare
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]
 

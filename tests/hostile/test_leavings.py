@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.model import Result
-from runner.records.attempts import AttemptRecord
+from runner.model import Attempt, Result
 from tests.hostile.conftest import Hostile, tidied
 
 pytestmark = pytest.mark.docker
@@ -26,20 +25,20 @@ def place(
 
 
 @pytest.fixture(scope="module")
-def by_name(place: Hostile) -> Mapping[str, AttemptRecord]:
+def by_name(place: Hostile) -> Mapping[str, Attempt]:
     """The one record of each eval."""
     records = place.records()
     assert len({record.eval for record in records}) == len(records)
     return {record.eval: record for record in records}
 
 
-def logs(record: AttemptRecord) -> list[str]:
+def logs(record: Attempt) -> list[str]:
     """Names of the logs that were taken, without the ones that oaieval would have left."""
     return [Path(log).name for log in record.logs if not log.endswith(f"_m_{record.eval}.jsonl")]
 
 
 def test_nothing_that_is_left_costs_the_outcome(
-    place: Hostile, by_name: Mapping[str, AttemptRecord]
+    place: Hostile, by_name: Mapping[str, Attempt]
 ) -> None:
     """All have ended well and are on record so; the run went on to the last, and left nothing."""
     assert set(by_name) == {"innocent", *LEFT, "victim"}
@@ -50,7 +49,7 @@ def test_nothing_that_is_left_costs_the_outcome(
 
 
 def test_links_pipes_sockets_and_second_names_stay_out(
-    by_name: Mapping[str, AttemptRecord],
+    by_name: Mapping[str, Attempt],
 ) -> None:
     """Nothing that they lead to is read, and nothing waits for a pipe; plain files are taken."""
     record = by_name["links"]
@@ -70,7 +69,7 @@ def test_among_the_logs_are_plain_files_and_no_rights(place: Hostile) -> None:
 
 @pytest.mark.parametrize("name", ["linked", "piped"])
 def test_what_is_in_the_place_of_the_folder_is_not_entered(
-    by_name: Mapping[str, AttemptRecord], name: str
+    by_name: Mapping[str, Attempt], name: str
 ) -> None:
     """The eval has left no logs then."""
     assert by_name[name].logs == ()
@@ -78,7 +77,7 @@ def test_what_is_in_the_place_of_the_folder_is_not_entered(
 
 
 def test_no_name_leads_elsewhere_or_moves_a_terminal(
-    place: Hostile, by_name: Mapping[str, AttemptRecord]
+    place: Hostile, by_name: Mapping[str, Attempt]
 ) -> None:
     """Names that can be printed are taken as they are; the others are left out, and are named."""
     record = by_name["names"]
@@ -95,7 +94,7 @@ def test_no_name_leads_elsewhere_or_moves_a_terminal(
         assert path.parent == place.layout.evallogs
 
 
-def test_a_tree_of_any_depth_goes(place: Hostile, by_name: Mapping[str, AttemptRecord]) -> None:
+def test_a_tree_of_any_depth_goes(place: Hostile, by_name: Mapping[str, Attempt]) -> None:
     """20,000 folders inside one another, closed ones among them, and some among the logs."""
     record = by_name["deep"]
     assert record.final_report == {"deep": True}
@@ -103,21 +102,21 @@ def test_a_tree_of_any_depth_goes(place: Hostile, by_name: Mapping[str, AttemptR
     assert not place.progress.joinpath(".attempts").exists()
 
 
-def test_files_without_number_go(by_name: Mapping[str, AttemptRecord]) -> None:
+def test_files_without_number_go(by_name: Mapping[str, Attempt]) -> None:
     """100,000 of them in one folder."""
     report = by_name["many"].final_report
     assert report is not None
     assert report["many"] > 100_000
 
 
-def test_a_crowd_among_the_logs_makes_no_long_record(by_name: Mapping[str, AttemptRecord]) -> None:
+def test_a_crowd_among_the_logs_makes_no_long_record(by_name: Mapping[str, Attempt]) -> None:
     """So much is looked at, and so much is said of it."""
     record = by_name["crowd"]
     assert len(record.warnings) <= 22
     assert "more were left out" in " ".join(record.warnings)
 
 
-def test_a_log_that_is_a_hole_is_left_out(by_name: Mapping[str, AttemptRecord]) -> None:
+def test_a_log_that_is_a_hole_is_left_out(by_name: Mapping[str, Attempt]) -> None:
     """Nobody reads a terabyte of nothing, and no copy of it fills a disk; the other log counts."""
     record = by_name["sparse"]
     assert record.final_report is not None
@@ -127,7 +126,7 @@ def test_a_log_that_is_a_hole_is_left_out(by_name: Mapping[str, AttemptRecord]) 
 
 
 def test_no_success_of_another_eval_can_be_forged(
-    place: Hostile, by_name: Mapping[str, AttemptRecord]
+    place: Hostile, by_name: Mapping[str, Attempt]
 ) -> None:
     """Planted files and printed lines change no record: who failed has failed."""
     record = by_name["innocent"]
@@ -136,7 +135,7 @@ def test_no_success_of_another_eval_can_be_forged(
     assert record.console_log
     assert (place.progress / record.console_log).read_text() == "I failed\n"
     assert "innocent" not in place.finished()
-    assert "forged" not in {each.attempt for each in place.records()}
+    assert "forged" not in {each.id for each in place.records()}
     ended = place.ask("status", "m", "s", "--json")
     assert '"eval":"innocent","state":"failed"' in ended.stdout
     assert place.run("--dry-run").stdout.count("innocent") == 1

@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.model import Result
-from runner.records.attempts import AttemptRecord
+from runner.model import Attempt, Result
 from tests.hostile.conftest import Hostile, tidied
 
 pytestmark = pytest.mark.docker
@@ -24,7 +23,7 @@ MOST_MEMORY = 220 * 1024
 class Logged(msgspec.Struct, frozen=True):
     """How the run went: its records, by eval, and the most memory that the runner had, in KiB."""
 
-    records: Mapping[str, AttemptRecord]
+    records: Mapping[str, Attempt]
     memory: int
     attempts: Path
 

@@ -12,9 +12,9 @@ import pytest
 from cmarkgfm import github_flavored_markdown_to_html  # type: ignore[import-untyped]
 from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 
+from tests.branch.desk import BRANCH, git, make_bare
 from tests.hostile.conftest import Hostile, tidied
 from tests.hostile.terminal import shown_on_a_terminal
-from tests.branch.desk import BRANCH, git, make_bare
 
 pytestmark = pytest.mark.docker
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from runner.secrets import encodings
+from tests.branch.desk import git, make_bare
 from tests.command_lines import watched
 from tests.conftest import Place, engine_api, until
 from tests.hostile.conftest import Hostile
-from tests.branch.desk import git, make_bare
 
 pytestmark = pytest.mark.docker
 

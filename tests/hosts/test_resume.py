@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.model import Result
-from runner.records.attempts import AttemptRecord, parse_attempts
+from runner.model import Attempt, Result
+from runner.records.attempts import parse_attempts
 from runner.records.progress import parse_progress
 from tests.conftest import Place, until
 from tests.hosts.engine import SecondEngine
@@ -35,7 +35,7 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
         logs: paths below `evallogs/`, with what is in them.
     """
 
-    records: tuple[AttemptRecord, ...]
+    records: tuple[Attempt, ...]
     finished: list[str]
     logs: dict[str, str]
 
@@ -140,7 +140,7 @@ def check_nothing_was_lost_or_run_twice(before: Pushed, after: Pushed, b: Host) 
     assert sorted(after.finished) == sorted(EVALS)
     assert after.ran_on(b) == set(EVALS) - set(before.finished)
     assert sorted(b.place.finished()) == sorted(EVALS)
-    assert {each.attempt for each in b.place.records()} == {each.attempt for each in after.records}
+    assert {each.id for each in b.place.records()} == {each.id for each in after.records}
     assert before.logs.items() <= after.logs.items()
     for path, content in after.logs.items():
         assert (b.place.progress / path).read_text() == content

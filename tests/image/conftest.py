@@ -1,5 +1,4 @@
 import io
-import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,9 +7,6 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from runner.engine.engine import Engine
-from runner.image.build import BASE_NAME
-from runner.image.image import DEFAULT_IMAGE, Image, find_image
 from tests.image_registry import serving
 
 

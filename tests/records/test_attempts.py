@@ -5,15 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.model import Fault, Outcome, Result
+from runner.model import Attempt, Fault, Result
 from runner.records.attempts import (
-    AttemptRecord,
+    Attempt,
+    Attempts,
     AttemptsFile,
-    AttemptsRead,
     failures,
     newest,
     read_attempts,
-    record_of,
 )
 from tests.outcomes import failure, job, success
 
@@ -21,7 +20,7 @@ texts = st.text(max_size=10)
 names = st.lists(texts, max_size=3).map(tuple)
 figures = st.dictionaries(texts, texts | st.integers() | st.booleans() | st.none(), max_size=3)
 records = st.builds(
-    AttemptRecord,
+    Attempt,
     attempt=texts,
     run=texts,
     host=texts,
@@ -65,15 +64,15 @@ def text(**changes: object) -> bytes:
     return json.dumps(LINE | changes).encode() + b"\n"
 
 
-@given(written=st.lists(records, max_size=3, unique_by=lambda record: record.attempt))
+@given(written=st.lists(records, max_size=3, unique_by=lambda record: record.id))
 @settings(max_examples=50)
-def test_every_field_comes_back(folder: Path, written: list[AttemptRecord]) -> None:
+def test_every_field_comes_back(folder: Path, written: list[Attempt]) -> None:
     """What is written is what is read, one JSON object a line."""
     path = folder / "all.attempts.jsonl"
     path.unlink(missing_ok=True)
     with AttemptsFile(path) as file:
         file.add_records(*written)
-    assert read_attempts(path) == AttemptsRead(records=tuple(written))
+    assert read_attempts(path) == Attempts(records=tuple(written))
     assert [json.loads(line)["version"] for line in path.read_bytes().split(b"\n")[:-1]] == [
         1
     ] * len(written)
@@ -82,17 +81,17 @@ def test_every_field_comes_back(folder: Path, written: list[AttemptRecord]) -> N
 def test_an_outcome_is_kept_with_run_and_host() -> None:
     """Each field of an outcome is in its record; the job stands there as command and eval."""
     outcome = failure(job("a", "--seed", "1"), samples=3, final_report={"accuracy": 0.5})
-    record = record_of(outcome, run="the run", host="the host")
+    record = msgspec.structs.replace(outcome, run="the run", host="the host")
     assert (record.run, record.host) == ("the run", "the host")
     assert record.command == ("oaieval", "dummy", "a", "--seed", "1")
     assert record.eval == "a"
-    for name in set(Outcome.__struct_fields__) - {"job"}:
+    for name in set(Attempt.__struct_fields__) - {"job"}:
         assert getattr(record, name) == getattr(outcome, name)
 
 
 def test_a_missing_file_has_no_records(tmp_path: Path) -> None:
     """Reading neither fails nor creates anything."""
-    assert read_attempts(tmp_path / "none.attempts.jsonl") == AttemptsRead()
+    assert read_attempts(tmp_path / "none.attempts.jsonl") == Attempts()
     assert not list(tmp_path.iterdir())
 
 
@@ -101,7 +100,7 @@ def test_fields_of_a_later_version_are_tolerated(tmp_path: Path) -> None:
     path = tmp_path / "a.attempts.jsonl"
     path.write_bytes(text(version=2, colour="green"))
     (record,) = read_attempts(path).records
-    assert (record.version, record.attempt) == (2, "1")
+    assert (record.version, record.id) == (2, "1")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_a_foreign_line_is_named_and_kept(tmp_path: Path, line: bytes) -> None:
     content = text() + line + text(attempt="2")
     path.write_bytes(content)
     found = read_attempts(path)
-    assert [record.attempt for record in found.records] == ["1", "2"]
+    assert [record.id for record in found.records] == ["1", "2"]
     assert found.damaged == (f"{path}: line 2 cannot be read and is left as it is",)
     assert path.read_bytes() == content
 
@@ -123,19 +122,19 @@ def test_a_torn_last_line_is_no_damage(tmp_path: Path) -> None:
     """A crash leaves one; it is put aside when the next record is written."""
     path = tmp_path / "a.attempts.jsonl"
     path.write_bytes(text() + text(attempt="2")[:-20])
-    assert [record.attempt for record in read_attempts(path).records] == ["1"]
+    assert [record.id for record in read_attempts(path).records] == ["1"]
     assert not read_attempts(path).damaged
     with AttemptsFile(path) as file:
-        file.add_records(record_of(success(job(), "3"), run="r", host="h"))
-    assert [record.attempt for record in read_attempts(path).records] == ["1", "3"]
+        file.add_records(msgspec.structs.replace(success(job(), "3"), run="r", host="h"))
+    assert [record.id for record in read_attempts(path).records] == ["1", "3"]
     assert path.with_name(f"{path.name}.torn").read_bytes() == text(attempt="2")[:-20] + b"\n"
 
 
 def test_the_last_record_of_a_command_is_its_newest() -> None:
     """File order decides, for clocks may be wrong."""
-    first = record_of(failure(job("a"), "1"), run="r", host="h")
-    other = record_of(success(job("b"), "2"), run="r", host="h")
-    last = record_of(success(job("a"), "3"), run="r", host="h")
+    first = msgspec.structs.replace(failure(job("a"), "1"), run="r", host="h")
+    other = msgspec.structs.replace(success(job("b"), "2"), run="r", host="h")
+    last = msgspec.structs.replace(success(job("a"), "3"), run="r", host="h")
     assert newest((first, other, last)) == {first.command: last, other.command: other}
     assert list(failures((first, other, last))) == [first]
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.records.attempts import AttemptsFile, record_of
+from runner.records.attempts import AttemptsFile
 from runner.records.belonging import all_logs, is_log, logs_of, state_files
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile
@@ -71,7 +71,7 @@ def test_a_name_with_a_patterns_characters_is_itself(tmp_path: Path, model: str)
 def test_an_attempts_logs_are_oaievals_and_what_was_printed() -> None:
     """An attempt whose container never ran has neither."""
     records = [
-        record_of(outcome, run="r", host="h")
+        msgspec.structs.replace(outcome, run="r", host="h")
         for outcome in (
             success(job("a"), logs=("evallogs/1", "evallogs/2"), console_log="evallogs/c"),
             failure(job("b"), console_log=None),
@@ -92,7 +92,7 @@ def test_logs_on_record_are_found_in_dated_files_too(layout: Layout) -> None:
     ):
         outcome = success(job(), logs=logs, console_log=None)
         with AttemptsFile(path) as file:
-            file.add_records(record_of(outcome, run="r", host="h"))
+            file.add_records(msgspec.structs.replace(outcome, run="r", host="h"))
     put(layout, "oaievalset/org/m.s.progress.txt")
     assert all_logs(layout) == ["evallogs/new.jsonl", "evallogs/old.jsonl"]
 

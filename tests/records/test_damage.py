@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model import Result
-from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts, record_of
+from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
 from runner.records.lines import LineFile
 from runner.records.progress import ProgressFile, parse_progress, read_progress
 from tests.outcomes import failure, job, success
@@ -21,10 +21,12 @@ LINES = [json.dumps(command).encode() for command in COMMANDS]
 WHOLE = b"".join(line + b"\n" for line in LINES)
 
 RECORDS = [
-    record_of(success(job(f"eval-{n}"), str(n), final_report={"x": [1]}), run="r", host="h")
+    msgspec.structs.replace(
+        success(job(f"eval-{n}"), str(n), final_report={"x": [1]}), run="r", host="h"
+    )
     for n in range(4)
 ]
-NEW_RECORD = record_of(failure(job("new"), "new"), run="r", host="h")
+NEW_RECORD = msgspec.structs.replace(failure(job("new"), "new"), run="r", host="h")
 
 damages = st.lists(
     st.tuples(

@@ -1,4 +1,3 @@
-from runner.records.attempts import record_of
 from runner.records.progress import Finished
 from runner.records.run_file import RunFile
 from runner.records.state import known_commands
@@ -12,7 +11,7 @@ RUN = RunFile(
 
 def test_commands_are_known_from_the_plan_then_the_finished_then_the_attempts() -> None:
     """Each once, in the older format, too."""
-    attempted = record_of(failure(job("d")), run="r", host="h")
+    attempted = msgspec.structs.replace(failure(job("d")), run="r", host="h")
     finished = Finished(commands=(DONE, PLANNED), lines=("oaieval dummy  c", " ".join(DONE)))
     assert known_commands(RUN, finished, (attempted, attempted)) == [
         PLANNED,

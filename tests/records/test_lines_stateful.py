@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.model import Result
-from runner.records.attempts import AttemptRecord, AttemptsFile, read_attempts
+from runner.model import Attempt, Result
+from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.lines import LineFile
 from runner.records.progress import ProgressFile, read_progress
 from tests.amount import amount
@@ -183,7 +183,7 @@ class AttemptsOfRuns(Lines):
     """An attempts file."""
 
     items = st.builds(
-        AttemptRecord,
+        Attempt,
         attempt=words,
         run=words,
         host=words,
@@ -197,12 +197,12 @@ class AttemptsOfRuns(Lines):
         """Open the file as a run does."""
         return AttemptsFile(self.path)
 
-    def append(self, items: Sequence[AttemptRecord]) -> None:
+    def append(self, items: Sequence[Attempt]) -> None:
         """Add records."""
         assert isinstance(self.file, AttemptsFile)
         self.file.add_records(*items)
 
-    def encoded(self, item: AttemptRecord) -> bytes:
+    def encoded(self, item: Attempt) -> bytes:
         """The line that evalset writes."""
         return msgspec.json.encode(item)
 

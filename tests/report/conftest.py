@@ -1,5 +1,6 @@
 import pytest
 
+
 @pytest.fixture(autouse=True)
 def nowhere_special(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is shown depends on these, and tests may run on CI themselves."""

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.records.state import EvalState
 from runner.report.display import PlainConsole
-from runner.report.rows import Row
 from runner.report.table import print_table
 from runner.report.text import command, group, inert
 from tests.outcomes import failure, job, success
@@ -74,7 +74,7 @@ def test_nothing_that_an_eval_says_is_a_command(text: str) -> None:
 def test_nothing_in_a_table_is_a_command(text: str) -> None:
     """Also where a long name is folded, and goes on at the beginning of a line."""
     rows = [
-        Row(
+        EvalState(
             eval=f"{'n' * length}{text}",
             state="failed",
             reason=f"{'n' * length}{text}",

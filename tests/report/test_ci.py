@@ -7,10 +7,9 @@ import pytest
 
 from runner.commands.status import show_branch
 from runner.errors import EnvironmentFault, UsageError
-from runner.records.attempts import record_of
 from runner.records.layout import Layout
 from runner.records.progress import Finished
-from runner.records.state import Part
+from runner.records.state import EvalState, Part
 from runner.report.ci import (
     STEP_SUMMARY,
     SUMMARY_ROWS,
@@ -21,10 +20,9 @@ from runner.report.ci import (
     step_summary,
     write_junit,
 )
-from runner.report.rows import Row
 from tests.outcomes import failure, job
 
-ROWS = [Row(eval="a", state="done", attempts=1), Row(eval="b", state="to do")]
+ROWS = [EvalState(eval="a", state="done", attempts=1), EvalState(eval="b", state="to do")]
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def layout(tmp_path: Path) -> Layout:
 def failed(layout: Layout, console_log: str) -> str:
     """The text of a failure in JUnit XML, for an eval with such a console log on record."""
     path = layout.root / "junit.xml"
-    row = Row(eval="a", state="failed", reason="r", attempts=1, console_log=console_log)
+    row = EvalState(eval="a", state="failed", reason="r", attempts=1, console_log=console_log)
     write_junit(path, [State(layout=layout, rows=[row])])
     found = ET.parse(path).find("*/*/failure")  # noqa: S314 - our own
     assert found is not None
@@ -90,7 +88,7 @@ def test_a_summary_is_not_too_long_for_github(layout: Layout, tmp_path: Path) ->
     """Even with the longest names and reasons, in letters of several bytes."""
     page = tmp_path / "summary.md"
     rows = [
-        Row(
+        EvalState(
             eval=f"{number}{'語' * 500}",
             state="failed",
             reason="語" * 500,
@@ -169,7 +167,9 @@ def test_a_branchs_status_is_written_for_all_that_it_has(
     """A suite and a table for each model and eval set; the logs need not be here."""
     page = tmp_path / "summary.md"
     monkeypatch.setenv(STEP_SUMMARY, str(page))
-    record = record_of(failure(job("a"), console_log="evallogs/a.log"), run="r", host="h")
+    record = msgspec.structs.replace(
+        failure(job("a"), console_log="evallogs/a.log"), run="r", host="h"
+    )
     parts = [
         Part(
             model=model,

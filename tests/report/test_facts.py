@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.records.attempts import record_of
 from runner.records.layout import Layout
 from runner.records.progress import Finished
 from runner.records.run_file import RunFile
 from runner.records.samples import Usage
 from runner.report.facts import EvalFacts, LogFacts, Source, facts_of, parse_prices
 from runner.report.grid import Grid, grid_of
-from runner.report.rows import rows_of, spread
+from runner.report.score import spread
 from tests.outcomes import failure, job, success
 
 PRICES = parse_prices("f", "models: {m: {input: 1, output: 2}, grader*: {input: 10, output: 20}}")
@@ -23,7 +22,7 @@ MILLION = 1_000_000
 def source(*names: str, model: str = "m", note: str = "", **run: Any) -> Source:  # noqa: ANN401 - any field
     """A run of evals, of which each has succeeded."""
     jobs = [job(*name.split()) for name in names]
-    records = [record_of(success(one), run="r", host="h") for one in jobs]
+    records = [msgspec.structs.replace(success(one), run="r", host="h") for one in jobs]
     commands = [one.command for one in jobs]
     file = RunFile(
         run="r",
@@ -143,7 +142,7 @@ def test_a_time_from_elsewhere_may_be_anything() -> None:
     """It is kept within what can be drawn."""
     before = source("a")
     odd = [
-        record_of(failure(job("a"), ended_at=at, duration=1e300), run="r", host="h")
+        msgspec.structs.replace(failure(job("a"), ended_at=at, duration=1e300), run="r", host="h")
         for at in ("0001-01-01T00:00:00Z", "never", "2026-01-01T00:00:00Z")
     ]
     (fact,) = facts_of(msgspec.structs.replace(before, records=odd))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.records.state import EvalState
 from runner.report.ci import Suite, junit_xml
-from runner.report.rows import Row
 
 HOSTILE = [
     "</testcase><testcase name='x'/>",
@@ -18,7 +18,7 @@ HOSTILE = [
     "\u202eevil \U0001f600",
 ]
 ROWS = [
-    Row(
+    EvalState(
         eval="a.dev.v0",
         state="done",
         final_report={"accuracy": 0.25},
@@ -26,15 +26,15 @@ ROWS = [
         duration=1.5,
         attempts=2,
     ),
-    Row(eval="b", state="failed", reason="exited with status 1", duration=2, attempts=1),
-    Row(eval="c", state="lost", reason="the engine went away", duration=0, attempts=3),
-    Row(eval="d", state="to do"),
-    Row(eval="e", state="running"),
-    Row(eval="f", state="done"),
+    EvalState(eval="b", state="failed", reason="exited with status 1", duration=2, attempts=1),
+    EvalState(eval="c", state="lost", reason="the engine went away", duration=0, attempts=3),
+    EvalState(eval="d", state="to do"),
+    EvalState(eval="e", state="running"),
+    EvalState(eval="f", state="done"),
 ]
 
 
-def parsed(rows: Sequence[Row], model: str = "m", tail: Sequence[str] = ()) -> ET.Element:
+def parsed(rows: Sequence[EvalState], model: str = "m", tail: Sequence[str] = ()) -> ET.Element:
     """The suite, as a program reads it."""
     suite = Suite(model=model, eval_set="s", rows=rows, output=lambda _: tail)
     root = ET.fromstring(junit_xml([suite]))  # noqa: S314 - our own
@@ -44,7 +44,7 @@ def parsed(rows: Sequence[Row], model: str = "m", tail: Sequence[str] = ()) -> E
     return found
 
 
-def case(row: Row, tail: Sequence[str] = ()) -> ET.Element:
+def case(row: EvalState, tail: Sequence[str] = ()) -> ET.Element:
     """The one test case of a row."""
     (found,) = parsed([row], tail=tail)
     return found
@@ -72,7 +72,7 @@ def test_each_eval_is_a_test_case_in_the_order_of_the_plan() -> None:
 
 def test_test_cases_of_one_eval_have_names_of_their_own() -> None:
     """Its arguments tell them apart; programs that read it know a test case by its name."""
-    rows = [Row(eval="a", state="done", arguments=text) for text in ("--seed 1", "--seed 2")]
+    rows = [EvalState(eval="a", state="done", arguments=text) for text in ("--seed 1", "--seed 2")]
     assert [case.get("name") for case in parsed(rows)] == ["a --seed 1", "a --seed 2"]
 
 
@@ -124,7 +124,7 @@ def test_a_lost_eval_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS[3:5])
-def test_what_has_not_ended_is_skipped(row: Row) -> None:
+def test_what_has_not_ended_is_skipped(row: EvalState) -> None:
     """It has no time, and says which of the two it is."""
     found = case(row)
     skipped = found.find("skipped")
@@ -143,7 +143,7 @@ def test_a_set_without_evals_is_an_empty_suite() -> None:
 def test_whatever_names_and_reasons_hold_it_is_read_again(hostile: str) -> None:
     """No more and no fewer cases than evals, and nothing that XML cannot hold."""
     rows = [
-        Row(
+        EvalState(
             eval=hostile,
             state=state,
             reason=hostile,
@@ -162,14 +162,14 @@ def test_whatever_names_and_reasons_hold_it_is_read_again(hostile: str) -> None:
 @given(text=st.text(st.characters()))
 def test_no_text_is_too_strange(text: str) -> None:
     """An eval prints any bytes, and what they decode to is read again."""
-    row = Row(eval=text, state="failed", reason=text, duration=1, attempts=1)
+    row = EvalState(eval=text, state="failed", reason=text, duration=1, attempts=1)
     assert parsed([row], model=text, tail=[text]).get("failures") == "1"
 
 
 def test_text_that_harms_nobody_is_kept() -> None:
     """In every language, and with the signs that XML itself needs."""
     text = "ä < b & 'c' \"d\" 日本 \U0001f600"
-    found = case(Row(eval=text, state="failed", reason=text, attempts=1), tail=[text])
+    found = case(EvalState(eval=text, state="failed", reason=text, attempts=1), tail=[text])
     failure = found.find("failure")
     assert failure is not None
     assert (found.get("name"), failure.get("message"), failure.text) == (text, text, text)

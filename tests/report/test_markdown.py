@@ -6,8 +6,8 @@ from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.records.state import EvalState
 from runner.report.markdown import code, section, summary, table
-from runner.report.rows import Row
 from runner.report.text import one_line
 
 HOSTILE = [
@@ -77,8 +77,8 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def row(name: str, state: str = "done", reason: str = "") -> Row:
-    return Row(eval=name, state=state, reason=reason)
+def row(name: str, state: str = "done", reason: str = "") -> EvalState:
+    return EvalState(eval=name, state=state, reason=reason)
 
 
 def names(markdown: str) -> list[str]:
@@ -88,7 +88,7 @@ def names(markdown: str) -> list[str]:
 
 def test_a_row_has_all_that_is_known_of_an_eval() -> None:
     """Reason, score, samples, time and tries."""
-    done = Row(
+    done = EvalState(
         eval="a",
         state="done",
         final_report={"accuracy": 1 / 3},
@@ -96,7 +96,9 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
         duration=4.2,
         attempts=1,
     )
-    failed = Row(eval="b", state="failed", reason="exited with status 1", duration=185, attempts=2)
+    failed = EvalState(
+        eval="b", state="failed", reason="exited with status 1", duration=185, attempts=2
+    )
     page = Page(table([done, failed, row("c", "to do")]))
     assert page.rows == [
         ["eval", "state", "score", "samples", "time", "tries"],
@@ -109,8 +111,8 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
 def test_rows_of_one_eval_show_their_arguments() -> None:
     """Above the reason, as in the table at a terminal."""
     rows = [
-        Row(eval="a", state="failed", reason="exited with status 1", arguments="--seed 3"),
-        Row(eval="a", state="done", arguments="without arguments"),
+        EvalState(eval="a", state="failed", reason="exited with status 1", arguments="--seed 3"),
+        EvalState(eval="a", state="done", arguments="without arguments"),
         row("b"),
     ]
     assert names(table(rows)) == ["a\n--seed 3\nexited with status 1", "a\nwithout arguments", "b"]
@@ -160,7 +162,7 @@ def test_a_section_has_heading_summary_and_table() -> None:
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_names_and_reasons_are_text_and_nothing_else(hostile: str) -> None:
     """Whatever they hold, GitHub's renderer finds no markup of theirs, no link and no cell."""
-    failed = Row(
+    failed = EvalState(
         eval=hostile, state="failed", reason=hostile, final_report={hostile: 1}, attempts=1
     )
     page = Page(section(hostile, hostile, [failed, row("next")]))
@@ -175,7 +177,7 @@ def test_names_and_reasons_are_text_and_nothing_else(hostile: str) -> None:
 @given(name=text, arguments=text, reason=text)
 def test_no_name_argument_or_reason_leaves_its_cell(name: str, arguments: str, reason: str) -> None:
     """What is shown is what was given."""
-    failed = Row(eval=name, state="failed", arguments=arguments, reason=reason)
+    failed = EvalState(eval=name, state="failed", arguments=arguments, reason=reason)
     page = Page(table([failed, row("next")]))
     shown = [one_line(each).strip() for each in (name, arguments, reason)]
     assert page.tags <= PLAIN

@@ -1,9 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.records.attempts import AttemptRecord, record_of
+from runner.model import Attempt
 from runner.records.progress import Finished
-from runner.report.rows import Row, Rows, rows_of
+from runner.records.state import EvalState
 from tests.outcomes import failure, job, success
 
 NAMES = ("x", "y", "z")
@@ -14,12 +14,12 @@ outcomes = st.lists(
 )
 
 
-def record(name: str, good: bool, number: int) -> AttemptRecord:  # noqa: FBT001 - as drawn
+def record(name: str, good: bool, number: int) -> Attempt:  # noqa: FBT001 - as drawn
     outcome = (success if good else failure)(job(name), attempt=str(number))
-    return record_of(outcome, run="r", host="h")
+    return msgspec.structs.replace(outcome, run="r", host="h")
 
 
-def states(rows: list[Row]) -> list[tuple[str, str, int]]:
+def states(rows: list[EvalState]) -> list[tuple[str, str, int]]:
     return [(row.eval, row.state, row.attempts) for row in rows]
 
 

@@ -3,12 +3,12 @@ import io
 import pytest
 
 from runner.records.progress import Finished
-from runner.report.rows import Row, rows_of
+from runner.records.state import EvalState
 from runner.report.table import print_table
 from tests.report.terminal import Terminal, plain
 
 ROWS = [
-    Row(
+    EvalState(
         eval="test-match.s1.simple-v0",
         state="done",
         final_report={"accuracy": 0.3333333},
@@ -16,18 +16,18 @@ ROWS = [
         duration=4.2,
         attempts=1,
     ),
-    Row(
+    EvalState(
         eval="a-very-long-name-of-an-eval-that-somebody-made.with.many.parts-in-it.dev.v0",
         state="failed",
         reason="exited with status 1",
         duration=185,
         attempts=2,
     ),
-    Row(eval="later", state="to do"),
+    EvalState(eval="later", state="to do"),
 ]
 
 
-def table(out: io.StringIO, rows: list[Row] = ROWS) -> list[str]:
+def table(out: io.StringIO, rows: list[EvalState] = ROWS) -> list[str]:
     print_table(out, rows)
     return [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
 
@@ -51,7 +51,7 @@ def test_the_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: i
 
 def test_where_nobody_looks_at_a_terminal_lines_are_wide_and_plain() -> None:
     """A long name stays in one piece, for `grep`."""
-    long = Row(eval="n" * 60, state="done", attempts=1, duration=1)
+    long = EvalState(eval="n" * 60, state="done", attempts=1, duration=1)
     text = "\n".join(table(io.StringIO(), [*ROWS, long]))
     assert long.eval in text
     assert "\x1b" not in text
@@ -92,7 +92,7 @@ def test_what_never_ran_has_no_figures() -> None:
 
 def test_names_from_a_container_are_harmless() -> None:
     """Neither a terminal nor GitHub Actions is commanded by an eval's report."""
-    row = Row(
+    row = EvalState(
         eval="[bold]a[/bold]",
         state="done",
         final_report={"x\n::error::\x1b[2J": 1},

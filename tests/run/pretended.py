@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 from runner.engine.leftovers import Running
-from runner.model import ContainerSettings, Fault, Job, Outcome, Result
+from runner.model import Attempt, ContainerSettings, Fault, Job, Result
 from runner.plan.limits import Budget
 from runner.run.schedule import Ended, Event, Idle, Schedule
 
@@ -50,7 +50,7 @@ class Pretended:
         attempt: str,
         on_start: Callable[[str], None],
         on_success: Callable[[], None],
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Attempt]:
         """Make an attempt."""
         with self._lock:
             before = self.made.count(one.eval)
@@ -65,15 +65,15 @@ class Pretended:
         running: Running,
         on_start: Callable[[str], None],
         on_success: Callable[[], None],
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Attempt]:
         """Go on with one."""
-        self.made.append(f"adopted {running.job.eval}")
+        self.made.append(f"adopted {running.eval}")
         on_start(running.container)
-        yield from self._end(running.job, running.attempt, running.job.eval[0], on_success)
+        yield from self._end(running.job, running.attempt, running.eval[0], on_success)
 
     def _end(
         self, one: Job, attempt: str, how: str, on_success: Callable[[], None]
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[Attempt]:
         if how == "x":
             raise ValueError("unforeseen")
         if how == "h":
@@ -83,7 +83,7 @@ class Pretended:
         if result is Result.SUCCESS:
             on_success()
         try:
-            yield Outcome(
+            yield Attempt(
                 attempt=attempt,
                 job=one,
                 result=result,
@@ -143,4 +143,4 @@ def until_idle(found: Schedule, record: Callable[[Ended], None] | None = None) -
 
 def ends(events: Sequence[Event]) -> list[tuple[str, bool]]:
     """The ended attempts' evals, and whether each is tried again."""
-    return [(each.outcome.job.eval, each.again) for each in events if isinstance(each, Ended)]
+    return [(each.outcome.eval, each.again) for each in events if isinstance(each, Ended)]

@@ -9,7 +9,7 @@ from runner.errors import UsageError
 from runner.host import Host, this_host
 from runner.image.image import DEFAULT_IMAGE
 from runner.options import RunOptions
-from runner.records.attempts import AttemptsFile, record_of
+from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare
@@ -129,9 +129,9 @@ def test_the_plan_follows_what_is_on_disk(options: RunOptions, host: Host) -> No
         file.add_commands(job("a").command)
     with AttemptsFile(prepared.layout.attempts) as attempts:
         attempts.add_records(
-            record_of(failure(job("b"), "1"), run="r", host="h"),
-            record_of(failure(job("b"), "2", reason="the last"), run="r", host="h"),
-            record_of(success(job("a"), "3"), run="r", host="h"),
+            msgspec.structs.replace(failure(job("b"), "1"), run="r", host="h"),
+            msgspec.structs.replace(failure(job("b"), "2", reason="the last"), run="r", host="h"),
+            msgspec.structs.replace(success(job("a"), "3"), run="r", host="h"),
         )
     plan, damaged = planned(prepared)
     assert damaged == ()
@@ -220,7 +220,7 @@ def test_what_is_on_record_as_a_success_does_not_run_again_for_a_damaged_line(
     prepared = ready(options, host)
     first = planned(prepared)[0].todo[0]
     with AttemptsFile(prepared.layout.attempts) as file:
-        file.add_records(record_of(success(first), run="r", host="h"))
+        file.add_records(msgspec.structs.replace(success(first), run="r", host="h"))
     assert first.command in [each.command for each in planned(prepared)[0].todo]
     prepared.layout.progress.write_text('["oaieval", "dum\n')
     plan, damaged = planned(prepared)

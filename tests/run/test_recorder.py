@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.records.attempts import AttemptsFile, read_attempts, record_of
+from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
 from runner.run.record import Recorder
@@ -18,7 +18,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def recorder(layout: Layout) -> Recorder:
-    return Recorder(layout, run="r", host="h")
+    return Recorder(layout, run="r")
 
 
 def finished(layout: Layout) -> list[tuple[str, ...]]:
@@ -35,7 +35,7 @@ def test_every_outcome_is_an_attempt_and_a_success_is_finished(layout: Layout) -
         recording.record([success(A, "3")])
     assert finished(layout) == [B.command, A.command]
     kept = read_attempts(layout.attempts).records
-    assert [(record.attempt, record.run, record.host) for record in kept] == [
+    assert [(record.id, record.run, record.host) for record in kept] == [
         ("1", "r", "h"),
         ("2", "r", "h"),
         ("3", "r", "h"),
@@ -55,7 +55,7 @@ def test_a_command_that_is_finished_is_written_once(layout: Layout) -> None:
 def test_a_success_that_is_only_an_attempt_is_completed(layout: Layout) -> None:
     """Somebody took the line out of the progress file, or an older version left it like that."""
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(record_of(success(A, "1"), run="r0", host="h"))
+        file.add_records(msgspec.structs.replace(success(A, "1"), run="r0", host="h"))
     with recorder(layout) as recording:
         assert recording.complete("1")
         assert recording.changed
@@ -83,7 +83,7 @@ def test_a_success_is_finished_before_it_is_an_attempt(
 def test_a_failure_on_record_is_complete(layout: Layout) -> None:
     """Nothing has to be written, and nothing is."""
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(record_of(failure(A, "1"), run="r0", host="h"))
+        file.add_records(msgspec.structs.replace(failure(A, "1"), run="r0", host="h"))
     with recorder(layout) as recording:
         assert recording.complete("1")
         assert not recording.changed
@@ -102,7 +102,7 @@ def test_an_attempt_that_is_not_on_record_is_not_complete(layout: Layout) -> Non
 def test_a_torn_attempt_is_not_on_record(layout: Layout) -> None:
     """The crash came before it was durable, so its container is judged anew."""
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(record_of(success(A, "1"), run="r0", host="h"))
+        file.add_records(msgspec.structs.replace(success(A, "1"), run="r0", host="h"))
     content = layout.attempts.read_bytes()
     layout.attempts.write_bytes(content[:-10])
     with recorder(layout) as recording:

@@ -68,7 +68,7 @@ def test_a_crash_between_the_two_files_is_made_good(place: Place) -> None:
     # The state of a run that was killed after the first file: its container is still there.
     place.layout.progress.rename(spare)
     (record,) = place.records()
-    again = create_left(place, "wait.a", attempt=record.attempt)
+    again = create_left(place, "wait.a", attempt=record.id)
     assert place.run("--select", "wait.a").returncode == 0
     assert place.layout.progress.read_bytes() == spare.read_bytes()
     assert len(place.records()) == 1
@@ -120,7 +120,7 @@ def test_a_container_whose_job_is_finished_meanwhile_is_not_waited_for(place: Pl
     ended = place.run()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (record,) = place.records()
-    assert (record.attempt, record.result, record.exit_code) == (attempt, Result.FAILURE, 7)
+    assert (record.id, record.result, record.exit_code) == (attempt, Result.FAILURE, 7)
     assert len(place.finished()) == 2
 
 
@@ -158,7 +158,7 @@ def test_an_outcome_that_cannot_be_recorded_waits_for_the_next_run(place: Place)
     (attempt,) = [path.name for path in (place.progress / ".attempts").iterdir()]
     assert place.run().returncode == 0
     (record,) = place.records()
-    assert (record.attempt, record.result) == (attempt, Result.SUCCESS)
+    assert (record.id, record.result) == (attempt, Result.SUCCESS)
 
 
 def make_unwritable(folder: Path) -> None:

@@ -36,13 +36,13 @@ def test_a_run_goes_on_with_damaged_records(place: Place, damage: Callable[[Path
     finished = place.layout.progress.read_bytes()
     damage(place.layout.progress)
     damage(place.layout.attempts)
-    before = {each.attempt for each in place.records()}
+    before = {each.id for each in place.records()}
     status = place.ask("status", "m", "s")
     assert status.returncode == 0
     ended = place.run()
     assert ended.returncode == 0, ended.stderr
     again = 1 if damage is cut else 0
-    assert len({each.attempt for each in place.records()} - before) == again
+    assert len({each.id for each in place.records()} - before) == again
     assert ("cannot be read and is left as it is" in ended.stdout) is (damage is edited)
     assert sorted(place.finished()) == ["succeed.a", "succeed.b"]
     if damage is cut:

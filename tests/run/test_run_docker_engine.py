@@ -5,8 +5,8 @@ import pytest
 
 from runner.model import Fault, Result
 from tests.conftest import Place, until
-from tests.run.talk import said_until
 from tests.proxy import proxied
+from tests.run.talk import said_until
 
 pytestmark = pytest.mark.docker
 
@@ -47,7 +47,7 @@ def test_an_eval_outlives_the_absence_of_its_engine(place: Place) -> None:
     attempts = {path.name for path in (place.progress / ".attempts").iterdir()}
     place.let_go()
     assert place.run().returncode == 0
-    assert {record.attempt for record in place.records()} == attempts
+    assert {record.id for record in place.records()} == attempts
     assert {record.result for record in place.records()} == {Result.SUCCESS}
 
 

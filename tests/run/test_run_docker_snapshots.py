@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runner.image.image import find_image
-from tests.conftest import Place, engine_api, until
 from tests.branch.desk import BRANCH, git, make_bare, make_clone
+from tests.conftest import Place, engine_api, until
 
 pytestmark = pytest.mark.docker
 
@@ -102,7 +102,7 @@ def test_a_signal_takes_the_last_snapshot(place: Place, hub: Path, number: signa
         assert run.wait(30) == 128 + number
     assert finished_at(hub) == {"succeed.a"}
     text = git(hub, "show", f"{BRANCH}:oaievalset/m.s.attempts.jsonl")
-    assert [record.attempt in text for record in place.records()] == [True, True]
+    assert [record.id in text for record in place.records()] == [True, True]
 
 
 def test_a_run_that_cannot_push_at_its_end_says_how_to_do_it_later(place: Place, hub: Path) -> None:

@@ -17,7 +17,7 @@ def test_jobs_start_in_order() -> None:
     """One at a time, each is told of when it starts and when it ends."""
     names = ["s1", "s2", "f3", "s4"]
     events = until_idle(made(Pretended(), names))
-    assert [each.job.eval for each in events if isinstance(each, Started)] == names
+    assert [each.eval for each in events if isinstance(each, Started)] == names
     assert sorted(ends(events)) == sorted((name, False) for name in names)
 
 
@@ -70,7 +70,7 @@ def test_retries_have_an_end() -> None:
 def test_each_attempt_has_an_id_of_its_own() -> None:
     """Records of retries can be told apart."""
     events = until_idle(made(Pretended(), ["l"], retries=2))
-    ids = [event.outcome.attempt for event in events if isinstance(event, Ended)]
+    ids = [event.outcome.id for event in events if isinstance(event, Ended)]
     assert len(set(ids)) == 3
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from runner.errors import UsageError
 from runner.files import make_folder, named
+from runner.model import State
 from runner.records.logs import tail_below
 from runner.report.comparison import (
     Cell,
@@ -21,7 +22,6 @@ from runner.report.comparison import (
 )
 from runner.report.facts import EvalFacts, Prices, Source, totals_of
 from runner.report.grid import Grid, GridRow, grid_of
-from runner.report.rows import STATE_OF
 from runner.report.site.overview import about, figures, overview, timeline_page
 from runner.report.site.pages import Link, Pages, Site, assets
 from runner.report.site.samples import call, encode, index_script, parts_of, shown
@@ -290,8 +290,8 @@ class SiteBuilder:
         shown = []
         for record in fact.tried[-MOST_ATTEMPTS:]:
             name = record.console_log
-            state = STATE_OF[record.result]
-            tail = self._tail(fact, name) if state != "done" else ()
+            state = record.result.state
+            tail = self._tail(fact, name) if state is not State.DONE else ()
             named = [*record.logs[:MOST_ATTEMPTS], *([name] if name else [])]
             shown.append({"record": record, "state": state, "tail": tail, "files": named})
         return shown

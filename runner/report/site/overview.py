@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from runner.model import key_of
+from runner.model import State
 from runner.report.comparison import Comparison
 from runner.report.facts import EvalFacts, Source, Totals, totals_of
 from runner.report.grid import Grid
@@ -46,13 +46,13 @@ def figures(report: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 
 def _pinned(fact: EvalFacts) -> list[tuple[str, str]]:
     """What the newest run gave this eval."""
-    run = fact.source.run
+    run = fact.source.state.run
     if run is None:
         return []
     # An eval gets the run's own settings, or those of a rule.
     got: dict[str, Any] = {"network": run.network, "gpus": run.gpus, "image": run.image}
     got |= run.limits
-    got |= (run.settings or {}).get(key_of(fact.command), {})
+    got |= (run.settings or {}).get(fact.command.key, {})
     same = fact.shown is not None and fact.shown.image == run.image_id
     return [
         ("Image", str(got["image"])),
@@ -119,7 +119,7 @@ def overview(
     facts = grid.facts
     totals = totals_of(facts)
     failed = sorted(
-        (fact for fact in facts if fact.row.state in {"failed", "lost"}),
+        (fact for fact in facts if fact.row.state in {State.FAILED, State.LOST}),
         key=lambda fact: _ended(fact) or 0.0,
     )
     runs = [
@@ -142,7 +142,9 @@ def overview(
         "comparisons": [Link(one.path, f"{one.after} against {one.before}") for one in comparisons],
         "failures": [Failure(fact, _ended(fact), tail(fact)) for fact in failed[:MOST_FAILURES]],
         "more_failures": len(failed[MOST_FAILURES:]),
-        "damaged": [message for source in sources for message in source.damaged][:MOST_FAILURES],
+        "damaged": [message for source in sources for message in source.state.damaged][
+            :MOST_FAILURES
+        ],
     }
 
 
