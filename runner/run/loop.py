@@ -195,7 +195,8 @@ class Loop:
             path = self._prepared.layout.root / outcome.console_log
             outcome = msgspec.structs.replace(outcome, console_log=str(_from_here(path)))
             lines = last_lines(path, self._display.tail_lines)
-            tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
+            if lines:
+                tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
         self._display.ended(outcome, again=again, tail=tail)
         if not failed:
             self._streak.success()
