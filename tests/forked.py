@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -196,8 +197,8 @@ def _serve(address: str) -> Request | None:
         server.listen(16)
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([server, 0], [], [])
-            if server not in ready:
+            ready, _, _ = select.select([server.fileno(), 0], [], [])
+            if server.fileno() not in ready:
                 return None
             connection, _ = server.accept()
             if os.fork() == 0:
@@ -205,14 +206,15 @@ def _serve(address: str) -> Request | None:
                 break
             connection.close()
     content, streams, _, _ = socket.recv_fds(connection, MESSAGE, 3)
-    with connection:
-        if process := os.fork():
-            for stream in streams:
-                os.close(stream)
+    if process := os.fork():
+        for stream in streams:
+            os.close(stream)
+        with suppress(BrokenPipeError):  # a test that lost patience
             connection.send(b"%d" % process)
             _, status = os.waitpid(process, 0)
             connection.send(b"%d" % os.waitstatus_to_exitcode(status))
-            os._exit(0)
+        os._exit(0)
+    connection.close()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
