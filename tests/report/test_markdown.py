@@ -123,7 +123,7 @@ def test_rows_of_one_eval_show_their_arguments() -> None:
 
 def test_what_asks_for_attention_comes_first() -> None:
     """Failures, then what is lost, runs, and is to do; within each the order is kept."""
-    states = ["done", "to do", "running", "lost", "failed"]
+    states = [State.DONE, State.TO_DO, State.RUNNING, State.LOST, State.FAILED]
     found = names(table([row(f"{state} {n}", state) for n in (1, 2) for state in states]))
     assert found == [f"{state} {n}" for state in reversed(states) for n in (1, 2)]
 
