@@ -26,7 +26,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
         version: of the engine.
         cpus: that it can use.
         memory: in bytes.
-        architecture: such as `x86_64`.
         rootless: whether root in a container is the engine's own user outside.
         root: the engine's data folder.
     """
@@ -34,7 +33,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     cpus: int
     memory: int
-    architecture: str
     rootless: bool
     root: str
 
@@ -86,7 +84,6 @@ class Engine:
             version=said["ServerVersion"],
             cpus=said["NCPU"],
             memory=said["MemTotal"],
-            architecture=said["Architecture"],
             rootless=any("rootless" in option for option in said.get("SecurityOptions") or ()),
             root=said["DockerRootDir"],
         )
