@@ -13,7 +13,7 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.engine.probe import ask
 from runner.errors import EnvironmentFault
-from runner.image.image import look_up_image, pull
+from runner.image.image import look_up_image, pull, require_image
 from runner.image.wheels import Platform
 from runner.records.folders import passing_folder
 
@@ -224,9 +224,7 @@ def _without_registry(
 
 
 def _describe(api: docker_py.Api, name: str) -> Base:
-    image = look_up_image(api, name)
-    if image is None:
-        raise EnvironmentFault(f"the base image {name} is gone again; run this again")
+    image = require_image(api, name, "found")
     answer = ask(api, image.id, ["python3", "-c", QUESTIONS])
     if answer.exit_code:
         raise EnvironmentFault(

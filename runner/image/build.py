@@ -18,7 +18,7 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
 from runner.image.base import prepare_base
-from runner.image.image import DEFAULT_IMAGE, FINGERPRINT, Image, look_up_image
+from runner.image.image import DEFAULT_IMAGE, FINGERPRINT, Image, look_up_image, require_image
 from runner.image.wheels import fetch_wheels
 
 HERE = Path(__file__).parent
@@ -142,9 +142,7 @@ def build_image(
     }
     with _context(recipe, folder) as content:
         _run_steps(api, content, tag=tag, base_name=ground.name, labels=labels, nocache=rebuild)
-    image = look_up_image(api, tag)
-    if image is None:
-        raise EnvironmentFault(f"the image {tag} was built and is gone again; run this again")
+    image = require_image(api, tag, "built")
     if there is not None and there.fingerprint and there.id != image.id:
         _remove_unused(api, there.id)
     tell(f"image: built {tag} in {time.monotonic() - began:.0f} s ({image.fingerprint})")
@@ -214,7 +212,7 @@ def _run_steps(
                     why = " | ".join(said) or " ".join(str(line["error"]).split())
                     raise EnvironmentFault(
                         f"the image {tag} could not be built: {step[:60]}...: {why}; "
-                        "put that right, and `evalset image build` again"
+                        "fix that, then run `evalset image build` again"
                     )
         finally:
             # The disk that the first stage took; a build under way meanwhile keeps its own.

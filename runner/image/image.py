@@ -73,18 +73,23 @@ def find_image(api: docker_py.Api, name: str) -> Image:
     Raises:
         EnvironmentFault: it is not here, and cannot be pulled.
     """
-    image = look_up_image(api, name)
-    if image is None and name == DEFAULT_IMAGE:
+    if (image := look_up_image(api, name)) is not None:
+        return image
+    if name == DEFAULT_IMAGE:
         raise EnvironmentFault(f"the image {name} is not here; build it with `evalset image build`")
+    if refusal := pull(api, name):
+        raise EnvironmentFault(
+            f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
+            "`docker login`, and the engine's network"
+        )
+    return require_image(api, name, "pulled")
+
+
+def require_image(api: docker_py.Api, name: str, how: str) -> Image:
+    """Look up an image that was here a moment ago; `how` says how it came, as in `pulled`."""
+    image = look_up_image(api, name)
     if image is None:
-        if refusal := pull(api, name):
-            raise EnvironmentFault(
-                f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
-                "`docker login`, and the engine's network"
-            )
-        image = look_up_image(api, name)
-    if image is None:
-        raise EnvironmentFault(f"the image {name} was pulled and is gone again; run this again")
+        raise EnvironmentFault(f"the image {name} was {how} and is gone again; run this again")
     return image
 
 
