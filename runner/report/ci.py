@@ -16,7 +16,7 @@ from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import tail_below
 from runner.records.state import EvalState
-from runner.report.score import main_score
+from runner.report.figures import main_score
 from runner.report.text import harmless, one_line
 from runner.secrets import NO_MASK, Mask
 

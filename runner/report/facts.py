@@ -16,7 +16,7 @@ from runner.records.samples import Usage, reported
 from runner.records.state import EvalState, RunState, in_words
 from runner.registry.entries import parse_mapping
 from runner.registry.resolve import matching
-from runner.report.score import Score, main_score, spread
+from runner.report.figures import Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
 # Prices are for this many tokens.

@@ -8,8 +8,8 @@ from runner.model import Command, State
 from runner.records.merge import LeftOut
 from runner.records.run_file import RunFile
 from runner.records.state import EvalState, EvalStates, RunState
-from runner.report.score import main_score
-from runner.report.text import duration, one_line, part_of_set
+from runner.report.figures import COLUMNS, cells
+from runner.report.text import one_line, part_of_set
 
 # What asks for attention comes first, what has gone well last.
 _ORDER = (State.FAILED, State.LOST, State.RUNNING, State.TO_DO, State.DONE)
@@ -64,7 +64,7 @@ def table(rows: Sequence[EvalState], *, limit: int | None = None) -> str:
         return ""
     ordered = sorted(rows, key=lambda row: _ORDER.index(row.state))
     shown = ordered if limit is None else ordered[:limit]
-    lines = ["| eval | state | score | samples | time | tries |", "|---|---|--:|--:|--:|--:|"]
+    lines = [f"| eval | state | {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|"]
     lines += [f"| {' | '.join(_cells(row))} |" for row in shown]
     if left_out := ordered[len(shown) :]:
         lines += ["", _more(left_out)]
@@ -87,25 +87,14 @@ def code(text: str) -> str:
 
 
 def _in_cell(text: str) -> str:
-    """The same in a table, whose cells GitHub looks for before it looks for code.
-
-    https://github.github.com/gfm/#example-200
-    """
+    # GitHub looks for cells before it looks for code: https://github.github.com/gfm/#example-200
     return code(text).replace("|", "\\|")
 
 
-def _cells(row: EvalState) -> tuple[str, ...]:
-    name = _in_cell(row.eval)
+def _cells(row: EvalState) -> list[str]:
     notes = [_in_cell(note) for note in (row.arguments, row.reason) if note]
-    score = main_score(row.final_report)
-    return (
-        "<br>".join([name, *notes]),
-        f"**{row.state}**" if row.state in {State.FAILED, State.LOST} else row.state,
-        f"{_in_cell(score.name)} {score.value:.3g}" if score else "",
-        str(row.samples) if row.attempts else "",
-        "" if row.duration is None else duration(row.duration),
-        str(row.attempts) if row.attempts else "",
-    )
+    state = f"**{row.state}**" if row.state in {State.FAILED, State.LOST} else row.state
+    return ["<br>".join([_in_cell(row.eval), *notes]), state, *cells(row, _in_cell)]
 
 
 def _more(rows: Sequence[EvalState]) -> str:
@@ -192,10 +181,6 @@ def _left_out(files: Sequence[LeftOut]) -> str:
     lines = ["## Left out", "", "These stay on their hosts.", ""]
     lines += ["| file | host | why | bytes | SHA-256 |", "|---|---|---|--:|---|"]
     for one in files:
-        cells = map(_cell, (one.path, one.host, one.reason))
-        lines.append(f"| {' | '.join(cells)} | {one.size} | {_cell(one.sha256)} |")
+        words = map(_in_cell, (one.path, one.host, one.reason))
+        lines.append(f"| {' | '.join(words)} | {one.size} | {_in_cell(one.sha256)} |")
     return "\n".join([*lines, ""])
-
-
-def _cell(text: str) -> str:
-    return code(text).replace("|", "\\|")
