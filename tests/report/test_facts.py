@@ -11,8 +11,8 @@ from runner.records.progress import Finished
 from runner.records.run_file import RunFile
 from runner.records.samples import Usage
 from runner.records.state import RunState
+from runner.report.comparison import Grid, grid_of
 from runner.report.facts import EvalFacts, LogFacts, Source, facts_of, parse_prices
-from runner.report.grid import Grid, grid_of
 from runner.report.figures import spread
 from tests.outcomes import failure, job, success
 
