@@ -1,20 +1,22 @@
 # Two commands for newcomers: `make demo` and `make test`. Each sets up what it needs, and is fast the
-# second time. The other targets are their parts.
+# second time. `make check` is for whoever changes the code. The other targets are parts of these.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak lint compat bench mutants dist docs site lock clean venv engine image upstream test-tools
+.PHONY: help demo test check bare soak lint compat bench mutants dist docs site lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
 help:
 	@echo 'make demo    set everything up and run openai/evals in containers, no API key needed'
 	@echo 'make test    set everything up and run every test'
+	@echo 'make bare    run both on a bare machine: a minimal Debian, made for this and removed'
+	@echo 'make check   lint, and run the tests that need no engine: a few minutes'
 	@echo 'make soak    disturb runs at random for about an hour'
 	@echo 'make lint    check with ruff, mypy and import-linter'
 	@echo 'make compat  run the quick tests with each Python, with lowest and newest dependencies'
 	@echo 'make bench   measure the runner against upstream'
-	@echo 'make mutants see which changes of plan/ and record/ no test notices'
+	@echo 'make mutants show which small changes of plan/, registry/ and records/ no test notices'
 	@echo 'make docs    write docs/commands.md from the help of the commands'
 	@echo 'make site    build the website of the documentation in site/'
 	@echo 'make lock    update the locked Python packages of the eval image and of releases'
@@ -28,9 +30,18 @@ demo: venv engine image
 	@echo 'The results are in progress/: progress files and attempts in progress/oaievalset,'
 	@echo "oaieval's logs in progress/evallogs. Run \`make demo\` again: nothing runs twice."
 
-# In two processes; one of them has all tests that need the engine.
+# In two processes; tests/conftest.py says which tests stay together.
 test: venv engine image upstream test-tools lint
 	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -n 2
+
+# Other commands than the two above: make bare COMMANDS="make demo"
+bare:
+	@scripts/bare $(if $(COMMANDS),'$(subst ','\'',$(COMMANDS))')
+
+# Needs nothing but .venv.
+check: lint
+	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -q -n 2 \
+		-m 'not docker and not upstream and not browser and not tools and not slow'
 
 # The long form of the tests that disturb runs. To repeat one, set its seed: make soak SEED=1
 soak: venv engine image test-tools

@@ -139,6 +139,10 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[str, ...] = ()
 
 
+# The value of one of these but `env`.
+Setting = str | int | float | None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One command to be brought to success.
 

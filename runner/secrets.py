@@ -3,75 +3,107 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
 import msgspec
 
 from runner.files import named
 
-# Shorter pieces of base64 could stand in a log by chance.
-_LEAST_BASE64 = 10
+
+class _Shape(NamedTuple):
+    """What a kind of key looks like; `typed` is a looser pattern, for command lines alone."""
+
+    what: str
+    pattern: str
+    typed: str | None = None
 
 
-def encodings(value: str) -> set[bytes]:
-    """What a value may look like in a log: as it is, escaped, or encoded."""
-    raw = value.encode(errors="surrogateescape")
-    return {
-        *(form.encode(errors="surrogateescape") for form in _escaped(value)),
-        *(form.encode() for form in _quoted(raw)),
-        *(form for form in _base64(raw) if len(form) >= _LEAST_BASE64),
-    }
+def _starting(what: str, start: str, rest: str, typed: str | None = None) -> _Shape:
+    """A key that starts with fixed letters which stand for something else within a word."""
+    # What must not stand before is asked behind the start, which is quick to look for.
+    return _Shape(what, f"{start}(?<![\\w-]{start}){rest}", typed and f"{start}(?:{typed})")
 
 
-def _escaped(value: str) -> Iterator[str]:
-    """In a line of JSON, and in a text of JSON that such a line has."""
-    yield value
-    for ascii_only in (True, False):
-        once = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
-        yield once
-        yield json.dumps(once, ensure_ascii=ascii_only)[1:-1]
-
-
-def _quoted(raw: bytes) -> Iterator[str]:
-    """In an address."""
-    for form in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
-        yield form
-        yield re.sub("%..", lambda match: match[0].lower(), form)
-
-
-def _base64(raw: bytes) -> Iterator[bytes]:
-    """In a longer text that was encoded, such as a header: without what its neighbours change."""
-    for before in range(3):
-        first = -(-before * 8 // 6)
-        last = (before + len(raw)) * 8 // 6
-        for encode in (b64encode, urlsafe_b64encode):
-            yield encode(bytes(before) + raw)[first:last]
-
-
-# shorter values are words and numbers that stand on command lines for other reasons
-_LEAST = 8
-
-_SHAPES = re.compile(
-    r"(?<![A-Za-z0-9])(?:"
-    r"sk-(?:[\w-]{16,}|(?=[\w-]*\d)[\w-]{8,})"  # OpenAI, Anthropic, OpenRouter
-    r"|hf_\w{16,}"  # Hugging Face
-    r"|AKIA[0-9A-Z]{16}"  # AWS
-    r"|AIza[\w-]{30,}"  # Google
-    r"|gh[opsur]_\w{20,}|github_pat_\w{20,}"
-    r"|gsk_\w{20,}|xai-\w{20,}|r8_\w{20,}"  # Groq, xAI, Replicate
-    r")"
+# The one table of key shapes: an argument and a file are held against the same. The first part has
+# keys of model providers, the second the rules of detect-secrets, whose package takes half a second
+# to import: its shapes of keys, not its guesses by entropy or by names. In files, which are full of
+# other long words, a key must be as long as the provider makes it.
+_SHAPES = (
+    _starting("an OpenAI project key", "sk-proj-", r"[\w-]{20,}"),
+    _starting("an OpenAI service key", "sk-svcacct-", r"[\w-]{20,}"),
+    _starting("an OpenAI admin key", "sk-admin-", r"[\w-]{20,}"),
+    _starting("an Anthropic key", "sk-ant-", r"[\w-]{20,}"),
+    _starting("an OpenRouter key", "sk-or-", r"[\w-]{20,}"),
+    _starting("an OpenAI key", "sk-", r"[A-Za-z0-9]{40,}", r"[\w-]{16,}|(?=[\w-]*\d)[\w-]{8,}"),
+    _starting("a Hugging Face token", "hf_", r"[A-Za-z0-9]{30,}", r"\w{16,}"),
+    _starting("a Google key", "AIza", r"[\w-]{35}", r"[\w-]{30,}"),
+    _starting("a GitHub token", "github_pat_", r"\w{22,}", r"\w{20,}"),
+    _starting("a Groq key", "gsk_", r"[A-Za-z0-9]{40,}", r"\w{20,}"),
+    _starting("an xAI key", "xai-", r"[A-Za-z0-9]{40,}", r"\w{20,}"),
+    _starting("a Replicate token", "r8_", r"[A-Za-z0-9]{30,}", r"\w{20,}"),
+    _starting("an npm token", "npm_", r"[A-Za-z0-9]{36}"),
+    _Shape("an OpenAI key", r"sk-[\w-]*[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}"),
+    _Shape("an AWS key", r"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[0-9A-Z]{16}"),
+    _Shape(
+        "an AWS key",
+        r"(?i:aws.{0,20}?(?:key|pwd|pw|password|pass|token).{0,20}?['\"][0-9a-z/+]{40}['\"])",
+    ),
+    _Shape("an Azure key", r"AccountKey=[a-zA-Z0-9+/=]{88}"),
+    _Shape("a Discord token", r"[MNO][a-zA-Z\d_-]{23,25}\.[a-zA-Z\d_-]{6}\.[a-zA-Z\d_-]{27}"),
+    _Shape("a GitHub token", r"gh[opsur]_[A-Za-z0-9_]{36}", r"gh[opsur]_\w{20,}"),
+    _Shape("a GitLab token", r"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas)-[\w-]{20,}"),
+    _Shape("a GitLab token", r"GR1348941[\w-]{20,}"),
+    _Shape("a Mailchimp key", r"[0-9a-z]{32}-us[0-9]{1,2}"),
+    _Shape("a private key", r"BEGIN(?:\s[A-Z\d]+){0,2}\sPRIVATE\sKEY"),
+    _Shape("a private key", r"PuTTY-User-Key-File-2"),
+    _Shape("a PyPI token", r"pypi-AgE(?:IcHlwaS5vcmc|NdGVzdC5weXBpLm9yZw)[\w-]{70,}"),
+    _Shape("a SendGrid key", r"SG\.[\w-]{22}\.[\w-]{43}"),
+    _Shape("a Slack token", r"(?i:xox[abposr]-(?:\d+-)+[a-z0-9]+)"),
+    _Shape("a Slack address", r"(?i:https://hooks\.slack\.com/services/T\w+/B\w+/\w+)"),
+    _Shape("a Square secret", r"sq0csp-[0-9A-Za-z\\_-]{43}"),
+    _Shape("a Stripe key", r"[rs]k_live_[0-9a-zA-Z]{24}"),
+    _Shape("a Telegram token", r"\d{8,10}:[\w-]{35}"),
+    _Shape("a Twilio key", r"AC[a-z0-9]{32}"),
+    _Shape("a Twilio key", r"SK[a-z0-9]{32}"),
 )
 
-_SECRET_NAME = re.compile(
+
+@cache
+def _shapes_in_files() -> tuple[tuple[str, re.Pattern[bytes]], ...]:
+    return tuple((shape.what, re.compile(shape.pattern.encode())) for shape in _SHAPES)
+
+
+@cache
+def _shapes_in_arguments() -> re.Pattern[str]:
+    typed = "|".join(shape.typed for shape in _SHAPES if shape.typed)
+    exact = "|".join(shape.pattern for shape in _SHAPES)
+    return re.compile(f"(?<![A-Za-z0-9])(?:{typed})|{exact}")
+
+
+# Shorter values are words and numbers that stand in arguments and logs for other reasons.
+_LEAST = 8
+
+# The same of a name without a password before an address, which may be a person's; of one line of
+# a value of several; and of a piece of base64.
+_LEAST_LOGIN = 16
+
+_LEAST_LINE = 20
+
+_LEAST_BASE64 = 10
+
+_SECRET_OPTION = re.compile(
     r"(?:^|.*[_-])(?:api_?key|secret|secret_?key|access_?key|private_?key|password|passwd"
     r"|(?:auth|access|api|bearer|refresh|session|hf|github)_?token|authorization|credentials?)$"
     r"|^token$"
 )
 
+# The value of such a variable is secret within a longer argument, too.
 _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH")
+
+# Whatever else such a variable's name says, its value is not public.
+_NEVER_PUBLIC = re.compile(r"KEY(?!WORD|BOARD)|TOKEN(?!IZ)|SECRET|PASSW|PASSPHRASE|CREDENTIAL")
 
 _PUBLIC_VARIABLE = re.compile(
     r"_(URL|URI|ENDPOINT|HOST|REGION|VERSION|TYPE|MODEL|DEPLOYMENT|ORG|ORG_ID|ORGANIZATION|PROJECT"
@@ -79,23 +111,10 @@ _PUBLIC_VARIABLE = re.compile(
     re.IGNORECASE,
 )
 
-# whatever else such a name says, its value is not public
-_NEVER_PUBLIC = re.compile(r"KEY(?!WORD|BOARD)|TOKEN(?!IZ)|SECRET|PASSW|PASSPHRASE|CREDENTIAL")
-
-# what local servers are given that want a key and check none
+# What servers get that want a key and check none.
 _PLACEHOLDERS = {
-    "",
-    "empty",
-    "none",
-    "null",
-    "dummy",
-    "password",
-    "changeme",
-    "test",
-    "x",
-    "no-key",
-    "not-needed",
-    "not-needed-by-dummy",
+    *("", "empty", "none", "null", "dummy", "password", "changeme", "test", "x"),
+    *("no-key", "not-needed", "not-needed-by-dummy"),
 }
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
@@ -110,9 +129,6 @@ _SECRET_PARAMETER = re.compile(
 
 _PUBLIC_PARAMETER = re.compile(r"(api-?)?version=|region=|model=|deployment=", re.IGNORECASE)
 
-# of a name alone before an address: a shorter one is a person's
-_LEAST_LOGIN = 16
-
 
 def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
     """Tell whether a command-line argument looks like it holds a secret.
@@ -120,19 +136,33 @@ def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
     Args:
         token: the argument.
         before: the argument before it, which may be the option that it is the value of.
-        handed_in: the host's environment variables that containers get: their values are known.
+        handed_in: the variables that containers get: their values are known.
     """
-    if _SHAPES.search(token):
+    if _shapes_in_arguments().search(token):
         return True
     pairs = _pairs(token, before)
     if any(_is_secret(name, value) for name, value in pairs):
         return True
     values = {token, *(value for _, value in pairs)}
-    return any(_gives_away(name, value, token, values) for name, value in handed_in.items())
+    return any(
+        value in (token if _SECRET_VARIABLE.search(name.upper()) else values)
+        for name, value in handed_in.items()
+        if _hides(name, value)
+    )
 
 
-# Shorter lines of a value of several could stand in a log by chance.
-_LEAST_LINE = 20
+def _pairs(token: str, before: str) -> list[tuple[str, str]]:
+    """The names and values in an argument: an option's value, and `a=1,b=2` within it."""
+    option, value = before if before.startswith("-") else "", token
+    if token.startswith("-"):
+        option, _, value = token.partition("=")
+    parts = [part.partition("=") for part in value.split(",")]
+    return [(option, value), *((name, inner) for name, equals, inner in parts if equals)]
+
+
+def _is_secret(name: str, value: str) -> bool:
+    name = name.lstrip("-").lower().replace("-", "_")
+    return _SECRET_OPTION.match(name) is not None and value.lower() not in _PLACEHOLDERS
 
 
 def secret_values(handed_in: Mapping[str, str]) -> dict[str, str]:
@@ -146,6 +176,18 @@ def secret_values(handed_in: Mapping[str, str]) -> dict[str, str]:
         if _hides(name, value):
             found |= dict.fromkeys((value, *_within(value)), name)
     return found
+
+
+def _hides(name: str, value: str) -> bool:
+    """Whether a value is long enough to be told from other text, and is not known to be public."""
+    if not _is_long(value):
+        return False
+    if _NEVER_PUBLIC.search(name.upper()) or _USERINFO.search(value):
+        return True
+    if _URL.fullmatch(value):
+        query = value.partition("?")[2]
+        return any(not _PUBLIC_PARAMETER.match(part) for part in query.split("&") if part)
+    return not _PUBLIC_VARIABLE.search(name)
 
 
 def _within(value: str) -> Iterator[str]:
@@ -171,45 +213,36 @@ def _within(value: str) -> Iterator[str]:
             yield from (form for form in (part, unquote(part)) if _is_long(form))
 
 
-def _hides(name: str, value: str) -> bool:
-    """Whether a value is long enough to be told from other text, and is not known to be public."""
-    if not _is_long(value):
-        return False
-    if _NEVER_PUBLIC.search(name.upper()):
-        return True
-    if _USERINFO.search(value):
-        return True
-    if _URL.fullmatch(value):
-        query = value.partition("?")[2]
-        return any(not _PUBLIC_PARAMETER.match(part) for part in query.split("&") if part)
-    return not _PUBLIC_VARIABLE.search(name)
-
-
 def _is_long(value: str) -> bool:
     return len(value) >= _LEAST and value.lower() not in _PLACEHOLDERS
 
 
-def _pairs(token: str, before: str) -> list[tuple[str, str]]:
-    """Give the names and values in an argument: an option's value, and `a=1,b=2` within it."""
-    option, value = before if before.startswith("-") else "", token
-    if token.startswith("-"):
-        option, _, value = token.partition("=")
-    parts = [part.partition("=") for part in value.split(",")]
-    return [(option, value), *((name, inner) for name, equals, inner in parts if equals)]
+def encodings(value: str) -> set[bytes]:
+    """What a value may look like in a log: as it is, escaped, or encoded."""
+    raw = value.encode(errors="surrogateescape")
+    texts = {value, *_quoted(raw)}
+    for ascii_only in (True, False):
+        once = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+        # In a line of JSON, and in a text of JSON that such a line has.
+        texts |= {once, json.dumps(once, ensure_ascii=ascii_only)[1:-1]}
+    pieces = {piece for piece in _base64(raw) if len(piece) >= _LEAST_BASE64}
+    return pieces | {text.encode(errors="surrogateescape") for text in texts}
 
 
-def _is_secret(name: str, value: str) -> bool:
-    name = name.lstrip("-").lower().replace("-", "_")
-    return _SECRET_NAME.match(name) is not None and value.lower() not in _PLACEHOLDERS
+def _quoted(raw: bytes) -> Iterator[str]:
+    """In an address."""
+    for form in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
+        yield form
+        yield re.sub("%..", lambda match: match[0].lower(), form)
 
 
-def _gives_away(name: str, value: str, token: str, values: set[str]) -> bool:
-    """Tell whether an argument holds the value of an environment variable that is not public."""
-    if not _hides(name, value):
-        return False
-    if _SECRET_VARIABLE.search(name.upper()):
-        return value in token
-    return value in values
+def _base64(raw: bytes) -> Iterator[bytes]:
+    """In a longer text that was encoded, such as a header: without what its neighbours change."""
+    for before in range(3):
+        first = -(-before * 8 // 6)
+        last = (before + len(raw)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            yield encode(bytes(before) + raw)[first:last]
 
 
 # What stands where a secret stood.
@@ -219,8 +252,7 @@ MASKED = "***"
 class Mask:
     """Takes the values of variables that a container got out of what is recorded or shown.
 
-    A value that a job's own command line has is left alone: it is no secret, and a log's name may
-    have it.
+    A value that a job's own command line has stays: it is no secret, and a log's name may have it.
     """
 
     def __init__(self, handed_in: Mapping[str, str], *, public: Iterable[str] = ()) -> None:
@@ -231,7 +263,7 @@ class Mask:
             if value not in shown
             for form in encodings(value)
         }
-        # The longest first, for one may begin with another.
+        # The longest first, because one may begin with another.
         ordered = sorted(filter(None, texts), key=lambda text: (-len(text), text))
         self._found = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
@@ -257,47 +289,6 @@ class Mask:
 # Where nothing was handed in.
 NO_MASK = Mask({})
 
-# Plugins of detect-secrets whose rules are shapes of keys, not guesses by entropy or by names.
-_PLUGINS = {
-    "aws": "AWSKeyDetector",
-    "azure_storage_key": "AzureStorageKeyDetector",
-    "discord": "DiscordBotTokenDetector",
-    "github_token": "GitHubTokenDetector",
-    "gitlab_token": "GitLabTokenDetector",
-    "mailchimp": "MailchimpDetector",
-    "openai": "OpenAIDetector",
-    "private_key": "PrivateKeyDetector",
-    "pypi_token": "PypiTokenDetector",
-    "sendgrid": "SendGridDetector",
-    "slack": "SlackDetector",
-    "square_oauth": "SquareOAuthDetector",
-    "stripe": "StripeDetector",
-    "telegram_token": "TelegramBotTokenDetector",
-    "twilio": "TwilioKeyDetector",
-}
-
-# Keys of model providers, for which it has no rules or old ones.
-_OWN = {
-    "an OpenAI project key": ("sk-proj-", r"[\w-]{20,}"),
-    "an OpenAI service key": ("sk-svcacct-", r"[\w-]{20,}"),
-    "an OpenAI admin key": ("sk-admin-", r"[\w-]{20,}"),
-    "an OpenAI key": ("sk-", r"[A-Za-z0-9]{40,}"),
-    "an Anthropic key": ("sk-ant-", r"[\w-]{20,}"),
-    "an OpenRouter key": ("sk-or-", r"[\w-]{20,}"),
-    "a Hugging Face token": ("hf_", r"[A-Za-z0-9]{30,}"),
-    "a Google key": ("AIza", r"[\w-]{35}"),
-    "a GitHub token": ("github_pat_", r"\w{22,}"),
-    "a Groq key": ("gsk_", r"[A-Za-z0-9]{40,}"),
-    "an xAI key": ("xai-", r"[A-Za-z0-9]{40,}"),
-    "a Replicate token": ("r8_", r"[A-Za-z0-9]{30,}"),
-    "an npm token": ("npm_", r"[A-Za-z0-9]{36}"),
-}
-
-# Bytes looked at together, and how many at least are looked at twice: no key is as long.
-_BLOCK = 2**20
-
-_OVERLAP = 2**13
-
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Where something secret stands.
@@ -312,15 +303,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scanner:
-    """Looks for secrets: values of variables that containers get, and shapes of keys."""
+    """Looks for secrets in files: values of variables that containers get, and shapes of keys."""
 
     def __init__(self, handed_in: Mapping[str, str]) -> None:
-        values: dict[bytes, str] = {}
+        self._values: dict[bytes, str] = {}
         for value, name in secret_values(handed_in).items():
             for form in encodings(value):
-                values.setdefault(form, f"the value of {name}")
-        self._values = values
-        self._overlap = max((_OVERLAP, *map(len, values)))
+                self._values.setdefault(form, f"the value of {name}")
+        self._overlap = max((_OVERLAP, *map(len, self._values)))
 
     def find(self, content: bytes) -> Finding | None:
         """The first secret in some lines; None if there is none."""
@@ -328,13 +318,11 @@ class Scanner:
             (position, what)
             for value, what in self._values.items()
             if (position := content.find(value)) >= 0
+        ] or [
+            (match.start(), what)
+            for what, shape in _shapes_in_files()
+            if (match := shape.search(content))
         ]
-        if not found:
-            found = [
-                (match.start(), what)
-                for what, shape in _shapes()
-                if (match := shape.search(content)) is not None
-            ]
         if not found:
             return None
         position, what = min(found)
@@ -348,11 +336,17 @@ class Scanner:
         return None
 
 
+# Bytes looked at together, and how many at least are looked at twice: no key is as long.
+_BLOCK = 2**20
+
+_OVERLAP = 2**13
+
+
 def _blocks(path: Path, overlap: int) -> Iterator[tuple[int, bytes]]:
     """A file in pieces, each with the number of its first line.
 
     The end of each piece, at least as long as the overlap, begins the next one, from the beginning
-    of a line if that is not far: so what has newlines in it, as a key in PEM has, is found, too.
+    of a line if that is not far: so what has newlines in it, such as a key in PEM, is found, too.
     """
     line = 1
     with named(path, "read"), path.open("rb") as file:
@@ -366,23 +360,3 @@ def _blocks(path: Path, overlap: int) -> Iterator[tuple[int, bytes]]:
                 start = last
             kept = block[start:]
             line += block.count(b"\n", 0, start)
-
-
-@cache
-def _shapes() -> tuple[tuple[str, re.Pattern[bytes]], ...]:
-    """The rules of detect-secrets and ours, with what each finds."""
-    # What must not stand before is asked behind the beginning, which is quick to look for.
-    shapes = [
-        (what, re.compile(rf"{start}(?<![\w-]{start}){rest}".encode()))
-        for what, (start, rest) in _OWN.items()
-    ]
-    for module, name in _PLUGINS.items():
-        plugin = getattr(import_module(f"detect_secrets.plugins.{module}"), name)
-        shapes += [
-            (
-                f"a secret ({plugin.secret_type})",
-                re.compile(rule.pattern.encode(), rule.flags & ~re.UNICODE),
-            )
-            for rule in plugin.denylist
-        ]
-    return tuple(shapes)

@@ -7,13 +7,14 @@ _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-# below it Docker refuses to create the container
+# Docker refuses to create a container with less.
 LEAST_MEMORY = 6 * 1024**2
+LEAST_CPUS = 0.01
 
 LEAST_TMP = 1024**2
 
 
-def parse_size(value: str | float, *, what: str = "size") -> int:
+def parse_size(value: object, *, what: str = "size") -> int:
     """Read a number of bytes: `50m`, `1.5g`, or the number alone.
 
     Raises:
@@ -21,27 +22,27 @@ def parse_size(value: str | float, *, what: str = "size") -> int:
     """
     text = str(value).strip().lower()
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(?:i?b)?|b)?", text)
-    if found is None or isinstance(value, bool):
+    if found is None:
         raise UsageError(f"{what} `{value}` is not an amount such as 512m or 4g")
     return int(float(found[1]) * 1024 ** _POWERS[found[2] or ""])
 
 
-def parse_memory(value: str | float) -> int:
+def parse_memory(value: object) -> int:
     """Read an amount of memory as Docker does: `512m`, `1.5g`, or a number of bytes.
 
     Returns:
         Bytes.
 
     Raises:
-        UsageError: it is not such an amount, or less than Docker's least, 6 MB.
+        UsageError: it is not such an amount, or less than Docker's minimum, 6 MB.
     """
     amount = parse_size(value, what="memory")
     if amount < LEAST_MEMORY:
-        raise UsageError(f"memory `{value}` is less than Docker's least, 6m")
+        raise UsageError(f"memory `{value}` is less than Docker's minimum, 6m")
     return amount
 
 
-def parse_tmp_limit(value: str | float) -> int:
+def parse_tmp_limit(value: object) -> int:
     """Read how much an eval may have in its `/tmp`: `512m`, `10g`, or a number of bytes.
 
     Returns:
@@ -56,7 +57,7 @@ def parse_tmp_limit(value: str | float) -> int:
     return amount
 
 
-def parse_duration(value: str | float) -> float:
+def parse_duration(value: object) -> float:
     """Read a duration: `90s`, `1h30m`, `1.5h`, or a number of seconds.
 
     Returns:
@@ -66,29 +67,50 @@ def parse_duration(value: str | float) -> float:
         UsageError: it is not such a duration, or not above zero.
     """
     text = str(value).strip().lower()
-    wrong = UsageError(f"duration `{value}` is not one such as 90s, 1h30m or a number of seconds")
-    if isinstance(value, bool):
-        raise wrong
+    parts = re.findall(r"([0-9.]+)([dhms])", text)
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         seconds = float(text)
-    elif re.fullmatch(r"([0-9]+(\.[0-9]+)?[dhms] ?)+", text):
-        parts = re.findall(r"([0-9.]+)([dhms])", text)
-        if len({unit for _, unit in parts}) != len(parts):
-            raise wrong
+    elif re.fullmatch(r"([0-9]+(\.[0-9]+)?[dhms] ?)+", text) and len(parts) == len(
+        {unit for _, unit in parts}
+    ):
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     else:
-        raise wrong
+        raise UsageError(f"duration `{value}` must be like 90s or 1h30m, or a number of seconds")
     if not 0 < seconds < math.inf:
         raise UsageError(f"duration `{value}` must be above zero")
     return seconds
 
 
-def parse_gpus(value: str) -> str:
+def parse_cpus(value: object) -> float:
+    """Read a number of CPUs, such as `2` or `0.5`.
+
+    Raises:
+        UsageError: it is not such a number, or less than Docker's minimum.
+    """
+    text = str(value)
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not LEAST_CPUS <= float(text) < math.inf:
+        raise UsageError(f"`{value}` is not a number of CPUs such as 2 or 0.5")
+    return float(text)
+
+
+def parse_pids_limit(value: object) -> int:
+    """Read a number of processes.
+
+    Raises:
+        UsageError: it is not a whole number above zero.
+    """
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", str(value)):
+        raise UsageError(f"`{value}` is not a number of processes above zero")
+    return int(str(value))
+
+
+def parse_gpus(value: object) -> str:
     """Check which GPUs are asked for, in the form of `docker run --gpus`.
 
     Raises:
         UsageError: it is neither `all`, nor a number above zero, nor `device=ID,...`.
     """
-    if not re.fullmatch(r"all|[1-9][0-9]*|device=[\w,:-]+", value):
-        raise UsageError(f"GPUs `{value}` are not `all`, a number, or `device=ID,...`")
-    return value
+    text = str(value)
+    if not re.fullmatch(r"all|[1-9][0-9]*|device=[\w,:-]+", text):
+        raise UsageError(f"GPUs `{text}` must be `all`, a number, or `device=ID,...`")
+    return text

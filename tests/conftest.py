@@ -17,6 +17,7 @@ from docker.errors import ImageNotFound
 from hypothesis import settings
 from xdist.remote import Producer  # type: ignore[import-untyped] # it has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # as above
+from xdist.workermanage import WorkerController  # type: ignore[import-untyped] # as above
 
 from runner.engine.engine import Engine
 from runner.engine.leftovers import Label
@@ -26,6 +27,7 @@ from runner.model import Attempt
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import read_progress
+from tests.forked import PROGRAMS, run_forked
 from tests.images import build_image
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -44,8 +46,12 @@ OURS = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "CI", "NO_COLOR")
 # Where random decisions come from; all tests of a session share it.
 SEED = "EVALSET_TEST_SEED"
 
-# Test files with this in path or text share the engine, upstream or what is built for a release.
-SHARING = re.compile(r"^tests/packaging/|mark\.(docker|upstream)")
+# Tests in these folders run in one process: a build of an image removes the stages that others have
+# left; a release is built once for all of its tests, and a second host is started once.
+TOGETHER = {"image": "builds", "packaging": "builds", "hosts": "hosts"}
+
+# Files with one of these marks have the longest tests.
+LONG = re.compile(r"mark\.(docker|upstream|browser|slow)")
 
 # A machine that is busy with containers is slow at times, and that is no fault of the code.
 settings.register_profile("patient", deadline=None)
@@ -64,18 +70,36 @@ def pytest_report_header() -> str:
     return f"{SEED}={os.environ[SEED]}"
 
 
-class Halves(LoadScopeScheduling):  # type: ignore[misc] # untyped
-    """With `-n`, files stay whole, and one process has all that share something."""
+@once
+def unit_of(path: str) -> str:
+    """What stays in one process: the tests of a file, or those of files that share something."""
+    folder = path.split("/")[1]
+    return TOGETHER.get(folder, path)
+
+
+@once
+def is_long(path: str) -> bool:
+    """Whether a file's tests take longer than most."""
+    return bool(LONG.search(Path(__file__).parents[1].joinpath(path).read_text()))
+
+
+class LongestFirst(LoadScopeScheduling):  # type: ignore[misc] # untyped
+    """With `-n`, files stay whole, and the short ones come last to fill the processes evenly."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        content = Path(__file__).parents[1].joinpath(path).read_text()
-        return "shared" if SHARING.search(f"{path}\n{content}") else path
+        return unit_of(nodeid.partition("::")[0])
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        for unit, tests in self.workqueue.items():
+            if any(is_long(nodeid.partition("::")[0]) for nodeid in tests):
+                self.workqueue.move_to_end(unit, last=False)
+                break
+        super()._assign_work_unit(node)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst:
     """Choose how tests are spread over processes."""
-    return Halves(config, log)
+    return LongestFirst(config, log)
 
 
 @once
@@ -140,7 +164,7 @@ class Place(msgspec.Struct, frozen=True):
     folder: Path
     cache: Path
     image: str
-    program: tuple[str, ...] = ("-m", "runner")
+    program: tuple[str, ...] = PROGRAMS["evalset"]
 
     @property
     def progress(self) -> Path:
@@ -187,26 +211,18 @@ class Place(msgspec.Struct, frozen=True):
 
     def run(self, *options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run, and wait for the end."""
-        return subprocess.run(
-            self.line(*options),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.folder,
-            env=self.environ(**variables),
-            timeout=60,
-        )
+        return self._ended(self.line(*options), self.environ(**variables))
 
     def ask(self, command: str, *options: str) -> "subprocess.CompletedProcess[str]":
         """Run one of the other commands, and wait for the end."""
+        return self._ended(self.line(*options, command=command), self.environ())
+
+    def _ended(self, line: list[str], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+        if self.program == PROGRAMS["evalset"]:
+            words = line[1 + len(self.program) :]
+            return run_forked("evalset", words, cwd=self.folder, env=env)
         return subprocess.run(
-            self.line(*options, command=command),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.folder,
-            env=self.environ(),
-            timeout=60,
+            line, capture_output=True, text=True, check=False, cwd=self.folder, env=env, timeout=60
         )
 
     @contextmanager

@@ -1,13 +1,12 @@
-"""Writes docs/mutants.md from what `make mutants` left in mutants/, and from tests/mutants.toml."""
+"""Prints what `make mutants` left in mutants/, and which survivors tests/mutants.toml explains."""
 
 import ast
 import difflib
 import re
-import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -16,13 +15,14 @@ import msgspec
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "mutants"
 REASONS = Path(__file__).with_name("mutants.toml")
-PAGE = ROOT / "docs" / "mutants.md"
 
-# mutmut's exit codes of the tests: whatever is not here is told as it is
+# mutmut's exit codes of the tests; any other is shown as it is
 _KILLED = {1: "killed", 3: "killed"}
 _TIMEOUT = dict.fromkeys((-24, 24, 36, 152, 255), "timeout")
 ENDED = {**_KILLED, **_TIMEOUT, 0: "survived", 5: "untested", 33: "untested"}
 COLUMNS = ("killed", "timeout", "survived", "untested")
+# A test that does not end in time has noticed, too: most such mutants are endless loops.
+NOTICED = ("killed", "timeout")
 
 
 class Mutant(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +50,8 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Why some mutants survive.
 
     Attributes:
-        kind: heading that it stands below.
-        why: for people, in Markdown.
+        kind: a word or two.
+        why: for people.
         mutants: their names.
         like: regular expressions of whole names.
     """
@@ -122,110 +122,50 @@ def read_reasons(path: Path) -> list[Reason]:
     return msgspec.convert(tomllib.loads(path.read_text())["reason"], list[Reason])
 
 
-def page(mutants: Sequence[Mutant], reasons: Sequence[Reason], commit: str) -> str:
-    """The list of what survives, grouped by reason; those without one come first."""
-    left = [mutant for mutant in mutants if mutant.ended not in ("killed", "timeout")]
-    unknown = [one for one in left if not any(each.covers(one) for each in reasons)]
-    sections = [_table(mutants, commit)]
-    if unknown:
-        sections.append("## Not looked at yet\n\n" + _listed(unknown))
-    for kind, group in groupby(sorted(reasons, key=lambda each: each.kind), lambda each: each.kind):
-        parts = [
-            f"{each.why.strip()}\n\n{_listed(covered)}"
-            for each in group
-            if (covered := [one for one in left if each.covers(one)])
-        ]
-        if parts:
-            sections.append("\n".join([f"## {kind}\n", *parts]))
-    if endless := [mutant for mutant in mutants if mutant.ended == "timeout"]:
-        sections.append(f"## Timeouts\n\n{ENDLESS}\n\n{_listed(endless)}")
-    return "\n".join(sections)
-
-
-def _table(mutants: Sequence[Mutant], commit: str) -> str:
-    rows = [
-        f"| {name} | {len(group)} | " + " | ".join(map(str, _counts(group))) + " |"
-        for name, group in [
-            *((f"{file}", list(of)) for file, of in groupby(mutants, _file)),
-            ("**all**", list(mutants)),
-        ]
+def unexplained(mutants: Iterable[Mutant], reasons: Sequence[Reason]) -> list[Mutant]:
+    """Those that no test notices and no reason covers."""
+    return [
+        mutant
+        for mutant in mutants
+        if mutant.ended not in NOTICED and not any(each.covers(mutant) for each in reasons)
     ]
-    counts = Counter(mutant.ended for mutant in mutants)
-    share = (counts["killed"] + counts["timeout"]) / max(1, len(mutants))
-    head = TEMPLATE.format(commit=commit, count=len(mutants), share=f"{share:.1%}")
-    return "\n".join([head, *rows, ""])
 
 
-def _file(mutant: Mutant) -> str:
-    return mutant.function.partition(" ")[0]
+def outdated(mutants: Iterable[Mutant], reasons: Sequence[Reason]) -> list[str]:
+    """Names in the reasons of which no mutant survives any more."""
+    surviving = {mutant.name for mutant in mutants if mutant.ended not in NOTICED}
+    return sorted({name for each in reasons for name in each.mutants} - surviving)
 
 
-def _counts(mutants: Iterable[Mutant]) -> Iterator[int]:
-    counts = Counter(mutant.ended for mutant in mutants)
-    return (counts[column] for column in COLUMNS)
-
-
-def _listed(mutants: Iterable[Mutant]) -> str:
-    """Each line that was changed once, with all that it became."""
-    lines = ["```diff"]
-    for function, group in groupby(mutants, lambda mutant: mutant.function):
-        lines.append(f"  {function}")
-        for old, same in groupby(group, lambda mutant: mutant.old):
-            lines += [f"- {old}", *(f"+ {mutant.new}" for mutant in same)]
-    return "\n".join([*lines, "```", ""])
-
-
-ENDLESS = "Most are loops that no longer end; they count as noticed."
-TEMPLATE = """\
-# Mutants
-
-A mutation check changes the code in small ways, one at a time, and runs the tests against each
-change, a mutant. One that no test notices survives: a test is missing, the code does nothing, or
-the change makes no difference. `make mutants` does this for `runner/plan` and `runner/record` with
-mutmut, and writes this page: counts and mutants are what it found, the reasons are those in
-`tests/mutants.toml`. It exits with an error when a mutant is left that has no reason there.
-
-At {commit}, {share} of {count} mutants were noticed.
-
-A timeout is a mutant whose tests did not come to an end in time: noticed, too. An untested one is
-reached by none of the tests that were run; those are the tests of both folders and a few more, as
-far as they run in one process and without an engine. So what only a process apart or a container
-shows counts as not noticed here.
-
-What mutmut leaves alone is not in these numbers: values at the top of a module, regular
-expressions among them; f-strings; defaults that are no plain value; and functions with a
-decorator, such as properties and context managers.
-
-| file | mutants | killed | timeouts | survived | untested |
-|---|---|---|---|---|---|"""
+def table(mutants: Sequence[Mutant]) -> str:
+    """How the mutants of each file ended."""
+    groups = {
+        file: list(group)
+        for file, group in groupby(mutants, lambda mutant: mutant.function.partition(" ")[0])
+    }
+    width = max(map(len, [*groups, "all"]))
+    lines = [" ".join(["".ljust(width), *(column.rjust(9) for column in ("mutants", *COLUMNS))])]
+    for name, group in [*groups.items(), ("all", mutants)]:
+        counts = Counter(mutant.ended for mutant in group)
+        figures = (len(group), *(counts[column] for column in COLUMNS))
+        lines.append(" ".join([name.ljust(width), *(f"{figure:9}" for figure in figures)]))
+    return "\n".join(lines)
 
 
 def main() -> int:
-    """Write the page; exit 1 if a mutant that is left has no reason, or was not run."""
+    """Print what mutmut found; exit with 1 if nothing ran or a survivor has no reason."""
     mutants, reasons = read_mutants(RESULTS), read_reasons(REASONS)
-    PAGE.write_text(page(mutants, reasons, _commit()))
-    left = [mutant for mutant in mutants if mutant.ended not in ("killed", "timeout")]
-    names = {mutant.name for mutant in left}
-    for name in sorted({name for each in reasons for name in each.mutants} - names):
-        print(f"no longer survives, take it out of {REASONS.name}: {name}")
-    unknown = [one for one in left if not any(each.covers(one) for each in reasons)]
-    for mutant in unknown:
+    print(table(mutants))
+    for name in outdated(mutants, reasons):
+        print(f"no longer survives; remove it from {REASONS.name}: {name}")
+    left = unexplained(mutants, reasons)
+    for mutant in left:
         print(f"{mutant.ended}: {mutant.name}")
+    noticed = sum(mutant.ended in NOTICED for mutant in mutants)
     print(
-        f"{len(mutants)} mutants, {len(left)} left, {len(unknown)} of them without a reason; "
-        f"see {PAGE.relative_to(ROOT)}"
+        f"tests noticed {noticed} of {len(mutants)} mutants; {len(left)} survivors have no reason"
     )
-    return 1 if unknown or not mutants else 0
-
-
-def _commit() -> str:
-    """What was measured; the page itself does not count."""
-    line = ["git", "log", "-1", "--format=%h", "--", "runner", "tests", "pyproject.toml"]
-    said = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    line = ["git", "status", "--porcelain", "--", "runner", "tests", "pyproject.toml"]
-    changed = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    commit = f"commit `{said.stdout.strip()}`" if said.stdout.strip() else "no commit"
-    return f"{commit} with changes" if changed.stdout else commit
+    return 1 if left or not mutants else 0
 
 
 if __name__ == "__main__":

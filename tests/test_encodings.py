@@ -11,7 +11,7 @@ VALUE = 'ü a/b<"c'
 
 
 def test_a_value_has_the_forms_of_json_within_json() -> None:
-    """Of either kind, for JSON may have letters as they are or as numbers."""
+    """Of either kind, because JSON may have letters as they are or as numbers."""
     found = encodings(VALUE)
     for ascii_only in (True, False):
         once = json.dumps(VALUE, ensure_ascii=ascii_only)[1:-1]

@@ -3,7 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants import PAGE, REASONS, Mutant, Reason, page, read_mutants, read_reasons
+from tests.mutants import (
+    REASONS,
+    ROOT,
+    Mutant,
+    Reason,
+    outdated,
+    read_mutants,
+    read_reasons,
+    table,
+    unexplained,
+)
 
 # What mutmut makes of a function and of a method.
 SOURCE = """
@@ -52,28 +62,35 @@ def test_mutants_are_read_with_what_they_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "reason",
     [
-        Reason(kind="Same", why="For no reason.", mutants=(SURVIVOR.name,)),
-        Reason(kind="Same", why="For no reason.", like=(r"plan/a\.py f: .* => x \+ .",)),
+        Reason(kind="Same", why="No input shows it.", mutants=(SURVIVOR.name,)),
+        Reason(kind="Same", why="No input shows it.", like=(r"plan/a\.py f: .* => x \+ .",)),
     ],
 )
-def test_a_survivor_stands_below_its_reason(reason: Reason) -> None:
-    """With the line that was changed and what it became; what was killed is only counted."""
-    text = page([SURVIVOR, KILLED], [reason], "commit 1")
-    assert "| plan/a.py | 2 | 1 | 0 | 1 | 0 |" in text
-    assert "## Same\n\nFor no reason.\n\n```diff\n  plan/a.py f\n- x + 1\n+ x + 2\n```" in text
-    assert "x - 1" not in text
-    assert "Not looked at" not in text
+def test_a_survivor_with_a_reason_is_explained(reason: Reason) -> None:
+    """By its name or by a pattern, and the reason is up to date."""
+    assert unexplained([SURVIVOR, KILLED], [reason]) == []
+    assert outdated([SURVIVOR, KILLED], [reason]) == []
 
 
 def test_a_survivor_without_a_reason_is_not_hidden() -> None:
-    """It comes first, and reasons that cover nothing are left out."""
-    text = page([SURVIVOR], [Reason(kind="Same", why="For no reason.")], "commit 1")
-    assert "## Not looked at yet\n\n```diff\n  plan/a.py f\n- x + 1\n+ x + 2\n```" in text
-    assert "For no reason" not in text
+    """And a reason whose mutant is noticed now is outdated."""
+    reason = Reason(kind="Same", why="No input shows it.", mutants=(KILLED.name,))
+    assert unexplained([SURVIVOR, KILLED], [reason]) == [SURVIVOR]
+    assert outdated([SURVIVOR, KILLED], [reason]) == [KILLED.name]
 
 
-def test_the_page_is_made_of_the_reasons_that_are_here() -> None:
-    """Each reason that the page gives stands in the file, so that the next run gives it again."""
-    text = PAGE.read_text()
-    kinds = {line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")}
-    assert kinds - {"Timeouts"} <= {reason.kind for reason in read_reasons(REASONS)}
+def test_mutants_are_counted_for_each_file() -> None:
+    """By how their tests ended, with a sum."""
+    rows = [line.split() for line in table([SURVIVOR, KILLED]).splitlines()]
+    assert rows == [
+        ["mutants", "killed", "timeout", "survived", "untested"],
+        ["plan/a.py", "2", "1", "0", "1", "0"],
+        ["all", "2", "1", "0", "1", "0"],
+    ]
+
+
+def test_reasons_name_files_that_are_there() -> None:
+    """A file that moved takes its reasons along."""
+    names = {name.partition(" ")[0] for each in read_reasons(REASONS) for name in each.mutants}
+    assert names
+    assert [name for name in sorted(names) if not (ROOT / "runner" / name).is_file()] == []

@@ -136,7 +136,7 @@ def test_a_value_that_hides_nothing_is_not_looked_for(name: str, value: str) -> 
     ],
 )
 def test_a_name_does_not_make_a_secret_public(name: str, value: str, text: str) -> None:
-    """What an address has beside the host is secret, and so is what is called a key."""
+    """What an address has besides the host is secret, and so is what is called a key."""
     finding = Scanner({name: value}).find(text.encode())
     assert finding == Finding(line=1, what=f"the value of {name}")
 

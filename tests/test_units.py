@@ -3,9 +3,11 @@ import pytest
 from runner.errors import UsageError
 from runner.units import (
     LEAST_TMP,
+    parse_cpus,
     parse_duration,
     parse_gpus,
     parse_memory,
+    parse_pids_limit,
     parse_size,
     parse_tmp_limit,
 )
@@ -82,7 +84,7 @@ def test_gpus_in_another_form_are_refused(text: str) -> None:
     """The message quotes it and says the forms."""
     with pytest.raises(UsageError) as caught:
         parse_gpus(text)
-    assert str(caught.value) == f"GPUs `{text}` are not `all`, a number, or `device=ID,...`"
+    assert str(caught.value) == f"GPUs `{text}` must be `all`, a number, or `device=ID,...`"
 
 
 def test_an_evals_tmp_has_room_for_its_logs_at_least() -> None:
@@ -94,3 +96,29 @@ def test_an_evals_tmp_has_room_for_its_logs_at_least() -> None:
     assert str(caught.value) == "size `1023k` is too little for an eval's logs; give at least 1m"
     with pytest.raises(UsageError, match="size `lots` is not an amount"):
         parse_tmp_limit("lots")
+
+
+@pytest.mark.parametrize(("value", "cpus"), [("2", 2.0), (2, 2.0), ("0.5", 0.5), (0.01, 0.01)])
+def test_cpus_may_be_parts_of_one(value: object, cpus: float) -> None:
+    """As text from an option, and as a number from a file."""
+    assert parse_cpus(value) == cpus
+
+
+@pytest.mark.parametrize(
+    "value", ["", "two", 0, 0.009, -1, True, None, [2], float("inf"), "9" * 309]
+)
+def test_cpus_that_docker_would_refuse_are_refused(value: object) -> None:
+    """The message quotes what was given."""
+    with pytest.raises(UsageError) as caught:
+        parse_cpus(value)
+    assert str(caught.value) == f"`{value}` is not a number of CPUs such as 2 or 0.5"
+
+
+def test_a_number_of_processes_is_a_whole_one_above_zero() -> None:
+    """As text from an option, and as a number from a file."""
+    assert (parse_pids_limit("64"), parse_pids_limit(1)) == (64, 1)
+    for value in ("", 0, -1, 1.5, True, "many", "9" * 19):
+        with pytest.raises(
+            UsageError, match=f"^`{value}` is not a number of processes above zero$"
+        ):
+            parse_pids_limit(value)

@@ -1,10 +1,11 @@
-import contextlib
 import os
-import selectors
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -17,11 +18,41 @@ from runner.files import make_folder
 # repository, index or identity.
 KEPT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_SSL_")
 
-# A question would be asked to nobody; a replaced object or a lock would be the user's.
-ALWAYS = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+# Nobody could answer a question; a replaced object or a lock would be the user's; and what Git says
+# is read by programs, so it must not be in the user's language.
+ALWAYS = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C",
+}
+
+# Whatever the user's configuration says: no hook runs, nothing is signed, nothing is tidied up.
+SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "push.gpgSign=false",
+    "push.followTags=false",
+    "push.recurseSubmodules=no",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "core.fsmonitor=false",
+    "index.version=4",
+)
 
 # Seconds for what touches this machine alone.
 LOCAL_TIME = 120.0
+
+# Seconds between two looks at a process that talks to a remote.
+LOOK = 0.1
+
+# The reason for what `Repository.stop` has stopped.
+ENDING = "the run is ending and does not wait for it"
+
+# What Git says when the program that connects to the remote has said more.
+_ABOUT_TRANSPORT = (
+    "fatal: Could not read from remote repository",
+    "fatal: the remote end hung up",
+)
 
 
 class GitError(EnvironmentFault):
@@ -54,33 +85,29 @@ class GitError(EnvironmentFault):
         return next((line for line in lines if line), "")
 
 
-# What Git says when the program that connects to the remote has said more.
-_ABOUT_TRANSPORT = (
-    "fatal: Could not read from remote repository",
-    "fatal: the remote end hung up",
-)
-
-
 def run_git(
     arguments: Sequence[str],
     *,
     folder: Path,
     environ: Mapping[str, str] | None = None,
     stdin: bytes = b"",
-    seconds: float = LOCAL_TIME,
     silence: float | None = None,
-    started: Callable[["subprocess.Popen[bytes]"], None] | None = None,
+    stopped: threading.Event | None = None,
 ) -> bytes:
     """Run Git in a session of its own: Ctrl-C does not reach it, and it can ask no terminal.
 
+    Only this function runs it. GitPython starts the process, and the rest of its API stays unused:
+    `Repo` follows GIT_* variables, trusts a repository whoever owns it, fails at configuration that
+    is not UTF-8, moves a ref whatever it points to, and knows no limit to a remote's silence.
+
     Args:
-        arguments: behind `git`.
-        folder: where.
+        arguments: what follows `git`.
+        folder: where it runs.
         environ: further variables.
         stdin: what it reads.
-        seconds: that it gets, at the most.
-        silence: seconds without a word from it after which it is ended, instead of `seconds`.
-        started: takes the process.
+        silence: seconds without output after which it is killed; None for what stays on this
+            machine, and may take `LOCAL_TIME`.
+        stopped: kills one with a limit to its silence when it is set.
     """
     import git  # noqa: PLC0415 - slow to import
 
@@ -93,69 +120,44 @@ def run_git(
     ]
     # GitPython can add variables, but not take them away.
     line = [*(["env", *unset] if unset else []), "git", *arguments]
-    # It ends the process when nobody holds it any more.
+    # It kills the process when nobody holds it any more.
     running = git.Git(folder).execute(
         line, istream=subprocess.PIPE, as_process=True, env=added, start_new_session=True
     )
     process = running.proc
     assert process is not None  # noqa: S101 - it was just started
-    if started is not None:
-        started(process)
     try:
         if silence is None:
-            out, said = process.communicate(stdin, timeout=seconds)
+            out, said = process.communicate(stdin, timeout=LOCAL_TIME)
         else:
-            out, said = _listen(process, silence)
+            out, said = _listen(process, silence, stopped or threading.Event())
     except subprocess.TimeoutExpired as expired:
-        end_session(process)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        if stopped is not None and stopped.is_set():
+            raise GitError(ENDING) from None
         raise GitError(f"no answer within {expired.timeout:g} s") from None
     if process.returncode != 0:
         raise GitError(said.decode(errors="replace"), out.decode(errors="replace"))
     return bytes(out)
 
 
-def end_session(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process that `run_git` has started, and what it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _listen(process: "subprocess.Popen[bytes]", silence: float) -> tuple[bytes, bytes]:
-    """Read what a process prints until its end, however long it takes while it prints."""
-    assert process.stdin is not None  # noqa: S101 - all three are pipes
-    assert process.stdout is not None  # noqa: S101 - as above
-    assert process.stderr is not None  # noqa: S101 - as above
-    process.stdin.close()
-    heard = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
-    out, said = heard
-    with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
-        for number in heard:
-            selector.register(number, selectors.EVENT_READ)
-        while selector.get_map():
-            ready = selector.select(silence)
-            if not ready:
-                raise subprocess.TimeoutExpired(process.args, silence)
-            for key, _ in ready:
-                data = os.read(key.fd, 65536)
-                heard[key.fd] += data
-                if not data:
-                    selector.unregister(key.fd)
-    process.wait(silence)
-    return heard[out], heard[said]
-
-
-# Whatever the user's configuration says: no hook runs, nothing is signed, nothing is tidied up.
-SETTINGS = (
-    "core.hooksPath=/dev/null",
-    "push.gpgSign=false",
-    "push.followTags=false",
-    "push.recurseSubmodules=no",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "core.fsmonitor=false",
-    "index.version=4",
-)
+def _listen(
+    process: "subprocess.Popen[bytes]", silence: float, stopped: threading.Event
+) -> tuple[bytes, bytes]:
+    """What a process prints until its end, however long it takes while it prints."""
+    heard, since = 0, time.monotonic()
+    while True:
+        try:
+            return process.communicate(timeout=LOOK)
+        except subprocess.TimeoutExpired as unfinished:
+            length = len(unfinished.stdout or b"") + len(unfinished.stderr or b"")
+            now = time.monotonic()
+            if length > heard:
+                heard, since = length, now
+            if stopped.is_set() or now - since > silence:
+                raise subprocess.TimeoutExpired(process.args, silence) from None
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +173,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     oid: str
     mode: str = "100644"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a file, and no link or submodule."""
+        return self.mode in {"100644", "100755"}
+
 
 class Repository:
     """Runs Git's plumbing on one repository, whatever the environment and the user's settings say.
@@ -183,73 +190,61 @@ class Repository:
         self.git_dir = git_dir
         self._folder = folder
         self._environ: dict[str, str] = {}
-        self._afar: subprocess.Popen[bytes] | None = None
-        self._stopped = False
-        name = _known(self.ask("config", "user.name")) or "evalset"
-        email = _known(self.ask("config", "user.email")) or f"evalset@{host}"
-        self._environ = {
-            f"GIT_{role}_{field}": value
-            for role in ("AUTHOR", "COMMITTER")
-            for field, value in (("NAME", name), ("EMAIL", email))
-        }
+        self._stopped = threading.Event()
+        said = self.ask("config", "--null", "--get-regexp", r"^user\.(name|email)$") or ""
+        author = dict(line.split("\n", 1) for line in said.split("\0") if "\n" in line)
+        for field, default in (("name", "evalset"), ("email", f"evalset@{host}")):
+            known = author.get(f"user.{field}", "")
+            # Git takes no author without a letter or digit.
+            value = known if any(map(str.isalnum, known)) else default
+            for role in ("AUTHOR", "COMMITTER"):
+                self._environ[f"GIT_{role}_{field.upper()}"] = value
 
     def run(
         self,
         *arguments: str,
         stdin: bytes = b"",
         environ: Mapping[str, str] | None = None,
-        seconds: float = LOCAL_TIME,
         silence: float | None = None,
     ) -> bytes:
-        """Run Git and give what it printed.
+        """Run Git as `run_git`, and give what it printed.
 
         Raises:
-            GitError: it refused, took longer than `seconds`, said nothing for `silence` seconds,
-                or is to reach a remote after `stop`.
+            GitError: it refused, took too long, or is to reach a remote after `stop`.
         """
-        if self._stopped and silence is not None:
-            raise GitError("nobody waits for it any longer")
+        if silence is not None and self._stopped.is_set():
+            raise GitError(ENDING)
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
         return run_git(
             [f"--git-dir={self.git_dir}", *settings, *arguments],
             folder=self._folder,
             environ=self._environ | dict(environ or {}),
             stdin=stdin,
-            seconds=seconds,
             silence=silence,
-            started=self._reaches_afar if silence is not None else None,
+            stopped=self._stopped,
         )
 
     def stop(self) -> None:
-        """End what goes on with a remote, and begin nothing more with one."""
-        self._stopped = True
-        if self._afar is not None:
-            end_session(self._afar)
-
-    def _reaches_afar(self, process: "subprocess.Popen[bytes]") -> None:
-        self._afar = process
+        """Kill a transfer to or from a remote, and begin none any more."""
+        self._stopped.set()
 
     def checked_out(self, ref: str) -> Path | None:
         """The folder of a work tree that has a branch checked out; None if none has."""
         common = self.git_dir
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             common = (common / (common / "commondir").read_text().strip()).resolve()
         trees = {place.parent: place for place in common.glob("worktrees/*/gitdir")}
         for folder in (*([] if self._is_bare else [common]), *trees):
-            names = [folder / "HEAD", *folder.glob("rebase-*/head-name")]
-            for name in names:
-                with contextlib.suppress(OSError):
+            for name in (folder / "HEAD", *folder.glob("rebase-*/head-name")):
+                with suppress(OSError):
                     if name.read_text().strip().removeprefix("ref: ") == ref:
-                        return self._top_of(folder, trees.get(folder))
+                        tree = trees.get(folder)
+                        return (Path(tree.read_text().strip()) if tree else folder).parent
         return None
 
     @cached_property
     def _is_bare(self) -> bool:
         return self.ask("config", "--bool", "core.bare") == "true"
-
-    @staticmethod
-    def _top_of(folder: Path, gitdir: Path | None) -> Path:
-        return (Path(gitdir.read_text().strip()) if gitdir else folder).parent
 
     def ask(self, *arguments: str) -> str | None:
         """Run Git for one line of answer; None if it has none."""
@@ -264,9 +259,8 @@ class Repository:
 
     def files(self, commit: str, *below: str) -> list[Entry]:
         """Every file of a commit's tree, or of some of its folders."""
-        said = self.run("ls-tree", "-r", "-z", "--full-tree", commit, "--", *below)
         entries = []
-        for line in _fields(said):
+        for line in self._fields("ls-tree", "-r", "-z", "--full-tree", commit, "--", *below):
             about, _, path = line.partition("\t")
             mode, _, oid = about.split(" ")
             entries.append(Entry(path=path, oid=oid, mode=mode))
@@ -274,13 +268,15 @@ class Repository:
 
     def differing(self, one: str, other: str) -> list[tuple[Entry | None, Entry | None]]:
         """The files that differ between two commits: as each of the two has them."""
-        said = self.run("diff-tree", "-r", "-z", "--no-renames", "--raw", one, other)
-        fields = _fields(said)
+        fields = self._fields("diff-tree", "-r", "-z", "--no-renames", "--raw", one, other)
         pairs = []
         for about, path in zip(fields[::2], fields[1::2], strict=True):
             mode, other_mode, oid, other_oid, _ = about.removeprefix(":").split(" ")
             pairs.append((_entry(path, oid, mode), _entry(path, other_oid, other_mode)))
         return pairs
+
+    def _fields(self, *arguments: str) -> list[str]:
+        return [os.fsdecode(field) for field in self.run(*arguments).split(b"\0")[:-1]]
 
     def read(self, oids: Sequence[str]) -> list[bytes]:
         """The content of blobs, in their order."""
@@ -305,13 +301,14 @@ class Repository:
         said = self.run("cat-file", "--batch-check=%(objectsize)", stdin=asked)
         return [int(line) for line in said.split()]
 
-    def write(self, paths: Iterable[Path]) -> list[str]:
-        """Store files as blobs, byte for byte, and give their object ids."""
-        lines = "".join(f"{path}\n" for path in paths)
-        if not lines:
+    def store(self, files: Mapping[str, Path]) -> list[Entry]:
+        """Store files as blobs, byte for byte; they are given by their paths in the tree."""
+        if not files:
             return []
+        lines = "".join(f"{path}\n" for path in files.values())
         said = self.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=lines.encode())
-        return said.decode().split()
+        oids = said.decode().split()
+        return [Entry(path=name, oid=oid) for name, oid in zip(files, oids, strict=True)]
 
     def commit(self, tree: str, parents: Iterable[str], message: str) -> str:
         """Make a commit that no ref points to yet."""
@@ -332,6 +329,10 @@ class Repository:
         return self.ask("merge-base", "--is-ancestor", one, other) is not None
 
 
+def _entry(path: str, oid: str, mode: str) -> Entry | None:
+    return None if mode == "000000" else Entry(path=path, oid=oid, mode=mode)
+
+
 def find_repository(path: Path, *, host: str) -> Repository | None:
     """The repository that a folder is in; None if it is in none.
 
@@ -345,8 +346,8 @@ def find_repository(path: Path, *, host: str) -> Repository | None:
     except GitError as error:
         if "dubious ownership" in error.said:
             raise EnvironmentFault(
-                f"Git does not trust the repository around {path}, for another user owns it; run "
-                f"`git config --global --add safe.directory {path}`"
+                f"Git does not trust the repository around {path} because another user owns it; "
+                f"run `git config --global --add safe.directory {path}`"
             ) from error
         return None
     try:
@@ -372,16 +373,3 @@ def make_bare(path: Path, *, host: str) -> Repository:
     if found is None:
         raise EnvironmentFault(f"{path} is damaged; move it away, or name another --snapshot-repo")
     return found
-
-
-def _known(name: str | None) -> str:
-    """A name or address that Git takes for an author; empty if it does not."""
-    return name if name and any(character.isalnum() for character in name) else ""
-
-
-def _entry(path: str, oid: str, mode: str) -> Entry | None:
-    return None if mode == "000000" else Entry(path=path, oid=oid, mode=mode)
-
-
-def _fields(said: bytes) -> list[str]:
-    return [os.fsdecode(field) for field in said.split(b"\0")[:-1]]

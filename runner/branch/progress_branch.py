@@ -1,19 +1,34 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from runner import __version__
-from runner.branch.git import Entry, GitError, Repository
+from runner.branch.git import Entry, GitError, Repository, find_repository, make_bare
+from runner.branch.remote import PATIENCE, OvertakenError, Remote, RemoteError, choose_remote
 from runner.errors import EnvironmentFault, UsageError
-from runner.records.merge import README, merge
+from runner.files import named
+from runner.host import Host
+from runner.options import SnapshotOptions
+from runner.records.folders import passing_folder
+from runner.records.layout import Layout
+from runner.records.merge import README, merge, merge_files
+from runner.report.text import inert, one_line
+
+# The repository for snapshots where there is no other, below the progress directory.
+OWN_REPOSITORY = ".snapshots.git"
 
 # What Git takes nowhere in a branch's name, and what would need quoting in a shell.
 _REFUSED = re.compile(r"[^\w./+-]|\.\.+|/{2,}|@\{", re.ASCII)
+
+# What a snapshot has at its top.
+TOP = {README, "evallogs", "oaievalset"}
 
 
 def default_branch(model: str, eval_set: str) -> str:
@@ -31,37 +46,254 @@ def default_branch(model: str, eval_set: str) -> str:
     return f"evalset/{legal}"
 
 
-class Index:
-    """A private index: the user's own is never touched.
+def state_prefix(layout: Layout) -> str:
+    """How the paths of a model's and eval set's state files begin on a branch."""
+    return str(layout.progress.relative_to(layout.root)).removesuffix("progress.txt")
+
+
+class MovedError(EnvironmentFault):
+    """Another process has moved the branch in this repository, or keeps it locked."""
+
+
+class ProgressBranch:
+    """A branch whose commits are snapshots; nothing is ever taken away from it.
 
     Attributes:
-        holds: the commit whose tree it was read from or written for; None for an empty one.
+        name: without `refs/heads/`.
+        repository: that it is in.
+        remote: that it is pushed to; None if it stays in the repository.
+        folder: for temporary files.
     """
 
-    def __init__(self, repository: Repository, path: Path) -> None:
-        self._repository = repository
-        self._environ = {"GIT_INDEX_FILE": str(path)}
-        self.holds: str | None = None
+    def __init__(
+        self, repository: Repository, name: str, *, remote: Remote | None, folder: Path
+    ) -> None:
+        self.repository = repository
+        self.name = name
+        self.remote = remote
+        self.folder = folder
+        self._ref = f"refs/heads/{name}"
+        # A private index: the user's own is never touched.
+        self._index = {"GIT_INDEX_FILE": str(folder / "index")}
+        self._in_index: str | None = None
+        self._states: tuple[str | None, dict[str, bytes]] = (None, {})
+        taken = repository.ask("check-ref-format", "--branch", name)
+        if taken != name or name.startswith("refs/"):
+            raise UsageError(f"Git takes no branch called {name!r}; choose another name")
 
-    def read(self, commit: str | None) -> None:
-        """Take over a commit's tree, unless it is there already."""
-        if commit == self.holds:
-            return
-        source = ("--empty",) if commit is None else (commit,)
-        self._repository.run("read-tree", *source, environ=self._environ)
-        self.holds = commit
+    def check_free(self) -> None:
+        """Refuse to write where a work tree has the branch."""
+        folder = self.repository.checked_out(self._ref)
+        if folder is not None:
+            raise UsageError(
+                f"the branch {self.name} is checked out in {folder}; check out another one "
+                "there, or choose another --snapshot-branch"
+            )
 
-    def write(self, entries: Iterable[Entry]) -> str:
-        """Put files in, and give the tree."""
+    def check_name(self) -> None:
+        """Refuse a name that Git cannot have next to those of other branches."""
+        below = ("for-each-ref", "--count=1", "--format=%(refname:short)", f"{self._ref}/")
+        above = (self.name[: slash.start()] for slash in re.finditer("/", self.name))
+        near = self.repository.ask(*below) or next(
+            (name for name in above if self.repository.tip(f"refs/heads/{name}")), None
+        )
+        if near:
+            raise UsageError(
+                f"Git cannot have a branch {self.name} because there is {near}; choose another "
+                "--snapshot-branch"
+            )
+
+    def tip(self) -> str | None:
+        """The newest snapshot in this repository; None if there is none.
+
+        Raises:
+            UsageError: the branch is there, and holds something else.
+        """
+        return self._checked(self.repository.tip(self._ref))
+
+    def fetch(self, *, seconds: float = PATIENCE) -> str | None:
+        """The remote's newest snapshot, brought here; None if there is none.
+
+        Raises:
+            UsageError: its branch holds something else.
+            RemoteError: the remote is away, or refuses.
+            OvertakenError: another process fetches it, too.
+        """
+        return self._checked(self.remote.fetch(self.name, seconds=seconds)) if self.remote else None
+
+    def _checked(self, commit: str | None) -> str | None:
+        if commit is not None:
+            names = self.repository.run("ls-tree", "--name-only", "-z", "--full-tree", commit)
+            top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
+            if "oaievalset" not in top or not top <= TOP:
+                raise UsageError(
+                    f"the branch {self.name} is there and is no progress branch; choose another "
+                    "name"
+                )
+        return commit
+
+    def tips(self) -> list[str]:
+        """The newest snapshots here and at the remote.
+
+        Raises:
+            UsageError: there is none.
+        """
+        theirs = None
+        away = ""
+        try:
+            theirs = self.fetch()
+        except (RemoteError, OvertakenError) as error:
+            away = f"the remote {self.remote and self.remote.shown} cannot be used: {error}"
+        tips = dict.fromkeys(tip for tip in (self.tip(), theirs) if tip is not None)
+        if not tips:
+            raise UsageError(
+                f"there is no branch {self.name} in {self.repository.git_dir}"
+                f"{f' or at {self.remote.shown}' if self.remote else ''}"
+                f"{f': {away}' if away else ''}; "
+                "`git branch --all --list '*evalset/*'` lists what is here"
+            )
+        if away:
+            print(inert(one_line(f"warning: {away}; this is what is here")), file=sys.stderr)
+        return list(tips)
+
+    def states(self, commit: str | None) -> dict[str, bytes]:
+        """The state files of a snapshot: what is below `oaievalset/`, by path."""
+        if commit is None:
+            return {}
+        if self._states[0] != commit:
+            entries = [
+                entry
+                for entry in self.repository.files(commit, "oaievalset/")
+                if entry.path.isprintable() and entry.is_plain
+            ]
+            contents = self.repository.read([entry.oid for entry in entries])
+            paths = [entry.path for entry in entries]
+            self._states = (commit, dict(zip(paths, contents, strict=True)))
+        return dict(self._states[1])
+
+    def store(self, files: Mapping[str, Path], contents: Mapping[str, bytes]) -> list[Entry]:
+        """Store files, and contents that were made here, both by path in the tree.
+
+        Files in `folder` are deleted then.
+        """
+        paths = dict(files)
+        for number, (name, content) in enumerate(contents.items()):
+            paths[name] = self.folder / f"made-{number}"
+            with named(paths[name], "write"):
+                paths[name].write_bytes(content)
+        entries = self.repository.store(paths)
+        for path in paths.values():
+            if path.parent == self.folder:
+                path.unlink()
+        return entries
+
+    def put(
+        self,
+        parents: Sequence[str],
+        entries: Iterable[Entry],
+        states: Mapping[str, bytes],
+        message: str,
+        *,
+        old: str | None,
+    ) -> str:
+        """Make a snapshot: the first parent's files, and these in the place of theirs.
+
+        Args:
+            parents: commits that it follows.
+            entries: files that are new or changed.
+            states: all state files that it will have.
+            message: of the commit.
+            old: the branch's tip now.
+
+        Raises:
+            MovedError: the tip is another one.
+        """
+        run = self.repository.run
+        base = parents[0] if parents else "--empty"
+        if base != self._in_index:
+            run("read-tree", base, environ=self._index)
+        self._in_index = None
         lines = b"".join(
             os.fsencode(f"{entry.mode} {entry.oid}\t{entry.path}\0") for entry in entries
         )
-        self.holds = None
-        run = self._repository.run
-        run("update-index", "-z", "--add", "--index-info", stdin=lines, environ=self._environ)
+        run("update-index", "-z", "--add", "--index-info", stdin=lines, environ=self._index)
         # That every blob is there need not be looked up: they came from this repository.
-        tree = run("write-tree", "--missing-ok", environ=self._environ)
-        return tree.decode().strip()
+        tree = run("write-tree", "--missing-ok", environ=self._index).decode().strip()
+        commit = self.repository.commit(tree, parents, message)
+        self.move(commit, old=old, why=message.partition("\n")[0])
+        self._in_index = commit
+        self._states = (commit, dict(states))
+        return commit
+
+    def move(self, commit: str, *, old: str | None, why: str) -> None:
+        """Point the branch at a commit.
+
+        Raises:
+            MovedError: it does not point to `old`.
+        """
+        self.check_free()
+        try:
+            self.repository.move(self._ref, commit, old=old, why=why)
+        except GitError as error:
+            if self.repository.tip(self._ref) != old or ".lock" in error.said:
+                raise MovedError(
+                    f"another process moves or locks the branch {self.name}: {error.line}; if none "
+                    f"runs, delete the file {self._ref}.lock in {self.repository.git_dir}"
+                ) from error
+            raise
+
+    def joined(self, theirs: str, ours: str) -> tuple[list[Entry], dict[str, bytes]]:
+        """Merge two snapshots by meaning.
+
+        Returns:
+            What has to be put upon theirs, state files and page apart; and all state files by path.
+        """
+        added: list[Entry] = []
+        both: list[tuple[Entry, Entry]] = []
+        for one, other in self.repository.differing(theirs, ours):
+            if one is None and other is not None:
+                added.append(other)
+            elif one is not None and other is not None and one.path.startswith("evallogs/"):
+                both.append((one, other))
+        contents = self.repository.read([entry.oid for pair in both for entry in pair])
+        for (one, other), mine, yours in zip(both, contents[::2], contents[1::2], strict=True):
+            if merge(one.path, mine, yours) != mine:
+                added.append(other)
+        own = self.states(ours)
+        states = merge_files(self.states(theirs), own)
+        made = {*states, README}
+        return [entry for entry in added if entry.path not in made], states
+
+
+@contextmanager
+def open_branch(
+    options: SnapshotOptions, root: Path, host: Host, *, name: str, make: bool = False
+) -> Iterator[ProgressBranch]:
+    """A progress branch in the repository that was asked for, or the one around, or one of our own.
+
+    Args:
+        options: what was asked for.
+        root: the progress directory.
+        host: this machine.
+        name: of the branch.
+        make: whether a repository of our own may be made in the progress directory.
+    """
+    with passing_folder("snapshots") as folder:
+        if options.repo is not None:
+            there = options.repo.is_dir()
+            repository = find_repository(options.repo, host=host.name) if there else None
+            if repository is None:
+                raise UsageError(
+                    f"--snapshot-repo {options.repo} is no Git repository; make one with "
+                    f"`git init --bare {options.repo}`, or leave the option out"
+                )
+        else:
+            own = root / OWN_REPOSITORY
+            place = own if make or own.exists() else folder / OWN_REPOSITORY
+            around = find_repository(Path.cwd(), host=host.name)
+            repository = around or make_bare(place, host=host.name)
+        remote = choose_remote(repository, options.remote)
+        yield ProgressBranch(repository, name, remote=remote, folder=folder)
 
 
 _PREFIX = "Evalset-"
@@ -92,7 +324,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         commit: its object id.
-        at: when it was made, UTC, RFC 3339.
+        at: when it was made, UTC, RFC 3339; empty for a time that no calendar has.
         subject: what was done.
         trailers: by name, without our prefix, lower case.
     """
@@ -118,7 +350,7 @@ def message(about: About, *, done: int, total: int, added: int) -> str:
 
 
 def parse_trailers(body: str) -> dict[str, str]:
-    """What a commit's message says beside its subject."""
+    """What a commit's message says besides its subject."""
     pairs = [
         line.removeprefix(_PREFIX).partition(": ")
         for line in body.splitlines()
@@ -127,210 +359,16 @@ def parse_trailers(body: str) -> dict[str, str]:
     return {name.lower(): value for name, _, value in pairs}
 
 
-# Modes of plain files.
-PLAIN = ("100644", "100755")
-
-TOP = ("README.md", "evallogs", "oaievalset")
-
-# Makes the branch's page from its state files.
-Page = Callable[[Mapping[str, bytes]], bytes]
-
-
-class Joined(msgspec.Struct, frozen=True, kw_only=True):
-    """Two snapshots, merged.
-
-    Attributes:
-        logs: what has to be put upon theirs.
-        states: all state files, by path.
-        theirs: paths of the files that theirs has and ours does not.
-    """
-
-    logs: list[Entry]
-    states: dict[str, bytes]
-    theirs: list[str]
-
-
-class MovedError(EnvironmentFault):
-    """Another process has moved the branch in this repository, or keeps it locked."""
-
-
-class ProgressBranch:
-    """A branch whose commits are snapshots; nothing is ever taken away from it.
-
-    Attributes:
-        name: without `refs/heads/`.
-        repository: that it is in.
-    """
-
-    def __init__(self, repository: Repository, name: str, *, page: Page, index: Path) -> None:
-        self.repository = repository
-        self.name = name
-        self._ref = f"refs/heads/{name}"
-        self._page = page
-        self._index = Index(repository, index)
-        self._states: tuple[str | None, dict[str, bytes]] = (None, {})
-        taken = repository.ask("check-ref-format", "--branch", name)
-        if taken != name or name.startswith("refs/"):
-            raise UsageError(f"Git takes no branch called {name!r}; choose another name")
-
-    def check_free(self) -> None:
-        """Refuse to write where a work tree has the branch, or another branch is in its way."""
-        folder = self.repository.checked_out(self._ref)
-        if folder is not None:
-            raise UsageError(
-                f"the branch {self.name} is checked out in {folder}; check out another one "
-                "there, or choose another --snapshot-branch"
-            )
-
-    def check_name(self) -> None:
-        """Refuse a name that Git cannot have beside those of other branches."""
-        below = ("for-each-ref", "--count=1", "--format=%(refname:short)", f"{self._ref}/")
-        above = (self.name[:place] for place in _slashes(self.name))
-        near = self.repository.ask(*below) or next(
-            (name for name in above if self.repository.tip(f"refs/heads/{name}")), None
-        )
-        if near:
-            raise UsageError(
-                f"there cannot be a branch {self.name} beside {near}; choose another "
-                "--snapshot-branch"
-            )
-
-    def tip(self) -> str | None:
-        """The newest snapshot in this repository; None if there is none.
-
-        Raises:
-            UsageError: the branch is there, and holds something else.
-        """
-        tip = self.repository.tip(self._ref)
-        if tip is not None:
-            self.check(tip)
-        return tip
-
-    def check(self, commit: str) -> None:
-        """Refuse a commit that is no snapshot."""
-        names = self.repository.run("ls-tree", "--name-only", "-z", "--full-tree", commit)
-        top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
-        if "oaievalset" not in top or not top <= set(TOP):
-            raise UsageError(
-                f"the branch {self.name} is there and is no progress branch; choose another name"
-            )
-
-    def states(self, commit: str | None) -> dict[str, bytes]:
-        """The state files of a snapshot: what is below `oaievalset/`, by path."""
-        if commit is None:
-            return {}
-        if self._states[0] != commit:
-            entries = [
-                entry
-                for entry in self.repository.files(commit, "oaievalset/")
-                if entry.path.isprintable() and entry.mode in PLAIN
-            ]
-            contents = self.repository.read([entry.oid for entry in entries])
-            paths = [entry.path for entry in entries]
-            self._states = (commit, dict(zip(paths, contents, strict=True)))
-        return dict(self._states[1])
-
-    def put(
-        self,
-        parents: Sequence[str],
-        entries: Iterable[Entry],
-        states: Mapping[str, bytes],
-        message: str,
-        *,
-        old: str | None,
-    ) -> str:
-        """Make a snapshot: the first parent's files, and these in the place of theirs.
-
-        Args:
-            parents: commits that it follows.
-            entries: files that are new or changed, the page apart.
-            states: all state files that it will have.
-            message: of the commit.
-            old: the branch's tip now.
-
-        Raises:
-            MovedError: the tip is another one.
-        """
-        self._index.read(parents[0] if parents else None)
-        tree = self._index.write(entries)
-        commit = self.repository.commit(tree, parents, message)
-        self.move(commit, old=old, why=message.partition("\n")[0])
-        self._index.holds = commit
-        self._states = (commit, dict(states))
-        return commit
-
-    def page(self, states: Mapping[str, bytes]) -> bytes:
-        """The branch's page for some state files."""
-        return self._page(states)
-
-    def move(self, commit: str, *, old: str | None, why: str) -> None:
-        """Point the branch at a commit.
-
-        Raises:
-            MovedError: it does not point to `old`.
-        """
-        self.check_free()
-        try:
-            self.repository.move(self._ref, commit, old=old, why=why)
-        except GitError as error:
-            if self.repository.tip(self._ref) != old or ".lock" in error.said:
-                raise MovedError(
-                    f"another process moves or locks the branch {self.name}: {error.line}; if none "
-                    f"runs, delete the file {self._ref}.lock in {self.repository.git_dir}"
-                ) from error
-            raise
-
-    def joined(self, theirs: str, ours: str) -> "Joined":
-        """Merge two snapshots by meaning."""
-        added: list[Entry] = []
-        kept: list[Entry] = []
-        both: list[tuple[Entry, Entry]] = []
-        for one, other in self.repository.differing(theirs, ours):
-            if one is not None and other is not None:
-                both.append((one, other))
-            elif one is not None:
-                kept.append(one)
-            elif other is not None:
-                added.append(other)
-        states = self.states(ours)
-        merged = self.states(theirs)
-        for path, content in states.items():
-            merged[path] = merge(path, merged[path], content) if path in merged else content
-        logs = [(one, other) for one, other in both if one.path.startswith("evallogs/")]
-        contents = self.repository.read([entry.oid for pair in logs for entry in pair])
-        for (one, other), mine, yours in zip(logs, contents[::2], contents[1::2], strict=True):
-            if merge(one.path, mine, yours) != mine:
-                added.append(other)
-        made = {*merged, README}
-        return Joined(
-            logs=[entry for entry in added if entry.path not in made],
-            states=merged,
-            theirs=[entry.path for entry in kept],
-        )
-
-
-def _slashes(name: str) -> list[int]:
-    return [place for place, character in enumerate(name) if character == "/"]
-
-
-_FORMAT = "%H%x00%ct%x00%s%x00%b%x00%x00"
-
-
 def history(branch: ProgressBranch, tip: str) -> list[Snapshot]:
     """The snapshots up to `tip`, the newest first."""
-    said = branch.repository.run("log", f"--format={_FORMAT}", tip).decode(errors="replace")
+    line = ("log", "--format=%H%x00%ct%x00%s%x00%b%x00%x00", tip)
     snapshots = []
-    for entry in said.split("\0\0\n")[:-1]:
-        commit, at, subject, body = entry.split("\0")
+    for entry in branch.repository.run(*line).decode(errors="replace").split("\0\0\n")[:-1]:
+        commit, seconds, subject, body = entry.split("\0")
+        try:
+            at = datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+        except (OverflowError, ValueError, OSError):
+            at = ""
         trailers = parse_trailers(body)
-        moment = _moment(int(at))
-        snapshots.append(Snapshot(commit=commit, at=moment, subject=subject, trailers=trailers))
+        snapshots.append(Snapshot(commit=commit, at=at, subject=subject, trailers=trailers))
     return snapshots
-
-
-def _moment(seconds: int) -> str:
-    """A time as RFC 3339 has it; empty for one that no calendar has."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):
-        return ""

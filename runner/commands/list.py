@@ -9,19 +9,19 @@ import msgspec
 from runner.commands.parameters import as_json, image, progress_dir, registry_path
 from runner.commands.parsing import ConfiguredCommand
 from runner.engine.engine import Engine
-from runner.errors import RunnerError
+from runner.errors import RunnerError, UsageError
 from runner.host import this_host
 from runner.image.image import builtin_registry, find_image
 from runner.records.layout import scan
 from runner.records.progress import read_progress
 from runner.registry.entries import (
     Registry,
-    check_folder,
+    folder_problem,
     merge_registries,
     parse_registry,
     read_folder,
 )
-from runner.registry.resolve import matching, resolve_eval_set
+from runner.registry.resolve import names_matching, resolve_eval_set
 from runner.report.text import evals, harmless
 
 
@@ -30,7 +30,8 @@ def all_registries(image: str, paths: Sequence[str]) -> Registry:
     host = this_host()
     folders = [Path(path) for path in paths]
     for folder in folders:
-        check_folder(folder)
+        if problem := folder_problem(folder):
+            raise UsageError(problem)
     if (host.home / ".evals").is_dir():
         folders.insert(0, host.home / ".evals")
     own = [parse_registry(read_folder(folder)) for folder in folders]
@@ -46,13 +47,15 @@ def show_registry(
     found: list[dict[str, object]]
     match kind:
         case "sets":
-            found = [_about_set(registry, name) for name in matching(pattern, registry.eval_sets)]
+            found = [
+                _about_set(registry, name) for name in names_matching(pattern, registry.eval_sets)
+            ]
         case "evals":
-            names = matching(pattern, registry.evals)
+            names = names_matching(pattern, registry.evals)
             found = [{"name": name, "alias_of": registry.evals[name].alias} for name in names]
         case _:
             models = ["dummy", *registry.completion_fns, *registry.solvers]
-            found = [{"name": name} for name in matching(pattern, models)]
+            found = [{"name": name} for name in names_matching(pattern, models)]
     _print(found, out=out, as_json=as_json)
 
 
@@ -60,7 +63,9 @@ def show_progress(root: Path, pattern: str, *, out: TextIO, as_json: bool) -> No
     """Print the models and eval sets that have progress, and how many evals are finished."""
     found: list[dict[str, object]] = []
     for layout in scan(root):
-        if matching(pattern, [f"{layout.model} {layout.eval_set}", layout.model, layout.eval_set]):
+        if names_matching(
+            pattern, [f"{layout.model} {layout.eval_set}", layout.model, layout.eval_set]
+        ):
             done = read_progress(layout.progress)
             count = len(done.commands) + len(done.lines)
             found.append({"model": layout.model, "eval_set": layout.eval_set, "finished": count})

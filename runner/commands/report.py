@@ -10,8 +10,8 @@ from typing import Any, TextIO
 import click
 import msgspec
 
-from runner.branch.checkout import arrive
-from runner.branch.setup import both_tips, branch_of
+from runner.branch.progress_branch import open_branch
+from runner.branch.restore import restore_progress
 from runner.commands.parameters import Body, progress_dir, remote, snapshot_repo
 from runner.commands.parsing import ConfiguredCommand
 from runner.engine.leftovers import running_commands
@@ -266,12 +266,12 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
     """
     with (
         passing_folder("report") as place,
-        branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _),
+        open_branch(options, root.resolve(), this_host(), name=name) as branch,
     ):
-        for tip in both_tips(branch, remote):
+        for tip in branch.tips():
             for part in RunState.from_branch(branch.states(tip), source=f"branch {name}"):
                 layout = Layout(root=place, model=part.model, eval_set=part.eval_set)
-                arrive(branch, tip, layout, warn=lambda _: None)
+                restore_progress(branch, tip, layout, warn=lambda _: None)
         yield place
 
 

@@ -40,7 +40,7 @@ from runner.report.ci import STEP_SUMMARY, Results, after_run, check_junit
 from runner.report.display import display_for
 from runner.report.text import evals, group, harmless, inert, one_line, part_of_set
 from runner.run.loop import RunResult
-from runner.run.pins import difference, pin
+from runner.run.pins import pin
 from runner.run.prepare import Prepared, kept_out, planned, prepare, state_of
 from runner.run.run import run
 from runner.secrets import Mask
@@ -180,8 +180,10 @@ def show_plan(options: RunOptions, *, out: TextIO, as_json: bool, ours: Sequence
     with after_fetching(ready, host, tell=tell, warn=_warn) as prepared:
         state = state_of(prepared)
         plan = planned(prepared, state)
-        differs = _pins_warning(prepared, plan)
-    for warning in (*prepared.warnings, *plan.warnings, *state.damaged, *differs):
+        differs = pin(prepared, plan, new_id(), state.run).differs
+    if differs and not options.repin:
+        differs += "; without `--repin` the run stops here"
+    for warning in filter(None, (*prepared.warnings, *plan.warnings, *state.damaged, differs)):
         _warn(warning)
     if as_json:
         content = {
@@ -198,13 +200,6 @@ def show_plan(options: RunOptions, *, out: TextIO, as_json: bool, ours: Sequence
     for job in plan.todo:
         print(_planned(plan, job), file=out)
     return 0
-
-
-def _pins_warning(prepared: Prepared, plan: Plan) -> list[str]:
-    differs = difference(prepared, plan, pin(prepared, plan, new_id()))
-    if differs and not prepared.options.repin:
-        differs += "; without `--repin` the run stops here"
-    return [differs] if differs else []
 
 
 def _planned(plan: Plan, job: Job) -> str:

@@ -7,10 +7,16 @@ from typing import Any, TextIO
 import click
 import msgspec
 
-from runner.branch.progress_branch import About, ProgressBranch, Snapshot, default_branch, history
-from runner.branch.remote import OvertakenError, RemoteError
-from runner.branch.setup import branch_of, go_on_from_branch, reaching, sharing
-from runner.branch.snapshots import Snapshots
+from runner.branch.progress_branch import (
+    About,
+    ProgressBranch,
+    Snapshot,
+    default_branch,
+    history,
+    open_branch,
+)
+from runner.branch.remote import OvertakenError, RemoteError, reaching
+from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.commands.parameters import Body, as_json, progress_dir, snapshot_max_file, snapshots
 from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
 from runner.errors import NotPushed, UsageError
@@ -62,7 +68,7 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
         """Fetch the branch, and bring what it has into the progress directory."""
         layout = self._layout()
         with RunLock(layout.lock), self._sharing(layout) as snapshots:
-            added = go_on_from_branch(snapshots, layout, warn=self._warn)
+            added = snapshots.restore(warn=self._warn)
             if snapshots.tip is None:
                 raise UsageError(
                     f"there is no branch {snapshots.branch.name}, here or at a remote; "
@@ -126,7 +132,7 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
         environment = handed_in(
             host.environ, names=self.env, env_file=self.env_file, model=self.model
         )
-        with sharing(
+        with open_snapshots(
             self.options, layout, host, about=about, environment=environment, warn=self._warn
         ) as snapshots:
             yield snapshots
@@ -136,13 +142,12 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
         """The branch here, or else the remote's, and its newest snapshot."""
         layout = self._layout()
         name = self.options.branch or default_branch(self.model, self.eval_set)
-        with branch_of(self.options, layout.root, this_host(), name=name) as (branch, remote, _):
+        with open_branch(self.options, layout.root, this_host(), name=name) as branch:
+            remote = branch.remote
             tip = branch.tip()
-            if tip is None and remote is not None:
+            if tip is None:
                 with reaching(remote):
-                    tip = remote.fetch(name)
-                if tip is not None:
-                    branch.check(tip)
+                    tip = branch.fetch()
             if tip is None:
                 where = f"here or at {remote.shown}" if remote else "here"
                 raise UsageError(

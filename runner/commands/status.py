@@ -7,9 +7,7 @@ from typing import Any, TextIO
 import click
 import msgspec
 
-from runner.branch.progress_branch import ProgressBranch
-from runner.branch.remote import Remote
-from runner.branch.setup import both_tips, branch_of
+from runner.branch.progress_branch import ProgressBranch, open_branch
 from runner.commands.parameters import as_json, progress_dir, remote, snapshot_repo
 from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
 from runner.engine.leftovers import containers_of
@@ -19,7 +17,7 @@ from runner.model import State, check_names
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout
 from runner.records.lock import is_held
-from runner.records.merge import merge
+from runner.records.merge import merge_files
 from runner.records.state import EvalState, RunState
 from runner.report.ci import Results, status_reports
 from runner.report.table import print_table
@@ -145,8 +143,8 @@ def of_branch(
     Raises:
         UsageError: there is no such branch, or it has nothing of that model and eval set.
     """
-    with branch_of(options, root.resolve(), this_host(), name=name) as (branch, remote, _):
-        contents = _both(branch, remote)
+    with open_branch(options, root.resolve(), this_host(), name=name) as branch:
+        contents = _both(branch)
         runs = RunState.from_branch(contents, source=f"branch {name}")
     chosen = [
         run for run in runs if model in {None, run.model} and eval_set in {None, run.eval_set}
@@ -164,12 +162,11 @@ def of_branch(
     ]
 
 
-def _both(branch: ProgressBranch, remote: Remote | None) -> Mapping[str, bytes]:
+def _both(branch: ProgressBranch) -> Mapping[str, bytes]:
     """The state files of the branch here, merged with those of the remote's."""
     merged: dict[str, bytes] = {}
-    for tip in both_tips(branch, remote):
-        for path, content in branch.states(tip).items():
-            merged[path] = merge(path, merged[path], content) if path in merged else content
+    for tip in branch.tips():
+        merged = merge_files(merged, branch.states(tip))
     return merged
 
 

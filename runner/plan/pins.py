@@ -1,128 +1,204 @@
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
 
-# Of a setting: names, numbers; None is none.
-Value = str | int | float | None
+from runner import __version__
+from runner.model import Setting
 
-# What a container gets that matters for results, as fields of `ContainerSettings`.
-SETTINGS = ("image", "network", "gpus", "memory", "pids_limit", "timeout", "tmp_limit")
+# Of the format of run.json.
+VERSION = 1
+
+# What every reader of JSON can hold.
+MAX_GENERATION = 2**53
 
 # Evals, or groups of them, that one line names; the others are counted.
 _NAMED = 3
 
+# Digits of a digest that a line shows.
 _SHORT = 12
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
 
-class Pins(msgspec.Struct, frozen=True, kw_only=True):
-    """What the results of a run depend on besides its commands; None where it is not known.
+
+class RunFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is pinned to; written to run.json when it starts, over the one before.
 
     Attributes:
+        version: of this format.
+        runner: version of evalset.
+        run: id of the run.
+        model: as given.
+        eval_set: as given.
         image: name of the default image.
         image_id: the engine's id of it.
-        image_digest: the image registry's digest.
-        image_fingerprint: of what it was built from.
-        own: the run's own settings, by name: what a job gets that no rule speaks of.
-        settings: those of single jobs that are not the run's own, by the key of the argv.
-        registry: digest of what each job takes from outside the image, by the key of its argv.
+        image_digest: the image registry's digest; None for an image that was built here.
+        image_fingerprint: of what it was built from; None for an image that is not ours.
+        commands: the whole plan, those of other shards among them, in order.
+        in_eval_set: how many evals the set has, those that were not selected among them; None in
+            a file of an earlier version.
+        shard: `I/N`; None for all.
+        limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
+        network: the default one; None in a file of an earlier version.
+        gpus: the default ones; None is none.
+        registry: digest of what each job takes from registry folders, by the key of its argv;
+            None in a file of an earlier version.
+        settings: of each job's settings that matter for results those that are not the run's own,
+            by the key of its argv; None in a file of an earlier version.
+        generation: greater than that of each file that the run knew, because clocks of hosts
+            differ.
     """
 
+    version: int = VERSION
+    runner: str = __version__
+    run: str
+    model: str
+    eval_set: str
     image: str
     image_id: str
-    image_digest: str | None
-    image_fingerprint: str | None
-    own: Mapping[str, Value]
-    settings: Mapping[str, Mapping[str, Value]] | None
-    registry: Mapping[str, str] | None
+    image_digest: str | None = None
+    image_fingerprint: str | None = None
+    commands: tuple[tuple[str, ...], ...]
+    in_eval_set: _Count | None = None
+    shard: str | None = None
+    limits: dict[str, int | float | None]
+    network: str | None = None
+    gpus: str | None = None
+    registry: dict[str, str] | None = None
+    settings: dict[str, dict[str, Setting]] | None = None
+    generation: _Count = 0
 
-    def of(self, key: str) -> dict[str, Value] | None:
-        """What the container of a job got; None where that is not known."""
-        if self.settings is None or key not in (self.registry or {}):
+    @property
+    def age(self) -> tuple[int, str]:
+        """Of two files that with the greater one is the newer."""
+        return self.generation, self.run
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The registry digests that can be compared: older ones cover some settings as well."""
+        return (self.registry or {}) if self.settings is not None else {}
+
+    @property
+    def own(self) -> dict[str, Setting]:
+        """The settings that a job gets where no rule says otherwise."""
+        known = {"image": self.image, "network": self.network, "gpus": self.gpus, **self.limits}
+        return {name: known[name] for name in SETTINGS if name in known}
+
+    def settings_of(self, key: str) -> dict[str, Setting] | None:
+        """The settings that the container of a job got; None where they are not known."""
+        if self.settings is None or key not in self.digests:
             return None
-        return {**self.own, **self.settings.get(key, {})}
+        return self.own | self.settings.get(key, {})
+
+    def with_settings(self, settings: Mapping[str, Mapping[str, Setting]]) -> "RunFile":
+        """Replace the settings of jobs that are pinned here, by key, without those of the run."""
+        own = self.own
+        others = {
+            key: {name: given[name] for name in own if name in given and given[name] != own[name]}
+            for key, given in settings.items()
+            if key in (self.registry or {})
+        }
+        return msgspec.structs.replace(
+            self, settings={key: given for key, given in others.items() if given}
+        )
 
 
 def differences(
-    before: Pins, now: Pins, *, finished: Mapping[str, str], alike: bool = True
+    before: RunFile, now: RunFile, *, finished: Mapping[str, str], same_arguments: bool = True
 ) -> tuple[str, ...]:
     """Say in what two runs differ that matters for results, each with the old and the new.
 
     Args:
-        before: of the run that finished evals.
-        now: of the run that is to go on.
-        finished: keys of the finished jobs that are compared, with their evals.
-        alike: whether both runs have the same arguments; else the image is compared by its name
-            alone, for the other run did not finish what this one takes as finished.
+        before: the run that finished evals.
+        now: the run that is about to start.
+        finished: evals that are compared, by the key of their job's argv.
+        same_arguments: whether both runs have the same arguments. If not, the image is compared by
+            its name alone, because the other run did not finish what this one takes as finished.
     """
-    both = {
-        eval_key: (old, new)
+    total = len(finished)
+    said = _described("image", _images(before, now, finished, same_arguments=same_arguments), total)
+    pairs = [
+        (eval_key, old, new)
         for key, eval_key in finished.items()
-        if (old := before.of(key)) and (new := now.of(key))
+        if (old := before.settings_of(key)) and (new := now.settings_of(key))
+    ]
+    for name, (text, differs) in _COMPARED.items():
+        changed = {
+            eval_key: (text(old.get(name)), text(new.get(name)))
+            for eval_key, old, new in pairs
+            if differs(old.get(name), new.get(name))
+        }
+        said += _described(f"--{name.replace('_', '-')}", changed, total)
+    contents = {
+        eval_key: (then, today)
+        for key, eval_key in finished.items()
+        if (then := before.digests.get(key)) and (today := now.digests.get(key)) and then != today
     }
-    return (
-        *_grouped("image", _images(before, now, finished, alike=alike), len(finished)),
-        *(
-            said
-            for name, (option, show, counts) in _COMPARED.items()
-            for said in _grouped(
-                option,
-                {
-                    eval_key: (show(old[name]), show(new[name]))
-                    for eval_key, (old, new) in both.items()
-                    if counts(old.get(name), new.get(name))
-                },
-                len(finished),
-            )
-        ),
-        *_registry(before.registry or {}, now.registry or {}, finished),
-    )
+    return (*said, *_described("registry content", contents))
 
 
 def _images(
-    before: Pins, now: Pins, finished: Mapping[str, str], *, alike: bool
+    before: RunFile, now: RunFile, finished: Mapping[str, str], *, same_arguments: bool
 ) -> dict[str, tuple[str, str]]:
-    """Both images of each eval that has got another."""
-    others = {}
+    """The old and the new image of each eval that has got another."""
+    changed = {}
     for key, eval_key in finished.items():
-        got = before.of(key)
-        if got is None and not alike:
+        got = before.settings_of(key)
+        if got is None and not same_arguments:
             continue
         old = (got or before.own)["image"]
-        new = (now.of(key) or now.own)["image"]
-        if alike and (old, new) == (before.image, now.image):
+        new = (now.settings_of(key) or now.own)["image"]
+        if same_arguments and (old, new) == (before.image, now.image):
             if not _is_same_image(before, now):
-                others[eval_key] = (_shown(before), _shown(now))
+                changed[eval_key] = (_image(before), _image(now))
         elif old != new:
-            others[eval_key] = (str(old), str(new))
-    return others
+            changed[eval_key] = (str(old), str(new))
+    return changed
 
 
-def _is_same_image(before: Pins, now: Pins) -> bool:
+def _is_same_image(before: RunFile, now: RunFile) -> bool:
     return bool(
         before.image_id == now.image_id
         or (before.image_fingerprint and before.image_fingerprint == now.image_fingerprint)
-        or (before.image_digest and _content(before) == _content(now))
+        or (before.image_digest and _digest(before) == _digest(now))
     )
 
 
-def _grouped(what: str, changed: Mapping[str, tuple[str, str]], total: int) -> list[str]:
-    """Say what has changed once for all evals that it is the same for.
+def _image(run: RunFile) -> str:
+    if run.image_digest:
+        kind, value = "digest", _digest(run)
+    elif run.image_fingerprint:
+        kind, value = "fingerprint", run.image_fingerprint
+    else:
+        kind, value = "id", run.image_id
+    return f"{run.image} ({kind} {value.removeprefix('sha256:')[:_SHORT]})"
+
+
+def _digest(run: RunFile) -> str:
+    """The digest without the repository's name, because several may have the same image."""
+    return (run.image_digest or "").rpartition("@")[2]
+
+
+def _described(
+    what: str, changed: Mapping[str, tuple[str, str]], total: int | None = None
+) -> list[str]:
+    """Describe a change, once for all evals that have changed alike.
 
     Args:
         what: has changed.
         changed: the old and the new, by the eval.
-        total: how many evals were compared: where all have changed alike, none is named.
+        total: how many evals were compared, if none is to be named where all have changed alike.
     """
     groups: dict[tuple[str, str], list[str]] = {}
-    for eval_key, both in changed.items():
-        groups.setdefault(both, []).append(eval_key)
-    said = []
+    for eval_key, change in changed.items():
+        groups.setdefault(change, []).append(eval_key)
+    lines = []
     for (old, new), evals in list(groups.items())[:_NAMED]:
         of = "" if len(evals) == total else f" of {_names(evals)}"
-        said.append(f"{what}{of}: {old} before, {new} now")
-    if left := sum(len(evals) for evals in list(groups.values())[_NAMED:]):
-        said.append(f"that of {left} more evals")
-    return said
+        lines.append(f"{what}{of}: {old} before, {new} now")
+    if more := sum(len(evals) for evals in list(groups.values())[_NAMED:]):
+        lines.append(f"{what} of {more} more evals")
+    return lines
 
 
 def _names(evals: Sequence[str]) -> str:
@@ -130,52 +206,20 @@ def _names(evals: Sequence[str]) -> str:
     return f"{named} and {len(evals) - _NAMED} more" if len(evals) > _NAMED else named
 
 
-def _content(pins: Pins) -> str:
-    """The digest without the repository's name, for the same image may be in several."""
-    return (pins.image_digest or "").rpartition("@")[2]
-
-
-def _shown(pins: Pins) -> str:
-    if pins.image_digest:
-        kind, value = "digest", _content(pins)
-    elif pins.image_fingerprint:
-        kind, value = "fingerprint", pins.image_fingerprint
-    else:
-        kind, value = "id", pins.image_id
-    return f"{pins.image} ({kind} {value.removeprefix('sha256:')[:_SHORT]})"
-
-
-def _registry(
-    before: Mapping[str, str], now: Mapping[str, str], finished: Mapping[str, str]
-) -> tuple[str, ...]:
-    changed = [
-        (eval_key, before[key], now[key])
-        for key, eval_key in finished.items()
-        if key in before and key in now and before[key] != now[key]
-    ]
-    said = [
-        f"registry content of {eval_key}: {old} before, {new} now"
-        for eval_key, old, new in changed[:_NAMED]
-    ]
-    if len(changed) > _NAMED:
-        said.append(f"that of {len(changed) - _NAMED} more evals")
-    return tuple(said)
-
-
-def _differs(before: Value, now: Value) -> bool:
+def _differs(before: Setting, now: Setting) -> bool:
     return (before or None) != (now or None)
 
 
-def _is_lower(before: Value, now: Value) -> bool:
-    """Who needs more to go on may have it."""
+def _is_lower(before: Setting, now: Setting) -> bool:
+    """A higher limit is no difference: an eval that ran into it has to get more."""
     return isinstance(before, int | float) and isinstance(now, int | float) and 0 < now < before
 
 
-def _text(value: Value) -> str:
+def _text(value: Setting) -> str:
     return str(value or "none")
 
 
-def _memory(value: Value) -> str:
+def _memory(value: Setting) -> str:
     number = float(value or 0)
     for unit, size in (("g", 2**30), ("m", 2**20)):
         if number % size == 0:
@@ -183,19 +227,24 @@ def _memory(value: Value) -> str:
     return f"{number:.0f}"
 
 
-def _number(value: Value) -> str:
+def _number(value: Setting) -> str:
     return f"{float(value or 0):g}"
 
 
-def _seconds(value: Value) -> str:
+def _seconds(value: Setting) -> str:
     return f"{_number(value)}s"
 
 
-_COMPARED: dict[str, tuple[str, Callable[[Value], str], Callable[[Value, Value], bool]]] = {
-    "network": ("--network", _text, _differs),
-    "gpus": ("--gpus", _text, _differs),
-    "memory": ("--memory", _memory, _is_lower),
-    "pids_limit": ("--pids-limit", _number, _is_lower),
-    "timeout": ("--timeout", _seconds, _is_lower),
-    "tmp_limit": ("--tmp-limit", _memory, _is_lower),
+# For each field of `ContainerSettings`, which is named as its option, how its value is shown and
+# whether two values differ.
+_COMPARED: dict[str, tuple[Callable[[Setting], str], Callable[[Setting, Setting], bool]]] = {
+    "network": (_text, _differs),
+    "gpus": (_text, _differs),
+    "memory": (_memory, _is_lower),
+    "pids_limit": (_number, _is_lower),
+    "timeout": (_seconds, _is_lower),
+    "tmp_limit": (_memory, _is_lower),
 }
+
+# The fields of `ContainerSettings` that matter for results.
+SETTINGS = ("image", *_COMPARED)

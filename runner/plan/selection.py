@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from runner.errors import UsageError, did_you_mean
-from runner.registry.resolve import matching
+from runner.registry.resolve import names_matching
 
 
 def select_evals(
@@ -34,7 +34,7 @@ def select_evals(
     keys = _by_name(evals, names)
 
     def covered(pattern: str) -> set[str]:
-        return {key for name in matching(pattern, keys) for key in keys[name]}
+        return {key for name in names_matching(pattern, keys) for key in keys[name]}
 
     selected = set() if select else set(evals)
     for pattern in select:

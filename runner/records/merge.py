@@ -1,13 +1,15 @@
+"""Merging by meaning: pure, commutative, associative and idempotent, whatever is merged."""
+
 import enum
 import re
+from collections.abc import Mapping
 from typing import Self
 
 import msgspec
 
 from runner.files import UNREADABLE
-from runner.records.run_file import VERSION, parse_run_file, version_of
-
-"""Merging by meaning: pure, commutative, associative and idempotent, whatever is merged."""
+from runner.plan.pins import VERSION
+from runner.records.run_file import parse_run_file, version_of
 
 # The branch's page, made anew from what was merged.
 README = "README.md"
@@ -57,6 +59,14 @@ def merge(path: str, one: bytes, other: bytes) -> bytes:
             return max(one, other, key=lambda content: (len(content), content))
 
 
+def merge_files(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Merge the files of two snapshots, by path."""
+    merged = dict(one)
+    for path, content in other.items():
+        merged[path] = merge(path, merged[path], content) if path in merged else content
+    return merged
+
+
 def lines_of(content: bytes) -> list[bytes]:
     """The different lines of a file, in order; a last line without its newline is no line yet."""
     lines = (_MARKS.sub(b"", line) for line in content.split(b"\n")[:-1])
@@ -90,14 +100,12 @@ def _age(content: bytes) -> tuple[int, int, str, bytes]:
     return (version if version > VERSION else -1, -1, "", content)
 
 
-LEFT_OUT_VERSION = 1
-
 # A reason that may be gone with the next snapshot: the limit is an option.
 TOO_LARGE = "larger than --snapshot-max-file, compressed too"
 
 
-class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A file, or a line of one, that stays on its host; one line of a left-out file.
+class ExcludedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, or a line of one, that stays on its host; one line of a `.left-out.jsonl`.
 
     Attributes:
         version: of this format.
@@ -108,7 +116,7 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
         sha256: of its content, in hex.
     """
 
-    version: int = LEFT_OUT_VERSION
+    version: int = 1
     path: str
     host: str
     reason: str
@@ -117,7 +125,7 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, content: bytes) -> list[Self]:
-        """The lines of a left-out file that can be read."""
+        """The lines that can be read."""
         found = []
         for line in lines_of(content):
             try:

@@ -7,17 +7,13 @@ import msgspec
 
 from runner.files import read_bytes
 from runner.model import Attempt, Command, Result, State
+from runner.plan.pins import RunFile
 from runner.plan.plan import Past, Success
 from runner.records.attempts import RecordedAttempts, parse_attempts
 from runner.records.layout import Layout
-from runner.records.merge import Kind, LeftOut, kind_of
+from runner.records.merge import ExcludedFile, Kind, kind_of
 from runner.records.progress import Finished, parse_progress
-from runner.records.run_file import (
-    RunFile,
-    parse_run_file,
-    read_run_file,
-    run_file_problem,
-)
+from runner.records.run_file import parse_run_file, read_run_file, run_file_problem
 
 _ENDINGS = (".progress.txt", ".attempts.jsonl", ".run.json", ".left-out.jsonl")
 
@@ -66,7 +62,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     run: RunFile | None = None
     finished: Finished = Finished()
     attempts: tuple[Attempt, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[ExcludedFile, ...] = ()
     damaged: tuple[str, ...] = ()
 
     @staticmethod
@@ -83,11 +79,12 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         reader = reader or StateReader()
         finished = reader.finished(read_bytes(layout.progress), str(layout.progress))
         past = reader.attempts(read_bytes(layout.attempts), str(layout.attempts))
-        problem = run_file_problem(layout.run)
+        run = read_run_file(layout.run)
+        problem = run_file_problem(layout.run, run)
         return RunState(
             model=layout.model,
             eval_set=layout.eval_set,
-            run=read_run_file(layout.run),
+            run=run,
             finished=finished,
             attempts=past.records,
             damaged=tuple(filter(None, (*finished.damaged, *past.damaged, problem))),
@@ -256,7 +253,7 @@ class StateReader:
             run=run,
             finished=finished,
             attempts=past.records,
-            left_out=tuple(LeftOut.read(content[".left-out.jsonl"])),
+            left_out=tuple(ExcludedFile.read(content[".left-out.jsonl"])),
             damaged=(*finished.damaged, *past.damaged),
         )
         self._of_branch[source, start] = (content, state)

@@ -2,15 +2,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from runner.registry.entries import RegistryFile, parse_mapping
+from runner.registry.entries import RegistryFile, parse_mapping, read_folder
 
-# Who runs an eval may be either.
+# A model may be either.
 _MODELS = ("completion_fns", "solvers")
 
 # What an argument of an eval or a model may name.
@@ -19,17 +19,8 @@ _NAMED = (*_MODELS, "modelgraded")
 # As many hex digits as a job's key has.
 _DIGITS = 16
 
-
-class Folder(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the user's registry folders.
-
-    Attributes:
-        place: where containers see it, the same on every host.
-        specs: what its files hold: kind, name, entry.
-    """
-
-    place: str
-    specs: dict[str, dict[str, Any]]
+# The entries of a registry folder, by kind and name.
+Entries = dict[str, dict[str, Any]]
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,17 +35,53 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     data: frozenset[tuple[str, str]]
 
 
-def parse_folder(place: str, files: Sequence[RegistryFile]) -> Folder:
-    """Read the files of a registry folder for what their entries hold.
+def digests_of(
+    evals: Iterable[str],
+    *,
+    model: str,
+    passed_through: Sequence[str],
+    folders: Mapping[str, Path],
+    files: Mapping[str, Sequence[RegistryFile]],
+) -> dict[str, str]:
+    """Give a digest of what each eval takes from the user's registry folders, by the eval's key.
+
+    What evals take from the image is pinned with the image.
+
+    Args:
+        evals: resolved keys.
+        model: as given; `oaieval` takes several with commas between them.
+        passed_through: arguments for the program.
+        folders: the user's own, by the place where containers see them.
+        files: of these folders, by the same, without those that define graders.
 
     Raises:
         UsageError: a file is no mapping of names.
     """
-    specs: dict[str, dict[str, Any]] = {}
+    entries = {}
+    for place, known in files.items():
+        # graders are read only where an entry may ask for one
+        asked_for = any("modelgraded" in file.text for file in known)
+        graders = read_folder(folders[place], kinds=("modelgraded",)) if asked_for else []
+        entries[place] = parse_entries((*known, *graders))
+    data = DataFiles(folders)
+    digests = {}
+    for key in evals:
+        content = content_of(key, model=model, passed_through=passed_through, folders=entries)
+        digests[key] = digest_of(content, {name: data.hash_of(*name) for name in content.data})
+    return digests
+
+
+def parse_entries(files: Iterable[RegistryFile]) -> Entries:
+    """Read the files of a registry folder for the entries that evals may depend on.
+
+    Raises:
+        UsageError: a file is no mapping of names.
+    """
+    entries: Entries = {}
     for file in files:
         if file.kind in ("evals", *_NAMED):
-            specs.setdefault(file.kind, {}).update(parse_mapping(file.path, file.text))
-    return Folder(place=place, specs=specs)
+            entries.setdefault(file.kind, {}).update(parse_mapping(file.path, file.text))
+    return entries
 
 
 def content_of(
@@ -62,19 +89,13 @@ def content_of(
     *,
     model: str,
     passed_through: Sequence[str],
-    folders: Sequence[Folder],
+    folders: Mapping[str, Entries],
 ) -> Content:
     """Find what an eval depends on: its entry, its model's, what these name, and so on.
 
     Every text in an entry, and in the arguments that are passed through, may be the name of a
     completion function, of a solver, of a modelgraded entry, or of data: classes call their
-    arguments as they like.
-
-    Args:
-        eval: the resolved key.
-        model: as given; `oaieval` takes several with commas between them.
-        passed_through: arguments for the program.
-        folders: the user's own; what is in the image goes with the image.
+    arguments as they like. Arguments are as for `digests_of`.
     """
     entries: set[tuple[str, str, str]] = set()
     data: set[tuple[str, str]] = set()
@@ -84,13 +105,13 @@ def content_of(
     known = set(ahead)
     while ahead:
         kind, name = ahead.pop()
-        for folder in folders:
-            spec = folder.specs.get(kind, {}).get(name)
+        for place, specs in folders.items():
+            spec = specs.get(kind, {}).get(name)
             if spec is None:
                 continue
             entries.add((kind, name, json.dumps(_canonical(spec))))
             texts = {*_texts(spec), *(typed if kind == "evals" else ())}
-            data.update((folder.place, text) for text in texts)
+            data.update((place, text) for text in texts)
             named = {(other, text) for text in texts for other in _NAMED} - known
             known |= named
             ahead += named
@@ -104,9 +125,7 @@ def digest_of(content: Content, hashes: Mapping[tuple[str, str], str | None]) ->
         content: what it depends on.
         hashes: of the data, by place and text; None where the text names no data.
     """
-    data = sorted(
-        (text, found) for key in content.data if (found := hashes[key]) for text in key[1:]
-    )
+    data = sorted((key[1], found) for key in content.data if (found := hashes[key]))
     whole = [sorted(content.entries), data]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:_DIGITS]
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,23 @@ import msgspec
 
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import UNREADABLE, named, replace
+
+# What the entries of each kind are called.
+_CALLED = {
+    "eval_sets": "eval set",
+    "evals": "eval",
+    "completion_fns": "completion function",
+    "solvers": "solver",
+}
+
+# openai/evals fills these in itself.
+_RESERVED = ("key", "group", "cls")
+
+# The folders of a registry that evalset reads.
+KINDS = (*_CALLED, "containers")
+
+# Part of the name of a kept registry: raise it when `Registry` changes its shape.
+_CACHE_VERSION = 1
 
 
 def parse_mapping(path: str, text: str) -> dict[str, Any]:
@@ -17,9 +34,9 @@ def parse_mapping(path: str, text: str) -> dict[str, Any]:
         text: what the file holds; an empty one is an empty mapping, as upstream has it.
 
     Raises:
-        UsageError: it is no YAML, no mapping, or a name is not text or stands twice.
+        UsageError: it is no YAML, no mapping, or a name is not text or defined twice.
     """
-    import yaml  # noqa: PLC0415 - costs 20 ms, and a warm registry cache needs none of it
+    import yaml  # noqa: PLC0415 - costs 20 ms, and a registry that was kept needs none of it
 
     # libyaml is ten times as fast, and not every wheel has it
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
@@ -44,7 +61,7 @@ def parse_mapping(path: str, text: str) -> dict[str, Any]:
 
 
 def _check_names(path: str, node: Any) -> None:  # noqa: ANN401 - yaml is imported late
-    """Refuse what PyYAML lets pass: a name that is not text, and the same name twice."""
+    """Refuse what PyYAML accepts: a name that is not text, and the same name twice."""
     lines: dict[str, int] = {}
     for key, _ in node.value:
         line = key.start_mark.line + 1
@@ -54,8 +71,8 @@ def _check_names(path: str, node: Any) -> None:  # noqa: ANN401 - yaml is import
             raise UsageError(f"{path}, line {line}: a name must be text; put quotes around it")
         if key.value in lines:
             raise UsageError(
-                f"{path}, line {line}: `{key.value}` already stands at line {lines[key.value]}; "
-                "rename or remove one of them"
+                f"{path}, line {line}: `{key.value}` is already defined at line "
+                f"{lines[key.value]}; rename or remove one of them"
             )
         lines[key.value] = line
 
@@ -66,10 +83,6 @@ def _describe(path: str, error: Exception) -> str:
     where = f", line {mark.line + 1}" if mark else ""
     problem = getattr(error, "problem", None) or getattr(error, "reason", error)
     return f"{path}{where}: this is not valid YAML: {' '.join(str(problem).split())}"
-
-
-# upstream fills these in itself
-RESERVED = ("key", "group", "cls")
 
 
 class RegistryFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +103,7 @@ class EvalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One name below `evals/`.
 
     Attributes:
-        source: path of the file it stands in.
+        source: path of its file.
         alias: the name that it stands for; None when it is an eval itself.
         problem: why it cannot be run; empty when it can.
     """
@@ -104,11 +117,11 @@ class EvalSetEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One name below `eval_sets/`.
 
     Attributes:
-        source: path of the file it stands in.
+        source: path of its file.
         alias: the name that it stands for; None when it is a set itself.
-        patterns: names of evals, where `*` is any text.
+        patterns: names of evals, where `*` stands for any text.
         problem: why it cannot be run; empty when it can.
-        builtin: it is upstream's own, and its faults are not the user's to mend.
+        builtin: it is upstream's own, and its faults are not the user's to fix.
     """
 
     source: str
@@ -134,30 +147,48 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
     solvers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def parse_registry(files: Sequence[RegistryFile], *, builtin: bool = False) -> Registry:
+def parse_registry(files: Iterable[RegistryFile], *, builtin: bool = False) -> Registry:
     """Read the files of one registry, which come in registry order: sorted by name in each kind.
 
-    An entry that cannot be run is kept with its problem, so that it bothers only who asks for it.
+    An entry that cannot be run is kept with its problem, so that it stops only those who ask for
+    it.
 
     Args:
         files: of any of the four kinds; others are passed over.
         builtin: they are upstream's own.
 
     Raises:
-        UsageError: a file is no mapping of names, a name stands twice, or a keyword is reserved.
+        UsageError: a file is no mapping of names, a name is defined twice, or a keyword is
+            reserved.
     """
-    registry = Registry()
-    for file in files:
-        add = _adder(registry, file, builtin=builtin)
-        if add is None:
-            continue
-        for name, spec in parse_mapping(file.path, file.text).items():
-            _check_reserved(file.path, name, spec)
-            add(name, spec)
-    return registry
+    return merge_registries(
+        _parse_file(file, builtin=builtin) for file in files if file.kind in _CALLED
+    )
 
 
-def merge_registries(registries: Sequence[Registry]) -> Registry:
+def _parse_file(file: RegistryFile, *, builtin: bool) -> Registry:
+    specs = parse_mapping(file.path, file.text)
+    for name, spec in specs.items():
+        for keyword in _RESERVED:
+            if isinstance(spec, dict) and keyword in spec:
+                raise UsageError(
+                    f"{file.path}: `{name}` uses the reserved keyword `{keyword}`; rename it"
+                )
+    if file.kind == "evals":
+        return Registry(evals={name: _eval_entry(file.path, spec) for name, spec in specs.items()})
+    if file.kind == "eval_sets":
+        return Registry(
+            eval_sets={
+                name: _eval_set_entry(file.path, spec, builtin=builtin)
+                for name, spec in specs.items()
+            }
+        )
+    if file.kind == "solvers":
+        return Registry(solvers=dict.fromkeys(specs, file.path))
+    return Registry(completion_fns=dict.fromkeys(specs, file.path))
+
+
+def merge_registries(registries: Iterable[Registry]) -> Registry:
     """Join registries, the built-in one first.
 
     Raises:
@@ -165,89 +196,33 @@ def merge_registries(registries: Sequence[Registry]) -> Registry:
     """
     merged = Registry()
     for registry in registries:
-        for kind, ours, theirs in (
-            ("eval", merged.evals, registry.evals),
-            ("eval set", merged.eval_sets, registry.eval_sets),
-        ):
-            _refuse_twice(kind, _sources(ours), _sources(theirs))
-        _refuse_twice("completion function", merged.completion_fns, registry.completion_fns)
-        _refuse_twice("solver", merged.solvers, registry.solvers)
-        merged.evals.update(registry.evals)
-        merged.eval_sets.update(registry.eval_sets)
-        merged.completion_fns.update(registry.completion_fns)
-        merged.solvers.update(registry.solvers)
+        for kind, called in _CALLED.items():
+            ours, theirs = getattr(merged, kind), getattr(registry, kind)
+            for name in theirs:
+                if name in ours:
+                    raise UsageError(
+                        f"{called} `{name}` is defined twice, in {_source(ours[name])} and "
+                        f"in {_source(theirs[name])}; rename one of them"
+                    )
+            ours |= theirs
     return merged
 
 
-def _sources(entries: Mapping[str, EvalEntry | EvalSetEntry]) -> dict[str, str]:
-    return {name: entry.source for name, entry in entries.items()}
-
-
-def _refuse_twice(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> None:
-    for name in ours.keys() & theirs.keys():
-        raise UsageError(_twice(kind, name, ours[name], theirs[name]))
-
-
-def _twice(kind: str, name: str, first: str, second: str) -> str:
-    return f"{kind} `{name}` stands twice, in {first} and in {second}; rename one of them"
-
-
-def _adder(
-    registry: Registry, file: RegistryFile, *, builtin: bool
-) -> Callable[[str, Any], None] | None:
-    """Give what puts an entry of the file into its place in the registry; None if it has none."""
-
-    def add_eval(name: str, spec: object) -> None:
-        if name in registry.evals:
-            raise UsageError(_twice("eval", name, registry.evals[name].source, file.path))
-        registry.evals[name] = _eval_entry(file.path, spec)
-
-    def add_eval_set(name: str, spec: object) -> None:
-        if name in registry.eval_sets:
-            raise UsageError(_twice("eval set", name, registry.eval_sets[name].source, file.path))
-        registry.eval_sets[name] = _eval_set_entry(file.path, spec, builtin=builtin)
-
-    def add_completion_fn(name: str, _: object) -> None:
-        if name in registry.completion_fns:
-            earlier = registry.completion_fns[name]
-            raise UsageError(_twice("completion function", name, earlier, file.path))
-        registry.completion_fns[name] = file.path
-
-    def add_solver(name: str, _: object) -> None:
-        if name in registry.solvers:
-            raise UsageError(_twice("solver", name, registry.solvers[name], file.path))
-        registry.solvers[name] = file.path
-
-    return {
-        "evals": add_eval,
-        "eval_sets": add_eval_set,
-        "completion_fns": add_completion_fn,
-        "solvers": add_solver,
-    }.get(file.kind)
-
-
-def _check_reserved(path: str, name: str, spec: object) -> None:
-    if not isinstance(spec, dict):
-        return
-    for keyword in RESERVED:
-        if keyword in spec:
-            raise UsageError(f"{path}: `{name}` uses the reserved keyword `{keyword}`; rename it")
+def _source(entry: EvalEntry | EvalSetEntry | str) -> str:
+    return entry if isinstance(entry, str) else entry.source
 
 
 def _alias(spec: object) -> str | None:
     if isinstance(spec, str):
         return spec
-    if isinstance(spec, dict) and isinstance(spec.get("id"), str):
-        alias: str = spec["id"]
-        return alias
-    return None
+    alias = spec.get("id") if isinstance(spec, dict) else None
+    return alias if isinstance(alias, str) else None
 
 
 def _eval_entry(path: str, spec: object) -> EvalEntry:
     alias = _alias(spec)
-    if alias is not None:
-        return EvalEntry(source=path, alias=alias)
-    return EvalEntry(source=path, problem=_eval_problem(spec))
+    problem = _eval_problem(spec) if alias is None else ""
+    return EvalEntry(source=path, alias=alias, problem=problem)
 
 
 def _eval_problem(spec: object) -> str:
@@ -265,36 +240,30 @@ def _eval_problem(spec: object) -> str:
 
 
 def _eval_set_entry(path: str, spec: object, *, builtin: bool) -> EvalSetEntry:
-    def problem(text: str) -> EvalSetEntry:
-        return EvalSetEntry(source=path, problem=text, builtin=builtin)
-
     alias = _alias(spec)
     if alias is not None:
         return EvalSetEntry(source=path, alias=alias, builtin=builtin)
+    evals = spec.get("evals") if isinstance(spec, dict) else None
     if not isinstance(spec, dict) or "evals" not in spec:
-        return problem("has no `evals`, a list of names or patterns")
-    evals = spec["evals"]
-    if not isinstance(evals, list) or not all(isinstance(each, str) for each in evals):
-        return problem("has `evals` that are not a list of names or patterns")
-    if not evals:
-        return problem("has an empty list of `evals`")
-    return EvalSetEntry(source=path, patterns=tuple(evals), builtin=builtin)
-
-
-# What openai/evals alone reads.
-OTHER_KINDS = ("data", "modelgraded")
-
-KINDS = ("eval_sets", "evals", "completion_fns", "solvers", "containers")
+        problem = "has no `evals`, a list of names or patterns"
+    elif not isinstance(evals, list) or not all(isinstance(each, str) for each in evals):
+        problem = "has `evals` that are not a list of names or patterns"
+    elif not evals:
+        problem = "has an empty list of `evals`"
+    else:
+        return EvalSetEntry(source=path, patterns=tuple(evals), builtin=builtin)
+    return EvalSetEntry(source=path, problem=problem, builtin=builtin)
 
 
 def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
     """Read the YAML files of a registry folder, by kind and then by name.
 
-    A kind may also be a single file of that name, as upstream allows. What is not there has none.
+    A kind may also be a single file of that name, as upstream allows.
     """
     files = []
     for kind in kinds:
-        for path in _yaml_files(folder / kind):
+        place = folder / kind
+        for path in [place] if place.is_file() else sorted(place.glob("*.yaml")):
             with named(path, "read"):
                 content = path.read_bytes()
             try:
@@ -312,7 +281,7 @@ def folder_problem(folder: Path) -> str:
     """Why a folder that was named is no registry, and what to do, on one line; empty if it is."""
     if not folder.is_dir():
         return f"the registry folder {folder} does not exist; check --registry-path"
-    if any((folder / kind).exists() for kind in (*KINDS, *OTHER_KINDS)):
+    if any((folder / kind).exists() for kind in (*KINDS, "data", "modelgraded")):
         return ""
     # Most likely the one above it, or below it, was meant.
     return (
@@ -321,32 +290,14 @@ def folder_problem(folder: Path) -> str:
     )
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that was named and is no registry.
-
-    Raises:
-        UsageError: it is not there, or has nothing that a registry has.
-    """
-    if found := folder_problem(folder):
-        raise UsageError(found)
-
-
-def _yaml_files(path: Path) -> Iterable[Path]:
-    return [path] if path.is_file() else sorted(path.glob("*.yaml"))
-
-
-# Part of the file's name: raise it when `Registry` changes its shape.
-VERSION = 1
-
-
 class RegistryCache:
-    """The registries inside images, kept by image id, for reading one takes a container."""
+    """The registries inside images, by image id: reading one takes a container, and seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "registries"
 
     def get(self, image_id: str) -> Registry | None:
-        """The registry of an image, None when it was not kept or cannot be read."""
+        """The registry of an image; None when it was not kept or cannot be read."""
         try:
             content = self._path(image_id).read_bytes()
             return msgspec.msgpack.decode(content, type=Registry)
@@ -360,10 +311,9 @@ class RegistryCache:
 
     def newest(self) -> Registry | None:
         """The registry that was kept last, for shell completion, which must not ask the engine."""
-        kept = sorted(
-            self._folder.glob(f"*.{VERSION}.msgpack"), key=lambda path: path.stat().st_mtime
-        )
-        return self.get(kept[-1].name.partition(".")[0]) if kept else None
+        kept = self._folder.glob(f"*.{_CACHE_VERSION}.msgpack")
+        newest = max(kept, key=lambda path: path.stat().st_mtime, default=None)
+        return self.get(newest.name.partition(".")[0]) if newest else None
 
     def _path(self, image_id: str) -> Path:
-        return self._folder / f"{image_id.removeprefix('sha256:')}.{VERSION}.msgpack"
+        return self._folder / f"{image_id.removeprefix('sha256:')}.{_CACHE_VERSION}.msgpack"

@@ -1,4 +1,6 @@
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 import msgspec
 
@@ -6,37 +8,27 @@ from runner.errors import UsageError, did_you_mean
 from runner.registry.entries import EvalEntry, EvalSetEntry, Registry
 
 
-def matching(pattern: str, names: Iterable[str]) -> list[str]:
+def names_matching(pattern: str, names: Iterable[str]) -> list[str]:
     """Give the names that a pattern covers, in their order.
 
     `*` stands for any text, none included. All else is literal. (Upstream makes a regular
     expression of it, so that `+` or `[` would be special there; no name of its registry has any.)
     """
-    if "*" not in pattern:
-        return [name for name in names if name == pattern]
-    first, *middle, last = pattern.split("*")
-    return [
-        name
-        for name in names
-        if name.startswith(first) and name.endswith(last) and _between(name, first, middle, last)
-    ]
+    expression = _expression(pattern)
+    return [name for name in names if expression.fullmatch(name)]
 
 
-def _between(name: str, first: str, middle: list[str], last: str) -> bool:
-    """Tell whether the middle parts follow each other between the first and the last."""
-    position, end = len(first), len(name) - len(last)
-    if position > end:
-        return False
-    for part in middle:
-        found = name.find(part, position, end)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return True
+@cache  # a rule's pattern is matched with one eval after the other
+def _expression(pattern: str) -> re.Pattern[str]:
+    first, *others = map(re.escape, pattern.split("*"))
+    # each part at the first place that it has, and never tried again: no pattern takes long
+    middle = "".join(f"(?>.*?{part})" for part in others[:-1])
+    last = "".join(f".*{part}" for part in others[-1:])
+    return re.compile(first + middle + last, re.DOTALL)
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
-    """What an eval set comes down to.
+    """The evals of an eval set.
 
     Attributes:
         evals: resolved keys in registry order, each once.
@@ -65,7 +57,7 @@ def resolve_eval_set(
     """
     if name not in registry.eval_sets:
         hint = did_you_mean(name, registry.eval_sets)
-        if _misplaced(registry, model, passed_through):
+        if _is_option_misplaced(registry, model, passed_through):
             hint = (
                 f"; options that are passed through come last, after MODEL and EVAL_SET "
                 f"(MODEL was taken to be `{model}`)"
@@ -77,11 +69,11 @@ def resolve_eval_set(
     entry = registry.eval_sets[key]
     if entry.problem:
         raise UsageError(f"eval set `{key}` in {entry.source} {entry.problem}")
-    chosen, warnings = _choose(registry, key, entry)
+    listed, warnings = _listed(registry, key, entry)
     names: dict[str, tuple[str, ...]] = {}
     # registry order decides, not the order of the patterns: upstream's rule
     for candidate in registry.evals:
-        if candidate in chosen:
+        if candidate in listed:
             resolved = resolve_eval(registry, candidate)
             names[resolved] = (*names.get(resolved, (resolved,)), candidate)
     return Resolution(evals=tuple(names), names=names, warnings=warnings)
@@ -110,55 +102,43 @@ def _follow(kind: str, name: str, entries: Mapping[str, EvalEntry | EvalSetEntry
         if entry.alias in path:
             circle = " -> ".join([*path, entry.alias])
             raise UsageError(
-                f"{kind} `{name}` is an alias that leads in a circle: {circle}; mend {entry.source}"
+                f"{kind} `{name}` is an alias that leads in a circle: {circle}; fix {entry.source}"
             )
         if entry.alias not in entries:
-            missing = entry.alias
-            others = [other for other in entries if _end(other, entries) in entries]
+            others = [other for other in entries if entries[other].alias is None]
             raise UsageError(
-                f"{kind} `{path[-1]}` in {entry.source} is an alias of `{missing}`, "
-                f"which is in no registry{did_you_mean(missing, others)}"
+                f"{kind} `{path[-1]}` in {entry.source} is an alias of `{entry.alias}`, "
+                f"which is in no registry{did_you_mean(entry.alias, others)}"
             )
         path.append(entry.alias)
         entry = entries[entry.alias]
     return path[-1]
 
 
-def _end(name: str, entries: Mapping[str, EvalEntry | EvalSetEntry]) -> str:
-    """The last name that a name's aliases lead to, whether or not it is there."""
-    seen = set()
-    while name in entries and name not in seen:
-        seen.add(name)
-        name = entries[name].alias or name
-    return name
+def _listed(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str], tuple[str, ...]]:
+    """The names that a set lists, and warnings; a pattern that matches nothing is an error.
 
-
-def _choose(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str], tuple[str, ...]]:
-    """Match a set's patterns; one that matches nothing is an error, in upstream's own a warning.
-
-    Upstream passes over such a pattern in silence, and its own `stock-options` has one: that set
-    must run nevertheless. In a set that the user wrote it is a typing error that costs an eval.
+    Upstream ignores such a pattern, and its own `stock-options` has one: that set must run
+    nevertheless. In a set that the user wrote it is a typing error that costs an eval.
     """
-    chosen: set[str] = set()
+    listed: set[str] = set()
     warnings: list[str] = []
     for pattern in entry.patterns:
-        if pattern in registry.evals:
-            chosen.add(pattern)
-            continue
-        found = matching(pattern, registry.evals)
-        chosen.update(found)
+        # a name may have a `*` in it
+        found = [pattern] if pattern in registry.evals else names_matching(pattern, registry.evals)
+        listed.update(found)
         if not found:
             warnings.append(
                 f"eval set `{key}` in {entry.source} lists `{pattern}`, which matches no eval"
                 + did_you_mean(pattern, registry.evals)
             )
-    if warnings and not (entry.builtin and chosen):
+    if warnings and not (entry.builtin and listed):
         raise UsageError(warnings[0])
-    return chosen, tuple(warnings)
+    return listed, tuple(warnings)
 
 
-def _misplaced(registry: Registry, model: str, passed_through: Sequence[str]) -> bool:
-    """Tell whether an option before MODEL has shifted the names: `--max_samples 5 gpt-4 test`."""
+def _is_option_misplaced(registry: Registry, model: str, passed_through: Sequence[str]) -> bool:
+    """Whether an option before MODEL has shifted the names: `--max_samples 5 gpt-4 test`."""
     options = any(each.startswith("-") for each in passed_through)
     shifted = any(each in registry.eval_sets for each in passed_through)
     return options and (shifted or model.replace(".", "", 1).isdigit())

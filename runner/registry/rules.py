@@ -1,15 +1,20 @@
-import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 
 from runner.errors import UsageError, did_you_mean
-from runner.model import ContainerSettings
+from runner.model import ContainerSettings, Setting
 from runner.registry.entries import RegistryFile, parse_mapping
-from runner.registry.resolve import matching
-from runner.units import parse_duration, parse_gpus, parse_memory, parse_tmp_limit
+from runner.registry.resolve import names_matching
+from runner.units import (
+    parse_cpus,
+    parse_duration,
+    parse_gpus,
+    parse_memory,
+    parse_pids_limit,
+    parse_tmp_limit,
+)
 
 
 class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,11 +22,13 @@ class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pattern: of the evals' resolved keys.
-        values: fields of `ContainerSettings` by name, valid.
+        settings: values for fields of `ContainerSettings`, by name.
+        env: names of environment variables.
     """
 
     pattern: str
-    values: dict[str, Any]
+    settings: dict[str, Setting]
+    env: tuple[str, ...]
 
 
 def parse_rules(files: Sequence[RegistryFile]) -> tuple[ContainerRule, ...]:
@@ -31,7 +38,7 @@ def parse_rules(files: Sequence[RegistryFile]) -> tuple[ContainerRule, ...]:
         UsageError: naming the file, the pattern and the key that is unknown or has a bad value.
     """
     return tuple(
-        ContainerRule(pattern=pattern, values=_values(file.path, pattern, given))
+        _parse_rule(file.path, pattern, given)
         for file in files
         for pattern, given in parse_mapping(file.path, file.text).items()
     )
@@ -46,108 +53,80 @@ def settings_for(
 ) -> ContainerSettings:
     """Give one eval's settings: the defaults, then each rule that matches, in order, key by key.
 
-    Environment names add up; every other key replaces what stood there.
+    Environment names add up; every other key replaces the value before.
 
     Args:
         eval: the resolved key.
-        defaults: what evals get that no rule speaks of.
+        defaults: for evals that no rule matches.
         rules: in order; the later ones win.
         explicit: fields that the command line gives: no rule changes them.
     """
-    changes: dict[str, Any] = {}
-    env = list(defaults.env)
-    for rule in rules:
-        if matching(rule.pattern, (eval,)):
-            changes |= {key: value for key, value in rule.values.items() if key not in explicit}
-            env.extend(rule.values.get("env", ()))
-    if not changes and len(env) == len(defaults.env):
+    matched = [rule for rule in rules if names_matching(rule.pattern, (eval,))]
+    if not matched:
         return defaults
-    return msgspec.structs.replace(defaults, **(changes | {"env": tuple(dict.fromkeys(env))}))
+    changes = {name: value for rule in matched for name, value in rule.settings.items()}
+    env = dict.fromkeys((*defaults.env, *(name for rule in matched for name in rule.env)))
+    return msgspec.structs.replace(
+        defaults,
+        env=tuple(env),
+        **{name: value for name, value in changes.items() if name not in explicit},
+    )
 
 
-def _values(path: str, pattern: str, given: object) -> dict[str, Any]:
+def _parse_rule(path: str, pattern: str, given: object) -> ContainerRule:
     where = f"{path}: `{pattern}`"
     if not isinstance(given, dict):
         raise UsageError(f"{where} must be a mapping of settings, such as `memory: 2g`")
-    values = {}
+    settings: dict[str, Setting] = {}
+    env: tuple[str, ...] = ()
     for key, value in given.items():
-        if key not in _READERS:
-            hint = did_you_mean(str(key), _READERS) or f"; known are {', '.join(_READERS)}"
+        if key not in KEYS:
+            hint = did_you_mean(str(key), KEYS) or f"; known are {', '.join(KEYS)}"
             raise UsageError(f"{where} has the unknown key `{key}`{hint}")
         try:
-            values[key] = _READERS[key](value)
+            if key == "env":
+                env = _parse_env(value)
+            elif value is None and key in _MAY_BE_NONE:
+                settings[key] = None
+            else:
+                settings[key] = _PARSERS[key](value)
         except UsageError as error:
             raise UsageError(f"{where}: `{key}`: {error}") from None
-    return values
+    return ContainerRule(pattern=pattern, settings=settings, env=env)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\w][^\s]*", value):
+def _parse_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"\w\S*", value):
         raise UsageError(f"`{value}` is not a name")
     return value
 
 
-def _memory(value: object) -> int:
-    if not isinstance(value, str | int | float):
-        raise UsageError(f"`{value}` is not an amount such as 512m or 4g")
-    return parse_memory(value)
-
-
-def _tmp_limit(value: object) -> int:
-    if not isinstance(value, str | int | float):
-        raise UsageError(f"`{value}` is not an amount such as 512m or 4g")
-    return parse_tmp_limit(value)
-
-
-def _cpus(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"`{value}` is not a number of CPUs such as 2 or 0.5")
-    if not 0 < value < math.inf:
-        raise UsageError(f"`{value}` must be above zero")
-    return float(value)
-
-
-def _pids_limit(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"`{value}` is not a number of processes above zero")
-    return value
-
-
-def _gpus(value: object) -> str | None:
-    if value is None:
-        return None
-    return parse_gpus(str(value).lower() if isinstance(value, bool) else str(value))
-
-
-def _timeout(value: object) -> float:
-    if not isinstance(value, str | int | float):
-        raise UsageError(f"`{value}` is not a duration such as 90s or 1h30m")
-    return parse_duration(value)
-
-
-def _env(value: object) -> tuple[str, ...]:
+def _parse_env(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise UsageError("must be a list of environment variable names")
-    for index, name in enumerate(value):
+    for index, name in enumerate(value, start=1):
         # the entry itself may hold a secret
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UsageError(
-                f"entry {index + 1} is not the name of an environment variable; values are taken "
+                f"entry {index} is not the name of an environment variable; values are taken "
                 "from the host's environment, never from a file"
             )
     return tuple(value)
 
 
-_READERS: dict[str, Callable[[object], Any]] = {
-    "image": _text,
-    "memory": _memory,
-    "cpus": _cpus,
-    "pids_limit": _pids_limit,
-    "gpus": _gpus,
-    "timeout": _timeout,
-    "tmp_limit": _tmp_limit,
-    "network": _text,
-    "env": _env,
+_PARSERS: dict[str, Callable[[object], Setting]] = {
+    "image": _parse_name,
+    "memory": parse_memory,
+    "cpus": parse_cpus,
+    "pids_limit": parse_pids_limit,
+    "gpus": parse_gpus,
+    "timeout": parse_duration,
+    "tmp_limit": parse_tmp_limit,
+    "network": _parse_name,
 }
+
+# cpus: as many as the engine has; gpus: none
+_MAY_BE_NONE = ("cpus", "gpus")
+
+# What a rule may have.
+KEYS = (*_PARSERS, "env")

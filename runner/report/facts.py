@@ -10,14 +10,14 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.model import Attempt, Command, Result, State
+from runner.plan.pins import RunFile
 from runner.plan.selection import parse_shard
 from runner.records.belonging import log_paths
 from runner.records.layout import Layout
-from runner.records.run_file import RunFile
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
 from runner.registry.entries import parse_mapping
-from runner.registry.resolve import matching
+from runner.registry.resolve import names_matching
 from runner.report.figures import Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
@@ -44,7 +44,7 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
         """The price of a model: that of its own name, or else of the first pattern with it."""
         if model in self.models:
             return self.models[model]
-        return next((self.models[one] for one in self.models if matching(one, [model])), None)
+        return next((self.models[one] for one in self.models if names_matching(one, [model])), None)
 
     def cost(self, model: str, usage: Usage) -> float | None:
         """What tokens cost; None where the model has no price."""

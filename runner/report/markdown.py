@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from runner.model import Command, State
-from runner.records.merge import LeftOut
-from runner.records.run_file import RunFile
+from runner.plan.pins import RunFile
+from runner.records.merge import ExcludedFile
 from runner.records.state import EvalState, EvalStates, RunState
 from runner.report.figures import COLUMNS, cells
 from runner.report.text import one_line, part_of_set
@@ -130,7 +130,7 @@ class BranchPage:
     def of(self, runs: Sequence[RunState]) -> bytes:
         """The page for what the branch has now."""
         sections = [_INTRODUCTION]
-        left_out: dict[LeftOut, None] = {}
+        left_out: dict[ExcludedFile, None] = {}
         for run in runs:
             sections.append(self._section(run))
             left_out |= dict.fromkeys(run.left_out)
@@ -177,7 +177,7 @@ def _again(run: RunFile) -> tuple[list[str], str]:
     return [*words, *common], folders
 
 
-def _left_out(files: Sequence[LeftOut]) -> str:
+def _left_out(files: Sequence[ExcludedFile]) -> str:
     lines = ["## Left out", "", "These stay on their hosts.", ""]
     lines += ["| file | host | why | bytes | SHA-256 |", "|---|---|---|--:|---|"]
     for one in files:

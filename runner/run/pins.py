@@ -1,96 +1,116 @@
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 
 import msgspec
 
 from runner.errors import UsageError
 from runner.image.image import own_fingerprint
-from runner.model import Command, ContainerSettings, Job
-from runner.plan.pins import SETTINGS, Pins, Value, differences
+from runner.model import Command, Job
+from runner.plan.pins import SETTINGS, RunFile, differences
 from runner.plan.plan import Plan
-from runner.records.run_file import RunFile, next_generation, read_run_file
-from runner.registry.content import DataFiles, content_of, digest_of, parse_folder
-from runner.registry.entries import RegistryFile, read_folder
+from runner.records.run_file import next_generation
+from runner.registry.content import digests_of
 from runner.registry.rules import settings_for
 from runner.run.prepare import Prepared
 
 
-def check_pins(
-    prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()
-) -> tuple[RunFile, str]:
-    """Compare a run with the one that finished evals of it, and refuse to mix what differs.
+class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is pinned to, and how that compares with the run before.
+
+    Attributes:
+        file: for run.json. Where nothing differs, finished evals stay pinned to what they got,
+            which may be less than what the run gives now.
+        differs: how the run differs from the one that finished evals of it, on one line; empty if
+            it does not. Evals that are not finished count for nothing: they run as they are now.
+    """
+
+    file: RunFile
+    differs: str
+
+
+def pin(
+    prepared: Prepared,
+    plan: Plan,
+    run_id: str,
+    before: RunFile | None,
+    adopted: Collection[str] = (),
+) -> Pinned:
+    """Pin a run to all that its results depend on, and compare that with the run before.
 
     Args:
-        prepared: the run; its layout is where the other one's file is looked for.
+        prepared: the run.
         plan: what it sets out to do.
-        now: what it would be pinned to.
+        run_id: of the run.
+        before: what the run before was pinned to; None where there was none, or this one starts
+            over.
         adopted: evals whose containers an earlier run left.
+    """
+    jobs = {job.argv.key: job for job in (*plan.whole, *_not_selected(prepared, plan))}
+    finished = plan.finished.union(adopted)
+    # What other selections and arguments have finished stays pinned.
+    kept = {key: before.settings_of(key) or {} for key in before.digests} if before else {}
+    given = {
+        key: {name: getattr(job.settings, name) for name in SETTINGS} for key, job in jobs.items()
+    }
+    now = _run_file(prepared, plan, run_id, before).with_settings(kept | given)
+    compared = {key: job.eval for key, job in jobs.items() if job.eval in finished}
+    differs = ""
+    if before and compared:
+        same = _has_arguments_of(before, plan)
+        differs = "; ".join(differences(before, now, finished=compared, same_arguments=same))
+    if differs:
+        state = "finished" if plan.finished else "running"
+        differs = (
+            f"{state} evals of {plan.model} {plan.eval_set} were started under different "
+            f"conditions: {differs}"
+        )
+    else:
+        stay = {key: settings for key, settings in kept.items() if key in compared}
+        now = now.with_settings(kept | given | stay)
+    return Pinned(file=now, differs=differs)
 
-    Returns:
-        What the run is pinned to, and a warning where a difference is allowed (`--repin`). Where
-        there is none, it is empty, and finished evals stay pinned to what they got: perhaps less.
+
+def check_pins(prepared: Prepared, pinned: Pinned) -> str:
+    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`).
 
     Raises:
-        UsageError: it differs in what matters for results.
+        UsageError: the run differs in what matters for results.
     """
-    differs = difference(prepared, plan, now, adopted)
-    if not differs:
-        return _keep_finished(prepared, plan, now, adopted), ""
+    if not pinned.differs:
+        return ""
     if not prepared.options.repin:
         fresh = "--no-resume"
         if prepared.options.snapshot is not None:
             fresh += " --snapshot-branch NEW"  # nothing is ever taken from the old one
         raise UsageError(
-            f"{differs}; `--repin` goes on and keeps what is finished, `{fresh}` starts over"
+            f"{pinned.differs}; `--repin` continues and keeps the finished evals, "
+            f"`{fresh}` starts over"
         )
-    return now, f"{differs}; what is finished stays, all else runs as it is now"
+    return f"{pinned.differs}; finished evals are kept, the others run under the new conditions"
 
 
-def difference(prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str] = ()) -> str:
-    """One line on how a run differs from the one that finished evals of it; empty if it does not.
-
-    Evals that are not finished count for nothing: they run as they are now.
-    """
-    before = read_run_file(prepared.layout.run) if prepared.options.resume else None
-    finished = plan.finished.union(adopted)
-    if before is None or not finished:
-        return ""
-    found = differences(
-        _pins(before),
-        _pins(now),
-        finished={
-            job.argv.key: job.eval
-            for job in (*plan.whole, *_outside(prepared, plan))
-            if job.eval in finished
-        },
-        alike=_is_alike(before, plan),
-    )
-    if not found:
-        return ""
-    state = "is finished" if plan.finished else "still runs"
-    return (
-        f"what {state} of {plan.model} {plan.eval_set} was started otherwise than this run would "
-        f"start it: {'; '.join(found)}"
-    )
-
-
-def _is_alike(before: RunFile, plan: Plan) -> bool:
-    """Whether the last run had this one's arguments; else it did not finish what this one skips."""
+def _has_arguments_of(before: RunFile, plan: Plan) -> bool:
+    """Whether the run before is the one that finished what this one skips."""
     job = plan.whole[0]
-    forms = (job.command.without_eval, job.argv.without_eval)
-    return any(Command(command).without_eval in forms for command in before.commands[:1])
+    same = (job.command.without_eval, job.argv.without_eval)
+    return any(Command(command).without_eval in same for command in before.commands[:1])
 
 
-def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
-    """What a run is pinned to, the registry content of other shards' evals included."""
+def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | None) -> RunFile:
+    """What the run is pinned to, without the settings of single jobs."""
     options = prepared.options
     settings = options.settings
     image = prepared.image
-    before = read_run_file(prepared.layout.run) if options.resume else None
-    # What other selections and arguments have finished stays pinned.
-    kept = _pins(before) if before else None
-    now = {job.argv.key: job for job in (*plan.whole, *_outside(prepared, plan))}
-    gets = {key: kept.of(key) for key in kept.registry or ()} if kept else {}
-    gets |= {key: _values(job.settings) for key, job in now.items()}
+    if before is not None and before.registry is not None and before.image_id == image.id:
+        fingerprint = before.image_fingerprint  # which saves asking the engine
+    else:
+        fingerprint = own_fingerprint(prepared.engine.api, image)
+    digests = digests_of(
+        [job.eval for job in plan.whole],
+        model=options.model,
+        passed_through=options.passed_through,
+        folders={place: folder for folder, place in prepared.mounts.items()},
+        files=prepared.own,
+    )
     return RunFile(
         run=run_id,
         model=options.model,
@@ -98,7 +118,7 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
         image=image.name,
         image_id=image.id,
         image_digest=image.digest,
-        image_fingerprint=_fingerprint(prepared, before),
+        image_fingerprint=fingerprint,
         commands=plan.commands,
         in_eval_set=len(prepared.resolution.evals),
         shard=options.shard,
@@ -111,49 +131,13 @@ def pin(prepared: Prepared, plan: Plan, run_id: str) -> RunFile:
         },
         network=settings.network,
         gpus=settings.gpus,
-        registry=dict((kept and kept.registry) or {}) | _digests(prepared, plan.whole),
-        settings=_unlike(_values(settings), gets),
-        generation=next_generation(prepared.layout),
+        registry=(before.digests if before else {})
+        | {job.argv.key: digests[job.eval] for job in plan.whole},
+        generation=next_generation(prepared.layout, before),
     )
 
 
-def _keep_finished(
-    prepared: Prepared, plan: Plan, now: RunFile, adopted: Collection[str]
-) -> RunFile:
-    before = read_run_file(prepared.layout.run) if prepared.options.resume else None
-    if before is None:
-        return now
-    then, pins = _pins(before), _pins(now)
-    stay = {
-        job.argv.key
-        for job in (*plan.whole, *_outside(prepared, plan))
-        if job.eval in plan.finished or job.eval in adopted
-    }
-    gets = {
-        key: (then.of(key) if key in stay else None) or pins.of(key) for key in pins.registry or ()
-    }
-    return msgspec.structs.replace(now, settings=_unlike(pins.own, gets))
-
-
-def _values(settings: ContainerSettings) -> dict[str, Value]:
-    return {name: getattr(settings, name) for name in SETTINGS}
-
-
-def _unlike(
-    own: Mapping[str, Value], gets: Mapping[str, Mapping[str, Value] | None]
-) -> dict[str, dict[str, Value]]:
-    """What jobs get that is not the run's own, for those that get anything of the kind."""
-    found = {
-        key: {
-            name: values[name] for name in SETTINGS if name in values and values[name] != own[name]
-        }
-        for key, values in gets.items()
-        if values is not None
-    }
-    return {key: values for key, values in found.items() if values}
-
-
-def _outside(prepared: Prepared, plan: Plan) -> list[Job]:
+def _not_selected(prepared: Prepared, plan: Plan) -> list[Job]:
     """Jobs of finished evals that this selection leaves out: one set is held to the same."""
     options = prepared.options
     jobs = []
@@ -165,55 +149,3 @@ def _outside(prepared: Prepared, plan: Plan) -> list[Job]:
         )
         jobs.append(Job(command=argv, argv=argv, settings=settings))
     return jobs
-
-
-def _fingerprint(prepared: Prepared, before: RunFile | None) -> str | None:
-    image = prepared.image
-    if before is not None and before.registry is not None and before.image_id == image.id:
-        return before.image_fingerprint  # which saves asking the engine
-    return own_fingerprint(prepared.engine.api, image)
-
-
-def _pins(file: RunFile) -> Pins:
-    return Pins(
-        image=file.image,
-        image_id=file.image_id,
-        image_digest=file.image_digest,
-        image_fingerprint=file.image_fingerprint,
-        own={"image": file.image, "network": file.network, "gpus": file.gpus}
-        | {name: file.limits.get(name) for name in SETTINGS if name in file.limits},
-        settings=file.settings,
-        # a digest from before there were settings has some of them in it
-        registry=None if file.settings is None else file.registry,
-    )
-
-
-def _digests(prepared: Prepared, jobs: Sequence[Job]) -> dict[str, str]:
-    """Digest of what each job takes from outside the image, by the key of its argv."""
-    options = prepared.options
-    folders = [
-        parse_folder(place, (*files, *_modelgraded(prepared, place, files)))
-        for place, files in prepared.own.items()
-    ]
-    data = DataFiles({place: folder for folder, place in prepared.mounts.items()})
-    digests = {}
-    for job in jobs:
-        content = content_of(
-            job.eval,
-            model=options.model,
-            passed_through=options.passed_through,
-            folders=folders,
-        )
-        hashes = {key: data.hash_of(*key) for key in content.data}
-        digests[job.argv.key] = digest_of(content, hashes)
-    return digests
-
-
-def _modelgraded(
-    prepared: Prepared, place: str, files: Sequence[RegistryFile]
-) -> list[RegistryFile]:
-    """How a folder's own graders grade; read only where an entry may ask for one."""
-    if not any("modelgraded" in file.text for file in files):
-        return []
-    folders = {where: folder for folder, where in prepared.mounts.items()}
-    return read_folder(folders[place], kinds=("modelgraded",))

@@ -220,7 +220,7 @@ def kept_out(prepared: Prepared, host: Host) -> dict[str, str]:
 
     A finished eval may have printed what a rule handed in, also one that was not selected now.
     """
-    named = {name for rule in prepared.rules for name in rule.values.get("env", ())}
+    named = {name for rule in prepared.rules for name in rule.env}
     return prepared.environment | {
         name: host.environ[name] for name in named & host.environ.keys() - prepared.environment
     }

@@ -16,10 +16,11 @@ from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result, Task
 from runner.plan.limits import Budget
+from runner.plan.pins import RunFile
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
 from runner.records.lock import RunLock
-from runner.records.run_file import RunFile, write_run_file
+from runner.records.run_file import write_run_file
 from runner.records.state import RunState, StateReader
 from runner.report.display import Display
 from runner.report.text import evals
@@ -121,9 +122,8 @@ def _begin(
     if recorder.changed:
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
-    pinned = pin(prepared, plan, recorder.run)
-    running = {each.job.eval for each in left}
-    pinned, repinned = check_pins(prepared, plan, pinned, running)
+    pinned = pin(prepared, plan, recorder.run, state.run, {each.job.eval for each in left})
+    repinned = check_pins(prepared, pinned)
     warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
     if others:
         warnings.append(
@@ -133,7 +133,7 @@ def _begin(
     for warning in filter(None, warnings):
         display.warn(warning)
     display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
-    return _Begun(plan=plan, state=state, left=left, pinned=pinned, repinned=repinned)
+    return _Begun(plan=plan, state=state, left=left, pinned=pinned.file, repinned=repinned)
 
 
 class _Run:

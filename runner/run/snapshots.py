@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import msgspec
 
-from runner.branch.checkout import arrive
-from runner.branch.progress_branch import About, default_branch
-from runner.branch.setup import branch_of, go_on_from_branch, reaching, sharing
-from runner.branch.snapshots import Background, Snapshots
+from runner.branch.background import BackgroundSnapshots
+from runner.branch.progress_branch import About, default_branch, open_branch
+from runner.branch.remote import reaching
+from runner.branch.restore import restore_progress
+from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.errors import UsageError
 from runner.files import make_folder
 from runner.host import Host
@@ -34,7 +35,7 @@ class RunSnapshots:
         self._snapshots = snapshots
         self._prepared = prepared
         self._display = display
-        self._background = Background(snapshots, every=options.every, warn=display.warn)
+        self._background = BackgroundSnapshots(snapshots, every=options.every, warn=display.warn)
 
     def go_on(self) -> None:
         """Bring what the branch has into the progress directory.
@@ -55,7 +56,7 @@ class RunSnapshots:
                 )
             return
         with self._patience():
-            added = go_on_from_branch(snapshots, self._prepared.layout, warn=self._display.warn)
+            added = snapshots.restore(warn=self._display.warn)
         if added:
             self._display.note(f"took over {evals(added)} that the branch {name} has as finished")
 
@@ -128,7 +129,7 @@ def snapshots_of(
         shard=options.shard,
         run=run,
     )
-    with sharing(
+    with open_snapshots(
         options.snapshot,
         prepared.layout,
         host,
@@ -155,16 +156,13 @@ def after_fetching(
         for path in state_files(layout):
             make_folder((copy.root / path).parent)
             shutil.copyfile(layout.root / path, copy.root / path)
-        with branch_of(options.snapshot, layout.root, host, name=name) as (branch, remote, _):
-            theirs = None
-            if remote is not None:
-                with reaching(remote):
-                    theirs = remote.fetch(name)
-            if theirs is not None:
-                branch.check(theirs)
+        with open_branch(options.snapshot, layout.root, host, name=name) as branch:
+            remote = branch.remote
+            with reaching(remote):
+                theirs = branch.fetch()
             tips = [tip for tip in (branch.tip(), theirs) if tip is not None]
             for commit in tips:
-                arrive(branch, commit, copy, logs=False, warn=warn)
+                restore_progress(branch, commit, copy, logs=False, warn=warn)
             where = f"at {remote.shown}" if remote else "on this host alone"
             tell(f"branch {name} {where}{'' if tips else ', which is not there yet'}")
         yield msgspec.structs.replace(prepared, layout=copy)

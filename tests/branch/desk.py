@@ -1,4 +1,4 @@
-"""A progress directory beside a Git repository, in which snapshots are taken."""
+"""A progress directory next to a Git repository, in which snapshots are taken."""
 
 import os
 import subprocess
@@ -9,15 +9,15 @@ from pathlib import Path
 import msgspec
 
 from runner.branch.progress_branch import About
-from runner.branch.setup import sharing
-from runner.branch.snapshots import Snapshots
+from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.host import Host
 from runner.model import Attempt
 from runner.options import SnapshotOptions
+from runner.plan.pins import RunFile
 from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
-from runner.records.run_file import RunFile, next_generation, write_run_file
+from runner.records.run_file import next_generation, read_run_file, write_run_file
 from tests.outcomes import failure, job, success
 
 BRANCH = "evalset/m.s"
@@ -113,7 +113,7 @@ class Desk(msgspec.Struct, frozen=True):
             commands=tuple(job(name).command for name in evals),
             in_eval_set=in_eval_set,
             limits={},
-            generation=next_generation(self.layout),
+            generation=next_generation(self.layout, read_run_file(self.layout.run)),
         )
         write_run_file(self.layout, pinned)
 
@@ -141,7 +141,7 @@ class Desk(msgspec.Struct, frozen=True):
         )
         where = SnapshotOptions(branch=branch, repo=self.clone, remote=remote, max_file=max_file)
         about = About(model="m", eval_set=self.eval_set, host=self.name)
-        with sharing(
+        with open_snapshots(
             where,
             self.layout,
             host,

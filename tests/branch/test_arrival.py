@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.branch.checkout import arrive
+from runner.branch.restore import restore_progress
 from runner.records.run_file import read_run_file
 from tests.branch.desk import BRANCH, Desk, git
 
@@ -15,7 +15,7 @@ def bring(desk: Desk) -> tuple[int, list[str]]:
         snapshots.fetch()
         assert snapshots.tip is not None
         said: list[str] = []
-        added = arrive(snapshots.branch, snapshots.tip, desk.layout, warn=said.append)
+        added = restore_progress(snapshots.branch, snapshots.tip, desk.layout, warn=said.append)
     return added, [*warnings, *said]
 
 
@@ -198,7 +198,7 @@ def test_a_path_that_leads_elsewhere_is_not_followed(
 
 
 def test_a_shallow_clone_will_do(two: tuple[Desk, Desk], tmp_path: Path, hub: Path) -> None:
-    """A clone of depth 1, of another branch, can go on and push."""
+    """A clone of depth 1, of another branch, can resume and push."""
     a, _ = two
     git(a.clone, "push", "--quiet", "origin", "main")
     a.succeed("x")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.branch import snapshots as background
-from runner.branch.snapshots import Background
+from runner.branch import background
+from runner.branch.background import BackgroundSnapshots
 from tests.branch.desk import BRANCH, Desk, git
 from tests.conftest import until
 
@@ -20,13 +20,13 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_evals_that_end_together_make_one_commit(desk: Desk) -> None:
     """What ends while it is gathered is in the same snapshot."""
     with desk.snapshots() as (snapshots, warnings):
-        beside = Background(snapshots, every=60, warn=warnings.append)
-        beside.start()
+        taking = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
+        taking.start()
         for name in ("x", "y", "z"):
             desk.succeed(name)
-            beside.changed()
+            taking.changed()
         until(lambda: git(desk.clone, "branch", "--list", BRANCH))
-        assert beside.end() == ""
+        assert taking.end() == ""
     assert desk.subjects() == ["m s 3/3 (+3)"]
     assert warnings == []
 
@@ -34,10 +34,10 @@ def test_evals_that_end_together_make_one_commit(desk: Desk) -> None:
 def test_the_last_snapshot_has_what_came_last(desk: Desk, hub: Path) -> None:
     """Nobody has to wait for the next interval."""
     with desk.snapshots(remote=str(hub)) as (snapshots, warnings):
-        beside = Background(snapshots, every=60, warn=warnings.append)
-        beside.start()
+        taking = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
+        taking.start()
         desk.succeed("x")
-        assert beside.end() == ""
+        assert taking.end() == ""
     assert git(hub, "log", "--format=%s", BRANCH) == "m s 1/1 (+1)"
 
 
@@ -46,38 +46,38 @@ def test_nobody_waits_for_a_snapshot(desk: Desk, monkeypatch: pytest.MonkeyPatch
     going_on = threading.Event()
     with desk.snapshots() as (snapshots, warnings):
         monkeypatch.setattr(snapshots, "take", lambda: going_on.wait(10))
-        beside = Background(snapshots, every=60, warn=warnings.append)
-        beside.start()
+        taking = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
+        taking.start()
         began = time.monotonic()
         for _ in range(100):
-            beside.changed()
+            taking.changed()
         assert time.monotonic() - began < 1
         going_on.set()
-        beside.end()
+        taking.end()
 
 
-def test_a_remote_that_is_away_is_said_once_tried_again_and_said_at_the_end(
+def test_a_remote_that_is_away_is_said_once_retried_and_said_at_the_end(
     desk: Desk, hub: Path
 ) -> None:
     """It stops nothing; when it is back, all of it lands."""
     away = hub.with_name("away.git")
     with desk.snapshots(remote=str(hub)) as (snapshots, warnings):
-        beside = Background(snapshots, every=0.1, warn=warnings.append)
+        taking = BackgroundSnapshots(snapshots, every=0.1, warn=warnings.append)
         hub.rename(away)
-        beside.start()
+        taking.start()
         desk.succeed("x")
-        beside.changed()
+        taking.changed()
         until(lambda: snapshots.pushes >= 3)
         assert len(warnings) == 1
-        assert "it is tried again" in warnings[0]
+        assert "it is retried" in warnings[0]
         away.rename(hub)
         desk.succeed("y")
-        beside.changed()
+        taking.changed()
         both = "m s 2/2"
         until(lambda: both in git(hub, "log", "--format=%s", "--branches", "--max-count=1"))
         hub.rename(away)
         desk.succeed("z")
-        problem = beside.end()
+        problem = taking.end()
     assert str(hub) in problem
     assert desk.subjects()[0] == "m s 3/3 (+1)"
 
@@ -88,15 +88,15 @@ def test_a_run_that_is_stopped_does_not_wait_for_the_pause(
     """Whoever stops it may kill it soon: what has ended is committed at once."""
     monkeypatch.setattr(background, "SHARE", 10_000)
     with desk.snapshots() as (snapshots, warnings):
-        beside = Background(snapshots, every=60, warn=warnings.append)
-        beside.start()
+        taking = BackgroundSnapshots(snapshots, every=60, warn=warnings.append)
+        taking.start()
         desk.succeed("x")
-        beside.changed()
+        taking.changed()
         until(lambda: git(desk.clone, "branch", "--list", BRANCH))
         desk.succeed("y")
-        beside.changed()
+        taking.changed()
         time.sleep(0.3)
         assert len(desk.subjects()) == 1
-        beside.hurry()
+        taking.hurry()
         until(lambda: len(desk.subjects()) == 2)
-        beside.end()
+        taking.end()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.branch.git import find_repository
-from runner.branch.remote import Remote, RemoteError, access_to
+from runner.branch.remote import Remote, RemoteError, hide_password
 from tests.branch.desk import git, make_clone
 from tests.command_lines import watched
 
@@ -75,5 +75,5 @@ def test_a_password_in_an_address_is_on_no_command_line(
 )
 def test_an_address_without_a_password_stays(address: str) -> None:
     """As the user gave it, with the user's own helpers."""
-    access = access_to(address)
-    assert (access.address, access.options, access.environ) == (address, (), {})
+    public = hide_password(address)
+    assert (public.address, public.options, public.environ) == (address, (), {})

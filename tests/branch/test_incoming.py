@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.branch.checkout import add_lines, is_safe, sync
+from runner.branch.restore import add_lines, is_safe, sync
 from runner.errors import EnvironmentFault
 from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout

@@ -1,6 +1,7 @@
 import pytest
 
 from runner.records.attempts import AttemptsFile
+from runner.report.markdown import BranchPage
 from tests.branch.desk import BRANCH, Desk, git
 from tests.outcomes import job, success
 
@@ -116,7 +117,7 @@ def test_a_page_or_message_with_a_secret_is_not_stored(
     desk.succeed("x")
     monkeypatch.setattr("runner.branch.snapshots.message", lambda *_, **__: f"done: {HELD}\n")
     with desk.snapshots(environment=SET) as (snapshots, warnings):
-        monkeypatch.setattr(snapshots.branch, "page", lambda _: f"| {HELD} |".encode())
+        monkeypatch.setattr(BranchPage, "of", lambda *_: f"| {HELD} |".encode())
         snapshots.take()
     assert len(warnings) == 2
     assert desk.subjects() == ["snapshot"]

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.branch.checkout import add_lines
+from runner.branch.restore import add_lines
 from runner.model import Result
 from runner.records.attempts import AttemptsFile, parse_attempts
 from runner.records.layout import Layout

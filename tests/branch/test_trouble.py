@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from runner.branch import checkout, snapshots
-from runner.branch.checkout import arrive
+from runner.branch import background, restore, snapshots
+from runner.branch.background import BackgroundSnapshots
 from runner.branch.git import GitError
 from runner.branch.progress_branch import history
 from runner.branch.remote import RemoteError
-from runner.branch.snapshots import Background
+from runner.branch.restore import restore_progress
 from runner.errors import EnvironmentFault, UsageError
 from tests.branch.desk import BRANCH, Desk, git
 from tests.conftest import until
@@ -22,8 +22,8 @@ from tests.conftest import until
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gather and pause for moments only."""
-    monkeypatch.setattr(snapshots, "GATHER", 0.05)
-    monkeypatch.setattr(snapshots, "SHARE", 0)
+    monkeypatch.setattr(background, "GATHER", 0.05)
+    monkeypatch.setattr(background, "SHARE", 0)
     monkeypatch.setattr(snapshots, "FIRST_PAUSE", 0.001)
 
 
@@ -174,11 +174,11 @@ def test_the_end_can_be_hurried(desk: Desk, hub: Path) -> None:
     slow_hub(hub, f"touch {hub}/begun; exec sleep 60")
     desk.succeed("x")
     with desk.snapshots(remote=str(hub)) as (taken, warnings):
-        beside = Background(taken, every=60, warn=warnings.append)
+        taking = BackgroundSnapshots(taken, every=60, warn=warnings.append)
         before = set(threading.enumerate())
-        beside.start()
+        taking.start()
         began = time.monotonic()
-        problem = beside.end((hub / "begun").exists)
+        problem = taking.end((hub / "begun").exists)
         assert time.monotonic() - began < 10
     assert f"the snapshot is not pushed to {hub}" in problem
     assert desk.subjects() == ["m s 1/1 (+1)"]
@@ -189,7 +189,7 @@ def test_a_compressed_log_without_end_stays_on_the_branch(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would fill the disk; the rest arrives."""
-    monkeypatch.setattr(checkout, "LARGEST", 1000)
+    monkeypatch.setattr(restore, "LARGEST", 1000)
     desk.succeed("x", log=b"line\n" * 2000)
     with desk.snapshots(max_file=500) as (taken, _):
         taken.take()
@@ -197,7 +197,7 @@ def test_a_compressed_log_without_end_stays_on_the_branch(
     with other.snapshots() as (taken, _):
         assert taken.tip is not None
         warnings: list[str] = []
-        added = arrive(taken.branch, taken.tip, other.layout, warn=warnings.append)
+        added = restore_progress(taken.branch, taken.tip, other.layout, warn=warnings.append)
     assert added == 1
     (warning,) = warnings
     assert "hostx_m_x.jsonl.gz stays on the branch" in warning
@@ -214,7 +214,7 @@ def test_a_log_that_is_no_archive_stays_on_the_branch(desk: Desk) -> None:
     with other.snapshots() as (taken, _):
         assert taken.tip is not None
         warnings: list[str] = []
-        arrive(taken.branch, taken.tip, other.layout, warn=warnings.append)
+        restore_progress(taken.branch, taken.tip, other.layout, warn=warnings.append)
     assert "cannot be unpacked" in warnings[0]
 
 

@@ -1,4 +1,4 @@
-"""A program that takes and pushes snapshots, beside others that do so on the same branch.
+"""A program that takes and pushes snapshots, while others do so on the same branch.
 
 Arguments: a folder for its files, its name, its repository, the remote, how many snapshots to take,
 and a file that appears when all begin. Prints how many pushes that took.
@@ -12,7 +12,7 @@ from tests.branch.desk import Desk
 
 
 def write(folder: Path, name: str, repository: Path, *, remote: str, count: int) -> int:
-    """Put an eval on record, take a snapshot of it and push it, so many times."""
+    """Put an eval on record, take a snapshot of it and push it, `count` times."""
     desk = Desk(folder, repository, name)
     with desk.snapshots(remote=remote) as (snapshots, _):
         for number in range(count):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def write_at_once(folder: Path, hub: Path, *, writers: int, snapshots: int) -> list[int]:
-    """Let so many processes take so many snapshots each, and push every one.
+    """Let `writers` processes take `snapshots` snapshots each, and push every one.
 
     Half of them have a clone of the remote, the others a bare repository of their own.
 

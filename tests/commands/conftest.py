@@ -8,6 +8,7 @@ import pytest
 
 from runner.image.image import DEFAULT_IMAGE
 from tests.commands.repositories import begin, commit
+from tests.forked import run_forked
 from tests.privileges import bound_by_permissions
 
 # What would change a program's mind about what to do, or what to show.
@@ -63,12 +64,29 @@ class Here(msgspec.Struct, frozen=True):
         self, *arguments: str | bytes, bound: bool = False, **variables: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run `evalset`; with `bound`, files' permissions count for root, too."""
-        return self._run("-m", "runner", *arguments, bound=bound, variables=variables)
+        if bound:
+            return self.python("-m", "runner", *arguments, bound=True, **variables)
+        return self._run("evalset", *arguments, variables=variables)
 
     def oaievalset(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run the drop-in."""
-        code = "from runner.oaievalset import main; main()"
-        return self._run("-c", code, *arguments, variables=variables)
+        return self._run("oaievalset", *arguments, variables=variables)
+
+    def python(
+        self, *arguments: str | bytes, bound: bool = False, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Start a new Python."""
+        line = [sys.executable, *arguments]
+        return subprocess.run(
+            [*bound_by_permissions(), *line] if bound else line,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+            cwd=self.folder,
+            env=self._environ(variables),
+            timeout=60,
+        )
 
     def refused(
         self,
@@ -85,22 +103,16 @@ class Here(msgspec.Struct, frozen=True):
         return line
 
     def _run(
-        self, *arguments: str | bytes, bound: bool = False, variables: dict[str, str]
+        self, program: str, *arguments: str | bytes, variables: dict[str, str]
     ) -> "subprocess.CompletedProcess[str]":
-        line = [sys.executable, *arguments]
-        if bound:
-            line = [*bound_by_permissions(), *line]
-        engine = {"DOCKER_HOST": self.engine} if self.engine else {}
-        return subprocess.run(
-            line,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            check=False,
-            cwd=self.folder,
-            env=self.environ | engine | variables,
-            timeout=60,
+        environ = self._environ(variables)
+        return run_forked(
+            program, arguments, cwd=self.folder, env=environ, errors="surrogateescape"
         )
+
+    def _environ(self, variables: dict[str, str]) -> dict[str, str]:
+        engine = {"DOCKER_HOST": self.engine} if self.engine else {}
+        return self.environ | engine | variables
 
 
 def only_line(ended: "subprocess.CompletedProcess[str]", code: int) -> str:

@@ -59,19 +59,19 @@ def test_options_before_the_names_are_explained(here: Here) -> None:
         (SETS, "mine: {metadata: 1}", "has no `evals`, a list of names or patterns"),
         (SETS, "mine: {evals: []}", "has an empty list of `evals`"),
         (SETS, "mine: [a]", "has no `evals`, a list of names or patterns"),
-        (SETS, "mine: {id: ours}\nours: {id: mine}", "in a circle: mine -> ours -> mine; mend "),
+        (SETS, "mine: {id: ours}\nours: {id: mine}", "in a circle: mine -> ours -> mine; fix "),
         (SETS, "mine: {id: ours}", "alias of `ours`, which is in no registry"),
         (SETS, "mine: {evals: [a\nx: 1\n", ", line 2: this is not valid YAML"),
         (SETS, "- mine", ", line 1: expected a mapping of names, found a list"),
         (
             SETS,
             "mine: {evals: [a]}\nmine: {evals: []}",
-            ", line 2: `mine` already stands at line 1",
+            ", line 2: `mine` is already defined at line 1",
         ),
         (SETS, b"\xff", ", line 1: this is not UTF-8; save it as UTF-8"),
         (EVALS, "d: {id: e}\ne: {id: d}", None),
-        (EVALS, "a: {class: x}", "eval `a` stands twice, in "),
-        (EVALS, "test-match: {class: x}", "eval `test-match` stands twice, in "),
+        (EVALS, "a: {class: x}", "eval `a` is defined twice, in "),
+        (EVALS, "test-match: {class: x}", "eval `test-match` is defined twice, in "),
         (EVALS, "just text", ", line 1: expected a mapping of names, found a single value"),
         (EVALS, "x: {class: y, key: z}", "`x` uses the reserved keyword `key`; rename it"),
         ("own/containers/c.yaml", "a*: {memry: 2g}", "unknown key `memry`; did you mean `memory`?"),
@@ -97,11 +97,11 @@ def assert_it_bothers_nobody(here: Here) -> None:
 
 
 def test_an_alias_loop_in_the_set_is_shown(here: Here) -> None:
-    """The line has the whole circle, and the file to mend."""
+    """The line has the whole circle, and the file to fix."""
     here.put(EVALS, "d: {id: e}\ne: {id: d}")
     here.put(SETS, "mine: {evals: [d]}")
     line = here.refused(*RUN)
-    assert "eval `d` is an alias that leads in a circle: d -> e -> d; mend " in line
+    assert "eval `d` is an alias that leads in a circle: d -> e -> d; fix " in line
     assert "more.yaml" in line
 
 

@@ -8,7 +8,7 @@ from runner.commands.run import command
 from runner.options import RunOptions
 from runner.registry.rules import ContainerRule, settings_for
 
-RULE = ContainerRule(pattern="*", values={"memory": 300, "timeout": 30.0})
+RULE = ContainerRule(pattern="*", settings={"memory": 300, "timeout": 30.0}, env=())
 
 
 @pytest.fixture(autouse=True)

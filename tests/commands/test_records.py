@@ -249,7 +249,7 @@ NO_READER = "import os, sys; os.close(1); r, w = os.pipe(); os.close(r); os.dup2
 def test_a_reader_that_goes_away_is_no_error(recorded: Here, command: list[str]) -> None:
     """`evalset list progress | head -0` ends without a word."""
     code = NO_READER + "from runner.cli import main; main(sys.argv[1:])"
-    ended = recorded._run("-c", code, *command, variables={})
+    ended = recorded.python("-c", code, *command)
     assert ended.stderr == ""
     assert ended.returncode == 141
 
@@ -264,7 +264,7 @@ def test_an_error_is_told_though_the_reader_has_gone(here: Here) -> None:
         "    raise NotPushed('it is here alone')\n"
         "run_program(body)\n"
     )
-    ended = here._run("-c", code, variables={"PYTHONUNBUFFERED": ""})
+    ended = here.python("-c", code, PYTHONUNBUFFERED="")
     assert ended.stderr == "Error: it is here alone\n"
     assert ended.returncode == 141
 

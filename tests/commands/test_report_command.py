@@ -126,7 +126,7 @@ def test_without_scipy_nothing_is_tested(ran: Here) -> None:
     """One line says so, where there is something to test."""
     line = "import sys; sys.modules['scipy'] = None; "
     line += "from runner.cli import main; main(sys.argv[1:])"
-    ended = ran._run("-c", line, "report", variables={})
+    ended = ran.python("-c", line, "report")
     assert ended.returncode == 0
     assert ended.stderr == (
         "warning: scipy is not installed, so that differences are not tested for significance; "
@@ -134,7 +134,7 @@ def test_without_scipy_nothing_is_tested(ran: Here) -> None:
     )
     (page,) = (ran.folder / "report").glob("compare/*.html")
     assert "Not tested for significance" in page.read_text()
-    ended = ran._run("-c", line, "report", "aria-small", "research", variables={})
+    ended = ran.python("-c", line, "report", "aria-small", "research")
     assert (ended.returncode, ended.stderr) == (0, "")
 
 

@@ -101,10 +101,10 @@ def test_a_branch_whose_name_is_in_the_way_of_another(here: Here, repository: Pa
     """Git keeps no branch `evalset` beside `evalset/...`; the line says which one is there."""
     git(repository, "branch", "evalset")
     line = here.refused(*TAKE)
-    assert f"there cannot be a branch {BRANCH} beside evalset" in line
+    assert f"Git cannot have a branch {BRANCH} because there is evalset" in line
     assert here.evalset(*TAKE, "--snapshot-branch", "other/x").returncode == 0
     line = here.refused(*TAKE, "--snapshot-branch", "other")
-    assert "there cannot be a branch other beside other/x" in line
+    assert "Git cannot have a branch other because there is other/x" in line
 
 
 @pytest.mark.parametrize("command", ["log", "show", "push"])

@@ -25,7 +25,6 @@ NOT_MESSAGES = {
     "one value, not a list",
     "so ... cannot be made",
     "so ... more not started",
-    "that of ... more evals",
     "folders of running evals",
     "more than could be measured",
     "look at the disk of",

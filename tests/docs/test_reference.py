@@ -12,10 +12,10 @@ from runner.commands.run import command as run_command
 from runner.errors import OUT_OF_TIME, RunnerError
 from runner.host import USUAL_NAMES, USUAL_PREFIX
 from runner.model import Attempt
+from runner.plan.pins import RunFile
 from runner.records.lock import Holder
-from runner.records.run_file import RunFile
 from runner.registry.entries import RegistryFile
-from runner.registry.rules import _READERS, parse_rules
+from runner.registry.rules import KEYS, parse_rules
 from runner.run.run import SIGNALS
 from tests.docs.page import PAGES, blocks, marked, prose, rows, section, spans
 
@@ -156,7 +156,7 @@ def test_rules_shown_are_valid(page: str) -> None:
 def test_the_keys_of_rules_are_all_shown() -> None:
     """The table of settings per eval is complete."""
     shown = rows(section("docs/configuration.md", "Settings per eval"))
-    assert [spans(row[0])[0] for row in shown] == list(_READERS)
+    assert [spans(row[0])[0] for row in shown] == list(KEYS)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from runner.branch.setup import OWN_REPOSITORY
+from runner.branch.progress_branch import OWN_REPOSITORY
 from runner.engine.leftovers import Label
 from runner.model import Attempt, Command, Result
 from runner.records.attempts import read_attempts

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from runner.branch.setup import OWN_REPOSITORY
+from runner.branch.progress_branch import OWN_REPOSITORY
 from tests.amount import amount
 from tests.branch.desk import BRANCH, git
 from tests.conftest import Place

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import engine_api
+from tests.bridge import gateway
 from tests.hostile.conftest import Hostile, tidied
 
 pytestmark = pytest.mark.docker
@@ -19,17 +19,16 @@ ABSTRACT = f"evalset-hostile-{os.getpid()}"
 @pytest.fixture(scope="module")
 def host() -> Iterator[list[str]]:
     """Servers on this host, on loopback, on a bridge and without an address; where they are."""
-    about = engine_api().inspect_network("bridge")
-    gateway = about["IPAM"]["Config"][0]["Gateway"]
+    address = gateway()
     with (
         socket.create_server(("127.0.0.1", 0)) as loopback,
-        socket.create_server((gateway, 0)) as bridge,
+        socket.create_server((address, 0)) as bridge,
         socket.socket(socket.AF_UNIX) as abstract,
     ):
         abstract.bind(f"\0{ABSTRACT}")
         abstract.listen()
         ports = [server.getsockname()[1] for server in (loopback, bridge)]
-        yield [f"127.0.0.1:{ports[0]}", f"{gateway}:{ports[1]}", f"abstract:{ABSTRACT}"]
+        yield [f"127.0.0.1:{ports[0]}", f"{address}:{ports[1]}", f"abstract:{ABSTRACT}"]
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-import json
 import os
 import subprocess
 
 import docker
 import pytest
 
+from tests.bridge import bridge
 from tests.conftest import engine_api
 from tests.hosts.engine import SecondEngine
 
@@ -21,12 +21,9 @@ def start(api: docker.APIClient, image: str) -> str:
     return made
 
 
-def bridge() -> list[object]:
-    """What the machine's engine hangs its containers on: the bridge's number and addresses."""
-    shown = subprocess.run(
-        ["ip", "-json", "address", "show", "docker0"], capture_output=True, check=True
-    )
-    (about,) = json.loads(shown.stdout)
+def number_and_addresses() -> list[object]:
+    """What must not change of the bridge that the machine's engine hangs its containers on."""
+    about = bridge()
     addresses = [[each["local"], each["prefixlen"]] for each in about["addr_info"]]
     return [about["ifindex"], about["address"], *(each for each in addresses if "." in each[0])]
 
@@ -34,7 +31,7 @@ def bridge() -> list[object]:
 def test_a_second_engine_leaves_the_first_one_alone(host_a: SecondEngine, test_image: str) -> None:
     """Neither sees the other's containers; the bridge and a container stay, whatever happens."""
     ours = engine_api()
-    before = bridge()
+    before = number_and_addresses()
     mine = start(ours, test_image)
     try:
         started = ours.inspect_container(mine)["State"]
@@ -46,7 +43,7 @@ def test_a_second_engine_leaves_the_first_one_alone(host_a: SecondEngine, test_i
         host_a.power_off()
         host_a.power_on()
         assert ours.inspect_container(mine)["State"] == started
-        assert bridge() == before
+        assert number_and_addresses() == before
     finally:
         ours.remove_container(mine, force=True, v=True)
 

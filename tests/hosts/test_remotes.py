@@ -6,7 +6,10 @@ import pytest
 
 from tests.hosts.remotes import REMOTES, git
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an SSH server of our own needs root")
+pytestmark = [
+    pytest.mark.tools,
+    pytest.mark.skipif(os.geteuid() != 0, reason="an SSH server of our own needs root"),
+]
 
 
 @pytest.mark.parametrize("name", REMOTES)

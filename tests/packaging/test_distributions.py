@@ -13,6 +13,9 @@ import pytest
 import runner
 from tests.packaging.conftest import ROOT
 
+# They build a release first.
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -13,6 +13,9 @@ from tests.conftest import engine_api
 from tests.packaging.conftest import BIN, ROOT, Desk
 from tests.report.site.example import write_example
 
+# They build a release and install it several times.
+pytestmark = pytest.mark.slow
+
 VERSION = f"evalset {runner.__version__}\n"
 MADE = "evalset/test:from-the-wheel"
 

@@ -3,48 +3,40 @@ from typing import Any
 import msgspec
 import pytest
 
-from runner.plan.pins import Pins, differences
+from runner.plan.pins import RunFile, differences
 
-PINS = Pins(
+PINS = RunFile(
+    run="r1",
+    model="m",
+    eval_set="s",
     image="evals:1",
     image_id="sha256:" + "1" * 64,
-    image_digest=None,
-    image_fingerprint=None,
-    own={
-        "image": "evals:1",
-        "network": "evalset",
-        "gpus": None,
-        "memory": 4 * 2**30,
-        "pids_limit": 100,
-        "timeout": 60.0,
-    },
-    settings={},
+    commands=(),
+    limits={"memory": 4 * 2**30, "cpus": 2.0, "pids_limit": 100, "timeout": 60.0},
+    network="evalset",
     registry={"k1": "aa", "k2": "bb"},
+    settings={},
 )
 FINISHED = {"k1": "a.dev.v0"}
 
 
-def pins(**changes: Any) -> Pins:  # noqa: ANN401 - any field
+def pins(**changes: Any) -> RunFile:  # noqa: ANN401 - any field
     return msgspec.structs.replace(PINS, **changes)
 
 
-def own(**changes: Any) -> Pins:  # noqa: ANN401 - any setting
-    """Another run by its own settings, the image's name among them."""
-    return pins(own={**PINS.own, **changes})
+def limited(**limits: float) -> RunFile:
+    """Another run by its own limits."""
+    return pins(limits={**PINS.limits, **limits})
 
 
-def image(name: str, **changes: Any) -> Pins:  # noqa: ANN401 - any field
-    return pins(image=name, own={**PINS.own, "image": name}, **changes)
-
-
-def compare(before: Pins, now: Pins) -> tuple[str, ...]:
+def compare(before: RunFile, now: RunFile) -> tuple[str, ...]:
     return differences(before, now, finished=FINISHED)
 
 
 def test_the_same_run_differs_in_nothing() -> None:
     """Nor does one under another name for the same image."""
     assert compare(PINS, PINS) == ()
-    assert compare(PINS, image("also:2")) == ()
+    assert compare(PINS, pins(image="also:2")) == ()
 
 
 @pytest.mark.parametrize(
@@ -57,8 +49,8 @@ def test_the_same_run_differs_in_nothing() -> None:
 )
 def test_an_image_is_the_same_by_digest_or_fingerprint(before: dict[str, str]) -> None:
     """Its id differs between hosts that built alike, and its name between image registries."""
-    now = image(
-        "there/evals",
+    now = pins(
+        image="there/evals",
         image_id="sha256:2",
         image_fingerprint="f",
         image_digest="there/evals@sha256:aa",
@@ -68,8 +60,8 @@ def test_an_image_is_the_same_by_digest_or_fingerprint(before: dict[str, str]) -
 
 def test_another_image_is_shown_with_what_tells_it_from_the_old() -> None:
     """Digest, else fingerprint, else id."""
-    built = image("evals:2", image_id="sha256:22", image_fingerprint="ff")
-    pulled = image("evals:3", image_id="sha256:3", image_digest="r/evals@sha256:dd")
+    built = pins(image="evals:2", image_id="sha256:22", image_fingerprint="ff")
+    pulled = pins(image="evals:3", image_id="sha256:3", image_digest="r/evals@sha256:dd")
     assert compare(PINS, built) == (
         "image: evals:1 (id 111111111111) before, evals:2 (fingerprint ff) now",
     )
@@ -80,7 +72,7 @@ def test_another_image_is_shown_with_what_tells_it_from_the_old() -> None:
 
 def test_network_and_gpus_count() -> None:
     """Both are shown under the names of their options."""
-    assert compare(PINS, own(network="none", gpus="all")) == (
+    assert compare(PINS, pins(network="none", gpus="all")) == (
         "--network: evalset before, none now",
         "--gpus: none before, all now",
     )
@@ -90,19 +82,19 @@ def test_a_lower_limit_counts_and_a_higher_one_does_not() -> None:
     """An eval that needed more gets more, as the messages for such a failure say."""
     higher = {"memory": 8 * 2**30, "pids_limit": 200, "timeout": 90.0}
     lower = {"memory": 1536 * 2**20, "pids_limit": 99, "timeout": 1.5}
-    assert compare(PINS, own(**higher)) == ()
-    assert compare(PINS, own(**lower)) == (
+    assert compare(PINS, limited(**higher)) == ()
+    assert compare(PINS, limited(**lower)) == (
         "--memory: 4g before, 1536m now",
         "--pids-limit: 100 before, 99 now",
         "--timeout: 60s before, 1.5s now",
     )
-    assert compare(PINS, own(memory=4 * 2**30 - 1)) == ("--memory: 4g before, 4294967295 now",)
-    assert compare(PINS, own(pids_limit=1)) == ("--pids-limit: 100 before, 1 now",)
+    assert compare(PINS, limited(memory=4 * 2**30 - 1)) == ("--memory: 4g before, 4294967295 now",)
+    assert compare(PINS, limited(pids_limit=1)) == ("--pids-limit: 100 before, 1 now",)
 
 
 def test_no_limit_is_not_a_lower_one() -> None:
     """Docker takes 0 for none."""
-    assert compare(PINS, own(pids_limit=0)) == ()
+    assert compare(PINS, limited(pids_limit=0)) == ()
 
 
 def test_changed_content_counts_for_finished_evals_alone() -> None:
@@ -116,27 +108,24 @@ def test_changed_content_counts_for_finished_evals_alone() -> None:
 def test_many_changed_evals_are_counted() -> None:
     """The message stays one line that can be read."""
     finished = {str(number): f"e{number}" for number in range(5)}
-    found = differences(
-        pins(registry=dict.fromkeys(finished, "aa")),
-        pins(registry=dict.fromkeys(finished, "bb")),
-        finished=finished,
-    )
+    before = pins(registry={key: f"a{key}" for key in finished})
+    now = pins(registry={key: f"b{key}" for key in finished})
+    found = differences(before, now, finished=finished)
     assert len(found) == 4
-    assert found[-1] == "that of 2 more evals"
+    assert found[-1] == "registry content of 2 more evals"
     first = dict(list(finished.items())[:3])
-    assert differences(
-        pins(registry=dict.fromkeys(finished, "aa")),
-        pins(registry=dict.fromkeys(finished, "bb")),
-        finished=first,
-    ) == tuple(f"registry content of e{number}: aa before, bb now" for number in range(3))
+    assert differences(before, now, finished=first) == tuple(
+        f"registry content of e{number}: a{number} before, b{number} now" for number in range(3)
+    )
 
 
 def test_what_an_earlier_version_did_not_write_never_counts() -> None:
     """Files of before do not say what single jobs got; the image is the run's."""
     old = pins(settings=None, registry=None)
-    now = own(network="none", gpus="all", memory=1)
-    assert compare(old, msgspec.structs.replace(now, registry={"k1": "x"})) == ()
-    assert compare(old, image("b", image_id="sha256:2")) == (
+    now = pins(network="none", gpus="all", limits={"memory": 1}, registry={"k1": "x"})
+    assert compare(old, now) == ()
+    assert compare(msgspec.structs.replace(old, registry={"k1": "y"}), now) == ()
+    assert compare(old, pins(image="b", image_id="sha256:2")) == (
         "image: evals:1 (id 111111111111) before, b (id 2) now",
     )
 
@@ -144,8 +133,9 @@ def test_what_an_earlier_version_did_not_write_never_counts() -> None:
 def test_what_a_rule_gave_counts_and_not_what_the_run_gives_others() -> None:
     """The same is the same, from a rule or an option; the numbers are those that the eval had."""
     ruled = pins(settings={"k1": {"memory": 2**30, "network": "none", "image": "mine"}})
-    same = {"memory": 2**30, "network": "none", "image": "mine"}
-    assert compare(ruled, msgspec.structs.replace(own(**same), image="mine")) == ()
+    same: dict[str, str | int] = {"memory": 2**30, "network": "none", "image": "mine"}
+    by_options = msgspec.structs.replace(limited(memory=2**30), network="none", image="mine")
+    assert compare(ruled, by_options) == ()
     assert compare(ruled, pins(settings={"k1": {**same, "memory": 2**31}})) == ()
     assert compare(ruled, pins(settings={"k1": {**same, "memory": 2**29, "image": "x"}})) == (
         "image: mine before, x now",
@@ -177,23 +167,34 @@ def test_evals_are_named_where_not_all_have_changed() -> None:
     assert found[1:] == (
         "--network of e4: evalset before, n4 now",
         "--network of e5: evalset before, n5 now",
-        "that of 2 more evals",
+        "--network of 2 more evals",
     )
 
 
 def test_after_a_run_with_other_arguments_the_image_counts_by_its_name() -> None:
     """That run did not finish what this one takes as finished, but kept what that got."""
     now = pins(image_id="sha256:2", registry={"k1": "cc"})
-    assert differences(PINS, now, finished=FINISHED, alike=False) == (
+    assert differences(PINS, now, finished=FINISHED, same_arguments=False) == (
         "registry content of a.dev.v0: aa before, cc now",
     )
-    other = image("b", image_id="sha256:2")
-    assert differences(PINS, other, finished=FINISHED, alike=False) == (
+    other = pins(image="b", image_id="sha256:2")
+    assert differences(PINS, other, finished=FINISHED, same_arguments=False) == (
         "image: evals:1 before, b now",
     )
     unknown = pins(registry={})
-    assert differences(unknown, other, finished=FINISHED, alike=False) == ()
+    assert differences(unknown, other, finished=FINISHED, same_arguments=False) == ()
     two = {"k0": "unknown", "k1": "a.dev.v0"}
-    assert differences(PINS, other, finished=two, alike=False) == (
+    assert differences(PINS, other, finished=two, same_arguments=False) == (
         "image of a.dev.v0: evals:1 before, b now",
     )
+
+
+def test_settings_of_jobs_are_kept_where_they_are_not_those_of_the_run() -> None:
+    """And only of jobs whose registry content is known, because no other can be compared."""
+    found = PINS.with_settings(
+        {"k1": PINS.own | {"memory": 1, "gpus": "all"}, "k2": PINS.own, "k3": {"memory": 1}}
+    )
+    assert found.settings == {"k1": {"gpus": "all", "memory": 1}}
+    assert found.settings_of("k1") == {**PINS.own, "gpus": "all", "memory": 1}
+    assert found.settings_of("k2") == PINS.own
+    assert found.settings_of("k3") is None

@@ -5,10 +5,9 @@ import msgspec
 import pytest
 
 from runner.errors import EnvironmentFault
+from runner.plan.pins import MAX_GENERATION, RunFile
 from runner.records.layout import Layout
 from runner.records.run_file import (
-    MAX_GENERATION,
-    RunFile,
     next_generation,
     read_run_file,
     run_file_problem,
@@ -51,15 +50,15 @@ def test_a_later_run_replaces_the_file(layout: Layout) -> None:
 
 def test_each_generation_is_greater_than_all_that_are_here(layout: Layout) -> None:
     """Also after a reset, which gives files a date; a damaged one counts for nothing."""
-    assert next_generation(layout) == 1
+    assert next_generation(layout, read_run_file(layout.run)) == 1
     write_run_file(layout, msgspec.structs.replace(RUN, generation=7))
     layout.run.rename(layout.run.with_name(f"{layout.run.name}.20261121T031555.060129Z"))
-    assert next_generation(layout) == 8
+    assert next_generation(layout, read_run_file(layout.run)) == 8
     write_run_file(layout, RUN)
     layout.run.with_name(f"{layout.run.name}.damaged").write_text("{")
-    assert next_generation(layout) == 8
+    assert next_generation(layout, read_run_file(layout.run)) == 8
     write_run_file(layout, msgspec.structs.replace(RUN, generation=MAX_GENERATION))
-    assert next_generation(layout) == MAX_GENERATION
+    assert next_generation(layout, read_run_file(layout.run)) == MAX_GENERATION
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"run": "\xff"}', b"[" * 99999])
@@ -102,20 +101,20 @@ def test_a_file_that_is_not_all_understood_is_named_and_kept(
     """With a date, beside the new one: what it says may be needed by somebody."""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
-    said = run_file_problem(layout.run)
+    said = run_file_problem(layout.run, read_run_file(layout.run))
     assert said.startswith(f"{layout.run} {why}")
-    assert "keeps this one under a name with a date" in said
+    assert "the next run renames it, with a date" in said
     assert layout.run.read_bytes() == content
     write_run_file(layout, RUN)
     assert read_run_file(layout.run) == RUN
-    assert run_file_problem(layout.run) == ""
+    assert run_file_problem(layout.run, read_run_file(layout.run)) == ""
     (kept,) = layout.run.parent.glob("m.s.run.json.*Z")
     assert kept.read_bytes() == content
 
 
 def test_a_file_that_is_understood_is_not_kept(layout: Layout) -> None:
     """A mark before it changes nothing."""
-    assert run_file_problem(layout.run) == ""
+    assert run_file_problem(layout.run, read_run_file(layout.run)) == ""
     write_run_file(layout, RUN)
     layout.run.write_bytes(b"\xef\xbb\xbf" + layout.run.read_bytes())
     assert read_run_file(layout.run) == RUN
@@ -129,7 +128,7 @@ def test_a_file_that_is_understood_is_not_kept(layout: Layout) -> None:
         (b'{"version": 2}', "was written by a newer evalset"),
         (
             b"{",
-            "cannot be read, so nothing is compared with what finished evals ran in",
+            "cannot be read, so finished evals are not compared with this run",
         ),
     ],
 )
@@ -137,10 +136,9 @@ def test_a_file_that_is_not_understood_is_told_with_what_becomes_of_it(
     layout: Layout, content: bytes, why: str
 ) -> None:
     """On one line; one that is not there is no problem."""
-    assert run_file_problem(layout.run) == ""
+    assert run_file_problem(layout.run, read_run_file(layout.run)) == ""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
-    assert run_file_problem(layout.run) == (
-        f"{layout.run} {why}; "
-        "the next run that writes its own keeps this one under a name with a date"
+    assert run_file_problem(layout.run, read_run_file(layout.run)) == (
+        f"{layout.run} {why}; the next run renames it, with a date, and writes its own"
     )

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 from runner.model import Command
+from runner.plan.pins import RunFile
 from runner.plan.plan import Past, Success
 from runner.records.layout import Layout
 from runner.records.progress import Finished
-from runner.records.run_file import RunFile
 from runner.records.state import RunState, StateReader
 from tests.outcomes import failure, job, success
 

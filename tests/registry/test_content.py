@@ -1,7 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.registry.content import Content, Folder, content_of, digest_of, parse_folder
+from runner.registry.content import Content, Entries, content_of, digest_of, parse_entries
 from runner.registry.entries import RegistryFile
 
 EVALS = """\
@@ -17,7 +17,7 @@ elsewhere: {class: x:Y}
 """
 
 
-def folder(evals: str = EVALS, models: str = MODELS, place: str = "/registry/0") -> Folder:
+def folder(evals: str = EVALS, models: str = MODELS) -> Entries:
     files = [
         RegistryFile(path=f"{kind}/own.yaml", kind=kind, text=text)
         for kind, text in (
@@ -27,12 +27,12 @@ def folder(evals: str = EVALS, models: str = MODELS, place: str = "/registry/0")
             ("eval_sets", "s: {evals: [a]}"),
         )
     ]
-    return parse_folder(place, files)
+    return parse_entries(files)
 
 
 def content(
     eval_key: str = "a.dev.v0",
-    *folders: Folder,
+    *folders: Entries,
     model: str = "gpt-4",
     passed_through: tuple[str, ...] = (),
 ) -> Content:
@@ -40,7 +40,7 @@ def content(
         eval_key,
         model=model,
         passed_through=passed_through,
-        folders=folders or (folder(),),
+        folders={f"/registry/{index}": each for index, each in enumerate(folders or (folder(),))},
     )
 
 
@@ -71,8 +71,7 @@ def test_an_eval_of_the_image_takes_nothing() -> None:
 
 def test_every_folder_is_looked_through() -> None:
     """What one lacks the next may have; data is looked for where the entry stands."""
-    empty = Folder(place="/registry/0", specs={})
-    found = content("a.dev.v0", empty, folder(place="/registry/1"))
+    found = content("a.dev.v0", {}, folder())
     assert names(found) == {"a.dev.v0"}
     assert {place for place, _ in found.data} == {"/registry/1"}
 
@@ -81,7 +80,7 @@ def test_a_broken_file_is_refused_by_its_path() -> None:
     """As it is where evals are looked for."""
     broken = RegistryFile(path="modelgraded/own.yaml", kind="modelgraded", text="[")
     with pytest.raises(UsageError, match=r"^modelgraded/own\.yaml, line "):
-        parse_folder("/registry/0", [broken])
+        parse_entries([broken])
 
 
 def test_a_grader_that_is_named_counts_and_no_other() -> None:
@@ -140,7 +139,7 @@ a.dev.v0:
     samples_jsonl: a/samples.jsonl
   class: x:Y
 """
-    assert digest(content("a.dev.v0", folder(same, place="/registry/3"))) == digest(content())
+    assert digest(content("a.dev.v0", {}, folder(same))) == digest(content())
 
 
 def test_data_counts_in_the_digest() -> None:

@@ -39,7 +39,7 @@ def test_the_demo_runs_without_a_network() -> None:
     """The rule that ships as an example is valid, and is about the demo alone."""
     (rule,) = parse_rules(files("containers"))
     assert rule.pattern == "demo-*"
-    assert rule.values == {"memory": 1024**3, "network": "none", "timeout": 600.0}
+    assert rule.settings == {"memory": 1024**3, "network": "none", "timeout": 600.0}
 
 
 def test_the_example_beside_the_rule_has_every_key() -> None:
@@ -47,4 +47,4 @@ def test_the_example_beside_the_rule_has_every_key() -> None:
     (file,) = files("containers")
     text = "\n".join(re.findall(r"^#   (.*)", file.text, re.MULTILINE))
     (example,) = parse_rules([msgspec.structs.replace(file, text=text)])
-    assert example.values.keys() == {*ContainerSettings.__struct_fields__}
+    assert {*example.settings, "env"} == {*ContainerSettings.__struct_fields__}

@@ -27,7 +27,7 @@ def refusal(text: str) -> str:
         ("a: 1\n2: 1", ", line 2: a name must be text; put quotes around it"),
         (
             "a: 1\nb: 1\na: 2",
-            ", line 3: `a` already stands at line 1; rename or remove one of them",
+            ", line 3: `a` is already defined at line 1; rename or remove one of them",
         ),
     ],
 )
@@ -40,12 +40,12 @@ def test_a_mapping_that_is_merged_in_at_the_top_adds_its_names() -> None:
     """The names that stand beside it are checked all the same."""
     text = "base: &base\n  a: 1\n<<: *base\nb: 2\n"
     assert parse_mapping("a.yaml", text) == {"base": {"a": 1}, "a": 1, "b": 2}
-    assert refusal(text + "b: 3\n").startswith("a.yaml, line 5: `b` already stands at line 4")
+    assert refusal(text + "b: 3\n").startswith("a.yaml, line 5: `b` is already defined at line 4")
 
 
 def test_a_name_twice_is_found_wherever_it_stands() -> None:
     """Also beside names that stand once."""
-    assert "`b` already stands at line 2" in refusal("a: 1\nb: 1\nc: 1\nb: 1\n")
+    assert "`b` is already defined at line 2" in refusal("a: 1\nb: 1\nc: 1\nb: 1\n")
 
 
 @pytest.mark.parametrize("text", ["a: {b: [1, x, null]}", "", "null", "# nothing\n"])

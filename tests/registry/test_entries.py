@@ -85,7 +85,7 @@ def test_a_file_that_is_no_mapping_is_refused(text: str, what: str) -> None:
 def test_a_name_twice_in_a_file_is_refused_with_both_lines() -> None:
     """Upstream lets the last win without a word; an eval would be lost."""
     message = refusal(file("a: {class: x}\nb: {class: x}\na: {class: y}"))
-    assert message.startswith("r/evals/a.yaml, line 3: `a` already stands at line 1")
+    assert message.startswith("r/evals/a.yaml, line 3: `a` is already defined at line 1")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_name_twice_in_a_file_is_refused_with_both_lines() -> None:
 )
 def test_a_name_in_two_files_is_refused_with_both(kind: str, called: str) -> None:
     """The message says what it names and both files, within a registry and across two."""
-    told = f"{called} `a` stands twice, in one.yaml and in two.yaml; rename one of them"
+    told = f"{called} `a` is defined twice, in one.yaml and in two.yaml; rename one of them"
     one = file("a: {class: x, evals: [b]}", kind, "one.yaml")
     two = file("a: {class: y, evals: [b]}", kind, "two.yaml")
     assert refusal(one, two) == told
@@ -140,7 +140,7 @@ def test_a_registry_survives_being_written() -> None:
 
 
 def test_upstreams_own_sets_are_known_as_such() -> None:
-    """Aliases, and those with a fault, too: the fault is not the user's to mend."""
+    """Aliases, and those with a fault, too: the fault is not the user's to fix."""
     text = "s: {evals: [b]}\nalias: s\nbroken: {}"
     upstreams = parse_registry([file(text, "eval_sets")], builtin=True)
     assert [entry.builtin for entry in upstreams.eval_sets.values()] == [True] * 3

@@ -124,7 +124,7 @@ def test_a_mere_typing_error_is_not_explained_by_shifted_names(model: str) -> No
         ("empty", "`empty` in eval_sets/s.yaml has an empty list"),
         (
             "loop",
-            "eval set `loop` is an alias that leads in a circle: loop -> pool -> loop; mend",
+            "eval set `loop` is an alias that leads in a circle: loop -> pool -> loop; fix",
         ),
         ("lost", "`lost` in eval_sets/s.yaml is an alias of `sett`, which is in no registry"),
         (
@@ -152,7 +152,7 @@ def test_a_set_with_a_fault_is_refused_when_it_is_asked_for(name: str, complaint
         ("bad-args", "eval `bad-args` in evals/e.yaml has `args` that are not a mapping"),
         (
             "round",
-            "eval `round` is an alias that leads in a circle: round -> about -> round; mend",
+            "eval `round` is an alias that leads in a circle: round -> about -> round; fix",
         ),
         ("dangling", "is an alias of `other.dev.v1`, which is in no registry; did you mean"),
     ],

@@ -81,20 +81,26 @@ def test_an_eval_that_no_rule_matches_gets_the_defaults() -> None:
         ("a: {memmory: 1g}", "c.yaml: `a` has the unknown key `memmory`; did you mean `memory`"),
         ("a: {zzz: 1}", "c.yaml: `a` has the unknown key `zzz`; known are image, memory"),
         ("a: {memory: lots}", "c.yaml: `a`: `memory`: memory `lots` is not an amount"),
-        ("a: {memory: 1m}", "less than Docker's least"),
-        ("a: {memory: [1]}", "c.yaml: `a`: `memory`: `[1]` is not an amount such as 512m or 4g"),
-        ("a: {cpus: 0}", "c.yaml: `a`: `cpus`: `0` must be above zero"),
+        ("a: {memory: 1m}", "less than Docker's minimum"),
+        (
+            "a: {memory: [1]}",
+            "c.yaml: `a`: `memory`: memory `[1]` is not an amount",
+        ),
+        ("a: {cpus: 0}", "c.yaml: `a`: `cpus`: `0` is not a number of CPUs"),
         ("a: {cpus: .inf}", "c.yaml: `a`: `cpus`: "),
         ("a: {cpus: two}", "c.yaml: `a`: `cpus`: `two` is not a number of CPUs"),
-        ("a: {tmp_limit: [1]}", "c.yaml: `a`: `tmp_limit`: `[1]` is not an amount such as 512m"),
+        (
+            "a: {tmp_limit: [1]}",
+            "c.yaml: `a`: `tmp_limit`: size `[1]` is not an amount",
+        ),
         ("a: {tmp_limit: 1k}", "c.yaml: `a`: `tmp_limit`: size `1k` is too little"),
         ("a: {pids_limit: 0}", "c.yaml: `a`: `pids_limit`: `0` is not a number of processes above"),
         ("a: {pids_limit: true}", "c.yaml: `a`: `pids_limit`: "),
-        ("a: {gpus: some}", "c.yaml: `a`: `gpus`: GPUs `some` are not"),
-        ("a: {gpus: true}", "c.yaml: `a`: `gpus`: GPUs `true` are not"),
-        ("a: {gpus: ALL}", "c.yaml: `a`: `gpus`: GPUs `ALL` are not"),
+        ("a: {gpus: some}", "c.yaml: `a`: `gpus`: GPUs `some` must be"),
+        ("a: {gpus: true}", "c.yaml: `a`: `gpus`: GPUs `True` must be"),
+        ("a: {gpus: ALL}", "c.yaml: `a`: `gpus`: GPUs `ALL` must be"),
         ("a: {timeout: soon}", "c.yaml: `a`: `timeout`: duration `soon`"),
-        ("a: {timeout: null}", "c.yaml: `a`: `timeout`: `None` is not a duration such as 90s"),
+        ("a: {timeout: null}", "c.yaml: `a`: `timeout`: duration `None` must be like 90s"),
         ("a: {network: '--x'}", "c.yaml: `a`: `network`: `--x` is not a name"),
         ("a: {image: 5}", "c.yaml: `a`: `image`: "),
         ("a: {env: HF_TOKEN}", "c.yaml: `a`: `env`: must be a list"),
@@ -123,4 +129,4 @@ def test_a_value_among_environment_names_is_refused_and_not_shown() -> None:
 def test_an_environment_name_may_be_in_small_letters() -> None:
     """As those of proxies are."""
     (rule,) = rules("a: {env: [https_proxy, _x, A1]}")
-    assert rule.values["env"] == ("https_proxy", "_x", "A1")
+    assert rule.env == ("https_proxy", "_x", "A1")

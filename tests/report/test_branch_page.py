@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from runner.records.run_file import RunFile
+from runner.plan.pins import RunFile
 from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
 

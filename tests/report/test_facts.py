@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.plan.pins import RunFile
 from runner.records.layout import Layout
 from runner.records.progress import Finished
-from runner.records.run_file import RunFile
 from runner.records.samples import Usage
 from runner.records.state import RunState
 from runner.report.comparison import Grid, grid_of

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from runner.records.run_file import RunFile, read_run_file
+from runner.plan.pins import RunFile
+from runner.records.run_file import read_run_file
 from tests.conftest import Place, engine_api
 from tests.images import build_image
 

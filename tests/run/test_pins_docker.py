@@ -20,19 +20,19 @@ def test_another_image_is_refused_until_it_is_allowed(place: Place, other_image:
     place.run()
     line = refused(place, EVALSET_IMAGE=other_image)
     assert re.fullmatch(
-        "Error: what is finished of m s was started otherwise than this run would start it: "
+        "Error: finished evals of m s were started under different conditions: "
         rf"image: {place.image} \((id|digest) [0-9a-f]{{12}}\) before, "
         rf"{other_image} \(id {find_image(engine_api(), other_image).id[7:19]}\) now; "
-        "`--repin` goes on and keeps what is finished, `--no-resume` starts over\n",
+        "`--repin` continues and keeps the finished evals, `--no-resume` starts over\n",
         line,
     )
     ended = place.run("--repin", EVALSET_IMAGE=other_image)
     assert ended.returncode == 1
-    assert "what is finished stays, all else runs as it is now" in ended.stdout
+    assert "finished evals are kept, the others run under the new conditions" in ended.stdout
     assert sorted(record.eval for record in place.records()) == ["fail.1", "fail.1", "succeed.a"]
     assert pinned(place).image == other_image
     again = place.run(EVALSET_IMAGE=other_image)
-    assert "otherwise" not in again.stdout + again.stderr
+    assert "different conditions" not in again.stdout + again.stderr
     assert again.returncode == 1
 
 
@@ -158,7 +158,7 @@ def test_a_dry_run_warns_and_plans(place: Place) -> None:
     ended = place.run("--dry-run")
     assert ended.returncode == 0
     assert ended.stderr.startswith(
-        "warning: what is finished of m s was started otherwise than this run would start it: "
+        "warning: finished evals of m s were started under different conditions: "
     )
     assert ended.stderr.endswith("now; without `--repin` the run stops here\n")
     assert "to do (1):" in ended.stdout
@@ -200,8 +200,8 @@ def test_the_drop_in_warns_and_goes_on(place: Place, other_image: str) -> None:
         return ended.stdout
 
     said(place.image)
-    assert "otherwise than this run would start it: image" in said(other_image)
-    assert "otherwise" not in said(other_image)
+    assert "started under different conditions: image" in said(other_image)
+    assert "different conditions" not in said(other_image)
     assert pinned(place).image == other_image
 
 

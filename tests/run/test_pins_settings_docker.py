@@ -19,12 +19,12 @@ def test_what_a_rule_gives_an_eval_is_what_counts_for_it(place: Place) -> None:
     assert [(ended.returncode, ended.stderr) for ended in (same, more)] == [(1, "")] * 2
     line = refused(place, "--memory", "80m", "--timeout", "30s", "--network", "none")
     assert (
-        "start it: --network: bridge before, none now; --memory: 100m before, 80m now; "
+        "conditions: --network: bridge before, none now; --memory: 100m before, 80m now; "
         "--timeout: 40s before, 30s now; `--repin`"
     ) in line
     place.registry("succeed.a", "fail.1")
     line = refused(place)
-    assert "start it: --network: bridge before, none now; --memory: 100m before, 64m now; `" in line
+    assert ": --network: bridge before, none now; --memory: 100m before, 64m now; `" in line
 
 
 def test_a_rule_for_one_of_several_names_it(place: Place) -> None:
@@ -32,7 +32,7 @@ def test_a_rule_for_one_of_several_names_it(place: Place) -> None:
     place.registry("succeed.a", "succeed.b")
     place.run()
     place.registry("succeed.a", "succeed.b", containers={"succeed.b": {"network": "bridge"}})
-    assert "start it: --network of succeed.b: none before, bridge now; `" in refused(place)
+    assert "conditions: --network of succeed.b: none before, bridge now; `" in refused(place)
 
 
 def test_an_eval_stays_at_what_it_got(place: Place) -> None:
@@ -50,9 +50,9 @@ def test_evals_of_another_selection_are_held_to_the_same(place: Place) -> None:
     place.registry("succeed.a", "succeed.b")
     place.run("--select", "succeed.a")
     line = refused(place, "--select", "succeed.b", EVALSET_NETWORK="bridge")
-    assert "start it: --network: none before, bridge now" in line
+    assert "conditions: --network: none before, bridge now" in line
     assert place.run("--select", "succeed.b", EVALSET_MEMORY="128m").returncode == 0
-    assert "start it: --memory of succeed.b: 128m before, 64m now; `" in refused(place)
+    assert "conditions: --memory of succeed.b: 128m before, 64m now; `" in refused(place)
     assert place.run("--select", "succeed.b", EVALSET_MEMORY="128m").returncode == 0
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.setup.machine import ROOT
 
 SCRIPTS = (
-    *("compat", "debian.sh", "engine", "lock", "mutants", "python", "record", "release"),
+    *("bare", "compat", "debian.sh", "engine", "lock", "mutants", "python", "record", "release"),
     *("setup", "test-tools", "upstream"),
 )
 

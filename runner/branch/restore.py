@@ -1,0 +1,177 @@
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, groupby
+from pathlib import Path, PurePosixPath
+
+from runner.branch.filter import COMPRESSED
+from runner.branch.git import Entry, Repository
+from runner.branch.progress_branch import ProgressBranch, state_prefix
+from runner.files import named, sync_folder, write_whole
+from runner.model import Command
+from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
+from runner.records.belonging import logs_of
+from runner.records.layout import Layout
+from runner.records.progress import ProgressFile, parse_progress, read_progress
+from runner.records.run_file import parse_run_file, put_run_file, read_run_file
+from runner.records.state import RunState
+
+# Bytes of logs that are in memory at once, and those of one log more.
+_TOGETHER = 32 * 2**20
+
+# Bytes that a compressed log may have; more is meant to fill the disk.
+LARGEST = 8 * 2**30
+
+
+class UnpackError(Exception):
+    """A compressed log is none, or has more in it than any log has."""
+
+
+def restore_progress(
+    branch: ProgressBranch,
+    commit: str,
+    layout: Layout,
+    *,
+    logs: bool = True,
+    warn: Callable[[str], None],
+) -> int:
+    """Add to a progress directory what a snapshot has and it has not; nothing there is replaced.
+
+    Logs come first, then attempts, then the progress file: what it calls finished has its logs.
+
+    Args:
+        branch: whose snapshot it is.
+        commit: the snapshot.
+        layout: of the progress directory. Its lock must be held.
+        logs: whether the logs are wanted.
+        warn: takes a line about what stays on the branch.
+
+    Returns:
+        How many finished commands that added.
+    """
+    start = state_prefix(layout)
+    states = {
+        path: content for path, content in branch.states(commit).items() if path.startswith(start)
+    }
+    source = f"branch {branch.name}"
+    for run in RunState.from_branch(states, source=source):
+        for message in run.damaged:
+            warn(message)
+    attempts_lines = states.get(f"{start}attempts.jsonl", b"")
+    if logs:
+        recorded = set(logs_of(parse_attempts(attempts_lines, source).records))
+        _restore_logs(branch.repository, commit, layout, recorded, warn)
+    added = add_lines(
+        layout,
+        progress_lines=states.get(f"{start}progress.txt", b""),
+        attempts_lines=attempts_lines,
+    )
+    theirs = states.get(f"{start}run.json", b"")
+    newest, here = parse_run_file(theirs), read_run_file(layout.run)
+    if newest is not None and (here is None or newest.age > here.age):
+        put_run_file(layout.run, theirs)
+    return added
+
+
+def add_lines(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -> int:
+    """Append what the records of another host have more than ours, the attempts first.
+
+    Lines that cannot be read stay where they are; fields that are not known here are kept.
+
+    Returns:
+        How many finished commands that added.
+    """
+    here = {record.id for record in read_attempts(layout.attempts).records}
+    new = [
+        line.decode()
+        for line in attempts_lines.splitlines()
+        if (found := parse_attempts(line, "").records) and found[0].id not in here
+    ]
+    if new:
+        with AttemptsFile(layout.attempts) as file:
+            file.add(*new)
+    theirs = parse_progress(progress_lines, "")
+    ours = read_progress(layout.progress)
+    known = {*ours.commands, *ours.lines}
+    finished = [
+        *(json.dumps(command) for command in theirs.commands if command not in known),
+        *(line for line in theirs.lines if line not in known),
+    ]
+    if finished:
+        with ProgressFile(layout.progress) as file:
+            file.add(*finished)
+    return len(finished)
+
+
+def _restore_logs(
+    repository: Repository,
+    commit: str,
+    layout: Layout,
+    recorded: set[str],
+    warn: Callable[[str], None],
+) -> None:
+    targets: dict[str, Entry] = {}
+    for entry in repository.files(commit, "evallogs/"):
+        plain = entry.path.removesuffix(COMPRESSED)
+        name = plain if plain in recorded else entry.path
+        if not is_safe(name) or not entry.is_plain:
+            warn(f"{entry.path!r} stays on the branch: it is no plain file with a plain name")
+        elif not (layout.root / name).exists():
+            targets[name] = entry
+    # Two eval sets may have a log in common.
+    writer = Command((layout.model, layout.eval_set)).key
+    for names in _groups(repository, targets):
+        contents = repository.read([targets[name].oid for name in names])
+        for name, content in zip(names, contents, strict=True):
+            is_packed = name != targets[name].path
+            pieces = _unpacked(content) if is_packed else iter([content])
+            try:
+                write_whole(layout.root / name, pieces, writer=writer)
+            except UnpackError:
+                warn(
+                    f"{targets[name].path} stays on the branch: it cannot be unpacked, or only to "
+                    f"more than {LARGEST // 2**30} GB"
+                )
+    sync({(layout.root / name).parent for name in targets})
+
+
+def is_safe(name: str) -> bool:
+    """Whether a path from elsewhere stays among the logs, and can be shown."""
+    path = PurePosixPath(name)
+    return (
+        name.startswith("evallogs/")
+        and str(path) == name
+        and ".." not in path.parts
+        and name.isprintable()
+    )
+
+
+def sync(folders: Iterable[Path]) -> None:
+    """Make the names of logs that were placed survive a power loss."""
+    for folder in folders:
+        with named(folder, "write"):
+            sync_folder(folder)
+
+
+def _unpacked(content: bytes) -> Iterator[bytes]:
+    """What was compressed, piece by piece."""
+    length = 0
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            while piece := file.read(2**20):
+                length += len(piece)
+                if length > LARGEST:
+                    raise UnpackError
+                yield piece
+    except (OSError, EOFError, zlib.error) as error:
+        raise UnpackError from error
+
+
+def _groups(repository: Repository, targets: dict[str, Entry]) -> Iterator[list[str]]:
+    """The names in groups that fit into memory."""
+    sizes = repository.sizes([entry.oid for entry in targets.values()]) if targets else []
+    ends = zip(targets, accumulate(sizes), strict=True)
+    for _, group in groupby(ends, lambda pair: pair[1] // _TOGETHER):
+        yield [name for name, _ in group]
