@@ -3,6 +3,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -68,7 +69,8 @@ def junit_xml(results: Sequence[Results], output: Output) -> bytes:
         name = _line(f"{one.layout.model}.{one.layout.eval_set}")
         suite = ET.SubElement(root, "testsuite", name=name)
         for row in one.rows:
-            _add_case(suite, name, row, output(one.layout, row))
+            case = ET.SubElement(suite, "testcase", classname=name)
+            _fill_case(case, row, partial(output, one.layout, row))
         _count(suite, one.rows)
     _count(root, [row for one in results for row in one.rows])
     ET.indent(root)
@@ -88,9 +90,8 @@ def _count(element: ET.Element, rows: Sequence[EvalState]) -> None:
     }
 
 
-def _add_case(suite: ET.Element, name: str, row: EvalState, output: Sequence[str]) -> None:
-    called = " ".join(filter(None, (row.eval, row.arguments)))
-    case = ET.SubElement(suite, "testcase", classname=name, name=_line(called))
+def _fill_case(case: ET.Element, row: EvalState, output: Callable[[], Sequence[str]]) -> None:
+    case.set("name", _line(" ".join(filter(None, (row.eval, row.arguments)))))
     if row.duration is not None:
         case.set("time", f"{row.duration:.3f}")
     facts = {"attempts": str(row.attempts)}
@@ -107,7 +108,7 @@ def _add_case(suite: ET.Element, name: str, row: EvalState, output: Sequence[str
     found = ET.SubElement(case, kind, message=_line(row.reason or row.state))
     if kind != "skipped":
         found.set("type", row.state)
-        found.text = "\n".join(map(_text, output))
+        found.text = "\n".join(map(_text, output()))
 
 
 def _line(text: str) -> str:
@@ -125,7 +126,7 @@ def junit_document(results: Sequence[Results], mask: Mask = NO_MASK) -> bytes:
     """
 
     def output(layout: Layout, row: EvalState) -> Sequence[str]:
-        if row.console_log is None or _ELEMENTS.get(row.state) in {None, "skipped"}:
+        if row.console_log is None:
             return ()
         tail = tail_below(layout, row.console_log, TAIL_LINES)
         return (*map(mask.text, tail), f"whole output: {row.console_log}")
