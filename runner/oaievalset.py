@@ -5,9 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+from click.core import ParameterSource
+
 from runner.cli import run_program
-from runner.commands.parameters import options_from
 from runner.commands.run import command as run_command_line
+from runner.commands.run import options_of
 from runner.errors import UsageError
 from runner.model import Command
 from runner.plan.grammar import get_parser, without_dashes
@@ -132,12 +135,16 @@ def _run(
     for path in args.registry_path or ():
         line += ["--registry-path", path]
     context = run_command_line.make_context("oaievalset", [*line, "--", args.model, args.eval_set])
-    changes: dict[str, Any] = {"jobs": 1, "progress_dir": PROGRESS_DIR}
-    if run_command is not None:
-        changes["run_command"] = run_command
+    defaults = {"jobs": 1, "progress_dir": PROGRESS_DIR, "run_command": run_command or "oaieval"}
+    changes = {
+        name: value
+        for name, value in defaults.items()
+        if context.get_parameter_source(name) is ParameterSource.DEFAULT
+    }
     # Upstream goes on whatever has changed; here a warning says what has.
-    given = {**context.params, "as_typed": True, "repin": True, "args": unknown}
-    options = options_from(context, given, **changes)
+    options = msgspec.structs.replace(
+        options_of(context), as_typed=True, repin=True, passed_through=tuple(unknown), **changes
+    )
     ours = list(run_command_line.our_options())
     return run_pipeline(options, out=sys.stdout, ours=ours, resolution=resolution)
 

@@ -18,6 +18,7 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import RequestException
 
 from runner.errors import EnvironmentFault
+from runner.options import EVAL_NETWORK
 
 
 class _Connection(UnixHTTPConnection):
@@ -59,10 +60,6 @@ class OneConnection(UnixHTTPAdapter):
         self._pool.close()
         super().close()
 
-
-# The network that evals share by default: a bridge of our own, on which containers reach the
-# outside but not one another. One for all runs, for an engine has room for about 30.
-EVAL_NETWORK = "evalset"
 
 # The engine answers within this many seconds or is taken for dead; waits have limits of their own.
 ANSWER_TIME = 120

@@ -19,8 +19,9 @@ import runner
 from runner.engine.engine import answering
 from runner.errors import EnvironmentFault
 from runner.image.base import prepare_base
-from runner.image.image import DEFAULT_IMAGE, FINGERPRINT, Image, look_up_image
+from runner.image.image import FINGERPRINT, Image, look_up_image
 from runner.image.wheels import fetch_wheels
+from runner.options import DEFAULT_IMAGE
 
 HERE = Path(__file__).parent
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.engine.attempt import LocalAttempts, Surroundings
-from runner.engine.engine import EVAL_NETWORK, Absence
+from runner.engine.engine import Absence
 from runner.engine.leftovers import sweep
 from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result, Task
+from runner.options import EVAL_NETWORK
 from runner.plan.limits import Budget
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
