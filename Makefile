@@ -1,23 +1,24 @@
-# Two commands for newcomers: `make demo` and `make test`. Each sets up what it needs, and is quick
-# the second time. The rest are their parts.
+# Two commands for newcomers: `make demo` and `make test`. Each sets up what it needs, and is fast the
+# second time. The other targets are their parts.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test soak lint compat bench mutants dist docs lock clean venv engine image upstream test-tools
+.PHONY: help demo test soak lint compat bench mutants dist docs site lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
 help:
 	@echo 'make demo    set everything up and run openai/evals in containers, no API key needed'
 	@echo 'make test    set everything up and run every test'
-	@echo 'make soak    kill, fill and cut off what a run needs, at random, for about an hour'
-	@echo 'make lint    ruff, mypy, import-linter'
-	@echo 'make compat  run the quick tests with each Python, and lowest and newest dependencies'
+	@echo 'make soak    disturb runs at random for about an hour'
+	@echo 'make lint    check with ruff, mypy and import-linter'
+	@echo 'make compat  run the quick tests with each Python, with lowest and newest dependencies'
 	@echo 'make bench   measure the runner against upstream'
 	@echo 'make mutants see which changes of plan/ and record/ no test notices'
-	@echo 'make docs    write docs/commands.md anew'
-	@echo 'make lock    renew the versions of the Python packages in the eval image and for releases'
-	@echo 'make dist    build what a release is made of, in dist/; publishes nothing'
+	@echo 'make docs    write docs/commands.md from the help of the commands'
+	@echo 'make site    build the website of the documentation in site/'
+	@echo 'make lock    update the locked Python packages of the eval image and of releases'
+	@echo 'make dist    build the files of a release in dist/; publishes nothing'
 	@echo 'make clean   remove what the other targets made in this folder, but no progress'
 
 demo: venv engine image
@@ -27,11 +28,11 @@ demo: venv engine image
 	@echo 'The results are in progress/: progress files and attempts in progress/oaievalset,'
 	@echo "oaieval's logs in progress/evallogs. Run \`make demo\` again: nothing runs twice."
 
-# In two processes, of which one has all tests that need the engine.
+# In two processes; one of them has all tests that need the engine.
 test: venv engine image upstream test-tools lint
 	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -n 2
 
-# The long form of the tests that disturb runs. A seed repeats it: make soak SEED=1
+# The long form of the tests that disturb runs. To repeat one, set its seed: make soak SEED=1
 soak: venv engine image test-tools
 	EVALSET_TEST_SOAK=1 EVALSET_TEST_SEED=$(SEED) nice .venv/bin/python -m pytest --timeout=7200 \
 		tests/faults $(wildcard tests/*/test_*_stateful.py)
@@ -53,6 +54,11 @@ mutants: venv
 
 docs: venv
 	.venv/bin/python -m tests.docs.commands_page
+
+# Fails at a link that leads nowhere. SOURCE is the address that links to the repository's files get.
+site: venv
+	.venv/bin/python -m tests.docs.website $(SOURCE)
+	.venv/bin/zensical build --strict
 
 lock: venv
 	scripts/lock
@@ -77,4 +83,4 @@ test-tools:
 	@scripts/test-tools
 
 clean:
-	rm -rf .venv .venv-release .venv-upstream dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache mutants .venv-mutants
+	rm -rf .venv .venv-release .venv-upstream dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache mutants .venv-mutants

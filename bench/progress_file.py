@@ -16,7 +16,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 
 def _python(python: Path, program: str, *arguments: object) -> list[float]:
-    """Run one of the programs beside this file; it prints numbers."""
+    """Run one of the programs next to this file; it prints numbers."""
     done = subprocess.run(
         [python, PROGRAMS / program, *map(str, arguments)],
         capture_output=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.figure import EVALSET, ROOT, Figure, in_turn, seconds
 from runner.branch.snapshots import Snapshots
-from runner.records.attempts import AttemptsFile, record_of
+from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from tests.branch.desk import BRANCH, Desk, git, make_bare
 from tests.branch.writers import missing, write_at_once
@@ -33,6 +33,7 @@ def _finish(desk: Desk, names: Sequence[str]) -> None:
         outcome = success(
             job(name),
             attempt=f"{desk.eval_set}{name}",
+            host=desk.name,
             logs=(log,),
             console_log=str(Path(log).with_suffix(".console.log")),
             started_at="2025-01-01T00:00:00Z",
@@ -41,7 +42,7 @@ def _finish(desk: Desk, names: Sequence[str]) -> None:
         )
         for path in (*outcome.logs, str(outcome.console_log)):
             (layout.root / path).write_text(f'{{"eval": "{name}"}}\n' * 50)
-        records.append(record_of(outcome, run="r", host=desk.name))
+        records.append(outcome)
     with AttemptsFile(layout.attempts) as file:
         file.add_records(*records)
     with ProgressFile(layout.progress) as file:

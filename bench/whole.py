@@ -20,7 +20,7 @@ EVALS = ("test-match", "test-fuzzy-match", "test-includes", "test-includes-ignor
 
 @contextmanager
 def _eval_set() -> Iterator[tuple[str, Path, dict[str, str]]]:
-    """The evals of `test-basic` under a name of its own, for upstream writes below /tmp."""
+    """The evals of `test-basic` under a name of its own, because upstream writes below /tmp."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder:
         registry = Path(folder, "registry")

@@ -59,16 +59,18 @@ def check_config(
             raise UsageError(
                 f"{source}: `{key}` stands twice, with a hyphen and an underscore; leave one out"
             )
-        settings[name] = _check_value(f"{source}: `{key}`", known[name], value)
+        settings[name] = _check_value(source, key, known[name], value)
     return settings
 
 
-def _check_value(place: str, parameter: Parameter, value: object) -> Setting:
+def _check_value(source: str, key: str, parameter: Parameter, value: object) -> Setting:
     kind = parameter.kind
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         wrong = "" if parameter.multiple else "one value, not a list"
     elif not isinstance(value, str | int | float):
-        raise UsageError(f"{place} must be text, a number, true or false, or a list of texts")
+        raise UsageError(
+            f"{source}: `{key}` must be text, a number, true or false, or a list of texts"
+        )
     elif parameter.type is bool:
         wrong = "" if isinstance(value, bool) else "true or false"
     elif isinstance(value, bool):
@@ -80,7 +82,7 @@ def _check_value(place: str, parameter: Parameter, value: object) -> Setting:
     else:
         wrong = ""
     if wrong:
-        raise UsageError(f"{place} takes {wrong}")
+        raise UsageError(f"{source}: `{key}` takes {wrong}")
     return [value] if parameter.multiple and isinstance(value, str) else value
 
 

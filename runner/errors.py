@@ -1,11 +1,11 @@
 from collections.abc import Iterable
 
-# Exit status of a run that its time budget ended: sysexits.h's EX_TEMPFAIL, which says go on later.
+# Exit status of a run that its time budget ended: EX_TEMPFAIL of sysexits.h, try again later.
 OUT_OF_TIME = 75
 
 
 class RunnerError(Exception):
-    """The runner cannot go on. The message is one line: what happened, and what to do next.
+    """The runner cannot continue. The message is one line: what happened, and what to do next.
 
     Its notes are warnings that may explain it, each a line that is shown before it.
 

@@ -84,8 +84,8 @@ def write_whole(path: Path, pieces: Iterable[bytes], *, writer: str | None = Non
     Args:
         path: of the file.
         pieces: its content.
-        writer: who writes, where a lock sees to it that there is one at a time: what a killed one
-            left half written is then overwritten by the next. None is this process.
+        writer: who writes, where a lock lets only one write at a time: the next one then overwrites
+            what a killed one left half written. None is this process.
     """
     make_folder(path.parent)
     beside = f".{path.name}.{writer or os.getpid()}{PASSING}"
@@ -119,12 +119,12 @@ def append(path: Path, content: bytes) -> None:
         try:
             write_all(file.fileno(), content)
         except OSError:
-            with suppress(OSError):  # a pipe, for one
+            with suppress(OSError):  # a pipe, for example
                 file.truncate(size)
             raise
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of this, for the system may take a part at a time."""
+    """Write all of this, because the system may take only a part at a time."""
     while content:
         content = content[os.write(descriptor, content) :]

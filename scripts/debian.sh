@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: what Debian and Ubuntu allow us to do. ROOT stands before the
-# paths of the machine, so that tests can show the scripts another machine.
+# The other scripts source this: what we may do on Debian and Ubuntu. ROOT is a prefix for the machine's
+# paths, so that tests can show the scripts another machine.
 ROOT=${EVALSET_SETUP_ROOT:-}
 
 is_debian() {
@@ -14,7 +14,7 @@ is_debian() {
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
-# With sudo only where it asks for no password: a script must not wait for one.
+# Uses sudo only if it asks for no password: a script must not wait for one.
 may_be_root() { is_root || sudo -n true 2>/dev/null; }
 
 as_root() {
@@ -23,7 +23,7 @@ as_root() {
 
 may_install() { is_debian && command -v apt-get >/dev/null && may_be_root; }
 
-# The package lists may be absent or older than the mirror: they are fetched only when that shows.
+# The package lists may be missing or older than the mirror. They are fetched only if an install fails.
 install_packages() {
     echo "installing Debian packages: $*"
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)

@@ -1,10 +1,13 @@
-"""Jobs and outcomes for the tests of every room that handles them."""
+"""Options, jobs and outcomes for the tests of every room that handles them."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result
+from runner.options import SETTINGS as SETTINGS_GIVEN
+from runner.options import RunOptions
 
 SETTINGS = ContainerSettings(
     image="evalset/evals:test",
@@ -15,6 +18,13 @@ SETTINGS = ContainerSettings(
     timeout=60,
     network="none",
 )
+
+
+def asked(**changes: Any) -> RunOptions:  # noqa: ANN401 - any option
+    """What a run of `m` and `s` is asked for."""
+    given = {"model": "m", "eval_set": "s", "progress_dir": Path("/nowhere")}
+    settings = {name: getattr(SETTINGS, name) for name in SETTINGS_GIVEN}
+    return RunOptions(**(settings | given | changes))
 
 
 def job(name: str = "a.dev.v0", *passed_through: str) -> Job:

@@ -1,22 +1,11 @@
-from runner.model import build_command, container_registries, identities
+import json
 
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-def test_a_command_is_upstreams() -> None:
-    """Program, model, eval, what is passed through, then the registry path."""
-    command = build_command(
-        run_command="oaieval",
-        model="m",
-        eval="e.dev.v0",
-        passed_through=["--max_samples", "5"],
-        registry_paths=["r"],
-    )
-    assert command == ("oaieval", "m", "e.dev.v0", "--max_samples", "5", "--registry_path", "r")
-
-
-def test_several_registry_paths_each_have_the_option() -> None:
-    """`oaieval` rejects upstream's `--registry_path a b`."""
-    command = build_command(run_command="r", model="m", eval="e", registry_paths=["a", "b"])
-    assert command == ("r", "m", "e", "--registry_path", "a", "--registry_path", "b")
+from runner.model import Command, container_registries, decode_command
 
 
 def test_containers_have_registries_at_fixed_places() -> None:
@@ -25,14 +14,48 @@ def test_containers_have_registries_at_fixed_places() -> None:
     assert container_registries(0) == ()
 
 
-def test_a_job_is_recognised_in_every_form() -> None:
-    """As `evalset` records it, as the drop-in does, and as upstream does."""
-    forms = identities(run_command="r", model="m", eval="e", registry_paths=["a", "b"])
-    first = ("--registry_path", "/registry/0", "--registry_path", "/registry/1")
-    assert forms == (
-        ("r", "m", "e", *first),
-        ("r", "m", "e", "--registry_path", "a", "--registry_path", "b"),
-        ("r", "m", "e", "--registry_path", "a", "b"),
-    )
-    assert identities(run_command="r", model="m", eval="e") == (("r", "m", "e"),)
-    assert len(identities(run_command="r", model="m", eval="e", registry_paths=["a"])) == 2
+def test_the_parts_of_a_command_have_names() -> None:
+    """A command is compared as what it is, a tuple of texts."""
+    command = Command(("oaieval", "m", "e", "--seed", "1"))
+    assert (command.program, command.model, command.eval) == ("oaieval", "m", "e")
+    assert command.arguments == ("--seed", "1")
+    assert command.without_eval == ("oaieval", "m", "--seed", "1")
+    assert command.is_whole
+    assert command == ("oaieval", "m", "e", "--seed", "1")
+
+
+@pytest.mark.parametrize(
+    ("parts", "program", "model", "shown"),
+    [((), "", "", ""), (("oaieval",), "oaieval", "", "oaieval"), (("o", "m"), "o", "m", "o m")],
+)
+def test_a_command_that_is_too_short_has_its_parts_all_the_same(
+    parts: tuple[str, ...], program: str, model: str, shown: str
+) -> None:
+    """Anybody may write a line of a progress file; all of it stands for its eval."""
+    command = Command(parts)
+    assert (command.program, command.model, command.eval) == (program, model, shown)
+    assert command.arguments == ()
+    assert command.without_eval == parts
+    assert not command.is_whole
+
+
+def test_the_key_of_a_command_never_changes() -> None:
+    """Labels of containers that run have it, and pages of reports are named by it."""
+    assert Command(("oaieval", "m", "e")).key == "2c826f827c188dc0"
+
+
+@given(parts=st.lists(st.text(st.characters(codec="utf-8"))))
+def test_a_command_is_a_list_in_a_file(parts: list[str]) -> None:
+    """What is written is what is read."""
+    written = msgspec.json.encode(Command(parts))
+    assert json.loads(written) == parts
+    read = msgspec.json.decode(written, type=Command, dec_hook=decode_command)
+    assert isinstance(read, Command)
+    assert read == tuple(parts)
+
+
+@pytest.mark.parametrize("text", [b'"oaieval m e"', b'["oaieval", 1]', b"{}", b"null"])
+def test_what_is_no_list_of_texts_is_no_command(text: bytes) -> None:
+    """A file may hold anything."""
+    with pytest.raises(msgspec.ValidationError, match="a command is a list of texts"):
+        msgspec.json.decode(text, type=Command, dec_hook=decode_command)

@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+from runner.model import Command
 from runner.records.progress import ProgressFile
 
 count, together = int(sys.argv[2]), int(sys.argv[3])
-commands = [("oaieval", "gpt-4", f"eval-{i}.dev.v0", "--max_samples", "25") for i in range(count)]
+arguments = ("--max_samples", "25")
+commands = [Command(("oaieval", "gpt-4", f"eval-{i}.dev.v0", *arguments)) for i in range(count)]
 began = time.perf_counter()
 with ProgressFile(Path(sys.argv[1])) as file:
     for first in range(0, count, together):

@@ -9,6 +9,7 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from runner.model import ContainerSettings  # noqa: E402
+from runner.options import RunOptions  # noqa: E402
 from runner.plan.plan import make_plan  # noqa: E402
 from runner.records.progress import read_progress  # noqa: E402
 
@@ -16,13 +17,17 @@ path, count = Path(sys.argv[1]), int(sys.argv[2])
 settings = ContainerSettings(
     image="i", memory=1, cpus=1, pids_limit=1, gpus=None, timeout=1, network="none"
 )
-done = read_progress(path)
-plan = make_plan(
+options = RunOptions(
     model="gpt-4",
     eval_set="big",
+    passed_through=("--max_samples", "25"),
+    progress_dir=path.parent,
+)
+done = read_progress(path)
+plan = make_plan(
+    options,
     evals=[f"eval-{i}.dev.v0" for i in range(count)],
     settings=lambda _: settings,
-    passed_through=("--max_samples", "25"),
     done=done.commands,
 )
 took = time.perf_counter() - began

@@ -78,7 +78,7 @@ def make_matrix(
 
     Args:
         sizes: the models and eval sets.
-        shards: at the most so many for each; None is as many as `per_shard` asks for.
+        shards: the most for each; None is as many as `per_shard` asks for.
         per_shard: as many as it takes for each to have no more evals; None cuts into `shards`.
 
     Returns:

@@ -162,7 +162,7 @@ def write_file(options: ReportOptions, kind: Format, path: Path | None, *, out: 
 
 @contextmanager
 def opened(options: ReportOptions) -> Iterator[list[Source]]:
-    """The sources of a report, for as long as their files are there."""
+    """The sources of a report, while their files are there."""
     before = []
     if options.baseline is not None:
         before = sources_of(options.baseline, options.pairs, note=BEFORE)

@@ -25,7 +25,7 @@ def reset(
 ) -> tuple[list[Path], Cleaned]:
     """Set a model and eval set's files aside, unless a live run writes them.
 
-    What a killed run left is cleaned up first: else the next run would go on with it.
+    What a killed run left is cleaned up first; otherwise the next run would continue it.
 
     Returns:
         The files' new paths, and what was cleaned up.
@@ -43,7 +43,7 @@ def reset(
         except EnvironmentFault:
             cleaned = Cleaned()
             warn(
-                "no Docker engine answers; what a killed run left there the next run goes on with, "
+                "no Docker engine answers; the next run continues what a killed run left there, "
                 "unless `evalset clean` removes it first"
             )
         return keep_dated(layout.kept), cleaned

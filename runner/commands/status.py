@@ -137,7 +137,7 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     ended = f"{still[False]} ended and not on record yet" if still[False] else ""
     found = ", ".join(filter(None, (running, ended)))
     if found:
-        found = f"of a run that was killed: {found}; `evalset run` goes on with that"
+        found = f"of a run that was killed: {found}; `evalset run` continues it"
     return Shown(layout=layout, state=state, rows=rows), found
 
 

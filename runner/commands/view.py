@@ -88,7 +88,7 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
     from runner.report.site.server import SiteServer
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Who has it ignored, as `nohup` does, wants the view to go on.
+    # Where it is ignored, as under `nohup`, the view is meant to continue.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     with passing_folder("view") as folder:
@@ -121,7 +121,7 @@ def command(
         Option("Port on loopback; 0 takes a free one.", N, least=0, most=65535, configurable=False),
     ] = 0,
 ) -> None:
-    """Show the report in a browser, and renew it while a run goes on.
+    """Show the report in a browser, and renew it while a run continues.
 
     Only programs of this machine can reach it, with the address that it prints. Ctrl-C ends it.
     """

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -29,6 +30,9 @@ from runner.records.folders import private_folder, remove_private
 from runner.records.layout import Layout
 from runner.records.logs import summarise
 from runner.secrets import Mask
+
+# Characters of an eval's key in a container's name; an engine takes many more.
+MOST_OF_A_NAME = 100
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +65,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         values = {name: self.environment[name] for name in settings.env}
         return ContainerSpec(
+            name=container_name(job.eval, attempt),
             image=self.images[settings.image],
             argv=job.argv,
             private=self.layout.private(attempt),
@@ -80,6 +85,11 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
             user=self.user,
             settings=settings,
         )
+
+
+def container_name(eval: str, attempt: str) -> str:  # noqa: A002 - upstream's word, and ours
+    """What `docker ps` calls the container of an attempt: `evalset-match.dev.v0-...`."""
+    return f"evalset-{re.sub('[^a-zA-Z0-9_.-]+', '-', eval)[:MOST_OF_A_NAME]}-{attempt}"
 
 
 class _End(msgspec.Struct, frozen=True, kw_only=True):

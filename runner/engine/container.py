@@ -42,6 +42,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a container is created from.
 
     Attributes:
+        name: for people who look at `docker ps`; we find it by its labels.
         image: the image's id.
         argv: program and arguments.
         private: host folder that becomes the container's `/tmp`, its only writable place.
@@ -52,6 +53,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         settings: limits and network.
     """
 
+    name: str
     image: str
     argv: tuple[str, ...]
     private: Path
@@ -127,6 +129,7 @@ class Container:
         with _refusals(spec):
             made = api.create_container(
                 spec.image,
+                name=spec.name,
                 entrypoint=[spec.argv[0]],
                 command=list(spec.argv[1:]),
                 environment=dict(spec.environment),

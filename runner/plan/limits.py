@@ -23,7 +23,7 @@ class UsualTimes:
         """The usual time of a command; None where nothing tells it.
 
         Its own successes count. Where it has none, those of commands count that differ in the
-        eval alone, for other arguments, as `--max_samples`, make another time.
+        eval alone, because other arguments, such as `--max_samples`, take another time.
         """
         own = self._own.get(command)
         return _median(own or self._alike.get(command.without_eval) or ())
@@ -107,7 +107,7 @@ class Streak:
     def failure(self, reason: str, printed: Sequence[str], *, seconds: float = 0) -> bool:
         """An eval has failed for good; tell whether as many as are too many did so alike.
 
-        Two are alike if the last line of one is among the last lines of the other, for standard
+        Two are alike if the last line of one is among the last lines of the other, because standard
         output and error come in any order.
 
         Args:

@@ -7,7 +7,7 @@ from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import read_progress
 
-# What lies beside the records, and is of use on this host and at this moment only.
+# Files next to the records that matter only on this host and at this moment.
 _PASSING = re.compile(r"\.lock$|\.holder\.json$|\.new$")
 
 

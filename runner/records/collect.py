@@ -99,20 +99,20 @@ def collect(
         name = str(path.relative_to(source))
         wanted = layout.evallogs / shown(name)
         if len(os.fsencode(name)) > LONGEST_PATH:
-            warnings.add(f"evallogs: {path.name!a} was left out, for its path is too long")
+            warnings.add(f"evallogs: {path.name!a} was left out because its path is too long")
             continue
         try:
             with named(wanted, "write"):
                 target = _put(path, wanted, attempt)
         except _LeftOutError as why:
-            warnings.add(f"evallogs: {path.name!a} was left out, for {why}")
+            warnings.add(f"evallogs: {path.name!a} was left out: {why}")
         else:
             logs.append(str(target.relative_to(layout.root)))
     return Collected(logs=tuple(sorted(logs)), warnings=warnings.all())
 
 
 class _LeftOutError(Exception):
-    """The container chose a name that has no place; that must not keep the run from going on."""
+    """The container chose a name that has no place; that must not stop the run."""
 
 
 def _put(path: Path, wanted: Path, attempt: str) -> Path:
@@ -190,7 +190,7 @@ def _kind(entry: "os.DirEntry[str]", warn: Callable[[str], None]) -> int | None:
         why = f"it says to have {about.st_size} bytes, and hardly any are there"
     else:
         return kind
-    warn(f"evallogs: {entry.name!a} was left out, for {why}")
+    warn(f"evallogs: {entry.name!a} was left out: {why}")
     return None
 
 

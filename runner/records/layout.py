@@ -80,7 +80,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 def scan(root: Path) -> list[Layout]:
     """Every model and eval set with progress or attempts below `root`, sorted.
 
-    The two names are told apart at the last dot, for an eval set's name seldom has one.
+    The last dot separates the two names, because an eval set's name seldom has one.
     """
     folder = root / "oaievalset"
     names = {

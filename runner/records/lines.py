@@ -9,8 +9,8 @@ import msgspec
 
 from runner.files import UNREADABLE, make_folder, named, sync_folder, write_all
 
-# Byte order marks of UTF-8 and UTF-16, which editors put before a file.
-_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+# The byte order mark that some editors put before a file.
+_MARK = b"\xef\xbb\xbf"
 
 # What stands around a text: blanks, and the zero bytes that a power loss leaves on some file
 # systems.
@@ -43,12 +43,9 @@ def read_lines(content: bytes, take: Callable[[int, bytes], bool]) -> list[int]:
 def _read_parts(text: bytes, number: int, take: Callable[[int, bytes], bool]) -> bool:
     bare = _bare(text)
     if not bare:
-        return not any(sign in text for sign in (b"\0\0", b"\xff", b"\xfe"))  # else it was a text
+        return b"\0\0" not in text  # else it was a text
     if bare != text and take(number, bare):
         return True
-    narrow = _narrow(bare)
-    if narrow is not None:
-        return take(number, narrow)
     parts = [part for piece in _BETWEEN.split(bare) if (part := _bare(piece))]
     if len(parts) == 1:
         return False
@@ -59,17 +56,9 @@ def _read_parts(text: bytes, number: int, take: Callable[[int, bytes], bool]) ->
 def _bare(text: bytes) -> bytes:
     """A text without what stands around it."""
     text = text.strip(_BLANK)
-    while text.startswith(_MARKS):
-        text = text.removeprefix(next(mark for mark in _MARKS if text.startswith(mark)))
-        text = text.strip(_BLANK)
+    while text.startswith(_MARK):
+        text = text.removeprefix(_MARK).strip(_BLANK)
     return text
-
-
-def _narrow(bare: bytes) -> bytes | None:
-    """Plain ASCII that was saved as UTF-16, of either kind; None for what is not that."""
-    if len(bare) > 1 and b"\0" in bare[:2] + bare[-2:] and not any(bare[1::2]):
-        return bare[::2]
-    return None
 
 
 class LineFile:

@@ -36,8 +36,8 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 class RunLock:
     """Lets one live run at a time work on a model and eval set; dies with its holder.
 
-    The lock is the operating system's (flock), so that a killed run leaves none behind; who holds
-    it stands in a file beside it, for the message only.
+    The lock is the operating system's (flock), so that a killed run leaves none behind; the
+    file next to it, which says who holds it, is for the message only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +70,7 @@ class RunLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with suppress(OSError):  # it is looked at by those alone who find the lock held
+        with suppress(OSError):  # only those who find the lock held read it
             self._holder.unlink()
         os.close(self._descriptor)
 
@@ -93,7 +93,7 @@ class RunLock:
         else:
             who = f"process {holder.pid} on {holder.host} since {holder.started}"
         return (
-            f"{self._path} is held by {who}: another run of this model and eval set is going on; "
+            f"{self._path} is held by {who}: another run of this model and eval set is under way; "
             "wait for it, or use another --progress-dir"
         )
 

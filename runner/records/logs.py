@@ -19,8 +19,8 @@ MOST_READ = 8 * 2**30
 
 MOST_SAMPLES = 1_000_000
 
-# Bytes of a report in a record, which everybody reads who reads the records; and levels in it,
-# for whoever reads JSON knows an end.
+# Bytes of a report in a record, because every reader of the records reads it; and its depth,
+# because readers of JSON have a limit.
 LARGEST_REPORT = 64 * 1024
 
 DEEPEST_REPORT = 64
@@ -107,7 +107,7 @@ class _Reading:
         )
 
     def _takes(self, length: int) -> bool:
-        """Whether so many bytes more are to be looked at."""
+        """Whether to look at `length` more bytes."""
         self._left -= length
         return self._left >= 0
 

@@ -28,7 +28,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 def read_progress(path: Path) -> Finished:
     """Read a progress file; one that does not exist says that nothing is finished.
 
-    A torn last line is left out silently, for a crash leaves one; any other line that is neither
+    A torn last line is skipped silently, because a crash leaves one; any other line that is neither
     a JSON array of strings nor plain text is named by its number. The file stays as it is.
     """
     return parse_progress(read_bytes(path), str(path))
@@ -60,7 +60,7 @@ def parse_progress(content: bytes, source: str) -> Finished:
 def _plain(text: bytes) -> str | None:
     """The line as an old progress file would have it, or None for what was meant to be JSON."""
     if text.startswith((b"[", b"{", b'"')) or b'", "' in text or text.endswith(b'"]'):
-        return None  # the rest of a line of JSON, for one
+        return None  # the rest of a line of JSON, for example
     try:
         line = text.decode()
     except UnicodeDecodeError:

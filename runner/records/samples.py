@@ -20,7 +20,7 @@ MOST_OF_A_SAMPLE = 100
 
 LONGEST_ID = 200
 
-# Logs of up to so many bytes are read once alone, for what they hold fits into memory.
+# Logs up to this many bytes are read only once, because they fit into memory.
 SMALL = 4 * 1024 * 1024
 
 # Models that tokens are counted for; an eval that makes names up must not fill memory with them.
@@ -34,7 +34,7 @@ _KINDS = ("prompt", "completion")
 # Of metrics, the usual one first.
 _FIGURES = ("accuracy", "score", "f1_score", "bleu", "metascore")
 
-# Longer numbers are text, for Python takes its time with them.
+# Longer numbers are text, because Python is slow with them.
 _DIGITS = 18
 
 

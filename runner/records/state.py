@@ -151,7 +151,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             commands: those to look at; None is all that are known.
             running: those that run now; a file does not tell.
-            states: keeps those of an earlier look, for which nothing is new.
+            states: keeps those of an earlier look that have not changed.
         """
         commands = self.commands if commands is None else commands
         found = (states or EvalStates()).of(self, commands)

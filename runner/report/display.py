@@ -11,7 +11,7 @@ from runner.report.text import command, duration, evals, inert, on_actions, one_
 
 
 class Display(Protocol):
-    """What shows a run to people while it goes on."""
+    """What shows a run to people while it runs."""
 
     # Whether `progressed` is worth calling.
     wants_samples: bool
@@ -33,7 +33,7 @@ class Display(Protocol):
         """A container runs."""
 
     def progressed(self, job: Job, samples: int, of: int) -> None:
-        """A running eval has done so many samples."""
+        """A running eval has finished a number of samples."""
 
     def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
         """An attempt ended and is on record; `tail` is the end of its console log."""
@@ -121,7 +121,7 @@ class PlainConsole:
             print(line, file=self._out, flush=True)
 
     def _prepare_the_end(self) -> None:
-        """Import what prints the table while the first eval runs, for rich takes its time."""
+        """Import what prints the table while the first eval runs, because rich takes time."""
         if not self._prepared:
             self._prepared = True
             name = "runner.report.table"

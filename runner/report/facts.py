@@ -19,7 +19,7 @@ from runner.registry.resolve import matching
 from runner.report.score import Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
-# Prices are for so many tokens.
+# Prices are for this many tokens.
 PER = 1_000_000
 
 _KEYS = ("input", "output")
@@ -93,7 +93,7 @@ def _price(where: str, content: Any) -> Price:  # noqa: ANN401 - YAML
     return Price(input=float(content["input"]), output=float(content["output"]))
 
 
-# Of cells or runs that stand beside each other all the same.
+# Said of cells or runs that are compared all the same.
 UNLIKE = "not the same arguments"
 
 # Seconds; a record from elsewhere may claim anything.
@@ -274,7 +274,7 @@ def _page(source: Source, command: Command) -> str:
 
 
 def _shards(run: RunFile | None) -> dict[tuple[str, ...], str]:
-    """The shard of each command, for a plan is dealt out in turn."""
+    """The shard of each command, because a plan is dealt out in turn."""
     try:
         count = parse_shard(run.shard or "").count if run else 0
     except UsageError:  # none, or a file that something else has written

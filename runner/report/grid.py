@@ -53,7 +53,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
 def grid_of(sources: Sequence[Source]) -> Grid:
     """Put sources side by side.
 
-    An eval stands beside the same one with the same arguments. What then has an empty cell where
+    An eval stands next to the same one with the same arguments. What then has an empty cell where
     another row of its eval has none, and the other way round, is put into one row with that.
     """
     columns = list(dict.fromkeys(source.column for source in sources))
@@ -74,7 +74,7 @@ def grid_of(sources: Sequence[Source]) -> Grid:
 
 
 def _alike(sources: Sequence[Source], columns: Sequence[str]) -> list[_Found]:
-    """Cells with equal arguments beside each other, in the order of the plans."""
+    """Cells with equal arguments next to each other, in the order of the plans."""
     rows: dict[tuple[str, str, tuple[str, ...], int], _Cells] = {}
     for source in sources:
         # More than one where they differ in the program that ran them.

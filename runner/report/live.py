@@ -1,9 +1,11 @@
 import threading
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleRenderable, Group, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -15,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -46,6 +49,30 @@ class _TimeLeft(ProgressColumn):
             return Text("")
         left = elapsed / ended * (task.total - task.completed)
         return Text(f"about {duration(left)} left", style="dim")
+
+
+class _Picture(Live):
+    """Leaves nothing of itself in a window that is made narrower.
+
+    A terminal then breaks rows that are too long, but rich moves up by the rows that it wrote.
+    """
+
+    def __init__(self, picture: Callable[[], RenderableType], console: Console) -> None:
+        super().__init__(
+            get_renderable=picture, console=console, refresh_per_second=8, transient=True
+        )
+        self._width = console.width
+        self._rows: list[int] = []
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Move up by the rows that the terminal has made of ours."""
+        width = self.console.width
+        more = sum(-(-row // width) - 1 for row in self._rows if row) if width < self._width else 0
+        lines = self.console.render_lines(self.get_renderable(), pad=False)
+        self._width, self._rows = width, [Segment.get_line_length(line) for line in lines]
+        erase = (ControlType.ERASE_IN_LINE, 2)
+        up = Control(erase, *(((ControlType.CURSOR_UP, 1), erase) * more))
+        return [up if more else Control(), *super().process_renderables(renderables)]
 
 
 class LiveConsole:
@@ -81,12 +108,7 @@ class LiveConsole:
         self._task = self._bar.add_task(
             "evals", total=total, completed=done, before=done, failed=""
         )
-        self._live = Live(
-            get_renderable=self._picture,
-            console=self._console,
-            refresh_per_second=8,
-            transient=True,
-        )
+        self._live = _Picture(self._picture, self._console)
         self._live.start()
 
     def note(self, text: str) -> None:
@@ -138,8 +160,11 @@ class LiveConsole:
         table.add_column(justify="right", no_wrap=True)
         with self._lock:
             lines = list(self._running.values())
-        for line in lines[: max(3, self._console.height - 8)]:
+        shown = max(3, self._console.height - 8)
+        for line in lines[:shown]:
             samples = f"{line.samples}/{line.of} samples" if line.of else "starting"
             elapsed = duration(time.monotonic() - line.began)
             table.add_row(Text(f"  {harmless(line.eval)}", style="cyan"), samples, elapsed)
+        if (hidden := len(lines) - shown) > 0:
+            table.add_row(Text(f"  ... and {hidden} more running", style="dim"), "", "")
         return Group(table, self._bar)

@@ -126,8 +126,8 @@ _INTRODUCTION = """\
 <!-- made by evalset with each snapshot; what is changed here by hand is lost -->
 
 This branch holds the progress directory of `evalset run`: finished commands and attempts in
-[oaievalset](oaievalset), logs in [evallogs](evallogs). A run goes on on any host with the command
-below.
+[oaievalset](oaievalset), logs in [evallogs](evallogs). The command below resumes the run on any
+host.
 """
 
 
@@ -165,7 +165,7 @@ def _about(state: RunState) -> str:
     run = state.run
     words, folders = _again(run) if run else ([], "")
     command = shlex.join(["evalset", "run", state.model, state.eval_set, "--snapshot", *words])
-    lines = ["", f"To go on: {code(command)}{folders}"]
+    lines = ["", f"To resume: {code(command)}{folders}"]
     if run is not None:
         image = run.image_digest or run.image_fingerprint or run.image_id
         lines += ["", f"Newest run: {code(run.run)}, image {code(run.image)} ({code(image)})"]

@@ -46,7 +46,7 @@ def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
     if not on_actions():
         console_for(out).print(table)
         return
-    # Line by line, for where a name is folded a line could begin with a command.
+    # Line by line, because where a name is folded a line could begin with a command.
     drawn = io.StringIO()
     console_for(drawn).print(table)
     for line in drawn.getvalue().splitlines():

@@ -63,7 +63,7 @@ def part_of_set(planned: int | None, in_eval_set: int | None) -> str:
 
 
 # GitHub's runner obeys `::name::` where a line begins with it, and the older `##[name]` anywhere.
-# It compares as .NET does, for which characters that cannot be seen are not there.
+# It compares as .NET does, which ignores characters that cannot be seen.
 # https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
 _COMMAND = re.compile(r"[^!-~]*:[^!-~]*:")
 

@@ -79,7 +79,7 @@ def require_room(disk: Disk) -> None:
 
 
 class DiskWatch:
-    """Starts no eval while there is too little room; those that run go on."""
+    """Starts no eval while there is too little room; running ones continue."""
 
     def __init__(
         self,
@@ -116,11 +116,11 @@ class DiskWatch:
         self._deadlines.after(INTERVAL, self.look)
 
     def _tell(self, left: Room) -> None:
-        """Measure what uses the disk beside the reader of events, for that takes its time."""
+        """Measure what uses the disk in a thread of its own, because that takes time."""
 
         def measure() -> None:
             why = self._disk.about(left)
-            self._schedule.events.put(Told(f"no new eval starts, the running ones go on: {why}"))
+            self._schedule.events.put(Told(f"no new eval starts, running ones continue: {why}"))
 
         threading.Thread(target=measure, name="disk", daemon=True).start()
 

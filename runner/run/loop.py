@@ -195,7 +195,8 @@ class Loop:
             path = self._prepared.layout.root / outcome.console_log
             outcome = msgspec.structs.replace(outcome, console_log=str(_from_here(path)))
             lines = last_lines(path, self._display.tail_lines)
-            tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
+            if lines:
+                tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
         self._display.ended(outcome, again=again, tail=tail)
         if not failed:
             self._streak.success()
@@ -210,7 +211,8 @@ class Loop:
             so = f", so {left_out} more not started" if left_out else ""
             self._in_common = (
                 f"{evals(self._streak.count)} in a row failed alike ({outcome.reason}{last}){so}; "
-                "mend that and run the same again (--max-failures 0 goes on whatever fails)"
+                "fix that and run the same command again "
+                "(--max-failures 0 continues whatever fails)"
             )
             self._display.warn(self._in_common)
             for line in tail:
@@ -218,7 +220,7 @@ class Loop:
         elif self._prepared.options.exit_on_error and (left_out := self._schedule.stop_starting()):
             self._display.note(
                 f"stopping at the first failure; {left_out} not started "
-                "(--no-exit-on-error goes on)"
+                "(--no-exit-on-error continues)"
             )
 
     def _left(self, plan: Plan) -> int:

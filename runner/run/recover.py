@@ -31,7 +31,7 @@ def recover(
         plan: what is to do, and what is finished.
 
     Returns:
-        Those that this run goes on with, running or ended, and the number of running ones that it
+        Those that this run continues, running or ended, and the number of running ones that it
         has no job for.
     """
     api = prepared.engine.api

@@ -265,7 +265,7 @@ def _signals(queue: SimpleQueue[Event]) -> Iterator[None]:
     before = {
         number: signal.signal(number, lambda number, _: queue.put(Signalled(number)))
         for number in SIGNALS
-        # Who has it ignored, as `nohup` does, wants the run to go on.
+        # Where it is ignored, as under `nohup`, the run is meant to continue.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:

@@ -16,9 +16,9 @@ from runner.plan.limits import Budget
 
 
 class Slots:
-    """Room for so many evals at once.
+    """Room for a number of evals at once.
 
-    It can be closed for a while: who has a slot keeps it, and nobody gets one.
+    It can be closed for a while: slots that are taken stay taken, and no other is given out.
 
     Attributes:
         renewing: how many have lent theirs back for that while.
@@ -145,7 +145,7 @@ Event = Started | Ended | Broken | Signalled | Told | Unfit | Idle
 
 
 class Attempts(Protocol):
-    """Where attempts are made; who asks for one need not know whether that is on this host."""
+    """Where attempts are made: on this host or elsewhere, which the caller need not know."""
 
     def run(
         self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
@@ -156,7 +156,7 @@ class Attempts(Protocol):
 class Schedule:
     """Runs jobs in order, a fixed number at a time, and tells of each on one queue.
 
-    The workers record nothing: who reads the queue does, and tells them when it is done. With a
+    The workers record nothing: the reader of the queue does, and tells them when it is done. With a
     budget, a job that does not fit in what is left of it lets those behind it go first.
 
     Attributes:

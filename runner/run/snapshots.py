@@ -21,12 +21,12 @@ from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.prepare import Prepared
 
-# Seconds after which people wonder what is going on.
+# Seconds after which people wonder what is happening.
 SOON = 5.0
 
 
 class RunSnapshots:
-    """The snapshots of one run: the branch's before it, its own while it goes on and at its end."""
+    """The snapshots of one run: the branch's before it, its own during it and at its end."""
 
     def __init__(
         self, snapshots: Snapshots, options: SnapshotOptions, prepared: Prepared, display: Display
@@ -73,7 +73,7 @@ class RunSnapshots:
 
     @property
     def where(self) -> str:
-        """The branch, and who has it."""
+        """The branch, and where it is."""
         branch, remote = self._snapshots.branch, self._snapshots.remote
         if remote is None:
             return (
@@ -100,7 +100,7 @@ class RunSnapshots:
         self._background.changed()
 
     def hurry(self) -> None:
-        """The run is ending: whoever stops it may not wait for long."""
+        """The run is ending, and may be killed soon."""
         self._background.hurry()
 
     def end(self, interrupted: Callable[[], bool] = lambda: False) -> str:

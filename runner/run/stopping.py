@@ -19,7 +19,7 @@ class Deadlines:
         self._waiting: list[tuple[float, Callable[[], None]]] = []
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do something in so many seconds."""
+        """Do something after a number of seconds."""
         self._waiting.append((time.monotonic() + seconds, act))
         self._waiting.sort(key=lambda deadline: deadline[0])
 
@@ -50,7 +50,7 @@ class Stopping:
     Attributes:
         signal: the first one that came; None if none did.
         signalled_again: whether a second one came.
-        error: why the run cannot go on; None if it can.
+        error: why the run cannot continue; None if it can.
         time_over: whether the time budget is used up.
         let_go: whether what still runs is left to the next run.
     """
@@ -87,7 +87,9 @@ class Stopping:
         name = signal.Signals(number).name
         if self.signal is not None:
             if number == signal.SIGINT:
-                self._kill(f"killed, for the run got a second {name}", again=self.signalled_again)
+                self._kill(
+                    f"killed because the run got a second {name}", again=self.signalled_again
+                )
             self.signalled_again = True
             return
         self.signal = number
@@ -96,7 +98,7 @@ class Stopping:
             f"{name}: {_left_out(left_out)}running evals get {self._grace:g} s to end "
             "(Ctrl-C again kills them now)"
         )
-        self._end(f"stopped, for the run got {name}")
+        self._end(f"stopped because the run got {name}")
 
     def run_out_of_time(self) -> None:
         """The time budget is used up."""
@@ -108,15 +110,15 @@ class Stopping:
             f"the time budget is used up: {_left_out(left_out)}running evals get "
             f"{self._grace:g} s to end"
         )
-        self._end("stopped, for the run's time budget was used up")
+        self._end("stopped because the run's time budget was used up")
 
     def break_off(self, error: BaseException) -> None:
-        """The run cannot go on, and ends with this error when nothing runs any more."""
+        """The run cannot continue, and ends with this error when nothing runs any more."""
         if self.error is not None:
             return
         self.error = error
         self._schedule.stop_starting()
-        self._end("stopped, for the run could not go on")
+        self._end("stopped because the run could not continue")
 
     def _end(self, why: str) -> None:
         self._on_stopping()

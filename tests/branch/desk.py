@@ -85,13 +85,11 @@ class Desk(msgspec.Struct, frozen=True):
             path = self.layout.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(log)
-            with_logs.append(msgspec.structs.replace(outcome, logs=(name,)))
+            with_logs.append(msgspec.structs.replace(outcome, host=self.name, logs=(name,)))
         with AttemptsFile(self.layout.attempts) as file:
-            file.add_records(
-                *(msgspec.structs.replace(each, run="r", host=self.name) for each in with_logs)
-            )
+            file.add_records(*with_logs)
         with ProgressFile(self.layout.progress) as file:
-            file.add_commands(*(each.job.command for each in with_logs if each.exit_code == 0))
+            file.add_commands(*(each.command for each in with_logs if each.exit_code == 0))
 
     def succeed(self, *evals: str, log: bytes = b'{"event": 1}\n') -> None:
         """Put successes on record."""

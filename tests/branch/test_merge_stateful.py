@@ -74,13 +74,11 @@ class Merging(RuleBasedStateMachine):
         known = self.here[host]
         names = [name for name in names if name not in known.finished]
         make = success if well else failure
-        outcomes = [make(job(name), attempt=f"{host}{next(self.numbers)}") for name in names]
+        outcomes = [make(job(name), f"{host}{next(self.numbers)}", host=host) for name in names]
         with AttemptsFile(self.layouts[host].attempts) as file:
-            file.add_records(
-                *(msgspec.structs.replace(each, run="r", host=host) for each in outcomes)
-            )
+            file.add_records(*outcomes)
         with ProgressFile(self.layouts[host].progress) as file:
-            file.add_commands(*(each.job.command for each in outcomes if well))
+            file.add_commands(*(each.command for each in outcomes if well))
         known.attempted |= {each.id for each in outcomes}
         known.finished |= {*names} if well else set()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.commands.conftest import Here
-from tests.report.site.example import START, write_log, write_records
+from tests.report.site.example import START, record_of, write_log, write_records
 
 EVAL = "capital-cities.dev.v0"
 TWO = ("--max_samples", "2")

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from runner.model import build_command, identities
 from runner.plan.grammar import get_parser, without_dashes
+from runner.plan.plan import arguments_of, make_plan
 from runner.registry.entries import Registry, RegistryFile, merge_registries, parse_registry
 from runner.registry.resolve import resolve_eval_set
 from tests.compat.upstream import ask
+from tests.outcomes import SETTINGS, asked
 
 pytestmark = pytest.mark.upstream
 
@@ -72,18 +73,16 @@ def further(tmp_path: Path) -> Path:
 def planned(argv: list[str], registry: Registry) -> list[list[str]]:
     """The commands that the drop-in would run for a command line."""
     args, unknown = get_parser().parse_known_args(argv)
-    passed_through = without_dashes(argv, unknown)
+    options = asked(
+        model=args.model,
+        eval_set=args.eval_set,
+        passed_through=without_dashes(argv, unknown),
+        registry_paths=tuple(args.registry_path or ()),
+        as_typed=True,
+    )
+    evals = resolve_eval_set(registry, args.eval_set).evals
     return [
-        list(
-            build_command(
-                run_command="oaieval",
-                model=args.model,
-                eval=key,
-                passed_through=passed_through,
-                registry_paths=args.registry_path or (),
-            )
-        )
-        for key in resolve_eval_set(registry, args.eval_set).evals
+        list(one) for one in make_plan(options, evals=evals, settings=lambda _: SETTINGS).commands
     ]
 
 
@@ -134,12 +133,7 @@ def test_what_upstream_records_for_several_paths_is_recognised(
     paths = [str(further), str(second)]
     argv = ["m", "test-basic", "--registry_path", paths[0], "--registry_path", paths[1], "--debug"]
     (theirs,) = ask([("commands", argv)])
+    forms = arguments_of(asked(passed_through=("--debug",), registry_paths=tuple(paths)))
     for command, key in zip(theirs, resolve_eval_set(builtin, "test-basic").evals, strict=True):
-        forms = identities(
-            run_command="oaieval",
-            model="m",
-            eval=key,
-            passed_through=["--debug"],
-            registry_paths=paths,
-        )
-        assert tuple(command) in forms
+        assert command[:3] == ["oaieval", "m", key]
+        assert tuple(command[3:]) in forms

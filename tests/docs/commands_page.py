@@ -17,11 +17,12 @@ PAGE = Path(__file__).parents[2] / "docs/commands.md"
 HEAD = """\
 # Commands
 
-Written by `make docs` from what `--help` shows; change that, and not this page. A test sees to it
-that they agree. How the options of `evalset run` work together, the files that give them, and the
-exit codes are in [configuration](configuration.md).
+`make docs` writes this page from each command's `--help`, and a test checks that they agree: change
+the help, not this page. [Configuration](configuration.md) says how the options of `evalset run`
+work together, which files can set them, and what the exit codes mean.
 """
 WIDTH = 100
+COMMANDS = "| command | what it does |\n|---|---|\n"
 TABLE = "| option | default | variable | what it does |\n|---|---|---|---|\n"
 
 
@@ -55,10 +56,23 @@ def _command(command: click.Command, parent: click.Context | None, name: str) ->
         example = paragraph.removeprefix("Example: ")
         yield _code("sh", example) if example != paragraph else _prose(paragraph)
     if isinstance(command, click.Group):
-        for below in command.list_commands(context):
-            found = command.get_command(context, below)
-            assert found is not None
-            yield from _command(found, context, below)
+        below = list(_below(command, context))
+        names = [f"{context.command_path} {each}" for each, _ in below]
+        yield COMMANDS + "".join(map(_link, names, [found for _, found in below]))
+        for each, found in below:
+            yield from _command(found, context, each)
+
+
+def _below(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield name, found
+
+
+def _link(name: str, command: click.Command) -> str:
+    about = command.get_short_help_str(limit=WIDTH).rstrip(".")
+    return _row((f"[`{name}`](#{name.replace(' ', '-')})", about))
 
 
 def _option(option: click.Option, context: click.Context) -> tuple[str, str, str, str]:

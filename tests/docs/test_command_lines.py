@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from runner.cli import COMMANDS, evalset
+from runner.cli import evalset
 from runner.commands.run import command as run_command
 from runner.plan.grammar import OAIEVAL, get_parser, split
 from tests.docs.command_line import MENTIONED, TYPED, check_oaieval, resolve
@@ -13,7 +13,7 @@ from tests.docs.page import PAGES, prose, spans
 # Options of Docker's and upstream's that pages speak of, and how upstream's may be cut short.
 OTHERS = {"--cap-drop", "--init", "--record_path", "--no-res", "--", "--[no-]resume"}
 OTHERS |= {"--[no-]exit-on-error"}
-# Of programs that docs/compare.md sets beside ours: Inspect's, and lm-eval's.
+# Of the programs in docs/compare.md: Inspect and lm-eval.
 OTHERS |= {"--checkpoint", "--confirm_run_unsafe_code", "--use_cache"}
 EXPRESSION = re.compile(r"\$\{\{.*?\}\}")  # of GitHub Actions
 
@@ -66,9 +66,3 @@ def test_every_option_mentioned_exists(page: str) -> None:
         re.split(r"[ =]", span)[0] for span in spans(prose(PAGES[page])) if span.startswith("-")
     }
     assert options <= known | OAIEVAL | OTHERS | {"-h", "--help"}
-
-
-def test_every_command_is_in_the_readme() -> None:
-    """Its table of commands leaves none out."""
-    shown = {line[1] for name, line in MENTIONED.items() if name.startswith("README.md")}
-    assert shown >= set(COMMANDS)

@@ -32,6 +32,12 @@ def test_every_command_has_its_part() -> None:
         assert re.search(rf"\n```sh\n{name}\b", part)
 
 
+def test_a_table_leads_to_every_command() -> None:
+    """Those of a group are below its own options."""
+    linked = re.findall(r"^\| \[`(.+?)`\]", PAGE.read_text(), re.MULTILINE)
+    assert sorted([*linked, "evalset"]) == sorted(names(evalset, "evalset"))
+
+
 def test_options_have_values_defaults_and_variables() -> None:
     """As in the help, with what click shows in words only."""
     text = PAGE.read_text()

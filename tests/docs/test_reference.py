@@ -25,22 +25,31 @@ def options_of_run() -> list[click.Option]:
     return [param for param in params if isinstance(param, click.Option)]
 
 
+OPTIONS = rows(marked(PAGES["docs/configuration.md"], "options"))
+
+
 def test_the_options_shown_exist() -> None:
-    """The README's table has no spelling that `evalset run` does not take."""
-    shown = {span for row in rows(marked(PAGES["README.md"], "options")) for span in spans(row[0])}
+    """The table of options has no spelling that `evalset run` does not take."""
+    shown = {
+        span
+        for row in rows(marked(PAGES["docs/configuration.md"], "options"))
+        for span in spans(row[0])
+    }
     known = {name for option in options_of_run() for name in (*option.opts, *option.secondary_opts)}
     assert shown <= known
 
 
 def test_the_defaults_shown_are_the_defaults() -> None:
-    """The README's default of an option is the one that its help shows."""
+    """The default of an option in that table is the one that its help shows."""
     defaults = {
         name: str(option.default)
         for option in options_of_run()
         if option.show_default and not option.is_flag
         for name in option.opts
     }
-    cells = {spans(row[0])[0]: row[1] for row in rows(marked(PAGES["README.md"], "options"))}
+    cells = {
+        spans(row[0])[0]: row[1] for row in rows(marked(PAGES["docs/configuration.md"], "options"))
+    }
     assert {name: f"`{defaults[name]}`" for name in cells.keys() & defaults.keys()} == {
         name: cells[name] for name in cells.keys() & defaults.keys()
     }

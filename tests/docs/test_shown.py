@@ -92,9 +92,9 @@ def test_python_shown_runs(code: str, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def test_completion_is_set_up_as_the_readme_says() -> None:
+def test_completion_is_set_up_as_the_page_says() -> None:
     """After what it shows, bash knows how to complete the command."""
-    (line,) = [span for span in spans(prose(PAGES["README.md"])) if span.startswith("eval ")]
+    (line,) = [span for span in spans(prose(PAGES["docs/install.md"])) if span.startswith("eval ")]
     ended = subprocess.run(
         ["bash", "-c", f"{line}\ncomplete -p evalset"],
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},

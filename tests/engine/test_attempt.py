@@ -1,5 +1,6 @@
 import errno
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from unittest.mock import Mock
@@ -8,11 +9,11 @@ import pytest
 from docker.errors import NotFound
 from requests.exceptions import Timeout
 
-from runner.engine.attempt import Attempts, Surroundings
+from runner.engine.attempt import LocalAttempts, Surroundings
 from runner.engine.engine import Absence, Engine
-from runner.engine.leftovers import Label, Left, Running, discard
+from runner.engine.leftovers import Label, Left, discard
 from runner.image.image import find_image
-from runner.model import Attempt, ContainerSettings, Fault, Job, Result
+from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
 from runner.records.folders import private_folder
 from runner.records.layout import Layout
 from tests.conftest import TEST_IMAGE, Place, engine_api
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
+COMMAND = Command(("o", "m", "e"))
+
 
 @pytest.fixture
-def attempts(place: Place) -> Attempts:
+def attempts(place: Place) -> LocalAttempts:
     """Attempts of a run of `m` and `s`."""
     found = find_image(engine_api(), place.image)
     surroundings = Surroundings(
@@ -38,7 +41,7 @@ def attempts(place: Place) -> Attempts:
         cpus=1,
     )
     engine = Engine()
-    return Attempts(engine, surroundings, Absence(engine, limit=1, tell=lambda _: None))
+    return LocalAttempts(engine, surroundings, Absence(engine, limit=1, tell=lambda _: None))
 
 
 def job(place: Place, name: str, network: str = "none") -> Job:
@@ -52,15 +55,23 @@ def job(place: Place, name: str, network: str = "none") -> Job:
         timeout=30,
         network=network,
     )
-    command = ("/bin/program", "m", name)
-    return Job(command=command, argv=command, eval=name, settings=settings)
+    command = Command(("/bin/program", "m", name))
+    return Job(command=command, argv=command, settings=settings)
+
+
+def made(
+    attempts: LocalAttempts, one: Job, on_start: Callable[[str], None] = lambda _: None
+) -> AbstractContextManager[Attempt]:
+    """A new attempt, called `a1`."""
+    task = Task(job=one, attempt="a1")
+    return attempts.run(task, on_start=on_start, on_success=lambda: None)
 
 
 def ended(
-    attempts: Attempts, one: Job, on_start: Callable[[str], None] = lambda _: None
+    attempts: LocalAttempts, one: Job, on_start: Callable[[str], None] = lambda _: None
 ) -> Attempt:
     """The outcome of an attempt that was recorded."""
-    with attempts.new(one, "a1", on_start, lambda: None) as outcome:
+    with made(attempts, one, on_start) as outcome:
         return outcome
 
 
@@ -70,36 +81,42 @@ def private(layout: Layout) -> list[Path]:
 
 
 def test_a_container_is_there_until_its_outcome_is_recorded(
-    place: Place, attempts: Attempts
+    place: Place, attempts: LocalAttempts
 ) -> None:
     """Whoever is killed before that finds it again; afterwards nothing of it is left."""
-    with attempts.new(job(place, "succeed.a"), "a1", lambda _: None, lambda: None) as outcome:
+    with made(attempts, job(place, "succeed.a")) as outcome:
         assert outcome.result is Result.SUCCESS
+        assert (outcome.id, outcome.run, outcome.host, outcome.eval) == (
+            "a1",
+            "r",
+            "h",
+            "succeed.a",
+        )
         assert len(place.containers()) == 1
         assert private(place.layout)
     assert place.leftovers() == []
 
 
 def test_an_outcome_that_was_not_recorded_keeps_its_container(
-    place: Place, attempts: Attempts
+    place: Place, attempts: LocalAttempts
 ) -> None:
     """An exception while it is recorded leaves container and private folder to the next run."""
     one = job(place, "succeed.a")
     with (
         pytest.raises(OSError, match="disk full"),
-        attempts.new(one, "a1", lambda _: None, lambda: None),
+        made(attempts, one),
     ):
         raise OSError("disk full")
     (container,) = place.containers()
-    running = Running(job=one, attempt="a1", container=container)
-    with attempts.adopted(running, lambda _: None, lambda: None) as outcome:
+    task = Task(job=one, attempt="a1", container=container)
+    with attempts.run(task, on_start=lambda _: None, on_success=lambda: None) as outcome:
         assert outcome.result is Result.SUCCESS
         assert len(outcome.logs) == 1
     assert place.leftovers() == []
 
 
 def test_a_container_that_comes_late_is_ended_as_the_others(
-    place: Place, attempts: Attempts
+    place: Place, attempts: LocalAttempts
 ) -> None:
     """One that starts just when all are told to end does not run on."""
     outcome = ended(attempts, job(place, "wait.a"), lambda _: attempts.live.end_all("stopped"))
@@ -109,7 +126,7 @@ def test_a_container_that_comes_late_is_ended_as_the_others(
 
 
 def test_a_container_that_comes_late_is_killed_as_the_others(
-    place: Place, attempts: Attempts
+    place: Place, attempts: LocalAttempts
 ) -> None:
     """Once it has come to killing, no polite signal is tried."""
     attempts.live.end_all("killed", kill=True)
@@ -117,7 +134,7 @@ def test_a_container_that_comes_late_is_killed_as_the_others(
     assert (outcome.exit_code, outcome.reason) == (137, "killed")
 
 
-def test_a_container_that_something_removes_is_lost(place: Place, attempts: Attempts) -> None:
+def test_a_container_that_something_removes_is_lost(place: Place, attempts: LocalAttempts) -> None:
     """Nobody knows how it would have ended, which is no fault of the eval's."""
 
     def remove(container: str) -> None:
@@ -129,7 +146,7 @@ def test_a_container_that_something_removes_is_lost(place: Place, attempts: Atte
     assert place.leftovers() == []
 
 
-def test_what_the_engine_refuses_is_an_outcome(place: Place, attempts: Attempts) -> None:
+def test_what_the_engine_refuses_is_an_outcome(place: Place, attempts: LocalAttempts) -> None:
     """The attempt is lost with the engine's words, and leaves nothing."""
     outcome = ended(attempts, job(place, "succeed.a", network="container:gone"))
     assert (outcome.result, outcome.fault) == (Result.LOST, Fault.ENVIRONMENT)
@@ -138,7 +155,7 @@ def test_what_the_engine_refuses_is_an_outcome(place: Place, attempts: Attempts)
     assert place.leftovers() == []
 
 
-def test_no_eval_gets_more_cpus_than_there_are(place: Place, attempts: Attempts) -> None:
+def test_no_eval_gets_more_cpus_than_there_are(place: Place, attempts: LocalAttempts) -> None:
     """The engine would refuse a limit above its own number."""
     seen = []
 
@@ -163,12 +180,12 @@ def test_the_folder_of_a_container_that_cannot_be_removed_stays(place: Place) ->
         def wait(self, _container: str, **_options: object) -> None:
             raise Timeout
 
-    left = Left(attempt="a1", command=("o", "m", "e"), container="c", created="", running=True)
+    left = Left(attempt="a1", command=COMMAND, container="c", created="", running=True)
     with private_folder(place.layout, "a1") as folder:
         pass
     assert not discard(cast("docker.APIClient", Stuck()), place.layout, left)
     assert folder.exists()
-    gone = Left(attempt="a1", command=("o", "m", "e"), container="none", created="", running=False)
+    gone = Left(attempt="a1", command=COMMAND, container="none", created="", running=False)
     assert discard(engine_api(), place.layout, gone)
     assert place.leftovers() == []
 
@@ -181,7 +198,7 @@ def test_who_is_killed_while_discarding_leaves_what_can_be_found(
     with private_folder(place.layout, "a1") as folder:
         (folder / "file").touch()
         made = api.create_container(TEST_IMAGE, "true", labels={Label.ATTEMPT: "a1"})["Id"]
-    left = Left(attempt="a1", command=("o", "m", "e"), container=made, created="", running=False)
+    left = Left(attempt="a1", command=COMMAND, container=made, created="", running=False)
     with monkeypatch.context() as patched:
         patched.setattr(
             "runner.engine.leftovers.remove_private", Mock(side_effect=KeyboardInterrupt)
@@ -196,7 +213,7 @@ def test_who_is_killed_while_discarding_leaves_what_can_be_found(
 
 
 def test_a_folder_that_cannot_be_deleted_keeps_its_container(
-    place: Place, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+    place: Place, attempts: LocalAttempts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody looks for the folder once its container is gone; the next run removes both."""
     one = job(place, "succeed.a")
@@ -205,12 +222,12 @@ def test_a_folder_that_cannot_be_deleted_keeps_its_container(
         patched.setattr("runner.engine.attempt.remove_private", full)
         with (
             pytest.raises(OSError, match="Input/output error"),
-            attempts.new(one, "a1", lambda _: None, lambda: None) as outcome,
+            made(attempts, one) as outcome,
         ):
             assert outcome.result is Result.SUCCESS
     assert private(place.layout)
     (container,) = place.containers()
-    left = Left(attempt="a1", command=(), container=container, created="", running=False)
+    left = Left(attempt="a1", command=Command(), container=container, created="", running=False)
     assert discard(engine_api(), place.layout, left)
     assert not private(place.layout)
     assert place.containers() == []

@@ -6,14 +6,16 @@ import time
 import pytest
 
 from runner.engine import ending
-from runner.engine.attempt import ran_for
-from runner.engine.container import State
+from runner.engine.attempt import _ran_for
+from runner.engine.container import ContainerState
 from runner.engine.ending import _boot, now, since, stamp
 
 
-def state(*, running: bool = False, began: str = "00:00:10", ended: str = "00:00:14") -> State:
+def state(
+    *, running: bool = False, began: str = "00:00:10", ended: str = "00:00:14"
+) -> ContainerState:
     """A container that the engine says began and ended at these times of a day."""
-    return State(
+    return ContainerState(
         image="i",
         running=running,
         exit_code=0,
@@ -61,29 +63,29 @@ def test_a_host_without_an_id_for_its_start_has_a_clock_all_the_same(
 
 def test_an_eval_that_was_watched_to_its_end_took_the_time_that_passed() -> None:
     """The engine's clock, which somebody may have set meanwhile, does not count."""
-    took = ran_for(state(ended="23:00:00"), ago(30), watched=True)
+    took = _ran_for(state(ended="23:00:00"), ago(30), watched=True)
     assert took == pytest.approx(30, abs=5)
 
 
 def test_an_eval_that_ended_unseen_took_what_the_engine_says() -> None:
     """Nobody else has seen its end."""
-    assert ran_for(state(), ago(3600), watched=False) == 4
+    assert _ran_for(state(), ago(3600), watched=False) == 4
 
 
 def test_no_eval_took_longer_than_there_was_time() -> None:
     """A clock that was set forward meanwhile adds nothing."""
-    took = ran_for(state(ended="23:00:00"), ago(30), watched=False)
+    took = _ran_for(state(ended="23:00:00"), ago(30), watched=False)
     assert took == pytest.approx(30, abs=5)
 
 
 def test_a_clock_that_was_set_back_takes_no_time_away() -> None:
     """A duration is never below zero."""
-    assert ran_for(state(began="12:00:00"), "", watched=False) == 0
+    assert _ran_for(state(began="12:00:00"), "", watched=False) == 0
 
 
 def test_what_never_started_took_no_time() -> None:
     """Nor does what nothing is known of."""
-    assert ran_for(None, ago(30), watched=False) == 0
+    assert _ran_for(None, ago(30), watched=False) == 0
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])

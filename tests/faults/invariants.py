@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from runner.branch.setup import OWN_REPOSITORY
 from runner.engine.leftovers import Label
-from runner.model import Attempt, Result
+from runner.model import Attempt, Command, Result
 from runner.records.attempts import read_attempts
 from runner.records.progress import parse_progress
 from tests.conftest import Place, engine_api
@@ -36,9 +36,7 @@ def check_now(place: Place, before: bytes = b"") -> bytes:
     assert not finished.lines
     assert not records.damaged
     assert content.count(b"\n") == len(finished.commands), f"a doubled line: {content!r}"
-    twice = [
-        name for name, count in Counter(r.attempt for r in records.records).items() if count > 1
-    ]
+    twice = [name for name, count in Counter(r.id for r in records.records).items() if count > 1]
     assert not twice, f"attempts that are on record twice: {twice}"
     successes = [record for record in records.records if record.result is Result.SUCCESS]
     again = [name for name, count in Counter(r.eval for r in successes).items() if count > 1]
@@ -52,13 +50,13 @@ def check_now(place: Place, before: bytes = b"") -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
-def held_by_containers(place: Place, missing: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+def held_by_containers(place: Place, missing: set[Command]) -> set[Command]:
     """Commands that a container is there of; the engine is asked only if any record is missing."""
     if not missing:
         return set()
     filters = {"label": f"{Label.PROGRESS}={place.progress}"}
     listed = engine_api().containers(all=True, filters=filters)
-    return {tuple(json.loads(about["Labels"][Label.COMMAND])) for about in listed}
+    return {Command(json.loads(about["Labels"][Label.COMMAND])) for about in listed}
 
 
 def check_logs(place: Place, record: Attempt) -> None:

@@ -24,7 +24,7 @@ def test_a_python_that_is_not_there_is_named() -> None:
     ended = subprocess.run([COMPAT, "3.99"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == (
-        "compat: no Python 3.99 here; `.venv/bin/uv python install 3.99` gets one\n"
+        "compat: no Python 3.99 is installed; `.venv/bin/uv python install 3.99` installs it\n"
     )
 
 

@@ -84,7 +84,7 @@ def test_nothing_is_published_that_is_not_tested_and_signed() -> None:
 
 def test_what_is_uploaded_is_what_was_built() -> None:
     """It lies where no later build takes it for a file of the project."""
-    text = script("Build the distributions, and list what they come with", RELEASE)
+    text = script("Build the distributions, and list what they contain", RELEASE)
     folder = shlex.split(text)[1]
     assert used("build")["actions/upload-artifact"]["path"] == f"{folder}/"
     assert f"{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
@@ -102,7 +102,7 @@ def test_what_is_signed_and_published_is_what_was_built(release: Path, tmp_path:
         f"evalset-{VERSION}.tar.gz",
     ]
     outputs = tmp_path / "outputs"
-    text = script("Find the list of what the package comes with", RELEASE)
+    text = script("Find the list of what the package contains", RELEASE)
     assert run_script(text, tmp_path, GITHUB_OUTPUT=str(outputs)).returncode == 0
     assert outputs.read_text() == f"path=release/sbom/evalset-{VERSION}.cdx.json\n"
 
@@ -112,7 +112,7 @@ def test_all_of_it_is_attached_to_the_release(release: Path, tmp_path: Path) -> 
     shutil.copytree(release, tmp_path / "release")
     (tmp_path / "gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "gh").chmod(0o755)
-    text = script("Attach all to the release", RELEASE)
+    text = script("Attach everything to the release", RELEASE)
     ended = run_script(text, tmp_path, path=str(tmp_path), TAG="v1 2")
     assert ended.stdout.splitlines() == [
         *("release", "upload", "v1 2"),

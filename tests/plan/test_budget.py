@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.plan.limits import Budget, Command, UsualTimes
+from runner.model import Command
+from runner.plan.limits import Budget, UsualTimes
 
 times = st.lists(st.floats(0, 1e6), min_size=1)
 
 
 def command(name: str, *arguments: str) -> Command:
-    return ("oaieval", "m", name, *arguments)
+    return Command(("oaieval", "m", name, *arguments))
 
 
 def budget(seconds: float, *past: tuple[Command, float], now: float = 0) -> Budget:
@@ -44,7 +45,7 @@ def test_other_arguments_make_another_time() -> None:
 def test_without_any_success_nothing_tells_the_usual_time() -> None:
     """Neither of a command nor of text that is none."""
     assert UsualTimes().of(command("a")) is None
-    assert UsualTimes([(("a line",), 3)]).of(()) is None
+    assert UsualTimes([(Command(("a line",)), 3)]).of(Command()) is None
 
 
 @given(times)

@@ -1,21 +1,17 @@
+from typing import Any
+
+from runner.model import Command
 from runner.plan.plan import FinishedCommands
+from tests.outcomes import asked
 
 OURS = ("--registry_path", "/registry/0", "--registry_path", "/registry/1")
 TYPED = ("--registry_path", "x", "--registry_path", "y")
 
 
-def finished(
-    *done: tuple[str, ...] | str,
-    passed_through: tuple[str, ...] = (),
-    registry_paths: tuple[str, ...] = (),
-) -> FinishedCommands:
-    return FinishedCommands(
-        done,
-        run_command="oaieval",
-        model="m",
-        passed_through=passed_through,
-        registry_paths=registry_paths,
-    )
+def finished(*done: tuple[str, ...] | str, **changes: Any) -> FinishedCommands:  # noqa: ANN401 - any option
+    """What these lines of a progress file finish, for a run that is asked for like that."""
+    lines = (each if isinstance(each, str) else Command(each) for each in done)
+    return FinishedCommands(lines, asked(**changes))
 
 
 def test_a_line_too_short_for_a_command_finishes_nothing() -> None:

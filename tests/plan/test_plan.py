@@ -1,42 +1,35 @@
+from typing import Any
+
 import msgspec
 import pytest
 
 from runner.errors import UsageError
-from runner.model import ContainerSettings
+from runner.model import Command
 from runner.plan.plan import Past, Plan, Success, make_plan
 from runner.plan.selection import Shard
+from tests.outcomes import SETTINGS, asked
 
-SETTINGS = ContainerSettings(
-    image="evals", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
-)
+SEED = ("--seed", "1")
 EVALS = ("a.dev.v0", "b.dev.v0", "c.dev.v0", "c.test.v0")
+DONE = Command(("oaieval", "m", "a.dev.v0", *SEED))
 
 
 def plan(
     evals: tuple[str, ...] = EVALS,
     *,
-    done: tuple[tuple[str, ...] | str, ...] = (),
-    past: dict[tuple[str, ...], Past] | None = None,
+    done: tuple[Command | str, ...] = (),
+    past: dict[Command, Past] | None = None,
     names: dict[str, tuple[str, ...]] | None = None,
-    registry_paths: tuple[str, ...] = (),
-    paths_as_typed: bool = False,
-    select: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
     shard: Shard | None = None,
+    **changes: Any,  # noqa: ANN401 - any option
 ) -> Plan:
     return make_plan(
-        model="m",
-        eval_set="s",
+        asked(passed_through=SEED, **changes),
         evals=evals,
         settings=lambda _: SETTINGS,
-        passed_through=("--seed", "1"),
-        registry_paths=registry_paths,
-        paths_as_typed=paths_as_typed,
         done=done,
         past=past,
         names=names,
-        select=select,
-        exclude=exclude,
         shard=shard,
     )
 
@@ -61,7 +54,7 @@ def test_nothing_on_record_leaves_all_to_do() -> None:
 def test_each_job_has_the_settings_of_its_eval() -> None:
     """They are asked for by the resolved key."""
     given = {key: msgspec.structs.replace(SETTINGS, memory=len(key)) for key in EVALS}
-    found = make_plan(model="m", eval_set="s", evals=EVALS, settings=given.__getitem__)
+    found = make_plan(asked(passed_through=SEED), evals=EVALS, settings=given.__getitem__)
     assert [job.settings for job in found.jobs] == [given[key] for key in EVALS]
 
 
@@ -69,18 +62,25 @@ def test_finished_commands_are_done_whatever_their_format() -> None:
     """An argv counts, and so does the older format's text."""
     found = plan(
         done=(
-            ("oaieval", "m", "a.dev.v0", "--seed", "1"),
+            DONE,
             "oaieval m b.dev.v0 --seed 1",
-            ("oaieval", "m", "c.dev.v0", "--seed", "2"),
-            ("oaieval", "other", "c.dev.v0", "--seed", "1"),
+            Command(("oaieval", "m", "c.dev.v0", "--seed", "2")),
+            Command(("oaieval", "other", "c.dev.v0", "--seed", "1")),
         )
     )
     assert [job.eval for job in found.done] == ["a.dev.v0", "b.dev.v0"]
     assert [job.eval for job in found.todo] == ["c.dev.v0", "c.test.v0"]
-    assert found.why.keys() == {job.key for job in found.todo}
+    unknown = "finished; no attempt of it is on record"
+    assert {job.eval: found.why[job.key] for job in found.jobs} == {
+        "a.dev.v0": unknown,
+        "b.dev.v0": unknown,
+        "c.dev.v0": "not run yet; finished with other arguments: --seed 2; "
+        "`oaieval other c.dev.v0 --seed 1`",
+        "c.test.v0": "not run yet",
+    }
 
 
-@pytest.mark.parametrize("paths_as_typed", [True, False])
+@pytest.mark.parametrize("as_typed", [True, False])
 @pytest.mark.parametrize(
     "recorded",
     [
@@ -90,32 +90,24 @@ def test_finished_commands_are_done_whatever_their_format() -> None:
     ],
 )
 def test_registry_paths_in_any_recorded_form_count(
-    recorded: tuple[str, ...], *, paths_as_typed: bool
+    recorded: tuple[str, ...], *, as_typed: bool
 ) -> None:
     """What `evalset`, the drop-in or upstream finished is finished for each of them."""
-    start = ("oaieval", "m", "a.dev.v0", "--seed", "1")
     found = plan(
         ("a.dev.v0",),
         registry_paths=("x", "y"),
-        paths_as_typed=paths_as_typed,
-        done=((*start, *recorded),),
+        as_typed=as_typed,
+        done=(Command((*DONE, *recorded)),),
     )
     assert found.todo == ()
 
 
 def test_only_the_drop_ins_commands_carry_host_paths() -> None:
     """What runs in the container has the container's paths, either way."""
-    ours = make_plan(
-        model="m",
-        eval_set="s",
-        evals=EVALS,
-        settings=lambda _: SETTINGS,
-        passed_through=("--seed", "1"),
-        registry_paths=("/home/me/r",),
-    ).jobs[0]
+    ours = plan(registry_paths=("/home/me/r",)).jobs[0]
     assert ours.command == ours.argv
     assert ours.argv[-2:] == ("--registry_path", "/registry/0")
-    theirs = plan(registry_paths=("/home/me/r",), paths_as_typed=True).jobs[0]
+    theirs = plan(registry_paths=("/home/me/r",), as_typed=True).jobs[0]
     assert theirs.command[-1] == "/home/me/r"
     assert theirs.argv == ours.argv
 
@@ -136,7 +128,7 @@ def test_a_job_that_failed_says_how_often_and_why() -> None:
 
 def test_shards_do_not_depend_on_progress() -> None:
     """Hosts that know of different progress still cut the plan alike."""
-    done = (("oaieval", "m", "a.dev.v0", "--seed", "1"),)
+    done = (DONE,)
     for index in (1, 2):
         shard = Shard(index=index, count=2)
         assert keys(plan(shard=shard)) == keys(plan(shard=shard, done=done))
@@ -178,7 +170,7 @@ def test_an_eval_twice_is_one_job() -> None:
 
 def test_the_whole_plan_is_known_to_every_shard() -> None:
     """Its commands do not depend on the shard, and neither does what is finished."""
-    done = (("oaieval", "m", "a.dev.v0", "--seed", "1"),)
+    done = (DONE,)
     second = plan(shard=Shard(index=2, count=2), done=done)
     assert second.commands == plan().commands
     assert keys(second) == ["b.dev.v0", "c.test.v0"]
@@ -188,7 +180,7 @@ def test_the_whole_plan_is_known_to_every_shard() -> None:
 
 def test_what_another_selection_finished_is_known_as_finished() -> None:
     """It was run as this run's evals are, but is no job of it."""
-    found = plan(select=("b*",), done=(("oaieval", "m", "a.dev.v0", "--seed", "1"),))
+    found = plan(select=("b*",), done=(DONE,))
     assert keys(found) == ["b.dev.v0"]
     assert found.finished == {"a.dev.v0"}
 
@@ -197,9 +189,9 @@ def test_an_eval_that_is_finished_with_other_arguments_says_so() -> None:
     """For that is why it runs again; another program or model is named whole."""
     found = plan(
         done=(
-            ("oaieval", "m", "a.dev.v0", "--max_samples", "5"),
-            ("oaieval", "m", "a.dev.v0"),
-            ("other", "m", "b.dev.v0", "--seed", "1"),
+            Command(("oaieval", "m", "a.dev.v0", "--max_samples", "5")),
+            Command(("oaieval", "m", "a.dev.v0")),
+            Command(("other", "m", "b.dev.v0", "--seed", "1")),
         ),
     )
     why = {job.eval: found.why[job.key] for job in found.todo}
@@ -222,20 +214,22 @@ def test_a_done_eval_says_how_it_was_finished_in_any_form() -> None:
     found = plan(
         ("a",),
         registry_paths=("/r",),
-        paths_as_typed=True,
+        as_typed=True,
         done=(ours.command,),
         past={ours.command: Past(ended=2, failed=1, success=success)},
     )
-    assert found.how == {"a": "finished 2025-01-01T00:00:00Z on laptop, attempt 2: x1"}
+    assert found.why == {
+        found.jobs[0].key: "finished 2025-01-01T00:00:00Z on laptop, attempt 2: x1"
+    }
 
 
 def test_the_drop_in_finds_its_own_record_of_an_attempt() -> None:
     """That has the paths as typed, which are not those that the container sees."""
-    (job,) = plan(("a",), registry_paths=("/r",), paths_as_typed=True).jobs
+    (job,) = plan(("a",), registry_paths=("/r",), as_typed=True).jobs
     found = plan(
         ("a",),
         registry_paths=("/r",),
-        paths_as_typed=True,
+        as_typed=True,
         past={job.command: Past(failed=1, last="exit code 1")},
     )
     assert found.why == {job.key: "failed once, last: exit code 1"}

@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.model import Attempt, Fault, Result
-from runner.records.attempts import (
-    Attempt,
-    Attempts,
-    AttemptsFile,
-    failures,
-    newest,
-    read_attempts,
-)
+from runner.model import Attempt, Command, Fault, Result
+from runner.records.attempts import AttemptsFile, RecordedAttempts, read_attempts
 from tests.outcomes import failure, job, success
 
 texts = st.text(max_size=10)
@@ -21,10 +14,10 @@ names = st.lists(texts, max_size=3).map(tuple)
 figures = st.dictionaries(texts, texts | st.integers() | st.booleans() | st.none(), max_size=3)
 records = st.builds(
     Attempt,
-    attempt=texts,
+    id=texts,
     run=texts,
     host=texts,
-    command=names,
+    command=names.map(Command),
     eval=texts,
     result=st.sampled_from(Result),
     fault=st.none() | st.sampled_from(Fault),
@@ -72,26 +65,30 @@ def test_every_field_comes_back(folder: Path, written: list[Attempt]) -> None:
     path.unlink(missing_ok=True)
     with AttemptsFile(path) as file:
         file.add_records(*written)
-    assert read_attempts(path) == Attempts(records=tuple(written))
+    assert read_attempts(path) == RecordedAttempts(records=tuple(written))
     assert [json.loads(line)["version"] for line in path.read_bytes().split(b"\n")[:-1]] == [
         1
     ] * len(written)
 
 
-def test_an_outcome_is_kept_with_run_and_host() -> None:
-    """Each field of an outcome is in its record; the job stands there as command and eval."""
-    outcome = failure(job("a", "--seed", "1"), samples=3, final_report={"accuracy": 0.5})
-    record = msgspec.structs.replace(outcome, run="the run", host="the host")
-    assert (record.run, record.host) == ("the run", "the host")
-    assert record.command == ("oaieval", "dummy", "a", "--seed", "1")
-    assert record.eval == "a"
-    for name in set(Attempt.__struct_fields__) - {"job"}:
-        assert getattr(record, name) == getattr(outcome, name)
+def test_an_attempt_is_kept_as_other_programs_know_it(tmp_path: Path) -> None:
+    """The job stands there as command and eval, the id as `attempt`, and every field has a name."""
+    path = tmp_path / "a.attempts.jsonl"
+    made = failure(
+        job("a", "--seed", "1"), "id", run="the run", host="the host", final_report={"accuracy": 1}
+    )
+    with AttemptsFile(path) as file:
+        file.add_records(made)
+    written = json.loads(path.read_bytes())
+    assert (written["attempt"], written["run"], written["host"]) == ("id", "the run", "the host")
+    assert written["command"] == ["oaieval", "dummy", "a", "--seed", "1"]
+    assert (written["eval"], written["result"], written["fault"]) == ("a", "failure", "eval")
+    assert written.keys() == {*Attempt.__struct_fields__} - {"id"} | {"attempt"}
 
 
 def test_a_missing_file_has_no_records(tmp_path: Path) -> None:
     """Reading neither fails nor creates anything."""
-    assert read_attempts(tmp_path / "none.attempts.jsonl") == Attempts()
+    assert read_attempts(tmp_path / "none.attempts.jsonl") == RecordedAttempts()
     assert not list(tmp_path.iterdir())
 
 
@@ -125,18 +122,9 @@ def test_a_torn_last_line_is_no_damage(tmp_path: Path) -> None:
     assert [record.id for record in read_attempts(path).records] == ["1"]
     assert not read_attempts(path).damaged
     with AttemptsFile(path) as file:
-        file.add_records(msgspec.structs.replace(success(job(), "3"), run="r", host="h"))
+        file.add_records(success(job(), "3"))
     assert [record.id for record in read_attempts(path).records] == ["1", "3"]
     assert path.with_name(f"{path.name}.torn").read_bytes() == text(attempt="2")[:-20] + b"\n"
-
-
-def test_the_last_record_of_a_command_is_its_newest() -> None:
-    """File order decides, for clocks may be wrong."""
-    first = msgspec.structs.replace(failure(job("a"), "1"), run="r", host="h")
-    other = msgspec.structs.replace(success(job("b"), "2"), run="r", host="h")
-    last = msgspec.structs.replace(success(job("a"), "3"), run="r", host="h")
-    assert newest((first, other, last)) == {first.command: last, other.command: other}
-    assert list(failures((first, other, last))) == [first]
 
 
 @pytest.mark.parametrize(

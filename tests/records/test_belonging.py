@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.model import Command
 from runner.records.attempts import AttemptsFile
 from runner.records.belonging import all_logs, is_log, logs_of, state_files
 from runner.records.layout import Layout
@@ -71,11 +72,8 @@ def test_a_name_with_a_patterns_characters_is_itself(tmp_path: Path, model: str)
 def test_an_attempts_logs_are_oaievals_and_what_was_printed() -> None:
     """An attempt whose container never ran has neither."""
     records = [
-        msgspec.structs.replace(outcome, run="r", host="h")
-        for outcome in (
-            success(job("a"), logs=("evallogs/1", "evallogs/2"), console_log="evallogs/c"),
-            failure(job("b"), console_log=None),
-        )
+        success(job("a"), logs=("evallogs/1", "evallogs/2"), console_log="evallogs/c"),
+        failure(job("b"), console_log=None),
     ]
     assert list(logs_of(records)) == ["evallogs/1", "evallogs/2", "evallogs/c"]
 
@@ -90,9 +88,8 @@ def test_logs_on_record_are_found_in_dated_files_too(layout: Layout) -> None:
             ("evallogs/new.jsonl", "evallogs/old.jsonl", "evallogs/gone.jsonl", "elsewhere.jsonl"),
         ),
     ):
-        outcome = success(job(), logs=logs, console_log=None)
         with AttemptsFile(path) as file:
-            file.add_records(msgspec.structs.replace(outcome, run="r", host="h"))
+            file.add_records(success(job(), logs=logs, console_log=None))
     put(layout, "oaievalset/org/m.s.progress.txt")
     assert all_logs(layout) == ["evallogs/new.jsonl", "evallogs/old.jsonl"]
 
@@ -100,8 +97,11 @@ def test_logs_on_record_are_found_in_dated_files_too(layout: Layout) -> None:
 def test_upstreams_own_logs_of_finished_evals_are_found(layout: Layout) -> None:
     """By the name that openai/evals gives them; other models' and sets' are not this set's."""
     with ProgressFile(layout.progress) as file:
-        file.add_commands(("oaieval", "org/m", "a.dev.v0"), ("oaieval", "org/m"))
-        file.add_commands(("oaieval", "org/m", "b_org/m_c"))
+        file.add_commands(
+            Command(("oaieval", "org/m", "a.dev.v0")),
+            Command(("oaieval", "org/m")),
+            Command(("oaieval", "org/m", "b_org/m_c")),
+        )
     put(
         layout,
         "evallogs/250101000000ABCDEFGH_org/m_a.dev.v0.jsonl",

@@ -52,7 +52,7 @@ def test_what_has_too_long_a_path_is_left_out(layout: Layout, left: Path) -> Non
     put(left, f"{folder}/{'a' * 221}", f"{folder}/{'b' * 220}", "z")
     assert collect(layout, ATTEMPT) == Collected(
         logs=(f"evallogs/{folder}/{'b' * 220}", "evallogs/z"),
-        warnings=(f"evallogs: {'a' * 221!r} was left out, for its path is too long",),
+        warnings=(f"evallogs: {'a' * 221!r} was left out because its path is too long",),
     )
 
 
@@ -68,7 +68,7 @@ def test_a_file_that_is_a_hole_is_left_out(
     why = "it says to have 2000001 bytes, and hardly any are there"
     assert collect(layout, ATTEMPT) == Collected(
         logs=("evallogs/small", "evallogs/z"),
-        warnings=(f"evallogs: 'hole' was left out, for {why}",),
+        warnings=(f"evallogs: 'hole' was left out: {why}",),
     )
 
 

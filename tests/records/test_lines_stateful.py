@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.model import Attempt, Result
+from runner.model import Attempt, Command, Result
 from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.lines import LineFile
 from runner.records.progress import ProgressFile, read_progress
@@ -153,18 +153,18 @@ class Lines(RuleBasedStateMachine):
 class Progress(Lines):
     """A progress file."""
 
-    items = st.tuples(st.just("oaieval"), words, words)
+    items = st.tuples(st.just("oaieval"), words, words).map(Command)
 
     def opened(self) -> LineFile:
         """Open the file as a run does."""
         return ProgressFile(self.path)
 
-    def append(self, items: Sequence[tuple[str, ...]]) -> None:
+    def append(self, items: Sequence[Command]) -> None:
         """Add commands."""
         assert isinstance(self.file, ProgressFile)
         self.file.add_commands(*items)
 
-    def encoded(self, item: tuple[str, ...]) -> bytes:
+    def encoded(self, item: Command) -> bytes:
         """The line that upstream writes."""
         return json.dumps(list(item)).encode()
 
@@ -184,10 +184,10 @@ class AttemptsOfRuns(Lines):
 
     items = st.builds(
         Attempt,
-        attempt=words,
+        id=words,
         run=words,
         host=words,
-        command=st.tuples(words, words, words),
+        command=st.tuples(words, words, words).map(Command),
         eval=words,
         result=st.sampled_from(Result),
         ended_at=words,

@@ -6,15 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.errors import EnvironmentFault
+from runner.model import Command
 from runner.records.progress import Finished, ProgressFile, read_progress, rewrite_progress
 from tests.privileges import python_bound_by_permissions, python_on_small_disk
 
-FIRST = ("oaieval", "dummy", "a.dev.v0")
-SECOND = ("oaieval", "dummy", "b.dev.v0", "--max_samples", "5")
+FIRST = Command(("oaieval", "dummy", "a.dev.v0"))
+SECOND = Command(("oaieval", "dummy", "b.dev.v0", "--max_samples", "5"))
 BOM = b"\xef\xbb\xbf"
 
 words = st.text(max_size=12)
-commands = st.lists(st.tuples(st.just("oaieval"), words, words), max_size=6)
+commands = st.lists(st.tuples(st.just("oaieval"), words, words).map(Command), max_size=6)
 
 
 def line(command: tuple[str, ...]) -> bytes:
@@ -40,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("progress")
 
 
-def add(path: Path, *added: tuple[str, ...]) -> None:
+def add(path: Path, *added: Command) -> None:
     with ProgressFile(path) as file:
         file.add_commands(*added)
 
@@ -53,7 +54,7 @@ def test_a_file_that_does_not_exist_says_that_nothing_is_finished(path: Path) ->
 
 @given(commands=commands)
 @settings(max_examples=50)
-def test_the_file_is_upstreams_byte_for_byte(folder: Path, commands: list[tuple[str, ...]]) -> None:
+def test_the_file_is_upstreams_byte_for_byte(folder: Path, commands: list[Command]) -> None:
     """Each command is one line of what Python's `json.dumps` makes of the list."""
     path = folder / "bytes.progress.txt"
     path.unlink(missing_ok=True)
@@ -64,7 +65,7 @@ def test_the_file_is_upstreams_byte_for_byte(folder: Path, commands: list[tuple[
 
 @given(commands=commands, cut=st.integers(min_value=0))
 def test_a_file_cut_anywhere_keeps_every_whole_line(
-    folder: Path, commands: list[tuple[str, ...]], cut: int
+    folder: Path, commands: list[Command], cut: int
 ) -> None:
     """A crash in the middle of a write costs at most the line that was being written."""
     content = b"".join(map(line, commands))
@@ -84,7 +85,7 @@ def test_a_file_cut_anywhere_keeps_every_whole_line(
 @given(commands=commands, cut=st.integers(min_value=0))
 @settings(max_examples=40)
 def test_a_line_added_to_a_cut_file_is_a_line_of_its_own(
-    folder: Path, commands: list[tuple[str, ...]], cut: int
+    folder: Path, commands: list[Command], cut: int
 ) -> None:
     """What is added after a crash can be read, and so can every whole line before it."""
     content = b"".join(map(line, commands))
@@ -100,7 +101,7 @@ def test_a_line_added_to_a_cut_file_is_a_line_of_its_own(
 def test_a_torn_tail_is_put_aside(written: Path) -> None:
     """The next append moves what was cut off into a file beside it, and loses nothing."""
     written.write_bytes(line(FIRST) + line(SECOND)[:-9])
-    add(written, ("oaieval", "dummy", "c"))
+    add(written, Command(("oaieval", "dummy", "c")))
     assert written.read_bytes() == line(FIRST) + line(("oaieval", "dummy", "c"))
     torn = written.with_name(f"{written.name}.torn")
     assert torn.read_bytes() == line(SECOND)[:-9] + b"\n"
@@ -144,7 +145,7 @@ def test_a_complete_last_line_without_newline_is_kept(written: Path) -> None:
     """An editor that leaves the last newline out does no harm."""
     written.write_bytes(line(FIRST) + line(SECOND).rstrip())
     assert read_progress(written).commands == (FIRST, SECOND)
-    add(written, ("oaieval", "dummy", "c"))
+    add(written, Command(("oaieval", "dummy", "c")))
     assert written.read_bytes() == line(FIRST) + line(SECOND) + line(("oaieval", "dummy", "c"))
     assert not written.with_name(f"{written.name}.torn").exists()
 
@@ -200,7 +201,7 @@ def test_a_damaged_line_is_named_and_kept(written: Path, damage: bytes) -> None:
     assert found.commands == (FIRST, SECOND)
     (message,) = found.damaged
     assert message.startswith(f"{written}: line 2 cannot be read and is left as it is")
-    add(written, ("oaieval", "dummy", "c"))
+    add(written, Command(("oaieval", "dummy", "c")))
     assert written.read_bytes() == content + line(("oaieval", "dummy", "c"))
 
 

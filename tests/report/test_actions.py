@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.model import State
 from runner.records.state import EvalState
 from runner.report.display import PlainConsole
 from runner.report.table import print_table
@@ -76,7 +77,7 @@ def test_nothing_in_a_table_is_a_command(text: str) -> None:
     rows = [
         EvalState(
             eval=f"{'n' * length}{text}",
-            state="failed",
+            state=State.FAILED,
             reason=f"{'n' * length}{text}",
             final_report={text: 1},
             duration=1,

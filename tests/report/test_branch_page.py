@@ -2,11 +2,13 @@ import msgspec
 import pytest
 
 from runner.records.run_file import RunFile
-from runner.records.state import Reader
+from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
 
 FOLDER = ("--registry_path", "/registry/0")
 SEED = ("--seed", "1")
+START = "oaievalset/m.{}.progress.txt"
+LINE = b'["oaieval", "m", "%s"]\n'
 
 
 def shown(*commands: tuple[str, ...], ours: bool = True) -> str:
@@ -25,7 +27,7 @@ def shown(*commands: tuple[str, ...], ours: bool = True) -> str:
         "oaievalset/m.s.run.json": msgspec.json.encode(run),
         "oaievalset/m.s.progress.txt": b"",
     }
-    page = BranchPage().of(Reader().parts(contents, source="branch")).decode()
+    page = BranchPage().of(RunState.from_branch(contents, source="branch")).decode()
     (line,) = (line for line in page.splitlines() if line.startswith("To go on: "))
     return line.removeprefix("To go on: ")
 
@@ -55,3 +57,23 @@ def test_an_image_of_the_users_is_named() -> None:
     assert shown(("oaieval", "m", "a"), ours=False) == (
         "`evalset run m s --snapshot --image my/evals:1`"
     )
+
+
+def test_a_page_has_what_is_new_and_what_is_not() -> None:
+    """It is the one that is made of the same contents at once."""
+    reader, page = StateReader(), BranchPage()
+    contents = {START.format(name): LINE % b"x" for name in ("s", "t")}
+    page.of(RunState.from_branch(contents, source="branch", reader=reader))
+    contents[START.format("t")] += LINE % b"y"
+    made = page.of(RunState.from_branch(contents, source="branch", reader=reader))
+    assert made == BranchPage().of(RunState.from_branch(contents, source="branch"))
+    assert b"2 of 2 finished" in made
+
+
+def test_rows_of_one_eval_show_their_arguments_on_a_page() -> None:
+    """An eval that ran with one set of arguments shows none."""
+    again = b'["oaieval", "m", "x", "--seed", "3"]\n'
+    contents = {START.format("s"): LINE % b"x" + again + LINE % b"y"}
+    made = BranchPage().of(RunState.from_branch(contents, source="branch")).decode()
+    cells = [line.split(" | ")[0] for line in made.splitlines() if line.startswith("| `")]
+    assert cells == ["| `x`<br>`without arguments`", "| `x`<br>`--seed 3`", "| `y`"]

@@ -5,15 +5,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from runner.commands.status import show_branch
+from runner.commands.status import Shown, show
 from runner.errors import EnvironmentFault, UsageError
+from runner.model import State
 from runner.records.layout import Layout
-from runner.records.progress import Finished
-from runner.records.state import EvalState, Part
+from runner.records.state import EvalState, RunState
 from runner.report.ci import (
     STEP_SUMMARY,
     SUMMARY_ROWS,
-    State,
+    Results,
     add_summary,
     after_run,
     check_junit,
@@ -22,7 +22,7 @@ from runner.report.ci import (
 )
 from tests.outcomes import failure, job
 
-ROWS = [EvalState(eval="a", state="done", attempts=1), EvalState(eval="b", state="to do")]
+ROWS = [EvalState(eval="a", state=State.DONE, attempts=1), EvalState(eval="b", state=State.TO_DO)]
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def layout(tmp_path: Path) -> Layout:
 def failed(layout: Layout, console_log: str) -> str:
     """The text of a failure in JUnit XML, for an eval with such a console log on record."""
     path = layout.root / "junit.xml"
-    row = EvalState(eval="a", state="failed", reason="r", attempts=1, console_log=console_log)
-    write_junit(path, [State(layout=layout, rows=[row])])
+    row = EvalState(eval="a", state=State.FAILED, reason="r", attempts=1, console_log=console_log)
+    write_junit(path, [Results(layout=layout, rows=[row])])
     found = ET.parse(path).find("*/*/failure")  # noqa: S314 - our own
     assert found is not None
     return found.text or ""
@@ -44,7 +44,7 @@ def test_junit_xml_is_written_whole(layout: Layout, tmp_path: Path) -> None:
     """In a folder that is made for it, over what was there, and nothing is left beside it."""
     path = tmp_path / "results" / "junit.xml"
     for rows in (ROWS[:1], ROWS):
-        write_junit(path, [State(layout=layout, rows=rows)])
+        write_junit(path, [Results(layout=layout, rows=rows)])
         (suite,) = ET.parse(path).getroot()  # noqa: S314 - our own
         assert suite.get("name") == "org/model.s"
         assert suite.get("tests") == str(len(rows))
@@ -76,8 +76,8 @@ def test_a_summary_is_added_to_what_is_there(layout: Layout, tmp_path: Path) -> 
     """Several runs in a job each get their part."""
     page = tmp_path / "summary.md"
     page.write_text("# Before\n")
-    add_summary(page, [State(layout=layout, rows=ROWS)])
-    add_summary(page, [State(layout=layout, rows=ROWS[:1])])
+    add_summary(page, [Results(layout=layout, rows=ROWS)])
+    add_summary(page, [Results(layout=layout, rows=ROWS[:1])])
     text = page.read_text()
     assert text.startswith("# Before\n### `org/model` `s`\n\n1 of 2 finished\n")
     assert text.endswith("\n\n")
@@ -90,14 +90,14 @@ def test_a_summary_is_not_too_long_for_github(layout: Layout, tmp_path: Path) ->
     rows = [
         EvalState(
             eval=f"{number}{'語' * 500}",
-            state="failed",
+            state=State.FAILED,
             reason="語" * 500,
             final_report={f"{number}{'語' * 500}": 1},
             attempts=1,
         )
         for number in range(SUMMARY_ROWS + 1)
     ]
-    add_summary(page, [State(layout=layout, rows=rows)])
+    add_summary(page, [Results(layout=layout, rows=rows)])
     assert page.stat().st_size < 2**20
     assert "... and 1 more eval: 1 failed" in page.read_text()
 
@@ -130,11 +130,11 @@ def test_after_a_run_both_are_written(layout: Layout, tmp_path: Path) -> None:
     """Each where it was asked for."""
     junit, page = tmp_path / "junit.xml", tmp_path / "summary.md"
     environ = {STEP_SUMMARY: str(page)}
-    assert after_run([State(layout=layout, rows=ROWS)], junit=None, environ={}) == 0
-    assert after_run([State(layout=layout, rows=ROWS)], junit=junit, environ={}) == 0
+    assert after_run([Results(layout=layout, rows=ROWS)], junit=None, environ={}) == 0
+    assert after_run([Results(layout=layout, rows=ROWS)], junit=junit, environ={}) == 0
     assert junit.exists()
     assert not page.exists()
-    assert after_run([State(layout=layout, rows=ROWS)], junit=None, environ=environ) == 0
+    assert after_run([Results(layout=layout, rows=ROWS)], junit=None, environ=environ) == 0
     assert "1 of 2 finished" in page.read_text()
 
 
@@ -144,7 +144,7 @@ def test_results_that_cannot_be_written_are_said_and_counted(
     """Who asked for a file learns that there is none, and how to get it."""
     (tmp_path / "file").touch()
     junit = tmp_path / "file" / "junit.xml"
-    assert after_run([State(layout=layout, rows=ROWS)], junit=junit, environ={}) == 3
+    assert after_run([Results(layout=layout, rows=ROWS)], junit=junit, environ={}) == 3
     said = capsys.readouterr().err
     assert said.startswith("Error: cannot create the folder ")
     assert said.endswith("; `evalset status` with --junit writes it, too\n")
@@ -156,7 +156,7 @@ def test_a_summary_that_cannot_be_written_is_a_warning(
 ) -> None:
     """Nobody asked for it on the command line, and the variable may be that of another host."""
     page = tmp_path / "none" / "summary.md"
-    state, environ = State(layout=layout, rows=ROWS), {STEP_SUMMARY: str(page)}
+    state, environ = Results(layout=layout, rows=ROWS), {STEP_SUMMARY: str(page)}
     assert after_run([state], junit=None, environ=environ) == 0
     assert capsys.readouterr().err.startswith(f"warning: cannot write {page}: ")
 
@@ -167,23 +167,18 @@ def test_a_branchs_status_is_written_for_all_that_it_has(
     """A suite and a table for each model and eval set; the logs need not be here."""
     page = tmp_path / "summary.md"
     monkeypatch.setenv(STEP_SUMMARY, str(page))
-    record = msgspec.structs.replace(
-        failure(job("a"), console_log="evallogs/a.log"), run="r", host="h"
-    )
-    parts = [
-        Part(
-            model=model,
-            eval_set="s",
-            run=None,
-            finished=Finished(),
-            records=(record,),
-            left_out=(),
-            damaged=(),
+    attempts = (failure(job("a"), console_log="evallogs/a.log"),)
+    states = [RunState(model=model, eval_set="s", attempts=attempts) for model in ("m", "n")]
+    shown = [
+        Shown(
+            layout=Layout(root=tmp_path, model=state.model, eval_set=state.eval_set),
+            state=state,
+            rows=state.evals(),
         )
-        for model in ("m", "n")
+        for state in states
     ]
     junit = tmp_path / "junit.xml"
-    show_branch(parts, root=tmp_path, out=io.StringIO(), as_json=True, junit=junit, summary=True)
+    show(shown, out=io.StringIO(), as_json=True, junit=junit, summary=True)
     root = ET.parse(junit).getroot()  # noqa: S314 - our own
     assert [suite.get("name") for suite in root] == ["m.s", "n.s"]
     failures = [found.text for found in root.iter("failure")]

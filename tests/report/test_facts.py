@@ -10,6 +10,7 @@ from runner.records.layout import Layout
 from runner.records.progress import Finished
 from runner.records.run_file import RunFile
 from runner.records.samples import Usage
+from runner.records.state import RunState
 from runner.report.facts import EvalFacts, LogFacts, Source, facts_of, parse_prices
 from runner.report.grid import Grid, grid_of
 from runner.report.score import spread
@@ -22,7 +23,7 @@ MILLION = 1_000_000
 def source(*names: str, model: str = "m", note: str = "", **run: Any) -> Source:  # noqa: ANN401 - any field
     """A run of evals, of which each has succeeded."""
     jobs = [job(*name.split()) for name in names]
-    records = [msgspec.structs.replace(success(one), run="r", host="h") for one in jobs]
+    records = tuple(success(one) for one in jobs)
     commands = [one.command for one in jobs]
     file = RunFile(
         run="r",
@@ -34,15 +35,19 @@ def source(*names: str, model: str = "m", note: str = "", **run: Any) -> Source:
         limits={},
         **run,
     )
-    return Source(
-        layout=Layout(root=Path("/nowhere"), model=model, eval_set="s"),
+    state = RunState(
         model=model,
         eval_set="s",
-        note=note,
         run=file,
+        finished=Finished(commands=tuple(commands)),
+        attempts=records,
+    )
+    return Source(
+        layout=Layout(root=Path("/nowhere"), model=model, eval_set="s"),
+        note=note,
+        state=state,
         commands=commands,
-        rows=rows_of(commands, finished=Finished(commands=tuple(commands)), records=records),
-        records=records,
+        rows=state.evals(commands),
     )
 
 
@@ -141,11 +146,12 @@ def test_no_eval_is_lost_and_no_equal_one_is_passed_by(runs: list[list[str]]) ->
 def test_a_time_from_elsewhere_may_be_anything() -> None:
     """It is kept within what can be drawn."""
     before = source("a")
-    odd = [
-        msgspec.structs.replace(failure(job("a"), ended_at=at, duration=1e300), run="r", host="h")
+    odd = tuple(
+        failure(job("a"), ended_at=at, duration=1e300)
         for at in ("0001-01-01T00:00:00Z", "never", "2026-01-01T00:00:00Z")
-    ]
-    (fact,) = facts_of(msgspec.structs.replace(before, records=odd))
+    )
+    state = msgspec.structs.replace(before.state, attempts=odd)
+    (fact,) = facts_of(msgspec.structs.replace(before, state=state))
     assert len(fact.spans) == 2
     assert all(span.end - span.start <= 1e9 for span in fact.spans)
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.model import State
 from runner.records.state import EvalState
 from runner.report.ci import Suite, junit_xml
 
@@ -20,17 +21,17 @@ HOSTILE = [
 ROWS = [
     EvalState(
         eval="a.dev.v0",
-        state="done",
+        state=State.DONE,
         final_report={"accuracy": 0.25},
         samples=4,
         duration=1.5,
         attempts=2,
     ),
-    EvalState(eval="b", state="failed", reason="exited with status 1", duration=2, attempts=1),
-    EvalState(eval="c", state="lost", reason="the engine went away", duration=0, attempts=3),
-    EvalState(eval="d", state="to do"),
-    EvalState(eval="e", state="running"),
-    EvalState(eval="f", state="done"),
+    EvalState(eval="b", state=State.FAILED, reason="exited with status 1", duration=2, attempts=1),
+    EvalState(eval="c", state=State.LOST, reason="the engine went away", duration=0, attempts=3),
+    EvalState(eval="d", state=State.TO_DO),
+    EvalState(eval="e", state=State.RUNNING),
+    EvalState(eval="f", state=State.DONE),
 ]
 
 
@@ -72,7 +73,9 @@ def test_each_eval_is_a_test_case_in_the_order_of_the_plan() -> None:
 
 def test_test_cases_of_one_eval_have_names_of_their_own() -> None:
     """Its arguments tell them apart; programs that read it know a test case by its name."""
-    rows = [EvalState(eval="a", state="done", arguments=text) for text in ("--seed 1", "--seed 2")]
+    rows = [
+        EvalState(eval="a", state=State.DONE, arguments=text) for text in ("--seed 1", "--seed 2")
+    ]
     assert [case.get("name") for case in parsed(rows)] == ["a --seed 1", "a --seed 2"]
 
 
@@ -151,7 +154,7 @@ def test_whatever_names_and_reasons_hold_it_is_read_again(hostile: str) -> None:
             duration=1,
             attempts=1,
         )
-        for state in ("failed", "lost", "done", "to do")
+        for state in (State.FAILED, State.LOST, State.DONE, State.TO_DO)
     ]
     suite = parsed(rows, model=hostile, tail=[hostile])
     assert [each.tag for each in suite] == ["testcase"] * 4
@@ -162,14 +165,14 @@ def test_whatever_names_and_reasons_hold_it_is_read_again(hostile: str) -> None:
 @given(text=st.text(st.characters()))
 def test_no_text_is_too_strange(text: str) -> None:
     """An eval prints any bytes, and what they decode to is read again."""
-    row = EvalState(eval=text, state="failed", reason=text, duration=1, attempts=1)
+    row = EvalState(eval=text, state=State.FAILED, reason=text, duration=1, attempts=1)
     assert parsed([row], model=text, tail=[text]).get("failures") == "1"
 
 
 def test_text_that_harms_nobody_is_kept() -> None:
     """In every language, and with the signs that XML itself needs."""
     text = "ä < b & 'c' \"d\" 日本 \U0001f600"
-    found = case(EvalState(eval=text, state="failed", reason=text, attempts=1), tail=[text])
+    found = case(EvalState(eval=text, state=State.FAILED, reason=text, attempts=1), tail=[text])
     failure = found.find("failure")
     assert failure is not None
     assert (found.get("name"), failure.get("message"), failure.text) == (text, text, text)

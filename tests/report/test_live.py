@@ -1,12 +1,16 @@
 import io
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
 
 from runner.report.live import LiveConsole
+from tests.conftest import until
 from tests.outcomes import failure, job, success
-from tests.report.terminal import Terminal, on_a_terminal, plain
+from tests.report.terminal import Terminal, Window, on_a_terminal, plain
 
 SHOW = """
 import sys, time
@@ -174,3 +178,50 @@ def test_on_a_real_terminal_the_picture_is_taken_away() -> None:
     assert "finished a" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert "starting" not in text[text.rindex("\x1b[2K") :]
+
+
+WINDOW = """
+import sys, time
+from runner.report.live import LiveConsole
+from tests.outcomes import job
+
+console = LiveConsole(sys.stdout)
+for number in range(30):
+    console.note(f"line {number}")
+console.begin(total=9, done=0, todo=9)
+for number in range(COUNT):
+    console.started(job(f"a-rather-long-name-of-eval-{number}.dev.v0.with-more-of-a-name-in-it"))
+time.sleep(60)
+"""
+
+
+@contextmanager
+def window(count: int, *, width: int, height: int) -> Iterator[Window]:
+    """A window with so many running evals below 30 lines."""
+    found = Window(WINDOW.replace("COUNT", str(count)), width=width, height=height)
+    try:
+        until(lambda: any("0/9" in line for line in found.text()))
+        yield found
+    finally:
+        found.close()
+
+
+def test_a_window_that_is_made_narrower_keeps_one_picture() -> None:
+    """Rows that the terminal has broken are taken away, and no line above them is."""
+    with window(3, width=110, height=24) as found:
+        for width in (80, 50, 120, 60):
+            found.resize(width, 24)
+            time.sleep(0.5)
+        text = found.text()
+    assert [line for line in text if line.startswith("line ")] == [f"line {n}" for n in range(30)]
+    assert sum("a-rather" in line for line in text) == 3
+    assert sum("0/9" in line for line in text) == 1
+    assert len(text) == 34
+
+
+def test_a_low_window_says_how_many_evals_it_does_not_show() -> None:
+    """Of eight running ones it has room for three."""
+    with window(8, width=90, height=10) as found:
+        text = found.text()
+    assert sum("a-rather" in line for line in text) == 3
+    assert text[-2].strip() == "... and 5 more running"

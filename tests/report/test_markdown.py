@@ -6,6 +6,7 @@ from cmarkgfm.cmark import Options  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.model import State
 from runner.records.state import EvalState
 from runner.report.markdown import code, section, summary, table
 from runner.report.text import one_line
@@ -77,7 +78,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def row(name: str, state: str = "done", reason: str = "") -> EvalState:
+def row(name: str, state: State = State.DONE, reason: str = "") -> EvalState:
     return EvalState(eval=name, state=state, reason=reason)
 
 
@@ -90,16 +91,16 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
     """Reason, score, samples, time and tries."""
     done = EvalState(
         eval="a",
-        state="done",
+        state=State.DONE,
         final_report={"accuracy": 1 / 3},
         samples=3,
         duration=4.2,
         attempts=1,
     )
     failed = EvalState(
-        eval="b", state="failed", reason="exited with status 1", duration=185, attempts=2
+        eval="b", state=State.FAILED, reason="exited with status 1", duration=185, attempts=2
     )
-    page = Page(table([done, failed, row("c", "to do")]))
+    page = Page(table([done, failed, row("c", State.TO_DO)]))
     assert page.rows == [
         ["eval", "state", "score", "samples", "time", "tries"],
         ["b\nexited with status 1", "failed", "", "0", "3 min 05 s", "2"],
@@ -111,8 +112,10 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
 def test_rows_of_one_eval_show_their_arguments() -> None:
     """Above the reason, as in the table at a terminal."""
     rows = [
-        EvalState(eval="a", state="failed", reason="exited with status 1", arguments="--seed 3"),
-        EvalState(eval="a", state="done", arguments="without arguments"),
+        EvalState(
+            eval="a", state=State.FAILED, reason="exited with status 1", arguments="--seed 3"
+        ),
+        EvalState(eval="a", state=State.DONE, arguments="without arguments"),
         row("b"),
     ]
     assert names(table(rows)) == ["a\n--seed 3\nexited with status 1", "a\nwithout arguments", "b"]
@@ -120,14 +123,14 @@ def test_rows_of_one_eval_show_their_arguments() -> None:
 
 def test_what_asks_for_attention_comes_first() -> None:
     """Failures, then what is lost, runs, and is to do; within each the order is kept."""
-    states = ["done", "to do", "running", "lost", "failed"]
+    states = [State.DONE, State.TO_DO, State.RUNNING, State.LOST, State.FAILED]
     found = names(table([row(f"{state} {n}", state) for n in (1, 2) for state in states]))
     assert found == [f"{state} {n}" for state in reversed(states) for n in (1, 2)]
 
 
 def test_a_limit_leaves_out_what_went_well_first() -> None:
     """A line says how many, and what they are unless all are finished."""
-    some = [row("d1"), row("f", "failed"), row("d2"), row("d3"), row("t", "to do")]
+    some = [row("d1"), row("f", State.FAILED), row("d2"), row("d3"), row("t", State.TO_DO)]
     limited = table(some, limit=3)
     assert names(limited) == ["f", "t", "d1"]
     assert limited.endswith("\n\n... and 2 more finished evals\n")
@@ -146,9 +149,14 @@ def test_no_rows_make_no_table() -> None:
 
 def test_the_summary_says_how_far_a_run_is() -> None:
     """What is wrong or goes on is in it; what is to do follows from the rest."""
-    some = [row(str(n)) for n in range(12)] + [row(str(n), "to do") for n in range(28)]
+    some = [row(str(n)) for n in range(12)] + [row(str(n), State.TO_DO) for n in range(28)]
     assert summary(some) == "12 of 40 finished"
-    some += [row("x", "failed"), row("y", "lost"), row("z", "running"), row("f", "failed")]
+    some += [
+        row("x", State.FAILED),
+        row("y", State.LOST),
+        row("z", State.RUNNING),
+        row("f", State.FAILED),
+    ]
     assert summary(some) == "12 of 44 finished, 2 failed, 1 lost, 1 running"
 
 
@@ -163,7 +171,7 @@ def test_a_section_has_heading_summary_and_table() -> None:
 def test_names_and_reasons_are_text_and_nothing_else(hostile: str) -> None:
     """Whatever they hold, GitHub's renderer finds no markup of theirs, no link and no cell."""
     failed = EvalState(
-        eval=hostile, state="failed", reason=hostile, final_report={hostile: 1}, attempts=1
+        eval=hostile, state=State.FAILED, reason=hostile, final_report={hostile: 1}, attempts=1
     )
     page = Page(section(hostile, hostile, [failed, row("next")]))
     shown = one_line(hostile).strip()
@@ -177,7 +185,7 @@ def test_names_and_reasons_are_text_and_nothing_else(hostile: str) -> None:
 @given(name=text, arguments=text, reason=text)
 def test_no_name_argument_or_reason_leaves_its_cell(name: str, arguments: str, reason: str) -> None:
     """What is shown is what was given."""
-    failed = EvalState(eval=name, state="failed", arguments=arguments, reason=reason)
+    failed = EvalState(eval=name, state=State.FAILED, arguments=arguments, reason=reason)
     page = Page(table([failed, row("next")]))
     shown = [one_line(each).strip() for each in (name, arguments, reason)]
     assert page.tags <= PLAIN

@@ -2,15 +2,16 @@ import io
 
 import pytest
 
-from runner.records.progress import Finished
-from runner.records.state import EvalState
+from runner.model import State
+from runner.records.state import EvalState, RunState
 from runner.report.table import print_table
+from tests.outcomes import job
 from tests.report.terminal import Terminal, plain
 
 ROWS = [
     EvalState(
         eval="test-match.s1.simple-v0",
-        state="done",
+        state=State.DONE,
         final_report={"accuracy": 0.3333333},
         samples=3,
         duration=4.2,
@@ -18,12 +19,12 @@ ROWS = [
     ),
     EvalState(
         eval="a-very-long-name-of-an-eval-that-somebody-made.with.many.parts-in-it.dev.v0",
-        state="failed",
+        state=State.FAILED,
         reason="exited with status 1",
         duration=185,
         attempts=2,
     ),
-    EvalState(eval="later", state="to do"),
+    EvalState(eval="later", state=State.TO_DO),
 ]
 
 
@@ -51,7 +52,7 @@ def test_the_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: i
 
 def test_where_nobody_looks_at_a_terminal_lines_are_wide_and_plain() -> None:
     """A long name stays in one piece, for `grep`."""
-    long = EvalState(eval="n" * 60, state="done", attempts=1, duration=1)
+    long = EvalState(eval="n" * 60, state=State.DONE, attempts=1, duration=1)
     text = "\n".join(table(io.StringIO(), [*ROWS, long]))
     assert long.eval in text
     assert "\x1b" not in text
@@ -94,7 +95,7 @@ def test_names_from_a_container_are_harmless() -> None:
     """Neither a terminal nor GitHub Actions is commanded by an eval's report."""
     row = EvalState(
         eval="[bold]a[/bold]",
-        state="done",
+        state=State.DONE,
         final_report={"x\n::error::\x1b[2J": 1},
         attempts=1,
         duration=1,
@@ -118,8 +119,8 @@ def test_a_long_name_breaks_at_its_punctuation(monkeypatch: pytest.MonkeyPatch) 
 
 def test_evals_that_ran_with_other_arguments_are_told_apart() -> None:
     """The table names the arguments of each row of an eval that stands there twice."""
-    commands = [("oaieval", "m", "a"), ("oaieval", "m", "a", "--seed", "1"), ("oaieval", "m", "b")]
-    rows = rows_of(commands, finished=Finished(), records=())
+    commands = [job("a").command, job("a", "--seed", "1").command, job("b").command]
+    rows = RunState(model="m", eval_set="s").evals(commands)
     assert [row.arguments for row in rows] == ["without arguments", "--seed 1", ""]
     lines = table(io.StringIO(), rows)
     assert [line.strip() for line in lines][-4:-1:2] == ["without arguments", "--seed 1"]

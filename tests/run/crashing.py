@@ -50,6 +50,7 @@ def create_left(place: Place, name: str, *, attempt: str) -> str:
     )
     command = ["/bin/program", "m", name, "--registry_path", "/registry/0"]
     spec = ContainerSpec(
+        name=f"evalset-test-{attempt}",
         image=find_image(engine_api(), place.image).id,
         argv=tuple(command),
         private=place.layout.private(attempt),

@@ -5,15 +5,10 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, cast
 
-from runner.engine.leftovers import Running
-from runner.model import Attempt, ContainerSettings, Fault, Job, Result
+from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
 from runner.plan.limits import Budget
 from runner.run.schedule import Ended, Event, Idle, Schedule
-
-if TYPE_CHECKING:
-    from runner.engine.attempt import Attempts
 
 SETTINGS = ContainerSettings(
     image="i", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
@@ -22,12 +17,12 @@ SETTINGS = ContainerSettings(
 
 def job(name: str) -> Job:
     """A job whose eval's name says how its attempts end."""
-    command = ("oaieval", "m", name)
-    return Job(command=command, argv=command, eval=name, settings=SETTINGS)
+    command = Command(("oaieval", "m", name))
+    return Job(command=command, argv=command, settings=SETTINGS)
 
 
 class Pretended:
-    """Stands in for `Attempts`, whose faults could not be steered.
+    """Stands in for `LocalAttempts`, whose faults could not be steered.
 
     A job's name lists how its attempts end, one letter each, the last for all that follow:
     s success, f failure, l lost, x an exception; h holds until `go` is set and is a success then.
@@ -44,36 +39,23 @@ class Pretended:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def new(
-        self,
-        one: Job,
-        attempt: str,
-        on_start: Callable[[str], None],
-        on_success: Callable[[], None],
+    def run(
+        self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
     ) -> Iterator[Attempt]:
-        """Make an attempt."""
-        with self._lock:
-            before = self.made.count(one.eval)
-            self.made.append(one.eval)
-        on_start(f"container of {attempt}")
-        how = one.eval[min(before, len(one.eval) - 1)]
-        yield from self._end(one, attempt, how, on_success)
+        """Make an attempt, or continue one."""
+        name = task.job.eval
+        if task.container:
+            how = name[0]
+            self.made.append(f"adopted {name}")
+        else:
+            with self._lock:
+                before = self.made.count(name)
+                self.made.append(name)
+            how = name[min(before, len(name) - 1)]
+        on_start(task.container or f"container of {task.attempt}")
+        yield from self._end(task, how, on_success)
 
-    @contextlib.contextmanager
-    def adopted(
-        self,
-        running: Running,
-        on_start: Callable[[str], None],
-        on_success: Callable[[], None],
-    ) -> Iterator[Attempt]:
-        """Go on with one."""
-        self.made.append(f"adopted {running.eval}")
-        on_start(running.container)
-        yield from self._end(running.job, running.attempt, running.eval[0], on_success)
-
-    def _end(
-        self, one: Job, attempt: str, how: str, on_success: Callable[[], None]
-    ) -> Iterator[Attempt]:
+    def _end(self, task: Task, how: str, on_success: Callable[[], None]) -> Iterator[Attempt]:
         if how == "x":
             raise ValueError("unforeseen")
         if how == "h":
@@ -84,15 +66,18 @@ class Pretended:
             on_success()
         try:
             yield Attempt(
-                attempt=attempt,
-                job=one,
+                id=task.attempt,
+                run="r",
+                host="h",
+                command=task.job.command,
+                eval=task.job.eval,
                 result=result,
                 fault=fault,
                 ended_at="",
                 duration=self.seconds,
             )
         except BaseException:
-            self.kept.append(attempt)
+            self.kept.append(task.attempt)
             raise
 
 
@@ -102,7 +87,7 @@ def made(
     *,
     at_once: int = 1,
     retries: int = 0,
-    left: Sequence[Running] = (),
+    left: Sequence[Task] = (),
     budget: Budget | None = None,
 ) -> Schedule:
     """A started schedule of such jobs."""
@@ -114,10 +99,10 @@ def made(
             return next(ids)
 
     found = Schedule(
-        cast("Attempts", attempts),
+        attempts,
         events=SimpleQueue(),
         jobs=[job(name) for name in names],
-        left=left,
+        started=left,
         at_once=at_once,
         retries=retries,
         new_id=new_id,

@@ -11,7 +11,7 @@ from runner.options import DEFAULT_IMAGE, RunOptions
 from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from runner.registry.resolve import Resolution
-from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare
+from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
 from tests.outcomes import failure, job, success
 
 HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
@@ -103,7 +103,7 @@ def test_registries_of_the_user_are_merged_and_mounted(
         host.home / ".evals": "/tmp/.evals",
     }
     assert [rule.pattern for rule in found.rules] == ["h"]
-    plan, _ = planned(found)
+    plan = planned(found, state_of(found))
     assert [job.settings.memory for job in plan.jobs] == [options.memory, 2**30]
 
 
@@ -126,16 +126,20 @@ def test_the_plan_follows_what_is_on_disk(options: RunOptions, host: Host) -> No
         file.add_commands(job("a").command)
     with AttemptsFile(prepared.layout.attempts) as attempts:
         attempts.add_records(
-            msgspec.structs.replace(failure(job("b"), "1"), run="r", host="h"),
-            msgspec.structs.replace(failure(job("b"), "2", reason="the last"), run="r", host="h"),
-            msgspec.structs.replace(success(job("a"), "3"), run="r", host="h"),
+            failure(job("b"), "1"),
+            failure(job("b"), "2", reason="the last"),
+            success(job("a"), "3"),
         )
-    plan, damaged = planned(prepared)
-    assert damaged == ()
+    state = state_of(prepared)
+    plan = planned(prepared, state)
+    assert state.damaged == ()
     assert [done.eval for done in plan.done] == ["a"]
-    assert plan.why == {job("b").key: "failed 2 times, last: the last"}
+    assert plan.why == {
+        job("a").key: "finished 2025-01-01T00:00:04Z on host, attempt 1: 3",
+        job("b").key: "failed 2 times, last: the last",
+    }
     over = ready(msgspec.structs.replace(options, resume=False), host)
-    plan, _ = planned(over)
+    plan = planned(over, state_of(over))
     assert plan.done == ()
     assert set(plan.why.values()) == {"not run yet"}
 
@@ -147,7 +151,7 @@ def test_variables_are_handed_in_by_name(options: RunOptions, host: Host, tmp_pa
     asked = msgspec.structs.replace(options, registry_paths=(str(rules),), env=("NAMED",))
     there = changed(host, {"NAMED": "1", "MINE": "2", "OTHER": "3"})
     prepared = ready(asked, there)
-    plan, _ = planned(prepared)
+    plan = planned(prepared, state_of(prepared))
     assert [job.settings.env for job in plan.jobs] == [
         ("NAMED", "OPENAI_API_KEY", "MINE"),
         ("NAMED", "OPENAI_API_KEY"),
@@ -215,11 +219,12 @@ def test_what_is_on_record_as_a_success_does_not_run_again_for_a_damaged_line(
 ) -> None:
     """The attempts say so, too; where the line was taken out on purpose, it runs again."""
     prepared = ready(options, host)
-    first = planned(prepared)[0].todo[0]
+    first = planned(prepared, state_of(prepared)).todo[0]
     with AttemptsFile(prepared.layout.attempts) as file:
-        file.add_records(msgspec.structs.replace(success(first), run="r", host="h"))
-    assert first.command in [each.command for each in planned(prepared)[0].todo]
+        file.add_records(success(first))
+    assert first.command in [each.command for each in planned(prepared, state_of(prepared)).todo]
     prepared.layout.progress.write_text('["oaieval", "dum\n')
-    plan, damaged = planned(prepared)
+    state = state_of(prepared)
+    plan = planned(prepared, state)
     assert first.command in [each.command for each in plan.done]
-    assert "runs again, unless its success is in the attempts file" in damaged[0]
+    assert "runs again, unless its success is in the attempts file" in state.damaged[0]

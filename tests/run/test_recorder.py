@@ -30,15 +30,15 @@ def finished(layout: Layout) -> list[tuple[str, ...]]:
 def test_every_outcome_is_an_attempt_and_a_success_is_finished(layout: Layout) -> None:
     """Upstream, told not to stop at errors, records failed evals as finished."""
     with recorder(layout) as recording:
-        recording.record([failure(A, "1"), success(B, "2")])
+        recording.record([failure(A, "1", host="h1"), success(B, "2", host="h2")])
         assert finished(layout) == [B.command]
-        recording.record([success(A, "3")])
+        recording.record([success(A, "3", run="r3")])
     assert finished(layout) == [B.command, A.command]
     kept = read_attempts(layout.attempts).records
     assert [(record.id, record.run, record.host) for record in kept] == [
-        ("1", "r", "h"),
-        ("2", "r", "h"),
-        ("3", "r", "h"),
+        ("1", "r1", "h1"),
+        ("2", "r1", "h2"),
+        ("3", "r3", "host"),
     ]
 
 
@@ -55,7 +55,7 @@ def test_a_command_that_is_finished_is_written_once(layout: Layout) -> None:
 def test_a_success_that_is_only_an_attempt_is_completed(layout: Layout) -> None:
     """Somebody took the line out of the progress file, or an older version left it like that."""
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(msgspec.structs.replace(success(A, "1"), run="r0", host="h"))
+        file.add_records(success(A, "1", run="r0"))
     with recorder(layout) as recording:
         assert recording.complete("1")
         assert recording.changed
@@ -83,7 +83,7 @@ def test_a_success_is_finished_before_it_is_an_attempt(
 def test_a_failure_on_record_is_complete(layout: Layout) -> None:
     """Nothing has to be written, and nothing is."""
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(msgspec.structs.replace(failure(A, "1"), run="r0", host="h"))
+        file.add_records(failure(A, "1", run="r0"))
     with recorder(layout) as recording:
         assert recording.complete("1")
         assert not recording.changed
@@ -102,7 +102,7 @@ def test_an_attempt_that_is_not_on_record_is_not_complete(layout: Layout) -> Non
 def test_a_torn_attempt_is_not_on_record(layout: Layout) -> None:
     """The crash came before it was durable, so its container is judged anew."""
     with AttemptsFile(layout.attempts) as file:
-        file.add_records(msgspec.structs.replace(success(A, "1"), run="r0", host="h"))
+        file.add_records(success(A, "1", run="r0"))
     content = layout.attempts.read_bytes()
     layout.attempts.write_bytes(content[:-10])
     with recorder(layout) as recording:

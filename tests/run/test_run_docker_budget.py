@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from runner.errors import OUT_OF_TIME
-from runner.model import ContainerSettings, Fault, Job, Result
+from runner.model import Command, ContainerSettings, Fault, Job, Result
 from runner.records.attempts import AttemptsFile
 from tests.conftest import Place, impatient
 from tests.outcomes import success
@@ -22,10 +22,10 @@ def took(place: Place, **seconds: float) -> None:
     with AttemptsFile(place.layout.attempts) as file:
         for number, (name, duration) in enumerate(seconds.items()):
             eval_name = name.replace("_", ".")
-            command = ("/bin/program", "m", eval_name, "--registry_path", "/registry/0")
-            job = Job(command=command, argv=command, eval=eval_name, settings=SETTINGS)
-            outcome = success(job, str(number), duration=duration)
-            file.add_records(msgspec.structs.replace(outcome, run="r", host="h"))
+            folder = ("--registry_path", "/registry/0")
+            command = Command(("/bin/program", "m", eval_name, *folder))
+            job = Job(command=command, argv=command, settings=SETTINGS)
+            file.add_records(success(job, str(number), run="r", duration=duration))
 
 
 def ran(place: Place) -> list[str]:
@@ -42,7 +42,9 @@ def test_what_does_not_fit_is_left_to_the_next_run(place: Place) -> None:
     assert ran(place) == ["succeed.a", "succeed.b"]
     assert "2 evals do not fit in the 5" in ended.stdout
     assert "2 of 4 evals finished" in ended.stdout
-    assert "; 2 are left, for the time budget is used up; the same command goes on" in ended.stdout
+    assert (
+        "; 2 are left because the time budget is used up; the same command goes on" in ended.stdout
+    )
     again = place.run("--jobs", "1", "--time-budget", "999999d")
     assert again.returncode == 0
     assert ran(place) == ["succeed.a", "succeed.b", "succeed.slow", "succeed.lame"]
@@ -70,10 +72,10 @@ def test_at_the_end_of_the_budget_running_evals_are_stopped(place: Place) -> Non
     )
     assert "stopping at the first failure" not in ended.stdout
     assert {(each.result, each.fault, each.reason) for each in place.records()} == {
-        (Result.LOST, Fault.ENVIRONMENT, "stopped, for the run's time budget was used up")
+        (Result.LOST, Fault.ENVIRONMENT, "stopped because the run's time budget was used up")
     }
     assert sorted(ran(place)) == ["deaf.b", "wait.a"]
-    assert "; 3 are left, for the time budget is used up" in ended.stdout
+    assert "; 3 are left because the time budget is used up" in ended.stdout
 
 
 def test_what_ends_within_the_grace_counts(place: Place) -> None:

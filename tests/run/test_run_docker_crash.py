@@ -24,7 +24,7 @@ def test_a_running_eval_outlives_the_runner_and_is_taken_over(place: Place) -> N
         assert run.wait(20) == 0
     assert place.finished() == ["wait.a", "succeed.later"]
     first, second = place.records()
-    assert (first.attempt, first.result) == (attempt, Result.SUCCESS)
+    assert (first.id, first.result) == (attempt, Result.SUCCESS)
     assert len(first.logs) == 1
     assert first.console_log
     assert (place.progress / first.console_log).read_text() == "waiting\ntold to go\n"
@@ -84,7 +84,7 @@ def test_a_container_that_never_started_is_no_success(place: Place) -> None:
     ended = place.run("--retries", "1")
     assert ended.returncode == 0
     lost, success = place.records()
-    assert (lost.attempt, lost.result, lost.fault) == (
+    assert (lost.id, lost.result, lost.fault) == (
         "attempt-1",
         Result.LOST,
         Fault.ENVIRONMENT,

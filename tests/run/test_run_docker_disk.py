@@ -50,7 +50,7 @@ def test_a_disk_that_fills_up_pauses_the_run(place: Place) -> None:
         with place.running("--min-free-disk", "20m", "--jobs", "1", "--tmp-limit", "30m") as run:
             place.until_running(1)
             (disk / "much").write_bytes(bytes(30 << 20))
-            said_until(run, "warning: no new eval starts, the running ones go on: only ")
+            said_until(run, "warning: no new eval starts, running ones continue: only ")
             (disk / "much").unlink()
             said_until(run, "there is room on the disk again; new evals start")
             place.let_go()
@@ -119,5 +119,5 @@ def test_a_full_disk_loses_nothing(place: Place) -> None:
         again = place.run("--min-free-disk", "0")
         assert again.returncode == 0, said + again.stdout
         assert place.finished() == ["wait.a"]
-        assert place.records()[0].attempt == private.name
+        assert place.records()[0].id == private.name
         assert place.leftovers() == []

@@ -122,7 +122,7 @@ def test_failures_alike_in_a_row_end_a_run(place: Place) -> None:
     assert last in {"about to fail", "this is why"}
     why = (
         f"3 evals in a row failed alike (exited with status 3: {last}), so 5 more not started; "
-        "mend that and run the same again (--max-failures 0 goes on whatever fails)"
+        "fix that and run the same command again (--max-failures 0 continues whatever fails)"
     )
     assert f"warning: {why}\n    | " in ended.stdout
     assert ended.stdout.rstrip().endswith(why)

@@ -45,7 +45,7 @@ def test_an_eval_that_outlasts_the_grace_is_stopped(place: Place) -> None:
         assert run.wait(20) == 130
     (record,) = place.records()
     assert (record.result, record.fault) == (Result.LOST, Fault.ENVIRONMENT)
-    assert record.reason == "stopped, for the run got SIGINT"
+    assert record.reason == "stopped because the run got SIGINT"
     assert place.leftovers() == []
     with place.running("--jobs", "1") as run:
         place.until_running(1)
@@ -66,7 +66,7 @@ def test_a_second_interrupt_kills_at_once(place: Place) -> None:
         assert run.wait(20) == 130
         assert time.monotonic() - began < 5
     assert {record.reason for record in place.records()} == {
-        "killed, for the run got a second SIGINT"
+        "killed because the run got a second SIGINT"
     }
     assert len(place.records()) == 2
 
@@ -128,7 +128,7 @@ def test_a_closed_terminal_ends_a_run_as_termination_does(place: Place) -> None:
         run.send_signal(signal.SIGHUP)
         assert run.wait(20) == 129
     (record,) = place.records()
-    assert record.reason == "stopped, for the run got SIGHUP"
+    assert record.reason == "stopped because the run got SIGHUP"
     assert place.leftovers() == []
 
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from runner.engine.leftovers import Running
+from runner.model import Task
 from runner.run import schedule
 from runner.run.schedule import Broken, Ended, Event, Idle, Started
 from tests.run.pretended import Pretended, ends, job, made, until_idle
@@ -17,7 +17,7 @@ def test_jobs_start_in_order() -> None:
     """One at a time, each is told of when it starts and when it ends."""
     names = ["s1", "s2", "f3", "s4"]
     events = until_idle(made(Pretended(), names))
-    assert [each.eval for each in events if isinstance(each, Started)] == names
+    assert [each.job.eval for each in events if isinstance(each, Started)] == names
     assert sorted(ends(events)) == sorted((name, False) for name in names)
 
 
@@ -136,7 +136,7 @@ def test_an_outcome_that_was_not_recorded_keeps_its_container() -> None:
 def test_what_an_earlier_run_left_comes_first() -> None:
     """Its containers run already, whatever else is to be done."""
     attempts = Pretended()
-    left = [Running(job=job("s9"), attempt="a", container="c")]
+    left = [Task(job=job("s9"), attempt="a", container="c")]
     events = until_idle(made(attempts, ["s1"], left=left))
     assert attempts.made == ["adopted s9", "s1"]
     assert events[0] == Started(left[0].job, "a", "c")
@@ -145,7 +145,7 @@ def test_what_an_earlier_run_left_comes_first() -> None:
 def test_what_an_earlier_run_left_is_seen_to_while_stopping() -> None:
     """Its containers run, started or not by this run: each outcome is waited for."""
     attempts = Pretended()
-    left = [Running(job=job(f"h{number}"), attempt=str(number), container="c") for number in "12"]
+    left = [Task(job=job(f"h{number}"), attempt=str(number), container="c") for number in "12"]
     found = made(attempts, ["s1"], left=left)
     assert found.stop_starting() == 1
     attempts.go.set()
@@ -155,7 +155,7 @@ def test_what_an_earlier_run_left_is_seen_to_while_stopping() -> None:
 def test_a_lost_one_that_an_earlier_run_left_is_attempted_anew() -> None:
     """The retry of a container that was taken over is a new one for the same job."""
     attempts = Pretended()
-    left = [Running(job=job("ls"), attempt="a", container="c")]
+    left = [Task(job=job("ls"), attempt="a", container="c")]
     until_idle(made(attempts, [], left=left, retries=2))
     assert attempts.made == ["adopted ls", "ls", "ls"]
 

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from runner.engine.leftovers import Running
+from runner.model import Task
 from runner.plan.limits import Budget
 from runner.run import schedule
 from runner.run.schedule import Ended, Event, Idle, Started, Unfit
@@ -67,7 +67,7 @@ def test_without_time_nothing_is_started() -> None:
 def test_what_an_earlier_run_left_needs_no_time() -> None:
     """Its containers run already, and somebody must see to them."""
     attempts = Pretended()
-    left = [Running(job=job("s9"), attempt="a", container="c")]
+    left = [Task(job=job("s9"), attempt="a", container="c")]
     events = until_idle(made(attempts, ["s1"], left=left, budget=budget(0)))
     assert attempts.made == ["adopted s9"]
     assert unfit(events) == [1]

@@ -167,7 +167,7 @@ def test_without_root_a_line_says_what_to_install(machine: Machine) -> None:
     machine.has("docker", FAKE_DOCKER)
     machine.has("apt-get", FAKE_APT)
     machine.is_user("1000")
-    assert_says_one_line(machine.engine(), "we are root", "docs.docker.com")
+    assert_says_one_line(machine.engine(), "this user is root", "docs.docker.com")
 
 
 def test_a_docker_host_that_is_silent_is_named(machine: Machine) -> None:

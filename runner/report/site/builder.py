@@ -35,7 +35,7 @@ TOP = {MARK, ".nojekyll", "assets", "compare", "evals", "index.html", "state.jso
 
 
 class ReportFolder:
-    """A folder that is filled beside its place, and put there whole.
+    """A folder that is filled next to its place, and put there whole.
 
     Attributes:
         path: where it will be.
@@ -67,7 +67,7 @@ class ReportFolder:
             self._remove(self.made)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file; its name is ours, for nothing from a log names a file."""
+        """Write a file; its name is ours, because nothing from a log names a file."""
         path = self.made / name
         with named(path, "write", option="-o"):
             if path.parent not in self._folders:

@@ -27,7 +27,7 @@ _KNOWN = {"sampling", "match"}
 
 encode = msgspec.json.Encoder().encode
 
-# What is as deep as this was made to break whoever reads it.
+# What is as deep as this was made to break its reader.
 _TOO_DEEP = "nested too deeply to be shown"
 
 
