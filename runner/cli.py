@@ -144,7 +144,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
         code = 141
     gc.freeze()  # at its end Python would look through all that was imported for garbage
     ended = code if isinstance(code, int) else 0
-    sys.exit(ended if _all_read() else 141)
+    sys.exit(ended if all_read() else 141)
 
 
 class _Descriptor(io.FileIO):
@@ -187,12 +187,12 @@ def _say_error(error: RunnerError) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    with contextlib.suppress(OSError):  # which `_all_read` finds out
+    with contextlib.suppress(OSError):  # which `all_read` finds out
         click.echo(line, err=True)
     return code
 
 
-def _all_read() -> bool:
+def all_read() -> bool:
     """Write what is still to be written; what nobody reads goes nowhere, without a word at exit."""
     read = True
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,5 @@
 import argparse
+import io
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,10 +9,10 @@ from typing import Any, Protocol
 import msgspec
 from click.core import ParameterSource
 
-from runner.cli import run_program
+from runner.cli import all_read, run_program
 from runner.commands.run import command as run_command_line
 from runner.commands.run import options_of
-from runner.errors import UsageError
+from runner.errors import NobodyReads, UsageError
 from runner.model import Command
 from runner.plan.grammar import get_parser, without_dashes
 from runner.records.progress import ProgressFile, read_progress, rewrite_progress
@@ -103,7 +104,11 @@ def run(
         subprocess.CalledProcessError: an eval failed, and `args.exit_on_error` is set.
         runner.errors.RunnerError: the run could not start or go on.
     """
-    code = _run(args, unknown_args, _resolution(args, registry), run_command)
+    try:
+        code = _run(args, unknown_args, _resolution(args, registry), run_command)
+    except NobodyReads as error:
+        all_read()  # so that Python does not try again to write it at its end
+        code = error.exit_code
     if code and (args.exit_on_error or code != 1):
         raise subprocess.CalledProcessError(code, [run_command, args.model, args.eval_set])
 
@@ -146,7 +151,8 @@ def _run(
         options_of(context), as_typed=True, repin=True, passed_through=tuple(unknown), **changes
     )
     ours = list(run_command_line.our_options())
-    return run_pipeline(options, out=sys.stdout, ours=ours, resolution=resolution)
+    out = sys.stdout or io.StringIO()  # there is none where it was closed, as `>&-` does
+    return run_pipeline(options, out=out, ours=ours, resolution=resolution)
 
 
 def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution | None:  # noqa: ANN401 - any value

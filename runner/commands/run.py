@@ -10,7 +10,7 @@ import msgspec
 from click.core import ParameterSource
 
 from runner.commands.command_line import PassThroughCommand, evalset_command
-from runner.errors import LockHeld, NotPushed, RunnerError, UsageError
+from runner.errors import LockHeld, NobodyReads, NotPushed, RunnerError, UsageError
 from runner.host import Host, new_id, this_host
 from runner.model import Job, State
 from runner.options import SETTINGS, RunOptions, SnapshotOptions
@@ -39,7 +39,7 @@ def run_eval_set(
 
     Raises:
         RunnerError: the run could not start or go on, or its last snapshot is not pushed.
-        BrokenPipeError: it has ended and is on record, but nobody reads `out` any more.
+        NobodyReads: it has ended and is on record, but nobody reads `out` any more.
     """
     began = time.monotonic()
     host = this_host()
@@ -66,7 +66,7 @@ def run_eval_set(
         else:
             display.warn(line)
     if not read:
-        raise BrokenPipeError  # now that all is on record
+        raise NobodyReads(result.exit_code or code)
     return result.exit_code or code
 
 
