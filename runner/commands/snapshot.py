@@ -13,9 +13,10 @@ from runner.branch.progress_branch import (
     Snapshot,
     default_branch,
     history,
+    open_branch,
 )
 from runner.branch.remote import OvertakenError, RemoteError, reaching
-from runner.branch.snapshots import Snapshots
+from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.commands.command_line import evalset_command
 from runner.errors import NotPushed, UsageError
 from runner.host import handed_in, this_host
