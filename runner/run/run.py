@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.engine.attempt import LocalAttempts, RunFacts
-from runner.engine.engine import EVAL_NETWORK, EngineWait
+from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
 from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result, Task
+from runner.options import EVAL_NETWORK
 from runner.plan.limits import Budget
 from runner.plan.pins import RunFile
 from runner.plan.plan import Plan

@@ -180,12 +180,15 @@ def test_a_bad_value_in_the_environment_names_its_variable(here: Here) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fact", "cure"),
     [
-        (["rnu", "dummy", "mine"], "No such command 'rnu'", "evalset --help"),
+        (["rnu", "dummy", "mine"], "No such command 'rnu'; did you mean `run`?", "evalset --help"),
+        (["zzzzz"], "No such command 'zzzzz' (", "evalset --help"),
         (["--nope"], "No such option", "evalset --help"),
         (["run", "dummy"], "required: eval_set", "evalset run --help"),
         (["status", "dummy"], "MODEL and EVAL_SET are missing", "evalset status --help"),
         (["status", "dummy", "mine", "more"], "unexpected extra argument", "status --help"),
         (["list", "planets"], "'planets' is not one of 'sets'", "evalset list --help"),
+        (["list", "sest"], "'progress'; did you mean `sets`?", "evalset list --help"),
+        (["list", "sets", "--set", "a"], "--set needs the word `evals`, not `sets`", "leave"),
         (["reset", "dummy", "none"], "has no progress of dummy none", "evalset list progress"),
         (["status", "dummy", "none"], "has no progress of dummy none", "evalset list progress"),
         (["status", "dummy", "mine", "--junit", "own"], "own is no plain file", "name one"),
