@@ -25,7 +25,7 @@ class Display(Protocol):
         """The plan is made: `done` of `total` are finished, `todo` will be run."""
 
     def note(self, text: str) -> None:
-        """Say one line that is no error."""
+        """Say one line that is not an error."""
 
     def warn(self, text: str) -> None:
         """Say one line that deserves attention."""

@@ -61,7 +61,7 @@ def parse_prices(path: str, text: str) -> Prices:
         raise UsageError(f"{path}: unknown key `{unknown[0]}`; there are `currency` and `models`")
     currency = content.get("currency", "USD")
     if not isinstance(currency, str) or not currency.strip():
-        raise UsageError(f"{path}: `currency` is no text such as USD")
+        raise UsageError(f"{path}: `currency` is not text such as USD")
     models = content.get("models")
     if not isinstance(models, dict) or not models:
         raise UsageError(f"{path}: `models` is missing; give an `input` and an `output` for each")
@@ -78,7 +78,7 @@ def _price(where: str, content: Any) -> Price:  # noqa: ANN401 - YAML
         value = content[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 <= value < math.inf:
-            raise UsageError(f"{where}: `{key}` is no price such as 2.5")
+            raise UsageError(f"{where}: `{key}` is not a price such as 2.5")
     return Price(input=float(content["input"]), output=float(content["output"]))
 
 

@@ -124,7 +124,7 @@ def cut(text: str) -> str:
 
 
 def when(value: float | str | None) -> str:
-    """A time to the second, UTC; text from a record that is no time is shown as it is."""
+    """A time to the second, UTC; other text in a record is shown as it is."""
     seconds = moment(value) if isinstance(value, str) else value
     if seconds is None:
         return cut(str(value or ""))
@@ -327,7 +327,7 @@ def _pinned(fact: EvalFacts) -> list[tuple[str, str]]:
 
 
 def figures(report: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """A final report, a figure a line; what is no figure as JSON."""
+    """A final report, a figure a line; what is not a figure as JSON."""
     shown = list((report or {}).items())
     lines = [(cut(name), cut(_text(value))) for name, value in shown[:_MOST_FIGURES]]
     if more := len(shown) - len(lines):
