@@ -6,8 +6,6 @@ import msgspec
 
 from runner.records.samples import Sample, SampleIndex
 
-"""Samples as the scripts of a page take them, which show whatever is in them as text."""
-
 # Of a part, which is one file: a browser reads so much in no time.
 PART_SAMPLES = 500
 
@@ -23,12 +21,12 @@ HUGE = 200_000
 # Of a model's name.
 _LONGEST_NAME = 200
 
-# Events of which a page knows what is what.
+# Events whose parts a page shows by name.
 _KNOWN = {"sampling", "match"}
 
 encode = msgspec.json.Encoder().encode
 
-# What is as deep as this was made to break its reader.
+# Such depth is made to break readers.
 _TOO_DEEP = "nested too deeply to be shown"
 
 
