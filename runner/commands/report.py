@@ -193,7 +193,7 @@ def read_prices(path: Path | None) -> Prices | None:
         except FileNotFoundError:
             raise UsageError(f"--prices {path}: there is no such file; check its path") from None
         except UnicodeDecodeError:
-            raise UsageError(f"--prices {path}: it is no text; write it as UTF-8") from None
+            raise UsageError(f"--prices {path}: it is not text; write it as UTF-8") from None
     return parse_prices(str(path), text)
 
 

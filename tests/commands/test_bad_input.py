@@ -60,7 +60,7 @@ def test_every_command_checks_the_names(here: Here, command: str, names: tuple[s
         (["--memory", "1k"], "memory `1k`", "less than Docker's minimum, 6m"),
         (["--cpus", "0"], "'--cpus': 0", "x>=0.01"),
         (["--gpus", "some"], "GPUs `some`", "`all`, a number, or `device=ID,...`"),
-        (["--junit", "own"], "--junit own is no plain file", "name one that may be replaced"),
+        (["--junit", "own"], "--junit own is not a plain file", "name one that may be replaced"),
         (["--time-budget", "0"], "duration `0`", "must be above zero"),
         (["--time-budget", "soon"], "duration `soon`", "like 90s or 1h30m"),
         (["--grace", "soon"], "duration `soon`", "like 90s or 1h30m"),
@@ -191,7 +191,7 @@ def test_a_bad_value_in_the_environment_names_its_variable(here: Here) -> None:
         (["list", "sets", "--set", "a"], "--set needs the word `evals`, not `sets`", "leave"),
         (["reset", "dummy", "none"], "has no progress of dummy none", "evalset list progress"),
         (["status", "dummy", "none"], "has no progress of dummy none", "evalset list progress"),
-        (["status", "dummy", "mine", "--junit", "own"], "own is no plain file", "name one"),
+        (["status", "dummy", "mine", "--junit", "own"], "own is not a plain file", "name one"),
         (
             ["status", "dummy", "mine", "--summary"],
             "GITHUB_STEP_SUMMARY is not set, as it is in a step of GitHub Actions",
