@@ -235,6 +235,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def all_logs(self) -> tuple[str, ...]:
+        """Oaieval's logs and the console log, where there is one."""
+        return self.logs if self.console_log is None else (*self.logs, self.console_log)
+
 
 MOST_CHARACTERS = 299
 

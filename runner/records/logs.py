@@ -8,7 +8,9 @@ from typing import IO, Any
 import msgspec
 
 from runner.files import UNREADABLE, named
+from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
+from runner.records.progress import read_progress
 
 # A line longer than this is passed over: no event of oaieval's comes near, and a hostile log must
 # not fill the runner's memory.
@@ -251,16 +253,25 @@ def last_lines(path: Path, lines: int) -> tuple[str, ...]:
     return tuple([line for line in found if line][-lines:])
 
 
-def tail_below(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
-    """The last lines of a console log that a record names."""
-    path = below(layout, name)
-    return () if path is None else last_lines(path, lines)
+def recorded_tail(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
+    """The last lines of a console log that a record names, which may come from another host."""
+    paths = layout.log_paths([name])
+    return last_lines(paths[0], lines) if paths else ()
 
 
-def below(layout: Layout, name: str) -> Path | None:
-    """Where a console log is that a record names, which may come from another host.
-
-    None for what is not below `evallogs/`, wherever a name or a link leads.
-    """
-    path = (layout.root / name).resolve()
-    return path if path.is_relative_to(layout.evallogs.resolve()) else None
+def all_logs(layout: Layout) -> list[str]:
+    """Every log of a model and eval set that is there: those on record, and upstream's own."""
+    names: dict[str, None] = {}
+    for name in layout.state_files():
+        if ".attempts.jsonl" in name:
+            for record in read_attempts(layout.root / name).records:
+                names |= dict.fromkeys(record.all_logs)
+    finished = read_progress(layout.progress).commands
+    evals = {command.eval for command in finished if command.is_whole}
+    for path in layout.evallogs.rglob("*.jsonl"):
+        # openai/evals calls it {run id}_{model}_{eval}.jsonl, and the model may have a slash.
+        relative = str(path.relative_to(layout.evallogs))
+        middle = relative.removesuffix(".jsonl").partition(f"_{layout.model}_")
+        if middle[2] in evals and "_" not in middle[0]:
+            names[f"evallogs/{relative}"] = None
+    return list(filter(layout.is_log, names))

@@ -6,7 +6,6 @@ from itertools import combinations
 import msgspec
 
 from runner.model import State
-from runner.records.belonging import log_paths
 from runner.records.samples import SampleIndex
 from runner.report.facts import UNLIKE, EvalFacts, LogFacts, Prices
 from runner.report.grid import Grid, GridRow
@@ -304,7 +303,7 @@ class Cell(msgspec.Struct, frozen=True):
 def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
     """Read the logs of an eval."""
     names = fact.shown.logs if fact.shown is not None else ()
-    known = log_paths(fact.source.layout, names)[:MOST_LOGS]
+    known = fact.source.layout.log_paths(names)[:MOST_LOGS]
     paths = [path for path in known if os.access(path, os.R_OK)]
     index = SampleIndex(paths)
     log = LogFacts(

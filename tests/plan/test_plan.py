@@ -145,7 +145,7 @@ def test_a_selection_takes_patterns_of_keys_and_of_aliases() -> None:
 
 
 def test_a_selection_that_matches_nothing_is_refused() -> None:
-    """With the closest name, for it is a typing error."""
+    """With the closest name, because it is a typing error."""
     with pytest.raises(UsageError, match=r"--select `a\.dev\.v1` matches no eval.*`a\.dev\.v0`"):
         plan(select=("b*", "a.dev.v1"))
 
