@@ -19,7 +19,7 @@ from runner.errors import LockHeld
 from runner.host import Host
 from runner.records.folders import remove_orphans
 from runner.records.layout import Layout
-from runner.records.lock import RunLock, is_held
+from runner.records.lock import is_held, run_lock
 from runner.run.record import Recorder
 from runner.run.recover import record_ended
 
@@ -52,7 +52,7 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
         layouts = layouts_with_containers(engine.api, root, host.name)
     for layout in layouts:
         try:
-            with RunLock(layout.lock):
+            with run_lock(layout.lock):
                 part = clean_one(engine, layout, host, run=new_id())
         except LockHeld as error:
             part = Cleaned(held=(str(error),))

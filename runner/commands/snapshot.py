@@ -24,7 +24,7 @@ from runner.host import handed_in, this_host
 from runner.model import check_names
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout
-from runner.records.lock import RunLock
+from runner.records.lock import run_lock
 from runner.records.state import RunState
 from runner.report.table import print_table
 from runner.report.text import evals, inert, one_line
@@ -67,7 +67,7 @@ class Snapshotting(msgspec.Struct, frozen=True, kw_only=True):
     def pull(self) -> None:
         """Fetch the branch, and bring what it has into the progress directory."""
         layout = self._layout()
-        with RunLock(layout.lock), self._sharing(layout) as snapshots:
+        with run_lock(layout.lock), self._sharing(layout) as snapshots:
             added = snapshots.restore(warn=self._warn)
             if snapshots.tip is None:
                 raise UsageError(

@@ -110,7 +110,7 @@ def test_a_file_with_a_second_name_is_left_out(layout: Layout, left: Path) -> No
 def test_a_name_that_cannot_be_printed_is_left_out(layout: Layout, left: Path, name: bytes) -> None:
     """No terminal and no script that lists the logs may be hurt by it."""
     Path(os.fsdecode(os.fsencode(left) + b"/" + name)).write_text("x")
-    assert "for its name is not printable" in only_warning(collect(layout, ATTEMPT))
+    assert "left out: its name is not printable" in only_warning(collect(layout, ATTEMPT))
 
 
 def test_what_is_there_is_never_replaced(layout: Layout, left: Path) -> None:
