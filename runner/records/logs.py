@@ -2,6 +2,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,22 +19,17 @@ LONGEST_LINE = 16 * 1024 * 1024
 
 # Bytes that are looked at in the logs of one attempt, and different samples that are counted.
 MOST_READ = 8 * 2**30
-
 MOST_SAMPLES = 1_000_000
 
-# Bytes of a report in a record, because every reader of the records reads it; and its depth,
-# because readers of JSON have a limit.
+# Bytes of a report in a record, because every reader of the records reads it; its depth, because
+# readers of JSON have a limit; and its values: many small ones take far more memory than text.
 LARGEST_REPORT = 64 * 1024
-
 DEEPEST_REPORT = 64
-
-# Values in it: many small ones take far more memory than text.
 MOST_VALUES = 5000
 
 # Bytes of a line with Python's numbers, and of all such lines of an attempt: what turns them into
 # JSON takes long and much memory.
 LONGEST_PYTHON = 2**20
-
 MOST_PYTHON = 64 * 2**20
 
 # A string, which is left alone, or what Python writes for a float that JSON does not have.
@@ -81,8 +77,6 @@ def summarise(paths: Iterable[Path]) -> Summary:
 
 
 class _Reading:
-    """Reads the logs of one attempt, within the limits."""
-
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(_Line)
         self._samples: set[int] = set()
@@ -109,7 +103,6 @@ class _Reading:
         )
 
     def _takes(self, length: int) -> bool:
-        """Whether to look at `length` more bytes."""
         self._left -= length
         return self._left >= 0
 
@@ -134,23 +127,17 @@ def _fit(report: bytes | None) -> tuple[dict[str, Any] | None, str]:
     """A report, and why it is no use in a record; empty where it is."""
     if report is None:
         return None, ""
-    if len(report) > LARGEST_REPORT:
-        return (
-            None,
-            f"its final_report has more than {LARGEST_REPORT} bytes; it is in the log alone",
-        )
-    try:
-        found = msgspec.json.decode(report, type=dict[str, Any])
-    except UNREADABLE:
-        found = None
-    if found is None or not _is_plain(found):
-        why = "its final_report is too deep, has too many values or is no JSON"
-        return None, f"{why}; it is in the log alone"
-    return found, ""
+    why = f"has more than {LARGEST_REPORT} bytes"
+    if len(report) <= LARGEST_REPORT:
+        with suppress(*UNREADABLE):
+            found = msgspec.json.decode(report, type=dict[str, Any])
+            if _is_plain(found):
+                return found, ""
+        why = "is too deep, has too many values or is no JSON"
+    return None, f"its final_report {why}; it is in the log alone"
 
 
 def _is_plain(report: dict[str, Any]) -> bool:
-    """Whether a report has neither too many levels nor too many values."""
     inner: list[object] = [report]
     values = 0
     for _ in range(DEEPEST_REPORT):
