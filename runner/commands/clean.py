@@ -18,7 +18,7 @@ from runner.host import Host, new_id, this_host
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.records.folders import remove_orphans
 from runner.records.layout import Layout
-from runner.records.lock import RunLock, is_held
+from runner.records.lock import is_held, run_lock
 from runner.run.record import Recorder
 from runner.run.recover import record_ended
 
@@ -51,7 +51,7 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
         found = {one.layout for one in leftovers_below(engine.api, root, host.name)}
     for layout in sorted(found, key=lambda it: (it.model, it.eval_set)):
         try:
-            with RunLock(layout.lock):
+            with run_lock(layout.lock):
                 part = clean_one(engine, layout, host, run=new_id())
         except LockHeld as error:
             part = Cleaned(held=(str(error),))

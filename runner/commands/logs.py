@@ -14,7 +14,6 @@ from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
-from runner.records.logs import below
 from runner.report.text import Shown, on_actions
 
 
@@ -60,13 +59,13 @@ def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
             f"no attempt of `{records[-1].eval}` has left a console log; "
             "`evalset status` says how they ended"
         )
-    path = below(layout, kept[-1])
-    if path is None or not path.is_file():
+    paths = layout.log_paths(kept[-1:])
+    if not paths:
         raise UsageError(
             f"the console log {layout.root / kept[-1]} is not there any more; "
             "move it back to read it"
         )
-    _print(_parts(path), out)
+    _print(_parts(paths[0]), out)
 
 
 def _parts(path: Path) -> Iterator[bytes]:

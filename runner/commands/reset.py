@@ -11,7 +11,7 @@ from runner.host import Host, new_id, this_host
 from runner.model import check_names
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.records.layout import Layout, keep_dated
-from runner.records.lock import RunLock
+from runner.records.lock import run_lock
 
 
 def reset(
@@ -37,7 +37,7 @@ def reset(
             f"{layout.root} has no progress of {model} {eval_set}; "
             "`evalset list progress` shows what it has"
         )
-    with RunLock(layout.lock):
+    with run_lock(layout.lock):
         try:
             cleaned = clean_one(Engine(), layout, host, run=new_id())
         except EnvironmentFault:

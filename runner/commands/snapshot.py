@@ -38,7 +38,7 @@ from runner.options import (
 )
 from runner.parameters import Argument
 from runner.records.layout import Layout
-from runner.records.lock import RunLock
+from runner.records.lock import run_lock
 from runner.records.state import RunState
 from runner.report.table import print_table
 from runner.report.text import evals, inert, one_line
@@ -98,7 +98,7 @@ def take(
 def pull(where: Where) -> None:
     """Fetch the branch, and merge what it has into the progress directory."""
     layout = where.layout
-    with RunLock(layout.lock), _sharing(where, where.options()) as snapshots:
+    with run_lock(layout.lock), _sharing(where, where.options()) as snapshots:
         added = snapshots.restore(warn=_warn)
         if snapshots.tip is None:
             raise UsageError(

@@ -14,7 +14,7 @@ from runner.files import append, named, replace
 from runner.host import usual
 from runner.model import State
 from runner.records.layout import Layout
-from runner.records.logs import tail_below
+from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
 from runner.report.figures import main_score
 from runner.report.text import harmless, one_line
@@ -128,7 +128,7 @@ def junit_document(results: Sequence[Results], mask: Mask = NO_MASK) -> bytes:
     def output(layout: Layout, row: EvalState) -> Sequence[str]:
         if row.console_log is None:
             return ()
-        tail = tail_below(layout, row.console_log, TAIL_LINES)
+        tail = recorded_tail(layout, row.console_log, TAIL_LINES)
         return (*map(mask.text, tail), f"whole output: {row.console_log}")
 
     return junit_xml(results, output)

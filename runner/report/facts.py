@@ -12,7 +12,6 @@ from runner.errors import UsageError
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.selection import parse_shard
-from runner.records.belonging import log_paths
 from runner.records.layout import Layout
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
@@ -249,7 +248,7 @@ def facts_of(source: Source) -> list[EvalFacts]:
 def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
     """Read the logs of an eval."""
     names = fact.attempt.logs if fact.attempt is not None else ()
-    known = log_paths(fact.source.layout, names)[:MOST_LOGS]
+    known = fact.source.layout.log_paths(names)[:MOST_LOGS]
     paths = [path for path in known if os.access(path, os.R_OK)]
     index = SampleIndex(paths)
     log = LogFacts(

@@ -20,7 +20,7 @@ from runner.plan.limits import Budget
 from runner.plan.pins import RunFile
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
-from runner.records.lock import RunLock
+from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
 from runner.records.state import RunState, StateReader
 from runner.report.display import Display
@@ -65,7 +65,7 @@ def run(
     # Refuse what cannot be before anything is written.
     environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
     with (
-        RunLock(prepared.layout.lock),
+        run_lock(prepared.layout.lock),
         _snapshots(prepared, host, display, run=run_id) as snapshots,
     ):
         if snapshots is not None:

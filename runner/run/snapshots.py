@@ -15,7 +15,6 @@ from runner.files import make_folder
 from runner.host import Host
 from runner.image.image import own_fingerprint
 from runner.options import SnapshotOptions
-from runner.records.belonging import state_files
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout
 from runner.report.display import Display
@@ -153,7 +152,7 @@ def after_fetching(
     name = options.snapshot.branch or default_branch(options.model, options.eval_set)
     with passing_folder("dry-run") as folder:
         copy = Layout(root=folder, model=layout.model, eval_set=layout.eval_set)
-        for path in state_files(layout):
+        for path in layout.state_files():
             make_folder((copy.root / path).parent)
             shutil.copyfile(layout.root / path, copy.root / path)
         with open_branch(options.snapshot, layout.root, host, name=name) as branch:

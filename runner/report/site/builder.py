@@ -11,7 +11,7 @@ import msgspec
 from runner.errors import UsageError
 from runner.files import make_folder, named
 from runner.model import State
-from runner.records.logs import tail_below
+from runner.records.logs import recorded_tail
 from runner.report.comparison import Comparison, Grid, Line, Pair, compared, grid_of, pairs_of
 from runner.report.facts import Cell, EvalFacts, Prices, Source, totals_of
 from runner.report.site import pages
@@ -244,7 +244,7 @@ class SiteBuilder:
         self._page("eval", f"evals/{fact.page}.html", content)
 
     def _tail(self, fact: EvalFacts, name: str | None) -> Sequence[str]:
-        lines = tail_below(fact.source.layout, name, TAIL_LINES) if name else ()
+        lines = recorded_tail(fact.source.layout, name, TAIL_LINES) if name else ()
         return [self._mask.text(line) for line in lines]
 
     def _attempts(self, fact: EvalFacts) -> list[dict[str, Any]]:
