@@ -16,7 +16,6 @@ from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result, Task
 from runner.plan.limits import Budget
-from runner.plan.pins import RunFile
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
 from runner.records.lock import RunLock
@@ -26,8 +25,8 @@ from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.disk import Disk, require_room
 from runner.run.loop import Loop, RunResult
-from runner.run.pins import check_pins, pin
-from runner.run.prepare import Prepared, environment_for, kept_out, planned, state_of
+from runner.run.pins import Pinned, check_pins, pin
+from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder
 from runner.run.recover import recover
 from runner.run.schedule import Event, Schedule, Signalled, Told
@@ -50,9 +49,6 @@ def run(
     """Run what is left of an eval set, and record it.
 
     Args:
-        prepared: the run.
-        host: the machine.
-        display: shows the run to people.
         new_id: makes ids of the run and its attempts.
         began: from when the time budget counts, by `time.monotonic`.
 
@@ -68,19 +64,19 @@ def run(
         _snapshots(prepared, host, display, run=run_id) as snapshots,
     ):
         if snapshots is not None:
-            snapshots.go_on()
+            snapshots.resume()
         if not prepared.options.resume:
             keep_dated(prepared.layout.kept)
         with Recorder(prepared.layout, run=run_id) as recorder:
             begun = _begin(prepared, host, display, recorder, reader)
-            if begun.plan.todo or begun.left:
+            if begun.plan.todo or begun.adopted:
                 one = _Run(prepared, host, display, recorder, begun)
                 return one.to_the_end(snapshots, new_id=new_id, began=began)
-            if begun.repinned:
-                write_run_file(prepared.layout, begun.pinned)
-            problem = snapshots.end() if snapshots is not None else ""
-            where = snapshots.where if snapshots is not None else ""
-            return RunResult(plan=begun.plan, not_pushed=problem, snapshot=where)
+            if begun.pinned.differs:
+                write_run_file(prepared.layout, begun.pinned.file)
+            if snapshots is None:
+                return RunResult(plan=begun.plan)
+            return RunResult(plan=begun.plan, not_pushed=snapshots.end(), snapshot=snapshots.where)
 
 
 def _snapshots(
@@ -90,41 +86,40 @@ def _snapshots(
         return contextlib.nullcontext()
     from runner.run.snapshots import snapshots_of  # noqa: PLC0415 - with --snapshot alone
 
-    environment = kept_out(prepared, host)
-    return snapshots_of(prepared, host, display, run=run, environment=environment)
+    return snapshots_of(prepared, host, display, run=run)
 
 
 class _Begun(msgspec.Struct, frozen=True, kw_only=True):
     """What a run has found out before it starts anything.
 
     Attributes:
-        plan: what there is to do.
         state: what was on disk.
-        left: attempts that an earlier run started, and that this one continues.
+        adopted: attempts that an earlier run started, and that this one continues.
         pinned: what it is pinned to.
-        repinned: whether that changes what finished evals were pinned to, in words.
     """
 
     plan: Plan
     state: RunState
-    left: list[Task]
-    pinned: RunFile
-    repinned: str
+    adopted: list[Task]
+    pinned: Pinned
 
 
 def _begin(
     prepared: Prepared, host: Host, display: Display, recorder: Recorder, reader: StateReader
 ) -> _Begun:
-    """Find out what is left to do, and say so."""
     state = state_of(prepared, reader)
     plan = planned(prepared, state)
-    left, others = recover(prepared, host, recorder, plan)
+    adopted, others = recover(prepared, host, recorder, plan)
     if recorder.changed:
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
-    pinned = pin(prepared, plan, recorder.run, state.run, {each.job.eval for each in left})
-    repinned = check_pins(prepared, pinned)
-    warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
+    pinned = pin(prepared, plan, recorder.run, state.run, {task.job.eval for task in adopted})
+    warnings = [
+        *prepared.warnings,
+        *plan.warnings,
+        *state.damaged,
+        check_pins(prepared, pinned),
+    ]
     if others:
         warnings.append(
             f"an earlier run with other arguments has left containers ({others}); "
@@ -133,7 +128,7 @@ def _begin(
     for warning in filter(None, warnings):
         display.warn(warning)
     display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
-    return _Begun(plan=plan, state=state, left=left, pinned=pinned.file, repinned=repinned)
+    return _Begun(plan=plan, state=state, adopted=adopted, pinned=pinned)
 
 
 class _Run:
@@ -156,26 +151,26 @@ class _Run:
         prepared, begun = self._prepared, self._begun
         options, engine = prepared.options, prepared.engine
         disk = Disk(prepared.layout, engine.info().root, least=options.min_free_disk)
-        if not begun.left:
+        if not begun.adopted:
             require_room(disk)
         attempts = self._attempts()
         budget = self._budget(began)
-        adopted = {task.job.key for task in begun.left}
+        adopted = {task.job.key for task in begun.adopted}
         schedule = Schedule(
             attempts,
             events=self._events,
             jobs=[job for job in begun.plan.todo if job.key not in adopted],
-            started=begun.left,
+            started=begun.adopted,
             at_once=options.jobs or engine.info().cpus,
             retries=options.retries,
             new_id=new_id,
             budget=budget,
         )
-        write_run_file(prepared.layout, begun.pinned)
+        write_run_file(prepared.layout, begun.pinned.file)
         if snapshots is not None:
             snapshots.begin()
-        if begun.left:
-            self._display.note(f"continues {evals(len(begun.left))} of an earlier run")
+        if begun.adopted:
+            self._display.note(f"continues {evals(len(begun.adopted))} of an earlier run")
         loop = Loop(
             prepared,
             self._display,
@@ -215,7 +210,6 @@ class _Run:
         return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
     def _attempts(self) -> LocalAttempts:
-        """What makes the attempts."""
         prepared, plan = self._prepared, self._begun.plan
         engine = prepared.engine
         default = prepared.options.settings.image
