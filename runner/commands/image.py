@@ -1,23 +1,11 @@
-from collections.abc import Callable
-
 import click
 
 from runner.commands.parameters import as_json, image
 from runner.commands.parsing import ConfiguredCommand
 from runner.engine.engine import Engine
 from runner.host import this_host
-from runner.image.build import build_image_of
+from runner.image.build import build_image
 from runner.image.image import FINGERPRINT, builtin_registry, find_image, own_fingerprint
-
-
-def build_image(
-    name: str, *, base_image: str | None, rebuild: bool, tell: Callable[[str], None]
-) -> None:
-    """Build the eval image, and read its registry so that the first run starts fast."""
-    engine = Engine()
-    built = build_image_of(engine.api, tag=name, base_image=base_image, tell=tell, rebuild=rebuild)
-    builtin_registry(engine, built, this_host())
-    engine.make_eval_network()
 
 
 def image_facts(name: str) -> dict[str, str | None]:
@@ -57,7 +45,13 @@ def build(*, image: str, base_image: str | None, rebuild: bool) -> None:
     Where no image registry can be reached, the base is made from Debian's packages. Nothing is
     built when the same image is there.
     """
-    build_image(image, base_image=base_image, rebuild=rebuild, tell=click.echo)
+    engine = Engine()
+    built = build_image(
+        engine.api, tag=image, base_image=base_image, rebuild=rebuild, tell=click.echo
+    )
+    # So that the first run starts fast.
+    builtin_registry(engine, built, this_host())
+    engine.make_eval_network()
 
 
 @command.command(cls=ConfiguredCommand, epilog="Example: evalset image show --json")

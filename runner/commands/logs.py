@@ -12,8 +12,8 @@ from runner.commands.parsing import (
     complete_eval_set,
     complete_model,
 )
-from runner.engine.engine import Engine, answering
-from runner.engine.leftovers import Left, find_left
+from runner.engine.engine import Engine, as_environment_fault
+from runner.engine.leftovers import Leftover, find_leftovers
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault, UsageError, did_you_mean
 from runner.host import this_host
@@ -45,17 +45,17 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     _print_kept(layout, [record for record in records if record.eval == key], out)
 
 
-def _running(layout: Layout) -> list[Left]:
+def _running(layout: Layout) -> list[Leftover]:
     try:
         engine = Engine()
-        with answering():
-            return find_left(engine.api, layout, this_host().name)
+        with as_environment_fault():
+            return find_leftovers(engine.api, layout, this_host().name)
     except EnvironmentFault:
         return []  # without an engine nothing runs, and the kept logs can be read
 
 
-def _print_running(left: Left, out: TextIO, *, follow: bool) -> None:
-    with answering():
+def _print_running(left: Leftover, out: TextIO, *, follow: bool) -> None:
+    with as_environment_fault():
         _print(console_of(Engine(), left.container, follow=follow), out)
 
 

@@ -3,6 +3,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,10 +24,10 @@ from runner.records.folders import passing_folder
 from runner.records.layout import Layout, scan
 from runner.records.state import RunState
 from runner.report.ci import Results, junit_document
-from runner.report.comparison import available, compared
+from runner.report.comparison import compared, grid_of
 from runner.report.facts import Prices, Source, parse_prices
-from runner.report.grid import grid_of
-from runner.report.site.builder import MARK, ReportFolder
+from runner.report.site.builder import MARK, ReportFolder, SiteBuilder
+from runner.report.site.pages import Site
 from runner.report.text import inert, one_line, part_of_set
 from runner.secrets import Mask
 
@@ -89,17 +90,13 @@ def build_site(
     Returns:
         How many evals it shows.
     """
-    from runner.report.site.builder import SiteBuilder
-
     builder = SiteBuilder(
         sources,
         place.write,
+        site=Site(made=time.time(), live=live, build=build),
         prices=prices,
         test=test,
-        now=time.time(),
         mask=Mask(usual(os.environ)),
-        live=live,
-        build=build,
     )
     grid = builder.build()
     place.write(".nojekyll", b"")
@@ -169,7 +166,7 @@ def read_prices(path: Path | None) -> Prices | None:
 
 def can_test(sources: Sequence[Source]) -> bool:
     """Whether differences can be tested; says so where there are some and they cannot."""
-    if available():
+    if find_spec("scipy") is not None:
         return True
     if len({source.column for source in sources}) > 1:
         print(NO_SCIPY, file=sys.stderr)

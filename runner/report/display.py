@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, TextIO
 
 from runner.model import Attempt, Job, Result
-from runner.report.score import main_score
+from runner.report.figures import main_score
 from runner.report.text import command, duration, evals, inert, on_actions, one_line
 
 

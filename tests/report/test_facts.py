@@ -11,9 +11,9 @@ from runner.records.layout import Layout
 from runner.records.progress import Finished
 from runner.records.samples import Usage
 from runner.records.state import RunState
+from runner.report.comparison import Grid, grid_of
 from runner.report.facts import EvalFacts, LogFacts, Source, facts_of, parse_prices
-from runner.report.grid import Grid, grid_of
-from runner.report.score import spread
+from runner.report.figures import spread
 from tests.outcomes import failure, job, success
 
 PRICES = parse_prices("f", "models: {m: {input: 1, output: 2}, grader*: {input: 10, output: 20}}")

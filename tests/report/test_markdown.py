@@ -88,7 +88,7 @@ def names(markdown: str) -> list[str]:
 
 
 def test_a_row_has_all_that_is_known_of_an_eval() -> None:
-    """Reason, score, samples, time and tries."""
+    """Reason, score, samples, time and attempts."""
     done = EvalState(
         eval="a",
         state=State.DONE,
@@ -102,7 +102,7 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
     )
     page = Page(table([done, failed, row("c", State.TO_DO)]))
     assert page.rows == [
-        ["eval", "state", "score", "samples", "time", "tries"],
+        ["eval", "state", "score", "samples", "time", "attempts"],
         ["b\nexited with status 1", "failed", "", "0", "3 min 05 s", "2"],
         ["c", "to do", "", "", "", ""],
         ["a", "done", "accuracy 0.333", "3", "4.2 s", "1"],

@@ -129,7 +129,7 @@ def sample_row(sample: Sample, room: tuple[int, int] | None) -> list[Any]:
     return [sample.id, correct, sample.score, calls, picked, expected, others, left_out]
 
 
-def shown(value: Any, length: int) -> str:  # noqa: ANN401 - JSON
+def beginning(value: Any, length: int) -> str:  # noqa: ANN401 - JSON
     """The beginning of an answer, or of several, on one line."""
     return " | ".join(_texts(value, (length, 3)))[:length]
 
