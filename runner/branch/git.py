@@ -309,7 +309,7 @@ class Repository:
         return self.run(*line, stdin=message.encode()).decode().strip()
 
     def move(self, ref: str, new: str, *, old: str | None, why: str) -> None:
-        """Point a ref at a commit; GitError if it is not at `old`, or exists though that is None."""
+        """Point a ref at a commit; GitError if it is not at `old`; None is for a new ref."""
         self.run("update-ref", "-m", f"evalset: {why}", ref, new, old or "0" * len(new))
 
     def is_ancestor(self, one: str, other: str) -> bool:
