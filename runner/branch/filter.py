@@ -64,11 +64,7 @@ class SnapshotFilter:
     def files_for(self, logs: Iterable[str]) -> dict[str, Path]:
         """Files to store for logs that hold no secret and are not too large.
 
-        Args:
-            logs: relative to the progress directory.
-
-        Returns:
-            By path in the tree; one that ends in `.gz` is the log compressed.
+        They are given by path in the tree; one that ends in `.gz` is the log compressed.
         """
         found = {}
         for name in logs:
@@ -116,12 +112,9 @@ class SnapshotFilter:
         return True
 
     def public(self, what: str, content: str, *, instead: str) -> str:
-        """A text that was made of what is stored, or another one if it holds a secret.
+        """A text that was made of what is stored, or `instead` if it holds a secret.
 
-        Args:
-            what: what people call it.
-            content: the text.
-            instead: the other one.
+        `what` is what people call the text.
         """
         lines = content.split("\n")
         searched = self._searched.get(what, frozenset())

@@ -101,10 +101,6 @@ def run_git(
     is not UTF-8, moves a ref whatever it points to, and knows no limit to a remote's silence.
 
     Args:
-        arguments: what follows `git`.
-        folder: where it runs.
-        environ: further variables.
-        stdin: what it reads.
         silence: seconds without output after which it is killed; None for what stays on this
             machine, and may take `LOCAL_TIME`.
         stopped: kills one with a limit to its silence when it is set.
@@ -180,11 +176,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repository:
-    """Runs Git's plumbing on one repository, whatever the environment and the user's settings say.
-
-    Attributes:
-        git_dir: the repository's own folder.
-    """
+    """Runs Git's plumbing on one repository, whatever environment and user settings say."""
 
     def __init__(self, git_dir: Path, *, folder: Path, host: str) -> None:
         self.git_dir = git_dir
@@ -317,11 +309,7 @@ class Repository:
         return self.run(*line, stdin=message.encode()).decode().strip()
 
     def move(self, ref: str, new: str, *, old: str | None, why: str) -> None:
-        """Point a ref at a commit, if it points to `old`, or to nothing for None.
-
-        Raises:
-            GitError: it does not.
-        """
+        """Point a ref at a commit; GitError if it is not at `old`; None is for a new ref."""
         self.run("update-ref", "-m", f"evalset: {why}", ref, new, old or "0" * len(new))
 
     def is_ancestor(self, one: str, other: str) -> bool:

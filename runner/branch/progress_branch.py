@@ -60,7 +60,6 @@ class ProgressBranch:
 
     Attributes:
         name: without `refs/heads/`.
-        repository: that it is in.
         remote: that it is pushed to; None if it stays in the repository.
         folder: for temporary files.
     """
@@ -107,7 +106,7 @@ class ProgressBranch:
         """The newest snapshot in this repository; None if there is none.
 
         Raises:
-            UsageError: the branch is there, and holds something else.
+            UsageError: the branch holds something else.
         """
         return self._checked(self.repository.tip(self._ref))
 
@@ -133,11 +132,7 @@ class ProgressBranch:
         return commit
 
     def tips(self) -> list[str]:
-        """The newest snapshots here and at the remote.
-
-        Raises:
-            UsageError: there is none.
-        """
+        """The newest snapshots here and at the remote; UsageError if there is none."""
         theirs = None
         away = ""
         try:
@@ -199,14 +194,11 @@ class ProgressBranch:
         """Make a snapshot: the first parent's files, and these in the place of theirs.
 
         Args:
-            parents: commits that it follows.
             entries: files that are new or changed.
             states: all state files that it will have.
-            message: of the commit.
-            old: the branch's tip now.
 
         Raises:
-            MovedError: the tip is another one.
+            MovedError: the branch does not point to `old`.
         """
         run = self.repository.run
         base = parents[0] if parents else "--empty"
@@ -226,11 +218,7 @@ class ProgressBranch:
         return commit
 
     def move(self, commit: str, *, old: str | None, why: str) -> None:
-        """Point the branch at a commit.
-
-        Raises:
-            MovedError: it does not point to `old`.
-        """
+        """Point the branch at a commit; MovedError if it does not point to `old`."""
         self.check_free()
         try:
             self.repository.move(self._ref, commit, old=old, why=why)
@@ -259,8 +247,7 @@ class ProgressBranch:
         for (one, other), mine, yours in zip(both, contents[::2], contents[1::2], strict=True):
             if merge(one.path, mine, yours) != mine:
                 added.append(other)
-        own = self.states(ours)
-        states = merge_files(self.states(theirs), own)
+        states = merge_files(self.states(theirs), self.states(ours))
         made = {*states, README}
         return [entry for entry in added if entry.path not in made], states
 
@@ -272,10 +259,7 @@ def open_branch(
     """A progress branch in the repository that was asked for, or the one around, or one of our own.
 
     Args:
-        options: what was asked for.
         root: the progress directory.
-        host: this machine.
-        name: of the branch.
         make: whether a repository of our own may be made in the progress directory.
     """
     with passing_folder("snapshots") as folder:
@@ -303,9 +287,6 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot says of where it was taken.
 
     Attributes:
-        model: as given.
-        eval_set: as given.
-        host: name of the host.
         image: digest of the image, or its fingerprint, or its id; None outside a run.
         shard: `I/N`; None for all.
         run: id of the run; None outside one.
@@ -323,9 +304,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A commit of a progress branch.
 
     Attributes:
-        commit: its object id.
         at: when it was made, UTC, RFC 3339; empty for a time that no calendar has.
-        subject: what was done.
         trailers: by name, without our prefix, lower case.
     """
 

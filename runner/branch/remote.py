@@ -48,9 +48,7 @@ class PublicAddress(msgspec.Struct, frozen=True, kw_only=True):
     Git would pass an address on to a program of its own, on that one's command line.
 
     Attributes:
-        address: without a password.
         options: for `git`, before the command.
-        environ: variables for it.
     """
 
     address: str
@@ -92,6 +90,7 @@ class Remote:
         """Bring a branch here, and give its commit; None if the remote does not have it.
 
         Raises:
+            OvertakenError: another process fetches it, too.
             RemoteError: the remote is away, or refuses.
         """
         here = f"refs/evalset/fetched/{branch}"
@@ -142,7 +141,6 @@ def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
     """The remote for snapshots; None if they stay in the repository.
 
     Args:
-        repository: whose remotes may be named.
         asked: a remote's name, an address, or `none`; None is the remote of the current branch, or
             else `origin`.
     """

@@ -30,14 +30,7 @@ LEAST_GIT = (2, 29)
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a run needs.
-
-    Attributes:
-        name: what was looked at.
-        ok: whether it will do.
-        found: what was found.
-        cure: what to do; empty when nothing is.
-    """
+    """One thing that a run needs, what was found of it, and what to do; empty if nothing is."""
 
     name: str
     ok: bool

@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -33,7 +33,8 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     key = name if name in keys else keys[0]
     for left in running:
         if left.command.eval == key and left.running:
-            _print_running(left, out, follow=follow)
+            with as_environment_fault():
+                _print(console_of(Engine(), left.container, follow=follow), out)
             return
     _print_kept(layout, [record for record in records if record.eval == key], out)
 
@@ -45,11 +46,6 @@ def _running(layout: Layout) -> list[Leftover]:
             return find_leftovers(engine.api, layout, this_host().name)
     except EnvironmentFault:
         return []  # without an engine nothing runs, and the kept logs can be read
-
-
-def _print_running(left: Leftover, out: TextIO, *, follow: bool) -> None:
-    with as_environment_fault():
-        _print(console_of(Engine(), left.container, follow=follow), out)
 
 
 def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
@@ -65,13 +61,8 @@ def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
             f"the console log {layout.root / kept[-1]} is not there any more; "
             "move it back to read it"
         )
-    _print(_parts(paths[0]), out)
-
-
-def _parts(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while part := file.read(65536):
-            yield part
+    with paths[0].open("rb") as file:
+        _print(iter(lambda: file.read(65536), b""), out)
 
 
 def _print(parts: Iterable[bytes], out: TextIO) -> None:

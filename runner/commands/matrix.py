@@ -32,13 +32,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One job of a matrix: one shard of an eval set with a model.
-
-    Attributes:
-        model: as given to `evalset run`.
-        eval_set: as given to `evalset run`.
-        shard: `I/N`, as `evalset run --shard` takes it.
-    """
+    """One job of a matrix: one shard, as `evalset run --shard I/N` takes it."""
 
     model: str
     eval_set: str
@@ -48,8 +42,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     """What `strategy.matrix` of a workflow takes, encoded as JSON.
 
-    Attributes:
-        include: the jobs, the shards of one model and eval set side by side.
+    The shards of one model and eval set follow each other.
     """
 
     include: tuple[Entry, ...]
@@ -77,7 +70,6 @@ def make_matrix(
     """Cut each model and eval set into shards; none of them is empty.
 
     Args:
-        sizes: the models and eval sets.
         shards: the most for each; None is as many as `per_shard` asks for.
         per_shard: as many as it takes for each to have no more evals; None cuts into `shards`.
 

@@ -37,11 +37,11 @@ def reset(
             f"{layout.root} has no progress of {model} {eval_set}; "
             "`evalset list progress` shows what it has"
         )
+    cleaned = Cleaned()
     with run_lock(layout.lock):
         try:
-            cleaned = clean_one(Engine(), layout, host, run=new_id())
+            clean_one(Engine(), layout, host, cleaned, run=new_id())
         except EnvironmentFault:
-            cleaned = Cleaned()
             warn(
                 "no Docker engine answers; the next run continues what a killed run left there, "
                 "unless `evalset clean` removes it first"

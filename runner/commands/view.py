@@ -29,11 +29,7 @@ SHARE = 0.2
 
 
 class Reports:
-    """Makes a report anew when there is something new to show.
-
-    Attributes:
-        folder: of the newest one.
-    """
+    """Makes a report in a new `folder` when there is something new to show."""
 
     def __init__(self, options: ReportOptions, folder: Path) -> None:
         self._options = options
@@ -45,11 +41,7 @@ class Reports:
         self.folder = folder
 
     def renew(self) -> bool:
-        """Make a report if what it would show has changed.
-
-        Returns:
-            Whether it did.
-        """
+        """Make a report if what it would show has changed; tell whether it did."""
         with opened(self._options) as sources:
             if not self._is_new(sources):
                 return False

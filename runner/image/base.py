@@ -23,9 +23,7 @@ SUITE = "bookworm"
 DEBIAN_BASE = f"evalset/base:{SUITE}"
 
 MIRROR = "http://deb.debian.org/debian"
-
 ARCHITECTURES: Mapping[str, str] = {"arm": "armhf", "386": "i386"}
-
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Debian 12's release: files that packages do not date get this one, the same on every host.
@@ -66,13 +64,8 @@ def _bootstrap(archive: Path, architecture: str, mirror: str) -> None:
         *(SUITE, str(archive)),
         f"deb {mirror} {SUITE} main",
     ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "SOURCE_DATE_EPOCH": RELEASE_TIME},
-    )
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": RELEASE_TIME}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err:"))]
         said = (lines or done.stderr.strip().splitlines() or ["it said nothing"])[0]
@@ -107,15 +100,8 @@ def _succeeds(command: list[str]) -> bool:
 
 def _mirror() -> str:
     """The mirror that this host's apt takes Debian from, else Debian's own."""
-    targets = _output(
-        [
-            "apt-get",
-            "indextargets",
-            "--format",
-            "$(REPO_URI) $(ORIGIN) $(LABEL)",
-            "Created-By: Packages",
-        ]
-    )
+    form = "$(REPO_URI) $(ORIGIN) $(LABEL)"
+    targets = _output(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
     for line in targets.splitlines():
         uri, _, origin = line.partition(" ")
         if origin.strip() == "Debian Debian" and uri.startswith(("http:", "https:")):
@@ -157,10 +143,8 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     """The image that the eval image is built on.
 
     Attributes:
-        name: as the engine knows it.
         identity: the same wherever the same base is used: a repository digest, a hash of a list of
             Debian packages, or, without both, the image id.
-        platform: what Python packages must be made for.
     """
 
     name: str
@@ -186,7 +170,6 @@ def prepare_base(
     """Have a base image at the engine.
 
     Args:
-        api: a client.
         wanted: the image that the user named; it or an error.
         default: without such a name, the image to pull. Where no image registry gives it, the base
             is made from Debian's packages.
@@ -242,10 +225,6 @@ def _describe(api: docker_py.Api, name: str) -> Base:
         identity = f"packages:{hashlib.sha256(found.packages.encode()).hexdigest()}"
     else:
         identity = image.digest.partition("@")[2] if image.digest else image.id
-    return Base(
-        name=name,
-        identity=identity,
-        platform=Platform(
-            python=found.python, machine=found.machine, glibc=int(version.split(".")[1])
-        ),
-    )
+    glibc = int(version.split(".")[1])
+    platform = Platform(python=found.python, machine=found.machine, glibc=glibc)
+    return Base(name=name, identity=identity, platform=platform)

@@ -29,7 +29,6 @@ class Recipe:
     """What the eval image is made from, apart from its base: the files of this package.
 
     Attributes:
-        dockerfile: how it is built.
         lock: the Python packages in it, in pip's requirements format, with hashes.
         image_hook: a module that goes into its site-packages.
     """
@@ -63,9 +62,7 @@ class Recipe:
     def fingerprint(self, base: str, machine: str) -> str:
         """Stand for the image's content: the same on every host that builds it alike.
 
-        Args:
-            base: the identity of the base image.
-            machine: the architecture, such as `x86_64`.
+        `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
         parts = [self.dockerfile, self.lock, self.image_hook]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
@@ -83,14 +80,11 @@ def _read(name: str) -> bytes:
 # The classic builder says nothing while a step runs.
 STEP_TIME = 1800
 
+# Labels.
 BASE = "evalset.base"
-
 BASE_NAME = "evalset.base.name"
-
 MACHINE = "evalset.machine"
-
 LOCK = "evalset.lock"
-
 STAGE = "evalset.stage"
 
 # What the classic builder says between the words of a step's own commands.
@@ -110,8 +104,6 @@ def build_image(
     """Build the eval image, or return the one that is tagged when it has the same content.
 
     Args:
-        api: a client.
-        tag: the image's name.
         base_image: what to build on; without it, what the Dockerfile says, or Debian's packages.
         tell: takes one line at a time on what happens.
         rebuild: build although it is there, on a base that is fetched anew.

@@ -55,7 +55,6 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
             was pulled from; None for an image that no image registry knows.
         fingerprint: of its content, as `build` labels it: the same wherever it is built alike. It
             may be that of an image that it was built on; `own_fingerprint` tells.
-        labels: all of its labels.
     """
 
     id: str

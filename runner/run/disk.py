@@ -22,7 +22,6 @@ class Disk:
     """The file systems that a run fills: that of the progress directory, and the engine's.
 
     Args:
-        layout: where the run's files go.
         engine: the engine's data folder, on this host or not.
         least: bytes that are to stay free; 0 if that does not matter.
     """
@@ -66,16 +65,6 @@ class Disk:
             taken = used(folder, patience=10)
             said = size(taken.size) if taken else "more than could be measured"
             yield f"{what} ({folder}) use {said}"
-
-
-def require_room(disk: Disk) -> None:
-    """Refuse to start on a file system that is almost full.
-
-    Raises:
-        EnvironmentFault: saying what uses it.
-    """
-    if left := disk.short():
-        raise EnvironmentFault(f"no eval was started: {disk.about(left)}")
 
 
 class DiskWatch:
@@ -128,9 +117,6 @@ class DiskWatch:
         """Nothing runs that could free anything."""
         retries = self._schedule.slots.renewing
         if left_out := self._schedule.stop_starting() + retries:
-            count = evals(left_out)
-            self._stopping.break_off(
-                EnvironmentFault(
-                    f"{count} not started: {self._disk.about(left)}; then run the same again"
-                )
-            )
+            count, why = evals(left_out), self._disk.about(left)
+            error = EnvironmentFault(f"{count} not started: {why}; then run the same again")
+            self._stopping.break_off(error)

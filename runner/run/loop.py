@@ -42,9 +42,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     Attributes:
-        plan: what it set out to do.
         outcomes: the last one of each job that was attempted.
-        exit_code: for the process.
         not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
         snapshot: where the last snapshot is; empty if there is none.
         left_for_time: how many evals are left where the exit code says that time ran out.
@@ -108,7 +106,7 @@ class Loop:
         self._in_common = ""
 
     def until_idle(self, plan: Plan) -> RunResult:
-        """Go on until the last worker has nothing more to do."""
+        """React until the last worker has nothing more to do."""
         if self._budget:
             self._deadlines.after(self._budget.left, self.stopping.run_out_of_time)
         idle = False
@@ -204,7 +202,6 @@ class Loop:
             self._after_failure(outcome, tail[-LAST_LINES:])
 
     def _after_failure(self, outcome: Attempt, tail: Sequence[str]) -> None:
-        """Decide whether anything more is worth starting."""
         if self._streak.failure(outcome.reason, tail, seconds=outcome.duration):
             left_out = self._schedule.stop_starting()
             last = f": {tail[-1]}" if tail else ""
@@ -231,11 +228,8 @@ class Loop:
     def _exit_code(self, plan: Plan) -> int:
         if self.stopping.signal is not None:
             return 128 + self.stopping.signal
-        faults = {
-            outcome.fault
-            for outcome in self._outcomes.values()
-            if outcome.result is not Result.SUCCESS
-        }
+        outcomes = self._outcomes.values()
+        faults = {each.fault for each in outcomes if each.result is not Result.SUCCESS}
         if Fault.EVAL in faults:
             return 1
         if (self.stopping.time_over or self._schedule.out_of_time) and self._left(plan):

@@ -1,8 +1,5 @@
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Self
-
-import msgspec
+from contextlib import AbstractContextManager
 
 from runner.model import Attempt, Command, Result
 from runner.records.attempts import AttemptsFile, read_attempts
@@ -10,18 +7,7 @@ from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
 
 
-class _Known(msgspec.Struct, frozen=True):
-    """What the rest of a run has to know of an attempt on record; reports are large."""
-
-    command: Command
-    success: bool
-
-
-def _known(record: Attempt) -> _Known:
-    return _Known(record.command, record.result is Result.SUCCESS)
-
-
-class Recorder:
+class Recorder(AbstractContextManager["Recorder"]):
     """Writes what happened; the only writer of these files while the run's lock is held.
 
     Attributes:
@@ -34,19 +20,12 @@ class Recorder:
         self._progress = ProgressFile(layout.progress)
         self._attempts = AttemptsFile(layout.attempts)
         records = read_attempts(layout.attempts).records
-        self._known = {record.id: _known(record) for record in records}
+        # For each attempt on record what it finished, if anything; whole records are large.
+        self._finished_by = {record.id: _finished_by(record) for record in records}
         self._finished = set(read_progress(layout.progress).commands)
         self.changed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.close()
         self._attempts.close()
 
@@ -55,9 +34,10 @@ class Recorder:
 
         Successes are in the progress file first: whatever comes in between, none runs again.
         """
-        self._finish(map(_known, attempts))
+        finished = {attempt.id: _finished_by(attempt) for attempt in attempts}
+        self._finish(finished.values())
         self._attempts.add_records(*attempts)
-        self._known.update({attempt.id: _known(attempt) for attempt in attempts})
+        self._finished_by.update(finished)
 
     def complete(self, attempt: str) -> bool:
         """Tell whether an attempt is on record, and see to it that all of it is.
@@ -65,16 +45,20 @@ class Recorder:
         A line may have been taken out of the progress file, or an older version was killed between
         the two files.
         """
-        if attempt not in self._known:
+        if attempt not in self._finished_by:
             return False
-        self.changed |= self._finish([self._known[attempt]])
+        self.changed |= self._finish([self._finished_by[attempt]])
         return True
 
-    def _finish(self, known: Iterable[_Known]) -> bool:
+    def _finish(self, commands: Iterable[Command | None]) -> bool:
         finished = dict.fromkeys(
-            each.command for each in known if each.success and each.command not in self._finished
+            each for each in commands if each is not None and each not in self._finished
         )
         if finished:
             self._progress.add_commands(*finished)
             self._finished.update(finished)
         return bool(finished)
+
+
+def _finished_by(attempt: Attempt) -> Command | None:
+    return attempt.command if attempt.result is Result.SUCCESS else None

@@ -24,12 +24,6 @@ def recover(
     Those of jobs that this run does not have are recorded if they ended, and so are those of jobs
     that are finished, as another host may have done meanwhile; those that still run are ended.
 
-    Args:
-        prepared: the run.
-        host: the machine.
-        recorder: of the run.
-        plan: what is to do, and what is finished.
-
     Returns:
         Those that this run continues, running or ended, and the number of running ones that it
         has no job for.

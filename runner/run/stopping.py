@@ -87,9 +87,8 @@ class Stopping:
         name = signal.Signals(number).name
         if self.signal is not None:
             if number == signal.SIGINT:
-                self._kill(
-                    f"killed because the run got a second {name}", again=self.signalled_again
-                )
+                why = f"killed because the run got a second {name}"
+                self._kill(why, again=self.signalled_again)
             self.signalled_again = True
             return
         self.signal = number
@@ -101,7 +100,7 @@ class Stopping:
         self._end(f"stopped because the run got {name}")
 
     def run_out_of_time(self) -> None:
-        """The time budget is used up."""
+        """Let the running evals end, as a signal does."""
         if self.signal is not None or self.error is not None:
             return
         self.time_over = True
