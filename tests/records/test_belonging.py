@@ -4,7 +4,7 @@ import pytest
 
 from runner.model import Command
 from runner.records.attempts import AttemptsFile
-from runner.records.belonging import all_logs, is_log, logs_of, state_files
+from runner.records.belonging import all_logs, is_log, log_paths, logs_of, state_files
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile
 from tests.outcomes import failure, job, success
@@ -125,3 +125,14 @@ def test_only_a_plain_file_among_the_logs_is_a_log(layout: Layout) -> None:
     assert is_log(layout, "evallogs/folder/b.jsonl")
     for name in ("evallogs/folder", "evallogs/link", "evallogs/../secret", "secret", "evallogs/x"):
         assert not is_log(layout, name)
+
+
+def test_a_log_in_a_folder_that_leads_elsewhere_is_no_log(layout: Layout, tmp_path: Path) -> None:
+    """A record of another host could name it; each plain file below `evallogs` comes once."""
+    put(layout, "evallogs/a.jsonl", "evallogs/org/b.jsonl", "elsewhere/c.jsonl")
+    (layout.evallogs / "away").symlink_to(tmp_path / "elsewhere")
+    names = ["evallogs/a.jsonl", "evallogs/away/c.jsonl", "evallogs/org/b.jsonl"]
+    assert log_paths(layout, [*names, *names]) == [
+        layout.root / "evallogs/a.jsonl",
+        layout.root / "evallogs/org/b.jsonl",
+    ]
