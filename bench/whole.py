@@ -79,7 +79,7 @@ def first_command(runs: int) -> Figure:
 
         def ours() -> float:
             line: list[str | Path] = [EVALSET, "run", *arguments, "--run-command", "true"]
-            return _until_created(line, environment)
+            return _until_created(line, environment, model)
 
         def theirs() -> float:
             note.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ def first_command(runs: int) -> Figure:
     return Figure(
         name="time to the first container's creation against upstream's to its first command",
         ratio=mine / other,
-        goal=0.2,
+        goal=0.18,
         unit="s",
         ours=mine,
         theirs=other,
@@ -122,9 +122,11 @@ def nothing_to_run(runs: int) -> Figure:
     )
 
 
-def _until_created(command: list[str | Path], environment: dict[str, str]) -> float:
+def _until_created(command: list[str | Path], environment: dict[str, str], model: str) -> float:
     api = docker.from_env().api
-    events = api.events(decode=True, filters={"type": "container", "event": "create"})
+    # Others may use the engine, too.
+    only = {"type": "container", "event": "create", "label": f"evalset.model={model}"}
+    events = api.events(decode=True, filters=only)
     created: list[int] = []
 
     def listen() -> None:

@@ -74,6 +74,27 @@ def parse_pids_limit(value: object) -> int:
     return int(str(value))
 
 
+def parse_pause(value: str | float) -> float:
+    """Read a duration that may be none at all: `0`."""
+    return 0.0 if str(value) in {"0", "0s"} else parse_duration(value)
+
+
+def show_size(count: int) -> str:
+    """The shortest text that `parse_size` reads as this number of bytes: `4g`, `50m`."""
+    for unit in "tgmk":
+        if count and count % 1024 ** _POWERS[unit] == 0:
+            return f"{count // 1024 ** _POWERS[unit]}{unit}"
+    return str(count)
+
+
+def show_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as so many seconds: `1h`, `90s`."""
+    for unit in "hm":
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds // _SECONDS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
 def parse_gpus(value: object) -> str:
     """Check which GPUs are asked for, in the form of `docker run --gpus`."""
     text = str(value)

@@ -54,9 +54,10 @@ class Proxy:
     def _ask(self, near: socket.socket, far: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := near.recv(65536):
-                # The first line of a request: POST /v1.41/containers/1234/start HTTP/1.1
-                path = data.split(b" ", 2)[1:2]
-                if self.lose and path and path[0].decode(errors="replace").endswith(self.lose):
+                # The first line of a request: POST /v1.41/containers/create?name=x HTTP/1.1
+                target = data.split(b" ", 2)[1:2]
+                path = b"".join(target).partition(b"?")[0].decode(errors="replace")
+                if self.lose and path.endswith(self.lose):
                     self.lose = ""
                     self._mute.append(near)
                 far.sendall(data)

@@ -4,19 +4,18 @@ from pathlib import Path
 import click
 import msgspec
 
-from runner.commands.parameters import as_json, progress_dir
-from runner.commands.parsing import ConfiguredCommand
-from runner.engine.engine import Engine, answering
+from runner.commands.command_line import evalset_command
+from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.leftovers import (
-    Left,
-    attempts_with_containers,
+    Leftover,
     discard,
-    find_left,
-    layouts_with_containers,
+    find_leftovers,
+    leftovers_below,
 )
-from runner.engine.probe import remove_left
+from runner.engine.probe import remove_leftover_probes
 from runner.errors import LockHeld
-from runner.host import Host
+from runner.host import Host, new_id, this_host
+from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.records.folders import remove_orphans
 from runner.records.layout import Layout
 from runner.records.lock import is_held, run_lock
@@ -48,9 +47,9 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
     root = root.resolve()
     engine = Engine()
     total = Cleaned()
-    with answering():
-        layouts = layouts_with_containers(engine.api, root, host.name)
-    for layout in layouts:
+    with as_environment_fault():
+        found = {one.layout for one in leftovers_below(engine.api, root, host.name)}
+    for layout in sorted(found, key=lambda it: (it.model, it.eval_set)):
         try:
             with run_lock(layout.lock):
                 part = clean_one(engine, layout, host, run=new_id())
@@ -62,11 +61,12 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
             removed=total.removed + part.removed,
             held=(*total.held, *part.held),
         )
-    with answering():
+    with as_environment_fault():
         # A live run may have its containers on another engine or host.
         if not any(is_held(path) for path in (root / "oaievalset").rglob("*.lock")):
-            remove_orphans(root, attempts_with_containers(engine.api, root, host.name))
-        remove_left(engine.api)
+            held = leftovers_below(engine.api, root, host.name)
+            remove_orphans(root, {one.attempt for one in held})
+        remove_leftover_probes(engine.api)
     return total
 
 
@@ -76,8 +76,8 @@ def clean_one(engine: Engine, layout: Layout, host: Host, *, run: str) -> Cleane
     Raises:
         EnvironmentFault: the engine does not answer.
     """
-    with answering():
-        left = find_left(engine.api, layout, host.name)
+    with as_environment_fault():
+        left = find_leftovers(engine.api, layout, host.name)
         if not left:
             return Cleaned()
         with Recorder(layout, run=run) as recorder:
@@ -85,7 +85,7 @@ def clean_one(engine: Engine, layout: Layout, host: Host, *, run: str) -> Cleane
 
 
 def _removed(
-    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Sequence[Left]
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Sequence[Leftover]
 ) -> Cleaned:
     recorded = []
     killed = []
@@ -95,7 +95,7 @@ def _removed(
         if not recorder.complete(one.attempt) and not one.running:
             record_ended(engine, layout, host, recorder, one)
             recorded.append(one.command.eval)
-        elif not discard(engine.api, layout, one):
+        elif not discard(engine.api, one):
             stuck.append(
                 f"the container {one.container[:12]} of {one.command.eval} cannot be killed; "
                 "restart the engine or the host, then run this again"
@@ -123,23 +123,14 @@ def show_held(cleaned: "Cleaned") -> None:
         click.echo(f"left alone: {line}", err=True)
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset clean --progress-dir progress")
-@progress_dir
-@as_json
-def command(*, progress_dir: Path, as_json: bool) -> int:
+@evalset_command("evalset clean --progress-dir progress")
+def command(*, progress_dir: ProgressDir = PROGRESS_DIR, as_json: AsJson = False) -> int:
     """Remove the containers that killed runs left; record those that had finished.
 
     Only containers of this progress directory are touched, and none that a live run holds. An
     eval that still runs is killed: to let it finish, use `evalset run` instead, which goes on
     with it.
     """
-    import msgspec
-
-    from runner.host import (
-        new_id,
-        this_host,
-    )
-
     cleaned = clean(progress_dir, this_host(), new_id=new_id)
     if as_json:
         click.echo(msgspec.json.encode(cleaned).decode())

@@ -1,23 +1,17 @@
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
-import click
-
-from runner.commands.parameters import progress_dir
-from runner.commands.parsing import (
-    ConfiguredCommand,
-    complete_eval,
-    complete_eval_set,
-    complete_model,
-)
-from runner.engine.engine import Engine, answering
-from runner.engine.leftovers import Left, find_left
+from runner.commands.command_line import evalset_command
+from runner.engine.engine import Engine, as_environment_fault
+from runner.engine.leftovers import Leftover, find_leftovers
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault, UsageError, did_you_mean
 from runner.host import this_host
 from runner.model import Attempt, check_names
+from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
+from runner.parameters import Argument, Option
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.report.text import Shown, on_actions
@@ -44,17 +38,17 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     _print_kept(layout, [record for record in records if record.eval == key], out)
 
 
-def _running(layout: Layout) -> list[Left]:
+def _running(layout: Layout) -> list[Leftover]:
     try:
         engine = Engine()
-        with answering():
-            return find_left(engine.api, layout, this_host().name)
+        with as_environment_fault():
+            return find_leftovers(engine.api, layout, this_host().name)
     except EnvironmentFault:
         return []  # without an engine nothing runs, and the kept logs can be read
 
 
-def _print_running(left: Left, out: TextIO, *, follow: bool) -> None:
-    with answering():
+def _print_running(left: Leftover, out: TextIO, *, follow: bool) -> None:
+    with as_environment_fault():
         _print(console_of(Engine(), left.container, follow=follow), out)
 
 
@@ -93,13 +87,18 @@ def _print(parts: Iterable[bytes], out: TextIO) -> None:
         shown.end()
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset logs gpt-4 test-basic test-match -f")
-@click.argument("model", shell_complete=complete_model)
-@click.argument("eval_set", shell_complete=complete_eval_set)
-@click.argument("eval_name", metavar="EVAL", shell_complete=complete_eval)
-@click.option("-f", "--follow", is_flag=True, help="Go on while the eval runs.")
-@progress_dir
-def command(*, model: str, eval_set: str, eval_name: str, follow: bool, progress_dir: Path) -> None:
+@evalset_command("evalset logs gpt-4 test-basic test-match -f")
+def command(
+    *,
+    model: Model,
+    eval_set: EvalSet,
+    eval_name: Annotated[str, Argument("eval", metavar="EVAL")],
+    follow: Annotated[
+        bool,
+        Option("Go on while the eval runs.", names=("-f", "--follow"), configurable=False),
+    ] = False,
+    progress_dir: ProgressDir = PROGRESS_DIR,
+) -> None:
     """Print what an eval printed, in its running or else its newest attempt.
 
     EVAL is the eval's name as the tables show it, or its beginning up to a dot.

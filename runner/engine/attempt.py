@@ -8,20 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from docker.errors import DockerException
-from requests.exceptions import RequestException
 
+from runner.engine import docker_py
 from runner.engine.container import (
     CannotRun,
     Container,
     ContainerSpec,
     ContainerState,
-    handed_in_to,
+    environment_of,
+    remove,
 )
 from runner.engine.ending import Ending, await_end, judge, now, since, stamp
-from runner.engine.engine import Absence, Engine, explain
+from runner.engine.engine import Engine, EngineWait, explain
 from runner.engine.leftovers import Label, remove_attempt
-from runner.engine.live import Live, LiveContainer, TmpWatch
+from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
 from runner.engine.probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.files import make_folder, named
 from runner.model import Attempt, Job, Result, Task
@@ -35,7 +35,7 @@ from runner.secrets import Mask
 MOST_OF_A_NAME = 100
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What all attempts of a run share.
 
     Attributes:
@@ -64,8 +64,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         values = {name: self.environment[name] for name in settings.env}
+        eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]
         return ContainerSpec(
-            name=container_name(job.eval, attempt),
+            name=f"evalset-{eval_part}-{attempt}",
             image=self.images[settings.image],
             argv=job.argv,
             private=self.layout.private(attempt),
@@ -87,47 +88,25 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def container_name(eval: str, attempt: str) -> str:  # noqa: A002 - upstream's word, and ours
-    """What `docker ps` calls the container of an attempt: `evalset-match.dev.v0-...`."""
-    return f"evalset-{re.sub('[^a-zA-Z0-9_.-]+', '-', eval)[:MOST_OF_A_NAME]}-{attempt}"
-
-
-class _End(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a container when its attempt has ended.
-
-    Attributes:
-        ending: how it ended.
-        state: what the engine knew last; None where it knows nothing.
-        duration: seconds that it ran.
-        handed_in: values by name of the variables that it got.
-    """
-
-    ending: Ending
-    state: ContainerState | None
-    duration: float
-    handed_in: Mapping[str, str]
-
-
 class LocalAttempts:
     """Makes attempts on this host's engine.
 
     Args:
         engine: the engine.
-        surroundings: what all attempts share.
-        absence: waits for an engine that went away.
+        shared: what all attempts share.
+        engine_wait: waits for an engine that went away.
 
     Attributes:
         mask: takes what evals were handed in out of what is shown.
         live: the containers of attempts under way.
     """
 
-    def __init__(self, engine: Engine, surroundings: Surroundings, absence: Absence) -> None:
+    def __init__(self, engine: Engine, shared: RunFacts, engine_wait: EngineWait) -> None:
         self._engine = engine
-        self._around = surroundings
-        self.mask = Mask(surroundings.environment)
-        self._absence = absence
-        self.live = Live(engine)
-        self._tmp_watch = TmpWatch(surroundings.layout, self.live)
+        self._shared = shared
+        self.mask = Mask(shared.environment)
+        self._engine_wait = engine_wait
+        self.live = LiveContainers(engine)
 
     def run(
         self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
@@ -150,20 +129,19 @@ class LocalAttempts:
     def _new(
         self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
     ) -> Iterator[Attempt]:
-        spec = self._around.spec(task.job, task.attempt)
+        spec = self._shared.spec(task.job, task.attempt)
         try:
-            with private_folder(self._around.layout, task.attempt):
+            with private_folder(self._shared.layout, task.attempt):
                 container = Container.create(self._engine.api, spec)
-        except (DockerException, RequestException) as error:
-            remove_private(self._around.layout, task.attempt)
+        except BaseException as error:
+            remove_private(self._shared.layout, task.attempt)
+            if not isinstance(error, docker_py.ERRORS):
+                raise
             self._after_an_absence(error)
             # The engine may have created it all the same.
             remove_attempt(self._engine.api, task.attempt)
             yield self._never_ran(task, explain(error), spec)
             return
-        except BaseException:
-            remove_private(self._around.layout, task.attempt)
-            raise
         with self._held(container, task) as live:
             began = time.monotonic()
             if (refused := self._start(container, spec)) is not None:
@@ -171,14 +149,9 @@ class LocalAttempts:
                 return
             on_start(container.id)
             self.live.runs(container.id)
-            ending, state = self._await_end(container, live, task, 0, on_success)
-            end = _End(
-                ending=ending,
-                state=state,
-                duration=time.monotonic() - began,
-                handed_in=spec.environment,
-            )
-            attempt = self._ended(container, task, end)
+            ending = self._await_end(container, live, task, 0, on_success)
+            took = time.monotonic() - began
+            attempt = self._ended(container, task, ending, took, spec.environment)
             self._require_program(attempt, task.job, spec)
             yield attempt
 
@@ -194,44 +167,47 @@ class LocalAttempts:
             before = self._state(container)
             watched = before is not None and before.running
             spent = _ran_for(before, task.created, watched=watched)
-            ending, state = self._await_end(container, live, task, spent, on_success)
-            known = handed_in_to(self._engine.api, container.id)
-            end = _End(
-                ending=ending,
-                state=state,
-                duration=_ran_for(state, task.created, watched=watched),
-                handed_in={**self._around.environment, **known},
-            )
-            yield self._ended(container, task, end)
+            ending = self._await_end(container, live, task, spent, on_success)
+            took = _ran_for(ending.state, task.created, watched=watched)
+            known = environment_of(self._engine.api, container.id)
+            yield self._ended(container, task, ending, took, {**self._shared.environment, **known})
 
-    def _ended(self, container: Container, task: Task, end: _End) -> Attempt:
+    def _ended(
+        self,
+        container: Container,
+        task: Task,
+        ending: Ending,
+        seconds: float,
+        environment: Mapping[str, str],
+    ) -> Attempt:
         """Put together what is known of an attempt that ended, with its logs in their place.
 
         What a container that still runs has in its folder stays there, because it could change it.
         No value that it was handed gets into the attempt.
         """
-        layout = self._around.layout
-        mask = Mask(end.handed_in, public=task.job.command)
+        layout = self._shared.layout
+        mask = Mask(environment, public=task.job.command)
         console = layout.console_log(task.attempt, task.job.eval)
         make_folder(console.parent)
         # In this order, because what requests raises is an OSError as well.
-        with named(console, "write"), contextlib.suppress(DockerException, RequestException):
-            self._absence.through(lambda: container.save_console(console))
+        with named(console, "write"), contextlib.suppress(*docker_py.ERRORS):
+            self._engine_wait.retry(lambda: container.save_console(console))
         collected = Collected()
-        if not end.ending.unkillable:
+        if not ending.unkillable:
             collected = collect(layout, task.attempt, shown=mask.text)
         found = summarise(layout.root / log for log in collected.logs)
-        ending = msgspec.structs.replace(end.ending, reported=found.reported)
+        ending = msgspec.structs.replace(ending, reported=found.reported)
+        state = ending.state
         warnings = [*collected.warnings, *found.warnings]
-        attempt = self._attempt(task, ending, ended_at=(end.state and end.state.ended_at) or now())
+        attempt = self._attempt(task, ending, ended_at=(state and state.ended_at) or now())
         if attempt.result is Result.SUCCESS and not found.reported:
             warnings.append("its log has no final_report")
         return msgspec.structs.replace(
             attempt,
             reason=mask.text(attempt.reason),
-            started_at=end.state.started_at if end.state else None,
-            duration=round(end.duration, 3),
-            image=end.state.image if end.state else "",
+            started_at=state.started_at if state else None,
+            duration=round(seconds, 3),
+            image=state.image if state else "",
             logs=collected.logs,
             console_log=str(console.relative_to(layout.root)) if console.exists() else None,
             final_report=mask.value(found.final_report),
@@ -248,8 +224,8 @@ class LocalAttempts:
         verdict = judge(ending, task.job.settings)
         return Attempt(
             id=task.attempt,
-            run=self._around.run,
-            host=self._around.host,
+            run=self._shared.run,
+            host=self._shared.host,
             command=task.job.command,
             eval=task.job.eval,
             result=verdict.result,
@@ -264,7 +240,7 @@ class LocalAttempts:
         """Start a container, and tell why it does not run, if it does not."""
         try:
             container.start(spec)
-        except (DockerException, RequestException) as error:
+        except docker_py.ERRORS as error:
             # An engine that goes away may have started it before it could say so.
             if self._after_an_absence(error):
                 state = self._state(container)
@@ -275,15 +251,16 @@ class LocalAttempts:
 
     def _after_an_absence(self, error: Exception) -> bool:
         """Wait for the engine where its absence is why something failed; tell whether it was."""
-        if isinstance(error, DockerException) or not isinstance(error, RequestException):
+        refused = isinstance(error, docker_py.DockerException)
+        if refused or not isinstance(error, docker_py.RequestException):
             return False
-        self._absence.wait(error)
+        self._engine_wait.wait(error)
         return True
 
     def _state(self, container: Container) -> ContainerState | None:
         try:
-            return self._absence.through(container.state)
-        except (DockerException, RequestException):
+            return self._engine_wait.retry(container.state)
+        except docker_py.ERRORS:
             return None
 
     @contextlib.contextmanager
@@ -294,25 +271,21 @@ class LocalAttempts:
             attempt=task.attempt,
             eval=task.job.eval,
             tmp_limit=task.job.settings.tmp_limit,
-            absences=self._absence.noticed,
+            absences=self._engine_wait.absences,
         )
-        with self.live.holding(live), container:
+        with self.live.holding(live):
             try:
                 yield live
             except CannotRun:
-                self._clear(container, task.attempt)
-                raise
-            except BaseException:
-                container.keep = True
+                self._remove(container, task.attempt)
                 raise
             if not container.keep:
-                self._clear(container, task.attempt)
+                self._remove(container, task.attempt)
 
-    def _clear(self, container: Container, attempt: str) -> None:
-        """Delete the attempt's folder; its container stays until then, because it leads there."""
-        container.keep = True
-        remove_private(self._around.layout, attempt)
-        container.keep = False
+    def _remove(self, container: Container, attempt: str) -> None:
+        """Delete the attempt's folder, then its container, which leads there."""
+        remove_private(self._shared.layout, attempt)
+        remove(self._engine.api, container.id)
 
     def _await_end(
         self,
@@ -321,26 +294,27 @@ class LocalAttempts:
         task: Task,
         spent: float,
         on_success: Callable[[], None],
-    ) -> tuple[Ending, ContainerState | None]:
-        with self._tmp_watch.watching(live):
-            ending, state = await_end(
+    ) -> Ending:
+        folder = self._shared.layout.private(task.attempt)
+        with tmp_watched(self.live, live, folder):
+            ending = await_end(
                 container,
                 task.job.settings.timeout - spent,
-                self._absence,
-                noticed=live.absences,
+                self._engine_wait,
+                absences=live.absences,
                 unwatched=bool(task.container),
             )
         container.keep = ending.unkillable
         ending = msgspec.structs.replace(ending, cut=self.live.cut(container.id))
         if judge(ending, task.job.settings).result is Result.SUCCESS:
             on_success()
-        return ending, state
+        return ending
 
     def _require_program(self, attempt: Attempt, job: Job, spec: ContainerSpec) -> None:
         """End the run where its program cannot run; an eval's own words do not suffice."""
         if attempt.exit_code not in CANNOT_START or attempt.console_log is None:
             return
-        with (self._around.layout.root / attempt.console_log).open("rb") as file:
+        with (self._shared.layout.root / attempt.console_log).open("rb") as file:
             if file.read(len(NO_SUCH_COMMAND)) != NO_SUCH_COMMAND:
                 return
         if lacks_program(self._engine.api, spec):

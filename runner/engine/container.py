@@ -1,19 +1,12 @@
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-import docker
 import msgspec
-from docker.errors import APIError, DockerException, NotFound
-from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import RequestException, Timeout
-from urllib3.exceptions import HTTPError
 
+from runner.engine import docker_py
 from runner.errors import EnvironmentFault
 from runner.files import PASSING, appearing_whole
 from runner.model import ContainerSettings
@@ -27,11 +20,6 @@ STOP_TIME = 10
 # Seconds that the kernel gets to end a killed container; then it is taken for one that cannot be
 # killed, as where a process hangs in a driver or a network file system.
 KILL_TIME = 10
-
-# Bytes before each piece of what a container printed, and of that read at once.
-_HEADER = 8
-
-_PIECE = 1 << 16
 
 
 class CannotRun(EnvironmentFault):
@@ -85,72 +73,23 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Container:
-    """A container that is removed, with its volumes, on any way out of the `with` block.
+    """A container of an attempt.
 
     Attributes:
         id: the engine's id of it.
-        keep: set to leave it where it is, for a later run to find.
+        keep: whether it is left where it is, because it cannot be killed.
     """
 
-    def __init__(self, api: docker.APIClient, container_id: str) -> None:
+    def __init__(self, api: docker_py.Api, container_id: str) -> None:
         self._api = api
         self.id = container_id
         self.keep = False
 
     @classmethod
-    def create(cls, api: docker.APIClient, spec: ContainerSpec) -> Self:
+    def create(cls, api: docker_py.Api, spec: ContainerSpec) -> Self:
         """Create a container that can do nothing but compute, use its network and its `/tmp`."""
-        settings = spec.settings
-        host_config = api.create_host_config(
-            init=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            read_only=True,
-            mounts=[
-                Mount("/tmp", str(spec.private), type="bind"),  # noqa: S108 - inside the container
-                *(
-                    Mount(place, str(folder), type="bind", read_only=True)
-                    for folder, place in spec.mounts.items()
-                ),
-            ],
-            mem_limit=settings.memory,
-            memswap_limit=settings.memory,
-            nano_cpus=int(settings.cpus * 1e9) if settings.cpus else None,
-            pids_limit=settings.pids_limit,
-            # No single file can be larger than all of `/tmp` may be; a sparse one neither.
-            ulimits=[Ulimit(name="fsize", soft=settings.tmp_limit, hard=settings.tmp_limit)],
-            network_mode=settings.network,
-            extra_hosts=_extra_hosts(settings.network),
-            device_requests=_device_requests(settings.gpus),
-            log_config=LogConfig(
-                type="json-file", config={"max-size": CONSOLE_FILE_SIZE, "max-file": "2"}
-            ),
-        )
         with _refusals(spec):
-            made = api.create_container(
-                spec.image,
-                name=spec.name,
-                entrypoint=[spec.argv[0]],
-                command=list(spec.argv[1:]),
-                environment=dict(spec.environment),
-                working_dir="/tmp",  # noqa: S108 - inside the container
-                user=spec.user,
-                labels=dict(spec.labels),
-                host_config=host_config,
-            )
-        return cls(api, made["Id"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not self.keep:
-            remove(self._api, self.id)
+            return cls(api, docker_py.create(api, _config(spec), spec.name))
 
     def start(self, spec: ContainerSpec) -> None:
         """Start it."""
@@ -158,19 +97,10 @@ class Container:
             self._api.start(self.id)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended, `seconds` at the most, and tell whether it has."""
+        """Wait up to `seconds` until it has ended, and tell whether it has."""
         if seconds <= 0:
             return not self.state().running
-        try:
-            self._api.wait(self.id, timeout=math.ceil(seconds))
-        except Timeout:
-            return False
-        except RequestsConnectionError as error:
-            # The engine sends its headers at once, so that a limit reached later comes as this.
-            if "Read timed out" in str(error):
-                return False
-            raise
-        return True
+        return docker_py.wait(self._api, self.id, seconds)
 
     def stop(self) -> bool:
         """Ask it to end, kill it when it does not within a while, and tell whether it has ended."""
@@ -181,65 +111,33 @@ class Container:
         return self._ends_by("SIGKILL", KILL_TIME)
 
     def _ends_by(self, signal: str, seconds: float) -> bool:
-        # An engine that cannot kill it never answers.
-        with contextlib.suppress(Timeout):
-            place = f"{self._api.base_url}/v{self._api.api_version}/containers/{self.id}/kill"
-            self._api.post(place, params={"signal": signal}, timeout=seconds)
+        docker_py.kill(self._api, self.id, signal, seconds)
         return self.wait(seconds)
 
     def state(self) -> ContainerState:
         """Ask the engine about it."""
-        return state_of(self._api.inspect_container(self.id))
+        about = self._api.inspect_container(self.id)
+        state = about["State"]
+        return ContainerState(
+            image=about["Image"],
+            running=state["Running"],
+            exit_code=state["ExitCode"],
+            oom_killed=state["OOMKilled"],
+            started_at=_time(state["StartedAt"]),
+            ended_at=_time(state["FinishedAt"]),
+        )
 
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
         # The same name each time, so that a run that was killed meanwhile leaves nothing behind.
         with appearing_whole(path, beside=f".{self.id}{PASSING}") as file:
-            try:
-                file.writelines(self._printed())
-            except HTTPError as error:  # what requests lets through where the answer breaks off
-                raise RequestsConnectionError(error) from error
-
-    def _printed(self) -> Iterator[bytes]:
-        """What it printed, in pieces; docker-py would leave the connection open.
-
-        The engine sends frames: eight bytes, of which the last four are the length of what follows.
-        """
-        place = f"{self._api.base_url}/v{self._api.api_version}/containers/{self.id}/logs"
-        both = {"stdout": "1", "stderr": "1"}
-        with self._api.get(place, params=both, stream=True, timeout=self._api.timeout) as answer:
-            answer.raise_for_status()
-            while len(header := answer.raw.read(_HEADER)) == _HEADER:
-                left = int.from_bytes(header[4:])
-                while left and (part := answer.raw.read(min(left, _PIECE))):
-                    left -= len(part)
-                    yield part
+            file.writelines(docker_py.printed(self._api, self.id))
 
 
-def state_of(about: Mapping[str, Any]) -> ContainerState:
-    """Read what the engine says of a container that was inspected."""
-    state = about["State"]
-    return ContainerState(
-        image=about["Image"],
-        running=state["Running"],
-        exit_code=state["ExitCode"],
-        oom_killed=state["OOMKilled"],
-        started_at=_time(state["StartedAt"]),
-        ended_at=_time(state["FinishedAt"]),
-    )
-
-
-def remove(api: docker.APIClient, container_id: str) -> bool:
-    """Kill and remove a container with its volumes; tell whether nothing of it runs any more."""
-    try:
+def remove(api: docker_py.Api, container_id: str) -> None:
+    """Kill and remove a container with its volumes, if the engine can."""
+    with contextlib.suppress(*docker_py.ERRORS):
         api.remove_container(container_id, v=True, force=True)
-    except NotFound:
-        return True
-    except (DockerException, RequestException):
-        with contextlib.suppress(DockerException, RequestException):
-            return not state_of(api.inspect_container(container_id)).running
-        return False
-    return True
 
 
 def _time(text: str) -> str | None:
@@ -249,20 +147,67 @@ def _time(text: str) -> str | None:
     return datetime.fromisoformat(text).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _extra_hosts(network: str) -> dict[str, str] | None:
-    # A model served on the host itself is reached under this name, as in Docker Desktop.
-    return None if network in {"none", "host"} else {"host.docker.internal": "host-gateway"}
+def _config(spec: ContainerSpec) -> dict[str, Any]:
+    """What a container is to be, as the engine's API has it.
+
+    https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerCreate
+    """
+    settings = spec.settings
+    return {
+        "Image": spec.image,
+        "Entrypoint": [spec.argv[0]],
+        "Cmd": list(spec.argv[1:]),
+        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "WorkingDir": "/tmp",  # noqa: S108 - inside the container
+        "User": spec.user,
+        "Labels": dict(spec.labels),
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            "Init": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Mounts": [
+                bind(spec.private, "/tmp", read_only=False),  # noqa: S108 - inside the container
+                *(bind(folder, place) for folder, place in spec.mounts.items()),
+            ],
+            "Memory": settings.memory,
+            "MemorySwap": settings.memory,
+            "NanoCpus": int((settings.cpus or 0) * 1e9),
+            "PidsLimit": settings.pids_limit,
+            # No single file can be larger than all of `/tmp` may be; a sparse one neither.
+            "Ulimits": [{"Name": "fsize", "Soft": settings.tmp_limit, "Hard": settings.tmp_limit}],
+            "NetworkMode": settings.network,
+            # A model served on the host itself is reached under this name, as in Docker Desktop.
+            "ExtraHosts": []
+            if settings.network in {"none", "host"}
+            else ["host.docker.internal:host-gateway"],
+            "DeviceRequests": _device_requests(settings.gpus),
+            "LogConfig": json_log(CONSOLE_FILE_SIZE, files=2),
+        },
+    }
 
 
-def _device_requests(gpus: str | None) -> list[DeviceRequest] | None:
+def bind(source: Path, target: str, *, read_only: bool = True) -> dict[str, Any]:
+    """A folder of the host inside a container, as the engine's API has it."""
+    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": read_only}
+
+
+def json_log(size: str, *, files: int = 1) -> dict[str, Any]:
+    """Where the engine keeps what a container prints, and how much, as its API has it."""
+    return {"Type": "json-file", "Config": {"max-size": size, "max-file": str(files)}}
+
+
+def _device_requests(gpus: str | None) -> list[dict[str, Any]]:
     if gpus is None:
-        return None
-    capabilities = [["gpu"]]
+        return []
+    wanted: dict[str, Any] = {"Driver": "", "Count": 0, "DeviceIDs": [], "Options": {}}
     if gpus.startswith("device="):
-        ids = gpus.removeprefix("device=").split(",")
-        return [DeviceRequest(device_ids=ids, capabilities=capabilities)]
-    count = -1 if gpus == "all" else int(gpus)
-    return [DeviceRequest(count=count, capabilities=capabilities)]
+        wanted["DeviceIDs"] = gpus.removeprefix("device=").split(",")
+    else:
+        wanted["Count"] = -1 if gpus == "all" else int(gpus)
+    return [wanted | {"Capabilities": [["gpu"]]}]
 
 
 # What the engine says when the run as a whole is set up wrongly, and what to do; these end the
@@ -291,7 +236,7 @@ _CURES: Sequence[tuple[str, str]] = (
 def _refusals(spec: ContainerSpec) -> Iterator[None]:
     try:
         yield
-    except APIError as error:
+    except docker_py.APIError as error:
         facts = {
             "image": spec.settings.image,
             "private": spec.private,
@@ -304,9 +249,9 @@ def _refusals(spec: ContainerSpec) -> Iterator[None]:
         raise
 
 
-def handed_in_to(api: docker.APIClient, container: str) -> dict[str, str]:
+def environment_of(api: docker_py.Api, container: str) -> dict[str, str]:
     """The variables that a container was handed, not those of its image; none if nobody knows."""
-    with contextlib.suppress(DockerException, RequestException):
+    with contextlib.suppress(*docker_py.ERRORS):
         about = api.inspect_container(container)
         image: dict[str, Any] = api.inspect_image(about["Image"])  # type: ignore[no-untyped-call] # its stubs lack it
         own = set(about["Config"]["Env"] or ()) - set(image["Config"]["Env"] or ())

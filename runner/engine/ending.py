@@ -4,11 +4,10 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
-from docker.errors import DockerException, NotFound
-from requests.exceptions import RequestException
 
+from runner.engine import docker_py
 from runner.engine.container import Container, ContainerState
-from runner.engine.engine import Absence, explain
+from runner.engine.engine import EngineWait, explain
 from runner.errors import EnvironmentFault
 from runner.model import ContainerSettings, Fault, Result
 
@@ -78,6 +77,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         unwatched: whether no run looked while it ran.
         reported: whether its log has a final report.
         lost: why nothing is known of its end; None when it is known.
+        state: as the engine knows it; None where it knows nothing.
     """
 
     exit_code: int | None = None
@@ -89,6 +89,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     unwatched: bool = False
     reported: bool = False
     lost: str | None = None
+    state: ContainerState | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -158,49 +159,46 @@ REFUSALS = 8
 
 
 def await_end(
-    container: Container, seconds: float, absence: Absence, *, noticed: int, unwatched: bool = False
-) -> tuple[Ending, ContainerState | None]:
+    container: Container,
+    seconds: float,
+    engine_wait: EngineWait,
+    *,
+    absences: int,
+    unwatched: bool = False,
+) -> Ending:
     """Wait for a container's end, and stop it when its time is over.
 
-    Args:
-        container: that runs or has ended.
-        seconds: until it is stopped.
-        absence: waits for an engine that goes away meanwhile.
-        noticed: absences up to the start of the attempt.
-        unwatched: whether it ran while no run looked.
-
-    Returns:
-        How it ended, and its last state; None where that is not known.
+    `absences` of the engine had been noticed when the attempt began; `unwatched` is one that ran
+    while no run looked.
 
     Raises:
         EnvironmentFault: the engine went away and did not come back, or cannot tell.
     """
     try:
-        timed_out = _wait(container, seconds, absence)
-        if timed_out and not absence.through(container.stop):
-            return Ending(timed_out=True, unkillable=True), None
-        state = absence.through(container.state)
-    except NotFound:
-        gone = "its container is gone: something other than the runner removed it"
-        return Ending(lost=gone), None
-    except (DockerException, RequestException) as error:
+        timed_out = _wait(container, seconds, engine_wait)
+        if timed_out and not engine_wait.retry(container.stop):
+            return Ending(timed_out=True, unkillable=True)
+        state = engine_wait.retry(container.state)
+    except docker_py.NotFound:
+        return Ending(lost="its container is gone: something other than the runner removed it")
+    except docker_py.ERRORS as error:
         # Nothing is known of its end, so it is neither recorded nor removed.
         raise EnvironmentFault(
             f"{explain(error)}; what runs is taken in by the next run"
         ) from error
     if state.started_at is None:  # the engine gives it exit code 0
-        return Ending(lost="its container never started"), state
-    ending = Ending(
+        return Ending(lost="its container never started", state=state)
+    return Ending(
         exit_code=state.exit_code,
         oom_killed=state.oom_killed,
         timed_out=timed_out,
-        absent=absence.noticed != noticed,
+        absent=engine_wait.absences != absences,
         unwatched=unwatched,
+        state=state,
     )
-    return ending, state
 
 
-def _wait(container: Container, seconds: float, absence: Absence) -> bool:
+def _wait(container: Container, seconds: float, engine_wait: EngineWait) -> bool:
     """Wait as `Container.wait`, through absences of the engine, which count as time passed.
 
     Returns:
@@ -212,9 +210,9 @@ def _wait(container: Container, seconds: float, absence: Absence) -> bool:
         began = time.monotonic()
         try:
             return not container.wait(end - began)
-        except RequestException as error:
+        except docker_py.RequestException as error:
             refused = refused + 1 if time.monotonic() - began < REFUSED_WITHIN else 1
-            if absence.wait(error):
+            if engine_wait.wait(error):
                 refused = 0
             elif refused > REFUSALS:
                 raise

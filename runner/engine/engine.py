@@ -1,77 +1,19 @@
 import contextlib
-import socket
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import docker
 import msgspec
-from docker.errors import APIError, DockerException, NotFound
-from docker.transport.unixconn import (
-    UnixHTTPAdapter,
-    UnixHTTPConnection,
-    UnixHTTPConnectionPool,
-)
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import RequestException
 
+from runner.engine import docker_py
 from runner.errors import EnvironmentFault
+from runner.options import EVAL_NETWORK
 
-
-class _Connection(UnixHTTPConnection):
-    """Closes a socket that finds nobody; docker-py leaves it to the interpreter."""
-
-    def connect(self) -> None:
-        """Connect to the engine's socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(self.unix_socket)
-        except OSError:
-            self.sock.close()
-            raise
-
-
-class _Pool(UnixHTTPConnectionPool):
-    def _new_conn(self) -> _Connection:  # type: ignore[override] # as docker-py's own does
-        return _Connection(self.base_url, self.socket_path, self.timeout)  # type: ignore[arg-type] # its stubs are wrong
-
-
-class OneConnection(UnixHTTPAdapter):
-    """Uses one connection for all requests of a client.
-
-    docker-py's own opens one for each address, which has a container's id in it, and keeps the last
-    25 of them open: many workers would use up the files that a process may have open.
-    """
-
-    def __init__(self, like: UnixHTTPAdapter) -> None:
-        super().__init__(like.socket_path, like.timeout)
-        self._pool = _Pool("http://localhost", like.socket_path, like.timeout, maxsize=1)
-
-    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:  # noqa: ANN401, ARG002 - docker-py's
-        """Where connections come from, whatever is asked for."""
-        return self._pool
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._pool.close()
-        super().close()
-
-
-# The network that evals share by default: a bridge of our own, on which containers reach the
-# outside but not one another. One for all runs, for an engine has room for about 30.
-EVAL_NETWORK = "evalset"
-
-# The engine answers within this many seconds or is taken for dead; waits have limits of their own.
-ANSWER_TIME = 120
-
-# One that is well answers a ping within this many.
+# An engine that is well answers a ping within this many seconds.
 PING_TIME = 5
-
-# Docker 20.10's; no older engine is tried.
-OLDEST_API = "1.41"
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +23,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
         version: of the engine.
         cpus: that it can use.
         memory: in bytes.
-        architecture: such as `x86_64`.
         rootless: whether root in a container is the engine's own user outside.
         root: the engine's data folder.
     """
@@ -89,7 +30,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     cpus: int
     memory: int
-    architecture: str
     rootless: bool
     root: str
 
@@ -97,24 +37,24 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Engine:
     """The Docker engine of DOCKER_HOST, of the current Docker context, or of the default socket.
 
-    Each thread gets its own client, for docker-py's are not made to be shared.
+    Each thread gets its own client.
     """
 
     def __init__(self) -> None:
         self._clients = threading.local()
-        with answering():
-            self._version = _api_version()
+        with as_environment_fault():
+            self._socket = docker_py.plain_socket()
+            self._version = docker_py.api_version(self._socket)
         self._info: EngineInfo | None = None
         self._asking: threading.Thread | None = None
 
     @property
-    def api(self) -> docker.APIClient:
+    def api(self) -> "docker_py.Api":
         """This thread's client."""
-        api: docker.APIClient | None = getattr(self._clients, "api", None)
+        api: docker_py.Api | None = getattr(self._clients, "api", None)
         if api is None:
-            with answering():
-                client = docker.from_env(version=self._version, timeout=ANSWER_TIME)
-                api = self._clients.api = _with_one_connection(client.api)
+            with as_environment_fault():
+                api = self._clients.api = docker_py.connect(self._socket, self._version)
         return api
 
     def ask_ahead(self) -> None:
@@ -135,13 +75,12 @@ class Engine:
         return self._info
 
     def _ask(self) -> EngineInfo:
-        with answering():
+        with as_environment_fault():
             said: dict[str, Any] = self.api.info()
         return EngineInfo(
             version=said["ServerVersion"],
             cpus=said["NCPU"],
             memory=said["MemTotal"],
-            architecture=said["Architecture"],
             rootless=any("rootless" in option for option in said.get("SecurityOptions") or ()),
             root=said["DockerRootDir"],
         )
@@ -151,69 +90,53 @@ class Engine:
         try:
             api = self.api
             return bool(api.get(f"{api.base_url}/_ping", timeout=PING_TIME).ok)
-        except (EnvironmentFault, RequestException):
+        except (EnvironmentFault, docker_py.RequestException):
             return False
 
     def make_eval_network(self) -> None:
         """Create the network that evals share, where it is missing."""
-        with answering():
-            if self.api.networks(names=[f"^{EVAL_NETWORK}$"]):
-                return
+        with as_environment_fault():
             try:
-                self.api.create_network(
-                    EVAL_NETWORK,
-                    driver="bridge",
-                    options={"com.docker.network.bridge.enable_icc": "false"},
-                    labels={"evalset.network": "shared"},
-                    check_duplicate=True,
-                )
-            except APIError as error:
-                if error.status_code != 409:  # noqa: PLR2004 - HTTP's Conflict: another run was first
-                    raise
+                self.api.inspect_network(EVAL_NETWORK)
+            except docker_py.NotFound:
+                self._create_eval_network()
 
-
-def _with_one_connection(api: docker.APIClient) -> docker.APIClient:
-    place = "http+docker://"
-    adapter = api.adapters.get(place)
-    if isinstance(adapter, UnixHTTPAdapter):  # not over TCP or SSH
-        api.mount(place, OneConnection(adapter))
-    return api
-
-
-def _api_version() -> str:
-    """The newest version of the API that the engine speaks.
-
-    docker-py asks for more than that, for which the engine starts several programs.
-    """
-    api = docker.from_env(version=OLDEST_API, timeout=ANSWER_TIME).api
-    answer = api.get(f"{api.base_url}/_ping", timeout=ANSWER_TIME)
-    answer.raise_for_status()
-    version: str = answer.headers.get("Api-Version", OLDEST_API)
-    return version
+    def _create_eval_network(self) -> None:
+        try:
+            self.api.create_network(
+                EVAL_NETWORK,
+                driver="bridge",
+                options={"com.docker.network.bridge.enable_icc": "false"},
+                labels={"evalset.network": "shared"},
+                check_duplicate=True,
+            )
+        except docker_py.APIError as error:
+            if error.status_code != 409:  # noqa: PLR2004 - HTTP's Conflict: another run was first
+                raise
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def as_environment_fault() -> Iterator[None]:
     """Turn what docker-py raises when the engine does not do its part into one clear line."""
     try:
         yield
-    except (DockerException, RequestException) as error:
+    except docker_py.ERRORS as error:
         raise EnvironmentFault(explain(error)) from error
 
 
 def explain(error: Exception) -> str:
     """One line on what the engine refused, and what to do."""
     text = " ".join(str(error).split())
-    if isinstance(error, APIError) and error.explanation:
+    if isinstance(error, docker_py.APIError) and error.explanation:
         return f"the Docker engine refused: {' '.join(str(error.explanation).split())}"
-    if isinstance(error, NotFound):
+    if isinstance(error, docker_py.NotFound):
         return f"the Docker engine does not know it: {text}; run the same again"
     if "Permission denied" in text:
         return (
             "no right to the Docker engine's socket; add this user to the group `docker` "
             "(sudo usermod -aG docker $USER, then log in again), or point DOCKER_HOST elsewhere"
         )
-    if isinstance(error, RequestsConnectionError) or "Error while fetching server" in text:
+    if isinstance(error, docker_py.ConnectionError) or "Error while fetching server" in text:
         return (
             f"no Docker engine answers at {where()}; start it (`sudo systemctl start docker`, or "
             "`scripts/engine` in a checkout), or point DOCKER_HOST at one"
@@ -223,9 +146,7 @@ def explain(error: Exception) -> str:
 
 def where() -> str:
     """The engine's address, as the environment and the Docker context give it."""
-    import os  # noqa: PLC0415 - only an error message needs these two
-
-    from docker.context import ContextAPI  # noqa: PLC0415 - only when asked for
+    from docker.context import ContextAPI  # noqa: PLC0415 - only an error message needs it
 
     host = os.environ.get("DOCKER_HOST")
     if not host:
@@ -242,7 +163,7 @@ TRIES = 4
 T = TypeVar("T")
 
 
-class Absence:
+class EngineWait:
     """Waits for an engine that went away while evals run; one worker asks, the others wait.
 
     Args:
@@ -251,7 +172,7 @@ class Absence:
         tell: told in a line when it goes and when it comes back.
 
     Attributes:
-        noticed: how often anybody found it away; what ran meanwhile may have been ended by it.
+        absences: how often anybody found it away; what ran meanwhile may have been ended by it.
     """
 
     def __init__(self, engine: Engine, *, limit: float, tell: Callable[[str], None]) -> None:
@@ -260,9 +181,9 @@ class Absence:
         self._tell = tell
         self._one = threading.Lock()
         self._given_up = False
-        self.noticed = 0
+        self.absences = 0
 
-    def through(self, ask: Callable[[], T]) -> T:
+    def retry(self, ask: Callable[[], T]) -> T:
         """What `ask` gives; where the engine goes away meanwhile, asked again when it is back.
 
         Raises:
@@ -272,11 +193,11 @@ class Absence:
         for _ in range(TRIES - 1):
             try:
                 return ask()
-            except RequestException as error:
+            except docker_py.RequestException as error:
                 self.wait(error)
         return ask()
 
-    def wait(self, error: RequestException) -> bool:
+    def wait(self, error: "docker_py.RequestException") -> bool:
         """Wait until the engine answers; `error` made somebody doubt it.
 
         Returns:
@@ -286,19 +207,19 @@ class Absence:
             EnvironmentFault: it has not answered within the limit.
             APIError: `error` itself, where it is an answer.
         """
-        if isinstance(error, APIError):
+        if isinstance(error, docker_py.APIError):
             if not error.is_server_error():
                 raise error
             # One that is being shut down says so to whoever still asks.
             time.sleep(PAUSE)
         else:
-            self.noticed += 1
+            self.absences += 1
         with self._one:
             if self._given_up:
                 raise self._gone(error) from error
             if self._engine.answers():
                 # Others may have waited for it before, or it was very quick.
-                return not isinstance(error, APIError)
+                return not isinstance(error, docker_py.APIError)
             self._tell(f"the Docker engine went away; waiting up to {self._limit:g} s for it")
             began = time.monotonic()
             while not self._engine.answers():
@@ -309,7 +230,7 @@ class Absence:
             self._tell(f"the Docker engine is back after {time.monotonic() - began:.0f} s")
             return True
 
-    def _gone(self, error: RequestException) -> EnvironmentFault:
+    def _gone(self, error: "docker_py.RequestException") -> EnvironmentFault:
         return EnvironmentFault(
             f"the engine went away for more than {self._limit:g} s (--engine-wait; "
             f"{explain(error)}); what ran there is taken in by the next run"

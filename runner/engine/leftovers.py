@@ -4,13 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import docker
 import msgspec
-from docker.errors import DockerException, NotFound
-from requests.exceptions import RequestException
 
+from runner.engine import docker_py
 from runner.engine.container import Container, remove
-from runner.engine.engine import Engine, answering
+from runner.engine.engine import Engine, as_environment_fault
 from runner.errors import EnvironmentFault
 from runner.host import this_host
 from runner.model import Command
@@ -36,10 +34,11 @@ class Label(enum.StrEnum):
     CREATED = "evalset.created"
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
+class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     """A container that an earlier run left.
 
     Attributes:
+        layout: of its model and eval set.
         attempt: id of the attempt.
         command: identity of its job.
         container: the engine's id.
@@ -47,6 +46,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
         running: whether it has not ended.
     """
 
+    layout: Layout
     attempt: str
     command: Command
     container: str
@@ -54,84 +54,61 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
-def find_left(api: docker.APIClient, layout: Layout, host: str) -> list[Left]:
-    """Containers of earlier runs of this model and eval set, running or ended."""
-    labels = {
-        Label.HOST: host,
-        Label.PROGRESS: str(layout.root),
-        Label.MODEL: layout.model,
-        Label.EVAL_SET: layout.eval_set,
-    }
-    listed = api.containers(
-        all=True, filters={"label": [f"{name}={value}" for name, value in labels.items()]}
-    )
+def leftovers_below(api: docker_py.Api, root: Path, host: str) -> list[Leftover]:
+    """Containers of earlier runs in a progress directory on this host, running or ended."""
+    wanted = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
     return [
-        Left(
-            attempt=about["Labels"][Label.ATTEMPT],
-            command=Command(json.loads(about["Labels"][Label.COMMAND])),
+        Leftover(
+            layout=Layout(root=root, model=labels[Label.MODEL], eval_set=labels[Label.EVAL_SET]),
+            attempt=labels[Label.ATTEMPT],
+            command=Command(json.loads(labels[Label.COMMAND])),
             container=about["Id"],
-            created=about["Labels"].get(Label.CREATED, ""),
+            created=labels.get(Label.CREATED, ""),
             running=about["State"] == "running",
         )
-        for about in listed
+        for about in api.containers(all=True, filters={"label": wanted})
+        for labels in [about["Labels"]]
     ]
 
 
-def remove_attempt(api: docker.APIClient, attempt: str) -> None:
+def find_leftovers(api: docker_py.Api, layout: Layout, host: str) -> list[Leftover]:
+    """Those of one model and eval set."""
+    return [one for one in leftovers_below(api, layout.root, host) if one.layout == layout]
+
+
+def remove_attempt(api: docker_py.Api, attempt: str) -> None:
     """Remove the container of an attempt, if there is one."""
-    with contextlib.suppress(DockerException, RequestException):
+    with contextlib.suppress(*docker_py.ERRORS):
         for about in api.containers(all=True, filters={"label": f"{Label.ATTEMPT}={attempt}"}):
             remove(api, about["Id"])
 
 
-def discard(api: docker.APIClient, layout: Layout, left: Left) -> bool:
+def discard(api: docker_py.Api, leftover: Leftover) -> bool:
     """Remove a container that was left, killing it where it runs, and its private folder.
 
     Returns:
-        Whether it has ended. One that cannot be killed keeps its folder, for it could write there.
+        Whether it has ended. One that cannot be killed keeps its folder, because it could write
+        there.
     """
-    ended = _killed(api, left.container)
+    try:
+        ended = Container(api, leftover.container).kill()
+    except docker_py.NotFound:
+        ended = True
+    except docker_py.ERRORS:
+        ended = False
     if ended:
         # The folder first: nobody would look for it once its container is gone.
-        remove_private(layout, left.attempt)
-        remove(api, left.container)
+        remove_private(leftover.layout, leftover.attempt)
+        remove(api, leftover.container)
     return ended
 
 
-def _killed(api: docker.APIClient, container: str) -> bool:
-    try:
-        return Container(api, container).kill()
-    except NotFound:
-        return True
-    except (DockerException, RequestException):
-        return False
-
-
-def sweep(
-    api: docker.APIClient, layout: Layout, host: str, recorded: Callable[[str], bool]
-) -> None:
-    """Remove what could not be removed when its outcome was recorded, for the engine was away."""
-    with contextlib.suppress(DockerException, RequestException):
-        for left in find_left(api, layout, host):
-            if recorded(left.attempt):
-                discard(api, layout, left)
-
-
-def layouts_with_containers(api: docker.APIClient, root: Path, host: str) -> list[Layout]:
-    """Every model and eval set of a progress directory that has containers on this host."""
-    found = _labels(api, root, host)
-    pairs = {(labels[Label.MODEL], labels[Label.EVAL_SET]) for labels in found}
-    return [Layout(root=root, model=model, eval_set=name) for model, name in sorted(pairs)]
-
-
-def attempts_with_containers(api: docker.APIClient, root: Path, host: str) -> set[str]:
-    """Ids of the attempts in a progress directory that have a container on this host."""
-    return {labels[Label.ATTEMPT] for labels in _labels(api, root, host)}
-
-
-def _labels(api: docker.APIClient, root: Path, host: str) -> list[dict[str, str]]:
-    wanted = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
-    return [about["Labels"] for about in api.containers(all=True, filters={"label": wanted})]
+def sweep(api: docker_py.Api, layout: Layout, host: str, recorded: Callable[[str], bool]) -> None:
+    """Remove what could not be removed when its outcome was recorded: the engine was away."""
+    with contextlib.suppress(*docker_py.ERRORS):
+        for leftover in find_leftovers(api, layout, host):
+            if recorded(leftover.attempt):
+                discard(api, leftover)
 
 
 def running_commands(layout: Layout) -> set[Command]:
@@ -139,11 +116,11 @@ def running_commands(layout: Layout) -> set[Command]:
     return {one.command for one in containers_of(layout) if one.running}
 
 
-def containers_of(layout: Layout) -> list[Left]:
-    """Containers of runs that go on or were killed; none without an engine."""
+def containers_of(layout: Layout) -> list[Leftover]:
+    """Containers of runs under way and of killed ones; none without an engine."""
     try:
         engine = Engine()
-        with answering():
-            return find_left(engine.api, layout, this_host().name)
+        with as_environment_fault():
+            return find_leftovers(engine.api, layout, this_host().name)
     except EnvironmentFault:
         return []

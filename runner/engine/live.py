@@ -1,69 +1,25 @@
-import contextlib
 import os
 import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from docker.errors import DockerException
-from requests.exceptions import RequestException
 
+from runner.engine import docker_py
 from runner.engine.ending import Cut
 from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault
 from runner.model import Fault
-from runner.records.layout import Layout
 from runner.records.space import used
-
-PROC = Path("/proc")
-
-
-def held_open(containers: Collection[str], device: int) -> dict[str, int]:
-    """Bytes in files without a name that processes of containers hold open, by container.
-
-    Such a file takes disk space for as long as it is open, and no walk of a folder finds it. Where
-    the engine's processes cannot be looked at, as from another user's account, nothing is found.
-
-    Args:
-        containers: ids.
-        device: number of the file system on which files count.
-    """
-    found = dict.fromkeys(containers, 0)
-    seen: set[int] = set()
-    for process, container in _processes(containers):
-        for about in _open_files(process):
-            nameless = stat.S_ISREG(about.st_mode) and about.st_nlink == 0
-            if nameless and about.st_dev == device and about.st_ino not in seen:
-                seen.add(about.st_ino)
-                found[container] += about.st_blocks * 512
-    return found
-
-
-def _processes(containers: Collection[str]) -> Iterator[tuple[Path, str]]:
-    """Processes of these containers on this host: the path of a cgroup has the container's id."""
-    for process in PROC.iterdir():
-        if process.name.isdigit():
-            with suppress(OSError):
-                cgroups = (process / "cgroup").read_text()
-                for container in containers:
-                    if container in cgroups:
-                        yield process, container
-
-
-def _open_files(process: Path) -> Iterator[os.stat_result]:
-    with suppress(OSError):
-        for entry in (process / "fd").iterdir():
-            with suppress(OSError):
-                yield entry.stat()
 
 
 class LiveContainer(msgspec.Struct, frozen=True, kw_only=True):
-    """A container whose attempt is going on.
+    """A container whose attempt is under way.
 
     Attributes:
         id: the engine's id of it.
@@ -80,8 +36,8 @@ class LiveContainer(msgspec.Struct, frozen=True, kw_only=True):
     absences: int
 
 
-class Live:
-    """The containers of a run whose attempts are going on, and who of them is ended early, and why.
+class LiveContainers:
+    """The containers of a run's attempts under way; which of them are ended early, and why.
 
     All threads may use it.
     """
@@ -90,7 +46,7 @@ class Live:
         self._engine = engine
         self._lock = threading.Lock()
         self._containers: dict[str, LiveContainer] = {}
-        self._cuts: dict[str, Cut] = {}
+        self._cuts: defaultdict[str, list[Cut]] = defaultdict(list)
         # Set once all are to end: also for one that comes to run only now.
         self._all: tuple[Cut, str] | None = None
 
@@ -122,37 +78,29 @@ class Live:
 
     def end(self, container: str, cut: Cut, signal: str) -> None:
         """Signal a container, without waiting for the engine, which may take its time."""
-        # Before the signal, for whoever waits for the container may be faster than its answer.
+        # Before the signal: whoever waits for the container may be faster than the engine's answer.
         with self._lock:
-            before = self._cuts.get(container)
-            self._cuts[container] = cut
+            self._cuts[container].append(cut)
 
         def send() -> None:
             try:
                 with closing(self._engine.api) as api:
                     api.kill(container, signal)
-            except (EnvironmentFault, DockerException, RequestException):
-                self._take_back(container, cut, before)
+            except (EnvironmentFault, *docker_py.ERRORS):
+                # It has ended by itself, or the engine is away.
+                with self._lock, suppress(ValueError):
+                    self._cuts[container].remove(cut)
 
         threading.Thread(target=send, name="end", daemon=True).start()
 
     def cut(self, container: str) -> Cut | None:
         """Why a container was still running when it was ended by the runner."""
         with self._lock:
-            return self._cuts.pop(container, None)
-
-    def _take_back(self, container: str, cut: Cut, before: Cut | None) -> None:
-        """It has ended by itself, or the engine is away."""
-        with self._lock:
-            if self._cuts.get(container) is not cut:
-                return  # another reason has come meanwhile, or it was asked for
-            if before is not None:
-                self._cuts[container] = before
-            else:
-                del self._cuts[container]
+            cuts = self._cuts.pop(container, [])
+        return cuts[-1] if cuts else None
 
 
-# Seconds between two looks, more where a look takes long, but so many at the most.
+# Seconds between two looks at a `/tmp`; more where a look takes long, up to the longest pause.
 INTERVAL = 2
 
 TIMES_COST = 5
@@ -164,57 +112,80 @@ LONGEST_PAUSE = 30
 MOST_FILES = 500_000
 
 
-class TmpWatch:
-    """Kills an eval whose `/tmp` grows beyond its limit.
+@contextmanager
+def tmp_watched(live: LiveContainers, container: LiveContainer, folder: Path) -> Iterator[None]:
+    """Kill an eval whose `/tmp` grows beyond its limit, for as long as the `with` block lasts.
 
     No mount that an ordinary user could make has a limit, so it is looked at; between two looks it
     may grow further. Each container has a thread of its own, so that none is kept from being looked
     at by another one's many files.
     """
+    over = threading.Event()
 
-    def __init__(self, layout: Layout, live: Live) -> None:
-        self._layout = layout
-        self._live = live
-
-    @contextmanager
-    def watching(self, container: LiveContainer) -> Iterator[None]:
-        """Look at a container for as long as the `with` block lasts."""
-        over = threading.Event()
-        threading.Thread(
-            target=self._watch, args=(container, over), name="tmp-watch", daemon=True
-        ).start()
-        try:
-            yield
-        finally:
-            over.set()
-
-    def _watch(self, container: LiveContainer, over: threading.Event) -> None:
+    def watch() -> None:
         pause: float = INTERVAL
         while not over.wait(pause):
             began = time.monotonic()
-            if why := self._excess(container):
-                self._live.end(container.id, Cut(why=why, fault=Fault.EVAL), "SIGKILL")
-            cost = time.monotonic() - began
-            pause = min(max(INTERVAL, TIMES_COST * cost), LONGEST_PAUSE)
+            if why := _excess(container, folder):
+                live.end(container.id, Cut(why=why, fault=Fault.EVAL), "SIGKILL")
+            pause = max(INTERVAL, TIMES_COST * (time.monotonic() - began))
+            pause = min(pause, LONGEST_PAUSE)
 
-    def _excess(self, container: LiveContainer) -> str:
-        folder = self._layout.private(container.attempt)
-        try:
-            device = folder.stat().st_dev
-        except OSError:
-            return ""
-        taken = used(folder)
-        if taken is None:
-            return "had so many files in its /tmp that they could not be counted"
-        size = taken.size + held_open([container.id], device)[container.id]
-        if size > container.tmp_limit:
-            return (
-                f"had {size / 2**20:.0f} MiB in its /tmp, over its limit of "
-                f"{container.tmp_limit / 2**20:.0f} MiB (raise it with --tmp-limit)"
-            )
-        if taken.files > MOST_FILES:
-            return f"had {taken.files} files in its /tmp, over the limit of {MOST_FILES}"
+    threading.Thread(target=watch, name="tmp-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _excess(container: LiveContainer, folder: Path) -> str:
+    try:
+        device = folder.stat().st_dev
+    except OSError:
         return ""
+    taken = used(folder)
+    if taken is None:
+        return "had so many files in its /tmp that they could not be counted"
+    size = taken.size + _deleted_but_open(container.id, device)
+    if size > container.tmp_limit:
+        return (
+            f"had {size / 2**20:.0f} MiB in its /tmp, over its limit of "
+            f"{container.tmp_limit / 2**20:.0f} MiB (raise it with --tmp-limit)"
+        )
+    if taken.files > MOST_FILES:
+        return f"had {taken.files} files in its /tmp, over the limit of {MOST_FILES}"
+    return ""
+
+
+def _deleted_but_open(container: str, device: int) -> int:
+    """Bytes in files of a file system that a container deleted and still holds open.
+
+    They take disk space, and no walk of a folder finds them. Where the engine's processes cannot be
+    looked at, as from another user's account, nothing is found.
+    """
+    sizes = {
+        about.st_ino: about.st_blocks * 512
+        for process in Path("/proc").iterdir()
+        if process.name.isdigit() and _is_of(process, container)
+        for about in _open_files(process)
+        if stat.S_ISREG(about.st_mode) and about.st_nlink == 0 and about.st_dev == device
+    }
+    return sum(sizes.values())
+
+
+def _is_of(process: Path, container: str) -> bool:
+    """Whether a process is a container's: the path of its cgroup has the container's id."""
+    try:
+        return container in (process / "cgroup").read_text()
+    except OSError:
+        return False
+
+
+def _open_files(process: Path) -> Iterator[os.stat_result]:
+    with suppress(OSError):
+        for entry in (process / "fd").iterdir():
+            with suppress(OSError):
+                yield entry.stat()
 
 
 # tqdm's bar, as oaieval prints it: ` 30%|###       | 3/10 [00:01<00:02,  2.9it/s]`.
@@ -230,8 +201,8 @@ def follow_samples(engine: Engine, container: str, tell: Callable[[int, int], No
     def watch() -> None:
         end = b""
         with (
-            contextlib.suppress(DockerException, RequestException, OSError),
-            _attached(engine, container) as parts,
+            suppress(*docker_py.ERRORS, OSError),
+            docker_py.attached(engine.api, container) as parts,
         ):
             for part in parts:
                 found = _BAR.findall(end + part)
@@ -249,14 +220,3 @@ def console_of(engine: Engine, container: str, *, follow: bool) -> Iterator[byte
     between the engine's look at the log and its attaching.
     """
     yield from engine.api.logs(container, stream=True, stdout=True, stderr=True, follow=follow)
-
-
-@contextlib.contextmanager
-def _attached(engine: Engine, container: str) -> Iterator[Iterator[bytes]]:
-    """Output from now on, as it comes."""
-    parts: Any = engine.api.attach(container, stream=True)
-    try:
-        yield parts
-    finally:
-        # docker-py leaves the connection to the garbage collector: one for each eval watched.
-        parts._response.close()  # noqa: SLF001 - its own `close` frees half of it

@@ -1,15 +1,12 @@
-import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import docker
 import msgspec
-from docker.errors import APIError, DockerException
-from docker.types import LogConfig, Mount
-from requests.exceptions import RequestException
 
-from runner.engine.container import ContainerSpec, remove
-from runner.engine.engine import answering
+from runner.engine import docker_py
+from runner.engine.container import ContainerSpec, bind, json_log, remove
+from runner.engine.engine import as_environment_fault
 
 # By this label `evalset clean` finds a probe whose runner was killed.
 PROBE = "evalset.probe"
@@ -42,7 +39,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return lines[-1] if lines else "no output"
 
 
-def ask(api: docker.APIClient, image_id: str, argv: Sequence[str]) -> Answer:
+# What a probe must not do: write, reach anything, or use much.
+_LOCKED = {
+    "NetworkMode": "none",
+    "ReadonlyRootfs": True,
+    "CapDrop": ["ALL"],
+    "SecurityOpt": ["no-new-privileges"],
+    "PidsLimit": 64,
+    "Memory": 512 << 20,
+}
+
+
+def ask(api: docker_py.Api, image_id: str, argv: Sequence[str]) -> Answer:
     """Run `argv` in a container of the image that can neither write nor reach anything.
 
     An image that lacks the command answers with exit code 127.
@@ -50,93 +58,75 @@ def ask(api: docker.APIClient, image_id: str, argv: Sequence[str]) -> Answer:
     Raises:
         EnvironmentFault: the engine does not do its part.
     """
-    with answering():
-        container = api.create_container(
-            image_id,
-            entrypoint=list(argv),
-            user="65534:65534",
-            labels={PROBE: ""},
-            host_config=api.create_host_config(
-                network_mode="none",
-                read_only=True,
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
-                pids_limit=64,
-                mem_limit="512m",
-                # The engine's own limit may be too small for a whole registry.
-                log_config=LogConfig(type="json-file", config={"max-size": "64m"}),
-            ),
-        )["Id"]
-        try:
-            return _converse(api, container)
-        finally:
-            api.remove_container(container, v=True, force=True)
+    config = {
+        "Image": image_id,
+        "Entrypoint": list(argv),
+        "User": "65534:65534",
+        # The engine's own limit may be too small for a whole registry.
+        "HostConfig": {**_LOCKED, "LogConfig": json_log("64m")},
+    }
+    with as_environment_fault():
+        return _answer(api, config, TIME_LIMIT)
 
 
-def _converse(api: docker.APIClient, container: str) -> Answer:
+def _answer(api: docker_py.Api, config: Mapping[str, Any], seconds: int) -> Answer:
+    container = docker_py.create(api, {**config, "Labels": {PROBE: ""}})
     try:
-        api.start(container)
-    except APIError as error:
-        if lacks_command(error):
-            return Answer(exit_code=NO_COMMAND, stdout=b"", stderr=b"no such command")
-        raise
-    # From the log, not by attaching: docker-py leaves the sockets of streams open.
-    ended = api.wait(container, timeout=TIME_LIMIT)
-    return Answer(
-        exit_code=ended["StatusCode"],
-        stdout=api.logs(container, stdout=True, stderr=False),
-        stderr=api.logs(container, stdout=False, stderr=True),
-    )
+        try:
+            api.start(container)
+        except docker_py.APIError as error:
+            if _lacks_command(error):
+                return Answer(exit_code=NO_COMMAND, stdout=b"", stderr=b"no such command")
+            raise
+        # From the log, not by attaching: docker-py leaves the sockets of streams open.
+        ended = api.wait(container, timeout=seconds)
+        return Answer(
+            exit_code=ended["StatusCode"],
+            stdout=api.logs(container, stdout=True, stderr=False),
+            stderr=api.logs(container, stdout=False, stderr=True),
+        )
+    finally:
+        remove(api, container)
 
 
-def lacks_command(error: APIError) -> bool:
+def _lacks_command(error: "docker_py.APIError") -> bool:
     """Whether the engine refused to start a container because the program is not in the image."""
     said = str(error.explanation or error)
     return "executable file not found" in said or "no such file or directory" in said
 
 
-def lacks_program(api: docker.APIClient, spec: ContainerSpec) -> bool:
+def lacks_program(api: docker_py.Api, spec: ContainerSpec) -> bool:
     """Whether a job's image has no such program, or none that can run.
 
     What an eval printed proves nothing. So the program is started again, with no argument and no
     secret, where it can neither write nor reach anything, and is killed if it runs for long.
     """
-    with contextlib.suppress(DockerException, RequestException):
-        container = api.create_container(
-            spec.image,
-            entrypoint=[spec.argv[0]],
-            user=spec.user,
-            working_dir="/tmp",  # noqa: S108 - inside the container
-            environment={name: spec.environment[name] for name in {"PATH"} & {*spec.environment}},
-            labels={PROBE: ""},
-            host_config=api.create_host_config(
-                init=True,
-                network_mode="none",
-                read_only=True,
-                cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
-                pids_limit=64,
-                mem_limit="512m",
-                tmpfs={"/tmp": "size=1m"},  # noqa: S108 - inside the container
-                mounts=[
-                    Mount(place, str(folder), type="bind", read_only=True)
-                    for folder, place in spec.mounts.items()
-                    if not place.startswith("/tmp/")  # noqa: S108 - inside the container
-                ],
-                log_config=LogConfig(type="json-file", config={"max-size": "1m"}),
-            ),
-        )["Id"]
-        try:
-            api.start(container)
-            if api.wait(container, timeout=START_TIME)["StatusCode"] in CANNOT_START:
-                said: bytes = api.logs(container, stdout=False, stderr=True)
-                return said.startswith(NO_SUCH_COMMAND)
-        finally:
-            remove(api, container)
-    return False
+    config = {
+        "Image": spec.image,
+        "Entrypoint": [spec.argv[0]],
+        "User": spec.user,
+        "WorkingDir": "/tmp",  # noqa: S108 - inside the container
+        "Env": [f"PATH={spec.environment['PATH']}"] if "PATH" in spec.environment else [],
+        "HostConfig": {
+            **_LOCKED,
+            "Init": True,
+            "Tmpfs": {"/tmp": "size=1m"},  # noqa: S108 - inside the container
+            "Mounts": [
+                bind(folder, place)
+                for folder, place in spec.mounts.items()
+                if not place.startswith("/tmp/")  # noqa: S108 - inside the container
+            ],
+            "LogConfig": json_log("1m"),
+        },
+    }
+    try:
+        said = _answer(api, config, START_TIME)
+    except docker_py.ERRORS:
+        return False
+    return said.exit_code in CANNOT_START and said.stderr.startswith(NO_SUCH_COMMAND)
 
 
-def remove_left(api: docker.APIClient, *, older: float = 600) -> None:
+def remove_leftover_probes(api: docker_py.Api, *, older: float = 600) -> None:
     """Remove containers of probes that were killed; a probe takes a second.
 
     Args:

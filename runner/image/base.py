@@ -7,14 +7,13 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import docker
 import msgspec
-from docker.errors import ImageNotFound
 
-from runner.engine.engine import answering
+from runner.engine import docker_py
+from runner.engine.engine import as_environment_fault
 from runner.engine.probe import ask
 from runner.errors import EnvironmentFault
-from runner.image.image import PullRefusedError, pull
+from runner.image.image import look_up_image, pull, require_image
 from runner.image.wheels import Platform
 from runner.records.folders import passing_folder
 
@@ -33,7 +32,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RELEASE_TIME = "1686355200"
 
 
-def make_debian_base(api: docker.APIClient, *, tell: Callable[[str], None]) -> None:
+def make_debian_base(api: docker_py.Api, *, tell: Callable[[str], None]) -> None:
     """Make the base image from Debian's packages, with no image registry, and tag it.
 
     Raises:
@@ -44,11 +43,11 @@ def make_debian_base(api: docker.APIClient, *, tell: Callable[[str], None]) -> N
     tell(f"base image: making {DEBIAN_BASE} from Debian's packages at {mirror}, half a minute")
     with passing_folder("base") as folder:
         archive = folder / "base.tar"
-        with answering():
+        with as_environment_fault():
             architecture = api.version()["Arch"]
         _bootstrap(archive, ARCHITECTURES.get(architecture, architecture), mirror)
         name, _, tag = DEBIAN_BASE.partition(":")
-        with answering(), archive.open("rb") as content:
+        with as_environment_fault(), archive.open("rb") as content:
             api.import_image_from_data(
                 content,
                 repository=name,
@@ -160,7 +159,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: as the engine knows it.
         identity: the same wherever the same base is used: a repository digest, a hash of a list of
-            Debian packages, or, for want of both, the image id.
+            Debian packages, or, without both, the image id.
         platform: what Python packages must be made for.
     """
 
@@ -177,7 +176,7 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare_base(
-    api: docker.APIClient,
+    api: docker_py.Api,
     *,
     wanted: str | None,
     default: str,
@@ -198,47 +197,35 @@ def prepare_base(
         EnvironmentFault: neither way leads to a base, or it has no Python to build on.
     """
     name = wanted or default
-    if _is_here(api, name) and not fresh:
+    if look_up_image(api, name) is not None and not fresh:
         tell(f"base image: {name}, which the engine has")
         return _describe(api, name)
-    try:
-        tell(f"base image: pulling {name}")
-        pull(api, name)
-    except PullRefusedError as refusal:
-        if wanted is not None and not _is_here(api, wanted):
+    tell(f"base image: pulling {name}")
+    if refusal := pull(api, name):
+        if wanted is None:
+            name = _without_registry(api, refusal, fresh=fresh, tell=tell)
+        elif look_up_image(api, wanted) is None:
             raise EnvironmentFault(
                 f"the base image {wanted} is not here and cannot be pulled: {refusal}; check its "
                 "name and the engine's network, or `docker load` it"
-            ) from refusal
-        if wanted is None:
-            name = _without_registry(api, refusal, fresh=fresh, tell=tell)
+            )
     return _describe(api, name)
 
 
 def _without_registry(
-    api: docker.APIClient, refusal: PullRefusedError, *, fresh: bool, tell: Callable[[str], None]
+    api: docker_py.Api, refusal: str, *, fresh: bool, tell: Callable[[str], None]
 ) -> str:
-    if _is_here(api, DEBIAN_BASE) and not fresh:
-        tell(f"base image: {DEBIAN_BASE}, made here earlier, for {refusal}")
+    if look_up_image(api, DEBIAN_BASE) is not None and not fresh:
+        tell(f"base image: {DEBIAN_BASE}, made here earlier, because {refusal}")
     else:
-        tell(f"base image: Debian's packages instead, for {refusal}")
+        tell(f"base image: Debian's packages instead, because {refusal}")
         make_debian_base(api, tell=tell)
     return DEBIAN_BASE
 
 
-def _is_here(api: docker.APIClient, name: str) -> bool:
-    with answering():
-        try:
-            api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
-        except ImageNotFound:
-            return False
-    return True
-
-
-def _describe(api: docker.APIClient, name: str) -> Base:
-    with answering():
-        details = api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
-    answer = ask(api, details["Id"], ["python3", "-c", QUESTIONS])
+def _describe(api: docker_py.Api, name: str) -> Base:
+    image = require_image(api, name, "found")
+    answer = ask(api, image.id, ["python3", "-c", QUESTIONS])
     if answer.exit_code:
         raise EnvironmentFault(
             f"the base image {name} has no working python3 ({answer.last_line}); give one that has "
@@ -254,8 +241,7 @@ def _describe(api: docker.APIClient, name: str) -> Base:
     if name == DEBIAN_BASE:
         identity = f"packages:{hashlib.sha256(found.packages.encode()).hexdigest()}"
     else:
-        digests = sorted(full.partition("@")[2] for full in details.get("RepoDigests") or ())
-        identity = digests[0] if digests else details["Id"]
+        identity = image.digest.partition("@")[2] if image.digest else image.id
     return Base(
         name=name,
         identity=identity,

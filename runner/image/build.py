@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
-import docker
-from docker.errors import APIError
-
 import runner
-from runner.engine.engine import answering
+from runner.engine import docker_py
+from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
 from runner.image.base import prepare_base
-from runner.image.image import DEFAULT_IMAGE, FINGERPRINT, Image, look_up_image
+from runner.image.image import FINGERPRINT, Image, look_up_image, require_image
 from runner.image.wheels import fetch_wheels
+from runner.options import DEFAULT_IMAGE
 
 HERE = Path(__file__).parent
 
@@ -99,8 +99,8 @@ BUILDER_SAYS = ("---> ", "Removing intermediate container ")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def build_image_of(
-    api: docker.APIClient,
+def build_image(
+    api: docker_py.Api,
     *,
     tag: str = DEFAULT_IMAGE,
     base_image: str | None = None,
@@ -143,9 +143,7 @@ def build_image_of(
     }
     with _context(recipe, folder) as content:
         _run_steps(api, content, tag=tag, base_name=ground.name, labels=labels, nocache=rebuild)
-    image = look_up_image(api, tag)
-    if image is None:
-        raise EnvironmentFault(f"the image {tag} was built and is gone again; run this again")
+    image = require_image(api, tag, "built")
     if there is not None and there.fingerprint and there.id != image.id:
         _remove_unused(api, there.id)
     tell(f"image: built {tag} in {time.monotonic() - began:.0f} s ({image.fingerprint})")
@@ -164,25 +162,23 @@ def _is_made_by(image: Image, recipe: Recipe, base_image: str | None) -> bool:
 def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
     """The build's input as a tar archive: the same bytes for the same content."""
     with tempfile.TemporaryFile() as file:
+        recipes = {
+            "Dockerfile": recipe.dockerfile,
+            "image.lock": recipe.lock,
+            "image_hook.py": recipe.image_hook,
+        }
+        wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
         with tarfile.open(fileobj=file, mode="w") as archive:
-
-            def add(name: str, size: int, content: IO[bytes]) -> None:
+            for name, content in chain(recipes.items(), wheels):
                 entry = tarfile.TarInfo(name)
-                entry.size = size
-                archive.addfile(entry, content)
-
-            add("Dockerfile", len(recipe.dockerfile), BytesIO(recipe.dockerfile))
-            add("image.lock", len(recipe.lock), BytesIO(recipe.lock))
-            add("image_hook.py", len(recipe.image_hook), BytesIO(recipe.image_hook))
-            for wheel in sorted(folder.glob("*.whl")):
-                with wheel.open("rb") as content:
-                    add(f"wheels/{wheel.name}", wheel.stat().st_size, content)
+                entry.size = len(content)
+                archive.addfile(entry, BytesIO(content))
         file.seek(0)
         yield file
 
 
 def _run_steps(
-    api: docker.APIClient,
+    api: docker_py.Api,
     content: IO[bytes],
     *,
     tag: str,
@@ -192,7 +188,7 @@ def _run_steps(
 ) -> None:
     step = "start"
     said: deque[str] = deque(maxlen=8)
-    with answering():
+    with as_environment_fault():
         try:
             for line in api.build(
                 fileobj=content,
@@ -217,19 +213,15 @@ def _run_steps(
                     why = " | ".join(said) or " ".join(str(line["error"]).split())
                     raise EnvironmentFault(
                         f"the image {tag} could not be built: {step[:60]}...: {why}; "
-                        "put that right, and `evalset image build` again"
+                        "fix that, then run `evalset image build` again"
                     )
         finally:
-            _remove_stages(api)
+            # The disk that the first stage took; a build under way meanwhile keeps its own.
+            for stage in api.images(filters={"dangling": True, "label": STAGE}):
+                _remove_unused(api, stage["Id"])
 
 
-def _remove_stages(api: docker.APIClient) -> None:
-    """Give the disk back what the first stage took; a build that runs beside us keeps its own."""
-    for stage in api.images(filters={"dangling": True, "label": STAGE}):
-        _remove_unused(api, stage["Id"])
-
-
-def _remove_unused(api: docker.APIClient, image_id: str) -> None:
+def _remove_unused(api: docker_py.Api, image_id: str) -> None:
     # The engine refuses what a container, another image or another name still needs.
-    with answering(), suppress(APIError):
+    with as_environment_fault(), suppress(docker_py.APIError):
         api.remove_image(image_id)

@@ -1,35 +1,34 @@
+import re
 from typing import Any
 
-import docker
 import msgspec
-from docker.errors import APIError, ImageNotFound
-from docker.utils import parse_repository_tag
 
-from runner.engine.engine import Engine, answering
+from runner.engine import docker_py
+from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.probe import NO_COMMAND, ask
 from runner.errors import EnvironmentFault
 from runner.host import Host
+from runner.options import DEFAULT_IMAGE
 from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse_registry
 
 
-class PullRefusedError(Exception):
-    """No image registry gives the image; the message is one line that says why."""
-
-
-def pull(api: docker.APIClient, name: str) -> None:
+def pull(api: docker_py.Api, name: str) -> str | None:
     """Pull an image.
 
+    Returns:
+        Why the image registry cannot be reached, or does not give the image; None if it does.
+
     Raises:
-        PullRefusedError: the image registry cannot be reached, or does not give the image.
         EnvironmentFault: the engine does not do its part.
     """
-    with answering():
+    with as_environment_fault():
         try:
             for line in api.pull(name, stream=True, decode=True):
                 if "error" in line:
-                    raise PullRefusedError(_why(line["error"]))
-        except APIError as error:
-            raise PullRefusedError(_why(str(error.explanation or error))) from error
+                    return _why(line["error"])
+        except docker_py.APIError as error:
+            return _why(str(error.explanation or error))
+    return None
 
 
 def _why(said: str) -> str:
@@ -38,9 +37,6 @@ def _why(said: str) -> str:
         return f"no image registry can be reached ({text.removeprefix('Get ')})"
     return f"the image registry said: {text}"
 
-
-# A name of our own making: no image registry is ever asked for it.
-DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"
 
 # The label by which hosts that built alike can tell.
 FINGERPRINT = "evalset.fingerprint"
@@ -69,50 +65,53 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
-def find_image(api: docker.APIClient, name: str) -> Image:
+def find_image(api: docker_py.Api, name: str) -> Image:
     """Look an image up; pull it if it is missing and not of our own making.
 
     Raises:
         EnvironmentFault: it is not here, and cannot be pulled.
     """
-    image = look_up_image(api, name)
-    if image is None and name == DEFAULT_IMAGE:
+    if (image := look_up_image(api, name)) is not None:
+        return image
+    if name == DEFAULT_IMAGE:
         raise EnvironmentFault(f"the image {name} is not here; build it with `evalset image build`")
+    if refusal := pull(api, name):
+        raise EnvironmentFault(
+            f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
+            "`docker login`, and the engine's network"
+        )
+    return require_image(api, name, "pulled")
+
+
+def require_image(api: docker_py.Api, name: str, how: str) -> Image:
+    """Look up an image that was here a moment ago; `how` says how it came, as in `pulled`."""
+    image = look_up_image(api, name)
     if image is None:
-        try:
-            pull(api, name)
-        except PullRefusedError as refusal:
-            raise EnvironmentFault(
-                f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
-                "`docker login`, and the engine's network"
-            ) from refusal
-        image = look_up_image(api, name)
-    if image is None:
-        raise EnvironmentFault(f"the image {name} was pulled and is gone again; run this again")
+        raise EnvironmentFault(f"the image {name} was {how} and is gone again; run this again")
     return image
 
 
-def own_fingerprint(api: docker.APIClient, image: Image) -> str | None:
+def own_fingerprint(api: docker_py.Api, image: Image) -> str | None:
     """The fingerprint of an image of our own making; None for one that was built on top of one.
 
     Such an image inherits the label, but our build's labels are not the last of its steps.
     """
     if image.fingerprint is None:
         return None
-    with answering():
+    with as_environment_fault():
         steps: list[dict[str, Any]] = api.history(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
     return image.fingerprint if f"LABEL {_OURS}" in steps[0]["CreatedBy"] else None
 
 
-def look_up_image(api: docker.APIClient, name: str) -> Image | None:
+def look_up_image(api: docker_py.Api, name: str) -> Image | None:
     """Look an image up at the engine, and nowhere else."""
-    with answering():
+    with as_environment_fault():
         try:
             details: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
-        except ImageNotFound:
+        except docker_py.ImageNotFound:
             return None
     labels: dict[str, str] = details["Config"].get("Labels") or {}
-    own = f"{parse_repository_tag(name.partition('@')[0])[0]}@"
+    own = f"{_repository(name)}@"
     digests = sorted(details.get("RepoDigests") or (), key=lambda it: (not it.startswith(own), it))
     return Image(
         id=details["Id"],
@@ -121,6 +120,11 @@ def look_up_image(api: docker.APIClient, name: str) -> Image | None:
         fingerprint=labels.get(FINGERPRINT),
         labels=labels,
     )
+
+
+def _repository(name: str) -> str:
+    """A name without digest and tag; a port is no tag, because a `/` follows it."""
+    return re.sub(r":[^/]*$", "", name.partition("@")[0])
 
 
 # Imports nothing of evals, which would cost a second. Direct children only, as upstream reads them.
@@ -136,7 +140,7 @@ json.dump(found, sys.stdout)
 """
 
 
-def read_builtin_registry(api: docker.APIClient, image: Image) -> dict[str, str]:
+def read_builtin_registry(api: docker_py.Api, image: Image) -> dict[str, str]:
     """The registry of the openai/evals inside an image: YAML text by path, such as `evals/a.yaml`.
 
     Empty for an image without python3 or without openai/evals.

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from runner.errors import EnvironmentFault
+from runner.host import this_host
 
 # The oldest glibc that any wheel is made for.
 OLDEST_GLIBC = 5
@@ -60,7 +61,7 @@ def fetch_wheels(lock: bytes, platform: Platform, *, tell: Callable[[str], None]
         EnvironmentFault: there is no pip, or it cannot get them.
     """
     name = f"{hashlib.sha256(lock).hexdigest()[:16]}-{platform}"
-    folder = cache_folder() / "wheels" / name
+    folder = this_host().cache / "wheels" / name
     if _is_whole(folder, lock):
         tell(f"Python packages: the wheels in {folder}")
         return folder
@@ -77,12 +78,6 @@ def fetch_wheels(lock: bytes, platform: Platform, *, tell: Callable[[str], None]
             "XDG_CACHE_HOME elsewhere"
         ) from error
     return folder
-
-
-def cache_folder() -> Path:
-    """Where evalset keeps what it can fetch or compute again."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "evalset"
 
 
 def _is_whole(folder: Path, lock: bytes) -> bool:

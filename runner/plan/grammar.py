@@ -216,7 +216,7 @@ def check_passed_through(
 
 
 def _slip(option: str, ours: Collection[str]) -> str:
-    """A warning of an option that is probably a mistyped one of ours or of oaieval's, or nothing."""
+    """A warning of an option that is probably mistyped, ours or oaieval's, or nothing."""
     if not option.startswith("--") or option in ours:
         return ""
     if any(known.startswith(option) for known in OAIEVAL):

@@ -16,7 +16,7 @@ from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
-from runner.report.score import main_score
+from runner.report.figures import main_score
 from runner.report.text import harmless, one_line
 from runner.secrets import NO_MASK, Mask
 
@@ -30,89 +30,6 @@ _ELEMENTS = {
     State.RUNNING: "skipped",
     State.TO_DO: "skipped",
 }
-
-
-class Suite(msgspec.Struct, frozen=True, kw_only=True):
-    """What JUnit XML shows of one model and eval set.
-
-    Attributes:
-        model: as given.
-        eval_set: as given.
-        rows: of the plan, in its order.
-        output: gives the last lines of what an eval printed.
-    """
-
-    model: str
-    eval_set: str
-    rows: Sequence[EvalState]
-    output: Callable[[EvalState], Sequence[str]]
-
-
-def junit_xml(suites: Sequence[Suite]) -> bytes:
-    """Suites as JUnit XML, with a test case for each eval.
-
-    A failed eval is a failure, a lost one an error, and one that is to do or runs is skipped.
-    """
-    root = ET.Element("testsuites")
-    for suite in suites:
-        name = f"{suite.model}.{suite.eval_set}"
-        element = ET.SubElement(root, "testsuite", name=_line(name))
-        for row in suite.rows:
-            _add_case(element, name, row, suite.output)
-        _count(element, suite.rows)
-    _count(root, [row for suite in suites for row in suite.rows])
-    ET.indent(root)
-    content: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return content + b"\n"
-
-
-def _count(element: ET.Element, rows: Sequence[EvalState]) -> None:
-    kinds = Counter(_ELEMENTS.get(row.state) for row in rows)
-    seconds = sum(row.duration or 0 for row in rows)
-    counts = {
-        "tests": str(len(rows)),
-        "failures": str(kinds["failure"]),
-        "errors": str(kinds["error"]),
-        "skipped": str(kinds["skipped"]),
-        "time": f"{seconds:.3f}",
-    }
-    element.attrib |= counts
-
-
-def _add_case(
-    suite: ET.Element, name: str, row: EvalState, output: Callable[[EvalState], Sequence[str]]
-) -> None:
-    called = " ".join(filter(None, (row.eval, row.arguments)))
-    case = ET.SubElement(suite, "testcase", classname=_line(name), name=_line(called))
-    if row.duration is not None:
-        case.set("time", f"{row.duration:.3f}")
-    properties = ET.SubElement(case, "properties")
-    for key, value in _facts(row).items():
-        ET.SubElement(properties, "property", name=key, value=_line(value))
-    kind = _ELEMENTS.get(row.state)
-    if kind is None:
-        return
-    found = ET.SubElement(case, kind, message=_line(row.reason or row.state))
-    if kind != "skipped":
-        found.set("type", row.state)
-        found.text = "\n".join(map(_text, output(row)))
-
-
-def _facts(row: EvalState) -> dict[str, str]:
-    facts = {"attempts": str(row.attempts)}
-    if row.attempts:
-        facts["samples"] = str(row.samples)
-    if score := main_score(row.final_report):
-        facts |= {"score": str(score.value), "score_name": score.name}
-    return facts
-
-
-def _line(text: str) -> str:
-    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", one_line(text))
-
-
-def _text(text: str) -> str:
-    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", harmless(text))
 
 
 # Where GitHub takes Markdown for the page of a job from.
@@ -129,7 +46,6 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """The results of a model and an eval set, as far as there are any.
 
     Attributes:
-        layout: where its files are.
         rows: of its table.
         part: what of the eval set that is, in words; empty for all of it.
     """
@@ -139,12 +55,91 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     part: str = ""
 
 
+# The end of what an eval printed.
+Output = Callable[[Layout, EvalState], Sequence[str]]
+
+
+def junit_xml(results: Sequence[Results], output: Output) -> bytes:
+    """Tables as JUnit XML: a suite for each, with a test case for each eval.
+
+    A failed eval is a failure, a lost one an error, and one that is to do or runs is skipped.
+    """
+    root = ET.Element("testsuites")
+    for one in results:
+        name = _line(f"{one.layout.model}.{one.layout.eval_set}")
+        suite = ET.SubElement(root, "testsuite", name=name)
+        for row in one.rows:
+            case = ET.SubElement(suite, "testcase", classname=name)
+            _fill_case(case, row, partial(output, one.layout, row))
+        _count(suite, one.rows)
+    _count(root, [row for one in results for row in one.rows])
+    ET.indent(root)
+    content: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
+
+
+def _count(element: ET.Element, rows: Sequence[EvalState]) -> None:
+    kinds = Counter(_ELEMENTS.get(row.state) for row in rows)
+    seconds = sum(row.duration or 0 for row in rows)
+    element.attrib |= {
+        "tests": str(len(rows)),
+        "failures": str(kinds["failure"]),
+        "errors": str(kinds["error"]),
+        "skipped": str(kinds["skipped"]),
+        "time": f"{seconds:.3f}",
+    }
+
+
+def _fill_case(case: ET.Element, row: EvalState, output: Callable[[], Sequence[str]]) -> None:
+    case.set("name", _line(" ".join(filter(None, (row.eval, row.arguments)))))
+    if row.duration is not None:
+        case.set("time", f"{row.duration:.3f}")
+    facts = {"attempts": str(row.attempts)}
+    if row.attempts:
+        facts["samples"] = str(row.samples)
+    if score := main_score(row.final_report):
+        facts |= {"score": str(score.value), "score_name": score.name}
+    properties = ET.SubElement(case, "properties")
+    for key, value in facts.items():
+        ET.SubElement(properties, "property", name=key, value=_line(value))
+    kind = _ELEMENTS.get(row.state)
+    if kind is None:
+        return
+    found = ET.SubElement(case, kind, message=_line(row.reason or row.state))
+    if kind != "skipped":
+        found.set("type", row.state)
+        found.text = "\n".join(map(_text, output()))
+
+
+def _line(text: str) -> str:
+    return _text(one_line(text))
+
+
+def _text(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", harmless(text))
+
+
+def junit_document(results: Sequence[Results], mask: Mask = NO_MASK) -> bytes:
+    """Tables as JUnit XML, with the end of what failed evals printed; what is masked is not in it.
+
+    Logs are read below the progress directory alone, whatever a record names.
+    """
+
+    def output(layout: Layout, row: EvalState) -> Sequence[str]:
+        if row.console_log is None:
+            return ()
+        tail = recorded_tail(layout, row.console_log, TAIL_LINES)
+        return (*map(mask.text, tail), f"whole output: {row.console_log}")
+
+    return junit_xml(results, output)
+
+
 def check_junit(path: Path | None) -> None:
     """Refuse a file for JUnit XML that cannot be written, before anything runs.
 
     Raises:
         UsageError: it is a folder, a device or the like, or its folder takes none.
-        EnvironmentFault: nobody may look.
+        EnvironmentFault: its folder cannot be read.
     """
     if path is None:
         return
@@ -152,37 +147,15 @@ def check_junit(path: Path | None) -> None:
         raise UsageError("--junit has no file name; name the file to write")
     with named(path, "write"):
         if path.exists() and not path.is_file():
-            raise UsageError(f"--junit {path} is no plain file; name one that may be replaced")
+            raise UsageError(f"--junit {path} is not a plain file; name one that may be replaced")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             raise UsageError(f"--junit {path}: nothing can be written to {above}; name another")
 
 
 def write_junit(path: Path, results: Sequence[Results], mask: Mask = NO_MASK) -> None:
-    """Write tables as JUnit XML, over what is there; what is masked is not in it."""
+    """Write tables as JUnit XML, over what is there."""
     replace(path.absolute(), junit_document(results, mask))
-
-
-def junit_document(results: Sequence[Results], mask: Mask = NO_MASK) -> bytes:
-    """Tables as JUnit XML; what is masked is not in it."""
-
-    def output(layout: Layout, row: EvalState) -> tuple[str, ...]:
-        if row.console_log is None:
-            return ()
-        where = f"whole output: {row.console_log}"
-        tail = recorded_tail(layout, row.console_log, TAIL_LINES)
-        return (*map(mask.text, tail), where)
-
-    suites = [
-        Suite(
-            model=one.layout.model,
-            eval_set=one.layout.eval_set,
-            rows=one.rows,
-            output=partial(output, one.layout),
-        )
-        for one in results
-    ]
-    return junit_xml(suites)
 
 
 def add_summary(path: Path, results: Sequence[Results]) -> None:
@@ -204,7 +177,7 @@ def step_summary(environ: Mapping[str, str]) -> Path:
     """The file of a GitHub Actions job's summary.
 
     Raises:
-        UsageError: this is no step of such a job.
+        UsageError: this is not a step of such a job.
     """
     if not environ.get(STEP_SUMMARY):
         raise UsageError(
@@ -215,7 +188,7 @@ def step_summary(environ: Mapping[str, str]) -> Path:
 
 
 def status_reports(junit: Path | None, *, summary: bool) -> Callable[[Sequence[Results]], None]:
-    """What writes a state where it was asked for; refuses at once what cannot be.
+    """Give a function that writes results where they are wanted; refuse at once what cannot be.
 
     Raises:
         UsageError: there is no summary, or the file cannot be written.
@@ -239,7 +212,7 @@ def after_run(
     environ: Mapping[str, str],
     mask: Mask = NO_MASK,
 ) -> int:
-    """Write what was asked for of a run that has ended, and say what cannot be written.
+    """Write the results of a run that has ended, and print what cannot be written.
 
     Returns:
         The exit code for a run that went well.

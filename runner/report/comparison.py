@@ -1,29 +1,123 @@
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import msgspec
 
 from runner.model import State
-from runner.records.samples import SampleIndex
-from runner.report.facts import UNLIKE, EvalFacts, LogFacts, Prices
-from runner.report.grid import Grid, GridRow
+from runner.report.facts import Cell, EvalFacts, Prices, Source, cell_of, facts_of
 
-"""Whether two runs of the same samples differ by more than chance, by scipy's tests."""
+# Said of cells or runs that are compared all the same.
+UNLIKE = "not the same arguments"
 
 MCNEMAR = "exact McNemar test"
 
 WILCOXON = "Wilcoxon signed-rank test"
 
+# Flips of one eval that are listed.
+MOST_FLIPS = 500
 
-class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log says of the samples of one eval, by their ids.
+# What counts as more than chance.
+LEVEL = 0.05
+
+# With more columns each is compared with the first alone.
+MOST_COLUMNS = 5
+
+# The places of two columns.
+Pair = tuple[int, int]
+
+
+class GridRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One eval in every column.
 
     Attributes:
-        correct: of those that are right or wrong.
-        scores: of those that have a figure.
+        about: its arguments, where the eval has several rows; that its cells differ in them, where
+            they do.
+        cells: one for each column; None where it was not planned.
     """
+
+    eval_set: str
+    name: str
+    about: str = ""
+    cells: list[EvalFacts | None]
+
+    @property
+    def same_arguments(self) -> bool:
+        """Whether all cells were run with the same."""
+        return len({cell.command.arguments for cell in self.cells if cell is not None}) == 1
+
+
+class Grid(msgspec.Struct, frozen=True, kw_only=True):
+    """Evals, in the order of their plans, by models or runs."""
+
+    columns: Sequence[str]
+    rows: Sequence[GridRow]
+
+    @property
+    def facts(self) -> list[EvalFacts]:
+        """Every cell that has something in it."""
+        return [cell for row in self.rows for cell in row.cells if cell is not None]
+
+
+def grid_of(sources: Sequence[Source]) -> Grid:
+    """Put sources side by side.
+
+    An eval stands next to the same one with the same arguments. What then has an empty cell where
+    another row of its eval has none, and the other way round, is put into one row with that.
+    """
+    columns = list(dict.fromkeys(source.column for source in sources))
+    rows = _folded(_alike(sources, columns))
+    times = Counter((row.eval_set, row.name) for row in rows)
+
+    def about(row: GridRow) -> str:
+        if not row.same_arguments:
+            return UNLIKE
+        several = times[row.eval_set, row.name] > 1
+        return next(cell.arguments for cell in row.cells if cell is not None) if several else ""
+
+    return Grid(
+        columns=columns, rows=[msgspec.structs.replace(row, about=about(row)) for row in rows]
+    )
+
+
+def _alike(sources: Sequence[Source], columns: Sequence[str]) -> list[GridRow]:
+    """Cells with equal arguments next to each other, in the order of the plans."""
+    rows: dict[tuple[str, str, tuple[str, ...], int], GridRow] = {}
+    for source in sources:
+        # More than one where they differ in the program that ran them.
+        counts: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        for fact in facts_of(source):
+            name, arguments = fact.row.eval, fact.command.arguments
+            row = rows.setdefault(
+                (source.eval_set, name, arguments, counts[name, arguments]),
+                GridRow(eval_set=source.eval_set, name=name, cells=[None] * len(columns)),
+            )
+            row.cells[columns.index(source.column)] = fact
+            counts[name, arguments] += 1
+    return list(rows.values())
+
+
+def _folded(rows: Sequence[GridRow]) -> list[GridRow]:
+    """The same, with what can stand in the empty cells of an earlier row of its eval put there."""
+    kept: list[GridRow] = []
+    gaps: dict[tuple[str, str], list[GridRow]] = {}
+    for row in rows:
+        open_rows = gaps.setdefault((row.eval_set, row.name), [])
+        for earlier in open_rows:
+            pairs = list(zip(earlier.cells, row.cells, strict=True))
+            if not any(one and other for one, other in pairs):
+                earlier.cells[:] = [one or other for one, other in pairs]
+                break
+        else:
+            kept.append(row)
+            if None in row.cells:
+                open_rows.append(row)
+    return kept
+
+
+class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a log says of the samples of one eval, by their ids, where it says so."""
 
     correct: Mapping[str, bool]
     scores: Mapping[str, float]
@@ -47,20 +141,10 @@ class Paired(msgspec.Struct, frozen=True, kw_only=True):
     p: float | None = None
 
 
-def available() -> bool:
-    """Whether scipy is installed."""
-    from importlib.util import find_spec  # noqa: PLC0415 - only when asked for
-
-    return find_spec("scipy") is not None
-
-
 def compare(before: Verdicts, after: Verdicts, *, test: bool) -> Paired:
     """Pair the samples of two runs, right and wrong where the logs say so, else their scores.
 
-    Args:
-        before: of one run.
-        after: of the other.
-        test: whether to test for significance, which needs scipy.
+    With `test`, which needs scipy, it says whether they differ by more than chance.
     """
     both = [one for one in before.correct if one in after.correct]
     if both:
@@ -77,7 +161,7 @@ def compare(before: Verdicts, after: Verdicts, *, test: bool) -> Paired:
     if not both:
         return Paired()
     differences = [after.scores[one] - before.scores[one] for one in both]
-    return Paired(test=WILCOXON, samples=len(both), p=wilcoxon(differences) if test else None)
+    return Paired(test=WILCOXON, samples=len(both), p=_wilcoxon(differences) if test else None)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -89,8 +173,7 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue)
 
 
-def wilcoxon(differences: Sequence[float]) -> float:
-    """Whether differences of pairs lie around nought; those that are nought do not count."""
+def _wilcoxon(differences: Sequence[float]) -> float:
     if not any(differences):
         return 1.0
     from scipy import stats  # noqa: PLC0415 - an extra, and slow to import
@@ -107,22 +190,11 @@ def adjusted(values: Sequence[float]) -> list[float]:
     return [float(one) for one in false_discovery_control(values)]
 
 
-# Flips of one eval that are listed.
-MOST_FLIPS = 500
-
-# What counts as more than chance.
-LEVEL = 0.05
-
-
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One eval in two runs.
 
     Attributes:
-        name: the eval's, as the tables have it.
-        eval_set: its eval set.
-        before: the one that is compared with.
-        after: the other.
-        paired: what became of the samples that both have.
+        name: with its arguments, where a row of the grid tells them.
         adjusted: `paired.p` for as many tests as there are; None where nothing was tested.
     """
 
@@ -168,7 +240,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """What names its flips, on the page and on the disk."""
-        return hashlib.sha256(f"{self.before.page} {self.after.page}".encode()).hexdigest()[:16]
+        return _digest(f"{self.before.page} {self.after.page}")
 
     @property
     def flipped(self) -> tuple[str, ...]:
@@ -176,35 +248,27 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.paired.lost, *self.paired.gained)[:MOST_FLIPS]
 
     @property
-    def flips(self) -> int:
-        """How many are listed."""
-        return len(self.flipped)
-
-    @property
     def unlisted(self) -> int:
-        """How many are not."""
-        return len(self.paired.gained) + len(self.paired.lost) - self.flips
+        """How many flips are not listed."""
+        return len(self.paired.gained) + len(self.paired.lost) - len(self.flipped)
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two columns of a report.
+    """Two columns of a report, by their names, and the evals that both have.
 
     Attributes:
-        before: the first one's name.
-        after: the second one's.
-        lines: the evals that both have.
         p: of all paired samples together; None where it was not tested.
     """
 
     before: str
     after: str
-    lines: Sequence[Line]
-    p: float | None
+    lines: Sequence[Line] = ()
+    p: float | None = None
 
     @property
     def folder(self) -> str:
-        """What names it on the disk."""
-        return hashlib.sha256(f"{self.before}\n{self.after}".encode()).hexdigest()[:16]
+        """What names it on the disk, whatever its lines."""
+        return _digest(f"{self.before}\n{self.after}")
 
     @property
     def path(self) -> str:
@@ -231,113 +295,48 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         return sum(line.paired.samples for line in self.lines)
 
     @property
-    def unlike(self) -> int:
-        """Evals that were not run with the same arguments."""
-        return sum(not line.same_arguments for line in self.lines)
-
-    @property
-    def lead(self) -> str:
-        """What came out of it, in a few sentences."""
-        if not self.unlike:
-            return self._found
-        evals = "1 eval was" if self.unlike == 1 else f"{self.unlike:,} evals were"
-        return f"{self._found} {evals} not run with the same arguments in both."
-
-    @property
-    def _found(self) -> str:
-        ways = f"{self.ways('up')} up, {self.ways('down')} down, {self.ways('same')} unchanged."
-        flips = f"Of {self.samples:,} samples that both have, {self.gained + self.lost:,} flipped"
-        if self.p is None:
-            return f"{ways} {flips}."
-        chance = "more than chance explains" if self.p < LEVEL else "which may be chance"
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"  # noqa: PLR2004 - plain
-        return f"{ways} {flips}: {chance if self.gained + self.lost else 'none'} ({p})."
-
-    @property
-    def method(self) -> str:
-        """How it was tested."""
-        tested = [line for line in self.lines if line.adjusted is not None]
-        if not tested:
-            return (
-                "Not tested for significance: no samples could be paired, or scipy was not "
-                "installed where this was made."
-            )
-        return (
-            f"p is that of the {MCNEMAR} (two-sided, of the samples that flipped); where samples "
-            f"have scores but no right and wrong, of the {WILCOXON}. Both are scipy's. The last "
-            f"column is adjusted for {len(tested)} tests after Benjamini and Hochberg; "
-            f"★ marks what is below {LEVEL}."
-        )
+    def same_arguments(self) -> bool:
+        """Whether all evals were run with the same arguments in both."""
+        return all(line.same_arguments for line in self.lines)
 
 
-def comparison(before: str, after: str, lines: Sequence[Line]) -> Comparison:
-    """Put lines together, and adjust their p-values to their number."""
-    tested = [line for line in lines if line.paired.p is not None]
-    values = adjusted([line.paired.p for line in tested if line.paired.p is not None])
-    known = {id(line): value for line, value in zip(tested, values, strict=True)}
-    found = Comparison(
-        before=before,
-        after=after,
-        lines=[msgspec.structs.replace(line, adjusted=known.get(id(line))) for line in lines],
-        p=None,
-    )
-    if any(line.paired.test == MCNEMAR for line in tested):
-        found = msgspec.structs.replace(found, p=mcnemar(found.gained, found.lost))
-    return found
-
-
-# Logs of one attempt; an eval that leaves more has nothing for people in them.
-MOST_LOGS = 100
-
-# With more columns each is compared with the first alone.
-MOST_COLUMNS = 5
-
-
-class Cell(msgspec.Struct, frozen=True):
-    """An eval, and where its samples are."""
-
-    fact: EvalFacts
-    index: SampleIndex
-
-
-def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
-    """Read the logs of an eval."""
-    names = fact.shown.logs if fact.shown is not None else ()
-    known = fact.source.layout.log_paths(names)[:MOST_LOGS]
-    paths = [path for path in known if os.access(path, os.R_OK)]
-    index = SampleIndex(paths)
-    log = LogFacts(
-        right=sum(one is True for one in index.correct),
-        wrong=sum(one is False for one in index.correct),
-        usage=index.usage,
-        unreadable=index.unreadable,
-        left_out=index.left_out,
-        missing=len(set(names)) - len(paths),
-    )
-    return Cell(fact.with_log(log, prices), index)
-
-
-def compared(grid: Grid, prices: Prices | None, *, test: bool) -> tuple[Grid, list[Comparison]]:
+def compared(
+    grid: Grid,
+    prices: Prices | None,
+    *,
+    test: bool,
+    visit: Callable[[Sequence[Cell | None], Mapping[Pair, Line]], None] | None = None,
+) -> tuple[Grid, list[Comparison]]:
     """The same with what the logs say, and the comparisons of its columns.
 
-    One eval is read at a time, in all columns.
+    One eval is read at a time, in all columns, so that memory holds no more.
+
+    Args:
+        grid: as `grid_of` makes it.
+        prices: of tokens.
+        test: as for `compare`.
+        visit: gets the cells of each row while they are read, and how they compare.
     """
-    lines: dict[tuple[int, int], list[Line]] = {pair: [] for pair in pairs_of(grid)}
-
-    def facts(row: GridRow) -> list[EvalFacts | None]:
+    lines: dict[Pair, list[Line]] = {pair: [] for pair in pairs_of(grid)}
+    rows = []
+    for row in grid.rows:
         cells = [None if fact is None else cell_of(fact, prices) for fact in row.cells]
-        for (one, other), found in lines.items():
-            before, after = cells[one], cells[other]
+        found = {}
+        for pair, earlier in lines.items():
+            before, after = (cells[place] for place in pair)
             if before is not None and after is not None:
-                found.append(line_of(row, before, after, test=test))
-        return [None if cell is None else cell.fact for cell in cells]
-
-    full = with_cells(grid, (facts(row) for row in grid.rows))
+                found[pair] = _line_of(row, before, after, test=test)
+                earlier.append(found[pair])
+        if visit is not None:
+            visit(cells, found)
+        facts = [None if cell is None else cell.fact for cell in cells]
+        rows.append(msgspec.structs.replace(row, cells=facts))
     columns = grid.columns
-    return full, [comparison(columns[a], columns[b], found) for (a, b), found in lines.items()]
+    comparisons = [_comparison(columns[a], columns[b], found) for (a, b), found in lines.items()]
+    return msgspec.structs.replace(grid, rows=rows), comparisons
 
 
-def pairs_of(grid: Grid) -> Iterator[tuple[int, int]]:
+def pairs_of(grid: Grid) -> Iterator[Pair]:
     """Columns that are compared: those that have an eval in common."""
     count = len(grid.columns)
     for one, other in combinations(range(count), 2):
@@ -346,29 +345,20 @@ def pairs_of(grid: Grid) -> Iterator[tuple[int, int]]:
             yield one, other
 
 
-def line_of(row: GridRow, before: Cell, after: Cell, *, test: bool) -> Line:
-    """Compare one eval in two columns."""
-    line = Line(
-        name=row.name,
+def _line_of(row: GridRow, before: Cell, after: Cell, *, test: bool) -> Line:
+    one, other = before.fact, after.fact
+    words = [row.name]
+    if row.about:
+        words.append(one.arguments)
+        if one.arguments != other.arguments:
+            words.append(f"\N{RIGHTWARDS ARROW} {other.arguments}")
+    return Line(
+        name=" ".join(words),
         eval_set=row.eval_set,
-        before=before.fact,
-        after=after.fact,
+        before=one,
+        after=other,
         paired=compare(_verdicts(before), _verdicts(after), test=test),
     )
-    if not row.about:
-        return line
-    one, other = before.fact.arguments, after.fact.arguments
-    words = one if line.same_arguments else f"{one} \N{RIGHTWARDS ARROW} {other}"
-    return msgspec.structs.replace(line, name=f"{row.name} {words}")
-
-
-def with_cells(grid: Grid, cells: Iterable[list[EvalFacts | None]]) -> Grid:
-    """The same with other cells."""
-    rows = [
-        msgspec.structs.replace(row, cells=found)
-        for row, found in zip(grid.rows, cells, strict=True)
-    ]
-    return msgspec.structs.replace(grid, rows=rows)
 
 
 def _verdicts(cell: Cell) -> Verdicts:
@@ -377,3 +367,24 @@ def _verdicts(cell: Cell) -> Verdicts:
         correct={k: v for k, v in zip(index.ids, index.correct, strict=True) if v is not None},
         scores={k: v for k, v in zip(index.ids, index.scores, strict=True) if v is not None},
     )
+
+
+def _comparison(before: str, after: str, lines: Sequence[Line]) -> Comparison:
+    """Put lines together, and adjust their p-values to their number."""
+    tested = {place: line.paired.p for place, line in enumerate(lines) if line.paired.p is not None}
+    values = dict(zip(tested, adjusted(list(tested.values())), strict=True))
+    found = Comparison(
+        before=before,
+        after=after,
+        lines=[
+            msgspec.structs.replace(line, adjusted=values.get(place))
+            for place, line in enumerate(lines)
+        ],
+    )
+    if any(lines[place].paired.test == MCNEMAR for place in tested):
+        found = msgspec.structs.replace(found, p=mcnemar(found.gained, found.lost))
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

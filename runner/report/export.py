@@ -5,12 +5,9 @@ from typing import Any
 
 import msgspec
 
-from runner.report.comparison import Comparison
+from runner.report.comparison import Comparison, Grid
 from runner.report.facts import EvalFacts, Source, totals_of
-from runner.report.grid import Grid
 from runner.report.text import json_line
-
-"""Reports for programs: one JSON object, or a table with one line for each eval and model."""
 
 VERSION = 1
 
@@ -53,7 +50,7 @@ def as_csv(grid: Grid) -> bytes:
 
 
 def _record(fact: EvalFacts) -> dict[str, Any]:
-    row, shown = fact.row, fact.shown
+    row, newest = fact.row, fact.attempt
     return {
         "model": fact.source.model,
         "eval_set": fact.source.eval_set,
@@ -75,11 +72,11 @@ def _record(fact: EvalFacts) -> dict[str, Any]:
         "completion_tokens": fact.tokens.completion,
         "cost": fact.cost,
         "attempts": row.attempts,
-        "started_at": shown.started_at if shown else None,
-        "ended_at": shown.ended_at if shown else None,
-        "host": shown.host if shown else None,
+        "started_at": newest.started_at if newest else None,
+        "ended_at": newest.ended_at if newest else None,
+        "host": newest.host if newest else None,
         "shard": fact.shard or None,
-        "image": shown.image if shown else None,
+        "image": newest.image if newest else None,
         "final_report": row.final_report,
     }
 
@@ -122,7 +119,7 @@ def _compared(found: Comparison) -> dict[str, Any]:
         "now_right": found.gained,
         "now_wrong": found.lost,
         "p": found.p,
-        "same_arguments": not found.unlike,
+        "same_arguments": found.same_arguments,
         "evals": [
             {
                 "eval_set": line.eval_set,

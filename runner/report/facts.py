@@ -1,7 +1,8 @@
 import hashlib
 import json
 import math
-from collections import Counter
+import os
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.selection import parse_shard
 from runner.records.layout import Layout
-from runner.records.samples import Usage, reported
+from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
 from runner.registry.entries import parse_mapping
 from runner.registry.resolve import names_matching
-from runner.report.score import Score, main_score, spread
+from runner.report.figures import Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
 # Prices are for this many tokens.
@@ -33,36 +34,23 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of prices.
-
-    Attributes:
-        currency: as the file has it.
-        models: by pattern of their names, in the file's order.
-    """
+    """A file of prices: a currency, and models by pattern of their names, in the file's order."""
 
     currency: str
     models: Mapping[str, Price]
 
-    def of(self, model: str) -> Price | None:
-        """The price of a model: that of its own name, or else of the first pattern with it."""
-        if model in self.models:
-            return self.models[model]
-        return next((self.models[one] for one in self.models if names_matching(one, [model])), None)
-
-    def cost(self, model: str, prompt: int, completion: int) -> float | None:
-        """What tokens cost; None where the model has no price."""
-        price = self.of(model)
-        if price is None:
+    def cost(self, model: str, usage: Usage) -> float | None:
+        """What tokens cost, by the model's own name or else the first pattern; None for neither."""
+        patterns = (one for one in self.models if names_matching(one, [model]))
+        name = model if model in self.models else next(patterns, None)
+        if name is None:
             return None
-        return (prompt * price.input + completion * price.output) / PER
+        price = self.models[name]
+        return (usage.prompt * price.input + usage.completion * price.output) / PER
 
 
 def parse_prices(path: str, text: str) -> Prices:
-    """Read a file of prices.
-
-    Args:
-        path: of the file, for messages.
-        text: YAML, with a `currency` and under `models` an `input` and an `output` for each.
+    """Read YAML with a `currency` and under `models` an `input` and an `output` for each.
 
     Raises:
         UsageError: it is not of that form.
@@ -72,7 +60,7 @@ def parse_prices(path: str, text: str) -> Prices:
         raise UsageError(f"{path}: unknown key `{unknown[0]}`; there are `currency` and `models`")
     currency = content.get("currency", "USD")
     if not isinstance(currency, str) or not currency.strip():
-        raise UsageError(f"{path}: `currency` is no text such as USD")
+        raise UsageError(f"{path}: `currency` is not text such as USD")
     models = content.get("models")
     if not isinstance(models, dict) or not models:
         raise UsageError(f"{path}: `models` is missing; give an `input` and an `output` for each")
@@ -89,12 +77,12 @@ def _price(where: str, content: Any) -> Price:  # noqa: ANN401 - YAML
         value = content[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 <= value < math.inf:
-            raise UsageError(f"{where}: `{key}` is no price such as 2.5")
+            raise UsageError(f"{where}: `{key}` is not a price such as 2.5")
     return Price(input=float(content["input"]), output=float(content["output"]))
 
 
-# Said of cells or runs that are compared all the same.
-UNLIKE = "not the same arguments"
+# Logs of one attempt; an eval that leaves more has nothing for people in them.
+MOST_LOGS = 100
 
 # Seconds; a record from elsewhere may claim anything.
 _LONGEST = 1e9
@@ -104,11 +92,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """One model and eval set of a report.
 
     Attributes:
-        layout: where its files are.
         note: what tells two runs of the same apart; empty otherwise.
-        state: where it stands.
         commands: of the plan, in order, and others on record.
-        rows: the state of each command.
+        rows: where each command stands.
     """
 
     layout: Layout
@@ -149,11 +135,9 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         page: sixteen hex digits that name its page, the same in every report of this run.
-        source: where it is from.
-        command: its identity.
         row: of the table.
-        tried: its attempts, in order.
-        shown: the attempt whose logs are shown; None where there is none.
+        attempts: all of them, in order.
+        attempt: the one whose logs are shown; None where there is none.
         log: what these say.
         cost: by the prices; None where there are none for its tokens.
         unpriced: tokens that have no price.
@@ -164,8 +148,8 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     command: Command
     row: EvalState
-    tried: Sequence[Attempt]
-    shown: Attempt | None
+    attempts: Sequence[Attempt]
+    attempt: Attempt | None
     log: LogFacts = LogFacts()
     cost: float | None = None
     unpriced: int = 0
@@ -195,57 +179,57 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def spans(self) -> list[Span]:
         """Its attempts on a timeline."""
-        spans = (self._span(record) for record in self.tried)
-        return [span for span in spans if span is not None]
-
-    def _span(self, record: Attempt) -> Span | None:
-        end = moment(record.ended_at)
-        if end is None:
-            return None
-        duration = min(max(record.duration, 0), _LONGEST)
-        start = moment(record.started_at)
-        start = end - duration if start is None else min(start, end)
-        return Span(
-            page=self.page,
-            eval=self.row.eval,
-            model=self.source.column,
-            host=record.host,
-            shard=self.shard,
-            state=record.result.state,
-            reason=record.reason,
-            start=start,
-            end=end,
-            duration=duration,
-        )
+        spans = []
+        for attempt in self.attempts:
+            start, end = moment(attempt.started_at), moment(attempt.ended_at)
+            if end is None:
+                continue
+            duration = min(max(attempt.duration, 0), _LONGEST)
+            span = Span(
+                page=self.page,
+                eval=self.row.eval,
+                model=self.source.column,
+                host=attempt.host,
+                shard=self.shard,
+                state=attempt.result.state,
+                reason=attempt.reason,
+                start=end - duration if start is None else min(start, end),
+                end=end,
+                duration=duration,
+            )
+            spans.append(span)
+        return spans
 
     def with_log(self, log: LogFacts, prices: Prices | None) -> "EvalFacts":
         """The same with what its logs say, and what that costs."""
         found = msgspec.structs.replace(self, log=log)
         if prices is None:
             return found
-        usage = dict(log.usage) or {"": found.tokens}
-        costs = {
-            one: prices.cost(self._billed(one), used.prompt, used.completion)
-            for one, used in usage.items()
-        }
-        priced = [cost for cost in costs.values() if cost is not None]
-        return msgspec.structs.replace(
-            found,
-            cost=sum(priced) if priced and found.tokens.total else None,
-            unpriced=sum(used.total for one, used in usage.items() if costs[one] is None),
-        )
+        own, priced, unpriced = self.source.model, [], 0
+        for model, usage in (log.usage or {"": found.tokens}).items():
+            # An API adds a date to the name that it was asked for.
+            billed = own if not model or model.startswith(f"{own}-") else model
+            cost = prices.cost(billed, usage)
+            if cost is None:
+                unpriced += usage.total
+            else:
+                priced.append(cost)
+        cost = sum(priced) if priced and found.tokens.total else None
+        return msgspec.structs.replace(found, cost=cost, unpriced=unpriced)
 
-    def _billed(self, model: str) -> str:
-        """The model that prices are for: an API adds a date to the name that it was asked for."""
-        own = self.source.model
-        return own if not model or model.startswith(f"{own}-") else model
+
+class Cell(msgspec.Struct, frozen=True):
+    """An eval, and where its samples are."""
+
+    fact: EvalFacts
+    index: SampleIndex
 
 
 def facts_of(source: Source) -> list[EvalFacts]:
     """The evals of a source, in the order of its commands, without what their logs say."""
-    tried: dict[Command, list[Attempt]] = {}
-    for record in source.state.attempts:
-        tried.setdefault(record.command, []).append(record)
+    attempts: defaultdict[Command, list[Attempt]] = defaultdict(list)
+    for attempt in source.state.attempts:
+        attempts[attempt.command].append(attempt)
     shards = _shards(source.state.run)
     return [
         EvalFacts(
@@ -253,19 +237,35 @@ def facts_of(source: Source) -> list[EvalFacts]:
             source=source,
             command=command,
             row=row,
-            tried=tried.get(command, []),
-            shown=_shown(row, tried.get(command, [])),
+            attempts=attempts[command],
+            attempt=_newest(attempts[command], success=row.state is State.DONE),
             shard=shards.get(command, ""),
         )
         for command, row in zip(source.commands, source.rows, strict=True)
     ]
 
 
-def _shown(row: EvalState, tried: Sequence[Attempt]) -> Attempt | None:
-    successes = [record for record in tried if record.result is Result.SUCCESS]
-    if row.state is State.DONE:
-        return successes[-1] if successes else None
-    return tried[-1] if tried else None
+def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
+    """Read the logs of an eval."""
+    names = fact.attempt.logs if fact.attempt is not None else ()
+    known = fact.source.layout.log_paths(names)[:MOST_LOGS]
+    paths = [path for path in known if os.access(path, os.R_OK)]
+    index = SampleIndex(paths)
+    log = LogFacts(
+        right=sum(one is True for one in index.correct),
+        wrong=sum(one is False for one in index.correct),
+        usage=index.usage,
+        unreadable=index.unreadable,
+        left_out=index.left_out,
+        missing=len(set(names)) - len(paths),
+    )
+    return Cell(fact.with_log(log, prices), index)
+
+
+def _newest(attempts: Sequence[Attempt], *, success: bool) -> Attempt | None:
+    if success:
+        attempts = [one for one in attempts if one.result is Result.SUCCESS]
+    return attempts[-1] if attempts else None
 
 
 def _page(source: Source, command: Command) -> str:
@@ -275,11 +275,11 @@ def _page(source: Source, command: Command) -> str:
 
 def _shards(run: RunFile | None) -> dict[tuple[str, ...], str]:
     """The shard of each command, because a plan is dealt out in turn."""
+    if run is None:
+        return {}
     try:
-        count = parse_shard(run.shard or "").count if run else 0
+        count = parse_shard(run.shard or "").count
     except UsageError:  # none, or a file that something else has written
-        count = 0
-    if run is None or not count:
         return {}
     return {one: f"{place % count + 1}/{count}" for place, one in enumerate(run.commands)}
 
@@ -288,16 +288,11 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Evals of a report, taken together.
 
     Attributes:
-        evals: how many.
         states: how many are in each state, those that ask for attention last.
-        samples: in the logs that are shown.
-        right: of those.
-        wrong: as above.
-        tokens: of the same.
+        samples: in the logs that are shown, as are `right`, `wrong` and `tokens`.
         cost: by the prices; None without.
         unpriced: tokens that have no price.
         attempts: how many ended.
-        times: how long they took.
     """
 
     evals: int
@@ -334,17 +329,6 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         """The same in words."""
         return f"{self.right:,} right, {self.wrong:,} wrong" if self.right + self.wrong else ""
 
-    @property
-    def unpriced_said(self) -> str:
-        """That tokens have no price; empty if all have one."""
-        return f"{self.unpriced:,} tokens without a price" if self.unpriced else ""
-
-    @property
-    def attempts_said(self) -> str:
-        """How many were in vain."""
-        vain = self.attempts - self.done
-        return f"{vain} did not succeed" if vain > 0 else ""
-
 
 def totals_of(facts: Sequence[EvalFacts]) -> Totals:
     """Take evals together."""
@@ -360,6 +344,6 @@ def totals_of(facts: Sequence[EvalFacts]) -> Totals:
         tokens=sum((fact.tokens for fact in facts), Usage()),
         cost=sum(costs) if costs else None,
         unpriced=sum(fact.unpriced for fact in facts),
-        attempts=sum(len(fact.tried) for fact in facts),
+        attempts=sum(len(fact.attempts) for fact in facts),
         times=times([span for fact in facts for span in fact.spans]),
     )

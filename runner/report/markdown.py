@@ -8,8 +8,8 @@ from runner.model import Command, State
 from runner.plan.pins import RunFile
 from runner.records.merge import ExcludedFile
 from runner.records.state import EvalState, EvalStates, RunState
-from runner.report.score import main_score
-from runner.report.text import duration, one_line, part_of_set
+from runner.report.figures import COLUMNS, cells
+from runner.report.text import one_line, part_of_set
 
 # What asks for attention comes first, what has gone well last.
 _ORDER = (State.FAILED, State.LOST, State.RUNNING, State.TO_DO, State.DONE)
@@ -34,12 +34,12 @@ def section(
         rows: of the table.
         part: what of the eval set these are, in words of ours; empty for all of it.
         level: of the heading, from 1 to 6.
-        limit: of the table's rows.
+        limit: as for `table`.
     """
     heading = f"{'#' * level} {code(model)} {code(eval_set)}"
     line = "; ".join(filter(None, (summary(rows), part)))
-    blocks = (heading, line, table(rows, limit=limit))
-    return "\n\n".join(block.rstrip("\n") for block in blocks if block) + "\n"
+    blocks = (heading, line, table(rows, limit=limit).rstrip("\n"))
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def summary(rows: Sequence[EvalState]) -> str:
@@ -58,16 +58,20 @@ def table(rows: Sequence[EvalState], *, limit: int | None = None) -> str:
 
     Args:
         rows: in any order, which is kept within a state.
-        limit: of the rows shown; a line below says what is left out. None shows all.
+        limit: of the rows shown; a line below says what is not. None shows all.
     """
     if not rows:
         return ""
     ordered = sorted(rows, key=lambda row: _ORDER.index(row.state))
     shown = ordered if limit is None else ordered[:limit]
-    lines = ["| eval | state | score | samples | time | tries |", "|---|---|--:|--:|--:|--:|"]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in shown]
-    if left_out := ordered[len(shown) :]:
-        lines += ["", _more(left_out)]
+    lines = [f"| eval | state | {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|"]
+    for row in shown:
+        notes = [_in_cell(note) for note in (row.arguments, row.reason) if note]
+        name = "<br>".join([_in_cell(row.eval), *notes])
+        state = f"**{row.state}**" if row.state in {State.FAILED, State.LOST} else row.state
+        lines.append(f"| {' | '.join([name, state, *cells(row, _in_cell)])} |")
+    if more := ordered[len(shown) :]:
+        lines += ["", _more(more)]
     return "\n".join(lines) + "\n"
 
 
@@ -87,25 +91,8 @@ def code(text: str) -> str:
 
 
 def _in_cell(text: str) -> str:
-    """The same in a table, whose cells GitHub looks for before it looks for code.
-
-    https://github.github.com/gfm/#example-200
-    """
+    # GitHub looks for cells before it looks for code: https://github.github.com/gfm/#example-200
     return code(text).replace("|", "\\|")
-
-
-def _cells(row: EvalState) -> tuple[str, ...]:
-    name = _in_cell(row.eval)
-    notes = [_in_cell(note) for note in (row.arguments, row.reason) if note]
-    score = main_score(row.final_report)
-    return (
-        "<br>".join([name, *notes]),
-        f"**{row.state}**" if row.state in {State.FAILED, State.LOST} else row.state,
-        f"{_in_cell(score.name)} {score.value:.3g}" if score else "",
-        str(row.samples) if row.attempts else "",
-        "" if row.duration is None else duration(row.duration),
-        str(row.attempts) if row.attempts else "",
-    )
 
 
 def _more(rows: Sequence[EvalState]) -> str:
@@ -117,7 +104,7 @@ def _more(rows: Sequence[EvalState]) -> str:
     return f"... and {len(rows)} more {noun}: {which}"
 
 
-# Rows of one table: more than anybody reads, and each costs time with every snapshot.
+# Rows of one table of a branch's page: each costs time with every snapshot.
 LIMIT = 500
 
 _INTRODUCTION = """\
@@ -140,13 +127,10 @@ class BranchPage:
 
     def of(self, runs: Sequence[RunState]) -> bytes:
         """The page for what the branch has now."""
-        sections = [_INTRODUCTION]
-        left_out: dict[ExcludedFile, None] = {}
-        for run in runs:
-            sections.append(self._section(run))
-            left_out |= dict.fromkeys(run.left_out)
-        if left_out:
-            sections.append(_left_out(sorted(left_out, key=lambda one: (one.path, one.host))))
+        sections = [_INTRODUCTION, *map(self._section, runs)]
+        excluded = dict.fromkeys(file for run in runs for file in run.left_out)
+        if excluded:
+            sections.append(_excluded(sorted(excluded, key=lambda one: (one.path, one.host))))
         return "\n".join(sections).encode()
 
     def _section(self, run: RunState) -> str:
@@ -188,14 +172,10 @@ def _again(run: RunFile) -> tuple[list[str], str]:
     return [*words, *common], folders
 
 
-def _left_out(files: Sequence[ExcludedFile]) -> str:
+def _excluded(files: Sequence[ExcludedFile]) -> str:
     lines = ["## Left out", "", "These stay on their hosts.", ""]
     lines += ["| file | host | why | bytes | SHA-256 |", "|---|---|---|--:|---|"]
     for one in files:
-        cells = map(_cell, (one.path, one.host, one.reason))
-        lines.append(f"| {' | '.join(cells)} | {one.size} | {_cell(one.sha256)} |")
+        words = map(_in_cell, (one.path, one.host, one.reason))
+        lines.append(f"| {' | '.join(words)} | {one.size} | {_in_cell(one.sha256)} |")
     return "\n".join([*lines, ""])
-
-
-def _cell(text: str) -> str:
-    return code(text).replace("|", "\\|")

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from runner.model import State
 from runner.records.state import EvalState
-from runner.report.score import main_score
-from runner.report.text import duration, inert, on_actions, one_line
+from runner.report.figures import COLUMNS, cells
+from runner.report.text import inert, on_actions, one_line
 
 _STYLES = {
     State.DONE: "green",
@@ -25,23 +25,20 @@ _STYLES = {
 
 def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
     """Print a table with one row per eval."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("eval")
     table.add_column("state", no_wrap=True)
-    table.add_column("score", justify="right", overflow="fold")
-    table.add_column("samples", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("tries", justify="right", no_wrap=True)
+    for column in COLUMNS:
+        if column == "score":  # its name is of any length: an eval's own code gives it
+            table.add_column(column, justify="right", overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        score = main_score(row.final_report)
         notes = [one_line(note) for note in (row.arguments, row.reason) if note]
         table.add_row(
             _Name(one_line(row.eval), notes),
             Text(row.state, style=_STYLES.get(row.state, "dim")),
-            f"{one_line(score.name)} {score.value:.3g}" if score else "",
-            str(row.samples) if row.attempts else "",
-            "" if row.duration is None else duration(row.duration),
-            str(row.attempts) if row.attempts else "",
+            *cells(row, one_line),
         )
     if not on_actions():
         console_for(out).print(table)

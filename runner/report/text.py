@@ -23,10 +23,7 @@ def harmless(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Harmless text without line breaks.
-
-    A line of an eval's own making could be a command, to GitHub Actions for one.
-    """
+    """Harmless text without line breaks: a line that an eval made could be a command to Actions."""
     return " ".join(harmless(text).split("\n"))
 
 
@@ -92,13 +89,12 @@ def command(name: str, text: str) -> str:
 
 @contextlib.contextmanager
 def group(out: TextIO, title: str) -> Iterator[None]:
-    """What is printed inside can be folded away on Actions; elsewhere it is printed as ever."""
-    if not on_actions():
-        yield
-        return
-    print(command("group", title), file=out, flush=True)
+    """Let what is printed inside be folded away on Actions; elsewhere it is printed as ever."""
+    if on_actions():
+        print(command("group", title), file=out, flush=True)
     yield
-    print(command("endgroup", ""), file=out, flush=True)
+    if on_actions():
+        print(command("endgroup", ""), file=out, flush=True)
 
 
 # Characters of one line that are kept until its end comes.
@@ -111,8 +107,8 @@ _LONGEST_COLOUR = 16
 class Shown:
     """Shows what an eval prints, piece by piece, with nothing in it that a reader would obey.
 
-    On GitHub Actions that takes whole lines. On a terminal, where somebody may be watching a
-    progress bar, text is shown as it comes.
+    On GitHub Actions that takes whole lines. Elsewhere text is shown as it comes, because it may
+    be a progress bar that somebody watches.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -131,7 +127,7 @@ class Shown:
         self._show(text[:end])
 
     def end(self) -> None:
-        """Show what is left."""
+        """Show the rest."""
         self._show(self._kept + self._text.decode(b"", final=True))
 
     def _show(self, text: str) -> None:
@@ -157,7 +153,7 @@ _BEYOND = re.compile("[\x7f-\U0010ffff]")
 def json_line(value: object) -> str:
     """A value as one line of JSON that neither a terminal nor GitHub's runner takes for more.
 
-    What an eval reported may be in it. Nothing is lost: JSON can write each character otherwise.
+    What an eval reported may be in it. Nothing is lost, because JSON can escape any character.
     """
     text = _BEYOND.sub(_escaped, msgspec.json.encode(value).decode())
     return OLDER_COMMAND.sub(r"\1\\u005b", text) if on_actions() else text

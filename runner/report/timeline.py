@@ -12,14 +12,11 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         page: id of its eval's page.
-        eval: the resolved key.
         model: what its column is called.
-        host: that it ran on.
         shard: `I/N`; empty where there was none.
         state: `done`, `failed` or `lost`.
         reason: empty for a success.
-        start: seconds since 1970.
-        end: as above.
+        start: seconds since 1970, like `end`.
         duration: by the runner's clock.
     """
 
@@ -51,6 +48,11 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     bars: Sequence[Bar]
 
+    @property
+    def shards(self) -> str:
+        """Those that ran there."""
+        return ", ".join(sorted({bar.span.shard for bar in self.bars} - {""}))
+
 
 class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """A time without a long pause."""
@@ -58,6 +60,11 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     start: float
     end: float
     hosts: Sequence[Lanes]
+
+    @property
+    def ticks(self) -> list[float]:
+        """Times that its axis tells."""
+        return [self.start + (self.end - self.start) * quarter / 4 for quarter in range(5)]
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +80,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def moment(text: str | None) -> float | None:
-    """A time as records have it, in seconds since 1970; None for what is no time."""
+    """A time as records have it, in seconds since 1970; None for anything else."""
     try:
         found = datetime.fromisoformat(text or "")
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -2,7 +2,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.engine.live import Live
+from runner.engine.live import LiveContainers
 from runner.errors import EnvironmentFault
 from runner.records.layout import Layout
 from runner.records.space import Room, room, used
@@ -85,7 +85,7 @@ class DiskWatch:
         self,
         disk: Disk,
         schedule: Schedule,
-        live: Live,
+        live: LiveContainers,
         display: Display,
         *,
         deadlines: Deadlines,

@@ -1,6 +1,6 @@
-from runner.engine.attempt import LocalAttempts, Surroundings
-from runner.engine.engine import Absence, Engine, answering
-from runner.engine.leftovers import Left, discard, find_left
+from runner.engine.attempt import LocalAttempts, RunFacts
+from runner.engine.engine import Engine, EngineWait, as_environment_fault
+from runner.engine.leftovers import Leftover, discard, find_leftovers
 from runner.host import Host
 from runner.model import ContainerSettings, Job, Task
 from runner.plan.plan import Plan
@@ -39,15 +39,15 @@ def recover(
     done = {job.key for job in plan.done}
     taken = []
     others = 0
-    with answering():
-        for left in find_left(api, prepared.layout, host.name):
+    with as_environment_fault():
+        for left in find_leftovers(api, prepared.layout, host.name):
             key = left.command.key
             if (
                 not prepared.options.resume
                 or recorder.complete(left.attempt)
                 or (key in done and left.running)
             ):
-                discard(api, prepared.layout, left)
+                discard(api, left)
             elif job := todo.get(key):
                 taken.append(_task(job, left))
             elif left.running:
@@ -59,10 +59,10 @@ def recover(
 
 
 def record_ended(
-    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Left
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Leftover
 ) -> None:
     """Record the outcome of a container that ended while no run looked, and remove it."""
-    surroundings = Surroundings(
+    shared = RunFacts(
         layout=layout,
         run=recorder.run,
         host=host.name,
@@ -73,13 +73,13 @@ def record_ended(
         cpus=1,
     )
     job = Job(command=left.command, argv=left.command, settings=_UNKNOWN)
-    absence = Absence(engine, limit=0, tell=lambda _: None)
-    attempts = LocalAttempts(engine, surroundings, absence)
+    engine_wait = EngineWait(engine, limit=0, tell=lambda _: None)
+    attempts = LocalAttempts(engine, shared, engine_wait)
     with attempts.run(
         _task(job, left), on_start=lambda _: None, on_success=lambda: None
     ) as outcome:
         recorder.record([outcome])
 
 
-def _task(job: Job, left: Left) -> Task:
+def _task(job: Job, left: Leftover) -> Task:
     return Task(job=job, attempt=left.attempt, container=left.container, created=left.created)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.engine.attempt import LocalAttempts, Surroundings
-from runner.engine.engine import EVAL_NETWORK, Absence
+from runner.engine.attempt import LocalAttempts, RunFacts
+from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
 from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result, Task
+from runner.options import EVAL_NETWORK
 from runner.plan.limits import Budget
 from runner.plan.pins import RunFile
 from runner.plan.plan import Plan
@@ -222,7 +223,7 @@ class _Run:
         names = {job.settings.image for job in plan.jobs} - {default}
         images = {name: find_image(engine.api, name).id for name in names}
         info = engine.info()
-        surroundings = Surroundings(
+        shared = RunFacts(
             layout=prepared.layout,
             run=self._recorder.run,
             host=self._host.name,
@@ -234,12 +235,12 @@ class _Run:
         )
         if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
             engine.make_eval_network()
-        absence = Absence(
+        engine_wait = EngineWait(
             engine,
             limit=prepared.options.engine_wait,
             tell=lambda text: self._events.put(Told(text)),
         )
-        return LocalAttempts(engine, surroundings, absence)
+        return LocalAttempts(engine, shared, engine_wait)
 
     def _budget(self, began: float) -> Budget | None:
         """The run's time, and what is on record of the time that evals take."""

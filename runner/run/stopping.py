@@ -3,7 +3,7 @@ import time
 from collections.abc import Callable
 
 from runner.engine.container import STOP_TIME
-from runner.engine.live import Live
+from runner.engine.live import LiveContainers
 from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.schedule import Schedule
@@ -57,7 +57,7 @@ class Stopping:
 
     def __init__(
         self,
-        live: Live,
+        live: LiveContainers,
         schedule: Schedule,
         display: Display,
         deadlines: Deadlines,

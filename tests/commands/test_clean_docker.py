@@ -5,7 +5,7 @@ import time
 import pytest
 from docker.errors import NotFound
 
-from runner.engine.probe import PROBE, remove_left
+from runner.engine.probe import PROBE, remove_leftover_probes
 from runner.model import Result
 from runner.records.attempts import read_attempts
 from runner.records.folders import private_folder
@@ -94,10 +94,10 @@ def test_clean_removes_old_probes(place: Place, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         api, "containers", lambda **asked: [each for each in listed(**asked) if each["Id"] == left]
     )
-    remove_left(api)
+    remove_leftover_probes(api)
     assert api.inspect_container(left)
     monkeypatch.setattr(time, "time", lambda: 9e9)
-    remove_left(api)
+    remove_leftover_probes(api)
     with pytest.raises(NotFound):
         api.inspect_container(left)
 

@@ -19,8 +19,7 @@ LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 def pages() -> dict[Path, str]:
     """The files of the website, each with its name there."""
     found = sorted((ROOT / "docs").iterdir())
-    # The results of `make mutants` are no page for readers.
-    return {path: path.name for path in found if path.name != "mutants.md"} | TOP
+    return {path: path.name for path in found} | TOP
 
 
 def translated(text: str, page: Path, source: str) -> str:

@@ -9,9 +9,9 @@ import pytest
 from docker.errors import NotFound
 from requests.exceptions import Timeout
 
-from runner.engine.attempt import LocalAttempts, Surroundings
-from runner.engine.engine import Absence, Engine
-from runner.engine.leftovers import Label, Left, discard
+from runner.engine.attempt import LocalAttempts, RunFacts
+from runner.engine.engine import Engine, EngineWait
+from runner.engine.leftovers import Label, Leftover, discard
 from runner.image.image import find_image
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
 from runner.records.folders import private_folder
@@ -30,7 +30,7 @@ COMMAND = Command(("o", "m", "e"))
 def attempts(place: Place) -> LocalAttempts:
     """Attempts of a run of `m` and `s`."""
     found = find_image(engine_api(), place.image)
-    surroundings = Surroundings(
+    shared = RunFacts(
         layout=place.layout,
         run="r",
         host="h",
@@ -41,7 +41,7 @@ def attempts(place: Place) -> LocalAttempts:
         cpus=1,
     )
     engine = Engine()
-    return LocalAttempts(engine, surroundings, Absence(engine, limit=1, tell=lambda _: None))
+    return LocalAttempts(engine, shared, EngineWait(engine, limit=1, tell=lambda _: None))
 
 
 def job(place: Place, name: str, network: str = "none") -> Job:
@@ -73,6 +73,18 @@ def ended(
     """The outcome of an attempt that was recorded."""
     with made(attempts, one, on_start) as outcome:
         return outcome
+
+
+def leftover(place: Place, container: str) -> Leftover:
+    """What an earlier run left of that attempt."""
+    return Leftover(
+        layout=place.layout,
+        attempt="a1",
+        command=COMMAND,
+        container=container,
+        created="",
+        running=False,
+    )
 
 
 def private(layout: Layout) -> list[Path]:
@@ -180,13 +192,13 @@ def test_the_folder_of_a_container_that_cannot_be_removed_stays(place: Place) ->
         def wait(self, _container: str, **_options: object) -> None:
             raise Timeout
 
-    left = Left(attempt="a1", command=COMMAND, container="c", created="", running=True)
+    left = leftover(place, "c")
     with private_folder(place.layout, "a1") as folder:
         pass
-    assert not discard(cast("docker.APIClient", Stuck()), place.layout, left)
+    assert not discard(cast("docker.APIClient", Stuck()), left)
     assert folder.exists()
-    gone = Left(attempt="a1", command=COMMAND, container="none", created="", running=False)
-    assert discard(engine_api(), place.layout, gone)
+    gone = leftover(place, "none")
+    assert discard(engine_api(), gone)
     assert place.leftovers() == []
 
 
@@ -198,15 +210,15 @@ def test_who_is_killed_while_discarding_leaves_what_can_be_found(
     with private_folder(place.layout, "a1") as folder:
         (folder / "file").touch()
         made = api.create_container(TEST_IMAGE, "true", labels={Label.ATTEMPT: "a1"})["Id"]
-    left = Left(attempt="a1", command=COMMAND, container=made, created="", running=False)
+    left = leftover(place, made)
     with monkeypatch.context() as patched:
         patched.setattr(
             "runner.engine.leftovers.remove_private", Mock(side_effect=KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
-            discard(api, place.layout, left)
+            discard(api, left)
     assert api.inspect_container(made)["Id"] == made
-    assert discard(api, place.layout, left)
+    assert discard(api, left)
     assert place.leftovers() == []
     with pytest.raises(NotFound):
         api.inspect_container(made)
@@ -227,7 +239,7 @@ def test_a_folder_that_cannot_be_deleted_keeps_its_container(
             assert outcome.result is Result.SUCCESS
     assert private(place.layout)
     (container,) = place.containers()
-    left = Left(attempt="a1", command=Command(), container=container, created="", running=False)
-    assert discard(engine_api(), place.layout, left)
+    left = leftover(place, container)
+    assert discard(engine_api(), left)
     assert not private(place.layout)
     assert place.containers() == []

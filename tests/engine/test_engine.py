@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from docker.errors import NotFound
 
-from runner.engine.engine import Absence, Engine
+from runner.engine.engine import Engine, EngineWait
 from runner.errors import EnvironmentFault
 from tests.conftest import Place, until
 from tests.proxy import Proxy, proxied
@@ -55,13 +55,13 @@ def test_several_that_miss_the_engine_say_so_once(proxy: Proxy) -> None:
     """One looks whether it is back, the others wait for it; then each asks again."""
     said: list[str] = []
     engine = Engine()
-    absence = Absence(engine, limit=20, tell=said.append)
+    engine_wait = EngineWait(engine, limit=20, tell=said.append)
     proxy.end()
     answers: list[bool] = []
 
     def ask() -> None:
         with closing(engine.api) as api:
-            answers.append(absence.through(api.ping))
+            answers.append(engine_wait.retry(api.ping))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -79,19 +79,19 @@ def test_several_that_miss_the_engine_say_so_once(proxy: Proxy) -> None:
 def test_who_waits_is_told_when_the_engine_does_not_come_back(proxy: Proxy) -> None:
     """Those behind the first one do not wait all over again."""
     engine = Engine()
-    absence = Absence(engine, limit=0.1, tell=lambda _: None)
+    engine_wait = EngineWait(engine, limit=0.1, tell=lambda _: None)
     proxy.end()
     with pytest.raises(EnvironmentFault, match=r"for more than 0.1 s \(--engine-wait"):
-        absence.through(engine.api.ping)
+        engine_wait.retry(engine.api.ping)
     began = time.monotonic()
     with pytest.raises(EnvironmentFault, match="taken in by the next run"):
-        absence.through(engine.api.ping)
+        engine_wait.retry(engine.api.ping)
     assert time.monotonic() - began < 1
 
 
 def test_what_the_engine_refuses_is_no_absence() -> None:
     """An answer is an answer."""
     engine = Engine()
-    absence = Absence(engine, limit=20, tell=lambda _: pytest.fail("nobody was away"))
+    engine_wait = EngineWait(engine, limit=20, tell=lambda _: pytest.fail("nobody was away"))
     with pytest.raises(NotFound):
-        absence.through(lambda: engine.api.inspect_container("none"))
+        engine_wait.retry(lambda: engine.api.inspect_container("none"))

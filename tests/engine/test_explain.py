@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from docker.errors import NotFound
 
-from runner.engine.engine import Engine, answering, explain
+from runner.engine.engine import Engine, as_environment_fault, explain
 from runner.errors import EnvironmentFault
 
 
@@ -35,7 +35,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_what_is_no_engine_is_quoted(stranger: None) -> None:
     """With where to look for more."""
     assert stranger is None
-    with pytest.raises(EnvironmentFault) as caught, answering():
+    with pytest.raises(EnvironmentFault) as caught, as_environment_fault():
         Engine()
     said = str(caught.value)
     assert said.startswith("the Docker engine did not answer as expected: 502 ")

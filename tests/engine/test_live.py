@@ -5,7 +5,7 @@ import pytest
 from docker.errors import APIError
 
 from runner.engine.ending import Cut
-from runner.engine.live import Live, LiveContainer
+from runner.engine.live import LiveContainer, LiveContainers
 from tests.conftest import until
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def engine() -> Refusing:
     return Refusing()
 
 
-def ending(engine: Refusing, *cuts: Cut) -> Live:
+def ending(engine: Refusing, *cuts: Cut) -> LiveContainers:
     """Containers of which one is to be ended, for one reason after the other."""
-    live = Live(cast("Engine", engine))
+    live = LiveContainers(cast("Engine", engine))
     for cut in cuts:
         live.end("c", cut, "SIGTERM")
     return live
@@ -68,7 +68,7 @@ def test_a_signal_that_failed_takes_back_no_later_one(engine: Refusing) -> None:
 
 def test_what_is_live_is_counted_for_as_long_as_it_is() -> None:
     """Its files may be in the way until it is removed."""
-    live = Live(cast("Engine", Refusing()))
+    live = LiveContainers(cast("Engine", Refusing()))
     one = LiveContainer(id="c", attempt="a", eval="e", tmp_limit=1, absences=0)
     with live.holding(one):
         assert list(live) == [one]

@@ -7,7 +7,7 @@ from docker.errors import ImageNotFound
 from runner.errors import EnvironmentFault
 from runner.image import base
 from runner.image.base import prepare_base
-from runner.image.build import build_image_of
+from runner.image.build import build_image
 
 # Nothing listens there, so that no image registry can be reached.
 UNREACHABLE = "127.0.0.1:1/evalset/none:1"
@@ -44,7 +44,7 @@ def test_a_base_is_made_from_debian_packages_where_no_image_registry_is(
     assert made.name == tag
     assert made.identity.startswith("packages:")
     assert made.platform.python == "3.11"
-    assert "Debian's packages instead, for no image registry can be reached" in "\n".join(told)
+    assert "Debian's packages instead, because no image registry can be reached" in "\n".join(told)
 
     told.clear()
     again = prepare_base(api, wanted=None, default=UNREACHABLE, fresh=False, tell=told.append)
@@ -55,7 +55,7 @@ def test_a_base_is_made_from_debian_packages_where_no_image_registry_is(
 def test_a_base_that_was_asked_for_is_never_replaced(api: docker.APIClient) -> None:
     """A base that the user names is that one or an error."""
     with pytest.raises(EnvironmentFault, match="cannot be pulled") as raised:
-        build_image_of(api, tag="evalset/test:none", base_image=UNREACHABLE, tell=lambda _: None)
+        build_image(api, tag="evalset/test:none", base_image=UNREACHABLE, tell=lambda _: None)
     assert UNREACHABLE in str(raised.value)
 
 

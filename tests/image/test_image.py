@@ -13,8 +13,9 @@ from runner.engine.engine import Engine
 from runner.engine.probe import ask
 from runner.errors import EnvironmentFault
 from runner.image import build, image
-from runner.image.build import BASE, BASE_NAME, LOCK, MACHINE, STAGE, Recipe, build_image_of
-from runner.image.image import DEFAULT_IMAGE, Image, find_image, look_up_image, own_fingerprint
+from runner.image.build import BASE, BASE_NAME, LOCK, MACHINE, STAGE, Recipe, build_image
+from runner.image.image import Image, find_image, look_up_image, own_fingerprint
+from runner.options import DEFAULT_IMAGE
 from tests.image.test_base import UNREACHABLE
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,7 @@ def test_an_image_that_is_up_to_date_is_not_built_again(
     """The second build asks no image registry, fetches nothing, and returns at once."""
     told: list[str] = []
     began = time.monotonic()
-    assert build_image_of(api, tell=told.append) == eval_image
+    assert build_image(api, tell=told.append) == eval_image
     assert time.monotonic() - began < 1
     assert len(told) == 1
     assert "up to date" in told[0]
@@ -161,7 +162,7 @@ def test_a_build_on_a_pulled_base_is_whole(
     api: docker.APIClient, loopback_base: str, tag: str
 ) -> None:
     """The build takes a pulled base and the host's wheels, and leaves nothing behind."""
-    built = build_image_of(api, tag=tag, base_image=loopback_base, tell=lambda _: None)
+    built = build_image(api, tag=tag, base_image=loopback_base, tell=lambda _: None)
     assert built.labels[BASE].startswith("sha256:")
     assert built.labels[BASE_NAME] == loopback_base
     listing = ask(
@@ -173,10 +174,10 @@ def test_a_build_on_a_pulled_base_is_whole(
     assert api.images(filters={"dangling": True, "label": STAGE}) == []
 
     told: list[str] = []
-    assert build_image_of(api, tag=tag, base_image=loopback_base, tell=told.append) == built
+    assert build_image(api, tag=tag, base_image=loopback_base, tell=told.append) == built
     assert "up to date" in "\n".join(told)
 
-    anew = build_image_of(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
+    anew = build_image(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
     assert (anew.fingerprint, look_up_image(api, built.id)) == (built.fingerprint, None)
 
 
@@ -186,6 +187,6 @@ def test_a_step_that_fails_is_told_with_its_last_words(
     """A failing build is one line: the step, and what it said last."""
     _change_recipe(monkeypatch, FAILING_DOCKERFILE)
     with pytest.raises(EnvironmentFault, match="RUN echo first words") as raised:
-        build_image_of(api, tag=tag, base_image=local_base, tell=lambda _: None)
+        build_image(api, tag=tag, base_image=local_base, tell=lambda _: None)
     assert "first words | last words" in str(raised.value)
     assert "\n" not in str(raised.value)

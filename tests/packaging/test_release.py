@@ -90,6 +90,7 @@ def test_what_is_uploaded_is_what_was_built() -> None:
     assert f"{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_what_is_signed_and_published_is_what_was_built(release: Path, tmp_path: Path) -> None:
     """The paths of the jobs are those of the files that the build makes."""
     shutil.copytree(release, tmp_path / "release")
@@ -107,6 +108,7 @@ def test_what_is_signed_and_published_is_what_was_built(release: Path, tmp_path:
     assert outputs.read_text() == f"path=release/sbom/evalset-{VERSION}.cdx.json\n"
 
 
+@pytest.mark.slow
 def test_all_of_it_is_attached_to_the_release(release: Path, tmp_path: Path) -> None:
     """The distributions, and what they come with."""
     shutil.copytree(release, tmp_path / "release")

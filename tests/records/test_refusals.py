@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from runner import files
+from runner.configuration import find_configuration
 from runner.errors import EnvironmentFault
 from runner.files import append, make_folder, replace, sync_folder, write_whole
-from runner.options import find_configuration
 from runner.records.attempts import read_attempts
 from runner.records.folders import private_folder
 from runner.records.layout import Layout

@@ -12,7 +12,7 @@ LINE = b'["oaieval", "m", "%s"]\n'
 
 
 def shown(*commands: tuple[str, ...], ours: bool = True) -> str:
-    """How a page says to go on with a run of these commands."""
+    """How a page says to resume a run of these commands."""
     run = RunFile(
         run="r",
         model="m",
@@ -28,8 +28,8 @@ def shown(*commands: tuple[str, ...], ours: bool = True) -> str:
         "oaievalset/m.s.progress.txt": b"",
     }
     page = BranchPage().of(RunState.from_branch(contents, source="branch")).decode()
-    (line,) = (line for line in page.splitlines() if line.startswith("To go on: "))
-    return line.removeprefix("To go on: ")
+    (line,) = (line for line in page.splitlines() if line.startswith("To resume: "))
+    return line.removeprefix("To resume: ")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def shown(*commands: tuple[str, ...], ours: bool = True) -> str:
         ),
     ],
 )
-def test_a_branch_has_the_command_that_goes_on(commands: list[tuple[str, ...]], line: str) -> None:
+def test_a_branch_has_the_command_that_resumes(commands: list[tuple[str, ...]], line: str) -> None:
     """With all that another host could not know."""
     assert shown(*commands) == line
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -6,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model import State
+from runner.records.layout import Layout
 from runner.records.state import EvalState
-from runner.report.ci import Suite, junit_xml
+from runner.report.ci import Results, junit_xml
 
 HOSTILE = [
     "</testcase><testcase name='x'/>",
@@ -35,10 +37,13 @@ ROWS = [
 ]
 
 
+def results(model: str, rows: Sequence[EvalState]) -> Results:
+    return Results(layout=Layout(root=Path("/nowhere"), model=model, eval_set="s"), rows=rows)
+
+
 def parsed(rows: Sequence[EvalState], model: str = "m", tail: Sequence[str] = ()) -> ET.Element:
     """The suite, as a program reads it."""
-    suite = Suite(model=model, eval_set="s", rows=rows, output=lambda _: tail)
-    root = ET.fromstring(junit_xml([suite]))  # noqa: S314 - our own
+    root = ET.fromstring(junit_xml([results(model, rows)], lambda *_: tail))  # noqa: S314 - our own
     (found,) = root
     assert root.tag == "testsuites"
     assert root.attrib.items() <= found.attrib.items()
@@ -81,11 +86,8 @@ def test_test_cases_of_one_eval_have_names_of_their_own() -> None:
 
 def test_several_sets_are_several_suites() -> None:
     """And the whole has the sums of their counts."""
-    suites = [
-        Suite(model=name, eval_set="s", rows=rows, output=lambda _: ())
-        for name, rows in (("m", ROWS), ("n", ROWS[:2]), ("o", []))
-    ]
-    root = ET.fromstring(junit_xml(suites))  # noqa: S314 - our own
+    several = [results("m", ROWS), results("n", ROWS[:2]), results("o", [])]
+    root = ET.fromstring(junit_xml(several, lambda *_: ()))  # noqa: S314 - our own
     assert [suite.get("name") for suite in root] == ["m.s", "n.s", "o.s"]
     assert [suite.get("failures") for suite in root] == ["1", "1", "0"]
     assert root.attrib == {
@@ -120,7 +122,7 @@ def test_a_failed_eval_is_a_failure_with_its_reason_and_output() -> None:
 
 
 def test_a_lost_eval_is_an_error() -> None:
-    """Not it is to blame."""
+    """It is not to blame."""
     error = case(ROWS[2]).find("error")
     assert error is not None
     assert error.attrib == {"message": "the engine went away", "type": "lost"}

@@ -88,7 +88,7 @@ def names(markdown: str) -> list[str]:
 
 
 def test_a_row_has_all_that_is_known_of_an_eval() -> None:
-    """Reason, score, samples, time and tries."""
+    """Reason, score, samples, time and attempts."""
     done = EvalState(
         eval="a",
         state=State.DONE,
@@ -102,7 +102,7 @@ def test_a_row_has_all_that_is_known_of_an_eval() -> None:
     )
     page = Page(table([done, failed, row("c", State.TO_DO)]))
     assert page.rows == [
-        ["eval", "state", "score", "samples", "time", "tries"],
+        ["eval", "state", "score", "samples", "time", "attempts"],
         ["b\nexited with status 1", "failed", "", "0", "3 min 05 s", "2"],
         ["c", "to do", "", "", "", ""],
         ["a", "done", "accuracy 0.333", "3", "4.2 s", "1"],
@@ -148,7 +148,7 @@ def test_no_rows_make_no_table() -> None:
 
 
 def test_the_summary_says_how_far_a_run_is() -> None:
-    """What is wrong or goes on is in it; what is to do follows from the rest."""
+    """What is wrong or running is in it; what is to do follows from the rest."""
     some = [row(str(n)) for n in range(12)] + [row(str(n), State.TO_DO) for n in range(28)]
     assert summary(some) == "12 of 40 finished"
     some += [

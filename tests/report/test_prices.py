@@ -1,6 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
+from runner.records.samples import Usage
 from runner.report.facts import parse_prices
 
 FILE = """
@@ -15,17 +16,17 @@ def test_tokens_cost_what_a_million_of_them_costs() -> None:
     """Those that go in and those that come out, each at its price."""
     prices = parse_prices("f", FILE)
     assert prices.currency == "EUR"
-    assert prices.cost("aria-small", 2_000_000, 1_000_000) == 4.5
+    assert prices.cost("aria-small", Usage(2_000_000, 1_000_000)) == 4.5
 
 
 def test_a_name_comes_before_patterns() -> None:
     """Wherever it stands."""
-    assert parse_prices("f", FILE).cost("aria-large", 1_000_000, 0) == 30
+    assert parse_prices("f", FILE).cost("aria-large", Usage(1_000_000, 0)) == 30
 
 
 def test_a_model_without_a_price_costs_nobody_knows() -> None:
     """That is not nothing."""
-    assert parse_prices("f", FILE).cost("other", 1, 1) is None
+    assert parse_prices("f", FILE).cost("other", Usage(1, 1)) is None
 
 
 def test_dollars_are_the_default() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.score import Score, main_score
+from runner.report.figures import Score, main_score
 
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.none())
 
