@@ -47,10 +47,7 @@ class SnapshotFilter:
         self._warned: set[str] = set()
 
     def exclude_again(self, known: Iterable[ExcludedFile]) -> None:
-        """Leave out, without a word, what held a secret when an earlier snapshot was taken.
-
-        What that was is not known any more: its variable may not be set now.
-        """
+        """Leave out, without a word, what held a secret whose variable may not be set any more."""
         for one in known:
             if one.reason != TOO_LARGE:
                 self._known_paths.add(one.path)
@@ -62,10 +59,7 @@ class SnapshotFilter:
         return log in self._logs
 
     def files_for(self, logs: Iterable[str]) -> dict[str, Path]:
-        """Files to store for logs that hold no secret and are not too large.
-
-        They are given by path in the tree; one that ends in `.gz` is the log compressed.
-        """
+        """Files to store for logs, by path in the tree; one that ends in `.gz` is compressed."""
         found = {}
         for name in logs:
             stored = self._file_for(name)
@@ -112,10 +106,7 @@ class SnapshotFilter:
         return True
 
     def public(self, what: str, content: str, *, instead: str) -> str:
-        """A text that was made of what is stored, or `instead` if it holds a secret.
-
-        `what` is what people call the text.
-        """
+        """The text that people call `what`, or `instead` if it holds a secret."""
         lines = content.split("\n")
         searched = self._searched.get(what, frozenset())
         new = "\n".join(line for line in lines if line not in searched)

@@ -87,21 +87,21 @@ class Loop:
         self._outcomes: dict[str, Attempt] = {}
         self._deadlines = Deadlines()
         self.stopping = Stopping(
-            attempts.live,
-            schedule,
-            display,
-            self._deadlines,
+            live=attempts.live,
+            schedule=schedule,
+            display=display,
+            deadlines=self._deadlines,
             grace=prepared.options.grace,
             on_stopping=snapshots.hurry if snapshots is not None else lambda: None,
         )
         DiskWatch(
-            disk,
-            schedule,
-            attempts.live,
-            display,
+            disk=disk,
+            schedule=schedule,
+            live=attempts.live,
+            display=display,
             deadlines=self._deadlines,
             stopping=self.stopping,
-        )
+        ).look()
         self._streak = Streak(prepared.options.max_failures)
         self._in_common = ""
 

@@ -35,10 +35,8 @@ def pin(
 ) -> Pinned:
     """Pin a run to all that its results depend on, and compare that with the run before.
 
-    Args:
-        before: what the run before was pinned to; None where there was none, or this one starts
-            over.
-        adopted: evals whose containers an earlier run left.
+    `before` is None where there was no run, or this one starts over; `adopted` are evals whose
+    containers an earlier run left.
     """
     jobs = {job.argv.key: (job.eval, job.settings) for job in plan.whole}
     # Finished evals that this selection leaves out are held to the same conditions.
@@ -74,11 +72,7 @@ def pin(
 
 
 def check_pins(prepared: Prepared, pinned: Pinned) -> str:
-    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`).
-
-    Raises:
-        UsageError: the run differs in what matters for results.
-    """
+    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`)."""
     if not pinned.differs:
         return ""
     if not prepared.options.repin:
