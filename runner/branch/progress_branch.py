@@ -307,7 +307,7 @@ def message(about: About, *, done: int, total: int, added: int) -> str:
 
 
 def parse_trailers(body: str) -> dict[str, str]:
-    """What a commit's message says besides its subject."""
+    """What a commit's message says below its subject, by name."""
     pairs = [
         line.removeprefix(_PREFIX).partition(": ")
         for line in body.splitlines()

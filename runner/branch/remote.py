@@ -17,7 +17,6 @@ PATIENCE = 60.0
 NO_REMOTE = "none"
 
 _WITH_PASSWORD = re.compile(r"(https?://)([^/@:\s]*):([^/@\s]*)@(.*)", re.IGNORECASE)
-
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 # Git asks it for a name and a password; the shell has both from its environment.

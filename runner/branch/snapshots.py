@@ -274,7 +274,7 @@ def open_snapshots(
         branch.check_name()
         branch.check_free()
         kept_out = SnapshotFilter(
-            layout.root,
+            root=layout.root,
             scanner=Scanner(environment),
             max_file=options.max_file,
             host=host.name,

@@ -67,7 +67,7 @@ class Recipe:
 
 
 def _read(name: str) -> bytes:
-    # The Dockerfile is at the top of a checkout, and beside this file in an installed wheel.
+    # The Dockerfile is at the top of a checkout, and next to this file in an installed wheel.
     for path in (HERE / name, HERE.parents[1] / name):
         if path.is_file():
             return path.read_bytes()

@@ -11,7 +11,7 @@ from runner.records.space import Room, room, used
 from runner.report.display import Display
 from runner.report.text import evals, size
 from runner.run.schedule import Schedule, Told
-from runner.run.stopping import Deadlines, Stopping
+from runner.run.stopping import Stopping
 
 # Seconds between two looks.
 INTERVAL = 2
@@ -76,7 +76,6 @@ class DiskWatch(msgspec.Struct, kw_only=True):
     schedule: Schedule
     live: LiveContainers
     display: Display
-    deadlines: Deadlines
     stopping: Stopping
     paused: bool = False
 
@@ -93,7 +92,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
             self.paused = False
             self.schedule.slots.open()
             self.display.note("there is room on the disk again; new evals start")
-        self.deadlines.after(INTERVAL, self.look)
+        self.stopping.deadlines.after(INTERVAL, self.look)
 
     def _tell(self, left: Room) -> None:
         """Measure what uses the disk in a thread of its own, because that takes time."""

@@ -11,6 +11,8 @@ from runner.records.run_file import next_generation
 from runner.registry.content import digests_of
 from runner.run.prepare import Prepared
 
+_LIMITS = ("memory", "cpus", "pids_limit", "timeout", "tmp_limit")
+
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is pinned to, and how that compares with the run before.
@@ -113,13 +115,7 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         commands=plan.commands,
         in_eval_set=len(prepared.resolution.evals),
         shard=options.shard,
-        limits={
-            "memory": settings.memory,
-            "cpus": settings.cpus,
-            "pids_limit": settings.pids_limit,
-            "timeout": settings.timeout,
-            "tmp_limit": settings.tmp_limit,
-        },
+        limits={name: getattr(settings, name) for name in _LIMITS},
         network=settings.network,
         gpus=settings.gpus,
         registry=(before.digests if before else {})

@@ -139,7 +139,6 @@ class _Run:
         if not self.adopted and (short := disk.short()):
             raise EnvironmentFault(f"no eval was started: {disk.about(short)}")
         attempts = self._attempts()
-        budget = self._budget(began)
         adopted = {task.job.key for task in self.adopted}
         schedule = Schedule(
             attempts,
@@ -149,7 +148,7 @@ class _Run:
             at_once=options.jobs or engine.info().cpus,
             retries=options.retries,
             new_id=new_id,
-            budget=budget,
+            budget=self._budget(began),
         )
         write_run_file(prepared.layout, self.pinned.file)
         if snapshots is not None:
@@ -164,7 +163,6 @@ class _Run:
             self._recorder,
             disk=disk,
             snapshots=snapshots,
-            budget=budget,
         )
         with _signals(self._events):
             schedule.start()

@@ -50,6 +50,7 @@ class Stopping(msgspec.Struct, kw_only=True):
     """Why a run ends before its plan does, and how the evals that run are ended then.
 
     Attributes:
+        deadlines: of the whole run.
         grace: seconds that running evals get to end.
         signal: the first one that came; None if none did.
         signalled_again: whether a second one came.
@@ -61,9 +62,9 @@ class Stopping(msgspec.Struct, kw_only=True):
     live: LiveContainers
     schedule: Schedule
     display: Display
-    deadlines: Deadlines
     grace: float
     on_stopping: Callable[[], None]
+    deadlines: Deadlines = msgspec.field(default_factory=Deadlines)
     signal: int | None = None
     signalled_again: bool = False
     error: BaseException | None = None
