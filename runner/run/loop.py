@@ -126,7 +126,6 @@ class Loop:
         )
 
     def _next_events(self) -> list[Event]:
-        """Wait for an event or the next deadline, and take all that came together."""
         queue, deadlines = self._schedule.events, self.stopping.deadlines
         events: list[Event] = []
         with contextlib.suppress(Empty):

@@ -219,15 +219,11 @@ class _Run:
         return LocalAttempts(engine, shared, engine_wait)
 
     def _budget(self, began: float) -> Budget | None:
-        """The run's time, and what is on record of the time that evals take."""
         seconds = self._prepared.options.time_budget
         if seconds is None:
             return None
-        past = [
-            (each.command, each.duration)
-            for each in self._state.attempts
-            if each.result is Result.SUCCESS
-        ]
+        successes = (each for each in self._state.attempts if each.result is Result.SUCCESS)
+        past = [(each.command, each.duration) for each in successes]
         return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 
