@@ -6,46 +6,38 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from runner.errors import RunnerError
+from runner.errors import RunnerError, did_you_mean
 
-# What `evalset --help` says of each command; its module is imported only when it is asked for,
-# which keeps the help fast.
-COMMANDS = {
-    "run": "Run what is left of an eval set, each eval in its own container.",
-    "status": "Show what is done, what failed and what is to do.",
-    "report": "Write a report: pages to look at and to compare, or JSON, CSV, Markdown, JUnit XML.",
-    "view": "Show the report in a browser, and renew it while a run continues.",
-    "list": "List eval sets, evals, and models with progress.",
-    "logs": "Print what an eval printed; -f follows a running one.",
-    "snapshot": "Commit, fetch, push, list or show snapshots of progress by hand.",
-    "reset": "Start an eval set over; the old files are kept under a dated name.",
-    "clean": "Remove what a killed run left behind.",
-    "matrix": "Print the jobs of a GitHub Actions matrix, one per shard.",
-    "image": "Build the eval image, or show what it is made of.",
-    "doctor": "Check engine, disk, image, registry and Git, and say what to do.",
-}
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
-
-class _ReaderGoneError(Exception):
-    """Nobody reads what is printed any more."""
+# In the order of a run's life. A module is imported only when its command is asked for, which keeps
+# `evalset --help` fast.
+COMMANDS = (
+    "run",
+    "status",
+    "report",
+    "view",
+    "list",
+    "logs",
+    "snapshot",
+    "reset",
+    "clean",
+    "matrix",
+    "image",
+    "doctor",
+)
 
 
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own, imported when they are run."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's
-        """Run a command; click itself would exit with 1, as if an eval had failed."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise _ReaderGoneError from error
-
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Give the names in the order of a run's life."""
+        """Give the names."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
@@ -56,10 +48,26 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which it may have been."""
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            hint = did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(f"No such command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, purpose(name)) for name in COMMANDS])
+
+
+def purpose(name: str) -> str:
+    """What a command is for: the first line of its docstring, read from its module's text."""
+    text = (Path(__file__).parent / f"commands/{name}.py").read_text(encoding="utf-8")
+    docstring = text.partition("\ndef command(")[2].partition('"""')[2]
+    return docstring.partition("\n")[0].removesuffix('"""')
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
@@ -132,11 +140,22 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
         code = _say(f"Error: {error.format_message()}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         code = _say("Interrupted.", 130)
-    except (BrokenPipeError, _ReaderGoneError):
+    except BrokenPipeError:
         code = 141
     gc.freeze()  # at its end Python would look through all that was imported for garbage
     ended = code if isinstance(code, int) else 0
-    sys.exit(ended if _all_read() else 141)
+    sys.exit(ended if all_read() else 141)
+
+
+class _Descriptor(io.FileIO):
+    """A descriptor whose errors all say the same: nobody takes what is printed."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write; the error has no number, for click would exit with 1, as if an eval had failed."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise BrokenPipeError(str(error)) from error
 
 
 def _make_writable() -> None:
@@ -146,7 +165,14 @@ def _make_writable() -> None:
         if stream is None:  # it was closed, as `>&-` does
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as this runs
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign stops no run
+            stream.flush()
+            again = io.TextIOWrapper(
+                io.BufferedWriter(_Descriptor(stream.fileno(), "w", closefd=False)),
+                encoding=stream.encoding,
+                errors="replace",  # a terminal that cannot show a sign stops no run
+                line_buffering=stream.line_buffering or stream.write_through,
+            )
+            setattr(sys, name, again)
 
 
 def _say_error(error: RunnerError) -> int:
@@ -161,12 +187,12 @@ def _say_error(error: RunnerError) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    with contextlib.suppress(OSError):  # which `_all_read` finds out
+    with contextlib.suppress(OSError):  # which `all_read` finds out
         click.echo(line, err=True)
     return code
 
 
-def _all_read() -> bool:
+def all_read() -> bool:
     """Write what is still to be written; what nobody reads goes nowhere, without a word at exit."""
     read = True
     for stream in (sys.stdout, sys.stderr):

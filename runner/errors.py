@@ -38,6 +38,18 @@ class LockHeld(EnvironmentFault):
     """A live run works on the same files."""
 
 
+class NobodyReads(BrokenPipeError):
+    """A run has ended and is on record, but what it prints reaches nobody.
+
+    Attributes:
+        exit_code: what the run ended with.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("nobody reads what is printed")
+        self.exit_code = exit_code
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Give `; did you mean ...?` with the known names closest to a wrong one, or nothing."""
     import difflib  # noqa: PLC0415 - only a wrong name pays for it

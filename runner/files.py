@@ -21,7 +21,6 @@ def named(path: Path, doing: str, *, option: str = "--progress-dir") -> Iterator
     """Turn what the operating system refuses about `path` into one line that says what to do.
 
     Args:
-        path: of a file or folder.
         doing: what was tried, for the message.
         option: which one chooses another path.
     """
@@ -82,8 +81,6 @@ def write_whole(path: Path, pieces: Iterable[bytes], *, writer: str | None = Non
     """Write `path` so that a reader sees the old content or the new, never a part.
 
     Args:
-        path: of the file.
-        pieces: its content.
         writer: who writes, where a lock lets only one write at a time: the next one then overwrites
             what a killed one left half written. None is this process.
     """
@@ -97,9 +94,7 @@ def write_whole(path: Path, pieces: Iterable[bytes], *, writer: str | None = Non
 def appearing_whole(path: Path, *, beside: str) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path` at the end, and is gone if that is not reached.
 
-    Args:
-        path: what it becomes.
-        beside: name that it has until then. No two writers may use one at the same time.
+    Until then it has the name `beside`, which no two writers may use at the same time.
     """
     new = path.with_name(beside)
     try:

@@ -52,7 +52,6 @@ USUAL_PREFIX = "EVALS_"
 
 # openai/evals asks for a key at import, even for its built-in model that calls nothing.
 KEYLESS_MODEL = "dummy"
-
 PLACEHOLDER_KEY = "not-needed-by-dummy"
 
 
@@ -116,10 +115,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     """What the pipeline takes from the machine, passed in so that tests can choose it.
 
     Attributes:
-        environ: environment variables.
-        home: the user's home folder.
         cache: the user's cache folder for this program.
-        name: of the host.
         user: `uid:gid`.
     """
 

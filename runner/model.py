@@ -8,9 +8,6 @@ import msgspec
 
 from runner.errors import UsageError
 
-# Where registry folders lie in every container, so that a command is the same on every host.
-CONTAINER_REGISTRY = "/registry"
-
 
 class Command(tuple[str, ...]):
     """The argv that upstream would run for an eval: `oaieval MODEL EVAL [argument...]`.
@@ -58,8 +55,8 @@ class Command(tuple[str, ...]):
 
 
 def container_registries(count: int) -> tuple[str, ...]:
-    """Where `count` registry folders lie in the container, in order."""
-    return tuple(f"{CONTAINER_REGISTRY}/{index}" for index in range(count))
+    """Where registry folders lie in every container, so that commands are the same everywhere."""
+    return tuple(f"/registry/{index}" for index in range(count))
 
 
 def decode_command(kind: type, value: object) -> object:
@@ -149,7 +146,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         command: identifies the job, in progress files and everywhere else.
         argv: what runs in the container; differs from `command` only in registry paths.
-        settings: what its container gets.
     """
 
     command: Command
@@ -171,8 +167,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt to make.
 
     Attributes:
-        job: what to run.
-        attempt: id of the attempt.
+        attempt: its id.
         container: the engine's id of the container in which an earlier run started it; empty for
             an attempt that nobody has started.
         created: when that was created, as `ending.stamp` has it; empty where that is not known.
@@ -192,13 +187,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """How one attempt of a job ended: a line of an attempts file.
 
     Attributes:
-        version: of this format.
-        id: the attempt's.
         run: id of the run that recorded it.
         host: name of the host that it ran on.
         command: identity of the job.
         eval: the resolved key of the eval.
-        result: success, failure or lost.
         fault: None for a success.
         reason: one line for people; empty for a success.
         exit_code: of the container's main process; None when it never ran or is unknown.
@@ -210,7 +202,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         logs: oaieval's logs, relative to the progress directory.
         console_log: the container's output, relative to the progress directory.
         final_report: what oaieval reported, None when it reported nothing.
-        samples: how many samples the logs hold.
+        samples: how many the logs hold.
         warnings: what a reader of the record should know.
     """
 
@@ -235,9 +227,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def all_logs(self) -> tuple[str, ...]:
+        """Oaieval's logs and the console log, where there is one."""
+        return self.logs if self.console_log is None else (*self.logs, self.console_log)
+
 
 MOST_CHARACTERS = 299
-
 # of one part of a path, on every file system that Linux commonly has
 MOST_BYTES = 255
 
@@ -265,14 +261,7 @@ def check_names(model: str, eval_set: str) -> None:
 def check_name(kind: str, name: str) -> None:
     """Refuse a model's or an eval set's name that leads elsewhere or cannot name a file.
 
-    A `/` makes a subfolder, as it does in upstream.
-
-    Args:
-        kind: what it names, for the message.
-        name: as given on the command line.
-
-    Raises:
-        UsageError: it is such a name.
+    A `/` makes a subfolder, as it does in upstream. `kind` says in the message what it names.
     """
     if not name.strip():
         raise UsageError(f"the {kind}'s name is empty; give one")

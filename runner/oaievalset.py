@@ -1,14 +1,18 @@
 import argparse
+import io
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from runner.cli import run_program
-from runner.commands.parameters import options_from
+import msgspec
+from click.core import ParameterSource
+
+from runner.cli import all_read, run_program
 from runner.commands.run import command as run_command_line
-from runner.errors import UsageError
+from runner.commands.run import options_of
+from runner.errors import NobodyReads, UsageError
 from runner.model import Command
 from runner.plan.grammar import get_parser, without_dashes
 from runner.records.progress import ProgressFile, read_progress, rewrite_progress
@@ -100,7 +104,11 @@ def run(
         subprocess.CalledProcessError: an eval failed, and `args.exit_on_error` is set.
         runner.errors.RunnerError: the run could not start or go on.
     """
-    code = _run(args, unknown_args, _resolution(args, registry), run_command)
+    try:
+        code = _run(args, unknown_args, _resolution(args, registry), run_command)
+    except NobodyReads as error:
+        all_read()  # so that Python does not try again to write it at its end
+        code = error.exit_code
     if code and (args.exit_on_error or code != 1):
         raise subprocess.CalledProcessError(code, [run_command, args.model, args.eval_set])
 
@@ -132,14 +140,19 @@ def _run(
     for path in args.registry_path or ():
         line += ["--registry-path", path]
     context = run_command_line.make_context("oaievalset", [*line, "--", args.model, args.eval_set])
-    changes: dict[str, Any] = {"jobs": 1, "progress_dir": PROGRESS_DIR}
-    if run_command is not None:
-        changes["run_command"] = run_command
+    defaults = {"jobs": 1, "progress_dir": PROGRESS_DIR, "run_command": run_command or "oaieval"}
+    changes = {
+        name: value
+        for name, value in defaults.items()
+        if context.get_parameter_source(name) is ParameterSource.DEFAULT
+    }
     # Upstream goes on whatever has changed; here a warning says what has.
-    given = {**context.params, "as_typed": True, "repin": True, "args": unknown}
-    options = options_from(context, given, **changes)
+    options = msgspec.structs.replace(
+        options_of(context), as_typed=True, repin=True, passed_through=tuple(unknown), **changes
+    )
     ours = list(run_command_line.our_options())
-    return run_pipeline(options, out=sys.stdout, ours=ours, resolution=resolution)
+    out = sys.stdout or io.StringIO()  # there is none where it was closed, as `>&-` does
+    return run_pipeline(options, out=out, ours=ours, resolution=resolution)
 
 
 def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution | None:  # noqa: ANN401 - any value

@@ -1,164 +1,249 @@
-from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import msgspec
 
-from runner.errors import UsageError, did_you_mean
-from runner.files import named
 from runner.model import ContainerSettings
+from runner.parameters import Argument, Heading, Kind, Option
+from runner.units import (
+    parse_duration,
+    parse_gpus,
+    parse_memory,
+    parse_pause,
+    parse_size,
+    parse_tmp_limit,
+    show_duration,
+    show_size,
+)
+
+SIZE = Kind("SIZE", parse_size, show_size)
+DURATION = Kind("DURATION", parse_duration, show_duration)
+FILE = Kind("FILE", is_path=True)
+FOLDER = Kind("FOLDER", is_path=True)
+NAME = Kind("NAME")
+N = Kind("N")
+PATTERN = Kind("PATTERN")
+
+Model = Annotated[str, Argument("model")]
+EvalSet = Annotated[str, Argument("eval_set")]
+
+# The options of more than one command, and their defaults.
+
+DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"  # a name of our own: no image registry is asked for it
+# The network that evals share by default: a bridge of our own, on which containers reach the
+# outside but not one another. One for all runs, for an engine has room for about 30.
+EVAL_NETWORK = "evalset"
+PROGRESS_DIR = Path("progress")
+MAX_FILE = 50 * 2**20
+
+AsJson = Annotated[
+    bool,
+    Option("Print JSON and nothing else on stdout.", names=("--json",), configurable=False),
+]
+Image = Annotated[str, Option("Image that evals run in.", NAME)]
+ProgressDir = Annotated[
+    Path, Option("Where a run's files are, laid out like upstream's /tmp.", FOLDER)
+]
+RegistryPaths = Annotated[
+    tuple[str, ...],
+    Option(
+        "A further registry folder; evals can only read it.",
+        FOLDER,
+        names=("--registry-path", "--registry_path"),
+    ),
+]
+Select = Annotated[tuple[str, ...], Option("Run these evals only; * is any text.", PATTERN)]
+Exclude = Annotated[tuple[str, ...], Option("Leave these evals out.", PATTERN)]
+Env = Annotated[
+    tuple[str, ...],
+    Option(
+        "Hand in this variable of the host, by name.",
+        NAME,
+        names=("-e", "--env"),
+    ),
+]
+EnvFile = Annotated[Path | None, Option("Hand in the variables of this file.", FILE)]
+Branch = Annotated[
+    str | None, Option("Read a progress branch, not the directory.", NAME, configurable=False)
+]
+SnapshotBranch = Annotated[
+    str | None,
+    Option(
+        "Branch of the snapshots.",
+        NAME,
+        names=("--snapshot-branch",),
+        default="evalset/MODEL.EVAL_SET",
+    ),
+]
+SnapshotRepo = Annotated[
+    Path | None,
+    Option(
+        "Its repository.",
+        FOLDER,
+        names=("--snapshot-repo",),
+        default="the one around this folder, else one of our own",
+    ),
+]
+RemoteName = Annotated[
+    str | None,
+    Option(
+        "Where it is pushed to; `none` for nowhere.",
+        Kind("NAME|URL"),
+        default="the repository's own",
+    ),
+]
+MaxFile = Annotated[
+    int,
+    Option(
+        "Larger files are committed compressed, or stay here.",
+        SIZE,
+        names=("--snapshot-max-file",),
+    ),
+]
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where snapshots go.
+    """Where snapshots go, and which."""
 
-    Attributes:
-        branch: its name; None is `evalset/{model}.{eval_set}`.
-        repo: a folder in the repository; None is the one around the current folder, or else one
-            below the progress directory.
-        remote: name or address, or `none`; None is the remote of the repository's current branch.
-        max_file: bytes up to which a file is committed.
-        every: seconds between two snapshots, at the most.
-    """
-
-    branch: str | None = None
-    repo: Path | None = None
-    remote: str | None = None
-    max_file: int = 50 * 2**20
-    every: float = 60.0
+    branch: SnapshotBranch = None
+    repo: SnapshotRepo = None
+    remote: RemoteName = None
+    every: Annotated[
+        float,
+        Option(
+            "Take and push a snapshot at least so often, if anything is new.",
+            DURATION,
+            names=("--snapshot-every",),
+        ),
+    ] = 60.0
+    max_file: MaxFile = MAX_FILE
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """All that one invocation of `evalset run` was asked for.
 
     Attributes:
-        model: as given to `oaieval`.
-        eval_set: name of the eval set.
-        passed_through: arguments for every command.
-        registry_paths: registry folders as typed.
-        as_typed: whether commands carry those as typed, as upstream's do, and not the place
-            where the container sees them.
-        run_command: the program that runs one eval.
-        resume: whether to leave out what is finished.
-        repin: whether to go on, with a warning, where what is finished was run otherwise.
-        exit_on_error: whether the first failure keeps new evals from starting.
-        jobs: containers at once; None is as many as the engine has CPUs.
-        retries: how often an attempt that the environment spoiled is made again.
-        max_failures: how many evals in a row may fail alike before nothing more is started; 0 is
-            any number.
-        min_free_disk: bytes that must be free for an eval to be started.
-        engine_wait: seconds in which an engine that went away in mid-run has to come back.
-        grace: seconds that running evals get to end when the run is interrupted.
-        settings: what a container gets where no rule says otherwise.
+        as_typed: whether commands carry the registry folders as typed, as upstream's do, and not
+            the places where the container sees them.
         explicit: names of the settings that were given on the command line, which no rule
             overrides.
-        env: names of variables to hand in besides the usual ones.
-        env_file: a file of variables to hand in.
-        progress_dir: the progress directory.
-        select: patterns of evals to run; none selects all.
-        exclude: patterns of evals to leave out.
-        shard: `I/N`.
-        snapshot: where snapshots go; None takes none.
-        time_budget: seconds after which nothing runs any more; None is no end.
-        junit: a file for the results as JUnit XML.
     """
 
-    model: str
-    eval_set: str
-    passed_through: tuple[str, ...] = ()
-    registry_paths: tuple[str, ...] = ()
+    model: Model
+    eval_set: EvalSet
+    passed_through: Annotated[tuple[str, ...], Argument(metavar="[ARGS]...")] = ()
+
+    select: Annotated[Select, Heading("What to run")] = ()
+    exclude: Exclude = ()
+    shard: Annotated[str | None, Option("Run the I-th of N disjoint parts.", Kind("I/N"))] = None
+    registry_paths: RegistryPaths = ()
+    jobs: Annotated[
+        int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
+    ] = None
+    resume: Annotated[bool, Option("Leave out what is finished.")] = True
+    repin: Annotated[
+        bool,
+        Option(
+            "Go on where image, registry, network, GPUs or limits are not those of what is "
+            "finished."
+        ),
+    ] = False
+    dry_run: Annotated[
+        bool,
+        Option("Print what is done and what would be run, and why.", configurable=False),
+    ] = False
+    as_json: Annotated[AsJson, "With --dry-run: print one JSON object."] = False
+
+    env: Annotated[Env, Heading("What each eval gets")] = ()
+    env_file: EnvFile = None
+    timeout: Annotated[float, Option("Stop an eval after this.", DURATION)] = 3600.0
+    image: Image = DEFAULT_IMAGE
+    memory: Annotated[
+        int, Option("Memory limit of an eval.", Kind("SIZE", parse_memory, show_size))
+    ] = 4 * 2**30
+    cpus: Annotated[float, Option("CPU limit of an eval.", Kind("NUMBER"), least=0.01)] = 2
+    pids_limit: Annotated[
+        int, Option("Processes and threads of an eval, at the most.", N, least=1)
+    ] = 1024
+    tmp_limit: Annotated[
+        int,
+        Option(
+            "What an eval may have in its /tmp, logs included.",
+            Kind("SIZE", parse_tmp_limit, show_size),
+        ),
+    ] = 10 * 2**30
+    network: Annotated[str, Option("Docker network of an eval; `none` for no network.", NAME)] = (
+        EVAL_NETWORK
+    )
+    gpus: Annotated[
+        str | None,
+        Option("GPUs of an eval, as `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
+    ] = None
+    run_command: Annotated[
+        str,
+        Option("Program that runs one eval; takes model, eval and arguments.", Kind("PROGRAM")),
+    ] = "oaieval"
+
+    exit_on_error: Annotated[
+        bool,
+        Option("Start no new eval once one has failed."),
+        Heading("When something goes wrong"),
+    ] = True
+    retries: Annotated[
+        int,
+        Option("Try again so often where not the eval but its environment failed.", N, least=0),
+    ] = 2
+    max_failures: Annotated[
+        int,
+        Option("Start no new eval once so many in a row have failed alike; 0 goes on.", N, least=0),
+    ] = 5
+    min_free_disk: Annotated[
+        int, Option("Start no new eval while less than this is free on the disk.", SIZE)
+    ] = 2**30
+    engine_wait: Annotated[
+        float, Option("Wait so long for a Docker engine that goes away in mid-run.", DURATION)
+    ] = 120.0
+    grace: Annotated[
+        float,
+        Option(
+            "On Ctrl-C, give running evals this long to end.",
+            Kind("DURATION", parse_pause, show_duration),
+        ),
+    ] = 10.0
+    time_budget: Annotated[
+        float | None,
+        Option(
+            "Start no eval that would usually not end within this time; exit 75 if any is left.",
+            DURATION,
+        ),
+    ] = None
+
+    progress_dir: Annotated[ProgressDir, Heading("What is kept")] = PROGRESS_DIR
+    junit: Annotated[
+        Path | None,
+        Option("At the end, write the results to this file as JUnit XML.", FILE),
+    ] = None
+
+    take_snapshots: Annotated[
+        bool,
+        Option("Commit the progress to a branch; go on from it.", names=("--snapshot",)),
+        Heading("Snapshots on a Git branch"),
+    ] = False
+    snapshots: SnapshotOptions = SnapshotOptions()
+
     as_typed: bool = False
-    run_command: str = "oaieval"
-    resume: bool = True
-    repin: bool = False
-    exit_on_error: bool = True
-    jobs: int | None = None
-    retries: int = 2
-    max_failures: int = 5
-    min_free_disk: int = 2**30
-    engine_wait: float = 120.0
-    grace: float = 10.0
-    settings: ContainerSettings
     explicit: frozenset[str] = frozenset()
-    env: tuple[str, ...] = ()
-    env_file: Path | None = None
-    progress_dir: Path
-    select: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    shard: str | None = None
-    snapshot: SnapshotOptions | None = None
-    time_budget: float | None = None
-    junit: Path | None = None
+
+    @property
+    def settings(self) -> ContainerSettings:
+        """What a container gets where no rule says otherwise."""
+        return ContainerSettings(**{name: getattr(self, name) for name in SETTINGS})
+
+    @property
+    def snapshot(self) -> SnapshotOptions | None:
+        """Where snapshots go; None takes none."""
+        return self.snapshots if self.take_snapshots else None
 
 
-Setting = str | int | float | bool | list[str]
-
-
-def check_config(
-    table: Mapping[str, object], *, source: str, known: Collection[str]
-) -> dict[str, Setting]:
-    """Check the settings of a configuration file, whose keys are option names.
-
-    Args:
-        table: `[tool.evalset]` of a `pyproject.toml`, or a whole `evalset.toml`.
-        source: the file, for messages.
-        known: the names of options with underscores, as `progress_dir`.
-
-    Returns:
-        The settings by name with underscores; the file may have hyphens as the options do.
-
-    Raises:
-        UsageError: a key is unknown or stands twice, or a value is neither text, a number, true or
-            false, nor a list of texts.
-    """
-    settings: dict[str, Setting] = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name not in known:
-            hint = did_you_mean(name, known) or "; `evalset run --help` shows the options"
-            raise UsageError(f"{source}: unknown key `{key}`{hint}")
-        if name in settings:
-            raise UsageError(
-                f"{source}: `{key}` stands twice, with a hyphen and an underscore; leave one out"
-            )
-        settings[name] = _check_value(source, key, value)
-    return settings
-
-
-def _check_value(source: str, key: str, value: object) -> Setting:
-    if isinstance(value, str | int | float):
-        return value
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return value
-    raise UsageError(f"{source}: `{key}` must be text, a number, true or false, or a list of texts")
-
-
-def find_configuration(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The nearest configuration at or above `folder`, and its table; None when there is none.
-
-    In each folder `evalset.toml` comes before `[tool.evalset]` of `pyproject.toml`.
-    """
-    for place in (folder, *folder.parents):
-        path = place / "evalset.toml"
-        if path.is_file():
-            return path, _load(path)
-        path = place / "pyproject.toml"
-        if path.is_file():
-            tool = _load(path).get("tool")
-            if isinstance(tool, dict) and "evalset" in tool:
-                table = tool["evalset"]
-                if not isinstance(table, dict):
-                    raise UsageError(f"{path}: `tool.evalset` must be a table")
-                return path, table
-    return None
-
-
-def _load(path: Path) -> dict[str, Any]:
-    import tomllib  # noqa: PLC0415 - most folders have no configuration
-
-    with named(path, "read"):
-        content = path.read_bytes()
-    try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: this is not valid TOML: {error}") from None
+# The fields of a container's settings that are options; `env` there is made of more than `--env`.
+SETTINGS = tuple(name for name in ContainerSettings.__struct_fields__ if name != "env")

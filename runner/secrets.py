@@ -88,9 +88,7 @@ _LEAST = 8
 # The same of a name without a password before an address, which may be a person's; of one line of
 # a value of several; and of a piece of base64.
 _LEAST_LOGIN = 16
-
 _LEAST_LINE = 20
-
 _LEAST_BASE64 = 10
 
 _SECRET_OPTION = re.compile(
@@ -118,15 +116,12 @@ _PLACEHOLDERS = {
 }
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-
 _USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/]*)@", re.IGNORECASE)
 
 _PARAMETER = re.compile(r"[?&;]([^\s=&#;]+)=([^\s&#;]+)")
-
 _SECRET_PARAMETER = re.compile(
     r"sig|key|token|secret|passw|pwd|code|auth|credential", re.IGNORECASE
 )
-
 _PUBLIC_PARAMETER = re.compile(r"(api-?)?version=|region=|model=|deployment=", re.IGNORECASE)
 
 
@@ -134,7 +129,6 @@ def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
     """Tell whether a command-line argument looks like it holds a secret.
 
     Args:
-        token: the argument.
         before: the argument before it, which may be the option that it is the value of.
         handed_in: the variables that containers get: their values are known.
     """
@@ -166,11 +160,7 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 def secret_values(handed_in: Mapping[str, str]) -> dict[str, str]:
-    """Values that nobody else should read, each with the name of the variable that has it.
-
-    Args:
-        handed_in: the variables that containers get.
-    """
+    """Values that nobody else should read, each with the name of the variable that has it."""
     found: dict[str, str] = {}
     for name, value in handed_in.items():
         if _hides(name, value):
@@ -291,12 +281,7 @@ NO_MASK = Mask({})
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Where something secret stands.
-
-    Attributes:
-        line: its number, from 1.
-        what: what it looks like; never the value.
-    """
+    """In which line, counted from 1, something secret stands, and what it is; never the value."""
 
     line: int
     what: str
@@ -338,7 +323,6 @@ class Scanner:
 
 # Bytes looked at together, and how many at least are looked at twice: no key is as long.
 _BLOCK = 2**20
-
 _OVERLAP = 2**13
 
 

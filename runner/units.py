@@ -1,9 +1,11 @@
+"""Amounts as people type them: what is none raises a `UsageError` that names it."""
+
 import math
 import re
 
 from runner.errors import UsageError
 
-_POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -11,15 +13,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LEAST_MEMORY = 6 * 1024**2
 LEAST_CPUS = 0.01
 
+# Too little for the logs that every eval writes.
 LEAST_TMP = 1024**2
 
 
 def parse_size(value: object, *, what: str = "size") -> int:
-    """Read a number of bytes: `50m`, `1.5g`, or the number alone.
-
-    Raises:
-        UsageError: it is not such a number.
-    """
+    """Read an amount, `50m`, `1.5g`, or a number of bytes, as bytes."""
     text = str(value).strip().lower()
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(?:i?b)?|b)?", text)
     if found is None:
@@ -28,14 +27,7 @@ def parse_size(value: object, *, what: str = "size") -> int:
 
 
 def parse_memory(value: object) -> int:
-    """Read an amount of memory as Docker does: `512m`, `1.5g`, or a number of bytes.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        UsageError: it is not such an amount, or less than Docker's minimum, 6 MB.
-    """
+    """Read an amount of memory, in bytes, as Docker does."""
     amount = parse_size(value, what="memory")
     if amount < LEAST_MEMORY:
         raise UsageError(f"memory `{value}` is less than Docker's minimum, 6m")
@@ -43,14 +35,7 @@ def parse_memory(value: object) -> int:
 
 
 def parse_tmp_limit(value: object) -> int:
-    """Read how much an eval may have in its `/tmp`: `512m`, `10g`, or a number of bytes.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        UsageError: it is not such an amount, or too little for what every eval writes.
-    """
+    """Read how much an eval may have in its `/tmp`, in bytes."""
     amount = parse_size(value)
     if amount < LEAST_TMP:
         raise UsageError(f"size `{value}` is too little for an eval's logs; give at least 1m")
@@ -58,14 +43,7 @@ def parse_tmp_limit(value: object) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Read a duration: `90s`, `1h30m`, `1.5h`, or a number of seconds.
-
-    Returns:
-        Seconds.
-
-    Raises:
-        UsageError: it is not such a duration, or not above zero.
-    """
+    """Read a duration above zero, `90s`, `1h30m`, `1.5h`, or a number of seconds, in seconds."""
     text = str(value).strip().lower()
     parts = re.findall(r"([0-9.]+)([dhms])", text)
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
@@ -82,11 +60,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_cpus(value: object) -> float:
-    """Read a number of CPUs, such as `2` or `0.5`.
-
-    Raises:
-        UsageError: it is not such a number, or less than Docker's minimum.
-    """
+    """Read a number of CPUs, such as `2` or `0.5`."""
     text = str(value)
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not LEAST_CPUS <= float(text) < math.inf:
         raise UsageError(f"`{value}` is not a number of CPUs such as 2 or 0.5")
@@ -94,22 +68,35 @@ def parse_cpus(value: object) -> float:
 
 
 def parse_pids_limit(value: object) -> int:
-    """Read a number of processes.
-
-    Raises:
-        UsageError: it is not a whole number above zero.
-    """
+    """Read a number of processes above zero."""
     if not re.fullmatch(r"[1-9][0-9]{0,17}", str(value)):
         raise UsageError(f"`{value}` is not a number of processes above zero")
     return int(str(value))
 
 
-def parse_gpus(value: object) -> str:
-    """Check which GPUs are asked for, in the form of `docker run --gpus`.
+def parse_pause(value: str | float) -> float:
+    """Read a duration that may be none at all: `0`."""
+    return 0.0 if str(value) in {"0", "0s"} else parse_duration(value)
 
-    Raises:
-        UsageError: it is neither `all`, nor a number above zero, nor `device=ID,...`.
-    """
+
+def show_size(count: int) -> str:
+    """The shortest text that `parse_size` reads as this number of bytes: `4g`, `50m`."""
+    for unit in "tgmk":
+        if count and count % 1024 ** _POWERS[unit] == 0:
+            return f"{count // 1024 ** _POWERS[unit]}{unit}"
+    return str(count)
+
+
+def show_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as so many seconds: `1h`, `90s`."""
+    for unit in "hm":
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds // _SECONDS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def parse_gpus(value: object) -> str:
+    """Check which GPUs are asked for, in the form of `docker run --gpus`."""
     text = str(value)
     if not re.fullmatch(r"all|[1-9][0-9]*|device=[\w,:-]+", text):
         raise UsageError(f"GPUs `{text}` must be `all`, a number, or `device=ID,...`")

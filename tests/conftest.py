@@ -22,8 +22,9 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped] 
 from runner.engine.engine import Engine
 from runner.engine.leftovers import Label
 from runner.image.build import BASE_NAME
-from runner.image.image import DEFAULT_IMAGE, Image, find_image
+from runner.image.image import Image, find_image
 from runner.model import Attempt
+from runner.options import DEFAULT_IMAGE
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.progress import read_progress

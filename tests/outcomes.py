@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result
+from runner.options import SETTINGS as SETTINGS_GIVEN
 from runner.options import RunOptions
 
 SETTINGS = ContainerSettings(
@@ -21,8 +22,9 @@ SETTINGS = ContainerSettings(
 
 def asked(**changes: Any) -> RunOptions:  # noqa: ANN401 - any option
     """What a run of `m` and `s` is asked for."""
-    options = RunOptions(model="m", eval_set="s", settings=SETTINGS, progress_dir=Path("/nowhere"))
-    return msgspec.structs.replace(options, **changes)
+    given = {"model": "m", "eval_set": "s", "progress_dir": Path("/nowhere")}
+    settings = {name: getattr(SETTINGS, name) for name in SETTINGS_GIVEN}
+    return RunOptions(**(settings | given | changes))
 
 
 def job(name: str = "a.dev.v0", *passed_through: str) -> Job:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.configuration import find_configuration
 from runner.errors import UsageError
-from runner.options import find_configuration
 
 
 def test_a_table_of_pyproject_is_found(tmp_path: Path) -> None:

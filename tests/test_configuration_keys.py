@@ -1,9 +1,12 @@
 import pytest
 
+from runner.configuration import check_config
 from runner.errors import UsageError
-from runner.options import check_config
+from runner.options import RunOptions
+from runner.parameters import parameters
 
-KNOWN = {"jobs", "progress_dir", "env", "memory"}
+NAMES = {"jobs", "progress_dir", "env", "memory"}
+KNOWN = {each.name: each for each in parameters(RunOptions) if each.name in NAMES}
 
 
 def test_keys_are_option_names_with_hyphens_or_underscores() -> None:

@@ -21,7 +21,6 @@ options = RunOptions(
     model="gpt-4",
     eval_set="big",
     passed_through=("--max_samples", "25"),
-    settings=settings,
     progress_dir=path.parent,
 )
 done = read_progress(path)

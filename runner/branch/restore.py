@@ -12,7 +12,6 @@ from runner.branch.progress_branch import ProgressBranch, state_prefix
 from runner.files import named, sync_folder, write_whole
 from runner.model import Command
 from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
-from runner.records.belonging import logs_of
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, parse_progress, read_progress
 from runner.records.run_file import parse_run_file, put_run_file, read_run_file
@@ -55,7 +54,8 @@ def restore_progress(
             warn(message)
     attempts_lines = states.get(f"{start}attempts.jsonl", b"")
     if logs:
-        recorded = set(logs_of(parse_attempts(attempts_lines, source).records))
+        records = parse_attempts(attempts_lines, source).records
+        recorded = {name for record in records for name in record.all_logs}
         _restore_logs(branch.repository, commit, layout, recorded, warn)
     added = add_lines(
         layout,

@@ -21,8 +21,8 @@ from runner.branch.restore import restore_progress
 from runner.files import named
 from runner.host import Host
 from runner.options import SnapshotOptions
-from runner.records.belonging import all_logs, is_log, logs_of, state_files
 from runner.records.layout import Layout
+from runner.records.logs import all_logs
 from runner.records.merge import README, ExcludedFile, Kind, kind_of, merge
 from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
@@ -187,7 +187,7 @@ class Snapshots:
     def _states_here(self, before: dict[str, bytes]) -> dict[str, bytes]:
         """The state files of the progress directory, merged with those of the branch."""
         merged = {}
-        for name in state_files(self._layout):
+        for name in self._layout.state_files():
             path = self._layout.root / name
             with named(path, "read"):
                 content = path.read_bytes()
@@ -211,7 +211,7 @@ class Snapshots:
             path = self._layout.attempts
             content = path.read_bytes() if path.exists() else b""
         records = self._reader.attempts(content, str(path)).records
-        wanted = dict.fromkeys(logs_of(records))
+        wanted = dict.fromkeys(name for record in records for name in record.all_logs)
         if not self._has_looked_around:
             # Logs that no record names are upstream's, from before.
             wanted |= dict.fromkeys(all_logs(self._layout))
@@ -222,7 +222,7 @@ class Snapshots:
             if name not in self._on_branch
             and name + COMPRESSED not in self._on_branch
             and not self._filter.excludes(name)
-            and is_log(self._layout, name)
+            and self._layout.is_log(name)
         ]
 
     def _join(self, theirs: str) -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from runner.commands.parameters import as_json, progress_dir
-from runner.commands.parsing import ConfiguredCommand
+from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.leftovers import (
     discard,
@@ -14,10 +13,11 @@ from runner.engine.leftovers import (
 )
 from runner.engine.probe import remove_leftover_probes
 from runner.errors import LockHeld
-from runner.host import Host
+from runner.host import Host, new_id, this_host
+from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.records.folders import remove_orphans
 from runner.records.layout import Layout
-from runner.records.lock import RunLock, is_held
+from runner.records.lock import is_held, run_lock
 from runner.run.record import Recorder
 from runner.run.recover import record_ended
 
@@ -50,7 +50,7 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
         found = {one.layout for one in leftovers_below(engine.api, root, host.name)}
     for layout in sorted(found, key=lambda it: (it.model, it.eval_set)):
         try:
-            with RunLock(layout.lock):
+            with run_lock(layout.lock):
                 clean_one(engine, layout, host, cleaned, run=new_id())
         except LockHeld as error:
             cleaned.held.append(str(error))
@@ -103,23 +103,14 @@ def show_held(cleaned: Cleaned) -> None:
         click.echo(f"left alone: {line}", err=True)
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset clean --progress-dir progress")
-@progress_dir
-@as_json
-def command(*, progress_dir: Path, as_json: bool) -> int:
+@evalset_command("evalset clean --progress-dir progress")
+def command(*, progress_dir: ProgressDir = PROGRESS_DIR, as_json: AsJson = False) -> int:
     """Remove the containers that killed runs left; record those that had finished.
 
     Only containers of this progress directory are touched, and none that a live run holds. An
     eval that still runs is killed: to let it finish, use `evalset run` instead, which goes on
     with it.
     """
-    import msgspec
-
-    from runner.host import (
-        new_id,
-        this_host,
-    )
-
     cleaned = clean(progress_dir, this_host(), new_id=new_id)
     if as_json:
         click.echo(msgspec.json.encode(cleaned).decode())

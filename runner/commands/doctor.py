@@ -8,12 +8,19 @@ from pathlib import Path
 import click
 import msgspec
 
+from runner.commands.command_line import evalset_command
 from runner.commands.list import all_registries
-from runner.commands.parameters import as_json, image, progress_dir, registry_path
-from runner.commands.parsing import ConfiguredCommand
 from runner.engine.engine import Engine, where
 from runner.errors import EnvironmentFault, RunnerError
 from runner.image.image import find_image, own_fingerprint
+from runner.options import (
+    DEFAULT_IMAGE,
+    PROGRESS_DIR,
+    AsJson,
+    Image,
+    ProgressDir,
+    RegistryPaths,
+)
 
 # Below this a run of any size fills the disk.
 LEAST_FREE = 2 * 2**30
@@ -123,18 +130,16 @@ def _existing(path: Path) -> Path:
     return path
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset doctor")
-@image
-@registry_path
-@progress_dir
-@as_json
+@evalset_command("evalset doctor")
 def command(
-    *, image: str, registry_path: tuple[str, ...], progress_dir: Path, as_json: bool
+    *,
+    image: Image = DEFAULT_IMAGE,
+    registry_paths: RegistryPaths = (),
+    progress_dir: ProgressDir = PROGRESS_DIR,
+    as_json: AsJson = False,
 ) -> int:
     """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
-    import msgspec
-
-    checks = examine(image=image, registry_paths=registry_path, progress_dir=progress_dir)
+    checks = examine(image=image, registry_paths=registry_paths, progress_dir=progress_dir)
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())
     else:

@@ -1,11 +1,15 @@
-import click
+from typing import Annotated
 
-from runner.commands.parameters import as_json, image
-from runner.commands.parsing import ConfiguredCommand
+import click
+import msgspec
+
+from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.image.build import build_image
 from runner.image.image import FINGERPRINT, builtin_registry, find_image, own_fingerprint
+from runner.options import DEFAULT_IMAGE, NAME, AsJson, Image
+from runner.parameters import Option
 
 
 def image_facts(name: str) -> dict[str, str | None]:
@@ -32,14 +36,18 @@ def command() -> None:
     """Build the eval image, or show what it is made of."""
 
 
-@command.command(
-    cls=ConfiguredCommand,
-    epilog="Example: evalset image build --base-image python:3.11-slim-bookworm",
-)
-@click.option("--base-image", help="Base to pull or use.  [default: found by itself]")
-@click.option("--rebuild", is_flag=True, help="Build even if the same image is there.")
-@image
-def build(*, image: str, base_image: str | None, rebuild: bool) -> None:
+@evalset_command("evalset image build --base-image python:3.11-slim-bookworm", group=command)
+def build(
+    *,
+    base_image: Annotated[
+        str | None,
+        Option("Base to pull or use.", NAME, configurable=False, default="found by itself"),
+    ] = None,
+    rebuild: Annotated[
+        bool, Option("Build even if the same image is there.", configurable=False)
+    ] = False,
+    image: Image = DEFAULT_IMAGE,
+) -> None:
     """Build the image with openai/evals; needs no image registry.
 
     Where no image registry can be reached, the base is made from Debian's packages. Nothing is
@@ -54,15 +62,11 @@ def build(*, image: str, base_image: str | None, rebuild: bool) -> None:
     engine.make_eval_network()
 
 
-@command.command(cls=ConfiguredCommand, epilog="Example: evalset image show --json")
-@image
-@as_json
-def show(*, image: str, as_json: bool) -> None:
+@evalset_command("evalset image show --json", group=command)
+def show(*, image: Image = DEFAULT_IMAGE, as_json: AsJson = False) -> None:
     """Show an image's id, fingerprint and versions."""
     facts = image_facts(image)
     if as_json:
-        import msgspec
-
         click.echo(msgspec.json.encode(facts).decode())
         return
     for name, value in facts.items():

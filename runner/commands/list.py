@@ -1,17 +1,25 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, Literal, TextIO
 
 import click
 import msgspec
 
-from runner.commands.parameters import as_json, image, progress_dir, registry_path
-from runner.commands.parsing import ConfiguredCommand
+from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
 from runner.host import this_host
 from runner.image.image import builtin_registry, find_image
+from runner.options import (
+    DEFAULT_IMAGE,
+    PROGRESS_DIR,
+    AsJson,
+    Image,
+    ProgressDir,
+    RegistryPaths,
+)
+from runner.parameters import Argument, Kind, Option
 from runner.records.layout import scan
 from runner.records.progress import read_progress
 from runner.registry.entries import (
@@ -40,16 +48,24 @@ def all_registries(image: str, paths: Sequence[str]) -> Registry:
 
 
 def show_registry(
-    kind: str, pattern: str, *, image: str, paths: Sequence[str], out: TextIO, as_json: bool
+    registry: Registry,
+    kind: Literal["sets", "evals", "models"],
+    pattern: str,
+    *,
+    eval_set: str | None,
+    out: TextIO,
+    as_json: bool,
 ) -> None:
-    """Print the eval sets, evals or models of the registries."""
-    registry = all_registries(image, paths)
+    """Print the eval sets, evals or models of a registry; of an eval set, what a run runs."""
     found: list[dict[str, object]]
     match kind:
         case "sets":
             found = [
                 _about_set(registry, name) for name in names_matching(pattern, registry.eval_sets)
             ]
+        case "evals" if eval_set is not None:
+            names = names_matching(pattern, resolve_eval_set(registry, eval_set).evals)
+            found = [{"name": name, "alias_of": None} for name in names]
         case "evals":
             names = names_matching(pattern, registry.evals)
             found = [{"name": name, "alias_of": registry.evals[name].alias} for name in names]
@@ -102,33 +118,35 @@ def _line(about: dict[str, object]) -> str:
     return str(about["name"])
 
 
-KINDS = ("sets", "evals", "models", "progress")
-
-
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset list evals 'test-*'")
-@click.argument("kind", type=click.Choice(KINDS), default="sets")
-@click.argument("pattern", default="*")
-@image
-@registry_path
-@progress_dir
-@as_json
+@evalset_command("evalset list evals 'test-*'")
 def command(
     *,
-    kind: str,
-    pattern: str,
-    image: str,
-    registry_path: tuple[str, ...],
-    progress_dir: Path,
-    as_json: bool,
+    kind: Annotated[Literal["sets", "evals", "models", "progress"], Argument()] = "sets",
+    pattern: Annotated[str, Argument()] = "*",
+    eval_set: Annotated[
+        str | None,
+        Option(
+            "With `evals`: only those of this eval set.",
+            Kind("EVAL_SET"),
+            names=("--set",),
+            configurable=False,
+            complete="eval_set",
+        ),
+    ] = None,
+    image: Image = DEFAULT_IMAGE,
+    registry_paths: RegistryPaths = (),
+    progress_dir: ProgressDir = PROGRESS_DIR,
+    as_json: AsJson = False,
 ) -> None:
     """List eval sets, evals, models, or the models and sets that have progress.
 
     PATTERN narrows the list; * is any text. Models are the completion functions and solvers of
     the registry; the models of an API are not listed.
     """
+    if eval_set is not None and kind != "evals":
+        raise click.UsageError(f"--set needs the word `evals`, not `{kind}`; or leave --set out")
     if kind == "progress":
         show_progress(progress_dir, pattern, out=sys.stdout, as_json=as_json)
     else:
-        show_registry(
-            kind, pattern, image=image, paths=registry_path, out=sys.stdout, as_json=as_json
-        )
+        registry = all_registries(image, registry_paths)
+        show_registry(registry, kind, pattern, eval_set=eval_set, out=sys.stdout, as_json=as_json)

@@ -1,26 +1,19 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
-import click
-
-from runner.commands.parameters import progress_dir
-from runner.commands.parsing import (
-    ConfiguredCommand,
-    complete_eval,
-    complete_eval_set,
-    complete_model,
-)
+from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.leftovers import Leftover, find_leftovers
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault, UsageError, did_you_mean
 from runner.host import this_host
 from runner.model import Attempt, check_names
+from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
+from runner.parameters import Argument, Option
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
-from runner.records.logs import below
 from runner.report.text import Shown, on_actions
 
 
@@ -62,13 +55,13 @@ def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
             f"no attempt of `{records[-1].eval}` has left a console log; "
             "`evalset status` says how they ended"
         )
-    path = below(layout, kept[-1])
-    if path is None or not path.is_file():
+    paths = layout.log_paths(kept[-1:])
+    if not paths:
         raise UsageError(
             f"the console log {layout.root / kept[-1]} is not there any more; "
             "move it back to read it"
         )
-    with path.open("rb") as file:
+    with paths[0].open("rb") as file:
         _print(iter(lambda: file.read(65536), b""), out)
 
 
@@ -85,13 +78,18 @@ def _print(parts: Iterable[bytes], out: TextIO) -> None:
         shown.end()
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset logs gpt-4 test-basic test-match -f")
-@click.argument("model", shell_complete=complete_model)
-@click.argument("eval_set", shell_complete=complete_eval_set)
-@click.argument("eval_name", metavar="EVAL", shell_complete=complete_eval)
-@click.option("-f", "--follow", is_flag=True, help="Go on while the eval runs.")
-@progress_dir
-def command(*, model: str, eval_set: str, eval_name: str, follow: bool, progress_dir: Path) -> None:
+@evalset_command("evalset logs gpt-4 test-basic test-match -f")
+def command(
+    *,
+    model: Model,
+    eval_set: EvalSet,
+    eval_name: Annotated[str, Argument("eval", metavar="EVAL")],
+    follow: Annotated[
+        bool,
+        Option("Go on while the eval runs.", names=("-f", "--follow"), configurable=False),
+    ] = False,
+    progress_dir: ProgressDir = PROGRESS_DIR,
+) -> None:
     """Print what an eval printed, in its running or else its newest attempt.
 
     EVAL is the eval's name as the tables show it, or its beginning up to a dot.

@@ -3,17 +3,18 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import click
 import msgspec
 
+from runner.commands.command_line import evalset_command
 from runner.commands.list import all_registries
-from runner.commands.parameters import image, registry_path
-from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
 from runner.errors import UsageError
 from runner.files import named
 from runner.model import check_names
+from runner.options import DEFAULT_IMAGE, Exclude, Image, N, RegistryPaths, Select
+from runner.parameters import Kind, Option
 from runner.plan.selection import select_evals
 from runner.registry.resolve import resolve_eval_set
 from runner.report.text import harmless
@@ -105,27 +106,54 @@ OUTPUTS = "GITHUB_OUTPUT"
 
 
 class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What one invocation of `evalset matrix` was asked for.
+    """What one invocation of `evalset matrix` was asked for."""
 
-    Attributes:
-        models: as given to `evalset run`.
-        eval_sets: as given to `evalset run`; each is run with each model.
-        shards: for each model and eval set, at the most.
-        per_shard: evals of a shard, at the most.
-        image: whose registry counts.
-        registry_paths: further registry folders.
-        select: patterns of evals to run; none selects all.
-        exclude: patterns of evals to leave out.
-    """
-
-    models: tuple[str, ...]
-    eval_sets: tuple[str, ...]
-    shards: int | None
-    per_shard: int | None
-    image: str
-    registry_paths: tuple[str, ...]
-    select: tuple[str, ...]
-    exclude: tuple[str, ...]
+    models: Annotated[
+        tuple[str, ...],
+        Option(
+            "Run this model; give it once for each.",
+            Kind("MODEL"),
+            names=("--model",),
+            configurable=False,
+            required=True,
+            complete="model",
+        ),
+    ]
+    eval_sets: Annotated[
+        tuple[str, ...],
+        Option(
+            "Run this eval set with each model; give it once for each.",
+            Kind("EVAL_SET"),
+            names=("--eval-set",),
+            configurable=False,
+            required=True,
+            complete="eval_set",
+        ),
+    ]
+    shards: Annotated[
+        int | None,
+        Option(
+            "Shards of each eval set; with --per-shard, at the most.",
+            N,
+            least=1,
+            configurable=False,
+        ),
+    ] = None
+    per_shard: Annotated[
+        int | None,
+        Option(
+            "As many shards as it takes for none to have more evals.",
+            N,
+            least=1,
+            configurable=False,
+        ),
+    ] = None
+    select: Annotated[
+        Select, "Count these evals only, as `evalset run` with the same option runs them only."
+    ] = ()
+    exclude: Exclude = ()
+    image: Image = DEFAULT_IMAGE
+    registry_paths: RegistryPaths = ()
 
 
 def show_matrix(options: MatrixOptions, *, environ: Mapping[str, str], out: TextIO) -> None:
@@ -156,79 +184,12 @@ def _sizes(options: MatrixOptions, pairs: Sequence[tuple[str, str]]) -> list[Siz
     return [Size(model=model, eval_set=name, evals=counts[name]) for model, name in pairs]
 
 
-@click.command(
-    cls=ConfiguredCommand,
-    epilog="Example: evalset matrix --model gpt-4 --eval-set test-basic --shards 8 --per-shard 20",
-)
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    required=True,
-    metavar="MODEL",
-    shell_complete=complete_model,
-    help="Run this model; give it once for each.",
-)
-@click.option(
-    "--eval-set",
-    "eval_sets",
-    multiple=True,
-    required=True,
-    metavar="EVAL_SET",
-    shell_complete=complete_eval_set,
-    help="Run this eval set with each model; give it once for each.",
-)
-@click.option(
-    "--shards",
-    type=click.IntRange(min=1),
-    help="Shards of each eval set; with --per-shard, at the most.",
-)
-@click.option(
-    "--per-shard",
-    type=click.IntRange(min=1),
-    help="As many shards as it takes for none to have more evals.",
-)
-@click.option(
-    "--select",
-    multiple=True,
-    metavar="PATTERN",
-    envvar="EVALSET_SELECT",
-    help="Count these evals only, as `evalset run` with the same option runs them only.",
-)
-@click.option(
-    "--exclude",
-    multiple=True,
-    metavar="PATTERN",
-    envvar="EVALSET_EXCLUDE",
-    help="Leave these evals out.",
-)
-@image
-@registry_path
-def command(
-    *,
-    models: tuple[str, ...],
-    eval_sets: tuple[str, ...],
-    shards: int | None,
-    per_shard: int | None,
-    select: tuple[str, ...],
-    exclude: tuple[str, ...],
-    image: str,
-    registry_path: tuple[str, ...],
-) -> None:
+@evalset_command("evalset matrix --model gpt-4 --eval-set test-basic --shards 8 --per-shard 20")
+def command(options: MatrixOptions) -> None:
     """Print the JSON for `strategy.matrix` of a GitHub Actions workflow: one job per shard.
 
     No shard is empty. On GitHub Actions the JSON also becomes the step's output `matrix`.
     """
-    if shards is None and per_shard is None:
+    if options.shards is None and options.per_shard is None:
         raise click.UsageError("give --shards, --per-shard, or both")
-    options = MatrixOptions(
-        models=models,
-        eval_sets=eval_sets,
-        shards=shards,
-        per_shard=per_shard,
-        image=image,
-        registry_paths=registry_path,
-        select=select,
-        exclude=exclude,
-    )
     show_matrix(options, environ=os.environ, out=sys.stdout)

@@ -5,21 +5,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Literal, TextIO
 
 import click
 import msgspec
 
 from runner.branch.progress_branch import open_branch
 from runner.branch.restore import restore_progress
-from runner.commands.parameters import Body, progress_dir, remote, snapshot_repo
-from runner.commands.parsing import ConfiguredCommand
+from runner.commands.command_line import evalset_command
 from runner.engine.leftovers import running_commands
 from runner.errors import UsageError
 from runner.files import named, replace
 from runner.host import this_host, usual
 from runner.model import check_names
-from runner.options import SnapshotOptions
+from runner.options import (
+    FILE,
+    FOLDER,
+    PROGRESS_DIR,
+    Branch,
+    ProgressDir,
+    RemoteName,
+    SnapshotOptions,
+    SnapshotRepo,
+)
+from runner.parameters import Argument, Kind, Option
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout, scan
 from runner.records.state import RunState
@@ -43,27 +52,49 @@ NO_SCIPY = (
 # A model and an eval set.
 Pair = tuple[str, str]
 
+Format = Literal["html", "json", "csv", "md", "junit"]
+
 
 class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a report is about.
 
     Attributes:
-        progress_dir: where the runs' files are.
-        pairs: models and eval sets; none is all that is there.
-        baseline: the progress directory of earlier runs of the same.
-        prices: a file with prices of tokens.
-        branch: a progress branch, read instead of the directory.
-        snapshot: where that is.
+        names: models and eval sets by turns; none is all that is there.
         ask: whether the engine is asked what runs now.
     """
 
-    progress_dir: Path
-    pairs: Sequence[Pair] = ()
-    baseline: Path | None = None
-    prices: Path | None = None
-    branch: str | None = None
-    snapshot: SnapshotOptions | None = None
+    names: Annotated[tuple[str, ...], Argument(metavar="[MODEL EVAL_SET]...")] = ()
+    progress_dir: ProgressDir = PROGRESS_DIR
+    baseline: Annotated[
+        Path | None,
+        Option(
+            "Compare with the same runs in this progress directory.", FOLDER, configurable=False
+        ),
+    ] = None
+    prices: Annotated[
+        Path | None,
+        Option("What a million tokens of each model cost, as YAML.", FILE, configurable=False),
+    ] = None
+    branch: Branch = None
+    snapshot_repo: SnapshotRepo = None
+    remote: RemoteName = None
     ask: bool = True
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Models and eval sets.
+
+        Raises:
+            UsageError: one is missing, or leads elsewhere.
+        """
+        if len(self.names) % 2:
+            raise UsageError(
+                f"`{self.names[-1]}` has no eval set; give MODEL EVAL_SET, once for each run"
+            )
+        pairs = list(dict.fromkeys(zip(self.names[::2], self.names[1::2], strict=True)))
+        for model, eval_set in pairs:
+            check_names(model, eval_set)
+        return pairs
 
 
 def write_site(options: ReportOptions, folder: Path, *, out: TextIO) -> None:
@@ -106,7 +137,7 @@ def build_site(
     return len(grid.facts)
 
 
-def write_file(options: ReportOptions, kind: str, path: Path | None, *, out: TextIO) -> None:
+def write_file(options: ReportOptions, kind: Format, path: Path | None, *, out: TextIO) -> None:
     """Write a report as one file, or print it.
 
     Args:
@@ -139,7 +170,9 @@ def opened(options: ReportOptions) -> Iterator[list[Source]]:
         _warn(sources)
         yield sources
         return
-    snapshot = options.snapshot or SnapshotOptions(branch=options.branch)
+    snapshot = SnapshotOptions(
+        branch=options.branch, repo=options.snapshot_repo, remote=options.remote
+    )
     with branch_folder(options.progress_dir, snapshot, options.branch) as folder:
         sources = [*before, *sources_of(folder, options.pairs, note=note)]
         _warn(sources)
@@ -160,7 +193,7 @@ def read_prices(path: Path | None) -> Prices | None:
         except FileNotFoundError:
             raise UsageError(f"--prices {path}: there is no such file; check its path") from None
         except UnicodeDecodeError:
-            raise UsageError(f"--prices {path}: it is no text; write it as UTF-8") from None
+            raise UsageError(f"--prices {path}: it is not text; write it as UTF-8") from None
     return parse_prices(str(path), text)
 
 
@@ -178,7 +211,7 @@ def _warn(sources: Sequence[Source]) -> None:
         print(inert(one_line(f"warning: {message}")), file=sys.stderr)
 
 
-def _content(sources: Sequence[Source], kind: str, prices: Prices | None) -> bytes:
+def _content(sources: Sequence[Source], kind: Format, prices: Prices | None) -> bytes:
     if kind == "md":
         return _markdown(sources)
     if kind == "junit":
@@ -210,20 +243,6 @@ def _markdown(sources: Sequence[Source]) -> bytes:
         for source in sources
     ]
     return "\n".join(sections).encode(errors="replace")
-
-
-def pairs_of(names: Sequence[str]) -> list[Pair]:
-    """Models and eval sets by turns, as they are typed.
-
-    Raises:
-        UsageError: one is missing, or leads elsewhere.
-    """
-    if len(names) % 2:
-        raise UsageError(f"`{names[-1]}` has no eval set; give MODEL EVAL_SET, once for each run")
-    pairs = list(dict.fromkeys(zip(names[::2], names[1::2], strict=True)))
-    for model, eval_set in pairs:
-        check_names(model, eval_set)
-    return pairs
 
 
 def sources_of(
@@ -284,93 +303,40 @@ def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
     return Source(layout=layout, note=note, state=state, commands=commands, rows=rows)
 
 
-def report_sources(function: Body) -> Body:
-    """The arguments and options that say what a report is about."""
-    for decorate in (
-        remote,
-        snapshot_repo,
-        click.option("--branch", metavar="NAME", help="Read a progress branch, not the directory."),
-        click.option(
-            "--prices",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="What a million tokens of each model cost, as YAML.",
-        ),
-        click.option(
-            "--baseline",
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Compare with the same runs in this progress directory.",
-        ),
-        progress_dir,
-        click.argument("names", metavar="[MODEL EVAL_SET]...", nargs=-1),
-    ):
-        function = decorate(function)
-    return function
-
-
-def report_options(
-    *,
-    names: tuple[str, ...],
-    progress_dir: Path,
-    baseline: Path | None,
-    prices: Path | None,
-    branch: str | None,
-    snapshot_repo: Path | None,
-    remote: str | None,
-) -> "ReportOptions":
-    """What a report is about, from click's parameters."""
-    from runner.options import SnapshotOptions
-
-    return ReportOptions(
-        progress_dir=progress_dir,
-        pairs=pairs_of(names),
-        baseline=baseline,
-        prices=prices,
-        branch=branch,
-        snapshot=SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote),
-    )
-
-
-FORMATS = ("html", "json", "csv", "md", "junit")
-
 # What would be left out in silence.
 _WITHOUT = {"prices": ("md", "junit"), "baseline": ("junit",)}
 
 
-@click.command(
-    cls=ConfiguredCommand,
-    epilog="Example: evalset report gpt-4 test-basic gpt-3.5-turbo test-basic",
-)
-@report_sources
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(FORMATS),
-    default="html",
-    show_default=True,
-    help="Pages, or one file for programs.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="The pages' folder, or the file.  [default: report for pages, else stdout]",
-)
-def command(*, kind: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's
+@evalset_command("evalset report gpt-4 test-basic gpt-3.5-turbo test-basic")
+def command(
+    *,
+    about: ReportOptions,
+    kind: Annotated[
+        Format,
+        Option("Pages, or one file for programs.", names=("--format",), configurable=False),
+    ] = "html",
+    output: Annotated[
+        Path | None,
+        Option(
+            "The pages' folder, or the file.",
+            Kind("PATH", is_path=True),
+            names=("-o", "--output"),
+            configurable=False,
+            default="report for pages, else stdout",
+        ),
+    ] = None,
+) -> None:
     """Write a report: pages to look at and to compare, or a file for programs.
 
     Without MODEL and EVAL_SET it shows all that the progress directory has. Two models of an eval
     set, or --baseline, are compared. The pages work from the disk and on any web server.
     """
     for option, formats in _WITHOUT.items():
-        if given[option] is not None and kind in formats:
+        if getattr(about, option) is not None and kind in formats:
             raise click.UsageError(
                 f"--format {kind} shows nothing of --{option}; leave one of them out"
             )
-    options = report_options(**given)
     if kind == "html":
-        write_site(options, output or Path("report"), out=sys.stdout)
+        write_site(about, output or Path("report"), out=sys.stdout)
     else:
-        write_file(options, kind, output, out=sys.stdout)
+        write_file(about, kind, output, out=sys.stdout)

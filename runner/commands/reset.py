@@ -4,14 +4,14 @@ from pathlib import Path
 import click
 
 from runner.commands.clean import Cleaned, clean_one, show_cleaned, show_held
-from runner.commands.parameters import progress_dir
-from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
+from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault, UsageError
-from runner.host import Host
+from runner.host import Host, new_id, this_host
 from runner.model import check_names
+from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.records.layout import Layout, keep_dated
-from runner.records.lock import RunLock
+from runner.records.lock import run_lock
 
 
 def reset(
@@ -38,7 +38,7 @@ def reset(
             "`evalset list progress` shows what it has"
         )
     cleaned = Cleaned()
-    with RunLock(layout.lock):
+    with run_lock(layout.lock):
         try:
             clean_one(Engine(), layout, host, cleaned, run=new_id())
         except EnvironmentFault:
@@ -49,21 +49,14 @@ def reset(
         return keep_dated(layout.kept), cleaned
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset reset gpt-4 test-basic")
-@click.argument("model", shell_complete=complete_model)
-@click.argument("eval_set", shell_complete=complete_eval_set)
-@progress_dir
-def command(*, model: str, eval_set: str, progress_dir: Path) -> int:
+@evalset_command("evalset reset gpt-4 test-basic")
+def command(*, model: Model, eval_set: EvalSet, progress_dir: ProgressDir = PROGRESS_DIR) -> int:
     """Start an eval set over: the next run runs all of it.
 
     Nothing is deleted: the old files get a dated name, the logs stay, and so does a progress
     branch, which a run with --snapshot goes on from. What a killed run left is recorded where it
     has ended, and killed where it still runs.
     """
-    from runner.host import (
-        new_id,
-        this_host,
-    )
 
     def warn(text: str) -> None:
         click.echo(f"warning: {text}", err=True)

@@ -2,19 +2,30 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import click
 import msgspec
 
 from runner.branch.progress_branch import ProgressBranch, open_branch
-from runner.commands.parameters import as_json, progress_dir, remote, snapshot_repo
-from runner.commands.parsing import ConfiguredCommand, complete_eval_set, complete_model
+from runner.commands.command_line import evalset_command
 from runner.engine.leftovers import containers_of
 from runner.errors import UsageError
 from runner.host import this_host
 from runner.model import State, check_names
-from runner.options import SnapshotOptions
+from runner.options import (
+    FILE,
+    PROGRESS_DIR,
+    AsJson,
+    Branch,
+    EvalSet,
+    Model,
+    ProgressDir,
+    RemoteName,
+    SnapshotOptions,
+    SnapshotRepo,
+)
+from runner.parameters import Option
 from runner.records.layout import Layout
 from runner.records.lock import is_held
 from runner.records.merge import merge_files
@@ -170,39 +181,27 @@ def _both(branch: ProgressBranch) -> Mapping[str, bytes]:
     return merged
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset status gpt-4 test-basic")
-@click.argument("model", required=False, shell_complete=complete_model)
-@click.argument("eval_set", required=False, shell_complete=complete_eval_set)
-@progress_dir
-@click.option("--branch", metavar="NAME", help="Read a progress branch, not the directory.")
-@snapshot_repo
-@remote
-@as_json
-@click.option(
-    "--junit",
-    "junit_file",  # not by its own name, which in a configuration file is that of runs
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the same to this file as JUnit XML.",
-)
-@click.option(
-    "--summary", is_flag=True, help="Add the same to the summary of a GitHub Actions job."
-)
-@click.option(
-    "--check", is_flag=True, help="Exit 1 unless every eval of the last plan is finished."
-)
+@evalset_command("evalset status gpt-4 test-basic")
 def command(
     *,
-    model: str | None,
-    eval_set: str | None,
-    progress_dir: Path,
-    branch: str | None,
-    snapshot_repo: Path | None,
-    remote: str | None,
-    as_json: bool,
-    junit_file: Path | None,
-    summary: bool,
-    check: bool,
+    model: Model | None = None,
+    eval_set: EvalSet | None = None,
+    progress_dir: ProgressDir = PROGRESS_DIR,
+    branch: Branch = None,
+    snapshot_repo: SnapshotRepo = None,
+    remote: RemoteName = None,
+    as_json: AsJson = False,
+    junit: Annotated[
+        Path | None, Option("Write the same to this file as JUnit XML.", FILE, configurable=False)
+    ] = None,
+    summary: Annotated[
+        bool,
+        Option("Add the same to the summary of a GitHub Actions job.", configurable=False),
+    ] = False,
+    check: Annotated[
+        bool,
+        Option("Exit 1 unless every eval of the last plan is finished.", configurable=False),
+    ] = False,
 ) -> int:
     """Show what is done, what failed and what is to do.
 
@@ -217,7 +216,7 @@ def command(
     else:
         shown, left = of_directory(progress_dir, model, eval_set)
         found = [shown]
-    finished = show(found, out=sys.stdout, as_json=as_json, junit=junit_file, summary=summary)
+    finished = show(found, out=sys.stdout, as_json=as_json, junit=junit, summary=summary)
     if left and not as_json:
         print(left, file=sys.stdout)
     return int(check and not finished)

@@ -4,21 +4,19 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, TextIO
 
-import click
-
-from runner.commands.parsing import ConfiguredCommand
+from runner.commands.command_line import evalset_command
 from runner.commands.report import (
     ReportOptions,
     build_site,
     can_test,
     opened,
     read_prices,
-    report_options,
-    report_sources,
 )
 from runner.errors import EnvironmentFault
+from runner.options import N
+from runner.parameters import Option
 from runner.records.folders import passing_folder
 from runner.report.site.builder import ReportFolder
 
@@ -100,18 +98,17 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
                         server.folder = reports.folder
 
 
-@click.command(cls=ConfiguredCommand, epilog="Example: evalset view gpt-4 test-basic --port 8000")
-@report_sources
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=0,
-    show_default=True,
-    help="Port on loopback; 0 takes a free one.",
-)
-def command(*, port: int, **given: Any) -> None:  # noqa: ANN401 - click's
+@evalset_command("evalset view gpt-4 test-basic --port 8000")
+def command(
+    *,
+    about: ReportOptions,
+    port: Annotated[
+        int,
+        Option("Port on loopback; 0 takes a free one.", N, least=0, most=65535, configurable=False),
+    ] = 0,
+) -> None:
     """Show the report in a browser, and renew it while a run continues.
 
     Only programs of this machine can reach it, with the address that it prints. Ctrl-C ends it.
     """
-    view(report_options(**given), port, out=sys.stdout)
+    view(about, port, out=sys.stdout)

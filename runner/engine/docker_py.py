@@ -199,11 +199,16 @@ def _exchange(path: str, request: str, body: str = "") -> _Answer:
         ValueError: that is no answer.
     """
     content = body.encode()
-    head = f"{request} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = [
+        request.encode() + b" HTTP/1.0",
+        b"Host: localhost",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(content),
+    ]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_TIME)
         connection.connect(path)
-        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        connection.sendall(b"\r\n".join([*head, b"", content]))
         said = b"".join(iter(partial(connection.recv, 1 << 16), b""))
     if not said:
         raise ConnectionResetError("the engine closed the connection without an answer")

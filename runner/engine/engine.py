@@ -10,10 +10,7 @@ import msgspec
 
 from runner.engine import docker_py
 from runner.errors import EnvironmentFault
-
-# The network that evals share by default: a bridge of our own, on which containers reach the
-# outside but not one another. One for all runs, because an engine has room for about 30.
-EVAL_NETWORK = "evalset"
+from runner.options import EVAL_NETWORK
 
 # An engine that is well answers a ping within this many seconds.
 PING_TIME = 5

@@ -18,8 +18,9 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
 from runner.image.base import prepare_base
-from runner.image.image import DEFAULT_IMAGE, FINGERPRINT, Image, look_up_image, require_image
+from runner.image.image import FINGERPRINT, Image, look_up_image, require_image
 from runner.image.wheels import fetch_wheels
+from runner.options import DEFAULT_IMAGE
 
 HERE = Path(__file__).parent
 

@@ -8,6 +8,7 @@ from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.probe import NO_COMMAND, ask
 from runner.errors import EnvironmentFault
 from runner.host import Host
+from runner.options import DEFAULT_IMAGE
 from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse_registry
 
 
@@ -29,9 +30,6 @@ def _why(said: str) -> str:
         return f"no image registry can be reached ({text.removeprefix('Get ')})"
     return f"the image registry said: {text}"
 
-
-# A name of our own making: no image registry is ever asked for it.
-DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"
 
 # The label by which hosts that built alike can tell.
 FINGERPRINT = "evalset.fingerprint"

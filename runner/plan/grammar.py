@@ -13,12 +13,10 @@ _HELP = "`evalset run --help` shows the form"
 class Split(msgspec.Struct, frozen=True, kw_only=True):
     """The command line of `evalset run`, taken apart.
 
+    MODEL and EVAL_SET are empty when help was asked for before they came; a switch is None when
+    the command line does not say.
+
     Attributes:
-        model: empty when help was asked for before it came.
-        eval_set: as `model`.
-        registry_paths: as typed, in order.
-        resume: None when the command line does not say.
-        exit_on_error: as `resume`.
         ours: the options that upstream does not know, with their values, in order.
         passed_through: what each command gets, in order.
     """
@@ -33,10 +31,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Give the parser of the drop-in: upstream's grammar, names and defaults.
-
-    Use `parse_known_args`: what the parser does not know goes to each command.
-    """
+    """Give the parser of the drop-in, for `parse_known_args`: upstream's names and defaults."""
     parser = argparse.ArgumentParser(
         description="Run every eval of an eval set, each in its own Docker container."
     )
@@ -87,10 +82,6 @@ def without_dashes(argv: Sequence[str], passed_through: Sequence[str]) -> tuple[
 
     argparse drops it itself right after MODEL EVAL_SET, and keeps it behind any option: upstream
     hands it on there, and `oaieval` then refuses all that follows it.
-
-    Args:
-        argv: the whole command line.
-        passed_through: what argparse did not know.
     """
     kept = list(passed_through)
     if "--" in argv:
@@ -101,7 +92,6 @@ def without_dashes(argv: Sequence[str], passed_through: Sequence[str]) -> tuple[
 
 
 def _take_ours(argv: Sequence[str], ours: Mapping[str, int]) -> tuple[list[str], list[str]]:
-    """Part our own options, with their values, from the rest."""
     taken: list[str] = []
     rest: list[str] = []
     tokens = iter(argv)
@@ -142,12 +132,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class _HelpAskedForError(Exception):
-    """Parsing ends here, as it does where argparse prints its help."""
+    """Parsing ends here, as it does where argparse prints its help: ours is click's to print."""
 
 
 class _AskForHelp(argparse.Action):
-    """An option that asks for help: ours is click's to print."""
-
     def __init__(self, option_strings: Sequence[str], dest: str, **_: Any) -> None:  # noqa: ANN401 - any value
         super().__init__(option_strings, dest, nargs=0)
 
@@ -156,8 +144,6 @@ class _AskForHelp(argparse.Action):
 
 
 class _EvalsetParser(argparse.ArgumentParser):
-    """The drop-in's parser, but its complaints are errors of ours."""
-
     def error(self, message: str) -> Never:
         raise UsageError(f"{message}; {_HELP}")
 
@@ -194,7 +180,6 @@ OAIEVAL = frozenset(
 )
 
 _RECORD_PATH = "--record_path"
-
 # a shorter one could also be `--registry_path`, and oaieval refuses it itself
 _LEAST_RECORD_PATH = "--rec"
 
@@ -208,7 +193,6 @@ def check_passed_through(
     """Look for what must not, or should not, go to every command.
 
     Args:
-        args: what is passed through.
         handed_in: the host's environment variables that containers get, by name.
         ours: spellings of the options that are not passed through.
 
@@ -220,15 +204,16 @@ def check_passed_through(
     """
     warnings = []
     for index, token in enumerate(args):
-        option = token.partition("=")[0]
+        option, equals, _ = token.partition("=")
         if option.startswith(_LEAST_RECORD_PATH) and _RECORD_PATH.startswith(option):
             raise UsageError(
                 "--record_path cannot be passed through: every eval would write to that one file, "
                 "over the others' records; leave it out, each eval's log is kept below evallogs/"
             )
         if holds_secret(token, args[index - 1] if index else "", handed_in or {}):
+            name = f" (`{option}`)" if equals and option.startswith("-") else ""
             raise UsageError(
-                f"passed-through argument {index + 1}{_name(token)} looks like it holds a secret, "
+                f"passed-through argument {index + 1}{name} looks like it holds a secret, "
                 "which progress files and logs would keep; put it into an environment variable "
                 "and pass that by name, with `-e NAME`"
             )
@@ -242,14 +227,8 @@ def check_passed_through(
     return warnings
 
 
-def _name(token: str) -> str:
-    """Give an option's name for a message, never a value."""
-    option, equals, _ = token.partition("=")
-    return f" (`{option}`)" if equals and option.startswith("-") else ""
-
-
 def _slip(option: str, ours: Collection[str]) -> str:
-    """Give a warning for an option that is probably a mistyped one of ours, or nothing."""
+    """Warn of an option that is probably a mistyped one of ours, or of oaieval's."""
     if not option.startswith("--") or option in ours:
         return ""
     if any(known.startswith(option) for known in OAIEVAL):

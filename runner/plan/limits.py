@@ -33,8 +33,7 @@ class Budget:
     """The time that a run has, and which evals still fit into it.
 
     Args:
-        seconds: from `began` until its end.
-        began: when the run did, by the clock.
+        seconds: from `began`, by the clock, until its end.
         clock: gives seconds that only grow.
         past: commands and seconds of successes on record.
     """
@@ -57,10 +56,7 @@ class Budget:
         return self._end - self._clock()
 
     def fits(self, command: Command) -> bool:
-        """Tell whether an eval may be started now.
-
-        One whose usual time nothing tells may be as long as anything is left.
-        """
+        """Tell whether an eval may be started now; any may whose usual time nothing tells."""
         left = self.left
         usual = self._usual.of(command)
         return left > 0 and (usual is None or usual <= left)
@@ -80,7 +76,6 @@ def _median(ordered: Sequence[float]) -> float | None:
 # What differs between two failures of the same cause: ids and addresses; in what was printed also
 # numbers, which in a reason tell causes apart.
 _ID = re.compile(r"0x[0-9a-f]+|\b(?=[a-z]*\d)[0-9a-z]{8,}(?:-[0-9a-z]{4,})*\b", re.IGNORECASE)
-
 _NUMBER = re.compile(r"\d+")
 
 # Seconds; what takes longer to fail has no cause that meets every eval at once.
@@ -111,7 +106,6 @@ class Streak:
         output and error come in any order.
 
         Args:
-            reason: why, on one line.
             printed: the last lines of what it printed.
             seconds: that it took.
         """

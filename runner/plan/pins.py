@@ -25,11 +25,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is pinned to; written to run.json when it starts, over the one before.
 
     Attributes:
-        version: of this format.
         runner: version of evalset.
         run: id of the run.
-        model: as given.
-        eval_set: as given.
         image: name of the default image.
         image_id: the engine's id of it.
         image_digest: the image registry's digest; None for an image that was built here.
@@ -110,7 +107,6 @@ def differences(
 
     Args:
         before: the run that finished evals.
-        now: the run that is about to start.
         finished: evals that are compared, by the key of their job's argv.
         same_arguments: whether both runs have the same arguments. If not, the image is compared by
             its name alone, because the other run did not finish what this one takes as finished.
@@ -140,7 +136,6 @@ def differences(
 def _images(
     before: RunFile, now: RunFile, finished: Mapping[str, str], *, same_arguments: bool
 ) -> dict[str, tuple[str, str]]:
-    """The old and the new image of each eval that has got another."""
     changed = {}
     for key, eval_key in finished.items():
         got = before.settings_of(key)
@@ -182,12 +177,9 @@ def _digest(run: RunFile) -> str:
 def _described(
     what: str, changed: Mapping[str, tuple[str, str]], total: int | None = None
 ) -> list[str]:
-    """Describe a change, once for all evals that have changed alike.
+    """Describe changes, from an old value to a new one, once for all evals that changed alike.
 
-    Args:
-        what: has changed.
-        changed: the old and the new, by the eval.
-        total: how many evals were compared, if none is to be named where all have changed alike.
+    Where all of `total` evals did, none is named.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for eval_key, change in changed.items():

@@ -15,7 +15,6 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         attempt: its id.
         number: which attempt of the job it was, counted from 1.
-        host: that it ran on.
         ended_at: UTC, RFC 3339.
     """
 
@@ -29,11 +28,8 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     """What is on record of a job's attempts.
 
     Attributes:
-        ended: how many there are.
-        failed: how many failed.
-        lost: how many were lost.
+        ended: how many there are, of which `failed` and `lost` were no success.
         last: the reason of the latest that did not succeed, one line.
-        success: the newest one; None when there is none.
     """
 
     ended: int = 0
@@ -50,8 +46,19 @@ def why_to_do(past: Past | None, otherwise: str = "") -> str:
         past: its attempts.
         otherwise: with which other arguments the same eval is finished.
     """
-    parts = [*_taken_out(past), *_spoiled(past)] or [NOT_RUN]
-    return "; ".join([*parts, *([otherwise] if otherwise else [])])
+    past = past or Past()
+    parts = []
+    if past.success is not None:
+        taken_out = "but its line was taken out of the progress file"
+        parts.append(f"{_finished(past.success)}, {taken_out}")
+    counts = [
+        f"{word} {'once' if count == 1 else f'{count} times'}"
+        for word, count in (("failed", past.failed), ("lost", past.lost))
+        if count
+    ]
+    if counts:
+        parts.append(f"{' and '.join(counts)}, last: {past.last or 'no reason on record'}")
+    return "; ".join(filter(None, [*(parts or [NOT_RUN]), otherwise]))
 
 
 def how_done(past: Past | None) -> str:
@@ -66,23 +73,6 @@ def _finished(success: Success) -> str:
         f"finished {success.ended_at} on {success.host}, attempt {success.number}: "
         f"{success.attempt}"
     )
-
-
-def _taken_out(past: Past | None) -> list[str]:
-    if past is None or past.success is None:
-        return []
-    return [f"{_finished(past.success)}, but its line was taken out of the progress file"]
-
-
-def _spoiled(past: Past | None) -> list[str]:
-    if past is None or not past.failed + past.lost:
-        return []
-    counts = [
-        f"{word} {'once' if count == 1 else f'{count} times'}"
-        for word, count in (("failed", past.failed), ("lost", past.lost))
-        if count
-    ]
-    return [f"{' and '.join(counts)}, last: {past.last or 'no reason on record'}"]
 
 
 class FinishedCommands:
@@ -151,8 +141,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The ordered jobs of a run, split into done and to do.
 
     Attributes:
-        model: as given.
-        eval_set: as given.
         whole: all jobs of this selection, before the shard was taken, in order.
         jobs: those of this shard, in order.
         done: those of the shard that a progress file holds.
@@ -174,11 +162,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
     @property
-    def total(self) -> int:
-        """The number of jobs before the shard was taken."""
-        return len(self.whole)
-
-    @property
     def commands(self) -> tuple[Command, ...]:
         """The commands of all shards, in order."""
         return tuple(job.command for job in self.whole)
@@ -197,11 +180,9 @@ def make_plan(
     """Decide what a run has to do.
 
     Args:
-        options: what was asked for.
         evals: resolved keys, in order.
         settings: gives an eval's container settings.
-        done: finished commands; for the older format their text.
-        past: what is on record of attempts.
+        done: as for `FinishedCommands`.
         names: for each key the names, aliases too, that a selection may use for it.
         shard: the part to take; None is all.
 

@@ -20,7 +20,6 @@ def select_evals(
         evals: resolved keys, in order.
         names: for each key the names, aliases too, that a pattern may use for it.
         select: patterns of the evals to run; none selects all.
-        exclude: patterns of the evals to leave out.
 
     Returns:
         The keys that are left, each once and in order, and the warnings.
@@ -31,7 +30,10 @@ def select_evals(
     evals = tuple(dict.fromkeys(evals))
     if not select and not exclude:
         return evals, ()
-    keys = _by_name(evals, names)
+    keys: dict[str, list[str]] = {}
+    for key in evals:
+        for name in dict.fromkeys([key, *names.get(key, ())]):
+            keys.setdefault(name, []).append(key)
 
     def covered(pattern: str) -> set[str]:
         return {key for name in names_matching(pattern, keys) for key in keys[name]}
@@ -55,14 +57,6 @@ def select_evals(
             f"--select and --exclude leave none of the set's {len(evals)} evals; change one of them"
         )
     return tuple(key for key in evals if key in selected), tuple(warnings)
-
-
-def _by_name(evals: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    keys: dict[str, list[str]] = {}
-    for key in evals:
-        for name in dict.fromkeys([key, *names.get(key, ())]):
-            keys.setdefault(name, []).append(key)
-    return keys
 
 
 Item = TypeVar("Item")

@@ -6,6 +6,8 @@ from runner.files import UNREADABLE, read_bytes
 from runner.model import ATTEMPT_VERSION, Attempt, Command, Result, decode_command
 from runner.records.lines import LineFile, read_lines
 
+_decode = msgspec.json.Decoder(Attempt, dec_hook=decode_command).decode
+
 
 class _EveryVersion(msgspec.Struct, frozen=True, kw_only=True):
     version: int
@@ -40,47 +42,36 @@ def read_attempts(path: Path) -> RecordedAttempts:
 
 def parse_attempts(content: bytes, source: str) -> RecordedAttempts:
     """Read what an attempts file holds; `source` is what messages call it."""
-    found = _Found()
-    numbers = read_lines(content, found.take)
-    damaged = [f"{source}: line {number} cannot be read and is left as it is" for number in numbers]
-    if found.newer:
-        some = ", ".join(map(str, found.newer[:3])) + (", ..." if found.newer[3:] else "")
-        damaged.append(
-            f"{source}: written by a newer evalset: line {some}; what this one understands of it "
-            "counts, and it is left as it is"
-        )
-    return RecordedAttempts(records=tuple(found.records), damaged=tuple(damaged))
+    records: list[Attempt] = []
+    newer: list[int] = []
+    last: dict[str, Attempt] = {}
 
-
-class _Found:
-    """Takes the records of a file, each once.
-
-    Attributes:
-        records: in file order.
-        newer: numbers of the lines that a newer version wrote.
-    """
-
-    def __init__(self) -> None:
-        self.records: list[Attempt] = []
-        self.newer: list[int] = []
-        self._decoder = msgspec.json.Decoder(Attempt, dec_hook=decode_command)
-        self._last: dict[str, Attempt] = {}
-
-    def take(self, number: int, text: bytes) -> bool:
-        """Take what stands in a line, and tell whether it was understood."""
+    def take(number: int, text: bytes) -> bool:
         try:
-            record = self._decoder.decode(text)
+            record = _decode(text)
         except UNREADABLE:
             later = _of_later_version(text)
             if later is None:
                 return False
             record = later
         if record.version > ATTEMPT_VERSION:
-            self.newer.append(number)
-        if self._last.get(record.id) != record:  # a doubled line is one attempt
-            self._last[record.id] = record
-            self.records.append(record)
+            newer.append(number)
+        if last.get(record.id) != record:  # a doubled line is one attempt
+            last[record.id] = record
+            records.append(record)
         return True
+
+    damaged = [
+        f"{source}: line {number} cannot be read and is left as it is"
+        for number in read_lines(content, take)
+    ]
+    if newer:
+        some = ", ".join(map(str, newer[:3])) + (", ..." if newer[3:] else "")
+        damaged.append(
+            f"{source}: written by a newer evalset: line {some}; what this one understands of it "
+            "counts, and it is left as it is"
+        )
+    return RecordedAttempts(records=tuple(records), damaged=tuple(damaged))
 
 
 def _of_later_version(text: bytes) -> Attempt | None:
@@ -91,5 +82,4 @@ def _of_later_version(text: bytes) -> Attempt | None:
         return None
     if found.version <= ATTEMPT_VERSION:
         return None
-    fields = {name: getattr(found, name) for name in found.__struct_fields__}
-    return Attempt(**fields)
+    return Attempt(**msgspec.structs.asdict(found))

@@ -7,36 +7,24 @@ from pathlib import Path
 import msgspec
 
 from runner.files import PASSING, make_folder, named, sync_folder
+from runner.model import MOST_BYTES
 from runner.records.layout import Layout
 
 # What one attempt may leave in evallogs; oaieval leaves one, in a subfolder for each `/` in the
 # model's name.
 MOST_FILES = 1000
-
 DEEPEST_FOLDER = 8
 
-# Mode of a private folder once it has a container.
-MADE = 0o1700
-
-# Seconds since a private folder without a container was changed: a younger one may have it on an
-# engine that was not asked.
-ORPHAN_AGE = 24 * 3600
-
-# Of what is in evallogs, folders included, no more is looked at; and no more warnings are kept.
+# No more files and folders are looked at, and no more warnings are kept.
 MOST_ENTRIES = 20_000
-
 MOST_WARNINGS = 20
 
 # A file that is larger than this and has next to nothing in it would fill the next disk that it is
 # copied to.
 LARGEST_SPARSE = 2**30
-
 LEAST_FILLED = 100
 
-# Of a file's name, on every file system that Linux commonly has; and of its path below evallogs,
-# for a record has all of them.
-MOST_BYTES = 255
-
+# Bytes of a file's path below evallogs, because a record has all of them.
 LONGEST_PATH = 1024
 
 
@@ -52,26 +40,6 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-class _Warnings:
-    """Takes warnings, and keeps the first ones."""
-
-    def __init__(self) -> None:
-        self._kept: list[str] = []
-        self._more = 0
-
-    def add(self, text: str) -> None:
-        """Take one."""
-        if len(self._kept) < MOST_WARNINGS:
-            self._kept.append(text)
-        else:
-            self._more += 1
-
-    def all(self) -> tuple[str, ...]:
-        """Those that were kept, and how many were not."""
-        more = (f"evallogs: {self._more} more were left out",) if self._more else ()
-        return (*self._kept, *more)
-
-
 def collect(
     layout: Layout, attempt: str, *, shown: Callable[[str], str] = lambda name: name
 ) -> Collected:
@@ -82,33 +50,33 @@ def collect(
     private folder until that is removed, so that this can be done again after a crash.
 
     Args:
-        layout: of the progress directory.
-        attempt: id of the attempt.
         shown: gives a path below `evallogs` as it may be recorded; the file gets that one.
     """
     source = layout.private(attempt) / "evallogs"
     logs: list[str] = []
-    warnings = _Warnings()
+    warnings: list[str] = []
     if source.is_symlink() or not source.is_dir():
         return Collected()
     make_folder(layout.evallogs)
-    for path in _regular_files(source, warnings.add):
+    for path in _regular_files(source, warnings.append):
         if len(logs) == MOST_FILES:
-            warnings.add(f"evallogs holds more than {MOST_FILES} files; the rest was left out")
+            warnings.append(f"evallogs holds more than {MOST_FILES} files; the rest was left out")
             break
         name = str(path.relative_to(source))
         wanted = layout.evallogs / shown(name)
         if len(os.fsencode(name)) > LONGEST_PATH:
-            warnings.add(f"evallogs: {path.name!a} was left out because its path is too long")
+            warnings.append(f"evallogs: {path.name!a} was left out because its path is too long")
             continue
         try:
             with named(wanted, "write"):
                 target = _put(path, wanted, attempt)
         except _LeftOutError as why:
-            warnings.add(f"evallogs: {path.name!a} was left out: {why}")
+            warnings.append(f"evallogs: {path.name!a} was left out: {why}")
         else:
             logs.append(str(target.relative_to(layout.root)))
-    return Collected(logs=tuple(sorted(logs)), warnings=warnings.all())
+    if (more := len(warnings) - MOST_WARNINGS) > 0:
+        warnings[MOST_WARNINGS:] = [f"evallogs: {more} more were left out"]
+    return Collected(logs=tuple(sorted(logs)), warnings=tuple(warnings))
 
 
 class _LeftOutError(Exception):
@@ -116,7 +84,6 @@ class _LeftOutError(Exception):
 
 
 def _put(path: Path, wanted: Path, attempt: str) -> Path:
-    """Give `path` its place, and return it."""
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -141,10 +108,7 @@ def _put(path: Path, wanted: Path, attempt: str) -> Path:
 
 
 def _regular_files(source: Path, warn: Callable[[str], None]) -> Iterator[Path]:
-    """The plain files below a folder, by name; what else there is, is warned of.
-
-    Only so much is looked at: there may be millions.
-    """
+    """The plain files below a folder, by name; of millions, only the first are looked at."""
     folders = [source]
     left = MOST_ENTRIES
     while folders:

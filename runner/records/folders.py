@@ -1,4 +1,3 @@
-import contextlib
 import fcntl
 import os
 import shutil
@@ -11,8 +10,13 @@ from itertools import count, islice
 from pathlib import Path
 
 from runner.files import named
-from runner.records.collect import MADE, ORPHAN_AGE
 from runner.records.layout import Layout
+
+# Mode of a private folder once it has a container.
+_MADE = 0o1700
+
+# Seconds since a private folder without a container was changed.
+_ORPHAN_AGE = 24 * 3600
 
 # Names taken from a folder at once: it may have millions.
 _TOGETHER = 4096
@@ -29,7 +33,7 @@ def remove_tree(folder: Path) -> None:
     Raises:
         OSError: something cannot be deleted.
     """
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.chmod(folder, 0o700)  # noqa: PTH101 - as below
         with _opened(folder) as top:
             numbers = count()
@@ -40,7 +44,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def _remove(name: str, top: int, numbers: Iterator[int]) -> None:
-    """Delete what has this name in the top folder; folders in it move there."""
+    """Delete what has this name in the top folder; folders in it move to the top."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=top)
         return
@@ -58,7 +62,6 @@ def _remove(name: str, top: int, numbers: Iterator[int]) -> None:
 
 
 def _unused(top: int, numbers: Iterator[int]) -> str:
-    """A name that the top folder does not have."""
     for number in numbers:
         name = f".emptied-{number}"
         try:
@@ -69,12 +72,11 @@ def _unused(top: int, numbers: Iterator[int]) -> str:
 
 
 def _some(folder: int) -> list[str]:
-    """Names in a folder, a bounded number of them; none where it is empty."""
     with os.scandir(folder) as entries:
         return [entry.name for entry in islice(entries, _TOGETHER)]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _opened(folder: Path | str, above: int | None = None) -> Iterator[int]:
     descriptor = os.open(folder, _FOLDER, dir_fd=above)
     try:
@@ -85,11 +87,7 @@ def _opened(folder: Path | str, above: int | None = None) -> Iterator[int]:
 
 @contextmanager
 def passing_folder(what: str) -> Iterator[Path]:
-    """A temporary folder; those that killed processes of this user left behind are deleted.
-
-    Args:
-        what: it is for, as part of the folder's name, `evalset-{what}-...`.
-    """
+    """A temporary folder, `evalset-{what}-...`; leftovers of this user's killed processes go."""
     prefix = f"evalset-{what}-"
     for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError), _unheld(leftover) as about:  # or it has gone meanwhile
@@ -119,7 +117,7 @@ def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
 
     with _held(make) as (folder, descriptor):
         yield folder
-        os.fchmod(descriptor, MADE)
+        os.fchmod(descriptor, _MADE)
 
 
 @contextmanager
@@ -184,18 +182,16 @@ def remove_private(layout: Layout, attempt: str) -> None:
 def remove_orphans(root: Path, attempts: Collection[str]) -> None:
     """Delete the private folders of attempts that have no container.
 
-    A run was killed before it made one, or somebody removed it: what is there belongs to no
-    attempt on record. What is in a folder is kept for a day, because the container could be on an
-    engine that was not asked.
+    A run was killed before it made one, or somebody removed it. What is in a folder is kept for a
+    day, because the container could be on an engine that was not asked.
 
     Args:
-        root: the progress directory.
         attempts: ids of those that have a container.
     """
     folder = root / ".attempts"
     for path in folder.iterdir() if folder.is_dir() else ():
         age = time.time() - path.stat().st_mtime
-        if path.name not in attempts and age > ORPHAN_AGE:
+        if path.name not in attempts and age > _ORPHAN_AGE:
             with named(path, "delete the folder"):
                 remove_tree(path)
     remove_unused(root)

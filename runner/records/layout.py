@@ -1,3 +1,5 @@
+import glob
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -5,6 +7,9 @@ from pathlib import Path
 import msgspec
 
 from runner.files import named, sync_folder
+
+# Files next to the records that matter only on this host and at this moment.
+_PASSING = re.compile(r"\.lock$|\.holder\.json$|\.new$")
 
 
 def keep_dated(paths: Iterable[Path]) -> list[Path]:
@@ -28,7 +33,6 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         root: the progress directory, absolute.
         model: as given to `oaieval`; a `/` in it makes a subfolder, as upstream's does.
-        eval_set: name of the eval set.
     """
 
     root: Path
@@ -75,6 +79,28 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def private(self, attempt: str) -> Path:
         """The folder that the container of a running attempt sees as `/tmp`."""
         return self.root / ".attempts" / attempt
+
+    def state_files(self) -> list[str]:
+        """The records that are there, dated ones too, relative to `root`."""
+        return [
+            str(path.relative_to(self.root))
+            for kept in self.kept
+            for path in sorted(kept.parent.glob(f"{glob.escape(kept.name)}*"))
+            if path.is_file() and not path.is_symlink() and not _PASSING.search(path.name)
+        ]
+
+    def is_log(self, name: str) -> bool:
+        """Whether a name from a record is that of a plain file among the logs."""
+        path = self.root / name
+        if not name.startswith("evallogs/") or ".." in path.parts:
+            return False
+        return path.is_file() and not path.is_symlink()
+
+    def log_paths(self, names: Iterable[str]) -> list[Path]:
+        """The plain files that a record calls its logs, wherever it is from; each once."""
+        folder = self.evallogs.resolve()
+        paths = (self.root / name for name in dict.fromkeys(names) if self.is_log(name))
+        return [path for path in paths if path.resolve().is_relative_to(folder)]
 
 
 def scan(root: Path) -> list[Layout]:

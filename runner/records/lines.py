@@ -2,7 +2,6 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -25,7 +24,6 @@ def read_lines(content: bytes, take: Callable[[int, bytes], bool]) -> list[int]:
     """Read a file of lines, whatever editors, power losses and other programs have made of it.
 
     Args:
-        content: of the file.
         take: is given a line's number and a text in it, and tells whether it understood that.
 
     Returns:
@@ -54,7 +52,6 @@ def _read_parts(text: bytes, number: int, take: Callable[[int, bytes], bool]) ->
 
 
 def _bare(text: bytes) -> bytes:
-    """A text without what stands around it."""
     text = text.strip(_BLANK)
     while text.startswith(_MARK):
         text = text.removeprefix(_MARK).strip(_BLANK)
@@ -81,12 +78,7 @@ class LineFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -113,7 +105,7 @@ class LineFile:
             return
         start = self._start_of_last_line(size)
         tail = os.pread(self._descriptor, size - start, start)
-        if is_whole(tail):
+        if _is_whole(tail):
             os.write(self._descriptor, b"\n")
         else:
             with LineFile(self.path.with_name(f"{self.path.name}.torn")) as torn:
@@ -133,7 +125,7 @@ class LineFile:
         return 0
 
 
-def is_whole(line: bytes) -> bool:
+def _is_whole(line: bytes) -> bool:
     """Whether a last line without its newline has a complete text in it.
 
     A line of plain text always counts as complete: what is cut off is then a command that no job

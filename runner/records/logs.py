@@ -2,13 +2,16 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from runner.files import UNREADABLE, named
+from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
+from runner.records.progress import read_progress
 
 # A line longer than this is passed over: no event of oaieval's comes near, and a hostile log must
 # not fill the runner's memory.
@@ -16,22 +19,17 @@ LONGEST_LINE = 16 * 1024 * 1024
 
 # Bytes that are looked at in the logs of one attempt, and different samples that are counted.
 MOST_READ = 8 * 2**30
-
 MOST_SAMPLES = 1_000_000
 
-# Bytes of a report in a record, because every reader of the records reads it; and its depth,
-# because readers of JSON have a limit.
+# Bytes of a report in a record, because every reader of the records reads it; its depth, because
+# readers of JSON have a limit; and its values: many small ones take far more memory than text.
 LARGEST_REPORT = 64 * 1024
-
 DEEPEST_REPORT = 64
-
-# Values in it: many small ones take far more memory than text.
 MOST_VALUES = 5000
 
 # Bytes of a line with Python's numbers, and of all such lines of an attempt: what turns them into
 # JSON takes long and much memory.
 LONGEST_PYTHON = 2**20
-
 MOST_PYTHON = 64 * 2**20
 
 # A string, which is left alone, or what Python writes for a float that JSON does not have.
@@ -79,8 +77,6 @@ def summarise(paths: Iterable[Path]) -> Summary:
 
 
 class _Reading:
-    """Reads the logs of one attempt, within the limits."""
-
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(_Line)
         self._samples: set[int] = set()
@@ -107,7 +103,6 @@ class _Reading:
         )
 
     def _takes(self, length: int) -> bool:
-        """Whether to look at `length` more bytes."""
         self._left -= length
         return self._left >= 0
 
@@ -132,23 +127,17 @@ def _fit(report: bytes | None) -> tuple[dict[str, Any] | None, str]:
     """A report, and why it is no use in a record; empty where it is."""
     if report is None:
         return None, ""
-    if len(report) > LARGEST_REPORT:
-        return (
-            None,
-            f"its final_report has more than {LARGEST_REPORT} bytes; it is in the log alone",
-        )
-    try:
-        found = msgspec.json.decode(report, type=dict[str, Any])
-    except UNREADABLE:
-        found = None
-    if found is None or not _is_plain(found):
-        why = "its final_report is too deep, has too many values or is no JSON"
-        return None, f"{why}; it is in the log alone"
-    return found, ""
+    why = f"has more than {LARGEST_REPORT} bytes"
+    if len(report) <= LARGEST_REPORT:
+        with suppress(*UNREADABLE):
+            found = msgspec.json.decode(report, type=dict[str, Any])
+            if _is_plain(found):
+                return found, ""
+        why = "is too deep, has too many values or is no JSON"
+    return None, f"its final_report {why}; it is in the log alone"
 
 
 def _is_plain(report: dict[str, Any]) -> bool:
-    """Whether a report has neither too many levels nor too many values."""
     inner: list[object] = [report]
     values = 0
     for _ in range(DEEPEST_REPORT):
@@ -251,16 +240,25 @@ def last_lines(path: Path, lines: int) -> tuple[str, ...]:
     return tuple([line for line in found if line][-lines:])
 
 
-def tail_below(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
-    """The last lines of a console log that a record names."""
-    path = below(layout, name)
-    return () if path is None else last_lines(path, lines)
+def recorded_tail(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
+    """The last lines of a console log that a record names, which may come from another host."""
+    paths = layout.log_paths([name])
+    return last_lines(paths[0], lines) if paths else ()
 
 
-def below(layout: Layout, name: str) -> Path | None:
-    """Where a console log is that a record names, which may come from another host.
-
-    None for what is not below `evallogs/`, wherever a name or a link leads.
-    """
-    path = (layout.root / name).resolve()
-    return path if path.is_relative_to(layout.evallogs.resolve()) else None
+def all_logs(layout: Layout) -> list[str]:
+    """Every log of a model and eval set that is there: those on record, and upstream's own."""
+    names: dict[str, None] = {}
+    for name in layout.state_files():
+        if ".attempts.jsonl" in name:
+            for record in read_attempts(layout.root / name).records:
+                names |= dict.fromkeys(record.all_logs)
+    finished = read_progress(layout.progress).commands
+    evals = {command.eval for command in finished if command.is_whole}
+    for path in layout.evallogs.rglob("*.jsonl"):
+        # openai/evals calls it {run id}_{model}_{eval}.jsonl, and the model may have a slash.
+        relative = str(path.relative_to(layout.evallogs))
+        middle = relative.removesuffix(".jsonl").partition(f"_{layout.model}_")
+        if middle[2] in evals and "_" not in middle[0]:
+            names[f"evallogs/{relative}"] = None
+    return list(filter(layout.is_log, names))

@@ -3,6 +3,7 @@
 import enum
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Self
 
 import msgspec
@@ -30,7 +31,7 @@ class Kind(enum.Enum):
 
 
 def kind_of(path: str) -> Kind:
-    """Tell by its path what a file is."""
+    """Tell by its path, from the top of the snapshot, what a file is."""
     if path == README:
         return Kind.README
     if not path.startswith("oaievalset/") or _DATED.search(path):
@@ -43,16 +44,10 @@ def kind_of(path: str) -> Kind:
 
 
 def merge(path: str, one: bytes, other: bytes) -> bytes:
-    """Merge two versions of a file.
-
-    Args:
-        path: from the top of the snapshot; it tells what the file is.
-        one: content of one version.
-        other: content of the other.
-    """
+    """Merge two versions of a file; `path` is as in `kind_of`."""
     match kind_of(path):
         case Kind.LINES:
-            return merge_lines(one, other)
+            return _merge_lines(one, other)
         case Kind.RUN:
             return max(one, other, key=_age)
         case Kind.WHOLE | Kind.README:
@@ -73,18 +68,15 @@ def lines_of(content: bytes) -> list[bytes]:
     return list(dict.fromkeys(line for line in lines if line.strip()))
 
 
-def merge_lines(one: bytes, other: bytes) -> bytes:
+def _merge_lines(one: bytes, other: bytes) -> bytes:
     """Give the lines of both, each once.
 
     A version that has all lines keeps its order, which is that of time; else they are sorted.
     """
-    all_lines = sorted({*lines_of(one), *lines_of(other)})
-    orders = [
-        lines
-        for lines in (lines_of(one), lines_of(other))
-        if len(lines) == len(all_lines) and lines != all_lines
-    ]
-    chosen = min(orders, default=all_lines)
+    versions = [lines_of(one), lines_of(other)]
+    all_lines = sorted({line for lines in versions for line in lines})
+    whole = (lines for lines in versions if len(lines) == len(all_lines) and lines != all_lines)
+    chosen = min(whole, default=all_lines)
     return b"".join(line + b"\n" for line in chosen)
 
 
@@ -108,11 +100,9 @@ class ExcludedFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file, or a line of one, that stays on its host; one line of a `.left-out.jsonl`.
 
     Attributes:
-        version: of this format.
         path: relative to the progress directory; for a name that holds a secret, its hash.
-        host: where it is.
         reason: one line for people.
-        size: bytes.
+        size: in bytes.
         sha256: of its content, in hex.
     """
 
@@ -128,10 +118,8 @@ class ExcludedFile(msgspec.Struct, frozen=True, kw_only=True):
         """The lines that can be read."""
         found = []
         for line in lines_of(content):
-            try:
+            with suppress(*UNREADABLE):
                 found.append(msgspec.json.decode(line, type=cls))
-            except UNREADABLE:
-                continue
         return found
 
     @property

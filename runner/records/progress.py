@@ -15,7 +15,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """What a progress file says.
 
     Attributes:
-        commands: the finished commands in file order, doubled ones once.
+        commands: in file order, doubled ones once.
         lines: finished commands of old files: plain text, joined by single spaces.
         damaged: one message for people for each line that could not be read.
     """

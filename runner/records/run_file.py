@@ -16,7 +16,7 @@ def next_generation(layout: Layout, newest: RunFile | None) -> int:
 
 
 def write_run_file(layout: Layout, content: RunFile) -> None:
-    """Write a run's file."""
+    """Write a run's file as `put_run_file` does."""
     put_run_file(layout.run, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
 
 
@@ -33,12 +33,7 @@ def read_run_file(path: Path) -> RunFile | None:
 
 
 def run_file_problem(path: Path, file: RunFile | None) -> str:
-    """Why a run's file was not understood, or not all of it, on one line; empty if it was.
-
-    Args:
-        path: of the file.
-        file: what was read from it.
-    """
+    """Why `file`, read from `path`, is None or not all of it, on one line; empty if neither."""
     kept = "the next run renames it, with a date, and writes its own"
     if (file.version if file else version_of(read_bytes(path))) > VERSION:
         return f"{path} was written by a newer evalset; {kept}"

@@ -12,12 +12,8 @@ from runner.records.logs import LONGEST_EVENT, Event, event_of, events_of
 
 # What one report shows of one eval; a hostile log must not fill memory or disk.
 MOST_SAMPLES = 200_000
-
 MOST_EVENTS = 1_000_000
-
-# Of one sample.
 MOST_OF_A_SAMPLE = 100
-
 LONGEST_ID = 200
 
 # Logs up to this many bytes are read only once, because they fit into memory.
@@ -28,8 +24,6 @@ MOST_MODELS = 100
 
 # No count and no figure is as great.
 GREATEST = 2**53
-
-_KINDS = ("prompt", "completion")
 
 # Of metrics, the usual one first.
 _FIGURES = ("accuracy", "score", "f1_score", "bleu", "metascore")
@@ -132,7 +126,6 @@ class SampleIndex:
                 )
 
     def _again(self, numbers: list[int], files: list[int]) -> list[Event]:
-        """Read events of large logs once more."""
         found = []
         for number in numbers[:MOST_OF_A_SAMPLE]:
             descriptor = files[self._files[number]]
@@ -198,7 +191,7 @@ class SampleIndex:
                 counts[1] += _count(used.get("completion_tokens"))
 
     def _counts(self, model: object) -> list[int]:
-        """Tokens of a model so far; those of models that are too many are nobody's."""
+        """Tokens of a model so far; those of models that are too many are under no name."""
         name = model if isinstance(model, str) else ""
         if name not in self._tokens and len(self._tokens) >= MOST_MODELS:
             name = ""
@@ -207,7 +200,8 @@ class SampleIndex:
 
 def reported(report: dict[str, Any] | None) -> Usage:
     """Tokens, as a final report adds them up."""
-    prompt, completion = ((report or {}).get(f"usage_{one}_tokens") for one in _KINDS)
+    report = report or {}
+    prompt, completion = report.get("usage_prompt_tokens"), report.get("usage_completion_tokens")
     return Usage(_count(prompt), _count(completion))
 
 
@@ -216,7 +210,6 @@ def _count(value: object) -> int:
 
 
 def _figure(data: dict[str, Any]) -> float | None:
-    """The figure that metrics are about."""
     for name in _FIGURES:
         value = data.get(name)
         if isinstance(value, int | float) and abs(value) < GREATEST:

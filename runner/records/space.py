@@ -35,11 +35,10 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def used(folder: Path, *, patience: float = 30) -> Used | None:
-    """Measure a folder with `du`, which no depth of it stops; None if it takes too long.
+    """Measure a folder with `du`, which no depth of it stops; one that is gone takes nothing.
 
     Args:
-        folder: to measure; one that is gone takes nothing.
-        patience: seconds that it may take to look through it, which is done twice.
+        patience: seconds for each of the two looks through it; where one takes longer: None.
     """
     try:
         size = _du(folder, "-skx", patience=patience) * 1024
@@ -49,7 +48,7 @@ def used(folder: Path, *, patience: float = 30) -> Used | None:
 
 
 def room(place: Path) -> Room:
-    """What is left where a path lies, or will lie once it is made."""
+    """What the file system has left where a path lies, or will lie once it is made."""
     place = place.absolute()
     while not place.exists():
         place = place.parent

@@ -23,7 +23,6 @@ class EvalState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         eval: the resolved key.
-        state: done, failed, lost, running or to do.
         reason: why it failed, empty otherwise.
         final_report: of the newest attempt.
         samples: in its logs.
@@ -48,10 +47,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """Where the runs of one model and eval set stand, from a progress directory or a branch.
 
     Attributes:
-        model: as given to `oaieval`.
-        eval_set: name of the eval set.
         run: what the newest run is pinned to; None if there is none that can be read.
-        finished: the finished commands.
         attempts: every attempt that ended, in file order.
         left_out: files that stayed on their host; a branch alone knows of them.
         damaged: a message for each line or file that cannot be read.
@@ -69,9 +65,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def from_directory(layout: Layout, reader: "StateReader | None" = None) -> "RunState":
         """Read the files of a progress directory; those that do not exist say nothing.
 
-        Args:
-            layout: where they are.
-            reader: knows what it has read before, and parses only what was added.
+        A reader that has read them before parses only what was added.
 
         Raises:
             EnvironmentFault: one of them cannot be read.
@@ -99,7 +93,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             contents: by path.
             source: what messages call the place that they are from.
-            reader: knows what it has read before; where nothing is new it gives the same object.
+            reader: where nothing is new since it read last, it gives the same object.
         """
         reader = reader or StateReader()
         starts = {
@@ -143,11 +137,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         running: Collection[Command] = (),
         states: "EvalStates | None" = None,
     ) -> list[EvalState]:
-        """The state of every command, in order.
+        """The state of each command, in order; without `commands` of all that are known.
 
         Args:
-            commands: those to look at; None is all that are known.
-            running: those that run now; a file does not tell.
+            running: commands that run now; a file does not tell.
             states: keeps those of an earlier look that have not changed.
         """
         commands = self.commands if commands is None else commands
@@ -214,7 +207,7 @@ class StateReader:
         self._of_branch: dict[tuple[str, str], tuple[dict[str, bytes], RunState]] = {}
 
     def attempts(self, content: bytes, source: str) -> RecordedAttempts:
-        """What an attempts file holds; `source` is what messages call it."""
+        """As `parse_attempts`."""
         before, known = self._attempts.get(source, (b"", RecordedAttempts()))
         if known.damaged or not _is_continued(before, content):
             before, known = b"", RecordedAttempts()
@@ -224,7 +217,7 @@ class StateReader:
         return found
 
     def finished(self, content: bytes, source: str) -> Finished:
-        """What a progress file holds; `source` is what messages call it."""
+        """As `parse_progress`."""
         before, known = self._finished.get(source, (b"", Finished()))
         if known.damaged or not _is_continued(before, content):
             before, known = b"", Finished()

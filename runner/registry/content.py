@@ -50,7 +50,6 @@ def digests_of(
     Args:
         evals: resolved keys.
         model: as given; `oaieval` takes several with commas between them.
-        passed_through: arguments for the program.
         folders: the user's own, by the place where containers see them.
         files: of these folders, by the same, without those that define graders.
 
@@ -72,11 +71,7 @@ def digests_of(
 
 
 def parse_entries(files: Iterable[RegistryFile]) -> Entries:
-    """Read the files of a registry folder for the entries that evals may depend on.
-
-    Raises:
-        UsageError: a file is no mapping of names.
-    """
+    """Read the files of a registry folder for the entries that evals may depend on."""
     entries: Entries = {}
     for file in files:
         if file.kind in ("evals", *_NAMED):
@@ -95,7 +90,7 @@ def content_of(
 
     Every text in an entry, and in the arguments that are passed through, may be the name of a
     completion function, of a solver, of a modelgraded entry, or of data: classes call their
-    arguments as they like. Arguments are as for `digests_of`.
+    arguments as they like.
     """
     entries: set[tuple[str, str, str]] = set()
     data: set[tuple[str, str]] = set()
@@ -119,12 +114,7 @@ def content_of(
 
 
 def digest_of(content: Content, hashes: Mapping[tuple[str, str], str | None]) -> str:
-    """Give sixteen hex digits that stand for what an eval takes from outside the image.
-
-    Args:
-        content: what it depends on.
-        hashes: of the data, by place and text; None where the text names no data.
-    """
+    """Give hex digits that stand for what an eval depends on, with the hashes of its data."""
     data = sorted((key[1], found) for key in content.data if (found := hashes[key]))
     whole = [sorted(content.entries), data]
     return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:_DIGITS]
@@ -150,7 +140,6 @@ def _canonical(value: object, above: tuple[int, ...] = ()) -> object:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text among an entry's values."""
     ahead, seen = [value], set()
     while ahead:
         one = ahead.pop()
@@ -162,21 +151,22 @@ def _texts(value: object) -> Iterator[str]:
 
 
 class DataFiles:
-    """Hashes of the data below registry folders, each file read once and never as a whole."""
+    """Hashes of the data below registry folders, each file read once and never as a whole.
+
+    Args:
+        folders: by the place where containers see them.
+    """
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
-        """Take the folders, by the place where containers see them."""
         self._folders = folders
         self._known: dict[Path, str | None] = {}
 
     def hash_of(self, place: str, text: str) -> str | None:
-        """The SHA-256 of what a text names for an eval of the folder at `place`, in hex digits.
+        """The SHA-256, in hex digits, of the data that a text names for an eval of a folder.
 
         As upstream has it, that is a path below `data/`, or one that begins with a folder's place.
-        A folder counts with the names and the content of all files in it.
-
-        Returns:
-            None where the text names no data that can be read.
+        A folder counts with the names and the content of all files in it. None where the text
+        names no data that can be read.
         """
         path = self._path(place, text)
         if path is None:

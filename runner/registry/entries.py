@@ -27,11 +27,9 @@ _CACHE_VERSION = 1
 
 
 def parse_mapping(path: str, text: str) -> dict[str, Any]:
-    """Read a YAML file whose top level maps names to anything.
+    """Read a YAML file whose top level maps names to anything; `path` is for messages.
 
-    Args:
-        path: of the file, for messages.
-        text: what the file holds; an empty one is an empty mapping, as upstream has it.
+    An empty file is an empty mapping, as upstream has it.
 
     Raises:
         UsageError: it is no YAML, no mapping, or a name is not text or defined twice.
@@ -90,8 +88,7 @@ class RegistryFile(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         path: where it is, for messages.
-        kind: the folder it lies in: `eval_sets`, `evals`, `completion_fns` or `solvers`.
-        text: what it holds.
+        kind: the folder it lies in, one of `KINDS` or `modelgraded`.
     """
 
     path: str
@@ -117,10 +114,8 @@ class EvalSetEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One name below `eval_sets/`.
 
     Attributes:
-        source: path of its file.
-        alias: the name that it stands for; None when it is a set itself.
+        source, alias, problem: as for an eval.
         patterns: names of evals, where `*` stands for any text.
-        problem: why it cannot be run; empty when it can.
         builtin: it is upstream's own, and its faults are not the user's to fix.
     """
 
@@ -132,13 +127,9 @@ class EvalSetEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Registry(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be run, in registry order. Plain values, so that it can be kept as a file.
+    """What can be run, by name, in registry order; of models only the path of their file.
 
-    Attributes:
-        evals: evals and their aliases by name.
-        eval_sets: eval sets and their aliases by name.
-        completion_fns: path of the file by name.
-        solvers: path of the file by name.
+    Plain values, so that it can be kept as a file.
     """
 
     evals: dict[str, EvalEntry] = msgspec.field(default_factory=dict)
@@ -154,7 +145,6 @@ def parse_registry(files: Iterable[RegistryFile], *, builtin: bool = False) -> R
     it.
 
     Args:
-        files: of any of the four kinds; others are passed over.
         builtin: they are upstream's own.
 
     Raises:

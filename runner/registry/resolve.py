@@ -33,7 +33,6 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         evals: resolved keys in registry order, each once.
         names: for each key the names that led to it, the key itself among them.
-        warnings: one line each.
     """
 
     evals: tuple[str, ...]
@@ -47,8 +46,6 @@ def resolve_eval_set(
     """Turn an eval set's name into the keys of its evals, in upstream's order.
 
     Args:
-        registry: all registries, merged.
-        name: of the eval set, or an alias of one.
         model: as given on the command line, to explain a misplaced name.
         passed_through: as `model`.
 

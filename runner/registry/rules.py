@@ -22,8 +22,7 @@ class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pattern: of the evals' resolved keys.
-        settings: values for fields of `ContainerSettings`, by name.
-        env: names of environment variables.
+        settings: values for fields of `ContainerSettings`, by name, without `env`.
     """
 
     pattern: str
@@ -57,8 +56,6 @@ def settings_for(
 
     Args:
         eval: the resolved key.
-        defaults: for evals that no rule matches.
-        rules: in order; the later ones win.
         explicit: fields that the command line gives: no rule changes them.
     """
     matched = [rule for rule in rules if names_matching(rule.pattern, (eval,))]

@@ -14,7 +14,7 @@ from runner.files import append, named, replace
 from runner.host import usual
 from runner.model import State
 from runner.records.layout import Layout
-from runner.records.logs import tail_below
+from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
 from runner.report.figures import main_score
 from runner.report.text import harmless, one_line
@@ -128,7 +128,7 @@ def junit_document(results: Sequence[Results], mask: Mask = NO_MASK) -> bytes:
     def output(layout: Layout, row: EvalState) -> Sequence[str]:
         if row.console_log is None:
             return ()
-        tail = tail_below(layout, row.console_log, TAIL_LINES)
+        tail = recorded_tail(layout, row.console_log, TAIL_LINES)
         return (*map(mask.text, tail), f"whole output: {row.console_log}")
 
     return junit_xml(results, output)
@@ -147,7 +147,7 @@ def check_junit(path: Path | None) -> None:
         raise UsageError("--junit has no file name; name the file to write")
     with named(path, "write"):
         if path.exists() and not path.is_file():
-            raise UsageError(f"--junit {path} is no plain file; name one that may be replaced")
+            raise UsageError(f"--junit {path} is not a plain file; name one that may be replaced")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             raise UsageError(f"--junit {path}: nothing can be written to {above}; name another")
@@ -177,7 +177,7 @@ def step_summary(environ: Mapping[str, str]) -> Path:
     """The file of a GitHub Actions job's summary.
 
     Raises:
-        UsageError: this is no step of such a job.
+        UsageError: this is not a step of such a job.
     """
     if not environ.get(STEP_SUMMARY):
         raise UsageError(

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import importlib
 import os
 import threading
@@ -24,7 +25,7 @@ class Display(Protocol):
         """The plan is made: `done` of `total` are finished, `todo` will be run."""
 
     def note(self, text: str) -> None:
-        """Say one line that is no error."""
+        """Say one line that is not an error."""
 
     def warn(self, text: str) -> None:
         """Say one line that deserves attention."""
@@ -49,20 +50,19 @@ class PlainConsole:
 
     @property
     def tail_lines(self) -> int:
-        """Few, but on Actions, where they are folded away."""
+        """Few; more on Actions, where they are folded away."""
         return 50 if on_actions() else 5
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._total = 0
         self._finished = 0
-        self._prepared = False
 
     def begin(self, *, total: int, done: int, todo: int) -> None:
         """Say what is done and what will be run."""
         self._total, self._finished = total, done
         if not todo:
-            return  # which is said at the end
+            return  # the end says so
         done_already = f", {done} of them finished before" if done else ""
         self.note(f"{evals(total)}{done_already}; {todo} to run")
 
@@ -76,7 +76,7 @@ class PlainConsole:
 
     def started(self, job: Job) -> None:
         """Write which eval was started."""
-        self._prepare_the_end()
+        _import_table()
         self.note(f"started  {job.eval}")
 
     def progressed(self, job: Job, samples: int, of: int) -> None:
@@ -109,23 +109,22 @@ class PlainConsole:
             self._print(command("endgroup", ""))
 
     def _mark(self, kind: str, text: str) -> None:
-        """Make a line stand out: in GitHub's own form on Actions, else by the word."""
         if on_actions():
             self._print(command(kind, one_line(text)))
         else:
             self.note(f"{kind}: {text}")
 
     def _print(self, line: str) -> None:
-        """Write a line; a reader that has gone, as in `| head`, or a full disk stops no run."""
+        # A reader that has gone, as in `| head`, or a full disk stops no run.
         with contextlib.suppress(OSError):
             print(line, file=self._out, flush=True)
 
-    def _prepare_the_end(self) -> None:
-        """Import what prints the table while the first eval runs, because rich takes time."""
-        if not self._prepared:
-            self._prepared = True
-            name = "runner.report.table"
-            threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
+
+@functools.cache
+def _import_table() -> None:
+    """Import what prints the table at the end while the first eval runs, because rich is slow."""
+    table = "runner.report.table"
+    threading.Thread(target=importlib.import_module, args=(table,), daemon=True).start()
 
 
 def ended_lines(

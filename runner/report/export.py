@@ -9,8 +9,6 @@ from runner.report.comparison import Comparison, Grid
 from runner.report.facts import EvalFacts, Source, totals_of
 from runner.report.text import json_line
 
-"""Reports for programs: one JSON object, or a table with one line for each eval and model."""
-
 VERSION = 1
 
 # What a spreadsheet takes for a formula where a cell begins with it.

@@ -12,7 +12,6 @@ from runner.errors import UsageError
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.selection import parse_shard
-from runner.records.belonging import log_paths
 from runner.records.layout import Layout
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
@@ -40,26 +39,18 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     models: Mapping[str, Price]
 
-    def of(self, model: str) -> Price | None:
-        """The price of a model: that of its own name, or else of the first pattern with it."""
-        if model in self.models:
-            return self.models[model]
-        return next((self.models[one] for one in self.models if names_matching(one, [model])), None)
-
     def cost(self, model: str, usage: Usage) -> float | None:
-        """What tokens cost; None where the model has no price."""
-        price = self.of(model)
-        if price is None:
+        """What tokens cost, by the model's own name or else the first pattern; None for neither."""
+        patterns = (one for one in self.models if names_matching(one, [model]))
+        name = model if model in self.models else next(patterns, None)
+        if name is None:
             return None
+        price = self.models[name]
         return (usage.prompt * price.input + usage.completion * price.output) / PER
 
 
 def parse_prices(path: str, text: str) -> Prices:
-    """Read a file of prices.
-
-    Args:
-        path: of the file, for messages.
-        text: YAML, with a `currency` and under `models` an `input` and an `output` for each.
+    """Read YAML with a `currency` and under `models` an `input` and an `output` for each.
 
     Raises:
         UsageError: it is not of that form.
@@ -69,7 +60,7 @@ def parse_prices(path: str, text: str) -> Prices:
         raise UsageError(f"{path}: unknown key `{unknown[0]}`; there are `currency` and `models`")
     currency = content.get("currency", "USD")
     if not isinstance(currency, str) or not currency.strip():
-        raise UsageError(f"{path}: `currency` is no text such as USD")
+        raise UsageError(f"{path}: `currency` is not text such as USD")
     models = content.get("models")
     if not isinstance(models, dict) or not models:
         raise UsageError(f"{path}: `models` is missing; give an `input` and an `output` for each")
@@ -86,7 +77,7 @@ def _price(where: str, content: Any) -> Price:  # noqa: ANN401 - YAML
         value = content[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 <= value < math.inf:
-            raise UsageError(f"{where}: `{key}` is no price such as 2.5")
+            raise UsageError(f"{where}: `{key}` is not a price such as 2.5")
     return Price(input=float(content["input"]), output=float(content["output"]))
 
 
@@ -188,47 +179,43 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def spans(self) -> list[Span]:
         """Its attempts on a timeline."""
-        spans = (self._span(record) for record in self.attempts)
-        return [span for span in spans if span is not None]
-
-    def _span(self, record: Attempt) -> Span | None:
-        end = moment(record.ended_at)
-        if end is None:
-            return None
-        duration = min(max(record.duration, 0), _LONGEST)
-        start = moment(record.started_at)
-        start = end - duration if start is None else min(start, end)
-        return Span(
-            page=self.page,
-            eval=self.row.eval,
-            model=self.source.column,
-            host=record.host,
-            shard=self.shard,
-            state=record.result.state,
-            reason=record.reason,
-            start=start,
-            end=end,
-            duration=duration,
-        )
+        spans = []
+        for attempt in self.attempts:
+            start, end = moment(attempt.started_at), moment(attempt.ended_at)
+            if end is None:
+                continue
+            duration = min(max(attempt.duration, 0), _LONGEST)
+            span = Span(
+                page=self.page,
+                eval=self.row.eval,
+                model=self.source.column,
+                host=attempt.host,
+                shard=self.shard,
+                state=attempt.result.state,
+                reason=attempt.reason,
+                start=end - duration if start is None else min(start, end),
+                end=end,
+                duration=duration,
+            )
+            spans.append(span)
+        return spans
 
     def with_log(self, log: LogFacts, prices: Prices | None) -> "EvalFacts":
         """The same with what its logs say, and what that costs."""
         found = msgspec.structs.replace(self, log=log)
         if prices is None:
             return found
-        usage = dict(log.usage) or {"": found.tokens}
-        costs = {one: prices.cost(self._billed(one), used) for one, used in usage.items()}
-        priced = [cost for cost in costs.values() if cost is not None]
-        return msgspec.structs.replace(
-            found,
-            cost=sum(priced) if priced and found.tokens.total else None,
-            unpriced=sum(used.total for one, used in usage.items() if costs[one] is None),
-        )
-
-    def _billed(self, model: str) -> str:
-        """The model that prices are for: an API adds a date to the name that it was asked for."""
-        own = self.source.model
-        return own if not model or model.startswith(f"{own}-") else model
+        own, priced, unpriced = self.source.model, [], 0
+        for model, usage in (log.usage or {"": found.tokens}).items():
+            # An API adds a date to the name that it was asked for.
+            billed = own if not model or model.startswith(f"{own}-") else model
+            cost = prices.cost(billed, usage)
+            if cost is None:
+                unpriced += usage.total
+            else:
+                priced.append(cost)
+        cost = sum(priced) if priced and found.tokens.total else None
+        return msgspec.structs.replace(found, cost=cost, unpriced=unpriced)
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -261,7 +248,7 @@ def facts_of(source: Source) -> list[EvalFacts]:
 def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
     """Read the logs of an eval."""
     names = fact.attempt.logs if fact.attempt is not None else ()
-    known = log_paths(fact.source.layout, names)[:MOST_LOGS]
+    known = fact.source.layout.log_paths(names)[:MOST_LOGS]
     paths = [path for path in known if os.access(path, os.R_OK)]
     index = SampleIndex(paths)
     log = LogFacts(
@@ -288,11 +275,11 @@ def _page(source: Source, command: Command) -> str:
 
 def _shards(run: RunFile | None) -> dict[tuple[str, ...], str]:
     """The shard of each command, because a plan is dealt out in turn."""
+    if run is None:
+        return {}
     try:
-        count = parse_shard(run.shard or "").count if run else 0
+        count = parse_shard(run.shard or "").count
     except UsageError:  # none, or a file that something else has written
-        count = 0
-    if run is None or not count:
         return {}
     return {one: f"{place % count + 1}/{count}" for place, one in enumerate(run.commands)}
 

@@ -95,14 +95,14 @@ class LiveConsole:
             console=self._console,
         )
         self._failed = 0
-        # None where there is nothing to run but what an earlier run had started.
+        # None where nothing runs but what an earlier run started.
         self._task: TaskID | None = None
         self._live: Live | None = None
 
     def begin(self, *, total: int, done: int, todo: int) -> None:
         """Draw the bar, unless there is nothing to run."""
         if not todo:
-            return  # which is said at the end
+            return  # the end says so
         if done:
             self.note(f"{done} of {evals(total)} finished before; {todo} to run")
         self._task = self._bar.add_task(

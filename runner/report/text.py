@@ -127,7 +127,7 @@ class Shown:
         self._show(text[:end])
 
     def end(self) -> None:
-        """Show what is left."""
+        """Show the rest."""
         self._show(self._kept + self._text.decode(b"", final=True))
 
     def _show(self, text: str) -> None:

@@ -80,7 +80,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def moment(text: str | None) -> float | None:
-    """A time as records have it, in seconds since 1970; None for what is no time."""
+    """A time as records have it, in seconds since 1970; None for anything else."""
     try:
         found = datetime.fromisoformat(text or "")
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.engine.attempt import LocalAttempts, RunFacts
-from runner.engine.engine import EVAL_NETWORK, EngineWait
+from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
 from runner.errors import EnvironmentFault
 from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result
+from runner.options import EVAL_NETWORK
 from runner.plan.limits import Budget
 from runner.records.layout import keep_dated
-from runner.records.lock import RunLock
+from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
 from runner.records.state import StateReader
 from runner.report.display import Display
@@ -60,7 +61,7 @@ def run(
     # Refuse what cannot be before anything is written.
     environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
     with (
-        RunLock(prepared.layout.lock),
+        run_lock(prepared.layout.lock),
         _snapshots(prepared, host, display, run=run_id) as snapshots,
     ):
         if snapshots is not None:

@@ -14,7 +14,6 @@ from runner.errors import UsageError
 from runner.files import make_folder
 from runner.host import Host
 from runner.image.image import own_fingerprint
-from runner.records.belonging import state_files
 from runner.records.folders import passing_folder
 from runner.report.display import Display
 from runner.report.text import evals
@@ -128,7 +127,7 @@ def after_fetching(
     name = options.snapshot.branch or default_branch(options.model, options.eval_set)
     with passing_folder("dry-run") as folder:
         copy = msgspec.structs.replace(layout, root=folder)
-        for path in state_files(layout):
+        for path in layout.state_files():
             make_folder((copy.root / path).parent)
             shutil.copyfile(layout.root / path, copy.root / path)
         with open_branch(options.snapshot, layout.root, host, name=name) as branch:

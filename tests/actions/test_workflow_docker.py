@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.image.image import DEFAULT_IMAGE
+from runner.options import DEFAULT_IMAGE
 from tests.actions.conftest import BIN, LOGIN, Repository, checkout_action, forget_images
 from tests.actions.files import ROOT, run_script, script
 from tests.conftest import TEST_IMAGE, engine_api, until

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.image.image import DEFAULT_IMAGE
+from runner.options import DEFAULT_IMAGE
 from tests.commands.repositories import begin, commit
 from tests.forked import run_forked
 from tests.privileges import bound_by_permissions

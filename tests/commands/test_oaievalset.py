@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +154,42 @@ def test_the_api_passes_over_a_folder_that_is_no_registry(
     run(get_parser().parse_args(line, OaiEvalSetArguments()), [], registry)
     assert asked[-1][1].evals == ("a",)
     assert asked[-1][0].registry_paths == ("empty", "none")
+
+
+ENDED = """
+import sys
+import runner.commands.run
+from runner.errors import NobodyReads
+from runner.oaievalset import OaiEvalSetArguments, get_parser, run
+
+def end(*_, out, **__):
+    try:
+        print("what nobody reads", file=out, flush=True)
+    except OSError:
+        raise NobodyReads(int(sys.argv[1])) from None
+    return int(sys.argv[1])
+
+runner.commands.run.run_eval_set = end
+args = get_parser().parse_args(["dummy", "mine"], OaiEvalSetArguments())
+run(args, [])
+"""
+
+
+@pytest.mark.parametrize("where", [">&-", ">/dev/full", "| :"])
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_api_ends_as_the_run_did_when_nobody_reads_it(
+    here: Here, where: str, code: int
+) -> None:
+    """A full disk, or a reader that has gone, is no failure of any eval."""
+    program = here.put("program.py", ENDED)
+    line = f"{sys.executable} {program} {code} {where}; exit ${{PIPESTATUS[0]}}"
+    environ = here.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, check=False, env=environ
+    )
+    failed = "CalledProcessError: Command '['oaieval', 'dummy', 'mine']' returned"
+    assert (ended.returncode, failed in ended.stderr) == (code, bool(code))
+    assert code or ended.stderr == ""
 
 
 class UpstreamLike:

@@ -3,8 +3,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.commands.parameters import options_from
-from runner.commands.run import command
+from runner.commands.run import command, options_of
 from runner.options import RunOptions
 from runner.registry.rules import ContainerRule, settings_for
 
@@ -23,11 +22,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def options(*arguments: str) -> RunOptions:
     """What a command line comes to."""
-    context = command.make_context("run", ["dummy", "test", *arguments])
-    params = {
-        name: value for name, value in context.params.items() if name not in {"dry_run", "as_json"}
-    }
-    return options_from(context, params)
+    return options_of(command.make_context("run", ["dummy", "test", *arguments]))
 
 
 def test_defaults_are_those_of_the_help() -> None:

@@ -254,6 +254,21 @@ def test_a_reader_that_goes_away_is_no_error(recorded: Here, command: list[str])
     assert ended.returncode == 141
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [["list", "progress"], ["status", "dummy", "mine"], ["--help"], ["status", "--help"]],
+)
+def test_a_full_disk_behind_the_output_is_no_error(
+    recorded: Here, command: list[str], unbuffered: str
+) -> None:
+    """`evalset list progress > /dev/full` ends as it does where the reader has gone."""
+    code = "from runner.cli import main; main(sys.argv[1:])"
+    full = "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); "
+    ended = recorded._run("-c", full + code, *command, variables={"PYTHONUNBUFFERED": unbuffered})
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_an_error_is_told_though_the_reader_has_gone(here: Here) -> None:
     """It goes to stderr, which is still read; the exit code is that of the closed pipe."""
     code = NO_READER + (

@@ -157,7 +157,7 @@ def test_damaged_lines_are_named(ran: Here) -> None:
         (["--progress-dir", "nowhere"], "has no progress; run `evalset run` first"),
         (["--baseline", "nowhere"], "has no progress; run `evalset run` first"),
         (["--prices", "nowhere.yaml"], "--prices nowhere.yaml: there is no such file"),
-        (["--prices", "binary"], "--prices binary: it is no text; write it as UTF-8"),
+        (["--prices", "binary"], "--prices binary: it is not text; write it as UTF-8"),
         (["--prices", "evil.yaml"], "evil.yaml: unknown key `evil`"),
         (
             ["--format", "md", "--prices", "prices.yaml"],
@@ -168,7 +168,7 @@ def test_damaged_lines_are_named(ran: Here) -> None:
             "--format junit shows nothing of --baseline; leave one of them out",
         ),
         (["--format", "xls"], "Invalid value for '--format'"),
-        (["-o", "full"], "is not empty and no report of evalset's"),
+        (["-o", "full"], "is not empty and not a report of evalset"),
         (["-o", "binary"], "is a file; name a folder with -o"),
         (["--format", "json", "-o", "full"], "-o full is a folder; name a file for this format"),
         (["--branch", "none"], "there is no branch none in "),

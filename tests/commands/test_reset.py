@@ -6,7 +6,7 @@ from runner.commands.reset import reset
 from runner.errors import LockHeld
 from runner.host import new_id, this_host
 from runner.records.layout import Layout, keep_dated
-from runner.records.lock import RunLock
+from runner.records.lock import run_lock
 
 
 @pytest.fixture
@@ -38,6 +38,6 @@ def test_files_of_another_set_stay(layout: Layout) -> None:
 
 def test_files_that_a_live_run_writes_are_left_alone(layout: Layout) -> None:
     """The message says who it is."""
-    with RunLock(layout.lock), pytest.raises(LockHeld, match="another run of this model"):
+    with run_lock(layout.lock), pytest.raises(LockHeld, match="another run of this model"):
         reset(layout.root, "org/m", "s", this_host(), new_id=new_id, warn=print)
     assert all(path.exists() for path in layout.kept)

@@ -9,7 +9,7 @@ from tests.docs.page import ROOT
 # Fewer words than these are a label, or glue between two parts of a message.
 SENTENCE = 4
 # `evalset ... --help` shows what these arguments and this table hold.
-HELP = {"help", "epilog", "short_help", "metavar", "description", "sections", "COMMANDS"}
+HELP = {"help", "epilog", "short_help", "metavar", "description", "notes"}
 # Whatever these are called with is said, be it ever so short.
 SAYING = {"BadParameter", "Cut", "UsageError", "__init__", "_failure", "_lost", "_warn", "warn"}
 # What this room has beside errors lays out results; docs/report.md shows what that looks like.
@@ -113,6 +113,10 @@ class _Sentences(ast.NodeVisitor):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self._visit([node.value] if node.value else [], said=False)  # its type may be quoted
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if ast.unparse(node.value) != "Annotated":  # an option, which the help shows
+            self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
         called = ast.unparse(node.func)

@@ -7,7 +7,6 @@ import click
 import msgspec
 import pytest
 
-from runner.commands.parsing import NOT_CONFIGURED, configured
 from runner.commands.run import command as run_command
 from runner.errors import OUT_OF_TIME, RunnerError
 from runner.host import USUAL_NAMES, USUAL_PREFIX
@@ -64,6 +63,7 @@ def test_variables_and_keys_are_those_of_the_options() -> None:
         for row in rows(marked(PAGES["docs/configuration.md"], "variables"))
         for cell in (" ".join(row),)
     ]
+    configurable = {each.name for each in run_command.parameters if each.configurable}
     known = [
         (
             str(option.envvar),
@@ -72,7 +72,7 @@ def test_variables_and_keys_are_those_of_the_options() -> None:
             *option.secondary_opts,
         )
         for option in run_command.params
-        if isinstance(option, click.Option) and option.name not in NOT_CONFIGURED
+        if isinstance(option, click.Option) and option.name in configurable
     ]
     assert sorted(shown) == sorted(known)
 
@@ -135,7 +135,7 @@ def test_configuration_files_shown_are_valid(
     for content in found:
         path = tmp_path / content.splitlines()[0].removeprefix("# ")
         path.write_text(content)
-        shown = configured(run_command)
+        shown = run_command.configured()
         table = tomllib.loads(content)
         table = table.get("tool", {}).get("evalset", table)
         assert shown == {key.replace("-", "_"): value for key, value in table.items()}

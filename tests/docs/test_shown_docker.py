@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.image.image import DEFAULT_IMAGE
+from runner.options import DEFAULT_IMAGE
 from tests.conftest import engine_api
 from tests.docs.elsewhere import ELSEWHERE, FOLLOWED
 from tests.docs.scenes import look, scene

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runner.engine.container import _device_requests
-from runner.engine.engine import EVAL_NETWORK
 from runner.engine.leftovers import Label
+from runner.options import EVAL_NETWORK
 from tests.conftest import Place, engine_api, until
 
 pytestmark = pytest.mark.docker

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from runner.image.build import BASE_NAME
-from runner.image.image import DEFAULT_IMAGE, find_image
+from runner.image.image import find_image
+from runner.options import DEFAULT_IMAGE
 from tests.conftest import Place, engine_api, impatient
 from tests.images import build_image
 

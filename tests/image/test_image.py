@@ -14,7 +14,8 @@ from runner.engine.probe import ask
 from runner.errors import EnvironmentFault
 from runner.image import build, image
 from runner.image.build import BASE, BASE_NAME, LOCK, MACHINE, STAGE, Recipe, build_image
-from runner.image.image import DEFAULT_IMAGE, Image, find_image, look_up_image, own_fingerprint
+from runner.image.image import Image, find_image, look_up_image, own_fingerprint
+from runner.options import DEFAULT_IMAGE
 from tests.image.test_base import UNREACHABLE
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from docker.errors import ImageNotFound
 
 import runner
 from runner.image.build import BASE_NAME
-from runner.image.image import DEFAULT_IMAGE, find_image
+from runner.image.image import find_image
+from runner.options import DEFAULT_IMAGE
 from tests.conftest import engine_api
 from tests.packaging.conftest import BIN, ROOT, Desk
 from tests.report.site.example import write_example

@@ -45,7 +45,7 @@ def test_nothing_on_record_leaves_all_to_do() -> None:
     assert keys(found) == list(EVALS)
     assert found.todo == found.jobs
     assert found.done == ()
-    assert found.total == 4
+    assert len(found.whole) == 4
     assert found.jobs[0].command == ("oaieval", "m", "a.dev.v0", "--seed", "1")
     assert set(found.why.values()) == {"not run yet"}
     assert (found.model, found.eval_set) == ("m", "s")
@@ -132,7 +132,7 @@ def test_shards_do_not_depend_on_progress() -> None:
     for index in (1, 2):
         shard = Shard(index=index, count=2)
         assert keys(plan(shard=shard)) == keys(plan(shard=shard, done=done))
-    assert plan(shard=Shard(index=1, count=2), done=done).total == 4
+    assert len(plan(shard=Shard(index=1, count=2), done=done).whole) == 4
     assert keys(plan(shard=Shard(index=5, count=5))) == []
 
 
@@ -145,7 +145,7 @@ def test_a_selection_takes_patterns_of_keys_and_of_aliases() -> None:
 
 
 def test_a_selection_that_matches_nothing_is_refused() -> None:
-    """With the closest name, for it is a typing error."""
+    """With the closest name, because it is a typing error."""
     with pytest.raises(UsageError, match=r"--select `a\.dev\.v1` matches no eval.*`a\.dev\.v0`"):
         plan(select=("b*", "a.dev.v1"))
 

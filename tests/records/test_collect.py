@@ -73,7 +73,7 @@ def test_a_link_is_left_out(layout: Layout, left: Path, tmp_path: Path) -> None:
     secret.write_text("secret")
     (left / "r.jsonl").symlink_to(secret)
     assert only_warning(collect(layout, ATTEMPT)) == (
-        "evallogs: 'r.jsonl' was left out, for it is not a plain file"
+        "evallogs: 'r.jsonl' was left out: it is not a plain file"
     )
     assert tree(layout.evallogs) == []
 
@@ -103,16 +103,14 @@ def test_a_file_with_a_second_name_is_left_out(layout: Layout, left: Path) -> No
     """A hard link could give the container's code a hand in the records, later on."""
     (left / "r.jsonl").write_text("x")
     (left.parent / "second").hardlink_to(left / "r.jsonl")
-    assert "'r.jsonl' was left out, for it has several names" in only_warning(
-        collect(layout, ATTEMPT)
-    )
+    assert "'r.jsonl' was left out: it has several names" in only_warning(collect(layout, ATTEMPT))
 
 
 @pytest.mark.parametrize("name", [b"a\nb", b"\x1b[2J", b"\xff\xfe", "\u202e".encode(), b"a\tb"])
 def test_a_name_that_cannot_be_printed_is_left_out(layout: Layout, left: Path, name: bytes) -> None:
     """No terminal and no script that lists the logs may be hurt by it."""
     Path(os.fsdecode(os.fsencode(left) + b"/" + name)).write_text("x")
-    assert "for its name is not printable" in only_warning(collect(layout, ATTEMPT))
+    assert "left out: its name is not printable" in only_warning(collect(layout, ATTEMPT))
 
 
 def test_what_is_there_is_never_replaced(layout: Layout, left: Path) -> None:
@@ -161,7 +159,7 @@ def test_a_folder_whose_place_a_file_has_is_left_out(layout: Layout, left: Path)
     (left / "r").mkdir()
     (left / "r/m.jsonl").write_text("new")
     assert only_warning(collect(layout, ATTEMPT)) == (
-        "evallogs: 'm.jsonl' was left out, for a file is where its folder should be"
+        "evallogs: 'm.jsonl' was left out: a file is where its folder should be"
     )
 
 

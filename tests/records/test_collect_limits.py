@@ -92,7 +92,7 @@ def test_a_name_of_a_file_that_the_runner_writes_is_left_out(layout: Layout, lef
     found = collect(layout, ATTEMPT)
     assert found.logs == ("evallogs/.a", "evallogs/.new.a", "evallogs/a.new", "evallogs/z")
     assert found.warnings == (
-        "evallogs: '.a.new' was left out, for the runner writes to files with such names",
+        "evallogs: '.a.new' was left out: the runner writes to files with such names",
     )
 
 
@@ -178,5 +178,5 @@ def test_the_longest_name_that_a_file_may_have_is_taken(layout: Layout, left: Pa
     (left / ("n" * 255)).unlink()
     put(left, "n" * 255)
     assert collect(layout, ATTEMPT) == Collected(
-        warnings=(f"evallogs: {'n' * 255!r} was left out, for files of its name are there already",)
+        warnings=(f"evallogs: {'n' * 255!r} was left out: files of its name are there already",)
     )

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from runner.records.layout import Layout
-from runner.records.logs import LONGEST_TAIL, below, last_lines, tail_below
+from runner.records.logs import LONGEST_TAIL, last_lines, recorded_tail
 
 
 def test_the_last_lines_with_something_in_them_are_given(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_no_record_leads_out_of_the_logs(tmp_path: Path) -> None:
     (layout.evallogs / "link").symlink_to(secret)
     (layout.evallogs / "log").write_text("printed")
     for name in ("../secret", str(secret), "evallogs/../../secret", "evallogs/link"):
-        assert below(layout, name) is None
-        assert tail_below(layout, name, 5) == ()
-    assert below(layout, "evallogs/log") == layout.evallogs / "log"
-    assert tail_below(layout, "evallogs/log", 5) == ("printed",)
+        assert layout.log_paths([name]) == []
+        assert recorded_tail(layout, name, 5) == ()
+    assert layout.log_paths(["evallogs/log"]) == [layout.evallogs / "log"]
+    assert recorded_tail(layout, "evallogs/log", 5) == ("printed",)

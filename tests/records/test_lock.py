@@ -11,13 +11,13 @@ from unittest.mock import Mock
 import pytest
 
 from runner.errors import EnvironmentFault, LockHeld
-from runner.records.lock import RunLock, is_held
+from runner.records.lock import is_held, run_lock
 from tests.privileges import python_bound_by_permissions, python_on_small_disk
 
 HOLD = """
 import sys, pathlib
-from runner.records.lock import RunLock
-with RunLock(pathlib.Path(sys.argv[1])):
+from runner.records.lock import run_lock
+with run_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -55,7 +55,7 @@ def hold(path: Path) -> Iterator[Hold]:
 
 def refused(path: Path) -> str:
     """The message to who comes second."""
-    with pytest.raises(LockHeld) as caught, RunLock(path):
+    with pytest.raises(LockHeld) as caught, run_lock(path):
         pass
     return str(caught.value)
 
@@ -79,7 +79,7 @@ def test_a_killed_holder_leaves_the_lock_free(path: Path, hold: Hold) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert not is_held(path)
-    with RunLock(path):
+    with run_lock(path):
         assert is_held(path)
 
 
@@ -87,7 +87,7 @@ def test_a_holder_that_ends_leaves_the_lock_free(path: Path, hold: Hold) -> None
     """The next run starts as if there had been none."""
     holder = hold()
     holder.communicate("")
-    with RunLock(path):
+    with run_lock(path):
         pass
     assert not is_held(path)
     assert [found.name for found in path.parent.iterdir()] == [path.name]
@@ -128,7 +128,7 @@ def test_asking_creates_nothing(path: Path) -> None:
 def test_a_lock_that_cannot_be_taken_is_named(path: Path) -> None:
     """The message says what is in the way."""
     path.mkdir(parents=True)
-    with pytest.raises(EnvironmentFault, match="it is a folder; move it away"), RunLock(path):
+    with pytest.raises(EnvironmentFault, match="it is a folder; move it away"), run_lock(path):
         pass
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_does_not_keep_the_lock_held(tmp_path: Path) -> None:
     code = """
 import os, sys, pathlib
 from runner.errors import EnvironmentFault
-from runner.records.lock import RunLock, is_held
+from runner.records.lock import run_lock, is_held
 root = pathlib.Path(sys.argv[1])
 path = root / "m.s.lock"
 path.write_text("")
@@ -146,7 +146,7 @@ with (root / "full").open("wb", buffering=0) as file:
         while file.write(bytes(4096)): pass
     except OSError: pass
 try:
-    with RunLock(path): pass
+    with run_lock(path): pass
 except EnvironmentFault as error:
     print(error)
 print(is_held(path), sorted(os.listdir(root)))
@@ -158,7 +158,7 @@ print(is_held(path), sorted(os.listdir(root)))
 
 def test_a_holders_name_that_has_gone_keeps_no_run_from_ending(path: Path) -> None:
     """Somebody may have tidied up."""
-    with RunLock(path):
+    with run_lock(path):
         path.with_name(f"{path.name}.holder.json").unlink()
     assert not is_held(path)
 
@@ -167,10 +167,10 @@ def test_a_holders_name_that_cannot_be_deleted_keeps_no_run_from_ending(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock is free all the same, and the next holder writes its own."""
-    with monkeypatch.context() as patched, RunLock(path):
+    with monkeypatch.context() as patched, run_lock(path):
         broken = Mock(side_effect=OSError(errno.EIO, "Input/output error"))
         patched.setattr("pathlib.Path.unlink", broken)
     assert not is_held(path)
-    with RunLock(path):
+    with run_lock(path):
         pass
     assert [each.name for each in path.parent.iterdir()] == [path.name]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from runner import files
+from runner.configuration import find_configuration
 from runner.errors import EnvironmentFault
 from runner.files import append, make_folder, replace, sync_folder, write_whole
-from runner.options import find_configuration
 from runner.records.attempts import read_attempts
 from runner.records.folders import private_folder
 from runner.records.layout import Layout
 from runner.records.lines import LineFile
-from runner.records.lock import RunLock, is_held
+from runner.records.lock import is_held, run_lock
 from runner.records.progress import read_progress
 from runner.records.run_file import read_run_file
 from runner.registry.entries import read_folder
@@ -55,7 +55,7 @@ def test_a_folder_in_the_place_of_a_file_to_read_is_told(
     "write",
     [
         LineFile,
-        lambda path: RunLock(path).__enter__(),
+        lambda path: run_lock(path).__enter__(),
         lambda path: replace(path, b""),
         lambda path: write_whole(path, [b""]),
         lambda path: append(path, b""),
@@ -178,7 +178,7 @@ def test_new_files_have_the_rights_that_the_users_mask_leaves(tmp_path: Path) ->
     """To read and to write, and nobody runs them."""
     mask = os.umask(0o022)
     try:
-        with LineFile(tmp_path / "lines"), RunLock(tmp_path / "lock"):
+        with LineFile(tmp_path / "lines"), run_lock(tmp_path / "lock"):
             modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     finally:
         os.umask(mask)

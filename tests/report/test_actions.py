@@ -73,7 +73,7 @@ def test_nothing_that_an_eval_says_is_a_command(text: str) -> None:
 @pytest.mark.usefixtures("_actions")
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_in_a_table_is_a_command(text: str) -> None:
-    """Also where a long name is folded, and goes on at the beginning of a line."""
+    """Also where a long name is folded, and continues at the beginning of a line."""
     rows = [
         EvalState(
             eval=f"{'n' * length}{text}",

@@ -41,7 +41,7 @@ def failed(layout: Layout, console_log: str) -> str:
 
 
 def test_junit_xml_is_written_whole(layout: Layout, tmp_path: Path) -> None:
-    """In a folder that is made for it, over what was there, and nothing is left beside it."""
+    """In a folder that is made for it, over what was there, and nothing is left next to it."""
     path = tmp_path / "results" / "junit.xml"
     for rows in (ROWS[:1], ROWS):
         write_junit(path, [Results(layout=layout, rows=rows)])
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
     check_junit(tmp_path / "file")
     check_junit(tmp_path / "new" / "file")
     for path in (tmp_path, Path(os.devnull)):
-        with pytest.raises(UsageError, match="is no plain file; name one"):
+        with pytest.raises(UsageError, match="is not a plain file; name one"):
             check_junit(path)
     with pytest.raises(UsageError, match=r"nothing can be written to .*/file; name another"):
         check_junit(tmp_path / "file" / "new" / "junit.xml")
@@ -141,7 +141,7 @@ def test_after_a_run_both_are_written(layout: Layout, tmp_path: Path) -> None:
 def test_results_that_cannot_be_written_are_said_and_counted(
     layout: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who asked for a file learns that there is none, and how to get it."""
+    """The message says that the file is missing, and how to get it."""
     (tmp_path / "file").touch()
     junit = tmp_path / "file" / "junit.xml"
     assert after_run([Results(layout=layout, rows=ROWS)], junit=junit, environ={}) == 3

@@ -26,7 +26,7 @@ def test_the_beginning_says_what_is_done_and_to_do(console: PlainConsole, out: i
 def test_a_success_is_one_line_with_score_and_count(
     console: PlainConsole, out: io.StringIO
 ) -> None:
-    """The count goes on from what was finished before."""
+    """The count continues from what was finished before."""
     console.begin(total=3, done=1, todo=2)
     console.started(job("a"))
     console.ended(success(job("a"), final_report={"accuracy": 0.5}), again=False, tail=())

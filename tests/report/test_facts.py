@@ -113,7 +113,7 @@ def test_equal_arguments_stand_side_by_side() -> None:
     ]
 
 
-def test_what_has_no_equal_stands_beside_what_has_none_either() -> None:
+def test_what_has_no_equal_stands_next_to_what_has_none_either() -> None:
     """That its arguments differ is told, also where it is the only row of its eval."""
     grid = grid_of([source("a", "a --seed 3", "b"), source("b -x", "a --seed 4", "a", model="n")])
     assert shown(grid) == [
@@ -123,7 +123,7 @@ def test_what_has_no_equal_stands_beside_what_has_none_either() -> None:
     ]
 
 
-def test_a_third_run_with_other_arguments_stands_beside_two_equal_ones() -> None:
+def test_a_third_run_with_other_arguments_stands_next_to_two_equal_ones() -> None:
     """It has the eval in common with each of them."""
     grid = grid_of([source("a"), source("a -x", model="n"), source("a", model="o")])
     assert shown(grid) == [

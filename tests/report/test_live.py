@@ -63,7 +63,7 @@ def test_a_running_eval_has_a_line_with_its_samples(console: LiveConsole) -> Non
 def test_an_eval_that_ended_moves_from_the_picture_to_the_lines(
     console: LiveConsole, out: Terminal
 ) -> None:
-    """The bar counts it, and goes on from what was finished before."""
+    """The bar counts it, and continues from what was finished before."""
     console.begin(total=3, done=1, todo=2)
     console.started(job("a"))
     console.ended(success(job("a"), final_report={"accuracy": 0.5}), again=False, tail=())
@@ -197,7 +197,7 @@ time.sleep(60)
 
 @contextmanager
 def window(count: int, *, width: int, height: int) -> Iterator[Window]:
-    """A window with so many running evals below 30 lines."""
+    """A window with this many running evals below 30 lines."""
     found = Window(WINDOW.replace("COUNT", str(count)), width=width, height=height)
     try:
         until(lambda: any("0/9" in line for line in found.text()))

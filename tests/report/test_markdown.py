@@ -148,7 +148,7 @@ def test_no_rows_make_no_table() -> None:
 
 
 def test_the_summary_says_how_far_a_run_is() -> None:
-    """What is wrong or goes on is in it; what is to do follows from the rest."""
+    """What is wrong or running is in it; what is to do follows from the rest."""
     some = [row(str(n)) for n in range(12)] + [row(str(n), State.TO_DO) for n in range(28)]
     assert summary(some) == "12 of 40 finished"
     some += [

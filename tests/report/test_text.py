@@ -11,7 +11,7 @@ WEIRD = st.text(st.characters(codec="utf-8") | st.sampled_from("\x1b[\x9b\r\n\x0
 
 @given(text=WEIRD)
 def test_no_control_character_survives(text: str) -> None:
-    """A terminal obeys none of what is left, and text cannot be made to run backwards."""
+    """A terminal obeys none of the rest, and text cannot be made to run backwards."""
     for character in harmless(text):
         assert character in "\t\n" or unicodedata.category(character) != "Cc"
         assert unicodedata.bidirectional(character) not in {"LRE", "RLE", "LRO", "RLO", "PDF"}
@@ -58,7 +58,7 @@ def test_line_ends_of_all_kinds_are_line_ends() -> None:
     ],
 )
 def test_durations_are_for_people(seconds: float, text: str) -> None:
-    """Two units at the most, rounded so that no unit overflows."""
+    """At most two units, rounded so that no unit overflows."""
     assert duration(seconds) == text
 
 

@@ -7,13 +7,12 @@ import pytest
 from runner.engine.engine import Engine
 from runner.errors import UsageError
 from runner.host import Host, this_host
-from runner.image.image import DEFAULT_IMAGE
-from runner.options import RunOptions
+from runner.options import DEFAULT_IMAGE, RunOptions
 from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
-from tests.outcomes import SETTINGS, failure, job, success
+from tests.outcomes import failure, job, success
 
 HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
 
@@ -35,7 +34,6 @@ def options(tmp_path: Path) -> RunOptions:
     return RunOptions(
         model="dummy",
         eval_set="test-basic",
-        settings=msgspec.structs.replace(SETTINGS, image=DEFAULT_IMAGE),
         progress_dir=tmp_path / "progress",
     )
 
@@ -106,7 +104,7 @@ def test_registries_of_the_user_are_merged_and_mounted(
     }
     assert [rule.pattern for rule in found.rules] == ["h"]
     plan = planned(found, state_of(found))
-    assert [job.settings.memory for job in plan.jobs] == [SETTINGS.memory, 2**30]
+    assert [job.settings.memory for job in plan.jobs] == [options.memory, 2**30]
 
 
 @pytest.mark.docker
@@ -115,8 +113,7 @@ def test_localhost_is_warned_of(options: RunOptions, host: Host) -> None:
     at_home = changed(host, {"OPENAI_BASE_URL": "http://localhost:8000/v1"})
     (warning,) = ready(options, at_home).warnings
     assert "host.docker.internal" in warning
-    network = msgspec.structs.replace(options.settings, network="host")
-    beside = msgspec.structs.replace(options, settings=network)
+    beside = msgspec.structs.replace(options, network="host")
     assert ready(beside, at_home).warnings == ()
     assert ready(options, changed(host, {"OPENAI_BASE_URL": "http://api/v1"})).warnings == ()
 

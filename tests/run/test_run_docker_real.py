@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.image.image import DEFAULT_IMAGE
+from runner.options import DEFAULT_IMAGE
 from runner.records.layout import Layout
 from tests.conftest import Place
 

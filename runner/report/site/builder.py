@@ -11,7 +11,7 @@ import msgspec
 from runner.errors import UsageError
 from runner.files import make_folder, named
 from runner.model import State
-from runner.records.logs import tail_below
+from runner.records.logs import recorded_tail
 from runner.report.comparison import Comparison, Grid, Line, Pair, compared, grid_of, pairs_of
 from runner.report.facts import Cell, EvalFacts, Prices, Source, totals_of
 from runner.report.site import pages
@@ -77,13 +77,13 @@ class ReportFolder:
                 raise UsageError(f"{self.path} is a file; name a folder with -o") from None
         if has and MARK not in has:
             raise UsageError(
-                f"{self.path} is not empty and no report of evalset's; name another folder with -o"
+                f"{self.path} is not empty and not a report of evalset; name another folder with -o"
             )
         if foreign := sorted(has - TOP):
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             names = f"`{foreign[0]}`{more}"
             raise UsageError(
-                f"{self.path} holds {names}, which is no part of a report and would be lost; "
+                f"{self.path} holds {names}, which is not part of a report and would be lost; "
                 "move it away, or name another folder with -o"
             )
 
@@ -244,7 +244,7 @@ class SiteBuilder:
         self._page("eval", f"evals/{fact.page}.html", content)
 
     def _tail(self, fact: EvalFacts, name: str | None) -> Sequence[str]:
-        lines = tail_below(fact.source.layout, name, TAIL_LINES) if name else ()
+        lines = recorded_tail(fact.source.layout, name, TAIL_LINES) if name else ()
         return [self._mask.text(line) for line in lines]
 
     def _attempts(self, fact: EvalFacts) -> list[dict[str, Any]]:

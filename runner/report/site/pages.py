@@ -19,6 +19,14 @@ from runner.report.timeline import Span, moment, stretches, times
 
 ASSETS = ("report.css", "table.js", "data.js", "samples.js", "flips.js", "live.js")
 
+# Of the pages that a template makes.
+_SCRIPTS = {
+    "overview": ("table",),
+    "timeline": ("table",),
+    "eval": ("data", "samples"),
+    "compare": ("data", "table", "flips"),
+}
+
 # Characters of a text in a table.
 _LONGEST = 300
 
@@ -51,7 +59,6 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         live: whether the pages look for newer ones.
         build: counts the reports of one `evalset view`.
         nonce: what a script of ours carries; nothing in a log knows it.
-        version: of evalset.
     """
 
     made: float
@@ -69,25 +76,15 @@ class Pages:
         self._site = site
 
     def page(self, template: str, path: str, **content: Any) -> bytes:  # noqa: ANN401 - a template's
-        """One page.
-
-        Args:
-            template: its name.
-            path: of the page, from the top of the site.
-            content: what the template shows.
-        """
-        scripts = {"overview": ("table",), "timeline": ("table",), "eval": ("data", "samples")}
-        return (
-            self._environment.get_template(f"{template}.html")
-            .render(
-                site=self._site,
-                here=path,
-                up="../" * path.count("/"),
-                scripts=scripts.get(template, ("data", "table", "flips")),
-                **content,
-            )
-            .encode(errors="replace")
+        """The page at a path from the top of the site, with what its template shows."""
+        text = self._environment.get_template(f"{template}.html").render(
+            site=self._site,
+            here=path,
+            up="../" * path.count("/"),
+            scripts=_SCRIPTS[template],
+            **content,
         )
+        return text.encode(errors="replace")
 
     @cached_property
     def _environment(self) -> Environment:
@@ -127,7 +124,7 @@ def cut(text: str) -> str:
 
 
 def when(value: float | str | None) -> str:
-    """A time to the second, UTC; text from a record that is no time is shown as it is."""
+    """A time to the second, UTC; other text in a record is shown as it is."""
     seconds = moment(value) if isinstance(value, str) else value
     if seconds is None:
         return cut(str(value or ""))
@@ -330,7 +327,7 @@ def _pinned(fact: EvalFacts) -> list[tuple[str, str]]:
 
 
 def figures(report: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """A final report, a figure a line; what is no figure as JSON."""
+    """A final report, a figure a line; what is not a figure as JSON."""
     shown = list((report or {}).items())
     lines = [(cut(name), cut(_text(value))) for name, value in shown[:_MOST_FIGURES]]
     if more := len(shown) - len(lines):

@@ -1,13 +1,12 @@
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from runner.records.samples import Sample, SampleIndex
 
-"""Samples as the scripts of a page take them, which show whatever is in them as text."""
-
-# A part of an eval's samples is one file; a browser reads it in no time.
+# Of a part, which is one file: a browser reads so much in no time.
 PART_SAMPLES = 500
 
 PART_BYTES = 400_000
@@ -22,23 +21,17 @@ HUGE = 200_000
 # Of a model's name.
 _LONGEST_NAME = 200
 
-# Events of which a page knows what is what.
+# Events whose parts a page shows by name.
 _KNOWN = {"sampling", "match"}
 
 encode = msgspec.json.Encoder().encode
 
-# What is as deep as this was made to break its reader.
+# Such depth is made to break readers.
 _TOO_DEEP = "nested too deeply to be shown"
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Some samples of an eval, as the content of a script.
-
-    Attributes:
-        number: counted from 0.
-        first: place of its first sample.
-        content: a call with the samples.
-    """
+    """Some samples of an eval as a script, its number from 0, and the place of its first sample."""
 
     number: int
     first: int
@@ -46,12 +39,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def parts_of(index: SampleIndex, look: Callable[[list[Any]], None]) -> Iterator[Part]:
-    """The samples of an eval in parts, in a stream.
-
-    Args:
-        index: of the samples.
-        look: gets each of them, as `sample_row` makes it.
-    """
+    """The samples of an eval in parts, in a stream; `look` gets each, as `sample_row` makes it."""
     texts: list[bytes] = []
     size = place = number = 0
     for sample in index.samples():
@@ -136,11 +124,9 @@ def beginning(value: Any, length: int) -> str:  # noqa: ANN401 - JSON
 
 def _encoded(sample: Sample) -> tuple[list[Any], bytes]:
     if sample.size <= ROOM[0]:
-        try:
+        with suppress(RecursionError):
             row = sample_row(sample, None)
             return row, encode(row)
-        except RecursionError:
-            pass
     row = sample_row(sample, ROOM)
     return row, encode(row)
 

@@ -26,7 +26,7 @@ _HEADERS = {
 
 
 class SiteServer:
-    """Serves a folder of pages on loopback, below a path that only the one who started it knows.
+    """Serves a folder of pages on loopback, below a path that only its user knows.
 
     Attributes:
         folder: what is served; another one may be put here at any time.

@@ -1,6 +1,7 @@
 import io
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -89,7 +90,11 @@ def report(tmp_path: Path) -> Report:
     ) -> Path:
         folder = tmp_path / "report"
         options = ReportOptions(
-            progress_dir=root, pairs=pairs, baseline=baseline, prices=prices, ask=False
+            progress_dir=root,
+            names=tuple(chain(*pairs)),
+            baseline=baseline,
+            prices=prices,
+            ask=False,
         )
         write_site(options, folder, out=io.StringIO())
         return folder

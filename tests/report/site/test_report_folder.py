@@ -14,7 +14,7 @@ def fill(path: Path, text: str) -> None:
 
 
 def test_a_report_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
-    """Whole: nothing of the old one is left, nor anything beside it."""
+    """Whole: nothing of the old one is left, nor anything next to it."""
     path = tmp_path / "deep/report"
     fill(path, "old")
     (path / "timeline.html").write_text("old")
@@ -25,7 +25,7 @@ def test_a_report_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_report_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
-    """As it was, with nothing beside it."""
+    """As it was, with nothing next to it."""
     path = tmp_path / "report"
     fill(path, "old")
     with pytest.raises(EnvironmentFault, match="cannot write"), ReportFolder(path) as folder:
@@ -44,15 +44,15 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_report_is_refused(tmp_path: Path) -> None:
     """It may hold anything, and would be lost."""
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="is not empty and no report of evalset's"):
+    with pytest.raises(UsageError, match="is not empty and not a report of evalset"):
         ReportFolder(tmp_path)
 
 
 def test_what_somebody_has_put_into_a_report_is_not_lost(tmp_path: Path) -> None:
-    """A repository, for one."""
+    """A repository, for example."""
     fill(tmp_path / "report", "old")
     (tmp_path / "report/.git").mkdir()
-    with pytest.raises(UsageError, match=r"holds `\.git`, which is no part of a report"):
+    with pytest.raises(UsageError, match=r"holds `\.git`, which is not part of a report"):
         ReportFolder(tmp_path / "report")
     (tmp_path / "report/CNAME").touch()
     with pytest.raises(UsageError, match=r"holds `\.git` and 1 more"):

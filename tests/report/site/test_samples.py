@@ -115,7 +115,7 @@ def test_a_search_looks_into_all_parts(visit: Visit, report: Report, tmp_path: P
 def test_scores_of_a_grader_count_as_right_and_wrong(
     visit: Visit, report: Report, tmp_path: Path
 ) -> None:
-    """Where all are one or nought; the grader's own call is beside the answer."""
+    """Where all are one or zero; the grader's own call is next to the answer."""
     lines: list[object] = []
     for place, score in enumerate((1.0, 0.0)):
         sample = f"e.dev.{place}"

@@ -103,7 +103,7 @@ def test_nothing_can_be_sent(server: SiteServer) -> None:
 
 @contextmanager
 def viewing(root: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """`evalset view` as a process, and its address; its temporary files are beside the records."""
+    """`evalset view` as a process, and its address; its temporary files are next to the records."""
     line = [sys.executable, "-m", "runner", "view", "--progress-dir", str(root), *options]
     (root.parent / "tmp").mkdir(exist_ok=True)
     with subprocess.Popen(
@@ -121,7 +121,7 @@ def viewing(root: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]"
 
 
 def folders(root: Path) -> list[str]:
-    """What views have beside these records now."""
+    """What views have next to these records now."""
     return [path.name for path in (root.parent / "tmp").iterdir()]
 
 
@@ -158,7 +158,7 @@ def test_view_ends_quietly(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_view_removes_what_a_killed_one_left(tmp_path: Path) -> None:
-    """And leaves alone what belongs to one that goes on."""
+    """And leaves alone what belongs to one that still runs."""
     write_example(tmp_path / "p", [("m", 0.8)], samples=1)
     with viewing(tmp_path / "p") as (process, _):
         left = folders(tmp_path / "p")

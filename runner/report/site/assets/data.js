@@ -1,12 +1,12 @@
 "use strict";
-// Takes data out of scripts of this report, for a page on disk may load nothing else. What the data
+// Takes data out of scripts of this report, because a page on disk may load nothing else. What the data
 // hold came from logs: it is shown as text, and never as anything else.
 const evalset = (() => {
   const waiting = new Map();
   const takers = new Map();
   const policy = window.trustedTypes?.createPolicy("evalset", { createScriptURL: (url) => url });
 
-  // Each name is asked for once at a time; all who ask get the same answer.
+  // Each name is asked for once at a time; all get the same answer.
   function load(name, url, nonce) {
     if (!waiting.has(name)) {
       waiting.set(name, new Promise((resolve, reject) => {
@@ -28,7 +28,7 @@ const evalset = (() => {
 
   const UNSAFE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
-  // Text without what would hide or turn around what is beside it.
+  // Text without what would hide or turn around what is next to it.
   function plain(text) {
     return String(text).replace(/\r\n?/g, "\n").replace(UNSAFE, "\ufffd");
   }

@@ -4,8 +4,8 @@ import pytest
 
 from runner.model import Command
 from runner.records.attempts import AttemptsFile
-from runner.records.belonging import all_logs, is_log, logs_of, state_files
 from runner.records.layout import Layout
+from runner.records.logs import all_logs
 from runner.records.progress import ProgressFile
 from tests.outcomes import failure, job, success
 
@@ -39,7 +39,7 @@ def test_the_records_of_a_set_are_found_with_dated_and_torn_ones(layout: Layout)
         )
     ]
     put(layout, *reversed(names))
-    assert state_files(layout) == names
+    assert layout.state_files() == names
 
 
 def test_what_is_of_use_here_and_now_only_is_no_record(layout: Layout) -> None:
@@ -58,7 +58,7 @@ def test_what_is_of_use_here_and_now_only_is_no_record(layout: Layout) -> None:
         "oaievalset/org/m.s.attempts.jsonl/file",
     )
     (layout.run).symlink_to("m.s2.progress.txt")
-    assert state_files(layout) == []
+    assert layout.state_files() == []
 
 
 @pytest.mark.parametrize("model", ["m*", "m?", "m[0]"])
@@ -66,16 +66,14 @@ def test_a_name_with_a_patterns_characters_is_itself(tmp_path: Path, model: str)
     """It stands for no other model's files, and its own are found."""
     layout = Layout(root=tmp_path, model=model, eval_set="s")
     put(layout, f"oaievalset/{model}.s.run.json", "oaievalset/m0.s.run.json")
-    assert state_files(layout) == [f"oaievalset/{model}.s.run.json"]
+    assert layout.state_files() == [f"oaievalset/{model}.s.run.json"]
 
 
 def test_an_attempts_logs_are_oaievals_and_what_was_printed() -> None:
     """An attempt whose container never ran has neither."""
-    records = [
-        success(job("a"), logs=("evallogs/1", "evallogs/2"), console_log="evallogs/c"),
-        failure(job("b"), console_log=None),
-    ]
-    assert list(logs_of(records)) == ["evallogs/1", "evallogs/2", "evallogs/c"]
+    ended = success(job("a"), logs=("evallogs/1", "evallogs/2"), console_log="evallogs/c")
+    assert ended.all_logs == ("evallogs/1", "evallogs/2", "evallogs/c")
+    assert failure(job("b"), console_log=None).all_logs == ()
 
 
 def test_logs_on_record_are_found_in_dated_files_too(layout: Layout) -> None:
@@ -121,7 +119,7 @@ def test_only_a_plain_file_among_the_logs_is_a_log(layout: Layout) -> None:
     """Neither a link, nor a folder, nor what a name leads to outside."""
     put(layout, "evallogs/a.jsonl", "evallogs/folder/b.jsonl", "secret")
     (layout.evallogs / "link").symlink_to("a.jsonl")
-    assert is_log(layout, "evallogs/a.jsonl")
-    assert is_log(layout, "evallogs/folder/b.jsonl")
+    assert layout.is_log("evallogs/a.jsonl")
+    assert layout.is_log("evallogs/folder/b.jsonl")
     for name in ("evallogs/folder", "evallogs/link", "evallogs/../secret", "secret", "evallogs/x"):
-        assert not is_log(layout, name)
+        assert not layout.is_log(name)
