@@ -56,12 +56,7 @@ _ABOUT_TRANSPORT = (
 
 
 class GitError(EnvironmentFault):
-    """Git refused.
-
-    Attributes:
-        said: its standard error, or that it took too long.
-        out: its standard output.
-    """
+    """Git refused; `said` is its standard error, or that it took too long."""
 
     def __init__(self, said: str, out: str = "") -> None:
         self.said = said
@@ -322,11 +317,7 @@ def _entry(path: str, oid: str, mode: str) -> Entry | None:
 
 
 def find_repository(path: Path, *, host: str) -> Repository | None:
-    """The repository that a folder is in; None if it is in none.
-
-    Raises:
-        EnvironmentFault: Git is missing, or refuses to work there.
-    """
+    """The repository that a folder is in; None if it is in none."""
     if shutil.which("git") is None:
         raise EnvironmentFault("--snapshot needs Git, which is not installed; install it")
     try:

@@ -103,21 +103,11 @@ class ProgressBranch:
             )
 
     def tip(self) -> str | None:
-        """The newest snapshot in this repository; None if there is none.
-
-        Raises:
-            UsageError: the branch holds something else.
-        """
+        """The newest snapshot here; None without one, UsageError if it is something else."""
         return self._checked(self.repository.tip(self._ref))
 
     def fetch(self, *, seconds: float = PATIENCE) -> str | None:
-        """The remote's newest snapshot, brought here; None if there is none.
-
-        Raises:
-            UsageError: its branch holds something else.
-            RemoteError: the remote is away, or refuses.
-            OvertakenError: another process fetches it, too.
-        """
+        """The remote's newest snapshot, brought here, as `tip` and `Remote.fetch` do."""
         return self._checked(self.remote.fetch(self.name, seconds=seconds)) if self.remote else None
 
     def _checked(self, commit: str | None) -> str | None:
@@ -167,10 +157,7 @@ class ProgressBranch:
         return dict(self._states[1])
 
     def store(self, files: Mapping[str, Path], contents: Mapping[str, bytes]) -> list[Entry]:
-        """Store files, and contents that were made here, both by path in the tree.
-
-        Files in `folder` are deleted then.
-        """
+        """Store files, and contents that were made here; files in `folder` are deleted then."""
         paths = dict(files)
         for number, (name, content) in enumerate(contents.items()):
             paths[name] = self.folder / f"made-{number}"
@@ -191,14 +178,9 @@ class ProgressBranch:
         *,
         old: str | None,
     ) -> str:
-        """Make a snapshot: the first parent's files, and these in the place of theirs.
+        """Make a snapshot: the first parent's files, and `entries` in the place of theirs.
 
-        Args:
-            entries: files that are new or changed.
-            states: all state files that it will have.
-
-        Raises:
-            MovedError: the branch does not point to `old`.
+        It will have these state files and no others; MovedError if the branch is not at `old`.
         """
         run = self.repository.run
         base = parents[0] if parents else "--empty"
@@ -258,9 +240,7 @@ def open_branch(
 ) -> Iterator[ProgressBranch]:
     """A progress branch in the repository that was asked for, or the one around, or one of our own.
 
-    Args:
-        root: the progress directory.
-        make: whether a repository of our own may be made in the progress directory.
+    With `make` one of our own may be made in `root`, the progress directory.
     """
     with passing_folder("snapshots") as folder:
         if options.repo is not None:
@@ -286,10 +266,8 @@ _PREFIX = "Evalset-"
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot says of where it was taken.
 
-    Attributes:
-        image: digest of the image, or its fingerprint, or its id; None outside a run.
-        shard: `I/N`; None for all.
-        run: id of the run; None outside one.
+    Outside a run there is no image, shard (`I/N`) or run (its id). The image is its digest, or else
+    its fingerprint, or else its id.
     """
 
     model: str
@@ -329,7 +307,7 @@ def message(about: About, *, done: int, total: int, added: int) -> str:
 
 
 def parse_trailers(body: str) -> dict[str, str]:
-    """What a commit's message says besides its subject."""
+    """What a commit's message says below its subject, by name."""
     pairs = [
         line.removeprefix(_PREFIX).partition(": ")
         for line in body.splitlines()

@@ -17,7 +17,6 @@ PATIENCE = 60.0
 NO_REMOTE = "none"
 
 _WITH_PASSWORD = re.compile(r"(https?://)([^/@:\s]*):([^/@\s]*)@(.*)", re.IGNORECASE)
-
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 # Git asks it for a name and a password; the shell has both from its environment.
@@ -43,12 +42,9 @@ class OvertakenError(EnvironmentFault):
 
 
 class PublicAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """A remote's address without its password, and what lets Git have that.
+    """A remote's address without its password, and the options and variables that let Git have it.
 
     Git would pass an address on to a program of its own, on that one's command line.
-
-    Attributes:
-        options: for `git`, before the command.
     """
 
     address: str
@@ -75,11 +71,7 @@ def without_credentials(text: str) -> str:
 
 
 class Remote:
-    """Where a branch is pushed to, and fetched from.
-
-    Attributes:
-        shown: its name or address, without what must not be shown.
-    """
+    """Where a branch is pushed to, and fetched from; `shown` is for people, and has no password."""
 
     def __init__(self, repository: Repository, address: str) -> None:
         self._repository = repository
@@ -140,9 +132,7 @@ class Remote:
 def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
     """The remote for snapshots; None if they stay in the repository.
 
-    Args:
-        asked: a remote's name, an address, or `none`; None is the remote of the current branch, or
-            else `origin`.
+    Where none is asked for, it is that of the current branch, or else `origin`.
     """
     names = (repository.ask("remote") or "").split()
     if asked == NO_REMOTE:

@@ -39,15 +39,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     shard: str
 
 
-class Matrix(msgspec.Struct, frozen=True, kw_only=True):
-    """What `strategy.matrix` of a workflow takes, encoded as JSON.
-
-    The shards of one model and eval set follow each other.
-    """
-
-    include: tuple[Entry, ...]
-
-
 def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Pair each model with each eval set.
 
@@ -66,7 +57,7 @@ def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str,
 
 def make_matrix(
     sizes: Sequence[Size], *, shards: int | None, per_shard: int | None
-) -> tuple[Matrix, tuple[str, ...]]:
+) -> tuple[list[Entry], list[str]]:
     """Cut each model and eval set into shards; none of them is empty.
 
     Args:
@@ -74,7 +65,8 @@ def make_matrix(
         per_shard: as many as it takes for each to have no more evals; None cuts into `shards`.
 
     Returns:
-        The matrix, and one line for each that was not cut as asked for.
+        The matrix's jobs, the shards of one model and eval set after each other, and a line for
+        each that was not cut as asked for.
 
     Raises:
         UsageError: there are more shards than GitHub runs in one matrix.
@@ -101,7 +93,7 @@ def make_matrix(
             f"the matrix would have {len(entries)} jobs, and GitHub runs at most {MOST_JOBS}; "
             "ask for fewer shards (lower --shards, higher --per-shard), or for fewer at a time"
         )
-    return Matrix(include=tuple(entries)), tuple(warnings)
+    return entries, warnings
 
 
 def _parts(items: int, size: int) -> int:
@@ -168,11 +160,11 @@ def show_matrix(options: MatrixOptions, *, environ: Mapping[str, str], out: Text
     """Print what `strategy.matrix` takes; on GitHub Actions, also set the output `matrix`."""
     pairs = combine(options.models, options.eval_sets)
     sizes = _sizes(options, pairs)
-    matrix, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
+    entries, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
     for warning in warnings:
         print(harmless(f"warning: {warning}"), file=sys.stderr)
     # In ASCII, whatever the names: nothing in it can end the line that it is.
-    line = json.dumps(msgspec.to_builtins(matrix), separators=(",", ":"))
+    line = json.dumps({"include": msgspec.to_builtins(entries)}, separators=(",", ":"))
     if outputs := environ.get(OUTPUTS):
         path = Path(outputs)
         with named(path, "write"), path.open("a", encoding="ascii") as file:

@@ -31,11 +31,7 @@ RELEASE_TIME = "1686355200"
 
 
 def make_debian_base(api: docker_py.Api, *, tell: Callable[[str], None]) -> None:
-    """Make the base image from Debian's packages, with no image registry, and tag it.
-
-    Raises:
-        EnvironmentFault: mmdebstrap is missing and may not be installed, or it fails.
-    """
+    """Make the base image from Debian's packages, with no image registry, and tag it."""
     _need_mmdebstrap(tell)
     mirror = _mirror()
     tell(f"base image: making {DEBIAN_BASE} from Debian's packages at {mirror}, half a minute")
@@ -174,7 +170,6 @@ def prepare_base(
         default: without such a name, the image to pull. Where no image registry gives it, the base
             is made from Debian's packages.
         fresh: whether to pull or make it although it is there.
-        tell: takes one line on which way was taken, and why.
 
     Raises:
         EnvironmentFault: neither way leads to a base, or it has no Python to build on.

@@ -28,9 +28,7 @@ HERE = Path(__file__).parent
 class Recipe:
     """What the eval image is made from, apart from its base: the files of this package.
 
-    Attributes:
-        lock: the Python packages in it, in pip's requirements format, with hashes.
-        image_hook: a module that goes into its site-packages.
+    The lock is in pip's requirements format, with hashes; the hook goes into site-packages.
     """
 
     def __init__(self) -> None:
@@ -70,7 +68,7 @@ class Recipe:
 
 
 def _read(name: str) -> bytes:
-    # The Dockerfile is at the top of a checkout, and beside this file in an installed wheel.
+    # The Dockerfile is at the top of a checkout, and next to this file in an installed wheel.
     for path in (HERE / name, HERE.parents[1] / name):
         if path.is_file():
             return path.read_bytes()
@@ -103,14 +101,11 @@ def build_image(
 ) -> Image:
     """Build the eval image, or return the one that is tagged when it has the same content.
 
-    Args:
-        base_image: what to build on; without it, what the Dockerfile says, or Debian's packages.
-        tell: takes one line at a time on what happens.
-        rebuild: build although it is there, on a base that is fetched anew.
+    Without `base_image` it is built on what the Dockerfile says, or on Debian's packages. With
+    `rebuild` it is built although it is there, on a base that is fetched anew.
 
     Raises:
-        EnvironmentFault: the base, the Python packages or the engine cannot be had, or a step
-            fails.
+        EnvironmentFault: base, Python packages or engine cannot be had, or a step fails.
     """
     recipe = Recipe()
     there = look_up_image(api, tag)

@@ -38,7 +38,6 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         environment: variables to hand in, by name.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
-        warnings: one line each, for people.
     """
 
     options: RunOptions
@@ -126,7 +125,6 @@ def prepare(
 
 
 def _check_text(options: RunOptions) -> None:
-    """Refuse what no record can hold, and no engine be asked for."""
     typed = (options.run_command, *options.passed_through, *options.registry_paths)
     for text in (*typed, str(options.progress_dir)):
         try:
