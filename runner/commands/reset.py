@@ -34,8 +34,8 @@ def reset(
     layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
     if not any(path.exists() for path in layout.kept):
         raise UsageError(
-            f"{layout.root} has no progress of {model} {eval_set}; "
-            "`evalset list progress` shows what it has"
+            f"{layout.root} has no progress of {model} {eval_set}",
+            "`evalset list progress` shows what it has",
         )
     cleaned = Cleaned()
     with run_lock(layout.lock):

@@ -123,8 +123,8 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     state = RunState.from_directory(layout)
     if not state.commands:
         raise UsageError(
-            f"{layout.root} has no progress of {model} {eval_set}; "
-            "`evalset list progress` shows what it has"
+            f"{layout.root} has no progress of {model} {eval_set}",
+            "`evalset list progress` shows what it has",
         )
     left = containers_of(layout)
     rows = state.evals(running={one.command for one in left if one.running})
@@ -162,7 +162,7 @@ def of_branch(
     ]
     if not chosen:
         has = ", ".join(f"{run.model} {run.eval_set}" for run in runs) or "nothing"
-        raise UsageError(f"the branch {name} has no {model} {eval_set}; it has {has}")
+        raise UsageError(f"the branch {name} has no {model} {eval_set}", f"it has {has}")
     return [
         Shown(
             layout=Layout(root=root.resolve(), model=run.model, eval_set=run.eval_set),
