@@ -49,7 +49,7 @@ def command(*, model: Model, eval_set: EvalSet, progress_dir: ProgressDir = PROG
     """Start an eval set over: the next run runs all of it.
 
     Nothing is deleted: the old files get a dated name, the logs stay, and so does a progress
-    branch, which a run with --snapshot goes on from. What a killed run left is recorded where it
+    branch, which a run with --snapshot resumes from. What a killed run left is recorded where it
     has ended, and killed where it still runs.
     """
 
