@@ -7,7 +7,7 @@ from typing import IO
 
 import msgspec
 
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, UsageError
 
 # What msgspec raises for bytes that are not what was expected.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -53,6 +53,21 @@ def read_bytes(path: Path) -> bytes:
             return path.read_bytes()
         except FileNotFoundError:
             return b""
+
+
+def read_text(path: Path) -> str:
+    """What a file holds that has to be UTF-8.
+
+    Raises:
+        UsageError: it is not.
+    """
+    with named(path, "read"):
+        content = path.read_bytes()
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}, line {line}: this is not UTF-8; save it as UTF-8") from None
 
 
 def sync_folder(folder: Path) -> None:

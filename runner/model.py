@@ -50,8 +50,13 @@ class Command(tuple[str, ...]):
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits that stand for it, the same on every host."""
-        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+        """Stands for it, as `key_of` does."""
+        return key_of(self)
+
+
+def key_of(value: object) -> str:
+    """Sixteen hex digits that stand for what JSON can hold, the same on every host."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def container_registries(count: int) -> tuple[str, ...]:
@@ -189,8 +194,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         run: id of the run that recorded it.
         host: name of the host that it ran on.
-        command: identity of the job.
-        eval: the resolved key of the eval.
+        eval: its resolved key.
         fault: None for a success.
         reason: one line for people; empty for a success.
         exit_code: of the container's main process; None when it never ran or is unknown.

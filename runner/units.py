@@ -6,7 +6,6 @@ import re
 from runner.errors import UsageError
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # Docker refuses to create a container with less.

@@ -149,33 +149,21 @@ class _EvalsetParser(argparse.ArgumentParser):
 
 
 # what oaieval 3.0.1 takes; its `--record_path` is refused
+_SWITCHES = ("cache", "visible", "debug", "local-run", "http-run", "dry-run", "dry-run-logging")
 OAIEVAL = frozenset(
     {
         "--extra_eval_params",
         "--completion_args",
         "--max_samples",
-        "--cache",
-        "--no-cache",
-        "--visible",
-        "--no-visible",
         "--seed",
         "--user",
         "--log_to_file",
         "--registry_path",
-        "--debug",
-        "--no-debug",
-        "--local-run",
-        "--no-local-run",
-        "--http-run",
-        "--no-http-run",
         "--http-run-url",
         "--http-batch-size",
         "--http-fail-percent-threshold",
-        "--dry-run",
-        "--no-dry-run",
-        "--dry-run-logging",
-        "--no-dry-run-logging",
         "--help",
+        *(f"--{no}{switch}" for switch in _SWITCHES for no in ("", "no-")),
     }
 )
 
@@ -228,7 +216,7 @@ def check_passed_through(
 
 
 def _slip(option: str, ours: Collection[str]) -> str:
-    """Warn of an option that is probably a mistyped one of ours, or of oaieval's."""
+    """A warning of an option that is probably mistyped, ours or oaieval's, or nothing."""
     if not option.startswith("--") or option in ours:
         return ""
     if any(known.startswith(option) for known in OAIEVAL):

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.files import UNREADABLE, named, replace
+from runner.files import UNREADABLE, read_text, replace
 
 # What the entries of each kind are called.
 _CALLED = {
@@ -250,20 +250,11 @@ def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile
 
     A kind may also be a single file of that name, as upstream allows.
     """
-    files = []
+    files: list[RegistryFile] = []
     for kind in kinds:
         place = folder / kind
-        for path in [place] if place.is_file() else sorted(place.glob("*.yaml")):
-            with named(path, "read"):
-                content = path.read_bytes()
-            try:
-                text = content.decode()
-            except UnicodeDecodeError as error:
-                line = content.count(b"\n", 0, error.start) + 1
-                raise UsageError(
-                    f"{path}, line {line}: this is not UTF-8; save it as UTF-8"
-                ) from None
-            files.append(RegistryFile(path=str(path), kind=kind, text=text))
+        paths = [place] if place.is_file() else sorted(place.glob("*.yaml"))
+        files += (RegistryFile(path=str(path), kind=kind, text=read_text(path)) for path in paths)
     return files
 
 

@@ -46,8 +46,7 @@ def resolve_eval_set(
     """Turn an eval set's name into the keys of its evals, in upstream's order.
 
     Args:
-        model: as given on the command line, to explain a misplaced name.
-        passed_through: as `model`.
+        model, passed_through: as given on the command line, to explain a misplaced name.
 
     Raises:
         UsageError: there is no such set, it has a fault, or an eval of it cannot be run.

@@ -55,7 +55,6 @@ def settings_for(
     Environment names add up; every other key replaces the value before.
 
     Args:
-        eval: the resolved key.
         explicit: fields that the command line gives: no rule changes them.
     """
     matched = [rule for rule in rules if names_matching(rule.pattern, (eval,))]

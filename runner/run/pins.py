@@ -64,8 +64,8 @@ def pin(
     if differs:
         state = "finished" if plan.finished else "running"
         differs = (
-            f"{state} evals of {plan.model} {plan.eval_set} were started under different "
-            f"conditions: {differs}"
+            f"{state} evals of {prepared.options.model} {prepared.options.eval_set} were started "
+            f"under different conditions: {differs}"
         )
     else:
         stay = {key: settings for key, settings in kept.items() if key in compared}
