@@ -38,19 +38,6 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     cure: str = ""
 
 
-def examine(*, image: str, registry_paths: Sequence[str], progress_dir: Path) -> tuple[Check, ...]:
-    """Look at all that a run needs, each thing for itself."""
-    return (
-        _check("Docker engine", _engine),
-        _check("eval image", lambda: _image(image)),
-        _check("registry", lambda: _registry(image, registry_paths)),
-        _check("progress directory", lambda: _progress_dir(progress_dir)),
-        _check("disk", lambda: _disk(progress_dir)),
-        _check("Git", _git),
-        _check("OPENAI_API_KEY", _key),
-    )
-
-
 def _check(name: str, look: Callable[[], Check | str]) -> Check:
     try:
         found = look()
@@ -138,7 +125,15 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
-    checks = examine(image=image, registry_paths=registry_paths, progress_dir=progress_dir)
+    checks = (
+        _check("Docker engine", _engine),
+        _check("eval image", lambda: _image(image)),
+        _check("registry", lambda: _registry(image, registry_paths)),
+        _check("progress directory", lambda: _progress_dir(progress_dir)),
+        _check("disk", lambda: _disk(progress_dir)),
+        _check("Git", _git),
+        _check("OPENAI_API_KEY", _key),
+    )
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())
     else:

@@ -9,7 +9,7 @@ from runner.engine.leftovers import Leftover, find_leftovers
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault, UsageError, did_you_mean
 from runner.host import this_host
-from runner.model import Attempt, check_names
+from runner.model import Attempt
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.attempts import read_attempts
@@ -19,8 +19,7 @@ from runner.report.text import Shown, on_actions
 
 def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
     """Print the console log of an eval's running attempt, or else of its newest one."""
-    check_names(model, eval_set)
-    layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
+    layout = Layout.named(root, model, eval_set)
     records = read_attempts(layout.attempts).records
     running = _running(layout)
     known = {record.eval for record in records} | {left.command.eval for left in running}

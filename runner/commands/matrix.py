@@ -1,9 +1,9 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import click
 import msgspec
@@ -132,21 +132,11 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
     ]
     shards: Annotated[
         int | None,
-        Option(
-            "Shards of each eval set; with --per-shard, at the most.",
-            N,
-            least=1,
-            configurable=False,
-        ),
+        Option("Shards per eval set; with --per-shard, at most.", N, least=1, configurable=False),
     ] = None
     per_shard: Annotated[
         int | None,
-        Option(
-            "As many shards as it takes for none to have more evals.",
-            N,
-            least=1,
-            configurable=False,
-        ),
+        Option("Enough shards that none has more evals.", N, least=1, configurable=False),
     ] = None
     select: Annotated[
         Select, "Count these evals only, as `evalset run` with the same option runs them only."
@@ -154,22 +144,6 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
     exclude: Exclude = ()
     image: Image = DEFAULT_IMAGE
     registry_paths: RegistryPaths = ()
-
-
-def show_matrix(options: MatrixOptions, *, environ: Mapping[str, str], out: TextIO) -> None:
-    """Print what `strategy.matrix` takes; on GitHub Actions, also set the output `matrix`."""
-    pairs = combine(options.models, options.eval_sets)
-    sizes = _sizes(options, pairs)
-    entries, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
-    for warning in warnings:
-        print(harmless(f"warning: {warning}"), file=sys.stderr)
-    # In ASCII, whatever the names: nothing in it can end the line that it is.
-    line = json.dumps({"include": msgspec.to_builtins(entries)}, separators=(",", ":"))
-    if outputs := environ.get(OUTPUTS):
-        path = Path(outputs)
-        with named(path, "write"), path.open("a", encoding="ascii") as file:
-            file.write(f"matrix={line}\n")
-    print(line, file=out)
 
 
 def _sizes(options: MatrixOptions, pairs: Sequence[tuple[str, str]]) -> list[Size]:
@@ -192,4 +166,14 @@ def command(options: MatrixOptions) -> None:
     """
     if options.shards is None and options.per_shard is None:
         raise click.UsageError("give --shards, --per-shard, or both")
-    show_matrix(options, environ=os.environ, out=sys.stdout)
+    sizes = _sizes(options, combine(options.models, options.eval_sets))
+    entries, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
+    for warning in warnings:
+        print(harmless(f"warning: {warning}"), file=sys.stderr)
+    # In ASCII, whatever the names: nothing in it can end the line that it is.
+    line = json.dumps({"include": msgspec.to_builtins(entries)}, separators=(",", ":"))
+    if outputs := os.environ.get(OUTPUTS):
+        path = Path(outputs)
+        with named(path, "write"), path.open("a", encoding="ascii") as file:
+            file.write(f"matrix={line}\n")
+    print(line)

@@ -20,7 +20,6 @@ from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.commands.command_line import evalset_command
 from runner.errors import NotPushed, UsageError
 from runner.host import handed_in, this_host
-from runner.model import check_names
 from runner.options import (
     MAX_FILE,
     PROGRESS_DIR,
@@ -57,8 +56,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def layout(self) -> Layout:
         """Where the run's files are."""
-        check_names(self.model, self.eval_set)
-        return Layout(root=self.progress_dir.resolve(), model=self.model, eval_set=self.eval_set)
+        return Layout.named(self.progress_dir, self.model, self.eval_set)
 
     def options(self, max_file: int = MAX_FILE) -> SnapshotOptions:
         """The same as a run has it."""
@@ -84,10 +82,7 @@ def take(
     """Commit the progress directory to its branch as it is; pushes nothing."""
     layout = where.layout
     if not any(path.exists() for path in layout.kept):
-        raise UsageError(
-            f"{layout.root} has no progress of {where.model} {where.eval_set}",
-            "`evalset list progress` shows what it has",
-        )
+        raise layout.no_progress()
     with _sharing(where, where.options(max_file), env, env_file) as snapshots:
         taken = snapshots.take()
         what = "taken" if taken else "nothing is new since"
