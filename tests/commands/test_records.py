@@ -265,7 +265,7 @@ def test_a_full_disk_behind_the_output_is_no_error(
     """`evalset list progress > /dev/full` ends as it does where the reader has gone."""
     code = "from runner.cli import main; main(sys.argv[1:])"
     full = "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); "
-    ended = recorded._run("-c", full + code, *command, variables={"PYTHONUNBUFFERED": unbuffered})
+    ended = recorded.python("-c", full + code, *command, PYTHONUNBUFFERED=unbuffered)
     assert (ended.returncode, ended.stderr) == (141, "")
 
 

@@ -120,7 +120,7 @@ class _Sentences(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         called = ast.unparse(node.func)
-        if not called.startswith("re."):
+        if not called.startswith(("re.", "evalset_command")):
             said = called.rpartition(".")[2] in self._saying
             self._visit([node.func], said=False)
             self._visit([*node.args, *node.keywords], said=said)
