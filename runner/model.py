@@ -50,8 +50,13 @@ class Command(tuple[str, ...]):
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits that stand for it, the same on every host."""
-        return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:16]
+        """Stands for it, as `key_of` does."""
+        return key_of(self)
+
+
+def key_of(value: object) -> str:
+    """Sixteen hex digits that stand for what JSON can hold, the same on every host."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def container_registries(count: int) -> tuple[str, ...]:
@@ -189,8 +194,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         run: id of the run that recorded it.
         host: name of the host that it ran on.
-        command: identity of the job.
-        eval: the resolved key of the eval.
+        eval: its resolved key.
         fault: None for a success.
         reason: one line for people; empty for a success.
         exit_code: of the container's main process; None when it never ran or is unknown.
@@ -253,8 +257,8 @@ def check_names(model: str, eval_set: str) -> None:
         if len(part.encode()) > MOST_BYTES:
             raise UsageError(
                 f"the names of model and eval set are too long together: `{part[:40]}...` has "
-                f"{len(part.encode())} bytes, and a file name has at most {MOST_BYTES}; "
-                "shorten one of them"
+                f"{len(part.encode())} bytes, and a file name has at most {MOST_BYTES}",
+                "shorten one of them",
             )
 
 
@@ -264,25 +268,27 @@ def check_name(kind: str, name: str) -> None:
     A `/` makes a subfolder, as it does in upstream. `kind` says in the message what it names.
     """
     if not name.strip():
-        raise UsageError(f"the {kind}'s name is empty; give one")
+        raise UsageError(f"the {kind}'s name is empty", "give one")
     shown = ascii(name[:60])[1:-1] + ("..." if len(name) > 60 else "")  # noqa: PLR2004 - plain
     # a surrogate stands for a byte of the command line that is no UTF-8
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
         raise UsageError(
-            f"the {kind}'s name `{shown}` holds characters that cannot be printed; leave them out"
+            f"the {kind}'s name `{shown}` holds characters that cannot be printed", "leave them out"
         )
     if name.startswith("/"):
         raise UsageError(
-            f"the {kind}'s name `{shown}` is an absolute path; leave out the `/` at its start"
+            f"the {kind}'s name `{shown}` is an absolute path", "leave out the `/` at its start"
         )
     parts = name.split("/")
     if ".." in parts:
         raise UsageError(
-            f"the {kind}'s name `{shown}` has `..` in it and would lead elsewhere; give it without"
+            f"the {kind}'s name `{shown}` has `..` in it and would lead elsewhere",
+            "give it without",
         )
     longest = max(len(part.encode()) for part in parts)
     if len(name) > MOST_CHARACTERS or longest > MOST_BYTES:
         raise UsageError(
             f"the {kind}'s name `{shown}` is too long: {len(name)} characters, at most "
-            f"{MOST_CHARACTERS}, and at most {MOST_BYTES} bytes between two `/`; give a shorter one"
+            f"{MOST_CHARACTERS}, and at most {MOST_BYTES} bytes between two `/`",
+            "give a shorter one",
         )

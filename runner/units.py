@@ -6,7 +6,6 @@ import re
 from runner.errors import UsageError
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # Docker refuses to create a container with less.
@@ -38,7 +37,7 @@ def parse_tmp_limit(value: object) -> int:
     """Read how much an eval may have in its `/tmp`, in bytes."""
     amount = parse_size(value)
     if amount < LEAST_TMP:
-        raise UsageError(f"size `{value}` is too little for an eval's logs; give at least 1m")
+        raise UsageError(f"size `{value}` is too little for an eval's logs", "give at least 1m")
     return amount
 
 

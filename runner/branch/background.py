@@ -52,10 +52,9 @@ class BackgroundSnapshots:
         self._changed.set()
 
     def end(self, interrupted: Callable[[], bool] = lambda: False) -> str:
-        """Take and push the last snapshot, and hurry once nobody waits any longer.
+        """Take and push the last snapshot; say why that failed, on one line, or nothing.
 
-        Returns:
-            Why it could not be taken or pushed, on one line; empty if it was.
+        Once `interrupted`, it hurries.
         """
         self._ending.set()
         self.hurry()

@@ -39,10 +39,7 @@ def restore_progress(
     """Add to a progress directory what a snapshot has and it has not; nothing there is replaced.
 
     Logs come first, then attempts, then the progress file: what it calls finished has its logs.
-
-    Args:
-        layout: of the progress directory, whose lock must be held.
-        warn: takes a line about what stays on the branch.
+    The progress directory's lock must be held; `warn` takes lines about what stays on the branch.
 
     Returns:
         How many finished commands that added.

@@ -83,11 +83,7 @@ class Snapshots:
         self._has_looked_around = False
 
     def restore(self, *, warn: Callable[[str], None]) -> int:
-        """Fetch the branch, and add what it has to the progress directory, whose lock must be held.
-
-        Returns:
-            How many finished evals that added.
-        """
+        """Fetch the branch, and add what it has here, as `restore_progress` does."""
         with reaching(self.remote):
             self.fetch()
         if self.tip is None:
@@ -272,18 +268,13 @@ def open_snapshots(
     environment: Mapping[str, str],
     warn: Callable[[str], None],
 ) -> Iterator[Snapshots]:
-    """The snapshots of a progress directory.
-
-    Args:
-        environment: variables that containers get, whose values are kept out.
-        warn: takes one line about what is left out.
-    """
+    """The snapshots of a progress directory; the values of `environment` are kept out of them."""
     name = options.branch or default_branch(layout.model, layout.eval_set)
     with open_branch(options, layout.root, host, name=name, make=True) as branch:
         branch.check_name()
         branch.check_free()
         kept_out = SnapshotFilter(
-            layout.root,
+            root=layout.root,
             scanner=Scanner(environment),
             max_file=options.max_file,
             host=host.name,

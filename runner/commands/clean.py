@@ -108,8 +108,8 @@ def command(*, progress_dir: ProgressDir = PROGRESS_DIR, as_json: AsJson = False
     """Remove the containers that killed runs left; record those that had finished.
 
     Only containers of this progress directory are touched, and none that a live run holds. An
-    eval that still runs is killed: to let it finish, use `evalset run` instead, which goes on
-    with it.
+    eval that still runs is killed: to let it finish, use `evalset run` instead, which takes it
+    over.
     """
     cleaned = clean(progress_dir, this_host(), new_id=new_id)
     if as_json:

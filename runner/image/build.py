@@ -28,9 +28,7 @@ HERE = Path(__file__).parent
 class Recipe:
     """What the eval image is made from, apart from its base: the files of this package.
 
-    Attributes:
-        lock: the Python packages in it, in pip's requirements format, with hashes.
-        image_hook: a module that goes into its site-packages.
+    The lock is in pip's requirements format, with hashes; the hook goes into site-packages.
     """
 
     def __init__(self) -> None:
@@ -44,7 +42,8 @@ class Recipe:
         found = re.search(rb"^ARG BASE_IMAGE=(\S+)$", self.dockerfile, re.MULTILINE)
         if found is None:
             raise EnvironmentFault(
-                "the Dockerfile has no line `ARG BASE_IMAGE=...`; put it back, or reinstall evalset"
+                "the Dockerfile has no line `ARG BASE_IMAGE=...`",
+                "put it back, or reinstall evalset",
             )
         return found[1].decode()
 
@@ -70,11 +69,11 @@ class Recipe:
 
 
 def _read(name: str) -> bytes:
-    # The Dockerfile is at the top of a checkout, and beside this file in an installed wheel.
+    # The Dockerfile is at the top of a checkout, and next to this file in an installed wheel.
     for path in (HERE / name, HERE.parents[1] / name):
         if path.is_file():
             return path.read_bytes()
-    raise EnvironmentFault(f"{HERE / name} is missing; reinstall evalset")
+    raise EnvironmentFault(f"{HERE / name} is missing", "reinstall evalset")
 
 
 # The classic builder says nothing while a step runs.
@@ -103,14 +102,11 @@ def build_image(
 ) -> Image:
     """Build the eval image, or return the one that is tagged when it has the same content.
 
-    Args:
-        base_image: what to build on; without it, what the Dockerfile says, or Debian's packages.
-        tell: takes one line at a time on what happens.
-        rebuild: build although it is there, on a base that is fetched anew.
+    Without `base_image` it is built on what the Dockerfile says, or on Debian's packages. With
+    `rebuild` it is built although it is there, on a base that is fetched anew.
 
     Raises:
-        EnvironmentFault: the base, the Python packages or the engine cannot be had, or a step
-            fails.
+        EnvironmentFault: base, Python packages or engine cannot be had, or a step fails.
     """
     recipe = Recipe()
     there = look_up_image(api, tag)
@@ -204,8 +200,8 @@ def _run_steps(
                 if "error" in line:
                     why = " | ".join(said) or " ".join(str(line["error"]).split())
                     raise EnvironmentFault(
-                        f"the image {tag} could not be built: {step[:60]}...: {why}; "
-                        "fix that, then run `evalset image build` again"
+                        f"the image {tag} could not be built: {step[:60]}...: {why}",
+                        "fix that, then run `evalset image build` again",
                     )
         finally:
             # The disk that the first stage took; a build under way meanwhile keeps its own.

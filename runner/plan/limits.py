@@ -87,17 +87,20 @@ class Streak:
 
     Args:
         most: how many are taken for a cause that they have in common; 0 is never.
+
+    Attributes:
+        count: how many were alike, up to now.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._reason = ""
         self._printed: list[str] = []
-        self._count = 0
+        self.count = 0
 
     def success(self) -> None:
         """An eval has succeeded: whatever the others had, it is not common."""
-        self._count = 0
+        self.count = 0
 
     def failure(self, reason: str, printed: Sequence[str], *, seconds: float = 0) -> bool:
         """An eval has failed for good; tell whether as many as are too many did so alike.
@@ -110,7 +113,7 @@ class Streak:
             seconds: that it took.
         """
         if seconds > LONGEST:
-            self._count = 0
+            self.count = 0
             return False
         reason = _ID.sub("#", reason)
         lines = [_NUMBER.sub("#", _ID.sub("#", line.strip())) for line in printed]
@@ -118,11 +121,6 @@ class Streak:
         alike = reason == self._reason and (
             lines == self._printed or bool(ends & set(lines) & set(self._printed))
         )
-        self._count = self._count + 1 if alike and self._count else 1
+        self.count = self.count + 1 if alike and self.count else 1
         self._reason, self._printed = reason, lines
-        return self._count == self._most
-
-    @property
-    def count(self) -> int:
-        """How many were alike, up to now."""
-        return self._count
+        return self.count == self._most

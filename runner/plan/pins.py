@@ -5,6 +5,7 @@ import msgspec
 
 from runner import __version__
 from runner.model import Setting
+from runner.units import show_size
 
 # Of the format of run.json.
 VERSION = 1
@@ -27,8 +28,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         runner: version of evalset.
         run: id of the run.
-        image: name of the default image.
-        image_id: the engine's id of it.
+        image: name of the default image; `image_id` is the engine's id of it.
         image_digest: the image registry's digest; None for an image that was built here.
         image_fingerprint: of what it was built from; None for an image that is not ours.
         commands: the whole plan, those of other shards among them, in order.
@@ -211,12 +211,8 @@ def _text(value: Setting) -> str:
     return str(value or "none")
 
 
-def _memory(value: Setting) -> str:
-    number = float(value or 0)
-    for unit, size in (("g", 2**30), ("m", 2**20)):
-        if number % size == 0:
-            return f"{number / size:g}{unit}"
-    return f"{number:.0f}"
+def _size(value: Setting) -> str:
+    return show_size(int(value or 0))
 
 
 def _number(value: Setting) -> str:
@@ -232,10 +228,10 @@ def _seconds(value: Setting) -> str:
 _COMPARED: dict[str, tuple[Callable[[Setting], str], Callable[[Setting, Setting], bool]]] = {
     "network": (_text, _differs),
     "gpus": (_text, _differs),
-    "memory": (_memory, _is_lower),
+    "memory": (_size, _is_lower),
     "pids_limit": (_number, _is_lower),
     "timeout": (_seconds, _is_lower),
-    "tmp_limit": (_memory, _is_lower),
+    "tmp_limit": (_size, _is_lower),
 }
 
 # The fields of `ContainerSettings` that matter for results.

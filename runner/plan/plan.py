@@ -79,7 +79,8 @@ class FinishedCommands:
     """Finished commands, looked up by the eval that they are of.
 
     Args:
-        done: finished commands; for the older format their text.
+        done: as for `make_plan`.
+        evals: looked for in the older format, too, in which an eval cannot be told from the rest.
         options: the run whose evals they may be.
 
     Attributes:
@@ -87,29 +88,28 @@ class FinishedCommands:
             its selection and shard.
     """
 
-    def __init__(self, done: Iterable[Command | str], options: RunOptions) -> None:
+    def __init__(
+        self, done: Iterable[Command | str], evals: Iterable[str], options: RunOptions
+    ) -> None:
         self._start = (options.run_command, options.model)
         self._endings = arguments_of(options)
         self._folders = {ending[len(options.passed_through) :] for ending in self._endings}
-        self._texts = set()
         self._others: dict[str, list[Command]] = {}
         self.evals: set[str] = set()
+        texts = set()
         for command in done:
             if isinstance(command, str):
-                self._texts.add(command)
+                texts.add(command)
             elif self._is_ours(command) and command.arguments in self._endings:
                 self.evals.add(command.eval)
             elif command.is_whole:
                 self._others.setdefault(command.eval, []).append(command)
-
-    def add_evals(self, evals: Sequence[str]) -> None:
-        """Find these in the older format, too, in which an eval cannot be told from the rest."""
-        if self._texts:
+        if texts:
             self.evals |= {
                 key
                 for key in evals
                 for ending in self._endings
-                if " ".join((*self._start, key, *ending)) in self._texts
+                if " ".join((*self._start, key, *ending)) in texts
             }
 
     def otherwise(self, eval: str) -> str:  # noqa: A002 - upstream's word, and ours
@@ -151,8 +151,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         warnings: one line each.
     """
 
-    model: str
-    eval_set: str
     whole: tuple[Job, ...]
     jobs: tuple[Job, ...]
     done: tuple[Job, ...]
@@ -182,16 +180,14 @@ def make_plan(
     Args:
         evals: resolved keys, in order.
         settings: gives an eval's container settings.
-        done: as for `FinishedCommands`.
+        done: finished commands; for the older format their text.
         names: for each key the names, aliases too, that a selection may use for it.
-        shard: the part to take; None is all.
 
     Raises:
         UsageError: a selection matches nothing, or leaves nothing.
     """
     chosen, warnings = select_evals(evals, names or {}, options.select, options.exclude)
-    finished = FinishedCommands(done, options)
-    finished.add_evals(chosen)
+    finished = FinishedCommands(done, chosen, options)
     start = (options.run_command, options.model)
     seen = _arguments(options, container_registries(len(options.registry_paths)))
     recorded = _arguments(options, options.registry_paths) if options.as_typed else seen
@@ -213,8 +209,6 @@ def make_plan(
     why = {job.key: how_done(known(job)) for job in done_jobs}
     why |= {job.key: why_to_do(known(job), finished.otherwise(job.eval)) for job in todo}
     return Plan(
-        model=options.model,
-        eval_set=options.eval_set,
         whole=whole,
         jobs=jobs,
         done=done_jobs,

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 from runner.files import named
@@ -36,14 +36,13 @@ def remove_tree(folder: Path) -> None:
     with suppress(FileNotFoundError):
         os.chmod(folder, 0o700)  # noqa: PTH101 - as below
         with _opened(folder) as top:
-            numbers = count()
             while names := _some(top):
                 for name in names:
-                    _remove(name, top, numbers)
+                    _remove(name, top)
         folder.rmdir()
 
 
-def _remove(name: str, top: int, numbers: Iterator[int]) -> None:
+def _remove(name: str, top: int) -> None:
     """Delete what has this name in the top folder; folders in it move to the top."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=top)
@@ -55,20 +54,11 @@ def _remove(name: str, top: int, numbers: Iterator[int]) -> None:
             for each in names:
                 if stat.S_ISDIR(os.stat(each, dir_fd=inner, follow_symlinks=False).st_mode):
                     os.chmod(each, 0o700, dir_fd=inner)
-                    os.rename(each, _unused(top, numbers), src_dir_fd=inner, dst_dir_fd=top)
+                    unused = f".emptied-{os.urandom(16).hex()}"  # nobody can have guessed it
+                    os.rename(each, unused, src_dir_fd=inner, dst_dir_fd=top)
                 else:
                     os.unlink(each, dir_fd=inner)
     os.rmdir(name, dir_fd=top)
-
-
-def _unused(top: int, numbers: Iterator[int]) -> str:
-    for number in numbers:
-        name = f".emptied-{number}"
-        try:
-            os.stat(name, dir_fd=top, follow_symlinks=False)
-        except FileNotFoundError:
-            return name
-    raise AssertionError  # numbers do not end
 
 
 def _some(folder: int) -> list[str]:

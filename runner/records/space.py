@@ -24,7 +24,6 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     """What a file system has left.
 
     Attributes:
-        place: a path on it.
         free: bytes that this user may still write.
         files: how many files may still be made; None where the file system has no such limit.
     """

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from runner.model import key_of
 from runner.registry.entries import RegistryFile, parse_mapping, read_folder
 
 # A model may be either.
@@ -15,9 +16,6 @@ _MODELS = ("completion_fns", "solvers")
 
 # What an argument of an eval or a model may name.
 _NAMED = (*_MODELS, "modelgraded")
-
-# As many hex digits as a job's key has.
-_DIGITS = 16
 
 # The entries of a registry folder, by kind and name.
 Entries = dict[str, dict[str, Any]]
@@ -48,7 +46,6 @@ def digests_of(
     What evals take from the image is pinned with the image.
 
     Args:
-        evals: resolved keys.
         model: as given; `oaieval` takes several with commas between them.
         folders: the user's own, by the place where containers see them.
         files: of these folders, by the same, without those that define graders.
@@ -114,10 +111,9 @@ def content_of(
 
 
 def digest_of(content: Content, hashes: Mapping[tuple[str, str], str | None]) -> str:
-    """Give hex digits that stand for what an eval depends on, with the hashes of its data."""
+    """Give a key that stands for what an eval depends on, with the hashes of its data."""
     data = sorted((key[1], found) for key in content.data if (found := hashes[key]))
-    whole = [sorted(content.entries), data]
-    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:_DIGITS]
+    return key_of([sorted(content.entries), data])
 
 
 def _canonical(value: object, above: tuple[int, ...] = ()) -> object:

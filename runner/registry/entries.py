@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.files import UNREADABLE, named, replace
+from runner.files import UNREADABLE, read_text, replace
 
 # What the entries of each kind are called.
 _CALLED = {
@@ -66,11 +66,11 @@ def _check_names(path: str, node: Any) -> None:  # noqa: ANN401 - yaml is import
         if key.tag == "tag:yaml.org,2002:merge":
             continue
         if key.tag != "tag:yaml.org,2002:str":
-            raise UsageError(f"{path}, line {line}: a name must be text; put quotes around it")
+            raise UsageError(f"{path}, line {line}: a name must be text", "put quotes around it")
         if key.value in lines:
             raise UsageError(
-                f"{path}, line {line}: `{key.value}` is already defined at line "
-                f"{lines[key.value]}; rename or remove one of them"
+                f"{path}, line {line}: `{key.value}` is already defined at line {lines[key.value]}",
+                "rename or remove one of them",
             )
         lines[key.value] = line
 
@@ -162,7 +162,7 @@ def _parse_file(file: RegistryFile, *, builtin: bool) -> Registry:
         for keyword in _RESERVED:
             if isinstance(spec, dict) and keyword in spec:
                 raise UsageError(
-                    f"{file.path}: `{name}` uses the reserved keyword `{keyword}`; rename it"
+                    f"{file.path}: `{name}` uses the reserved keyword `{keyword}`", "rename it"
                 )
     if file.kind == "evals":
         return Registry(evals={name: _eval_entry(file.path, spec) for name, spec in specs.items()})
@@ -192,7 +192,8 @@ def merge_registries(registries: Iterable[Registry]) -> Registry:
                 if name in ours:
                     raise UsageError(
                         f"{called} `{name}` is defined twice, in {_source(ours[name])} and "
-                        f"in {_source(theirs[name])}; rename one of them"
+                        f"in {_source(theirs[name])}",
+                        "rename one of them",
                     )
             ours |= theirs
     return merged
@@ -250,20 +251,11 @@ def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile
 
     A kind may also be a single file of that name, as upstream allows.
     """
-    files = []
+    files: list[RegistryFile] = []
     for kind in kinds:
         place = folder / kind
-        for path in [place] if place.is_file() else sorted(place.glob("*.yaml")):
-            with named(path, "read"):
-                content = path.read_bytes()
-            try:
-                text = content.decode()
-            except UnicodeDecodeError as error:
-                line = content.count(b"\n", 0, error.start) + 1
-                raise UsageError(
-                    f"{path}, line {line}: this is not UTF-8; save it as UTF-8"
-                ) from None
-            files.append(RegistryFile(path=str(path), kind=kind, text=text))
+        paths = [place] if place.is_file() else sorted(place.glob("*.yaml"))
+        files += (RegistryFile(path=str(path), kind=kind, text=read_text(path)) for path in paths)
     return files
 
 

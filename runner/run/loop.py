@@ -10,7 +10,7 @@ from runner.engine.attempt import LocalAttempts
 from runner.engine.live import follow_samples
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.model import Attempt, Fault, Result
-from runner.plan.limits import Budget, Streak
+from runner.plan.limits import Streak
 from runner.plan.plan import Plan
 from runner.records.logs import last_lines
 from runner.report.display import Display
@@ -29,7 +29,7 @@ from runner.run.schedule import (
     Told,
     Unfit,
 )
-from runner.run.stopping import Deadlines, Stopping
+from runner.run.stopping import Stopping
 
 if TYPE_CHECKING:
     from runner.run.snapshots import RunSnapshots
@@ -75,7 +75,6 @@ class Loop:
         *,
         disk: Disk,
         snapshots: "RunSnapshots | None",
-        budget: Budget | None = None,
     ) -> None:
         self._prepared = prepared
         self._mask = attempts.mask
@@ -83,32 +82,28 @@ class Loop:
         self._schedule = schedule
         self._recorder = recorder
         self._snapshots = snapshots
-        self._budget = budget
         self._outcomes: dict[str, Attempt] = {}
-        self._deadlines = Deadlines()
         self.stopping = Stopping(
-            attempts.live,
-            schedule,
-            display,
-            self._deadlines,
+            live=attempts.live,
+            schedule=schedule,
+            display=display,
             grace=prepared.options.grace,
             on_stopping=snapshots.hurry if snapshots is not None else lambda: None,
         )
         DiskWatch(
-            disk,
-            schedule,
-            attempts.live,
-            display,
-            deadlines=self._deadlines,
+            disk=disk,
+            schedule=schedule,
+            live=attempts.live,
+            display=display,
             stopping=self.stopping,
-        )
+        ).look()
         self._streak = Streak(prepared.options.max_failures)
         self._in_common = ""
 
     def until_idle(self, plan: Plan) -> RunResult:
         """React until the last worker has nothing more to do."""
-        if self._budget:
-            self._deadlines.after(self._budget.left, self.stopping.run_out_of_time)
+        if budget := self._schedule.budget:
+            self.stopping.deadlines.after(budget.left, self.stopping.run_out_of_time)
         idle = False
         try:
             while not idle and not self.stopping.let_go:
@@ -131,14 +126,13 @@ class Loop:
         )
 
     def _next_events(self) -> list[Event]:
-        """Wait for an event or the next deadline, and take all that came together."""
-        queue = self._schedule.events
+        queue, deadlines = self._schedule.events, self.stopping.deadlines
         events: list[Event] = []
         with contextlib.suppress(Empty):
-            events.append(queue.get(timeout=self._deadlines.pause))
+            events.append(queue.get(timeout=deadlines.pause))
             while True:
                 events.append(queue.get_nowait())
-        self._deadlines.act()
+        deadlines.act()
         return events
 
     def _record(self, ended: Sequence[Ended]) -> None:

@@ -11,6 +11,8 @@ from runner.records.run_file import next_generation
 from runner.registry.content import digests_of
 from runner.run.prepare import Prepared
 
+_LIMITS = ("memory", "cpus", "pids_limit", "timeout", "tmp_limit")
+
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is pinned to, and how that compares with the run before.
@@ -35,10 +37,8 @@ def pin(
 ) -> Pinned:
     """Pin a run to all that its results depend on, and compare that with the run before.
 
-    Args:
-        before: what the run before was pinned to; None where there was none, or this one starts
-            over.
-        adopted: evals whose containers an earlier run left.
+    `before` is None where there was no run, or this one starts over; `adopted` are evals whose
+    containers an earlier run left.
     """
     jobs = {job.argv.key: (job.eval, job.settings) for job in plan.whole}
     # Finished evals that this selection leaves out are held to the same conditions.
@@ -64,8 +64,8 @@ def pin(
     if differs:
         state = "finished" if plan.finished else "running"
         differs = (
-            f"{state} evals of {plan.model} {plan.eval_set} were started under different "
-            f"conditions: {differs}"
+            f"{state} evals of {prepared.options.model} {prepared.options.eval_set} were started "
+            f"under different conditions: {differs}"
         )
     else:
         stay = {key: settings for key, settings in kept.items() if key in compared}
@@ -74,11 +74,7 @@ def pin(
 
 
 def check_pins(prepared: Prepared, pinned: Pinned) -> str:
-    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`).
-
-    Raises:
-        UsageError: the run differs in what matters for results.
-    """
+    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`)."""
     if not pinned.differs:
         return ""
     if not prepared.options.repin:
@@ -86,8 +82,8 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
         if prepared.options.snapshot is not None:
             fresh += " --snapshot-branch NEW"  # nothing is ever taken from the old one
         raise UsageError(
-            f"{pinned.differs}; `--repin` continues and keeps the finished evals, "
-            f"`{fresh}` starts over"
+            f"{pinned.differs}",
+            f"`--repin` continues and keeps the finished evals, `{fresh}` starts over",
         )
     return f"{pinned.differs}; finished evals are kept, the others run under the new conditions"
 
@@ -119,13 +115,7 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         commands=plan.commands,
         in_eval_set=len(prepared.resolution.evals),
         shard=options.shard,
-        limits={
-            "memory": settings.memory,
-            "cpus": settings.cpus,
-            "pids_limit": settings.pids_limit,
-            "timeout": settings.timeout,
-            "tmp_limit": settings.tmp_limit,
-        },
+        limits={name: getattr(settings, name) for name in _LIMITS},
         network=settings.network,
         gpus=settings.gpus,
         registry=(before.digests if before else {})

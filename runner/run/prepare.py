@@ -38,7 +38,6 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         environment: variables to hand in, by name.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
-        warnings: one line each, for people.
     """
 
     options: RunOptions
@@ -126,13 +125,12 @@ def prepare(
 
 
 def _check_text(options: RunOptions) -> None:
-    """Refuse what no record can hold, and no engine be asked for."""
     typed = (options.run_command, *options.passed_through, *options.registry_paths)
     for text in (*typed, str(options.progress_dir)):
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise UsageError(f"the argument {text!a} is not UTF-8; give it in UTF-8") from None
+            raise UsageError(f"the argument {text!a} is not UTF-8", "give it in UTF-8") from None
 
 
 def _mounts(folders: Sequence[Path], host: Host) -> dict[Path, str]:
@@ -150,8 +148,8 @@ def _check_apart(root: Path, mounts: Mapping[Path, str]) -> None:
     for folder in mounts:
         if root.is_relative_to(folder.resolve()):
             raise UsageError(
-                f"the progress directory {root} lies in {folder}, which every eval can read; "
-                "choose another --progress-dir, or name the registry's own folder"
+                f"the progress directory {root} lies in {folder}, which every eval can read",
+                "choose another --progress-dir, or name the registry's own folder",
             )
 
 
@@ -193,7 +191,7 @@ def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str
     missing = named - prepared.environment.keys()
     for name in missing - host.environ.keys():
         raise UsageError(
-            f"the variable {name}, which a file in containers/ names, is not set; export it"
+            f"the variable {name}, which a file in containers/ names, is not set", "export it"
         )
     return prepared.environment | {name: from_host(host.environ, name) for name in missing}
 

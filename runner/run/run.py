@@ -140,7 +140,6 @@ class _Run:
         if not self.adopted and (short := disk.short()):
             raise EnvironmentFault(f"no eval was started: {disk.about(short)}")
         attempts = self._attempts()
-        budget = self._budget(began)
         adopted = {task.job.key for task in self.adopted}
         schedule = Schedule(
             attempts,
@@ -150,7 +149,7 @@ class _Run:
             at_once=options.jobs or engine.info().cpus,
             retries=options.retries,
             new_id=new_id,
-            budget=budget,
+            budget=self._budget(began),
         )
         write_run_file(prepared.layout, self.pinned.file)
         if snapshots is not None:
@@ -165,7 +164,6 @@ class _Run:
             self._recorder,
             disk=disk,
             snapshots=snapshots,
-            budget=budget,
         )
         with _signals(self._events):
             schedule.start()
@@ -222,15 +220,11 @@ class _Run:
         return LocalAttempts(engine, shared, engine_wait)
 
     def _budget(self, began: float) -> Budget | None:
-        """The run's time, and what is on record of the time that evals take."""
         seconds = self._prepared.options.time_budget
         if seconds is None:
             return None
-        past = [
-            (each.command, each.duration)
-            for each in self._state.attempts
-            if each.result is Result.SUCCESS
-        ]
+        successes = (each for each in self._state.attempts if each.result is Result.SUCCESS)
+        past = [(each.command, each.duration) for each in successes]
         return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 

@@ -79,7 +79,7 @@ class Slots:
             self.renewing -= 1
 
 
-# Seconds before the first retry and at the most; each pause is about twice the one before.
+# Seconds before the first retry, and the longest pause; each pause is about twice the one before.
 FIRST_PAUSE = 1
 LONGEST_PAUSE = 60
 
@@ -154,6 +154,7 @@ class Schedule:
 
     Attributes:
         slots: closed to pause.
+        budget: the run's time; None is no end.
         out_of_time: whether a job was left out because it did not fit.
     """
 
@@ -179,7 +180,7 @@ class Schedule:
         self._workers = min(2 * at_once, len(self._todo))
         self._retries = retries
         self._new_id = new_id
-        self._budget = budget
+        self.budget = budget
         self.out_of_time = False
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -250,12 +251,12 @@ class Schedule:
             return None
 
     def _fits(self, job: Job) -> bool:
-        return self._budget is None or self._budget.fits(job.command)
+        return self.budget is None or self.budget.fits(job.command)
 
     def _leave_out(self, jobs: int) -> None:
-        if self._budget and not self.out_of_time:
+        if self.budget and not self.out_of_time:
             self.out_of_time = True
-            self.events.put(Unfit(jobs, max(0.0, self._budget.left)))
+            self.events.put(Unfit(jobs, max(0.0, self.budget.left)))
 
     def _bring_to_success(self, task: Task, on_success: Callable[[], None]) -> None:
         """Attempt a job, again after growing pauses where the environment is at fault.
@@ -285,11 +286,11 @@ class Schedule:
             self.events.put(Started(task.job, task.attempt, container))
 
         # What starts next in its slot must be judged by how long this one took.
-        at_once = on_success if self._budget is None else lambda: None
+        at_once = on_success if self.budget is None else lambda: None
         with self._attempts.run(task, on_start=tell, on_success=at_once) as outcome:
-            if self._budget and outcome.result is Result.SUCCESS:
+            if self.budget and outcome.result is Result.SUCCESS:
                 with self._lock:
-                    self._budget.spent(task.job.command, outcome.duration)
+                    self.budget.spent(task.job.command, outcome.duration)
                 on_success()
             recorded: Future[None] = Future()
             again = outcome.fault is Fault.ENVIRONMENT and not (last or self._stopping.is_set())

@@ -38,7 +38,6 @@ class RunSnapshots(BackgroundSnapshots):
 
         Raises:
             UsageError: the run is to start over, and the branch has progress.
-            EnvironmentFault: the remote is away, or refuses.
         """
         snapshots = self._snapshots
         name = snapshots.branch.name
@@ -48,7 +47,8 @@ class RunSnapshots(BackgroundSnapshots):
             if snapshots.tip is not None:
                 raise UsageError(
                     f"--no-resume: the branch {name} has progress, and nothing is ever taken from "
-                    "it; name a new one with --snapshot-branch"
+                    "it",
+                    "name a new one with --snapshot-branch",
                 )
             return
         with self._patience():
@@ -57,11 +57,7 @@ class RunSnapshots(BackgroundSnapshots):
             self._display.note(f"took over {evals(added)} that the branch {name} has as finished")
 
     def begin(self) -> None:
-        """Take and push the first snapshot, which shows that the remote takes them.
-
-        Raises:
-            EnvironmentFault: it does not.
-        """
+        """Take and push the first snapshot; EnvironmentFault if the remote does not take it."""
         self._snapshots.take()
         with reaching(self._snapshots.remote), self._patience():
             self._snapshots.push()

@@ -11,7 +11,7 @@ TYPED = ("--registry_path", "x", "--registry_path", "y")
 def finished(*done: tuple[str, ...] | str, **changes: Any) -> FinishedCommands:  # noqa: ANN401 - any option
     """What these lines of a progress file finish, for a run that is asked for like that."""
     lines = (each if isinstance(each, str) else Command(each) for each in done)
-    return FinishedCommands(lines, asked(**changes))
+    return FinishedCommands(lines, ("a", "b", "c"), asked(**changes))
 
 
 def test_a_line_too_short_for_a_command_finishes_nothing() -> None:
@@ -25,7 +25,6 @@ def test_the_older_format_is_found_in_every_form() -> None:
     """As text, with the registry folders as this run would record them or as they were typed."""
     texts = [" ".join(("oaieval", "m", key, *end)) for key, end in (("a", OURS), ("b", TYPED))]
     found = finished(*texts, "oaieval m c", registry_paths=("x", "y"))
-    found.add_evals(["a", "b", "c"])
     assert found.evals == {"a", "b"}
 
 

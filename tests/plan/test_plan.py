@@ -48,7 +48,6 @@ def test_nothing_on_record_leaves_all_to_do() -> None:
     assert len(found.whole) == 4
     assert found.jobs[0].command == ("oaieval", "m", "a.dev.v0", "--seed", "1")
     assert set(found.why.values()) == {"not run yet"}
-    assert (found.model, found.eval_set) == ("m", "s")
 
 
 def test_each_job_has_the_settings_of_its_eval() -> None:
