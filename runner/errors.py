@@ -53,7 +53,7 @@ class NobodyReads(BrokenPipeError):
     """
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("nobody reads what is printed")
+        super().__init__()
         self.exit_code = exit_code
 
 

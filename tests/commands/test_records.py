@@ -205,8 +205,8 @@ def test_reset_keeps_the_old_files_under_dated_names(recorded: Here) -> None:
     ended = recorded.evalset("reset", "dummy", "mine")
     assert ended.returncode == 0
     assert ended.stderr == (
-        "warning: no Docker engine answers; what a killed run left there the next run goes on "
-        "with, unless `evalset clean` removes it first\n"
+        "warning: no Docker engine answers; the next run continues what a killed run left there, "
+        "unless `evalset clean` removes it first\n"
     )
     *kept, last = ended.stdout.splitlines()
     assert last == (
@@ -265,7 +265,7 @@ def test_a_full_disk_behind_the_output_is_no_error(
     """`evalset list progress > /dev/full` ends as it does where the reader has gone."""
     code = "from runner.cli import main; main(sys.argv[1:])"
     full = "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); "
-    ended = recorded._run("-c", full + code, *command, variables={"PYTHONUNBUFFERED": unbuffered})
+    ended = recorded.python("-c", full + code, *command, PYTHONUNBUFFERED=unbuffered)
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
