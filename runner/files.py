@@ -1,5 +1,7 @@
 import errno
 import os
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,23 +29,27 @@ def named(path: Path, doing: str, *, option: str = "--progress-dir") -> Iterator
     try:
         yield
     except OSError as error:
-        raise EnvironmentFault(f"cannot {doing} {path}: {_cure(error, option)}") from error
+        raise _fault(f"cannot {doing} {path}", error, option) from error
 
 
-def _cure(error: OSError, option: str) -> str:
+def _fault(what: str, error: OSError, option: str) -> EnvironmentFault:
     match error.errno:
         case errno.EISDIR:
-            return "it is a folder; move it away"
+            return EnvironmentFault(f"{what}: it is a folder", "move it away")
         case errno.ENOTDIR | errno.EEXIST:
-            return "a file is where a folder should be; move it away"
+            return EnvironmentFault(f"{what}: a file is where a folder should be", "move it away")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"no permission; make it writable for this user, or choose another {option}"
+            return EnvironmentFault(
+                f"{what}: no permission",
+                f"make it writable for this user, or choose another {option}",
+            )
         case errno.ENOSPC | errno.EDQUOT:
-            return (
-                "the disk is full; free some space and run again, what is recorded stays recorded"
+            return EnvironmentFault(
+                f"{what}: the disk is full",
+                "free some space and run again, what is recorded stays recorded",
             )
         case _:
-            return error.strerror or str(error)
+            return EnvironmentFault(f"{what}: {error.strerror or error}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -67,7 +73,7 @@ def read_text(path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}, line {line}: this is not UTF-8; save it as UTF-8") from None
+        raise UsageError(f"{path}, line {line}: this is not UTF-8", "save it as UTF-8") from None
 
 
 def sync_folder(folder: Path) -> None:
@@ -138,3 +144,71 @@ def write_all(descriptor: int, content: bytes) -> None:
     """Write all of this, because the system may take only a part at a time."""
     while content:
         content = content[os.write(descriptor, content) :]
+
+
+class Used(msgspec.Struct, frozen=True, kw_only=True):
+    """What a folder and all below it take of the disk.
+
+    Attributes:
+        size: bytes of disk space; holes in files and second names of one file take none.
+        files: number of files and folders; 0 where `du` cannot count them.
+    """
+
+    size: int
+    files: int = 0
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file system has left.
+
+    Attributes:
+        free: bytes that this user may still write.
+        files: how many files may still be made; None where the file system has no such limit.
+    """
+
+    place: Path
+    free: int
+    files: int | None
+
+
+def used(folder: Path, *, patience: float = 30) -> Used | None:
+    """Measure a folder with `du`, which no depth of it stops; one that is gone takes nothing.
+
+    Args:
+        patience: seconds for each of the two looks through it; where one takes longer: None.
+    """
+    try:
+        size = _du(folder, "-skx", patience=patience) * 1024
+        return Used(size=size, files=_du(folder, "-sx", "--inodes", patience=patience))
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def room(place: Path) -> Room:
+    """What the file system has left where a path lies, or will lie once it is made."""
+    place = place.absolute()
+    while not place.exists():
+        place = place.parent
+    with named(place, "look at the disk of"):
+        about = os.statvfs(place)
+    return Room(
+        place=place,
+        free=about.f_bavail * about.f_frsize,
+        files=about.f_favail if about.f_files else None,
+    )
+
+
+def _du(folder: Path, *options: str, patience: float) -> int:
+    program = shutil.which("du")
+    if program is None:
+        return 0
+    # Files come and go while it looks, which it complains of.
+    said = subprocess.run(
+        [program, *options, "--", folder],
+        capture_output=True,
+        check=False,
+        timeout=patience,
+        env={"LC_ALL": "C"},
+    ).stdout
+    number = said.split(b"\t")[0]
+    return int(number) if number.isdigit() else 0

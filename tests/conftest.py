@@ -42,7 +42,7 @@ VOLUME /volume
 """
 
 # Variables by which the machine that the tests run on could change what they see.
-OURS = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "CI", "NO_COLOR")
+OURS = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "GIT_CONFIG_", "CI", "NO_COLOR")
 
 # Where random decisions come from; all tests of a session share it.
 SEED = "EVALSET_TEST_SEED"
@@ -61,9 +61,15 @@ settings.load_profile("patient")
 T = TypeVar("T")
 
 
+# For Git, whose settings differ from user to user: one has a name, another signs every commit.
+# Where a test has a home folder of its own, the settings in there count.
+WITHOUT_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
 def pytest_configure() -> None:
-    """Choose a seed, unless one is given; with `-n` the processes inherit it."""
+    """Choose a seed, unless one is given, and set what the processes of `-n` inherit."""
     os.environ[SEED] = os.environ.get(SEED) or str(time.time_ns() % 1_000_000)
+    os.environ.update(WITHOUT_SETTINGS)
 
 
 def pytest_report_header() -> str:

@@ -39,7 +39,7 @@ class BackgroundSnapshots:
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
 
     def start(self) -> None:
-        """Begin to wait for changes."""
+        """Begin to wait for evals that end."""
         self._thread.start()
 
     def changed(self) -> None:
@@ -52,13 +52,9 @@ class BackgroundSnapshots:
         self._changed.set()
 
     def end(self, interrupted: Callable[[], bool] = lambda: False) -> str:
-        """Take the last snapshot, and push it.
+        """Take and push the last snapshot; say why that failed, on one line, or nothing.
 
-        Args:
-            interrupted: whether nobody wants to wait any longer.
-
-        Returns:
-            Why it could not be taken or pushed, on one line; empty if it was.
+        Once `interrupted`, it hurries.
         """
         self._ending.set()
         self.hurry()

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
+
 from runner.files import named
 from runner.records.merge import TOO_LARGE, ExcludedFile
 from runner.secrets import Scanner
@@ -12,45 +14,35 @@ from runner.secrets import Scanner
 COMPRESSED = ".gz"
 
 
-class SnapshotFilter:
+class SnapshotFilter(msgspec.Struct, kw_only=True):
     """Says what of a progress directory goes to the branch, and what stays on the host.
 
     Attributes:
+        root: the progress directory.
+        max_file: bytes up to which a file is committed.
+        folder: for temporary files.
         excluded: what stays, by path, in the order in which it was met.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        scanner: Scanner,
-        max_file: int,
-        host: str,
-        folder: Path,
-        warn: Callable[[str], None],
-    ) -> None:
-        self.excluded: dict[str, ExcludedFile] = {}
-        self._root = root
-        self._scanner = scanner
-        self._max_file = max_file
-        self._host = host
-        self._folder = folder
-        self._warn = warn
-        # Logs that stay, and what the branch says of those with secrets.
-        self._logs: set[str] = set()
-        self._known_paths: set[str] = set()
-        self._known_sums: set[str] = set()
-        self._known_sizes: set[int] = set()
-        # By name: what was searched, and what of it holds no secret.
-        self._clean: dict[str, tuple[bytes, bytes]] = {}
-        self._searched: dict[str, frozenset[str]] = {}
-        self._warned: set[str] = set()
+    root: Path
+    scanner: Scanner
+    max_file: int
+    host: str
+    folder: Path
+    warn: Callable[[str], None]
+    excluded: dict[str, ExcludedFile] = {}
+    # Logs that stay, and what the branch says of those with secrets.
+    _logs: set[str] = set()
+    _known_paths: set[str] = set()
+    _known_sums: set[str] = set()
+    _known_sizes: set[int] = set()
+    # By name: what was searched, and what of it holds no secret.
+    _clean: dict[str, tuple[bytes, bytes]] = {}
+    _searched: dict[str, frozenset[str]] = {}
+    _warned: set[str] = set()
 
     def exclude_again(self, known: Iterable[ExcludedFile]) -> None:
-        """Leave out, without a word, what held a secret when an earlier snapshot was taken.
-
-        What that was is not known any more: its variable may not be set now.
-        """
+        """Leave out, without a word, what held a secret whose variable may not be set any more."""
         for one in known:
             if one.reason != TOO_LARGE:
                 self._known_paths.add(one.path)
@@ -62,19 +54,12 @@ class SnapshotFilter:
         return log in self._logs
 
     def files_for(self, logs: Iterable[str]) -> dict[str, Path]:
-        """Files to store for logs that hold no secret and are not too large.
-
-        Args:
-            logs: relative to the progress directory.
-
-        Returns:
-            By path in the tree; one that ends in `.gz` is the log compressed.
-        """
+        """Files to store for logs, by path in the tree; one that ends in `.gz` is compressed."""
         found = {}
         for name in logs:
             stored = self._file_for(name)
             if stored is not None:
-                found[name if stored == self._root / name else name + COMPRESSED] = stored
+                found[name if stored == self.root / name else name + COMPRESSED] = stored
         return found
 
     def lines_of(self, name: str, content: bytes) -> bytes:
@@ -89,7 +74,7 @@ class SnapshotFilter:
             digest = hashlib.sha256(line).hexdigest() if self._known_sums else ""
             if digest in self._known_sums:
                 continue
-            finding = self._scanner.find(line)
+            finding = self.scanner.find(line)
             if finding is None:
                 kept.append(line)
             else:
@@ -108,7 +93,7 @@ class SnapshotFilter:
         if any(hashlib.sha256(line).hexdigest() in self._known_sums for line in lines):
             self._exclude_content(name, content, "it holds a line that is left out")
             return True
-        finding = self._scanner.find(content)
+        finding = self.scanner.find(content)
         if finding is None:
             return False
         reason = f"line {finding.line} holds what looks like {finding.what}"
@@ -116,42 +101,36 @@ class SnapshotFilter:
         return True
 
     def public(self, what: str, content: str, *, instead: str) -> str:
-        """A text that was made of what is stored, or another one if it holds a secret.
-
-        Args:
-            what: what people call it.
-            content: the text.
-            instead: the other one.
-        """
+        """The text that people call `what`, or `instead` if it holds a secret."""
         lines = content.split("\n")
         searched = self._searched.get(what, frozenset())
         new = "\n".join(line for line in lines if line not in searched)
-        finding = self._scanner.find(new.encode(errors="surrogateescape"))
+        finding = self.scanner.find(new.encode(errors="surrogateescape"))
         if finding is None:
             self._searched[what] = frozenset(lines)  # most are in the next one, too
             return content
         if what not in self._warned:
             self._warned.add(what)
-            self._warn(f"{what} is left out of the snapshots: it holds {finding.what}")
+            self.warn(f"{what} is left out of the snapshots: it holds {finding.what}")
         return instead
 
     def _file_for(self, name: str) -> Path | None:
         """The file to store for a log: itself, or it compressed; None if it stays on the host."""
-        path = self._root / name
+        path = self.root / name
         if self._is_known(name, path):
             self._logs.add(name)
             return None
-        if finding := self._scanner.find(os.fsencode(name)):
+        if finding := self.scanner.find(os.fsencode(name)):
             reason = f"its name holds what looks like {finding.what}"
             self._exclude_log(name, reason, shown=_hidden(name))
             return None
-        if finding := self._scanner.find_in(path):
+        if finding := self.scanner.find_in(path):
             self._exclude_log(name, f"line {finding.line} holds what looks like {finding.what}")
             return None
         with named(path, "read"):
-            if path.stat().st_size <= self._max_file:
+            if path.stat().st_size <= self.max_file:
                 return path
-            packed = self._folder / f"packed-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+            packed = self.folder / f"packed-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
             # Neither name nor time in it: the same content gives the same blob on every host.
             with (
                 path.open("rb") as source,
@@ -159,7 +138,7 @@ class SnapshotFilter:
                 gzip.GzipFile(filename="", mode="wb", fileobj=target, mtime=0) as compressed,
             ):
                 shutil.copyfileobj(source, compressed, 2**20)
-        if packed.stat().st_size <= self._max_file:
+        if packed.stat().st_size <= self.max_file:
             return packed
         packed.unlink()
         self._exclude_log(name, TOO_LARGE)
@@ -172,7 +151,7 @@ class SnapshotFilter:
             return path.stat().st_size in self._known_sizes and _digest(path) in self._known_sums
 
     def _exclude_log(self, name: str, reason: str, *, shown: str | None = None) -> None:
-        path = self._root / name
+        path = self.root / name
         with named(path, "read"):
             digest, size = _digest(path), path.stat().st_size
         self._logs.add(name)
@@ -188,9 +167,9 @@ class SnapshotFilter:
 
     def _exclude(self, path: str, reason: str, *, size: int, sha256: str) -> None:
         self.excluded[path] = ExcludedFile(
-            path=path, host=self._host, reason=reason, size=size, sha256=sha256
+            path=path, host=self.host, reason=reason, size=size, sha256=sha256
         )
-        self._warn(f"{path} is left out of the snapshots: {reason}")
+        self.warn(f"{path} is left out of the snapshots: {reason}")
 
 
 def _hidden(name: str) -> str:

@@ -56,12 +56,7 @@ _ABOUT_TRANSPORT = (
 
 
 class GitError(EnvironmentFault):
-    """Git refused.
-
-    Attributes:
-        said: its standard error, or that it took too long.
-        out: its standard output.
-    """
+    """Git refused; `said` is its standard error, or that it took too long."""
 
     def __init__(self, said: str, out: str = "") -> None:
         self.said = said
@@ -101,10 +96,6 @@ def run_git(
     is not UTF-8, moves a ref whatever it points to, and knows no limit to a remote's silence.
 
     Args:
-        arguments: what follows `git`.
-        folder: where it runs.
-        environ: further variables.
-        stdin: what it reads.
         silence: seconds without output after which it is killed; None for what stays on this
             machine, and may take `LOCAL_TIME`.
         stopped: kills one with a limit to its silence when it is set.
@@ -180,11 +171,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repository:
-    """Runs Git's plumbing on one repository, whatever the environment and the user's settings say.
-
-    Attributes:
-        git_dir: the repository's own folder.
-    """
+    """Runs Git's plumbing on one repository, whatever environment and user settings say."""
 
     def __init__(self, git_dir: Path, *, folder: Path, host: str) -> None:
         self.git_dir = git_dir
@@ -317,11 +304,7 @@ class Repository:
         return self.run(*line, stdin=message.encode()).decode().strip()
 
     def move(self, ref: str, new: str, *, old: str | None, why: str) -> None:
-        """Point a ref at a commit, if it points to `old`, or to nothing for None.
-
-        Raises:
-            GitError: it does not.
-        """
+        """Point a ref at a commit; GitError if it is not at `old`; None is for a new ref."""
         self.run("update-ref", "-m", f"evalset: {why}", ref, new, old or "0" * len(new))
 
     def is_ancestor(self, one: str, other: str) -> bool:
@@ -334,20 +317,16 @@ def _entry(path: str, oid: str, mode: str) -> Entry | None:
 
 
 def find_repository(path: Path, *, host: str) -> Repository | None:
-    """The repository that a folder is in; None if it is in none.
-
-    Raises:
-        EnvironmentFault: Git is missing, or refuses to work there.
-    """
+    """The repository that a folder is in; None if it is in none."""
     if shutil.which("git") is None:
-        raise EnvironmentFault("--snapshot needs Git, which is not installed; install it")
+        raise EnvironmentFault("--snapshot needs Git, which is not installed", "install it")
     try:
         found = run_git(["rev-parse", "--absolute-git-dir"], folder=path).decode().strip()
     except GitError as error:
         if "dubious ownership" in error.said:
             raise EnvironmentFault(
-                f"Git does not trust the repository around {path} because another user owns it; "
-                f"run `git config --global --add safe.directory {path}`"
+                f"Git does not trust the repository around {path} because another user owns it",
+                f"run `git config --global --add safe.directory {path}`",
             ) from error
         return None
     try:
@@ -367,9 +346,11 @@ def make_bare(path: Path, *, host: str) -> Repository:
             run_git(["init", "--quiet", "--bare", str(path)], folder=path)
         except GitError as error:
             raise EnvironmentFault(
-                f"cannot make a repository at {path}: {error.line}; name another --snapshot-repo"
+                f"cannot make a repository at {path}: {error.line}", "name another --snapshot-repo"
             ) from error
     found = find_repository(path, host=host)
     if found is None:
-        raise EnvironmentFault(f"{path} is damaged; move it away, or name another --snapshot-repo")
+        raise EnvironmentFault(
+            f"{path} is damaged", "move it away, or name another --snapshot-repo"
+        )
     return found

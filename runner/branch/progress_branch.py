@@ -60,7 +60,6 @@ class ProgressBranch:
 
     Attributes:
         name: without `refs/heads/`.
-        repository: that it is in.
         remote: that it is pushed to; None if it stays in the repository.
         folder: for temporary files.
     """
@@ -79,15 +78,15 @@ class ProgressBranch:
         self._states: tuple[str | None, dict[str, bytes]] = (None, {})
         taken = repository.ask("check-ref-format", "--branch", name)
         if taken != name or name.startswith("refs/"):
-            raise UsageError(f"Git takes no branch called {name!r}; choose another name")
+            raise UsageError(f"Git takes no branch called {name!r}", "choose another name")
 
     def check_free(self) -> None:
         """Refuse to write where a work tree has the branch."""
         folder = self.repository.checked_out(self._ref)
         if folder is not None:
             raise UsageError(
-                f"the branch {self.name} is checked out in {folder}; check out another one "
-                "there, or choose another --snapshot-branch"
+                f"the branch {self.name} is checked out in {folder}",
+                "check out another one there, or choose another --snapshot-branch",
             )
 
     def check_name(self) -> None:
@@ -99,26 +98,16 @@ class ProgressBranch:
         )
         if near:
             raise UsageError(
-                f"Git cannot have a branch {self.name} because there is {near}; choose another "
-                "--snapshot-branch"
+                f"Git cannot have a branch {self.name} because there is {near}",
+                "choose another --snapshot-branch",
             )
 
     def tip(self) -> str | None:
-        """The newest snapshot in this repository; None if there is none.
-
-        Raises:
-            UsageError: the branch is there, and holds something else.
-        """
+        """The newest snapshot here; None without one, UsageError if it is something else."""
         return self._checked(self.repository.tip(self._ref))
 
     def fetch(self, *, seconds: float = PATIENCE) -> str | None:
-        """The remote's newest snapshot, brought here; None if there is none.
-
-        Raises:
-            UsageError: its branch holds something else.
-            RemoteError: the remote is away, or refuses.
-            OvertakenError: another process fetches it, too.
-        """
+        """The remote's newest snapshot, brought here, as `tip` and `Remote.fetch` do."""
         return self._checked(self.remote.fetch(self.name, seconds=seconds)) if self.remote else None
 
     def _checked(self, commit: str | None) -> str | None:
@@ -127,17 +116,13 @@ class ProgressBranch:
             top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
             if "oaievalset" not in top or not top <= TOP:
                 raise UsageError(
-                    f"the branch {self.name} is there and is no progress branch; choose another "
-                    "name"
+                    f"the branch {self.name} is there and is no progress branch",
+                    "choose another name",
                 )
         return commit
 
     def tips(self) -> list[str]:
-        """The newest snapshots here and at the remote.
-
-        Raises:
-            UsageError: there is none.
-        """
+        """The newest snapshots here and at the remote; UsageError if there is none."""
         theirs = None
         away = ""
         try:
@@ -149,8 +134,8 @@ class ProgressBranch:
             raise UsageError(
                 f"there is no branch {self.name} in {self.repository.git_dir}"
                 f"{f' or at {self.remote.shown}' if self.remote else ''}"
-                f"{f': {away}' if away else ''}; "
-                "`git branch --all --list '*evalset/*'` lists what is here"
+                f"{f': {away}' if away else ''}",
+                "`git branch --all --list '*evalset/*'` lists what is here",
             )
         if away:
             print(inert(one_line(f"warning: {away}; this is what is here")), file=sys.stderr)
@@ -172,10 +157,7 @@ class ProgressBranch:
         return dict(self._states[1])
 
     def store(self, files: Mapping[str, Path], contents: Mapping[str, bytes]) -> list[Entry]:
-        """Store files, and contents that were made here, both by path in the tree.
-
-        Files in `folder` are deleted then.
-        """
+        """Store files, and contents that were made here; files in `folder` are deleted then."""
         paths = dict(files)
         for number, (name, content) in enumerate(contents.items()):
             paths[name] = self.folder / f"made-{number}"
@@ -196,17 +178,9 @@ class ProgressBranch:
         *,
         old: str | None,
     ) -> str:
-        """Make a snapshot: the first parent's files, and these in the place of theirs.
+        """Make a snapshot: the first parent's files, and `entries` in the place of theirs.
 
-        Args:
-            parents: commits that it follows.
-            entries: files that are new or changed.
-            states: all state files that it will have.
-            message: of the commit.
-            old: the branch's tip now.
-
-        Raises:
-            MovedError: the tip is another one.
+        It will have these state files and no others; MovedError if the branch is not at `old`.
         """
         run = self.repository.run
         base = parents[0] if parents else "--empty"
@@ -226,11 +200,7 @@ class ProgressBranch:
         return commit
 
     def move(self, commit: str, *, old: str | None, why: str) -> None:
-        """Point the branch at a commit.
-
-        Raises:
-            MovedError: it does not point to `old`.
-        """
+        """Point the branch at a commit; MovedError if it does not point to `old`."""
         self.check_free()
         try:
             self.repository.move(self._ref, commit, old=old, why=why)
@@ -259,8 +229,7 @@ class ProgressBranch:
         for (one, other), mine, yours in zip(both, contents[::2], contents[1::2], strict=True):
             if merge(one.path, mine, yours) != mine:
                 added.append(other)
-        own = self.states(ours)
-        states = merge_files(self.states(theirs), own)
+        states = merge_files(self.states(theirs), self.states(ours))
         made = {*states, README}
         return [entry for entry in added if entry.path not in made], states
 
@@ -271,12 +240,7 @@ def open_branch(
 ) -> Iterator[ProgressBranch]:
     """A progress branch in the repository that was asked for, or the one around, or one of our own.
 
-    Args:
-        options: what was asked for.
-        root: the progress directory.
-        host: this machine.
-        name: of the branch.
-        make: whether a repository of our own may be made in the progress directory.
+    With `make` one of our own may be made in `root`, the progress directory.
     """
     with passing_folder("snapshots") as folder:
         if options.repo is not None:
@@ -284,8 +248,8 @@ def open_branch(
             repository = find_repository(options.repo, host=host.name) if there else None
             if repository is None:
                 raise UsageError(
-                    f"--snapshot-repo {options.repo} is no Git repository; make one with "
-                    f"`git init --bare {options.repo}`, or leave the option out"
+                    f"--snapshot-repo {options.repo} is no Git repository",
+                    f"make one with `git init --bare {options.repo}`, or leave the option out",
                 )
         else:
             own = root / OWN_REPOSITORY
@@ -302,13 +266,8 @@ _PREFIX = "Evalset-"
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot says of where it was taken.
 
-    Attributes:
-        model: as given.
-        eval_set: as given.
-        host: name of the host.
-        image: digest of the image, or its fingerprint, or its id; None outside a run.
-        shard: `I/N`; None for all.
-        run: id of the run; None outside one.
+    Outside a run there is no image, shard (`I/N`) or run (its id). The image is its digest, or else
+    its fingerprint, or else its id.
     """
 
     model: str
@@ -323,9 +282,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A commit of a progress branch.
 
     Attributes:
-        commit: its object id.
         at: when it was made, UTC, RFC 3339; empty for a time that no calendar has.
-        subject: what was done.
         trailers: by name, without our prefix, lower case.
     """
 
@@ -350,7 +307,7 @@ def message(about: About, *, done: int, total: int, added: int) -> str:
 
 
 def parse_trailers(body: str) -> dict[str, str]:
-    """What a commit's message says besides its subject."""
+    """What a commit's message says below its subject, by name."""
     pairs = [
         line.removeprefix(_PREFIX).partition(": ")
         for line in body.splitlines()

@@ -17,7 +17,6 @@ PATIENCE = 60.0
 NO_REMOTE = "none"
 
 _WITH_PASSWORD = re.compile(r"(https?://)([^/@:\s]*):([^/@\s]*)@(.*)", re.IGNORECASE)
-
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 # Git asks it for a name and a password; the shell has both from its environment.
@@ -43,14 +42,9 @@ class OvertakenError(EnvironmentFault):
 
 
 class PublicAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """A remote's address without its password, and what lets Git have that.
+    """A remote's address without its password, and the options and variables that let Git have it.
 
     Git would pass an address on to a program of its own, on that one's command line.
-
-    Attributes:
-        address: without a password.
-        options: for `git`, before the command.
-        environ: variables for it.
     """
 
     address: str
@@ -77,11 +71,7 @@ def without_credentials(text: str) -> str:
 
 
 class Remote:
-    """Where a branch is pushed to, and fetched from.
-
-    Attributes:
-        shown: its name or address, without what must not be shown.
-    """
+    """Where a branch is pushed to, and fetched from; `shown` is for people, and has no password."""
 
     def __init__(self, repository: Repository, address: str) -> None:
         self._repository = repository
@@ -92,6 +82,7 @@ class Remote:
         """Bring a branch here, and give its commit; None if the remote does not have it.
 
         Raises:
+            OvertakenError: another process fetches it, too.
             RemoteError: the remote is away, or refuses.
         """
         here = f"refs/evalset/fetched/{branch}"
@@ -105,7 +96,7 @@ class Remote:
             if "couldn't find remote ref" in error.said:
                 return None
             if _OVERTAKEN.search(error.said):  # another process of this clone fetches it, too
-                raise OvertakenError from error
+                raise OvertakenError("others were faster") from error
             raise RemoteError(without_credentials(error.line)) from error
         return self._repository.tip(here)
 
@@ -124,7 +115,7 @@ class Remote:
             self._repository.run(*line, environ=public.environ, silence=seconds)
         except GitError as error:
             if _OVERTAKEN.search(f"{error.out}\n{error.said}"):
-                raise OvertakenError from error
+                raise OvertakenError("others were faster") from error
             refusal = re.search(r"^!\t\S+\t(.*)$", error.out, re.MULTILINE)
             why = refusal[1] if refusal else error.line
             if error.from_remote:
@@ -141,10 +132,7 @@ class Remote:
 def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
     """The remote for snapshots; None if they stay in the repository.
 
-    Args:
-        repository: whose remotes may be named.
-        asked: a remote's name, an address, or `none`; None is the remote of the current branch, or
-            else `origin`.
+    Where none is asked for, it is that of the current branch, or else `origin`.
     """
     names = (repository.ask("remote") or "").split()
     if asked == NO_REMOTE:
@@ -155,7 +143,7 @@ def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
         name = next((one for one in (upstream, "origin") if one in names), None)
         return Remote(repository, name) if name else None
     if asked == "":
-        raise UsageError("--remote is empty; give a name, an address, or `none`")
+        raise UsageError("--remote is empty", "give a name, an address, or `none`")
     if asked in names or "://" in asked:
         return Remote(repository, asked)
     if ":" in asked.partition("/")[0] and not Path(asked).exists():
@@ -164,8 +152,8 @@ def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
         return Remote(repository, os.path.abspath(asked))  # noqa: PTH100 - links stay as typed
     has = f"it has {', '.join(names)}" if names else "it has none"
     raise UsageError(
-        f"--remote {asked}: {repository.git_dir} has no remote of that name ({has}); "
-        "name one of them, or give an address"
+        f"--remote {asked}: {repository.git_dir} has no remote of that name ({has})",
+        "name one of them, or give an address",
     )
 
 
@@ -177,10 +165,11 @@ def reaching(remote: Remote | None) -> Iterator[None]:
         yield
     except OvertakenError as error:
         raise EnvironmentFault(
-            f"the remote {shown} is busy: others were faster each time; run this again"
+            f"the remote {shown} is busy: others were faster each time", "run this again"
         ) from error
     except RemoteError as error:
         raise EnvironmentFault(
-            f"the remote {shown} cannot be used: {error}; check its address, the network "
-            "and your rights, or keep snapshots on this host with --remote none"
+            f"the remote {shown} cannot be used: {error}",
+            "check its address, the network "
+            "and your rights, or keep snapshots on this host with --remote none",
         ) from error

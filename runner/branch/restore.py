@@ -39,13 +39,7 @@ def restore_progress(
     """Add to a progress directory what a snapshot has and it has not; nothing there is replaced.
 
     Logs come first, then attempts, then the progress file: what it calls finished has its logs.
-
-    Args:
-        branch: whose snapshot it is.
-        commit: the snapshot.
-        layout: of the progress directory. Its lock must be held.
-        logs: whether the logs are wanted.
-        warn: takes a line about what stays on the branch.
+    The progress directory's lock must be held; `warn` takes lines about what stays on the branch.
 
     Returns:
         How many finished commands that added.
@@ -76,7 +70,7 @@ def restore_progress(
 
 
 def add_lines(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -> int:
-    """Append what the records of another host have more than ours, the attempts first.
+    """Append what the records of another host have and ours lack, the attempts first.
 
     Lines that cannot be read stay where they are; fields that are not known here are kept.
 
@@ -156,7 +150,6 @@ def sync(folders: Iterable[Path]) -> None:
 
 
 def _unpacked(content: bytes) -> Iterator[bytes]:
-    """What was compressed, piece by piece."""
     length = 0
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:

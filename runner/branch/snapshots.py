@@ -38,9 +38,7 @@ COMMITS = 12
 
 # Seconds; a pause is a random part of twice as many each time, so that not all come back at once.
 FIRST_PAUSE = 0.3
-
 LONGEST_PAUSE = 5.0
-
 LONGEST_LOCAL_PAUSE = 1.0
 
 LEFT_OUT = "left-out.jsonl"
@@ -53,7 +51,7 @@ class Snapshots:
     """Puts a progress directory on its branch, and the branch on its remote.
 
     Attributes:
-        branch: that the snapshots go to.
+        tip: the newest snapshot; None where there is none.
         pushes: how often a push was attempted.
     """
 
@@ -68,6 +66,7 @@ class Snapshots:
     ) -> None:
         self.branch = branch
         self.remote = branch.remote
+        self.tip = branch.tip()
         self.pushes = 0
         self._layout = layout
         self._filter = kept_out
@@ -76,7 +75,6 @@ class Snapshots:
         self._reader = StateReader()
         self._page = BranchPage()
         self._start = state_prefix(layout)
-        self._tip = branch.tip()
         self._pushed: str | None = None
         self._is_overtaken = False
         # Snapshots that nobody else has seen; and the logs that the branch has, if that is known.
@@ -84,32 +82,16 @@ class Snapshots:
         self._on_branch: set[str] | None = None
         self._has_looked_around = False
 
-    @property
-    def tip(self) -> str | None:
-        """The newest snapshot."""
-        return self._tip
-
     def restore(self, *, warn: Callable[[str], None]) -> int:
-        """Fetch the branch, and add what it has to the progress directory, whose lock must be held.
-
-        Returns:
-            How many finished evals that added.
-
-        Raises:
-            EnvironmentFault: the remote is away, or refuses.
-        """
+        """Fetch the branch, and add what it has here, as `restore_progress` does."""
         with reaching(self.remote):
             self.fetch()
-        if self._tip is None:
+        if self.tip is None:
             return 0
-        return restore_progress(self.branch, self._tip, self._layout, warn=warn)
+        return restore_progress(self.branch, self.tip, self._layout, warn=warn)
 
     def fetch(self, *, seconds: float = PATIENCE) -> None:
-        """Bring the remote's snapshots here, and merge them with ours.
-
-        Raises:
-            RemoteError: the remote is away, or refuses.
-        """
+        """Bring the remote's snapshots here, and merge them with ours."""
         if self.remote is not None:
             self._retry(lambda: self._fetch(seconds), OvertakenError)
 
@@ -124,43 +106,48 @@ class Snapshots:
             RemoteError: the remote is away, or refuses.
             OvertakenError: others were faster each time.
         """
-        if self.remote is not None and self._tip is not None and self._tip != self._pushed:
+        if self.remote is not None and self.tip is not None and self.tip != self._pushed:
             self._retry(lambda: self._push(seconds), OvertakenError)
 
     def _retry(self, action: Callable[[], T], error: type[Exception]) -> T:
         is_local = error is MovedError
-        longest = LONGEST_LOCAL_PAUSE if is_local else LONGEST_PAUSE
-        for number in range((COMMITS if is_local else PUSHES) - 1):
+        most, longest = (COMMITS, LONGEST_LOCAL_PAUSE) if is_local else (PUSHES, LONGEST_PAUSE)
+        failed = 0
+        while True:
             try:
                 return action()
             except error:
-                self._sleep(random.uniform(0, min(FIRST_PAUSE * 2**number, longest)))  # noqa: S311 - spreads attempts, hides nothing
-        return action()
+                if is_local:
+                    self.tip, self._on_branch = self.branch.tip(), None
+                failed += 1
+                if failed == most:
+                    raise
+                self._sleep(random.uniform(0, min(FIRST_PAUSE * 2 ** (failed - 1), longest)))  # noqa: S311 - spreads attempts, hides nothing
 
     def _fetch(self, seconds: float) -> None:
         theirs = self.branch.fetch(seconds=seconds)
-        if theirs is not None and theirs != self._tip:
+        if theirs is not None and theirs != self.tip:
             self._retry(lambda: self._join(theirs), MovedError)
         self._pushed = theirs
 
     def _push(self, seconds: float) -> None:
         assert self.remote is not None  # noqa: S101 - `push` has looked
-        assert self._tip is not None  # noqa: S101 - as above
+        assert self.tip is not None  # noqa: S101 - as above
         if self._is_overtaken:
             # After the pause, not before it: others would be the faster ones meanwhile.
             self._fetch(seconds)
             self._is_overtaken = False
         self.pushes += 1
         try:
-            self.remote.push(self._tip, self.branch.name, seconds=seconds)
+            self.remote.push(self.tip, self.branch.name, seconds=seconds)
         except OvertakenError:
             self._is_overtaken = True
             raise
-        self._pushed = self._tip
+        self._pushed = self.tip
         self._unseen.clear()
 
     def _take(self) -> bool:
-        before = self.branch.states(self._tip)
+        before = self.branch.states(self.tip)
         for name, content in before.items():
             if name.endswith(f".{LEFT_OUT}"):
                 self._filter.exclude_again(ExcludedFile.read(content))
@@ -172,7 +159,7 @@ class Snapshots:
             states[name] = merge(name, states.get(name, b""), here)
         if not files and states == before:
             return False
-        self._put([self._tip] if self._tip else [], before, states, files=files)
+        self._put([self.tip] if self.tip else [], before, states, files=files)
         return True
 
     def _put(
@@ -192,17 +179,10 @@ class Snapshots:
         entries = [*logs, *self.branch.store(files or {}, made)]
         text = self._message(runs, before, states)
         text = self._filter.public("the commit's message", text, instead="snapshot\n")
-        try:
-            self._tip = self.branch.put(parents, entries, states, text, old=self._tip)
-        except MovedError:
-            self._look_again()
-            raise
-        self._unseen.add(self._tip)
+        self.tip = self.branch.put(parents, entries, states, text, old=self.tip)
+        self._unseen.add(self.tip)
         if self._on_branch is not None:
             self._on_branch.update(entry.path for entry in entries)
-
-    def _look_again(self) -> None:
-        self._tip, self._on_branch = self.branch.tip(), None
 
     def _states_here(self, before: dict[str, bytes]) -> dict[str, bytes]:
         """The state files of the progress directory, merged with those of the branch."""
@@ -225,7 +205,7 @@ class Snapshots:
         """Logs of this host that the branch does not have."""
         if self._on_branch is None:
             repository = self.branch.repository
-            files = repository.files(self._tip, "evallogs/") if self._tip else []
+            files = repository.files(self.tip, "evallogs/") if self.tip else []
             self._on_branch = {entry.path for entry in files}
         with named(self._layout.attempts, "read"):
             path = self._layout.attempts
@@ -246,18 +226,13 @@ class Snapshots:
         ]
 
     def _join(self, theirs: str) -> None:
-        """Make the branch hold theirs and ours."""
         repository = self.branch.repository
-        ours = self._tip
+        ours = self.tip
         if ours is not None and (ours == theirs or repository.is_ancestor(theirs, ours)):
             return
         if ours is None or repository.is_ancestor(ours, theirs):
-            try:
-                self.branch.move(theirs, old=ours, why="fetched")
-            except MovedError:
-                self._look_again()
-                raise
-            self._tip, self._on_branch = theirs, None
+            self.branch.move(theirs, old=ours, why="fetched")
+            self.tip, self._on_branch = theirs, None
             return
         logs, states = self.branch.joined(theirs, ours)
         # It follows theirs alone if nobody has seen the rest of ours.
@@ -293,22 +268,13 @@ def open_snapshots(
     environment: Mapping[str, str],
     warn: Callable[[str], None],
 ) -> Iterator[Snapshots]:
-    """The snapshots of a progress directory.
-
-    Args:
-        options: what was asked for.
-        layout: of the progress directory.
-        host: this machine.
-        about: what the snapshots say of where they were taken.
-        environment: variables that containers get, whose values are kept out.
-        warn: takes one line about what is left out.
-    """
+    """The snapshots of a progress directory; the values of `environment` are kept out of them."""
     name = options.branch or default_branch(layout.model, layout.eval_set)
     with open_branch(options, layout.root, host, name=name, make=True) as branch:
         branch.check_name()
         branch.check_free()
         kept_out = SnapshotFilter(
-            layout.root,
+            root=layout.root,
             scanner=Scanner(environment),
             max_file=options.max_file,
             host=host.name,

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -7,7 +7,6 @@ import msgspec
 from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.leftovers import (
-    Leftover,
     discard,
     find_leftovers,
     leftovers_below,
@@ -19,12 +18,11 @@ from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.records.folders import remove_orphans
 from runner.records.layout import Layout
 from runner.records.lock import is_held, run_lock
-from runner.run.record import Recorder
-from runner.run.recover import record_ended
+from runner.run.record import Recorder, record_ended
 
 
-class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
-    """What `evalset clean` did.
+class Cleaned(msgspec.Struct, kw_only=True):
+    """What `evalset clean` has done up to now.
 
     Attributes:
         recorded: evals that had ended, and whose outcome is on record now.
@@ -33,10 +31,10 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
         held: messages on what a live run holds, and on what cannot be removed.
     """
 
-    recorded: tuple[str, ...] = ()
-    killed: tuple[str, ...] = ()
+    recorded: list[str] = []
+    killed: list[str] = []
     removed: int = 0
-    held: tuple[str, ...] = ()
+    held: list[str] = []
 
 
 def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
@@ -46,70 +44,51 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
     """
     root = root.resolve()
     engine = Engine()
-    total = Cleaned()
+    cleaned = Cleaned()
     with as_environment_fault():
         found = {one.layout for one in leftovers_below(engine.api, root, host.name)}
     for layout in sorted(found, key=lambda it: (it.model, it.eval_set)):
         try:
             with run_lock(layout.lock):
-                part = clean_one(engine, layout, host, run=new_id())
+                clean_one(engine, layout, host, cleaned, run=new_id())
         except LockHeld as error:
-            part = Cleaned(held=(str(error),))
-        total = Cleaned(
-            recorded=(*total.recorded, *part.recorded),
-            killed=(*total.killed, *part.killed),
-            removed=total.removed + part.removed,
-            held=(*total.held, *part.held),
-        )
+            cleaned.held.append(str(error))
     with as_environment_fault():
         # A live run may have its containers on another engine or host.
         if not any(is_held(path) for path in (root / "oaievalset").rglob("*.lock")):
             held = leftovers_below(engine.api, root, host.name)
             remove_orphans(root, {one.attempt for one in held})
         remove_leftover_probes(engine.api)
-    return total
+    return cleaned
 
 
-def clean_one(engine: Engine, layout: Layout, host: Host, *, run: str) -> Cleaned:
-    """Do it for one model and eval set, whose lock the caller has.
+def clean_one(engine: Engine, layout: Layout, host: Host, cleaned: Cleaned, *, run: str) -> None:
+    """Do it for one model and eval set, whose lock the caller has, and add what was done.
 
     Raises:
         EnvironmentFault: the engine does not answer.
     """
     with as_environment_fault():
-        left = find_leftovers(engine.api, layout, host.name)
-        if not left:
-            return Cleaned()
+        leftovers = find_leftovers(engine.api, layout, host.name)
+        if not leftovers:
+            return
         with Recorder(layout, run=run) as recorder:
-            return _removed(engine, layout, host, recorder, left)
+            for one in leftovers:
+                if not recorder.complete(one.attempt) and not one.running:
+                    record_ended(engine, layout, host, recorder, one)
+                    cleaned.recorded.append(one.command.eval)
+                elif not discard(engine.api, one):
+                    cleaned.held.append(
+                        f"the container {one.container[:12]} of {one.command.eval} cannot be "
+                        "killed; restart the engine or the host, then run this again"
+                    )
+                    continue
+                elif one.running:
+                    cleaned.killed.append(one.command.eval)
+                cleaned.removed += 1
 
 
-def _removed(
-    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Sequence[Leftover]
-) -> Cleaned:
-    recorded = []
-    killed = []
-    stuck = []
-    removed = 0
-    for one in left:
-        if not recorder.complete(one.attempt) and not one.running:
-            record_ended(engine, layout, host, recorder, one)
-            recorded.append(one.command.eval)
-        elif not discard(engine.api, one):
-            stuck.append(
-                f"the container {one.container[:12]} of {one.command.eval} cannot be killed; "
-                "restart the engine or the host, then run this again"
-            )
-            continue
-        elif one.running:
-            killed.append(one.command.eval)
-        removed += 1
-    return Cleaned(
-        recorded=tuple(recorded), killed=tuple(killed), removed=removed, held=tuple(stuck)
-    )
-
-
-def show_cleaned(cleaned: "Cleaned") -> None:
+def show_cleaned(cleaned: Cleaned) -> None:
     """Print a line for each eval that was recorded or killed."""
     for name in cleaned.recorded:
         click.echo(f"recorded {name}, which had ended")
@@ -117,7 +96,7 @@ def show_cleaned(cleaned: "Cleaned") -> None:
         click.echo(f"killed {name}, which was running")
 
 
-def show_held(cleaned: "Cleaned") -> None:
+def show_held(cleaned: Cleaned) -> None:
     """Print what was left alone."""
     for line in cleaned.held:
         click.echo(f"left alone: {line}", err=True)
@@ -128,8 +107,8 @@ def command(*, progress_dir: ProgressDir = PROGRESS_DIR, as_json: AsJson = False
     """Remove the containers that killed runs left; record those that had finished.
 
     Only containers of this progress directory are touched, and none that a live run holds. An
-    eval that still runs is killed: to let it finish, use `evalset run` instead, which goes on
-    with it.
+    eval that still runs is killed: to let it finish, use `evalset run` instead, which takes it
+    over.
     """
     cleaned = clean(progress_dir, this_host(), new_id=new_id)
     if as_json:

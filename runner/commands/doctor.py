@@ -30,14 +30,7 @@ LEAST_GIT = (2, 29)
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a run needs.
-
-    Attributes:
-        name: what was looked at.
-        ok: whether it will do.
-        found: what was found.
-        cure: what to do; empty when nothing is.
-    """
+    """One thing that a run needs, what was found of it, and what to do; empty if nothing is."""
 
     name: str
     ok: bool
@@ -45,25 +38,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     cure: str = ""
 
 
-def examine(*, image: str, registry_paths: Sequence[str], progress_dir: Path) -> tuple[Check, ...]:
-    """Look at all that a run needs, each thing for itself."""
-    return (
-        _check("Docker engine", _engine),
-        _check("eval image", lambda: _image(image)),
-        _check("registry", lambda: _registry(image, registry_paths)),
-        _check("progress directory", lambda: _progress_dir(progress_dir)),
-        _check("disk", lambda: _disk(progress_dir)),
-        _check("Git", _git),
-        _check("OPENAI_API_KEY", _key),
-    )
-
-
 def _check(name: str, look: Callable[[], Check | str]) -> Check:
     try:
         found = look()
     except RunnerError as error:
-        what, _, cure = str(error).partition("; ")
-        return Check(name=name, ok=False, found=what, cure=cure)
+        return Check(name=name, ok=False, found=error.what, cure=error.cure)
     return found if isinstance(found, Check) else Check(name=name, ok=True, found=found)
 
 
@@ -88,10 +67,10 @@ def _registry(image: str, paths: Sequence[str]) -> str:
 def _progress_dir(path: Path) -> str:
     place = _existing(path)
     if not place.is_dir():
-        raise EnvironmentFault(f"{place} is no folder; choose another --progress-dir")
+        raise EnvironmentFault(f"{place} is no folder", "choose another --progress-dir")
     if not os.access(place, os.W_OK | os.X_OK):
         so = "" if place == path.resolve() else f", so {path.resolve()} cannot be made"
-        raise EnvironmentFault(f"{place} is not writable{so}; choose another --progress-dir")
+        raise EnvironmentFault(f"{place} is not writable{so}", "choose another --progress-dir")
     return f"{path.resolve()} {'is writable' if place == path.resolve() else 'can be made'}"
 
 
@@ -99,21 +78,21 @@ def _disk(path: Path) -> str:
     free = shutil.disk_usage(_existing(path)).free
     if free < LEAST_FREE:
         raise EnvironmentFault(
-            f"{free / 2**30:.1f} GiB free where the progress directory is; free some space, or "
-            "choose another --progress-dir"
+            f"{free / 2**30:.1f} GiB free where the progress directory is",
+            "free some space, or choose another --progress-dir",
         )
     return f"{free / 2**30:.1f} GiB free where the progress directory is"
 
 
 def _git() -> str:
     if shutil.which("git") is None:
-        raise EnvironmentFault("not installed; install Git, which progress snapshots need")
+        raise EnvironmentFault("not installed", "install Git, which progress snapshots need")
     said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False)
     found = re.search(r"(\d+)\.(\d+)", said.stdout)
     if found is None or (int(found[1]), int(found[2])) < LEAST_GIT:
         least = ".".join(map(str, LEAST_GIT))
         raise EnvironmentFault(
-            f"{said.stdout.strip()}; progress snapshots need {least} or later: install that"
+            f"{said.stdout.strip()}", f"progress snapshots need {least} or later: install that"
         )
     return said.stdout.strip()
 
@@ -146,7 +125,15 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
-    checks = examine(image=image, registry_paths=registry_paths, progress_dir=progress_dir)
+    checks = (
+        _check("Docker engine", _engine),
+        _check("eval image", lambda: _image(image)),
+        _check("registry", lambda: _registry(image, registry_paths)),
+        _check("progress directory", lambda: _progress_dir(progress_dir)),
+        _check("disk", lambda: _disk(progress_dir)),
+        _check("Git", _git),
+        _check("OPENAI_API_KEY", _key),
+    )
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())
     else:

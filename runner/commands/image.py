@@ -12,25 +12,6 @@ from runner.options import DEFAULT_IMAGE, NAME, AsJson, Image
 from runner.parameters import Option
 
 
-def image_facts(name: str) -> dict[str, str | None]:
-    """What identifies an image, and its labels; a fingerprint only if it is its own."""
-    api = Engine().api
-    found = find_image(api, name)
-    fingerprint = own_fingerprint(api, found)
-    labels = {
-        label: value
-        for label, value in sorted(found.labels.items())
-        if label != FINGERPRINT or fingerprint is not None
-    }
-    return {
-        "name": found.name,
-        "id": found.id,
-        "digest": found.digest,
-        "fingerprint": fingerprint,
-        **labels,
-    }
-
-
 @click.group(epilog="Example: evalset image build")
 def command() -> None:
     """Build the eval image, or show what it is made of."""
@@ -65,7 +46,18 @@ def build(
 @evalset_command("evalset image show --json", group=command)
 def show(*, image: Image = DEFAULT_IMAGE, as_json: AsJson = False) -> None:
     """Show an image's id, fingerprint and versions."""
-    facts = image_facts(image)
+    api = Engine().api
+    found = find_image(api, image)
+    fingerprint = own_fingerprint(api, found)
+    facts = {
+        "name": found.name,
+        "id": found.id,
+        "digest": found.digest,
+        "fingerprint": fingerprint,
+        **dict(sorted(found.labels.items())),
+    }
+    if fingerprint is None:  # the label is that of the image that this one was built on
+        facts.pop(FINGERPRINT, None)
     if as_json:
         click.echo(msgspec.json.encode(facts).decode())
         return

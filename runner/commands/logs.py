@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -9,7 +9,7 @@ from runner.engine.leftovers import Leftover, find_leftovers
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault, UsageError, did_you_mean
 from runner.host import this_host
-from runner.model import Attempt, check_names
+from runner.model import Attempt
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.attempts import read_attempts
@@ -19,21 +19,21 @@ from runner.report.text import Shown, on_actions
 
 def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
     """Print the console log of an eval's running attempt, or else of its newest one."""
-    check_names(model, eval_set)
-    layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
+    layout = Layout.named(root, model, eval_set)
     records = read_attempts(layout.attempts).records
     running = _running(layout)
     known = {record.eval for record in records} | {left.command.eval for left in running}
     keys = [key for key in sorted(known) if key == name or key.startswith(f"{name}.")]
     if not keys:
-        hint = did_you_mean(name, known) or "; `evalset status` lists the evals"
-        raise UsageError(f"no attempt of `{name}` for {model} {eval_set}{hint}")
+        hint = did_you_mean(name, known) or "`evalset status` lists the evals"
+        raise UsageError(f"no attempt of `{name}` for {model} {eval_set}", hint)
     if len(keys) > 1 and name not in keys:
-        raise UsageError(f"`{name}` could be any of {', '.join(keys)}; name one in full")
+        raise UsageError(f"`{name}` could be any of {', '.join(keys)}", "name one in full")
     key = name if name in keys else keys[0]
     for left in running:
         if left.command.eval == key and left.running:
-            _print_running(left, out, follow=follow)
+            with as_environment_fault():
+                _print(console_of(Engine(), left.container, follow=follow), out)
             return
     _print_kept(layout, [record for record in records if record.eval == key], out)
 
@@ -47,31 +47,21 @@ def _running(layout: Layout) -> list[Leftover]:
         return []  # without an engine nothing runs, and the kept logs can be read
 
 
-def _print_running(left: Leftover, out: TextIO, *, follow: bool) -> None:
-    with as_environment_fault():
-        _print(console_of(Engine(), left.container, follow=follow), out)
-
-
 def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
     kept = [record.console_log for record in records if record.console_log]
     if not kept:
         raise UsageError(
-            f"no attempt of `{records[-1].eval}` has left a console log; "
-            "`evalset status` says how they ended"
+            f"no attempt of `{records[-1].eval}` has left a console log",
+            "`evalset status` says how they ended",
         )
     paths = layout.log_paths(kept[-1:])
     if not paths:
         raise UsageError(
-            f"the console log {layout.root / kept[-1]} is not there any more; "
-            "move it back to read it"
+            f"the console log {layout.root / kept[-1]} is not there any more",
+            "move it back to read it",
         )
-    _print(_parts(paths[0]), out)
-
-
-def _parts(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while part := file.read(65536):
-            yield part
+    with paths[0].open("rb") as file:
+        _print(iter(lambda: file.read(65536), b""), out)
 
 
 def _print(parts: Iterable[bytes], out: TextIO) -> None:

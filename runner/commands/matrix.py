@@ -1,9 +1,9 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import click
 import msgspec
@@ -15,7 +15,7 @@ from runner.files import named
 from runner.model import check_names
 from runner.options import DEFAULT_IMAGE, Exclude, Image, N, RegistryPaths, Select
 from runner.parameters import Kind, Option
-from runner.plan.selection import select_evals
+from runner.plan.plan import select_evals
 from runner.registry.resolve import resolve_eval_set
 from runner.report.text import harmless
 
@@ -32,27 +32,11 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One job of a matrix: one shard of an eval set with a model.
-
-    Attributes:
-        model: as given to `evalset run`.
-        eval_set: as given to `evalset run`.
-        shard: `I/N`, as `evalset run --shard` takes it.
-    """
+    """One job of a matrix: one shard, as `evalset run --shard I/N` takes it."""
 
     model: str
     eval_set: str
     shard: str
-
-
-class Matrix(msgspec.Struct, frozen=True, kw_only=True):
-    """What `strategy.matrix` of a workflow takes, encoded as JSON.
-
-    Attributes:
-        include: the jobs, the shards of one model and eval set side by side.
-    """
-
-    include: tuple[Entry, ...]
 
 
 def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -64,7 +48,7 @@ def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str,
     for option, names in (("--model", models), ("--eval-set", eval_sets)):
         for name in names:
             if names.count(name) > 1:
-                raise UsageError(f"{option} `{name}` stands twice; leave one out")
+                raise UsageError(f"{option} `{name}` stands twice", "leave one out")
     pairs = tuple((model, eval_set) for model in models for eval_set in eval_sets)
     for model, eval_set in pairs:
         check_names(model, eval_set)
@@ -73,16 +57,16 @@ def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str,
 
 def make_matrix(
     sizes: Sequence[Size], *, shards: int | None, per_shard: int | None
-) -> tuple[Matrix, tuple[str, ...]]:
+) -> tuple[list[Entry], list[str]]:
     """Cut each model and eval set into shards; none of them is empty.
 
     Args:
-        sizes: the models and eval sets.
         shards: the most for each; None is as many as `per_shard` asks for.
         per_shard: as many as it takes for each to have no more evals; None cuts into `shards`.
 
     Returns:
-        The matrix, and one line for each that was not cut as asked for.
+        The matrix's jobs, the shards of one model and eval set after each other, and a line for
+        each that was not cut as asked for.
 
     Raises:
         UsageError: there are more shards than GitHub runs in one matrix.
@@ -106,10 +90,10 @@ def make_matrix(
         ]
     if len(entries) > MOST_JOBS:
         raise UsageError(
-            f"the matrix would have {len(entries)} jobs, and GitHub runs at most {MOST_JOBS}; "
-            "ask for fewer shards (lower --shards, higher --per-shard), or for fewer at a time"
+            f"the matrix would have {len(entries)} jobs, and GitHub runs at most {MOST_JOBS}",
+            "ask for fewer shards (lower --shards, higher --per-shard), or for fewer at a time",
         )
-    return Matrix(include=tuple(entries)), tuple(warnings)
+    return entries, warnings
 
 
 def _parts(items: int, size: int) -> int:
@@ -148,21 +132,11 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
     ]
     shards: Annotated[
         int | None,
-        Option(
-            "Shards of each eval set; with --per-shard, at the most.",
-            N,
-            least=1,
-            configurable=False,
-        ),
+        Option("Shards per eval set; with --per-shard, at most.", N, least=1, configurable=False),
     ] = None
     per_shard: Annotated[
         int | None,
-        Option(
-            "As many shards as it takes for none to have more evals.",
-            N,
-            least=1,
-            configurable=False,
-        ),
+        Option("Enough shards that none has more evals.", N, least=1, configurable=False),
     ] = None
     select: Annotated[
         Select, "Count these evals only, as `evalset run` with the same option runs them only."
@@ -170,22 +144,6 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
     exclude: Exclude = ()
     image: Image = DEFAULT_IMAGE
     registry_paths: RegistryPaths = ()
-
-
-def show_matrix(options: MatrixOptions, *, environ: Mapping[str, str], out: TextIO) -> None:
-    """Print what `strategy.matrix` takes; on GitHub Actions, also set the output `matrix`."""
-    pairs = combine(options.models, options.eval_sets)
-    sizes = _sizes(options, pairs)
-    matrix, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
-    for warning in warnings:
-        print(harmless(f"warning: {warning}"), file=sys.stderr)
-    # In ASCII, whatever the names: nothing in it can end the line that it is.
-    line = json.dumps(msgspec.to_builtins(matrix), separators=(",", ":"))
-    if outputs := environ.get(OUTPUTS):
-        path = Path(outputs)
-        with named(path, "write"), path.open("a", encoding="ascii") as file:
-            file.write(f"matrix={line}\n")
-    print(line, file=out)
 
 
 def _sizes(options: MatrixOptions, pairs: Sequence[tuple[str, str]]) -> list[Size]:
@@ -208,4 +166,14 @@ def command(options: MatrixOptions) -> None:
     """
     if options.shards is None and options.per_shard is None:
         raise click.UsageError("give --shards, --per-shard, or both")
-    show_matrix(options, environ=os.environ, out=sys.stdout)
+    sizes = _sizes(options, combine(options.models, options.eval_sets))
+    entries, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
+    for warning in warnings:
+        print(harmless(f"warning: {warning}"), file=sys.stderr)
+    # In ASCII, whatever the names: nothing in it can end the line that it is.
+    line = json.dumps({"include": msgspec.to_builtins(entries)}, separators=(",", ":"))
+    if outputs := os.environ.get(OUTPUTS):
+        path = Path(outputs)
+        with named(path, "write"), path.open("a", encoding="ascii") as file:
+            file.write(f"matrix={line}\n")
+    print(line)

@@ -6,9 +6,8 @@ import click
 from runner.commands.clean import Cleaned, clean_one, show_cleaned, show_held
 from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine
-from runner.errors import EnvironmentFault, UsageError
+from runner.errors import EnvironmentFault
 from runner.host import Host, new_id, this_host
-from runner.model import check_names
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.records.layout import Layout, keep_dated
 from runner.records.lock import run_lock
@@ -30,18 +29,14 @@ def reset(
     Returns:
         The files' new paths, and what was cleaned up.
     """
-    check_names(model, eval_set)
-    layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
+    layout = Layout.named(root, model, eval_set)
     if not any(path.exists() for path in layout.kept):
-        raise UsageError(
-            f"{layout.root} has no progress of {model} {eval_set}; "
-            "`evalset list progress` shows what it has"
-        )
+        raise layout.no_progress()
+    cleaned = Cleaned()
     with run_lock(layout.lock):
         try:
-            cleaned = clean_one(Engine(), layout, host, run=new_id())
+            clean_one(Engine(), layout, host, cleaned, run=new_id())
         except EnvironmentFault:
-            cleaned = Cleaned()
             warn(
                 "no Docker engine answers; the next run continues what a killed run left there, "
                 "unless `evalset clean` removes it first"
@@ -54,7 +49,7 @@ def command(*, model: Model, eval_set: EvalSet, progress_dir: ProgressDir = PROG
     """Start an eval set over: the next run runs all of it.
 
     Nothing is deleted: the old files get a dated name, the logs stay, and so does a progress
-    branch, which a run with --snapshot goes on from. What a killed run left is recorded where it
+    branch, which a run with --snapshot resumes from. What a killed run left is recorded where it
     has ended, and killed where it still runs.
     """
 

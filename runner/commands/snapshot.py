@@ -20,7 +20,6 @@ from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.commands.command_line import evalset_command
 from runner.errors import NotPushed, UsageError
 from runner.host import handed_in, this_host
-from runner.model import check_names
 from runner.options import (
     MAX_FILE,
     PROGRESS_DIR,
@@ -57,8 +56,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def layout(self) -> Layout:
         """Where the run's files are."""
-        check_names(self.model, self.eval_set)
-        return Layout(root=self.progress_dir.resolve(), model=self.model, eval_set=self.eval_set)
+        return Layout.named(self.progress_dir, self.model, self.eval_set)
 
     def options(self, max_file: int = MAX_FILE) -> SnapshotOptions:
         """The same as a run has it."""
@@ -84,10 +82,7 @@ def take(
     """Commit the progress directory to its branch as it is; pushes nothing."""
     layout = where.layout
     if not any(path.exists() for path in layout.kept):
-        raise UsageError(
-            f"{layout.root} has no progress of {where.model} {where.eval_set}; "
-            "`evalset list progress` shows what it has"
-        )
+        raise layout.no_progress()
     with _sharing(where, where.options(max_file), env, env_file) as snapshots:
         taken = snapshots.take()
         what = "taken" if taken else "nothing is new since"
@@ -102,8 +97,8 @@ def pull(where: Where) -> None:
         added = snapshots.restore(warn=_warn)
         if snapshots.tip is None:
             raise UsageError(
-                f"there is no branch {snapshots.branch.name}, here or at a remote; "
-                "`evalset snapshot take` makes it"
+                f"there is no branch {snapshots.branch.name}, here or at a remote",
+                "`evalset snapshot take` makes it",
             )
         what = f"took over {evals(added)}" if added else "nothing is new"
         _say(f"{what}: {snapshots.tip} on {snapshots.branch.name}")
@@ -116,18 +111,19 @@ def push(where: Where) -> None:
         remote = snapshots.remote
         if remote is None:
             raise UsageError(
-                "there is no remote to push to; name one with --remote NAME or --remote URL"
+                "there is no remote to push to", "name one with --remote NAME or --remote URL"
             )
         if snapshots.tip is None:
             raise UsageError(
-                f"there is no branch {snapshots.branch.name} here; `evalset snapshot take` makes it"
+                f"there is no branch {snapshots.branch.name} here",
+                "`evalset snapshot take` makes it",
             )
         try:
             snapshots.push()
         except (RemoteError, OvertakenError) as error:
             raise NotPushed(
-                f"{snapshots.branch.name} is not pushed to {remote.shown}: {error}; "
-                "check the network and your rights, and run this again"
+                f"{snapshots.branch.name} is not pushed to {remote.shown}: {error}",
+                "check the network and your rights, and run this again",
             ) from error
         _say(f"pushed: {snapshots.tip} on {snapshots.branch.name} to {remote.shown}")
 
@@ -190,8 +186,8 @@ def _branch(where: Where) -> Iterator[tuple[ProgressBranch, str]]:
         if tip is None:
             place = f"here or at {remote.shown}" if remote else "here"
             raise UsageError(
-                f"there is no branch {name} {place}; `evalset snapshot take` makes it, and "
-                "--remote says where else to look"
+                f"there is no branch {name} {place}",
+                "`evalset snapshot take` makes it, and --remote says where else to look",
             )
         yield branch, tip
 
@@ -210,5 +206,5 @@ def _chosen(found: Sequence[Snapshot], commit: str | None, branch: str) -> Snaps
     matching = [one for one in found if one.commit.startswith(commit.lower())]
     if len(matching) != 1:
         many = "several snapshots" if matching else "no snapshot"
-        raise UsageError(f"{commit} is {many} of {branch}; `evalset snapshot log` lists them")
+        raise UsageError(f"{commit} is {many} of {branch}", "`evalset snapshot log` lists them")
     return matching[0]

@@ -12,7 +12,7 @@ from runner.commands.command_line import evalset_command
 from runner.engine.leftovers import containers_of
 from runner.errors import UsageError
 from runner.host import this_host
-from runner.model import State, check_names
+from runner.model import State
 from runner.options import (
     FILE,
     PROGRESS_DIR,
@@ -118,14 +118,10 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     Raises:
         UsageError: it has nothing of them.
     """
-    check_names(model, eval_set)
-    layout = Layout(root=root.resolve(), model=model, eval_set=eval_set)
+    layout = Layout.named(root, model, eval_set)
     state = RunState.from_directory(layout)
     if not state.commands:
-        raise UsageError(
-            f"{layout.root} has no progress of {model} {eval_set}; "
-            "`evalset list progress` shows what it has"
-        )
+        raise layout.no_progress()
     left = containers_of(layout)
     rows = state.evals(running={one.command for one in left if one.running})
     orphans = [] if is_held(layout.lock) else left
@@ -162,7 +158,7 @@ def of_branch(
     ]
     if not chosen:
         has = ", ".join(f"{run.model} {run.eval_set}" for run in runs) or "nothing"
-        raise UsageError(f"the branch {name} has no {model} {eval_set}; it has {has}")
+        raise UsageError(f"the branch {name} has no {model} {eval_set}", f"it has {has}")
     return [
         Shown(
             layout=Layout(root=root.resolve(), model=run.model, eval_set=run.eval_set),

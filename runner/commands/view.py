@@ -18,7 +18,6 @@ from runner.errors import EnvironmentFault
 from runner.options import N
 from runner.parameters import Option
 from runner.records.folders import passing_folder
-from runner.report.facts import Source
 from runner.report.site.builder import ReportFolder
 
 # Seconds between two looks at the records.
@@ -29,29 +28,22 @@ SHARE = 0.2
 
 
 class Reports:
-    """Makes a report anew when there is something new to show.
-
-    Attributes:
-        folder: of the newest one.
-    """
+    """Makes a report in a new `folder` when there is something new to show."""
 
     def __init__(self, options: ReportOptions, folder: Path) -> None:
         self._options = options
         self._top = folder
         self._prices = read_prices(options.prices)
         self._test: bool | None = None
-        self._shown: list[Source] = []
+        self._shown: tuple[object, ...] = ()
         self._build = 0
         self.folder = folder
 
     def renew(self) -> bool:
-        """Make a report if what it would show has changed.
-
-        Returns:
-            Whether it did.
-        """
+        """Make a report if what it would show has changed; tell whether it did."""
         with opened(self._options) as sources:
-            if not self._is_new(sources):
+            shown = tuple((it.column, it.eval_set, it.rows, it.state.attempts) for it in sources)
+            if shown == self._shown:
                 return False
             if self._test is None:
                 self._test = can_test(sources)
@@ -69,14 +61,8 @@ class Reports:
         # Whoever reads the one before may finish a page of it.
         shutil.rmtree(self._top / str(self._build - 2), ignore_errors=True)
         self.folder = place.path
-        self._shown = sources
+        self._shown = shown
         return True
-
-    def _is_new(self, sources: list[Source]) -> bool:
-        def facts(of: list[Source]) -> list[object]:
-            return [(one.column, one.eval_set, one.rows, one.state.attempts) for one in of]
-
-        return facts(sources) != facts(self._shown)
 
 
 def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
@@ -100,7 +86,7 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
                 server = SiteServer(reports.folder, port)
             except OSError as error:
                 raise EnvironmentFault(
-                    f"port {port} cannot be used: {error.strerror}; choose another --port"
+                    f"port {port} cannot be used: {error.strerror}", "choose another --port"
                 ) from error
             with server.serving():
                 print(f"{server.address}\nCtrl-C ends it.", file=out, flush=True)

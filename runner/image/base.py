@@ -23,9 +23,7 @@ SUITE = "bookworm"
 DEBIAN_BASE = f"evalset/base:{SUITE}"
 
 MIRROR = "http://deb.debian.org/debian"
-
 ARCHITECTURES: Mapping[str, str] = {"arm": "armhf", "386": "i386"}
-
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Debian 12's release: files that packages do not date get this one, the same on every host.
@@ -33,11 +31,7 @@ RELEASE_TIME = "1686355200"
 
 
 def make_debian_base(api: docker_py.Api, *, tell: Callable[[str], None]) -> None:
-    """Make the base image from Debian's packages, with no image registry, and tag it.
-
-    Raises:
-        EnvironmentFault: mmdebstrap is missing and may not be installed, or it fails.
-    """
+    """Make the base image from Debian's packages, with no image registry, and tag it."""
     _need_mmdebstrap(tell)
     mirror = _mirror()
     tell(f"base image: making {DEBIAN_BASE} from Debian's packages at {mirror}, half a minute")
@@ -66,19 +60,15 @@ def _bootstrap(archive: Path, architecture: str, mirror: str) -> None:
         *(SUITE, str(archive)),
         f"deb {mirror} {SUITE} main",
     ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "SOURCE_DATE_EPOCH": RELEASE_TIME},
-    )
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": RELEASE_TIME}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err:"))]
         said = (lines or done.stderr.strip().splitlines() or ["it said nothing"])[0]
         raise EnvironmentFault(
-            f"mmdebstrap could not make a base image from {mirror}: {said}; check that `apt-get "
-            "update` works here, or give a base that the engine has with --base-image"
+            f"mmdebstrap could not make a base image from {mirror}: {said}",
+            "check that `apt-get "
+            "update` works here, or give a base that the engine has with --base-image",
         )
 
 
@@ -96,8 +86,9 @@ def _need_mmdebstrap(tell: Callable[[str], None]) -> None:
                 return
     raise EnvironmentFault(
         "no image registry can be reached, and there is no mmdebstrap to make a base image without "
-        "one; install it (Debian, Ubuntu: apt-get install mmdebstrap), or `docker load` a base "
-        "image and name it with --base-image"
+        "one",
+        "install it (Debian, Ubuntu: apt-get install mmdebstrap), or `docker load` a base "
+        "image and name it with --base-image",
     )
 
 
@@ -107,15 +98,8 @@ def _succeeds(command: list[str]) -> bool:
 
 def _mirror() -> str:
     """The mirror that this host's apt takes Debian from, else Debian's own."""
-    targets = _output(
-        [
-            "apt-get",
-            "indextargets",
-            "--format",
-            "$(REPO_URI) $(ORIGIN) $(LABEL)",
-            "Created-By: Packages",
-        ]
-    )
+    form = "$(REPO_URI) $(ORIGIN) $(LABEL)"
+    targets = _output(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
     for line in targets.splitlines():
         uri, _, origin = line.partition(" ")
         if origin.strip() == "Debian Debian" and uri.startswith(("http:", "https:")):
@@ -157,10 +141,8 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     """The image that the eval image is built on.
 
     Attributes:
-        name: as the engine knows it.
         identity: the same wherever the same base is used: a repository digest, a hash of a list of
             Debian packages, or, without both, the image id.
-        platform: what Python packages must be made for.
     """
 
     name: str
@@ -186,12 +168,10 @@ def prepare_base(
     """Have a base image at the engine.
 
     Args:
-        api: a client.
         wanted: the image that the user named; it or an error.
         default: without such a name, the image to pull. Where no image registry gives it, the base
             is made from Debian's packages.
         fresh: whether to pull or make it although it is there.
-        tell: takes one line on which way was taken, and why.
 
     Raises:
         EnvironmentFault: neither way leads to a base, or it has no Python to build on.
@@ -206,8 +186,8 @@ def prepare_base(
             name = _without_registry(api, refusal, fresh=fresh, tell=tell)
         elif look_up_image(api, wanted) is None:
             raise EnvironmentFault(
-                f"the base image {wanted} is not here and cannot be pulled: {refusal}; check its "
-                "name and the engine's network, or `docker load` it"
+                f"the base image {wanted} is not here and cannot be pulled: {refusal}",
+                "check its name and the engine's network, or `docker load` it",
             )
     return _describe(api, name)
 
@@ -228,24 +208,20 @@ def _describe(api: docker_py.Api, name: str) -> Base:
     answer = ask(api, image.id, ["python3", "-c", QUESTIONS])
     if answer.exit_code:
         raise EnvironmentFault(
-            f"the base image {name} has no working python3 ({answer.last_line}); give one that has "
-            "with --base-image"
+            f"the base image {name} has no working python3 ({answer.last_line})",
+            "give one that has with --base-image",
         )
     found = msgspec.convert(json.loads(answer.stdout), _Found)
     kind, version = found.libc
     if kind != "glibc":
         raise EnvironmentFault(
-            f"the base image {name} has no glibc, and many wheels need it; give a Debian-based one "
-            "with --base-image"
+            f"the base image {name} has no glibc, and many wheels need it",
+            "give a Debian-based one with --base-image",
         )
     if name == DEBIAN_BASE:
         identity = f"packages:{hashlib.sha256(found.packages.encode()).hexdigest()}"
     else:
         identity = image.digest.partition("@")[2] if image.digest else image.id
-    return Base(
-        name=name,
-        identity=identity,
-        platform=Platform(
-            python=found.python, machine=found.machine, glibc=int(version.split(".")[1])
-        ),
-    )
+    glibc = int(version.split(".")[1])
+    platform = Platform(python=found.python, machine=found.machine, glibc=glibc)
+    return Base(name=name, identity=identity, platform=platform)

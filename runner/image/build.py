@@ -28,10 +28,7 @@ HERE = Path(__file__).parent
 class Recipe:
     """What the eval image is made from, apart from its base: the files of this package.
 
-    Attributes:
-        dockerfile: how it is built.
-        lock: the Python packages in it, in pip's requirements format, with hashes.
-        image_hook: a module that goes into its site-packages.
+    The lock is in pip's requirements format, with hashes; the hook goes into site-packages.
     """
 
     def __init__(self) -> None:
@@ -45,7 +42,8 @@ class Recipe:
         found = re.search(rb"^ARG BASE_IMAGE=(\S+)$", self.dockerfile, re.MULTILINE)
         if found is None:
             raise EnvironmentFault(
-                "the Dockerfile has no line `ARG BASE_IMAGE=...`; put it back, or reinstall evalset"
+                "the Dockerfile has no line `ARG BASE_IMAGE=...`",
+                "put it back, or reinstall evalset",
             )
         return found[1].decode()
 
@@ -63,9 +61,7 @@ class Recipe:
     def fingerprint(self, base: str, machine: str) -> str:
         """Stand for the image's content: the same on every host that builds it alike.
 
-        Args:
-            base: the identity of the base image.
-            machine: the architecture, such as `x86_64`.
+        `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
         parts = [self.dockerfile, self.lock, self.image_hook]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
@@ -73,24 +69,21 @@ class Recipe:
 
 
 def _read(name: str) -> bytes:
-    # The Dockerfile is at the top of a checkout, and beside this file in an installed wheel.
+    # The Dockerfile is at the top of a checkout, and next to this file in an installed wheel.
     for path in (HERE / name, HERE.parents[1] / name):
         if path.is_file():
             return path.read_bytes()
-    raise EnvironmentFault(f"{HERE / name} is missing; reinstall evalset")
+    raise EnvironmentFault(f"{HERE / name} is missing", "reinstall evalset")
 
 
 # The classic builder says nothing while a step runs.
 STEP_TIME = 1800
 
+# Labels.
 BASE = "evalset.base"
-
 BASE_NAME = "evalset.base.name"
-
 MACHINE = "evalset.machine"
-
 LOCK = "evalset.lock"
-
 STAGE = "evalset.stage"
 
 # What the classic builder says between the words of a step's own commands.
@@ -109,16 +102,11 @@ def build_image(
 ) -> Image:
     """Build the eval image, or return the one that is tagged when it has the same content.
 
-    Args:
-        api: a client.
-        tag: the image's name.
-        base_image: what to build on; without it, what the Dockerfile says, or Debian's packages.
-        tell: takes one line at a time on what happens.
-        rebuild: build although it is there, on a base that is fetched anew.
+    Without `base_image` it is built on what the Dockerfile says, or on Debian's packages. With
+    `rebuild` it is built although it is there, on a base that is fetched anew.
 
     Raises:
-        EnvironmentFault: the base, the Python packages or the engine cannot be had, or a step
-            fails.
+        EnvironmentFault: base, Python packages or engine cannot be had, or a step fails.
     """
     recipe = Recipe()
     there = look_up_image(api, tag)
@@ -212,8 +200,8 @@ def _run_steps(
                 if "error" in line:
                     why = " | ".join(said) or " ".join(str(line["error"]).split())
                     raise EnvironmentFault(
-                        f"the image {tag} could not be built: {step[:60]}...: {why}; "
-                        "fix that, then run `evalset image build` again"
+                        f"the image {tag} could not be built: {step[:60]}...: {why}",
+                        "fix that, then run `evalset image build` again",
                     )
         finally:
             # The disk that the first stage took; a build under way meanwhile keeps its own.

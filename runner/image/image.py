@@ -13,14 +13,7 @@ from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse
 
 
 def pull(api: docker_py.Api, name: str) -> str | None:
-    """Pull an image.
-
-    Returns:
-        Why the image registry cannot be reached, or does not give the image; None if it does.
-
-    Raises:
-        EnvironmentFault: the engine does not do its part.
-    """
+    """Pull an image; say why the image registry does not give it, or None if it does."""
     with as_environment_fault():
         try:
             for line in api.pull(name, stream=True, decode=True):
@@ -50,12 +43,10 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: `sha256:...`, of its configuration; two hosts that build alike have different ones.
-        name: what it was looked up by.
         digest: its repository digest, of the name's own repository if that is among those it
             was pulled from; None for an image that no image registry knows.
         fingerprint: of its content, as `build` labels it: the same wherever it is built alike. It
             may be that of an image that it was built on; `own_fingerprint` tells.
-        labels: all of its labels.
     """
 
     id: str
@@ -66,19 +57,17 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_image(api: docker_py.Api, name: str) -> Image:
-    """Look an image up; pull it if it is missing and not of our own making.
-
-    Raises:
-        EnvironmentFault: it is not here, and cannot be pulled.
-    """
+    """Look an image up; pull it if it is missing and not of our own making."""
     if (image := look_up_image(api, name)) is not None:
         return image
     if name == DEFAULT_IMAGE:
-        raise EnvironmentFault(f"the image {name} is not here; build it with `evalset image build`")
+        raise EnvironmentFault(
+            f"the image {name} is not here", "build it with `evalset image build`"
+        )
     if refusal := pull(api, name):
         raise EnvironmentFault(
-            f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
-            "`docker login`, and the engine's network"
+            f"the image {name} is not here and cannot be pulled: {refusal}",
+            "check its name, `docker login`, and the engine's network",
         )
     return require_image(api, name, "pulled")
 
@@ -87,7 +76,7 @@ def require_image(api: docker_py.Api, name: str, how: str) -> Image:
     """Look up an image that was here a moment ago; `how` says how it came, as in `pulled`."""
     image = look_up_image(api, name)
     if image is None:
-        raise EnvironmentFault(f"the image {name} was {how} and is gone again; run this again")
+        raise EnvironmentFault(f"the image {name} was {how} and is gone again", "run this again")
     return image
 
 
@@ -144,17 +133,14 @@ def read_builtin_registry(api: docker_py.Api, image: Image) -> dict[str, str]:
     """The registry of the openai/evals inside an image: YAML text by path, such as `evals/a.yaml`.
 
     Empty for an image without python3 or without openai/evals.
-
-    Raises:
-        EnvironmentFault: the engine does not do its part, or a file there cannot be read.
     """
     answer = ask(api, image.id, ["python3", "-c", READ_REGISTRY])
     if answer.exit_code == NO_COMMAND:
         return {}
     if answer.exit_code:
         raise EnvironmentFault(
-            f"cannot read the registry inside the image {image.name}: {answer.last_line}; try "
-            "`evalset image build --rebuild`, or another --image"
+            f"cannot read the registry inside the image {image.name}: {answer.last_line}",
+            "try `evalset image build --rebuild`, or another --image",
         )
     return msgspec.json.decode(answer.stdout, type=dict[str, str])
 

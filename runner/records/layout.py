@@ -6,7 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from runner.errors import UsageError
 from runner.files import named, sync_folder
+from runner.model import check_names
 
 # Files next to the records that matter only on this host and at this moment.
 _PASSING = re.compile(r"\.lock$|\.holder\.json$|\.new$")
@@ -38,6 +40,19 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     root: Path
     model: str
     eval_set: str
+
+    @classmethod
+    def named(cls, root: Path, model: str, eval_set: str) -> "Layout":
+        """Where the files of names that somebody typed lie; UsageError if no file can have them."""
+        check_names(model, eval_set)
+        return cls(root=root.resolve(), model=model, eval_set=eval_set)
+
+    def no_progress(self) -> UsageError:
+        """The error where none of the files are there."""
+        return UsageError(
+            f"{self.root} has no progress of {self.model} {self.eval_set}",
+            "`evalset list progress` shows what it has",
+        )
 
     def _beside(self, ending: str) -> Path:
         return self.root / "oaievalset" / f"{self.model}.{self.eval_set}.{ending}"

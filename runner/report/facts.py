@@ -11,7 +11,7 @@ import msgspec
 from runner.errors import UsageError
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
-from runner.plan.selection import parse_shard
+from runner.plan.plan import parse_shard
 from runner.records.layout import Layout
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
@@ -57,13 +57,13 @@ def parse_prices(path: str, text: str) -> Prices:
     """
     content = parse_mapping(path, text)
     if unknown := sorted(content.keys() - {"currency", "models"}):
-        raise UsageError(f"{path}: unknown key `{unknown[0]}`; there are `currency` and `models`")
+        raise UsageError(f"{path}: unknown key `{unknown[0]}`", "there are `currency` and `models`")
     currency = content.get("currency", "USD")
     if not isinstance(currency, str) or not currency.strip():
         raise UsageError(f"{path}: `currency` is not text such as USD")
     models = content.get("models")
     if not isinstance(models, dict) or not models:
-        raise UsageError(f"{path}: `models` is missing; give an `input` and an `output` for each")
+        raise UsageError(f"{path}: `models` is missing", "give an `input` and an `output` for each")
     return Prices(
         currency=currency.strip(),
         models={str(name): _price(f"{path}: `{name}`", one) for name, one in models.items()},

@@ -2,14 +2,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from runner.engine.live import LiveContainers
 from runner.errors import EnvironmentFault
+from runner.files import Room, room, used
 from runner.records.layout import Layout
-from runner.records.space import Room, room, used
 from runner.report.display import Display
 from runner.report.text import evals, size
 from runner.run.schedule import Schedule, Told
-from runner.run.stopping import Deadlines, Stopping
+from runner.run.stopping import Stopping
 
 # Seconds between two looks.
 INTERVAL = 2
@@ -22,7 +24,6 @@ class Disk:
     """The file systems that a run fills: that of the progress directory, and the engine's.
 
     Args:
-        layout: where the run's files go.
         engine: the engine's data folder, on this host or not.
         least: bytes that are to stay free; 0 if that does not matter.
     """
@@ -68,69 +69,43 @@ class Disk:
             yield f"{what} ({folder}) use {said}"
 
 
-def require_room(disk: Disk) -> None:
-    """Refuse to start on a file system that is almost full.
-
-    Raises:
-        EnvironmentFault: saying what uses it.
-    """
-    if left := disk.short():
-        raise EnvironmentFault(f"no eval was started: {disk.about(left)}")
-
-
-class DiskWatch:
+class DiskWatch(msgspec.Struct, kw_only=True):
     """Starts no eval while there is too little room; running ones continue."""
 
-    def __init__(
-        self,
-        disk: Disk,
-        schedule: Schedule,
-        live: LiveContainers,
-        display: Display,
-        *,
-        deadlines: Deadlines,
-        stopping: Stopping,
-    ) -> None:
-        self._disk = disk
-        self._schedule = schedule
-        self._live = live
-        self._display = display
-        self._deadlines = deadlines
-        self._stopping = stopping
-        self._paused = False
-        self.look()
+    disk: Disk
+    schedule: Schedule
+    live: LiveContainers
+    display: Display
+    stopping: Stopping
+    paused: bool = False
 
     def look(self) -> None:
         """Look now, and again in a while."""
-        left = self._disk.short()
-        if left and not self._paused:
-            self._paused = True
-            self._schedule.slots.close()
+        left = self.disk.short()
+        if left and not self.paused:
+            self.paused = True
+            self.schedule.slots.close()
             self._tell(left)
-        elif left and self._schedule.slots.taken == 0 and not list(self._live):
+        elif left and self.schedule.slots.taken == 0 and not list(self.live):
             self._end(left)
-        elif not left and self._paused:
-            self._paused = False
-            self._schedule.slots.open()
-            self._display.note("there is room on the disk again; new evals start")
-        self._deadlines.after(INTERVAL, self.look)
+        elif not left and self.paused:
+            self.paused = False
+            self.schedule.slots.open()
+            self.display.note("there is room on the disk again; new evals start")
+        self.stopping.deadlines.after(INTERVAL, self.look)
 
     def _tell(self, left: Room) -> None:
         """Measure what uses the disk in a thread of its own, because that takes time."""
 
         def measure() -> None:
-            why = self._disk.about(left)
-            self._schedule.events.put(Told(f"no new eval starts, running ones continue: {why}"))
+            why = self.disk.about(left)
+            self.schedule.events.put(Told(f"no new eval starts, running ones continue: {why}"))
 
         threading.Thread(target=measure, name="disk", daemon=True).start()
 
     def _end(self, left: Room) -> None:
-        """Nothing runs that could free anything."""
-        retries = self._schedule.slots.renewing
-        if left_out := self._schedule.stop_starting() + retries:
-            count = evals(left_out)
-            self._stopping.break_off(
-                EnvironmentFault(
-                    f"{count} not started: {self._disk.about(left)}; then run the same again"
-                )
-            )
+        retries = self.schedule.slots.renewing
+        if left_out := self.schedule.stop_starting() + retries:
+            count, why = evals(left_out), self.disk.about(left)
+            error = EnvironmentFault(f"{count} not started: {why}", "then run the same again")
+            self.stopping.break_off(error)

@@ -10,7 +10,7 @@ from runner.engine.attempt import LocalAttempts
 from runner.engine.live import follow_samples
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.model import Attempt, Fault, Result
-from runner.plan.limits import Budget, Streak
+from runner.plan.limits import Streak
 from runner.plan.plan import Plan
 from runner.records.logs import last_lines
 from runner.report.display import Display
@@ -29,7 +29,7 @@ from runner.run.schedule import (
     Told,
     Unfit,
 )
-from runner.run.stopping import Deadlines, Stopping
+from runner.run.stopping import Stopping
 
 if TYPE_CHECKING:
     from runner.run.snapshots import RunSnapshots
@@ -42,9 +42,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     Attributes:
-        plan: what it set out to do.
         outcomes: the last one of each job that was attempted.
-        exit_code: for the process.
         not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
         snapshot: where the last snapshot is; empty if there is none.
         left_for_time: how many evals are left where the exit code says that time ran out.
@@ -77,7 +75,6 @@ class Loop:
         *,
         disk: Disk,
         snapshots: "RunSnapshots | None",
-        budget: Budget | None = None,
     ) -> None:
         self._prepared = prepared
         self._mask = attempts.mask
@@ -85,32 +82,28 @@ class Loop:
         self._schedule = schedule
         self._recorder = recorder
         self._snapshots = snapshots
-        self._budget = budget
         self._outcomes: dict[str, Attempt] = {}
-        self._deadlines = Deadlines()
         self.stopping = Stopping(
-            attempts.live,
-            schedule,
-            display,
-            self._deadlines,
+            live=attempts.live,
+            schedule=schedule,
+            display=display,
             grace=prepared.options.grace,
             on_stopping=snapshots.hurry if snapshots is not None else lambda: None,
         )
         DiskWatch(
-            disk,
-            schedule,
-            attempts.live,
-            display,
-            deadlines=self._deadlines,
+            disk=disk,
+            schedule=schedule,
+            live=attempts.live,
+            display=display,
             stopping=self.stopping,
-        )
+        ).look()
         self._streak = Streak(prepared.options.max_failures)
         self._in_common = ""
 
     def until_idle(self, plan: Plan) -> RunResult:
-        """Go on until the last worker has nothing more to do."""
-        if self._budget:
-            self._deadlines.after(self._budget.left, self.stopping.run_out_of_time)
+        """React until the last worker has nothing more to do."""
+        if budget := self._schedule.budget:
+            self.stopping.deadlines.after(budget.left, self.stopping.run_out_of_time)
         idle = False
         try:
             while not idle and not self.stopping.let_go:
@@ -133,14 +126,13 @@ class Loop:
         )
 
     def _next_events(self) -> list[Event]:
-        """Wait for an event or the next deadline, and take all that came together."""
-        queue = self._schedule.events
+        queue, deadlines = self._schedule.events, self.stopping.deadlines
         events: list[Event] = []
         with contextlib.suppress(Empty):
-            events.append(queue.get(timeout=self._deadlines.pause))
+            events.append(queue.get(timeout=deadlines.pause))
             while True:
                 events.append(queue.get_nowait())
-        self._deadlines.act()
+        deadlines.act()
         return events
 
     def _record(self, ended: Sequence[Ended]) -> None:
@@ -204,7 +196,6 @@ class Loop:
             self._after_failure(outcome, tail[-LAST_LINES:])
 
     def _after_failure(self, outcome: Attempt, tail: Sequence[str]) -> None:
-        """Decide whether anything more is worth starting."""
         if self._streak.failure(outcome.reason, tail, seconds=outcome.duration):
             left_out = self._schedule.stop_starting()
             last = f": {tail[-1]}" if tail else ""
@@ -231,11 +222,8 @@ class Loop:
     def _exit_code(self, plan: Plan) -> int:
         if self.stopping.signal is not None:
             return 128 + self.stopping.signal
-        faults = {
-            outcome.fault
-            for outcome in self._outcomes.values()
-            if outcome.result is not Result.SUCCESS
-        }
+        outcomes = self._outcomes.values()
+        faults = {each.fault for each in outcomes if each.result is not Result.SUCCESS}
         if Fault.EVAL in faults:
             return 1
         if (self.stopping.time_over or self._schedule.out_of_time) and self._left(plan):

@@ -4,13 +4,14 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.image.image import own_fingerprint
-from runner.model import Command, Job
+from runner.model import Command
 from runner.plan.pins import SETTINGS, RunFile, differences
 from runner.plan.plan import Plan
 from runner.records.run_file import next_generation
 from runner.registry.content import digests_of
-from runner.registry.rules import settings_for
 from runner.run.prepare import Prepared
+
+_LIMITS = ("memory", "cpus", "pids_limit", "timeout", "tmp_limit")
 
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,26 +37,29 @@ def pin(
 ) -> Pinned:
     """Pin a run to all that its results depend on, and compare that with the run before.
 
-    Args:
-        prepared: the run.
-        plan: what it sets out to do.
-        run_id: of the run.
-        before: what the run before was pinned to; None where there was none, or this one starts
-            over.
-        adopted: evals whose containers an earlier run left.
+    `before` is None where there was no run, or this one starts over; `adopted` are evals whose
+    containers an earlier run left.
     """
-    jobs = {job.argv.key: job for job in (*plan.whole, *_not_selected(prepared, plan))}
+    jobs = {job.argv.key: (job.eval, job.settings) for job in plan.whole}
+    # Finished evals that this selection leaves out are held to the same conditions.
+    like = plan.whole[0].argv
+    for name in sorted(plan.finished.difference(job.eval for job in plan.whole)):
+        argv = Command((*like[:2], name, *like.arguments))
+        jobs[argv.key] = (name, prepared.settings_for(name))
     finished = plan.finished.union(adopted)
     # What other selections and arguments have finished stays pinned.
     kept = {key: before.settings_of(key) or {} for key in before.digests} if before else {}
     given = {
-        key: {name: getattr(job.settings, name) for name in SETTINGS} for key, job in jobs.items()
+        key: {setting: getattr(settings, setting) for setting in SETTINGS}
+        for key, (_, settings) in jobs.items()
     }
     now = _run_file(prepared, plan, run_id, before).with_settings(kept | given)
-    compared = {key: job.eval for key, job in jobs.items() if job.eval in finished}
+    compared = {key: name for key, (name, _) in jobs.items() if name in finished}
     differs = ""
     if before and compared:
-        same = _has_arguments_of(before, plan)
+        # Whether the run before is the one that finished what this one skips.
+        ours = (plan.whole[0].command.without_eval, like.without_eval)
+        same = any(Command(command).without_eval in ours for command in before.commands[:1])
         differs = "; ".join(differences(before, now, finished=compared, same_arguments=same))
     if differs:
         state = "finished" if plan.finished else "running"
@@ -70,11 +74,7 @@ def pin(
 
 
 def check_pins(prepared: Prepared, pinned: Pinned) -> str:
-    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`).
-
-    Raises:
-        UsageError: the run differs in what matters for results.
-    """
+    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`)."""
     if not pinned.differs:
         return ""
     if not prepared.options.repin:
@@ -82,17 +82,10 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
         if prepared.options.snapshot is not None:
             fresh += " --snapshot-branch NEW"  # nothing is ever taken from the old one
         raise UsageError(
-            f"{pinned.differs}; `--repin` continues and keeps the finished evals, "
-            f"`{fresh}` starts over"
+            f"{pinned.differs}",
+            f"`--repin` continues and keeps the finished evals, `{fresh}` starts over",
         )
     return f"{pinned.differs}; finished evals are kept, the others run under the new conditions"
-
-
-def _has_arguments_of(before: RunFile, plan: Plan) -> bool:
-    """Whether the run before is the one that finished what this one skips."""
-    job = plan.whole[0]
-    same = (job.command.without_eval, job.argv.without_eval)
-    return any(Command(command).without_eval in same for command in before.commands[:1])
 
 
 def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | None) -> RunFile:
@@ -122,30 +115,10 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         commands=plan.commands,
         in_eval_set=len(prepared.resolution.evals),
         shard=options.shard,
-        limits={
-            "memory": settings.memory,
-            "cpus": settings.cpus,
-            "pids_limit": settings.pids_limit,
-            "timeout": settings.timeout,
-            "tmp_limit": settings.tmp_limit,
-        },
+        limits={name: getattr(settings, name) for name in _LIMITS},
         network=settings.network,
         gpus=settings.gpus,
         registry=(before.digests if before else {})
         | {job.argv.key: digests[job.eval] for job in plan.whole},
         generation=next_generation(prepared.layout, before),
     )
-
-
-def _not_selected(prepared: Prepared, plan: Plan) -> list[Job]:
-    """Jobs of finished evals that this selection leaves out: one set is held to the same."""
-    options = prepared.options
-    jobs = []
-    for name in sorted(plan.finished.difference(job.eval for job in plan.whole)):
-        like = plan.whole[0].argv
-        argv = Command((*like[:2], name, *like.arguments))
-        settings = settings_for(
-            name, defaults=options.settings, rules=prepared.rules, explicit=options.explicit
-        )
-        jobs.append(Job(command=argv, argv=argv, settings=settings))
-    return jobs

@@ -12,25 +12,23 @@ import msgspec
 from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
+from runner.errors import EnvironmentFault
 from runner.host import Host
 from runner.image.image import find_image
-from runner.model import Result, Task
+from runner.model import Result
 from runner.options import EVAL_NETWORK
 from runner.plan.limits import Budget
-from runner.plan.pins import RunFile
-from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
 from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
-from runner.records.state import RunState, StateReader
+from runner.records.state import StateReader
 from runner.report.display import Display
 from runner.report.text import evals
-from runner.run.disk import Disk, require_room
+from runner.run.disk import Disk
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_pins, pin
-from runner.run.prepare import Prepared, environment_for, kept_out, planned, state_of
-from runner.run.record import Recorder
-from runner.run.recover import recover
+from runner.run.prepare import Prepared, environment_for, planned, state_of
+from runner.run.record import Recorder, recover
 from runner.run.schedule import Event, Schedule, Signalled, Told
 
 if TYPE_CHECKING:
@@ -51,9 +49,6 @@ def run(
     """Run what is left of an eval set, and record it.
 
     Args:
-        prepared: the run.
-        host: the machine.
-        display: shows the run to people.
         new_id: makes ids of the run and its attempts.
         began: from when the time budget counts, by `time.monotonic`.
 
@@ -69,19 +64,18 @@ def run(
         _snapshots(prepared, host, display, run=run_id) as snapshots,
     ):
         if snapshots is not None:
-            snapshots.go_on()
+            snapshots.resume()
         if not prepared.options.resume:
             keep_dated(prepared.layout.kept)
         with Recorder(prepared.layout, run=run_id) as recorder:
-            begun = _begin(prepared, host, display, recorder, reader)
-            if begun.plan.todo or begun.left:
-                one = _Run(prepared, host, display, recorder, begun)
+            one = _Run(prepared, host, display, recorder, reader)
+            if one.plan.todo or one.adopted:
                 return one.to_the_end(snapshots, new_id=new_id, began=began)
-            if begun.repinned:
-                write_run_file(prepared.layout, begun.pinned)
-            problem = snapshots.end() if snapshots is not None else ""
-            where = snapshots.where if snapshots is not None else ""
-            return RunResult(plan=begun.plan, not_pushed=problem, snapshot=where)
+            if one.pinned.differs:
+                write_run_file(prepared.layout, one.pinned.file)
+            if snapshots is None:
+                return RunResult(plan=one.plan)
+            return RunResult(plan=one.plan, not_pushed=snapshots.end(), snapshot=snapshots.where)
 
 
 def _snapshots(
@@ -91,92 +85,76 @@ def _snapshots(
         return contextlib.nullcontext()
     from runner.run.snapshots import snapshots_of  # noqa: PLC0415 - with --snapshot alone
 
-    environment = kept_out(prepared, host)
-    return snapshots_of(prepared, host, display, run=run, environment=environment)
-
-
-class _Begun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run has found out before it starts anything.
-
-    Attributes:
-        plan: what there is to do.
-        state: what was on disk.
-        left: attempts that an earlier run started, and that this one continues.
-        pinned: what it is pinned to.
-        repinned: whether that changes what finished evals were pinned to, in words.
-    """
-
-    plan: Plan
-    state: RunState
-    left: list[Task]
-    pinned: RunFile
-    repinned: str
-
-
-def _begin(
-    prepared: Prepared, host: Host, display: Display, recorder: Recorder, reader: StateReader
-) -> _Begun:
-    """Find out what is left to do, and say so."""
-    state = state_of(prepared, reader)
-    plan = planned(prepared, state)
-    left, others = recover(prepared, host, recorder, plan)
-    if recorder.changed:
-        state = state_of(prepared, reader)
-        plan = planned(prepared, state)
-    pinned = pin(prepared, plan, recorder.run, state.run, {each.job.eval for each in left})
-    repinned = check_pins(prepared, pinned)
-    warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
-    if others:
-        warnings.append(
-            f"an earlier run with other arguments has left containers ({others}); "
-            "run that again to take them in, or `evalset clean` to remove them"
-        )
-    for warning in filter(None, warnings):
-        display.warn(warning)
-    display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
-    return _Begun(plan=plan, state=state, left=left, pinned=pinned.file, repinned=repinned)
+    return snapshots_of(prepared, host, display, run=run)
 
 
 class _Run:
-    """A run that has evals to start or to continue."""
+    """A run that knows what there is to do, and has told people about it.
+
+    Attributes:
+        adopted: attempts that an earlier run started, and that this one continues.
+    """
 
     def __init__(
-        self, prepared: Prepared, host: Host, display: Display, recorder: Recorder, begun: _Begun
+        self,
+        prepared: Prepared,
+        host: Host,
+        display: Display,
+        recorder: Recorder,
+        reader: StateReader,
     ) -> None:
         self._prepared = prepared
         self._host = host
         self._display = display
         self._recorder = recorder
-        self._begun = begun
         self._events: SimpleQueue[Event] = SimpleQueue()
+        state = state_of(prepared, reader)
+        plan = planned(prepared, state)
+        self.adopted, others = recover(prepared, host, recorder, plan)
+        if recorder.changed:
+            state = state_of(prepared, reader)
+            plan = planned(prepared, state)
+        self._state = state
+        self.plan = plan
+        adopted = {task.job.eval for task in self.adopted}
+        self.pinned = pin(prepared, plan, recorder.run, state.run, adopted)
+        repinned = check_pins(prepared, self.pinned)
+        warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
+        if others:
+            warnings.append(
+                f"an earlier run with other arguments has left containers ({others}); "
+                "run that again to take them in, or `evalset clean` to remove them"
+            )
+        for warning in filter(None, warnings):
+            display.warn(warning)
+        display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
 
     def to_the_end(
         self, snapshots: "RunSnapshots | None", *, new_id: Callable[[], str], began: float
     ) -> RunResult:
         """Run until nothing runs, and take the last snapshot, whatever ended the run."""
-        prepared, begun = self._prepared, self._begun
+        prepared = self._prepared
         options, engine = prepared.options, prepared.engine
         disk = Disk(prepared.layout, engine.info().root, least=options.min_free_disk)
-        if not begun.left:
-            require_room(disk)
+        if not self.adopted and (short := disk.short()):
+            raise EnvironmentFault(f"no eval was started: {disk.about(short)}")
         attempts = self._attempts()
-        budget = self._budget(began)
-        adopted = {task.job.key for task in begun.left}
+        adopted = {task.job.key for task in self.adopted}
         schedule = Schedule(
             attempts,
             events=self._events,
-            jobs=[job for job in begun.plan.todo if job.key not in adopted],
-            started=begun.left,
+            jobs=[job for job in self.plan.todo if job.key not in adopted],
+            started=self.adopted,
             at_once=options.jobs or engine.info().cpus,
             retries=options.retries,
             new_id=new_id,
-            budget=budget,
+            budget=self._budget(began),
         )
-        write_run_file(prepared.layout, begun.pinned)
+        write_run_file(prepared.layout, self.pinned.file)
         if snapshots is not None:
             snapshots.begin()
-        if begun.left:
-            self._display.note(f"continues {evals(len(begun.left))} of an earlier run")
+        if self.adopted:
+            self._display.note(f"continues {evals(len(self.adopted))} of an earlier run")
         loop = Loop(
             prepared,
             self._display,
@@ -185,7 +163,6 @@ class _Run:
             self._recorder,
             disk=disk,
             snapshots=snapshots,
-            budget=budget,
         )
         with _signals(self._events):
             schedule.start()
@@ -196,7 +173,7 @@ class _Run:
 
     def _with_last_snapshot(self, loop: Loop, snapshots: "RunSnapshots | None") -> RunResult:
         if snapshots is None:
-            return loop.until_idle(self._begun.plan)
+            return loop.until_idle(self.plan)
 
         def interrupted() -> bool:
             """Whether a second signal came, which ends what keeps the remote busy."""
@@ -207,7 +184,7 @@ class _Run:
             return loop.stopping.signalled_again
 
         try:
-            result = loop.until_idle(self._begun.plan)
+            result = loop.until_idle(self.plan)
         except BaseException:
             if problem := snapshots.end(interrupted):
                 self._display.warn(problem)
@@ -216,8 +193,7 @@ class _Run:
         return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
     def _attempts(self) -> LocalAttempts:
-        """What makes the attempts."""
-        prepared, plan = self._prepared, self._begun.plan
+        prepared, plan = self._prepared, self.plan
         engine = prepared.engine
         default = prepared.options.settings.image
         names = {job.settings.image for job in plan.jobs} - {default}
@@ -243,15 +219,11 @@ class _Run:
         return LocalAttempts(engine, shared, engine_wait)
 
     def _budget(self, began: float) -> Budget | None:
-        """The run's time, and what is on record of the time that evals take."""
         seconds = self._prepared.options.time_budget
         if seconds is None:
             return None
-        past = [
-            (each.command, each.duration)
-            for each in self._begun.state.attempts
-            if each.result is Result.SUCCESS
-        ]
+        successes = (each for each in self._state.attempts if each.result is Result.SUCCESS)
+        past = [(each.command, each.duration) for each in successes]
         return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 

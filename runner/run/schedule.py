@@ -21,32 +21,33 @@ class Slots:
     It can be closed for a while: slots that are taken stay taken, and no other is given out.
 
     Attributes:
+        taken: how many are in use.
         renewing: how many have lent theirs back for that while.
     """
 
     def __init__(self, at_once: int) -> None:
+        self.taken = 0
+        self.renewing = 0
         self._at_once = at_once
-        self._taken = 0
         self._closed = False
         self._open_for_good = False
-        self.renewing = 0
         self._changed = threading.Condition()
 
     def take(self) -> None:
         """Wait for a free slot, and take it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._taken < self._at_once and not self._closed)
-            self._taken += 1
+            self._changed.wait_for(lambda: self.taken < self._at_once and not self._closed)
+            self.taken += 1
 
     def take_over(self) -> None:
         """Take a slot for what runs already, whether there is a free one or not."""
         with self._changed:
-            self._taken += 1
+            self.taken += 1
 
     def give(self) -> None:
         """Give a slot back."""
         with self._changed:
-            self._taken -= 1
+            self.taken -= 1
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -77,16 +78,9 @@ class Slots:
         with self._changed:
             self.renewing -= 1
 
-    @property
-    def taken(self) -> int:
-        """How many are in use."""
-        with self._changed:
-            return self._taken
 
-
-# Seconds before the first retry and at the most; each pause is about twice the one before.
+# Seconds before the first retry, and the longest pause; each pause is about twice the one before.
 FIRST_PAUSE = 1
-
 LONGEST_PAUSE = 60
 
 
@@ -102,8 +96,7 @@ class Ended(msgspec.Struct, frozen=True):
     """An attempt ended; its container is kept until `recorded` is set.
 
     Attributes:
-        outcome: how.
-        again: whether the job is tried again.
+        again: whether the job gets another attempt.
         recorded: to be given a result once the outcome is on disk, or the exception that kept it.
     """
 
@@ -131,7 +124,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Unfit(msgspec.Struct, frozen=True):
-    """So many jobs do not fit in the seconds that are left of the time budget; told once."""
+    """Jobs do not fit in the seconds that are left of the time budget; put on the queue once."""
 
     jobs: int
     left: float
@@ -160,7 +153,8 @@ class Schedule:
     budget, a job that does not fit in what is left of it lets those behind it go first.
 
     Attributes:
-        slots: room for evals that run at once; closed to pause.
+        slots: closed to pause.
+        budget: the run's time; None is no end.
         out_of_time: whether a job was left out because it did not fit.
     """
 
@@ -186,7 +180,7 @@ class Schedule:
         self._workers = min(2 * at_once, len(self._todo))
         self._retries = retries
         self._new_id = new_id
-        self._budget = budget
+        self.budget = budget
         self.out_of_time = False
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -235,18 +229,14 @@ class Schedule:
             self._bring_to_success(task, slot.close)
 
     def _work(self) -> None:
-        while self._work_once():
-            pass
-
-    def _work_once(self) -> bool:
-        """Wait for a slot and do the next job in it; False when there is none."""
-        with contextlib.ExitStack() as slot:
-            self.slots.take()
-            slot.callback(self.slots.give)
-            job = self._take()
-            if job is not None:
+        while True:
+            with contextlib.ExitStack() as slot:
+                self.slots.take()
+                slot.callback(self.slots.give)
+                job = self._take()
+                if job is None:
+                    return
                 self._bring_to_success(Task(job=job, attempt=self._new_id()), slot.close)
-            return job is not None
 
     def _take(self) -> Job | None:
         with self._lock:
@@ -261,12 +251,12 @@ class Schedule:
             return None
 
     def _fits(self, job: Job) -> bool:
-        return self._budget is None or self._budget.fits(job.command)
+        return self.budget is None or self.budget.fits(job.command)
 
     def _leave_out(self, jobs: int) -> None:
-        if self._budget and not self.out_of_time:
+        if self.budget and not self.out_of_time:
             self.out_of_time = True
-            self.events.put(Unfit(jobs, max(0.0, self._budget.left)))
+            self.events.put(Unfit(jobs, max(0.0, self.budget.left)))
 
     def _bring_to_success(self, task: Task, on_success: Callable[[], None]) -> None:
         """Attempt a job, again after growing pauses where the environment is at fault.
@@ -277,9 +267,9 @@ class Schedule:
         retries = self._retries + bool(task.container)
         for retry in range(retries + 1):
             outcome = self._attempt(task, on_success, last=retry == retries)
-            pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
             if outcome.fault is not Fault.ENVIRONMENT or retry == retries:
                 return
+            pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
             if self._stopping.wait(pause):
                 return
             self.slots.renew()
@@ -296,19 +286,14 @@ class Schedule:
             self.events.put(Started(task.job, task.attempt, container))
 
         # What starts next in its slot must be judged by how long this one took.
-        at_once = on_success if self._budget is None else _do_nothing
+        at_once = on_success if self.budget is None else lambda: None
         with self._attempts.run(task, on_start=tell, on_success=at_once) as outcome:
-            if self._budget and outcome.result is Result.SUCCESS:
+            if self.budget and outcome.result is Result.SUCCESS:
                 with self._lock:
-                    self._budget.spent(task.job.command, outcome.duration)
+                    self.budget.spent(task.job.command, outcome.duration)
                 on_success()
             recorded: Future[None] = Future()
-            again = outcome.fault is Fault.ENVIRONMENT and not last
-            stopping = self._stopping.is_set()
-            self.events.put(Ended(outcome, again and not stopping, recorded))
+            again = outcome.fault is Fault.ENVIRONMENT and not (last or self._stopping.is_set())
+            self.events.put(Ended(outcome, again, recorded))
             recorded.result()
         return outcome
-
-
-def _do_nothing() -> None:
-    """The slot is freed later."""

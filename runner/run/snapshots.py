@@ -14,44 +14,41 @@ from runner.errors import UsageError
 from runner.files import make_folder
 from runner.host import Host
 from runner.image.image import own_fingerprint
-from runner.options import SnapshotOptions
 from runner.records.folders import passing_folder
-from runner.records.layout import Layout
 from runner.report.display import Display
 from runner.report.text import evals
-from runner.run.prepare import Prepared
+from runner.run.prepare import Prepared, kept_out
 
 # Seconds after which people wonder what is happening.
 SOON = 5.0
 
 
-class RunSnapshots:
+class RunSnapshots(BackgroundSnapshots):
     """The snapshots of one run: the branch's before it, its own during it and at its end."""
 
     def __init__(
-        self, snapshots: Snapshots, options: SnapshotOptions, prepared: Prepared, display: Display
+        self, snapshots: Snapshots, prepared: Prepared, display: Display, *, every: float
     ) -> None:
-        self._snapshots = snapshots
+        super().__init__(snapshots, every=every, warn=display.warn)
         self._prepared = prepared
         self._display = display
-        self._background = BackgroundSnapshots(snapshots, every=options.every, warn=display.warn)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Bring what the branch has into the progress directory.
 
         Raises:
             UsageError: the run is to start over, and the branch has progress.
-            EnvironmentFault: the remote is away, or refuses.
         """
-        snapshots, options = self._snapshots, self._prepared.options
+        snapshots = self._snapshots
         name = snapshots.branch.name
-        if not options.resume:
+        if not self._prepared.options.resume:
             with reaching(snapshots.remote), self._patience():
                 snapshots.fetch()
             if snapshots.tip is not None:
                 raise UsageError(
                     f"--no-resume: the branch {name} has progress, and nothing is ever taken from "
-                    "it; name a new one with --snapshot-branch"
+                    "it",
+                    "name a new one with --snapshot-branch",
                 )
             return
         with self._patience():
@@ -60,16 +57,12 @@ class RunSnapshots:
             self._display.note(f"took over {evals(added)} that the branch {name} has as finished")
 
     def begin(self) -> None:
-        """Take and push the first snapshot, which shows that the remote takes them.
-
-        Raises:
-            EnvironmentFault: it does not.
-        """
+        """Take and push the first snapshot; EnvironmentFault if the remote does not take it."""
         self._snapshots.take()
         with reaching(self._snapshots.remote), self._patience():
             self._snapshots.push()
         self._display.note(f"snapshots go to {self.where}")
-        self._background.start()
+        self.start()
 
     @property
     def where(self) -> str:
@@ -84,7 +77,6 @@ class RunSnapshots:
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
-        """Say what is waited for, if it takes long."""
         remote = self._snapshots.remote
         line = f"waiting for the remote {remote.shown}" if remote else ""
         timer = threading.Timer(SOON, self._display.note, (line,))
@@ -95,28 +87,12 @@ class RunSnapshots:
         finally:
             timer.cancel()
 
-    def changed(self) -> None:
-        """Evals have ended and are on record."""
-        self._background.changed()
-
-    def hurry(self) -> None:
-        """The run is ending, and may be killed soon."""
-        self._background.hurry()
-
-    def end(self, interrupted: Callable[[], bool] = lambda: False) -> str:
-        """Take and push the last snapshot, unless nobody waits any longer.
-
-        Returns:
-            Why it was not taken or pushed, on one line; empty if it was.
-        """
-        return self._background.end(interrupted)
-
 
 @contextmanager
 def snapshots_of(
-    prepared: Prepared, host: Host, display: Display, *, run: str, environment: dict[str, str]
+    prepared: Prepared, host: Host, display: Display, *, run: str
 ) -> Iterator[RunSnapshots]:
-    """The snapshots of a run that is to take some."""
+    """The snapshots of a run that is to take some; `run` is its id."""
     options = prepared.options
     assert options.snapshot is not None  # noqa: S101 - the caller has looked
     image = prepared.image
@@ -133,10 +109,10 @@ def snapshots_of(
         prepared.layout,
         host,
         about=about,
-        environment=environment,
+        environment=kept_out(prepared, host),
         warn=display.warn,
     ) as snapshots:
-        yield RunSnapshots(snapshots, options.snapshot, prepared, display)
+        yield RunSnapshots(snapshots, prepared, display, every=options.snapshot.every)
 
 
 @contextmanager
@@ -151,17 +127,16 @@ def after_fetching(
     layout = prepared.layout
     name = options.snapshot.branch or default_branch(options.model, options.eval_set)
     with passing_folder("dry-run") as folder:
-        copy = Layout(root=folder, model=layout.model, eval_set=layout.eval_set)
+        copy = msgspec.structs.replace(layout, root=folder)
         for path in layout.state_files():
             make_folder((copy.root / path).parent)
             shutil.copyfile(layout.root / path, copy.root / path)
         with open_branch(options.snapshot, layout.root, host, name=name) as branch:
-            remote = branch.remote
-            with reaching(remote):
+            with reaching(branch.remote):
                 theirs = branch.fetch()
             tips = [tip for tip in (branch.tip(), theirs) if tip is not None]
             for commit in tips:
                 restore_progress(branch, commit, copy, logs=False, warn=warn)
-            where = f"at {remote.shown}" if remote else "on this host alone"
+            where = f"at {branch.remote.shown}" if branch.remote else "on this host alone"
             tell(f"branch {name} {where}{'' if tips else ', which is not there yet'}")
         yield msgspec.structs.replace(prepared, layout=copy)

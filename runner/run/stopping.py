@@ -2,6 +2,8 @@ import signal
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from runner.engine.container import STOP_TIME
 from runner.engine.live import LiveContainers
 from runner.report.display import Display
@@ -44,10 +46,12 @@ class Deadlines:
 LET_GO = 30
 
 
-class Stopping:
+class Stopping(msgspec.Struct, kw_only=True):
     """Why a run ends before its plan does, and how the evals that run are ended then.
 
     Attributes:
+        deadlines: of the whole run.
+        grace: seconds that running evals get to end.
         signal: the first one that came; None if none did.
         signalled_again: whether a second one came.
         error: why the run cannot continue; None if it can.
@@ -55,27 +59,17 @@ class Stopping:
         let_go: whether what still runs is left to the next run.
     """
 
-    def __init__(
-        self,
-        live: LiveContainers,
-        schedule: Schedule,
-        display: Display,
-        deadlines: Deadlines,
-        *,
-        grace: float,
-        on_stopping: Callable[[], None],
-    ) -> None:
-        self._live = live
-        self._schedule = schedule
-        self._display = display
-        self._deadlines = deadlines
-        self._grace = grace
-        self._on_stopping = on_stopping
-        self.signal: int | None = None
-        self.signalled_again = False
-        self.error: BaseException | None = None
-        self.time_over = False
-        self.let_go = False
+    live: LiveContainers
+    schedule: Schedule
+    display: Display
+    grace: float
+    on_stopping: Callable[[], None]
+    deadlines: Deadlines = msgspec.field(default_factory=Deadlines)
+    signal: int | None = None
+    signalled_again: bool = False
+    error: BaseException | None = None
+    time_over: bool = False
+    let_go: bool = False
 
     @property
     def begun(self) -> bool:
@@ -87,28 +81,27 @@ class Stopping:
         name = signal.Signals(number).name
         if self.signal is not None:
             if number == signal.SIGINT:
-                self._kill(
-                    f"killed because the run got a second {name}", again=self.signalled_again
-                )
+                why = f"killed because the run got a second {name}"
+                self._kill(why, again=self.signalled_again)
             self.signalled_again = True
             return
         self.signal = number
-        left_out = self._schedule.stop_starting()
-        self._display.note(
-            f"{name}: {_left_out(left_out)}running evals get {self._grace:g} s to end "
+        left_out = self.schedule.stop_starting()
+        self.display.note(
+            f"{name}: {_left_out(left_out)}running evals get {self.grace:g} s to end "
             "(Ctrl-C again kills them now)"
         )
         self._end(f"stopped because the run got {name}")
 
     def run_out_of_time(self) -> None:
-        """The time budget is used up."""
+        """Let the running evals end, as a signal does."""
         if self.signal is not None or self.error is not None:
             return
         self.time_over = True
-        left_out = self._schedule.stop_starting()
-        self._display.note(
+        left_out = self.schedule.stop_starting()
+        self.display.note(
             f"the time budget is used up: {_left_out(left_out)}running evals get "
-            f"{self._grace:g} s to end"
+            f"{self.grace:g} s to end"
         )
         self._end("stopped because the run's time budget was used up")
 
@@ -117,22 +110,22 @@ class Stopping:
         if self.error is not None:
             return
         self.error = error
-        self._schedule.stop_starting()
+        self.schedule.stop_starting()
         self._end("stopped because the run could not continue")
 
     def _end(self, why: str) -> None:
-        self._on_stopping()
-        self._deadlines.after(self._grace, lambda: self._live.end_all(why))
-        self._deadlines.after(self._grace + STOP_TIME, lambda: self._kill(why))
+        self.on_stopping()
+        self.deadlines.after(self.grace, lambda: self.live.end_all(why))
+        self.deadlines.after(self.grace + STOP_TIME, lambda: self._kill(why))
 
     def _kill(self, why: str, *, again: bool = False) -> None:
-        self._deadlines.clear()
-        self._live.end_all(why, kill=True)
-        self._deadlines.after(0 if again else LET_GO, self._leave_to_the_next_run)
+        self.deadlines.clear()
+        self.live.end_all(why, kill=True)
+        self.deadlines.after(0 if again else LET_GO, self._leave_to_the_next_run)
 
     def _leave_to_the_next_run(self) -> None:
-        for container in self._live:
-            self._display.warn(
+        for container in self.live:
+            self.display.warn(
                 f"{container.eval} has not ended though it was killed; its container "
                 f"{container.id[:12]} is left to the next run"
             )

@@ -4,6 +4,8 @@ import base64
 import subprocess
 from pathlib import Path
 
+import pytest
+
 import runner
 from tests.actions.files import ACTION, ROOT, run_script, script
 
@@ -82,6 +84,7 @@ def test_the_action_installs_the_same_once(tmp_path: Path) -> None:
     assert [install(one) for one in asked] == [came_with, "", "pip other\n", "", "", came_with]
 
 
+@pytest.mark.slow  # pip installs the package
 def test_evalset_is_installed_for_the_steps_that_follow(tmp_path: Path) -> None:
     """From a checkout, or from whatever else pip takes; or not at all where it is there."""
     text = script("Install evalset")

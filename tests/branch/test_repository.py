@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.branch.git import make_bare
+from runner.branch.git import GitError, make_bare
 from runner.errors import EnvironmentFault
 
 
@@ -36,3 +36,19 @@ def test_what_git_cannot_make_says_where_else(tmp_path: Path) -> None:
         make_bare(place, host="h")
     assert str(caught.value).startswith(f"cannot make a repository at {place}: ")
     assert str(caught.value).endswith("; name another --snapshot-repo")
+
+
+def test_an_object_that_is_missing_is_named(tmp_path: Path) -> None:
+    """A damaged repository is told from one that has an empty file."""
+    repository = make_bare(tmp_path / "snapshots.git", host="h")
+    with pytest.raises(GitError, match=f"the object {'1' * 40} is missing from .*snapshots"):
+        repository.read(["1" * 40])
+
+
+def test_a_repository_that_was_stopped_reaches_no_remote(tmp_path: Path) -> None:
+    """What works here alone still does."""
+    repository = make_bare(tmp_path / "snapshots.git", host="h")
+    repository.stop()
+    with pytest.raises(GitError, match="the run is ending"):
+        repository.run("ls-remote", str(tmp_path / "snapshots.git"), silence=5)
+    assert repository.run("rev-parse", "--is-bare-repository").strip() == b"true"

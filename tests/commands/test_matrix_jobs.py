@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from runner.commands.matrix import MOST_JOBS, Size, combine, make_matrix
 from runner.errors import UsageError
-from runner.plan.selection import parse_shard, take_shard
+from runner.plan.plan import parse_shard, take_shard
 
 SIZES = st.lists(
     st.builds(Size, model=st.just("m"), eval_set=st.just("s"), evals=st.integers(1, 40)),
@@ -20,14 +20,14 @@ def size(evals: int) -> Size:
 def shards(evals: int, *, shards: int | None = None, per_shard: int | None = None) -> list[str]:
     """The shards of one eval set of so many evals."""
     matrix, _ = make_matrix([size(evals)], shards=shards, per_shard=per_shard)
-    return [entry.shard for entry in matrix.include]
+    return [entry.shard for entry in matrix]
 
 
 def test_each_model_and_eval_set_gets_its_shards() -> None:
     """Side by side, in the order in which they were given."""
     sizes = [Size(model="m", eval_set=name, evals=5) for name in ("s", "t")]
     matrix, warnings = make_matrix(sizes, shards=2, per_shard=None)
-    assert [(e.model, e.eval_set, e.shard) for e in matrix.include] == [
+    assert [(e.model, e.eval_set, e.shard) for e in matrix] == [
         ("m", "s", "1/2"),
         ("m", "s", "2/2"),
         ("m", "t", "1/2"),
@@ -52,7 +52,7 @@ def test_no_shard_is_empty_and_none_too_large(
     if most is None and per_shard is None:
         per_shard = 1
     matrix, warnings = make_matrix(sizes, shards=most, per_shard=per_shard)
-    parts = [parse_shard(entry.shard) for entry in matrix.include]
+    parts = [parse_shard(entry.shard) for entry in matrix]
     dealt = iter(parts)
     short = 0
     for each in sizes:
@@ -72,7 +72,7 @@ def test_no_shard_is_empty_and_none_too_large(
 def test_fewer_shards_than_asked_for_are_told() -> None:
     """A shard without an eval would be a job for nothing."""
     matrix, (warning,) = make_matrix([size(3)], shards=4, per_shard=None)
-    assert len(matrix.include) == 3
+    assert len(matrix) == 3
     assert warning == "m s gets 3 shards instead of 4: it has no more evals"
 
 
@@ -85,7 +85,7 @@ def test_larger_shards_than_asked_for_are_told() -> None:
 def test_more_jobs_than_github_runs_are_refused() -> None:
     """It would refuse the whole matrix, and say so only once the workflow runs."""
     matrix, _ = make_matrix([size(MOST_JOBS)], shards=None, per_shard=1)
-    assert len(matrix.include) == MOST_JOBS
+    assert len(matrix) == MOST_JOBS
     with pytest.raises(UsageError, match="would have 257 jobs, and GitHub runs at most 256; ask"):
         make_matrix([size(MOST_JOBS), size(1)], shards=None, per_shard=1)
 

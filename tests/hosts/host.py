@@ -37,9 +37,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         """Work in a clone of depth 1 from now on."""
         self.prepare(remote)
         self.work.rmdir()
-        with_home = {**os.environ, "HOME": str(self.place.folder)}
         line = ["git", "clone", "--quiet", "--depth", "1", remote.url, str(self.work)]
-        subprocess.run(line, check=True, env=with_home)
+        subprocess.run(line, check=True, env=self.place.environ())
 
     def prepare(self, remote: Remote) -> None:
         """Work in a folder that is no repository, with what its user needs to reach the remote."""

@@ -18,6 +18,7 @@ def test_a_remote_can_be_cloned_and_pushed_to(
 ) -> None:
     """With nothing but what its user has in ~/.gitconfig."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
     with REMOTES[name](tmp_path) as remote:
         (tmp_path / ".gitconfig").write_text(remote.configuration)
         git(tmp_path, "clone", "--quiet", "--depth", "1", remote.url, "clone")

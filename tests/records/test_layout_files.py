@@ -123,3 +123,14 @@ def test_only_a_plain_file_among_the_logs_is_a_log(layout: Layout) -> None:
     assert layout.is_log("evallogs/folder/b.jsonl")
     for name in ("evallogs/folder", "evallogs/link", "evallogs/../secret", "secret", "evallogs/x"):
         assert not layout.is_log(name)
+
+
+def test_a_log_in_a_folder_that_leads_elsewhere_is_no_log(layout: Layout, tmp_path: Path) -> None:
+    """A record of another host could name it; each plain file below `evallogs` comes once."""
+    put(layout, "evallogs/a.jsonl", "evallogs/org/b.jsonl", "elsewhere/c.jsonl")
+    (layout.evallogs / "away").symlink_to(tmp_path / "elsewhere")
+    names = ["evallogs/a.jsonl", "evallogs/away/c.jsonl", "evallogs/org/b.jsonl"]
+    assert layout.log_paths([*names, *names]) == [
+        layout.root / "evallogs/a.jsonl",
+        layout.root / "evallogs/org/b.jsonl",
+    ]

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -89,3 +90,22 @@ def test_sweeping_where_nothing_ran_is_no_error(layout: Layout) -> None:
     """There is no such folder then."""
     remove_orphans(layout.root, ["has-a-container"])
     assert not layout.root.exists()
+
+
+def test_a_folder_that_a_cleanup_takes_before_it_is_locked_is_made_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cleanup of another process takes it for a leftover; the attempt gets one all the same."""
+    lock = fcntl.flock
+    taken: list[Path] = []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not taken:
+            taken.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+            taken[0].rmdir()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with private_folder(layout, ATTEMPT) as folder:
+        assert taken == [folder]
+        assert folder.is_dir()

@@ -130,3 +130,11 @@ def test_an_environment_name_may_be_in_small_letters() -> None:
     """As those of proxies are."""
     (rule,) = rules("a: {env: [https_proxy, _x, A1]}")
     assert rule.env == ("https_proxy", "_x", "A1")
+
+
+def test_a_limit_may_be_lifted() -> None:
+    """No value where there may be none; a later rule takes away what an earlier one set."""
+    found = settings_for(
+        "a", defaults=DEFAULTS, rules=rules("'*': {cpus: 2, gpus: all}\na: {cpus: null, gpus: ~}")
+    )
+    assert (found.cpus, found.gpus) == (None, None)

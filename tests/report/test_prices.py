@@ -45,10 +45,10 @@ def test_dollars_are_the_default() -> None:
         ("models: {m: 3}", "f: `m` takes `input` and `output`"),
         ("models: {m: {input: 3}}", "f: `m` takes `input` and `output`"),
         ("models: {m: {input: 3, output: 1, cached: 2}}", "f: `m` takes `input` and `output`"),
-        ("models: {m: {input: -3, output: 1}}", "f: `m`: `input` is no price"),
-        ("models: {m: {input: 3, output: .inf}}", "f: `m`: `output` is no price"),
-        ("models: {m: {input: yes, output: 1}}", "f: `m`: `input` is no price"),
-        ("{currency: 3, models: {m: {input: 3, output: 1}}}", "f: `currency` is no text"),
+        ("models: {m: {input: -3, output: 1}}", "f: `m`: `input` is not a price"),
+        ("models: {m: {input: 3, output: .inf}}", "f: `m`: `output` is not a price"),
+        ("models: {m: {input: yes, output: 1}}", "f: `m`: `input` is not a price"),
+        ("{currency: 3, models: {m: {input: 3, output: 1}}}", "f: `currency` is not text"),
     ],
 )
 def test_a_file_of_another_form_is_refused(text: str, said: str) -> None:
