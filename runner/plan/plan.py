@@ -142,8 +142,8 @@ def why_to_do(past: Past | None, otherwise: str = "") -> str:
     past = past or Past()
     parts = []
     if past.success is not None:
-        said = _finished(past.success)
-        parts.append(f"{said}, but its line was taken out of the progress file")
+        taken_out = "but its line was taken out of the progress file"
+        parts.append(f"{_finished(past.success)}, {taken_out}")
     counts = [
         f"{word} {'once' if count == 1 else f'{count} times'}"
         for word, count in (("failed", past.failed), ("lost", past.lost))

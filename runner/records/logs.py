@@ -127,15 +127,14 @@ def _fit(report: bytes | None) -> tuple[dict[str, Any] | None, str]:
     """A report, and why it is no use in a record; empty where it is."""
     if report is None:
         return None, ""
-    if len(report) > LARGEST_REPORT:
-        why = f"its final_report has more than {LARGEST_REPORT} bytes"
-    else:
+    why = f"has more than {LARGEST_REPORT} bytes"
+    if len(report) <= LARGEST_REPORT:
         with suppress(*UNREADABLE):
             found = msgspec.json.decode(report, type=dict[str, Any])
             if _is_plain(found):
                 return found, ""
-        why = "its final_report is too deep, has too many values or is no JSON"
-    return None, f"{why}; it is in the log alone"
+        why = "is too deep, has too many values or is no JSON"
+    return None, f"its final_report {why}; it is in the log alone"
 
 
 def _is_plain(report: dict[str, Any]) -> bool:
