@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
         """Find a command, or say which it may have been."""
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             hint = did_you_mean(args[0], COMMANDS)
-            raise click.UsageError(f"No such command {args[0]!r}{hint}", ctx)
+            raise click.UsageError(f"No such command {args[0]!r}{hint and f'; {hint}'}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's

@@ -53,11 +53,11 @@ def check_config(
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in known:
-            hint = did_you_mean(name, known) or "; `evalset run --help` shows the options"
-            raise UsageError(f"{source}: unknown key `{key}`{hint}")
+            hint = did_you_mean(name, known) or "`evalset run --help` shows the options"
+            raise UsageError(f"{source}: unknown key `{key}`", hint)
         if name in settings:
             raise UsageError(
-                f"{source}: `{key}` stands twice, with a hyphen and an underscore; leave one out"
+                f"{source}: `{key}` stands twice, with a hyphen and an underscore", "leave one out"
             )
         settings[name] = _check_value(source, key, known[name], value)
     return settings

@@ -11,9 +11,16 @@ class RunnerError(Exception):
 
     Attributes:
         exit_code: the process's exit status when this reaches the command line.
+        what: what happened.
+        cure: what to do next; empty where what happened says it.
     """
 
     exit_code = 1
+
+    def __init__(self, what: str, cure: str = "") -> None:
+        super().__init__(f"{what}; {cure}" if cure else what)
+        self.what = what
+        self.cure = cure
 
 
 class UsageError(RunnerError):
@@ -51,7 +58,7 @@ class NobodyReads(BrokenPipeError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Give `; did you mean ...?` with the known names closest to a wrong one, or nothing."""
+    """Give `did you mean ...?` with the known names closest to a wrong one, or nothing."""
     import difflib  # noqa: PLC0415 - only a wrong name pays for it
 
     names = list(known)
@@ -61,4 +68,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         close += [other for other in names if other.startswith(name) and other not in close]
     if not close:
         return ""
-    return "; did you mean " + " or ".join(f"`{other}`" for other in close[:3]) + "?"
+    return "did you mean " + " or ".join(f"`{other}`" for other in close[:3]) + "?"

@@ -27,23 +27,27 @@ def named(path: Path, doing: str, *, option: str = "--progress-dir") -> Iterator
     try:
         yield
     except OSError as error:
-        raise EnvironmentFault(f"cannot {doing} {path}: {_cure(error, option)}") from error
+        raise _fault(f"cannot {doing} {path}", error, option) from error
 
 
-def _cure(error: OSError, option: str) -> str:
+def _fault(what: str, error: OSError, option: str) -> EnvironmentFault:
     match error.errno:
         case errno.EISDIR:
-            return "it is a folder; move it away"
+            return EnvironmentFault(f"{what}: it is a folder", "move it away")
         case errno.ENOTDIR | errno.EEXIST:
-            return "a file is where a folder should be; move it away"
+            return EnvironmentFault(f"{what}: a file is where a folder should be", "move it away")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"no permission; make it writable for this user, or choose another {option}"
+            return EnvironmentFault(
+                f"{what}: no permission",
+                f"make it writable for this user, or choose another {option}",
+            )
         case errno.ENOSPC | errno.EDQUOT:
-            return (
-                "the disk is full; free some space and run again, what is recorded stays recorded"
+            return EnvironmentFault(
+                f"{what}: the disk is full",
+                "free some space and run again, what is recorded stays recorded",
             )
         case _:
-            return error.strerror or str(error)
+            return EnvironmentFault(f"{what}: {error.strerror or error}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -67,7 +71,7 @@ def read_text(path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{path}, line {line}: this is not UTF-8; save it as UTF-8") from None
+        raise UsageError(f"{path}, line {line}: this is not UTF-8", "save it as UTF-8") from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -81,17 +81,18 @@ def from_host(environ: Mapping[str, str], name: str) -> str:
     if "=" in name:
         raise UsageError(
             f"--env takes a name alone, not {name.partition('=')[0]}=...: a value on the command "
-            "line is seen by every user of the host; export it, or use --env-file"
+            "line is seen by every user of the host",
+            "export it, or use --env-file",
         )
     if name not in environ:
-        raise UsageError(f"the variable {name} is not set; export it, or leave it out of --env")
+        raise UsageError(f"the variable {name} is not set", "export it, or leave it out of --env")
     return environ[name]
 
 
 def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Read a file as `docker run --env-file` does: NAME=value, NAME alone, or # a comment."""
     if not path.exists():
-        raise UsageError(f"--env-file {path}: there is no such file; check its path")
+        raise UsageError(f"--env-file {path}: there is no such file", "check its path")
     text = read_text(path).removeprefix("\N{BYTE ORDER MARK}")
     values = {}
     for number, raw in enumerate(text.split("\n"), start=1):

@@ -257,8 +257,8 @@ def check_names(model: str, eval_set: str) -> None:
         if len(part.encode()) > MOST_BYTES:
             raise UsageError(
                 f"the names of model and eval set are too long together: `{part[:40]}...` has "
-                f"{len(part.encode())} bytes, and a file name has at most {MOST_BYTES}; "
-                "shorten one of them"
+                f"{len(part.encode())} bytes, and a file name has at most {MOST_BYTES}",
+                "shorten one of them",
             )
 
 
@@ -268,25 +268,27 @@ def check_name(kind: str, name: str) -> None:
     A `/` makes a subfolder, as it does in upstream. `kind` says in the message what it names.
     """
     if not name.strip():
-        raise UsageError(f"the {kind}'s name is empty; give one")
+        raise UsageError(f"the {kind}'s name is empty", "give one")
     shown = ascii(name[:60])[1:-1] + ("..." if len(name) > 60 else "")  # noqa: PLR2004 - plain
     # a surrogate stands for a byte of the command line that is no UTF-8
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
         raise UsageError(
-            f"the {kind}'s name `{shown}` holds characters that cannot be printed; leave them out"
+            f"the {kind}'s name `{shown}` holds characters that cannot be printed", "leave them out"
         )
     if name.startswith("/"):
         raise UsageError(
-            f"the {kind}'s name `{shown}` is an absolute path; leave out the `/` at its start"
+            f"the {kind}'s name `{shown}` is an absolute path", "leave out the `/` at its start"
         )
     parts = name.split("/")
     if ".." in parts:
         raise UsageError(
-            f"the {kind}'s name `{shown}` has `..` in it and would lead elsewhere; give it without"
+            f"the {kind}'s name `{shown}` has `..` in it and would lead elsewhere",
+            "give it without",
         )
     longest = max(len(part.encode()) for part in parts)
     if len(name) > MOST_CHARACTERS or longest > MOST_BYTES:
         raise UsageError(
             f"the {kind}'s name `{shown}` is too long: {len(name)} characters, at most "
-            f"{MOST_CHARACTERS}, and at most {MOST_BYTES} bytes between two `/`; give a shorter one"
+            f"{MOST_CHARACTERS}, and at most {MOST_BYTES} bytes between two `/`",
+            "give a shorter one",
         )

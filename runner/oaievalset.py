@@ -171,7 +171,7 @@ def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution |
     eval_set = registry.get_eval_set(args.eval_set)
     if eval_set is None:
         raise UsageError(
-            f"no eval set `{args.eval_set}` in the registry that was given; check both"
+            f"no eval set `{args.eval_set}` in the registry that was given", "check both"
         )
     keys = [found.key for found in registry.get_evals(eval_set.evals) if found and found.key]
     unique = tuple(dict.fromkeys(keys))

@@ -37,7 +37,7 @@ def parse_tmp_limit(value: object) -> int:
     """Read how much an eval may have in its `/tmp`, in bytes."""
     amount = parse_size(value)
     if amount < LEAST_TMP:
-        raise UsageError(f"size `{value}` is too little for an eval's logs; give at least 1m")
+        raise UsageError(f"size `{value}` is too little for an eval's logs", "give at least 1m")
     return amount
 
 

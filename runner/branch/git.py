@@ -319,14 +319,14 @@ def _entry(path: str, oid: str, mode: str) -> Entry | None:
 def find_repository(path: Path, *, host: str) -> Repository | None:
     """The repository that a folder is in; None if it is in none."""
     if shutil.which("git") is None:
-        raise EnvironmentFault("--snapshot needs Git, which is not installed; install it")
+        raise EnvironmentFault("--snapshot needs Git, which is not installed", "install it")
     try:
         found = run_git(["rev-parse", "--absolute-git-dir"], folder=path).decode().strip()
     except GitError as error:
         if "dubious ownership" in error.said:
             raise EnvironmentFault(
-                f"Git does not trust the repository around {path} because another user owns it; "
-                f"run `git config --global --add safe.directory {path}`"
+                f"Git does not trust the repository around {path} because another user owns it",
+                f"run `git config --global --add safe.directory {path}`",
             ) from error
         return None
     try:
@@ -346,9 +346,11 @@ def make_bare(path: Path, *, host: str) -> Repository:
             run_git(["init", "--quiet", "--bare", str(path)], folder=path)
         except GitError as error:
             raise EnvironmentFault(
-                f"cannot make a repository at {path}: {error.line}; name another --snapshot-repo"
+                f"cannot make a repository at {path}: {error.line}", "name another --snapshot-repo"
             ) from error
     found = find_repository(path, host=host)
     if found is None:
-        raise EnvironmentFault(f"{path} is damaged; move it away, or name another --snapshot-repo")
+        raise EnvironmentFault(
+            f"{path} is damaged", "move it away, or name another --snapshot-repo"
+        )
     return found

@@ -78,15 +78,15 @@ class ProgressBranch:
         self._states: tuple[str | None, dict[str, bytes]] = (None, {})
         taken = repository.ask("check-ref-format", "--branch", name)
         if taken != name or name.startswith("refs/"):
-            raise UsageError(f"Git takes no branch called {name!r}; choose another name")
+            raise UsageError(f"Git takes no branch called {name!r}", "choose another name")
 
     def check_free(self) -> None:
         """Refuse to write where a work tree has the branch."""
         folder = self.repository.checked_out(self._ref)
         if folder is not None:
             raise UsageError(
-                f"the branch {self.name} is checked out in {folder}; check out another one "
-                "there, or choose another --snapshot-branch"
+                f"the branch {self.name} is checked out in {folder}",
+                "check out another one there, or choose another --snapshot-branch",
             )
 
     def check_name(self) -> None:
@@ -98,8 +98,8 @@ class ProgressBranch:
         )
         if near:
             raise UsageError(
-                f"Git cannot have a branch {self.name} because there is {near}; choose another "
-                "--snapshot-branch"
+                f"Git cannot have a branch {self.name} because there is {near}",
+                "choose another --snapshot-branch",
             )
 
     def tip(self) -> str | None:
@@ -116,8 +116,8 @@ class ProgressBranch:
             top = {name.decode(errors="replace") for name in names.split(b"\0")[:-1]}
             if "oaievalset" not in top or not top <= TOP:
                 raise UsageError(
-                    f"the branch {self.name} is there and is no progress branch; choose another "
-                    "name"
+                    f"the branch {self.name} is there and is no progress branch",
+                    "choose another name",
                 )
         return commit
 
@@ -134,8 +134,8 @@ class ProgressBranch:
             raise UsageError(
                 f"there is no branch {self.name} in {self.repository.git_dir}"
                 f"{f' or at {self.remote.shown}' if self.remote else ''}"
-                f"{f': {away}' if away else ''}; "
-                "`git branch --all --list '*evalset/*'` lists what is here"
+                f"{f': {away}' if away else ''}",
+                "`git branch --all --list '*evalset/*'` lists what is here",
             )
         if away:
             print(inert(one_line(f"warning: {away}; this is what is here")), file=sys.stderr)
@@ -248,8 +248,8 @@ def open_branch(
             repository = find_repository(options.repo, host=host.name) if there else None
             if repository is None:
                 raise UsageError(
-                    f"--snapshot-repo {options.repo} is no Git repository; make one with "
-                    f"`git init --bare {options.repo}`, or leave the option out"
+                    f"--snapshot-repo {options.repo} is no Git repository",
+                    f"make one with `git init --bare {options.repo}`, or leave the option out",
                 )
         else:
             own = root / OWN_REPOSITORY

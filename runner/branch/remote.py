@@ -96,7 +96,7 @@ class Remote:
             if "couldn't find remote ref" in error.said:
                 return None
             if _OVERTAKEN.search(error.said):  # another process of this clone fetches it, too
-                raise OvertakenError from error
+                raise OvertakenError("others were faster") from error
             raise RemoteError(without_credentials(error.line)) from error
         return self._repository.tip(here)
 
@@ -115,7 +115,7 @@ class Remote:
             self._repository.run(*line, environ=public.environ, silence=seconds)
         except GitError as error:
             if _OVERTAKEN.search(f"{error.out}\n{error.said}"):
-                raise OvertakenError from error
+                raise OvertakenError("others were faster") from error
             refusal = re.search(r"^!\t\S+\t(.*)$", error.out, re.MULTILINE)
             why = refusal[1] if refusal else error.line
             if error.from_remote:
@@ -143,7 +143,7 @@ def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
         name = next((one for one in (upstream, "origin") if one in names), None)
         return Remote(repository, name) if name else None
     if asked == "":
-        raise UsageError("--remote is empty; give a name, an address, or `none`")
+        raise UsageError("--remote is empty", "give a name, an address, or `none`")
     if asked in names or "://" in asked:
         return Remote(repository, asked)
     if ":" in asked.partition("/")[0] and not Path(asked).exists():
@@ -152,8 +152,8 @@ def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
         return Remote(repository, os.path.abspath(asked))  # noqa: PTH100 - links stay as typed
     has = f"it has {', '.join(names)}" if names else "it has none"
     raise UsageError(
-        f"--remote {asked}: {repository.git_dir} has no remote of that name ({has}); "
-        "name one of them, or give an address"
+        f"--remote {asked}: {repository.git_dir} has no remote of that name ({has})",
+        "name one of them, or give an address",
     )
 
 
@@ -165,10 +165,11 @@ def reaching(remote: Remote | None) -> Iterator[None]:
         yield
     except OvertakenError as error:
         raise EnvironmentFault(
-            f"the remote {shown} is busy: others were faster each time; run this again"
+            f"the remote {shown} is busy: others were faster each time", "run this again"
         ) from error
     except RemoteError as error:
         raise EnvironmentFault(
-            f"the remote {shown} cannot be used: {error}; check its address, the network "
-            "and your rights, or keep snapshots on this host with --remote none"
+            f"the remote {shown} cannot be used: {error}",
+            "check its address, the network "
+            "and your rights, or keep snapshots on this host with --remote none",
         ) from error

@@ -262,7 +262,7 @@ class _OneOf(click.Choice):  # type: ignore[type-arg] # generic in newer ones
         """Say what there is, and what is close."""
         text = super().get_invalid_choice_message(value, ctx)
         hint = did_you_mean(str(value), self.choices)
-        return text.removesuffix(".") + hint if hint else text
+        return f"{text.removesuffix('.')}; {hint}" if hint else text
 
 
 def _not_typed(error: click.BadParameter) -> str:

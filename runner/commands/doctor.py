@@ -42,8 +42,7 @@ def _check(name: str, look: Callable[[], Check | str]) -> Check:
     try:
         found = look()
     except RunnerError as error:
-        what, _, cure = str(error).partition("; ")
-        return Check(name=name, ok=False, found=what, cure=cure)
+        return Check(name=name, ok=False, found=error.what, cure=error.cure)
     return found if isinstance(found, Check) else Check(name=name, ok=True, found=found)
 
 
@@ -68,10 +67,10 @@ def _registry(image: str, paths: Sequence[str]) -> str:
 def _progress_dir(path: Path) -> str:
     place = _existing(path)
     if not place.is_dir():
-        raise EnvironmentFault(f"{place} is no folder; choose another --progress-dir")
+        raise EnvironmentFault(f"{place} is no folder", "choose another --progress-dir")
     if not os.access(place, os.W_OK | os.X_OK):
         so = "" if place == path.resolve() else f", so {path.resolve()} cannot be made"
-        raise EnvironmentFault(f"{place} is not writable{so}; choose another --progress-dir")
+        raise EnvironmentFault(f"{place} is not writable{so}", "choose another --progress-dir")
     return f"{path.resolve()} {'is writable' if place == path.resolve() else 'can be made'}"
 
 
@@ -79,21 +78,21 @@ def _disk(path: Path) -> str:
     free = shutil.disk_usage(_existing(path)).free
     if free < LEAST_FREE:
         raise EnvironmentFault(
-            f"{free / 2**30:.1f} GiB free where the progress directory is; free some space, or "
-            "choose another --progress-dir"
+            f"{free / 2**30:.1f} GiB free where the progress directory is",
+            "free some space, or choose another --progress-dir",
         )
     return f"{free / 2**30:.1f} GiB free where the progress directory is"
 
 
 def _git() -> str:
     if shutil.which("git") is None:
-        raise EnvironmentFault("not installed; install Git, which progress snapshots need")
+        raise EnvironmentFault("not installed", "install Git, which progress snapshots need")
     said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False)
     found = re.search(r"(\d+)\.(\d+)", said.stdout)
     if found is None or (int(found[1]), int(found[2])) < LEAST_GIT:
         least = ".".join(map(str, LEAST_GIT))
         raise EnvironmentFault(
-            f"{said.stdout.strip()}; progress snapshots need {least} or later: install that"
+            f"{said.stdout.strip()}", f"progress snapshots need {least} or later: install that"
         )
     return said.stdout.strip()
 

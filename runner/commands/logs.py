@@ -25,10 +25,10 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     known = {record.eval for record in records} | {left.command.eval for left in running}
     keys = [key for key in sorted(known) if key == name or key.startswith(f"{name}.")]
     if not keys:
-        hint = did_you_mean(name, known) or "; `evalset status` lists the evals"
-        raise UsageError(f"no attempt of `{name}` for {model} {eval_set}{hint}")
+        hint = did_you_mean(name, known) or "`evalset status` lists the evals"
+        raise UsageError(f"no attempt of `{name}` for {model} {eval_set}", hint)
     if len(keys) > 1 and name not in keys:
-        raise UsageError(f"`{name}` could be any of {', '.join(keys)}; name one in full")
+        raise UsageError(f"`{name}` could be any of {', '.join(keys)}", "name one in full")
     key = name if name in keys else keys[0]
     for left in running:
         if left.command.eval == key and left.running:
@@ -51,14 +51,14 @@ def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
     kept = [record.console_log for record in records if record.console_log]
     if not kept:
         raise UsageError(
-            f"no attempt of `{records[-1].eval}` has left a console log; "
-            "`evalset status` says how they ended"
+            f"no attempt of `{records[-1].eval}` has left a console log",
+            "`evalset status` says how they ended",
         )
     paths = layout.log_paths(kept[-1:])
     if not paths:
         raise UsageError(
-            f"the console log {layout.root / kept[-1]} is not there any more; "
-            "move it back to read it"
+            f"the console log {layout.root / kept[-1]} is not there any more",
+            "move it back to read it",
         )
     with paths[0].open("rb") as file:
         _print(iter(lambda: file.read(65536), b""), out)

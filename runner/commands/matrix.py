@@ -48,7 +48,7 @@ def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str,
     for option, names in (("--model", models), ("--eval-set", eval_sets)):
         for name in names:
             if names.count(name) > 1:
-                raise UsageError(f"{option} `{name}` stands twice; leave one out")
+                raise UsageError(f"{option} `{name}` stands twice", "leave one out")
     pairs = tuple((model, eval_set) for model in models for eval_set in eval_sets)
     for model, eval_set in pairs:
         check_names(model, eval_set)
@@ -90,8 +90,8 @@ def make_matrix(
         ]
     if len(entries) > MOST_JOBS:
         raise UsageError(
-            f"the matrix would have {len(entries)} jobs, and GitHub runs at most {MOST_JOBS}; "
-            "ask for fewer shards (lower --shards, higher --per-shard), or for fewer at a time"
+            f"the matrix would have {len(entries)} jobs, and GitHub runs at most {MOST_JOBS}",
+            "ask for fewer shards (lower --shards, higher --per-shard), or for fewer at a time",
         )
     return entries, warnings
 

@@ -89,7 +89,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
         """
         if len(self.names) % 2:
             raise UsageError(
-                f"`{self.names[-1]}` has no eval set; give MODEL EVAL_SET, once for each run"
+                f"`{self.names[-1]}` has no eval set", "give MODEL EVAL_SET, once for each run"
             )
         pairs = list(dict.fromkeys(zip(self.names[::2], self.names[1::2], strict=True)))
         for model, eval_set in pairs:
@@ -148,7 +148,7 @@ def write_file(options: ReportOptions, kind: Format, path: Path | None, *, out: 
     """
     prices = read_prices(options.prices)
     if path is not None and path.is_dir():
-        raise UsageError(f"-o {path} is a folder; name a file for this format")
+        raise UsageError(f"-o {path} is a folder", "name a file for this format")
     with opened(options) as sources:
         content = _content(sources, kind, prices)
     if path is not None:
@@ -191,9 +191,9 @@ def read_prices(path: Path | None) -> Prices | None:
         try:
             text = path.read_bytes().decode()
         except FileNotFoundError:
-            raise UsageError(f"--prices {path}: there is no such file; check its path") from None
+            raise UsageError(f"--prices {path}: there is no such file", "check its path") from None
         except UnicodeDecodeError:
-            raise UsageError(f"--prices {path}: it is not text; write it as UTF-8") from None
+            raise UsageError(f"--prices {path}: it is not text", "write it as UTF-8") from None
     return parse_prices(str(path), text)
 
 
@@ -265,12 +265,14 @@ def sources_of(
     for layout, one in zip(layouts, found, strict=False):
         if one is None:
             raise UsageError(
-                f"{root} has no progress of {layout.model} {layout.eval_set}; "
-                "`evalset list progress` shows what it has"
+                f"{root} has no progress of {layout.model} {layout.eval_set}",
+                "`evalset list progress` shows what it has",
             )
     known = [one for one in found if one is not None]
     if not known:
-        raise UsageError(f"{root} has no progress; run `evalset run` first, or name --progress-dir")
+        raise UsageError(
+            f"{root} has no progress", "run `evalset run` first, or name --progress-dir"
+        )
     return known
 
 

@@ -97,8 +97,8 @@ def pull(where: Where) -> None:
         added = snapshots.restore(warn=_warn)
         if snapshots.tip is None:
             raise UsageError(
-                f"there is no branch {snapshots.branch.name}, here or at a remote; "
-                "`evalset snapshot take` makes it"
+                f"there is no branch {snapshots.branch.name}, here or at a remote",
+                "`evalset snapshot take` makes it",
             )
         what = f"took over {evals(added)}" if added else "nothing is new"
         _say(f"{what}: {snapshots.tip} on {snapshots.branch.name}")
@@ -111,18 +111,19 @@ def push(where: Where) -> None:
         remote = snapshots.remote
         if remote is None:
             raise UsageError(
-                "there is no remote to push to; name one with --remote NAME or --remote URL"
+                "there is no remote to push to", "name one with --remote NAME or --remote URL"
             )
         if snapshots.tip is None:
             raise UsageError(
-                f"there is no branch {snapshots.branch.name} here; `evalset snapshot take` makes it"
+                f"there is no branch {snapshots.branch.name} here",
+                "`evalset snapshot take` makes it",
             )
         try:
             snapshots.push()
         except (RemoteError, OvertakenError) as error:
             raise NotPushed(
-                f"{snapshots.branch.name} is not pushed to {remote.shown}: {error}; "
-                "check the network and your rights, and run this again"
+                f"{snapshots.branch.name} is not pushed to {remote.shown}: {error}",
+                "check the network and your rights, and run this again",
             ) from error
         _say(f"pushed: {snapshots.tip} on {snapshots.branch.name} to {remote.shown}")
 
@@ -185,8 +186,8 @@ def _branch(where: Where) -> Iterator[tuple[ProgressBranch, str]]:
         if tip is None:
             place = f"here or at {remote.shown}" if remote else "here"
             raise UsageError(
-                f"there is no branch {name} {place}; `evalset snapshot take` makes it, and "
-                "--remote says where else to look"
+                f"there is no branch {name} {place}",
+                "`evalset snapshot take` makes it, and --remote says where else to look",
             )
         yield branch, tip
 
@@ -205,5 +206,5 @@ def _chosen(found: Sequence[Snapshot], commit: str | None, branch: str) -> Snaps
     matching = [one for one in found if one.commit.startswith(commit.lower())]
     if len(matching) != 1:
         many = "several snapshots" if matching else "no snapshot"
-        raise UsageError(f"{commit} is {many} of {branch}; `evalset snapshot log` lists them")
+        raise UsageError(f"{commit} is {many} of {branch}", "`evalset snapshot log` lists them")
     return matching[0]

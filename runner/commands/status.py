@@ -158,7 +158,7 @@ def of_branch(
     ]
     if not chosen:
         has = ", ".join(f"{run.model} {run.eval_set}" for run in runs) or "nothing"
-        raise UsageError(f"the branch {name} has no {model} {eval_set}; it has {has}")
+        raise UsageError(f"the branch {name} has no {model} {eval_set}", f"it has {has}")
     return [
         Shown(
             layout=Layout(root=root.resolve(), model=run.model, eval_set=run.eval_set),

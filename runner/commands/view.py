@@ -86,7 +86,7 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
                 server = SiteServer(reports.folder, port)
             except OSError as error:
                 raise EnvironmentFault(
-                    f"port {port} cannot be used: {error.strerror}; choose another --port"
+                    f"port {port} cannot be used: {error.strerror}", "choose another --port"
                 ) from error
             with server.serving():
                 print(f"{server.address}\nCtrl-C ends it.", file=out, flush=True)

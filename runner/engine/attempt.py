@@ -319,8 +319,8 @@ class LocalAttempts:
                 return
         if lacks_program(self._engine.api, spec):
             raise CannotRun(
-                f"image {job.settings.image} has no command {job.argv.program!r} that "
-                "can run; choose another --image or --run-command"
+                f"image {job.settings.image} has no command {job.argv.program!r} that can run",
+                "choose another --image or --run-command",
             )
 
 

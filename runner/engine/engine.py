@@ -121,27 +121,39 @@ def as_environment_fault() -> Iterator[None]:
     try:
         yield
     except docker_py.ERRORS as error:
-        raise EnvironmentFault(explain(error)) from error
+        raise as_fault(error) from error
 
 
 def explain(error: Exception) -> str:
     """One line on what the engine refused, and what to do."""
+    return str(as_fault(error))
+
+
+def as_fault(error: Exception) -> EnvironmentFault:
+    """What the engine refused, and what to do."""
     text = " ".join(str(error).split())
     if isinstance(error, docker_py.APIError) and error.explanation:
-        return f"the Docker engine refused: {' '.join(str(error.explanation).split())}"
+        said = " ".join(str(error.explanation).split())
+        return EnvironmentFault(f"the Docker engine refused: {said}")
     if isinstance(error, docker_py.NotFound):
-        return f"the Docker engine does not know it: {text}; run the same again"
+        return EnvironmentFault(
+            f"the Docker engine does not know it: {text}", "run the same command again"
+        )
     if "Permission denied" in text:
-        return (
-            "no right to the Docker engine's socket; add this user to the group `docker` "
-            "(sudo usermod -aG docker $USER, then log in again), or point DOCKER_HOST elsewhere"
+        return EnvironmentFault(
+            "no right to the Docker engine's socket",
+            "add this user to the group `docker` "
+            "(sudo usermod -aG docker $USER, then log in again), or point DOCKER_HOST elsewhere",
         )
     if isinstance(error, docker_py.ConnectionError) or "Error while fetching server" in text:
-        return (
-            f"no Docker engine answers at {where()}; start it (`sudo systemctl start docker`, or "
-            "`scripts/engine` in a checkout), or point DOCKER_HOST at one"
+        return EnvironmentFault(
+            f"no Docker engine answers at {where()}",
+            "start it (`sudo systemctl start docker`, or "
+            "`scripts/engine` in a checkout), or point DOCKER_HOST at one",
         )
-    return f"the Docker engine did not answer as expected: {text}; look at its own log"
+    return EnvironmentFault(
+        f"the Docker engine did not answer as expected: {text}", "look at its own log"
+    )
 
 
 def where() -> str:
@@ -232,6 +244,6 @@ class EngineWait:
 
     def _gone(self, error: "docker_py.RequestException") -> EnvironmentFault:
         return EnvironmentFault(
-            f"the engine went away for more than {self._limit:g} s (--engine-wait; "
-            f"{explain(error)}); what ran there is taken in by the next run"
+            f"the engine went away for more than {self._limit:g} s (--engine-wait",
+            f"{explain(error)}); what ran there is taken in by the next run",
         )

@@ -66,8 +66,9 @@ def _bootstrap(archive: Path, architecture: str, mirror: str) -> None:
         lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err:"))]
         said = (lines or done.stderr.strip().splitlines() or ["it said nothing"])[0]
         raise EnvironmentFault(
-            f"mmdebstrap could not make a base image from {mirror}: {said}; check that `apt-get "
-            "update` works here, or give a base that the engine has with --base-image"
+            f"mmdebstrap could not make a base image from {mirror}: {said}",
+            "check that `apt-get "
+            "update` works here, or give a base that the engine has with --base-image",
         )
 
 
@@ -85,8 +86,9 @@ def _need_mmdebstrap(tell: Callable[[str], None]) -> None:
                 return
     raise EnvironmentFault(
         "no image registry can be reached, and there is no mmdebstrap to make a base image without "
-        "one; install it (Debian, Ubuntu: apt-get install mmdebstrap), or `docker load` a base "
-        "image and name it with --base-image"
+        "one",
+        "install it (Debian, Ubuntu: apt-get install mmdebstrap), or `docker load` a base "
+        "image and name it with --base-image",
     )
 
 
@@ -184,8 +186,8 @@ def prepare_base(
             name = _without_registry(api, refusal, fresh=fresh, tell=tell)
         elif look_up_image(api, wanted) is None:
             raise EnvironmentFault(
-                f"the base image {wanted} is not here and cannot be pulled: {refusal}; check its "
-                "name and the engine's network, or `docker load` it"
+                f"the base image {wanted} is not here and cannot be pulled: {refusal}",
+                "check its name and the engine's network, or `docker load` it",
             )
     return _describe(api, name)
 
@@ -206,15 +208,15 @@ def _describe(api: docker_py.Api, name: str) -> Base:
     answer = ask(api, image.id, ["python3", "-c", QUESTIONS])
     if answer.exit_code:
         raise EnvironmentFault(
-            f"the base image {name} has no working python3 ({answer.last_line}); give one that has "
-            "with --base-image"
+            f"the base image {name} has no working python3 ({answer.last_line})",
+            "give one that has with --base-image",
         )
     found = msgspec.convert(json.loads(answer.stdout), _Found)
     kind, version = found.libc
     if kind != "glibc":
         raise EnvironmentFault(
-            f"the base image {name} has no glibc, and many wheels need it; give a Debian-based one "
-            "with --base-image"
+            f"the base image {name} has no glibc, and many wheels need it",
+            "give a Debian-based one with --base-image",
         )
     if name == DEBIAN_BASE:
         identity = f"packages:{hashlib.sha256(found.packages.encode()).hexdigest()}"

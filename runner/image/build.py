@@ -42,7 +42,8 @@ class Recipe:
         found = re.search(rb"^ARG BASE_IMAGE=(\S+)$", self.dockerfile, re.MULTILINE)
         if found is None:
             raise EnvironmentFault(
-                "the Dockerfile has no line `ARG BASE_IMAGE=...`; put it back, or reinstall evalset"
+                "the Dockerfile has no line `ARG BASE_IMAGE=...`",
+                "put it back, or reinstall evalset",
             )
         return found[1].decode()
 
@@ -72,7 +73,7 @@ def _read(name: str) -> bytes:
     for path in (HERE / name, HERE.parents[1] / name):
         if path.is_file():
             return path.read_bytes()
-    raise EnvironmentFault(f"{HERE / name} is missing; reinstall evalset")
+    raise EnvironmentFault(f"{HERE / name} is missing", "reinstall evalset")
 
 
 # The classic builder says nothing while a step runs.
@@ -199,8 +200,8 @@ def _run_steps(
                 if "error" in line:
                     why = " | ".join(said) or " ".join(str(line["error"]).split())
                     raise EnvironmentFault(
-                        f"the image {tag} could not be built: {step[:60]}...: {why}; "
-                        "fix that, then run `evalset image build` again"
+                        f"the image {tag} could not be built: {step[:60]}...: {why}",
+                        "fix that, then run `evalset image build` again",
                     )
         finally:
             # The disk that the first stage took; a build under way meanwhile keeps its own.

@@ -61,11 +61,13 @@ def find_image(api: docker_py.Api, name: str) -> Image:
     if (image := look_up_image(api, name)) is not None:
         return image
     if name == DEFAULT_IMAGE:
-        raise EnvironmentFault(f"the image {name} is not here; build it with `evalset image build`")
+        raise EnvironmentFault(
+            f"the image {name} is not here", "build it with `evalset image build`"
+        )
     if refusal := pull(api, name):
         raise EnvironmentFault(
-            f"the image {name} is not here and cannot be pulled: {refusal}; check its name, "
-            "`docker login`, and the engine's network"
+            f"the image {name} is not here and cannot be pulled: {refusal}",
+            "check its name, `docker login`, and the engine's network",
         )
     return require_image(api, name, "pulled")
 
@@ -74,7 +76,7 @@ def require_image(api: docker_py.Api, name: str, how: str) -> Image:
     """Look up an image that was here a moment ago; `how` says how it came, as in `pulled`."""
     image = look_up_image(api, name)
     if image is None:
-        raise EnvironmentFault(f"the image {name} was {how} and is gone again; run this again")
+        raise EnvironmentFault(f"the image {name} was {how} and is gone again", "run this again")
     return image
 
 
@@ -137,8 +139,8 @@ def read_builtin_registry(api: docker_py.Api, image: Image) -> dict[str, str]:
         return {}
     if answer.exit_code:
         raise EnvironmentFault(
-            f"cannot read the registry inside the image {image.name}: {answer.last_line}; try "
-            "`evalset image build --rebuild`, or another --image"
+            f"cannot read the registry inside the image {image.name}: {answer.last_line}",
+            "try `evalset image build --rebuild`, or another --image",
         )
     return msgspec.json.decode(answer.stdout, type=dict[str, str])
 

@@ -74,8 +74,8 @@ def fetch_wheels(lock: bytes, platform: Platform, *, tell: Callable[[str], None]
             shutil.copytree(fresh, folder, copy_function=os.link)
     except OSError as error:
         raise EnvironmentFault(
-            f"cannot keep wheels in {folder}: {error.strerror or error}; make room there, or point "
-            "XDG_CACHE_HOME elsewhere"
+            f"cannot keep wheels in {folder}: {error.strerror or error}",
+            "make room there, or point XDG_CACHE_HOME elsewhere",
         ) from error
     return folder
 
@@ -107,8 +107,8 @@ def _download(lock: bytes, platform: Platform, folder: Path) -> None:
         said = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise EnvironmentFault(
             f"pip could not fetch the image's Python packages ({platform}): "
-            f"{said.removeprefix('ERROR: ')}; check the network and pip's settings "
-            "(`pip config list`)"
+            f"{said.removeprefix('ERROR: ')}",
+            "check the network and pip's settings (`pip config list`)",
         )
 
 
@@ -121,6 +121,6 @@ def _pip() -> list[str]:
     if uv := os.environ.get("UV") or shutil.which("uv"):
         return [uv, "tool", "run", "--quiet", "--python", sys.executable, "pip"]
     raise EnvironmentFault(
-        f"no pip to fetch the image's Python packages with; install one "
-        f"(`{sys.executable} -m ensurepip`, or Debian's python3-pip)"
+        "no pip to fetch the image's Python packages with",
+        f"install one (`{sys.executable} -m ensurepip`, or Debian's python3-pip)",
     )

@@ -106,7 +106,7 @@ def _take_ours(argv: Sequence[str], ours: Mapping[str, int]) -> tuple[list[str],
             if ours[option] and not equals:
                 following = next(tokens, None)
                 if following is None:
-                    raise UsageError(f"option {token} needs a value; {_HELP}")
+                    raise UsageError(f"option {token} needs a value", f"{_HELP}")
                 taken.append(following)
     return taken, rest
 
@@ -145,7 +145,7 @@ class _AskForHelp(argparse.Action):
 
 class _EvalsetParser(argparse.ArgumentParser):
     def error(self, message: str) -> Never:
-        raise UsageError(f"{message}; {_HELP}")
+        raise UsageError(f"{message}", f"{_HELP}")
 
 
 # what oaieval 3.0.1 takes; its `--record_path` is refused
@@ -196,14 +196,15 @@ def check_passed_through(
         if option.startswith(_LEAST_RECORD_PATH) and _RECORD_PATH.startswith(option):
             raise UsageError(
                 "--record_path cannot be passed through: every eval would write to that one file, "
-                "over the others' records; leave it out, each eval's log is kept below evallogs/"
+                "over the others' records",
+                "leave it out, each eval's log is kept below evallogs/",
             )
         if holds_secret(token, args[index - 1] if index else "", handed_in or {}):
             name = f" (`{option}`)" if equals and option.startswith("-") else ""
             raise UsageError(
                 f"passed-through argument {index + 1}{name} looks like it holds a secret, "
-                "which progress files and logs would keep; put it into an environment variable "
-                "and pass that by name, with `-e NAME`"
+                "which progress files and logs would keep",
+                "put it into an environment variable and pass that by name, with `-e NAME`",
             )
         if option == "--registry_path":
             warnings.append(

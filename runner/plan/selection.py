@@ -42,19 +42,22 @@ def select_evals(
     for pattern in select:
         found = covered(pattern)
         if not found:
-            hint = did_you_mean(pattern, keys) or "; `evalset list evals` shows all"
-            raise UsageError(f"--select `{pattern}` matches no eval of the set{hint}")
+            hint = did_you_mean(pattern, keys) or "`evalset list evals` shows all"
+            raise UsageError(f"--select `{pattern}` matches no eval of the set", hint)
         selected |= found
     warnings = []
     for pattern in exclude:
         found = covered(pattern)
         if not found:
             hint = did_you_mean(pattern, keys)
-            warnings.append(f"--exclude `{pattern}` matches no eval of the set{hint}")
+            warnings.append(
+                f"--exclude `{pattern}` matches no eval of the set{hint and f'; {hint}'}"
+            )
         selected -= found
     if not selected:
         raise UsageError(
-            f"--select and --exclude leave none of the set's {len(evals)} evals; change one of them"
+            f"--select and --exclude leave none of the set's {len(evals)} evals",
+            "change one of them",
         )
     return tuple(key for key in evals if key in selected), tuple(warnings)
 

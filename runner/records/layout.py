@@ -50,8 +50,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def no_progress(self) -> UsageError:
         """The error where none of the files are there."""
         return UsageError(
-            f"{self.root} has no progress of {self.model} {self.eval_set}; "
-            "`evalset list progress` shows what it has"
+            f"{self.root} has no progress of {self.model} {self.eval_set}",
+            "`evalset list progress` shows what it has",
         )
 
     def _beside(self, ending: str) -> Path:

@@ -43,7 +43,11 @@ def run_lock(path: Path) -> Iterator[None]:
     with file:
         with named(path, "write"):
             if not _acquire(file):
-                raise LockHeld(_refusal(path, holder_path))
+                raise LockHeld(
+                    f"{path} is held by {_who(holder_path)}: another run of this model and eval "
+                    "set is under way",
+                    "wait for it, or use another --progress-dir",
+                )
         holder = Holder(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -69,17 +73,12 @@ def _acquire(file: IO[bytes]) -> bool:
     return False
 
 
-def _refusal(path: Path, holder_path: Path) -> str:
+def _who(holder_path: Path) -> str:
     try:
         holder = msgspec.json.decode(holder_path.read_bytes(), type=Holder)
     except (OSError, *UNREADABLE):
-        who = "another process"
-    else:
-        who = f"process {holder.pid} on {holder.host} since {holder.started}"
-    return (
-        f"{path} is held by {who}: another run of this model and eval set is under way; "
-        "wait for it, or use another --progress-dir"
-    )
+        return "another process"
+    return f"process {holder.pid} on {holder.host} since {holder.started}"
 
 
 def is_held(path: Path) -> bool:

@@ -66,11 +66,11 @@ def _check_names(path: str, node: Any) -> None:  # noqa: ANN401 - yaml is import
         if key.tag == "tag:yaml.org,2002:merge":
             continue
         if key.tag != "tag:yaml.org,2002:str":
-            raise UsageError(f"{path}, line {line}: a name must be text; put quotes around it")
+            raise UsageError(f"{path}, line {line}: a name must be text", "put quotes around it")
         if key.value in lines:
             raise UsageError(
-                f"{path}, line {line}: `{key.value}` is already defined at line "
-                f"{lines[key.value]}; rename or remove one of them"
+                f"{path}, line {line}: `{key.value}` is already defined at line {lines[key.value]}",
+                "rename or remove one of them",
             )
         lines[key.value] = line
 
@@ -162,7 +162,7 @@ def _parse_file(file: RegistryFile, *, builtin: bool) -> Registry:
         for keyword in _RESERVED:
             if isinstance(spec, dict) and keyword in spec:
                 raise UsageError(
-                    f"{file.path}: `{name}` uses the reserved keyword `{keyword}`; rename it"
+                    f"{file.path}: `{name}` uses the reserved keyword `{keyword}`", "rename it"
                 )
     if file.kind == "evals":
         return Registry(evals={name: _eval_entry(file.path, spec) for name, spec in specs.items()})
@@ -192,7 +192,8 @@ def merge_registries(registries: Iterable[Registry]) -> Registry:
                 if name in ours:
                     raise UsageError(
                         f"{called} `{name}` is defined twice, in {_source(ours[name])} and "
-                        f"in {_source(theirs[name])}; rename one of them"
+                        f"in {_source(theirs[name])}",
+                        "rename one of them",
                     )
             ours |= theirs
     return merged

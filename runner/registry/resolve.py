@@ -55,12 +55,12 @@ def resolve_eval_set(
         hint = did_you_mean(name, registry.eval_sets)
         if _is_option_misplaced(registry, model, passed_through):
             hint = (
-                f"; options that are passed through come last, after MODEL and EVAL_SET "
+                f"options that are passed through come last, after MODEL and EVAL_SET "
                 f"(MODEL was taken to be `{model}`)"
             )
         elif model in registry.eval_sets:
-            hint = f"; the model comes first: `{name} {model}`, not `{model} {name}`?"
-        raise UsageError(f"no eval set `{name}`{hint or '; `evalset list` shows all'}")
+            hint = f"the model comes first: `{name} {model}`, not `{model} {name}`?"
+        raise UsageError(f"no eval set `{name}`", hint or "`evalset list` shows all")
     key = _follow("eval set", name, registry.eval_sets)
     entry = registry.eval_sets[key]
     if entry.problem:
@@ -82,8 +82,8 @@ def resolve_eval(registry: Registry, name: str) -> str:
         UsageError: there is no such eval, its aliases lead in a circle, or it cannot be run.
     """
     if name not in registry.evals:
-        hint = did_you_mean(name, registry.evals) or "; `evalset list evals` shows all"
-        raise UsageError(f"no eval `{name}`{hint}")
+        hint = did_you_mean(name, registry.evals) or "`evalset list evals` shows all"
+        raise UsageError(f"no eval `{name}`", hint)
     key = _follow("eval", name, registry.evals)
     entry = registry.evals[key]
     if entry.problem:
@@ -98,13 +98,15 @@ def _follow(kind: str, name: str, entries: Mapping[str, EvalEntry | EvalSetEntry
         if entry.alias in path:
             circle = " -> ".join([*path, entry.alias])
             raise UsageError(
-                f"{kind} `{name}` is an alias that leads in a circle: {circle}; fix {entry.source}"
+                f"{kind} `{name}` is an alias that leads in a circle: {circle}",
+                f"fix {entry.source}",
             )
         if entry.alias not in entries:
             others = [other for other in entries if entries[other].alias is None]
             raise UsageError(
                 f"{kind} `{path[-1]}` in {entry.source} is an alias of `{entry.alias}`, "
-                f"which is in no registry{did_you_mean(entry.alias, others)}"
+                "which is in no registry",
+                did_you_mean(entry.alias, others),
             )
         path.append(entry.alias)
         entry = entries[entry.alias]
@@ -124,9 +126,10 @@ def _listed(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str]
         found = [pattern] if pattern in registry.evals else names_matching(pattern, registry.evals)
         listed.update(found)
         if not found:
+            hint = did_you_mean(pattern, registry.evals)
             warnings.append(
                 f"eval set `{key}` in {entry.source} lists `{pattern}`, which matches no eval"
-                + did_you_mean(pattern, registry.evals)
+                f"{hint and f'; {hint}'}"
             )
     if warnings and not (entry.builtin and listed):
         raise UsageError(warnings[0])

@@ -77,8 +77,8 @@ def _parse_rule(path: str, pattern: str, given: object) -> ContainerRule:
     env: tuple[str, ...] = ()
     for key, value in given.items():
         if key not in KEYS:
-            hint = did_you_mean(str(key), KEYS) or f"; known are {', '.join(KEYS)}"
-            raise UsageError(f"{where} has the unknown key `{key}`{hint}")
+            hint = did_you_mean(str(key), KEYS) or f"known are {', '.join(KEYS)}"
+            raise UsageError(f"{where} has the unknown key `{key}`", hint)
         try:
             if key == "env":
                 env = _parse_env(value)
@@ -87,7 +87,7 @@ def _parse_rule(path: str, pattern: str, given: object) -> ContainerRule:
             else:
                 settings[key] = _PARSERS[key](value)
         except UsageError as error:
-            raise UsageError(f"{where}: `{key}`: {error}") from None
+            raise UsageError(f"{where}: `{key}`: {error.what}", error.cure) from None
     return ContainerRule(pattern=pattern, settings=settings, env=env)
 
 
@@ -104,8 +104,8 @@ def _parse_env(value: object) -> tuple[str, ...]:
         # the entry itself may hold a secret
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UsageError(
-                f"entry {index} is not the name of an environment variable; values are taken "
-                "from the host's environment, never from a file"
+                f"entry {index} is not the name of an environment variable",
+                "values are taken from the host's environment, never from a file",
             )
     return tuple(value)
 

@@ -144,13 +144,13 @@ def check_junit(path: Path | None) -> None:
     if path is None:
         return
     if path == Path():
-        raise UsageError("--junit has no file name; name the file to write")
+        raise UsageError("--junit has no file name", "name the file to write")
     with named(path, "write"):
         if path.exists() and not path.is_file():
-            raise UsageError(f"--junit {path} is not a plain file; name one that may be replaced")
+            raise UsageError(f"--junit {path} is not a plain file", "name one that may be replaced")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise UsageError(f"--junit {path}: nothing can be written to {above}; name another")
+            raise UsageError(f"--junit {path}: nothing can be written to {above}", "name another")
 
 
 def write_junit(path: Path, results: Sequence[Results], mask: Mask = NO_MASK) -> None:
@@ -181,8 +181,8 @@ def step_summary(environ: Mapping[str, str]) -> Path:
     """
     if not environ.get(STEP_SUMMARY):
         raise UsageError(
-            f"--summary: {STEP_SUMMARY} is not set, as it is in a step of GitHub Actions; "
-            "leave the option out, or set it to a file"
+            f"--summary: {STEP_SUMMARY} is not set, as it is in a step of GitHub Actions",
+            "leave the option out, or set it to a file",
         )
     return Path(environ[STEP_SUMMARY])
 

@@ -57,13 +57,13 @@ def parse_prices(path: str, text: str) -> Prices:
     """
     content = parse_mapping(path, text)
     if unknown := sorted(content.keys() - {"currency", "models"}):
-        raise UsageError(f"{path}: unknown key `{unknown[0]}`; there are `currency` and `models`")
+        raise UsageError(f"{path}: unknown key `{unknown[0]}`", "there are `currency` and `models`")
     currency = content.get("currency", "USD")
     if not isinstance(currency, str) or not currency.strip():
         raise UsageError(f"{path}: `currency` is not text such as USD")
     models = content.get("models")
     if not isinstance(models, dict) or not models:
-        raise UsageError(f"{path}: `models` is missing; give an `input` and an `output` for each")
+        raise UsageError(f"{path}: `models` is missing", "give an `input` and an `output` for each")
     return Prices(
         currency=currency.strip(),
         models={str(name): _price(f"{path}: `{name}`", one) for name, one in models.items()},

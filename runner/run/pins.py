@@ -82,8 +82,8 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
         if prepared.options.snapshot is not None:
             fresh += " --snapshot-branch NEW"  # nothing is ever taken from the old one
         raise UsageError(
-            f"{pinned.differs}; `--repin` continues and keeps the finished evals, "
-            f"`{fresh}` starts over"
+            f"{pinned.differs}",
+            f"`--repin` continues and keeps the finished evals, `{fresh}` starts over",
         )
     return f"{pinned.differs}; finished evals are kept, the others run under the new conditions"
 

@@ -130,7 +130,7 @@ def _check_text(options: RunOptions) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise UsageError(f"the argument {text!a} is not UTF-8; give it in UTF-8") from None
+            raise UsageError(f"the argument {text!a} is not UTF-8", "give it in UTF-8") from None
 
 
 def _mounts(folders: Sequence[Path], host: Host) -> dict[Path, str]:
@@ -148,8 +148,8 @@ def _check_apart(root: Path, mounts: Mapping[Path, str]) -> None:
     for folder in mounts:
         if root.is_relative_to(folder.resolve()):
             raise UsageError(
-                f"the progress directory {root} lies in {folder}, which every eval can read; "
-                "choose another --progress-dir, or name the registry's own folder"
+                f"the progress directory {root} lies in {folder}, which every eval can read",
+                "choose another --progress-dir, or name the registry's own folder",
             )
 
 
@@ -191,7 +191,7 @@ def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str
     missing = named - prepared.environment.keys()
     for name in missing - host.environ.keys():
         raise UsageError(
-            f"the variable {name}, which a file in containers/ names, is not set; export it"
+            f"the variable {name}, which a file in containers/ names, is not set", "export it"
         )
     return prepared.environment | {name: from_host(host.environ, name) for name in missing}
 

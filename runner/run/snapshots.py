@@ -47,7 +47,8 @@ class RunSnapshots(BackgroundSnapshots):
             if snapshots.tip is not None:
                 raise UsageError(
                     f"--no-resume: the branch {name} has progress, and nothing is ever taken from "
-                    "it; name a new one with --snapshot-branch"
+                    "it",
+                    "name a new one with --snapshot-branch",
                 )
             return
         with self._patience():

@@ -120,6 +120,10 @@ class _Sentences(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         called = ast.unparse(node.func)
+        if called == "evalset_command":  # whose first argument is an example, which the help shows
+            node = ast.Call(node.func, node.args[1:], node.keywords)
+        if called.rpartition(".")[2] in self._saying and len(node.args) == 2:  # what, and the cure
+            node = ast.Call(node.func, [joined(*node.args)], node.keywords)
         if not called.startswith("re."):
             said = called.rpartition(".")[2] in self._saying
             self._visit([node.func], said=False)
@@ -138,6 +142,17 @@ class _Sentences(ast.NodeVisitor):
     def _add(self, text: str) -> None:
         if " " in text and words(text) >= (1 if self._said else SENTENCE):
             self.found.add(shown(text))
+
+
+def joined(what: ast.expr, cure: ast.expr) -> ast.JoinedStr:
+    """An error's message, as it puts it together."""
+
+    def parts(text: ast.expr) -> list[ast.expr]:
+        if isinstance(text, ast.JoinedStr):
+            return text.values
+        return [text if isinstance(text, ast.Constant) else ast.FormattedValue(text, -1, None)]
+
+    return ast.JoinedStr([*parts(what), ast.Constant("; "), *parts(cure)])
 
 
 def words(text: str) -> int:

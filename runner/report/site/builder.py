@@ -74,17 +74,18 @@ class ReportFolder:
             except FileNotFoundError:
                 return
             except NotADirectoryError:
-                raise UsageError(f"{self.path} is a file; name a folder with -o") from None
+                raise UsageError(f"{self.path} is a file", "name a folder with -o") from None
         if has and MARK not in has:
             raise UsageError(
-                f"{self.path} is not empty and not a report of evalset; name another folder with -o"
+                f"{self.path} is not empty and not a report of evalset",
+                "name another folder with -o",
             )
         if foreign := sorted(has - TOP):
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             names = f"`{foreign[0]}`{more}"
             raise UsageError(
-                f"{self.path} holds {names}, which is not part of a report and would be lost; "
-                "move it away, or name another folder with -o"
+                f"{self.path} holds {names}, which is not part of a report and would be lost",
+                "move it away, or name another folder with -o",
             )
 
     def _put(self) -> None:
