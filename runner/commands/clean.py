@@ -18,8 +18,7 @@ from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.records.folders import remove_orphans
 from runner.records.layout import Layout
 from runner.records.lock import is_held, run_lock
-from runner.run.record import Recorder
-from runner.run.recover import record_ended
+from runner.run.record import Recorder, record_ended
 
 
 class Cleaned(msgspec.Struct, kw_only=True):

@@ -15,7 +15,7 @@ from runner.files import named
 from runner.model import check_names
 from runner.options import DEFAULT_IMAGE, Exclude, Image, N, RegistryPaths, Select
 from runner.parameters import Kind, Option
-from runner.plan.selection import select_evals
+from runner.plan.plan import select_evals
 from runner.registry.resolve import resolve_eval_set
 from runner.report.text import harmless
 

@@ -14,8 +14,8 @@ from runner.engine import docker_py
 from runner.engine.ending import Cut
 from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault
+from runner.files import used
 from runner.model import Fault
-from runner.records.space import used
 
 
 class LiveContainer(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 from runner.errors import UsageError
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
-from runner.plan.selection import parse_shard
+from runner.plan.plan import parse_shard
 from runner.records.layout import Layout
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words

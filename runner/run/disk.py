@@ -6,8 +6,8 @@ import msgspec
 
 from runner.engine.live import LiveContainers
 from runner.errors import EnvironmentFault
+from runner.files import Room, room, used
 from runner.records.layout import Layout
-from runner.records.space import Room, room, used
 from runner.report.display import Display
 from runner.report.text import evals, size
 from runner.run.schedule import Schedule, Told

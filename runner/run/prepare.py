@@ -11,8 +11,7 @@ from runner.image.image import Image, builtin_registry, find_image
 from runner.model import ContainerSettings, check_names, container_registries
 from runner.options import RunOptions
 from runner.plan.grammar import check_passed_through
-from runner.plan.plan import Plan, make_plan
-from runner.plan.selection import Shard, parse_shard
+from runner.plan.plan import Plan, Shard, make_plan, parse_shard
 from runner.records.layout import Layout
 from runner.records.state import RunState, StateReader
 from runner.registry.entries import (

@@ -1,10 +1,17 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from runner.model import Attempt, Command, Result
+from runner.engine.attempt import LocalAttempts, RunFacts
+from runner.engine.engine import Engine, EngineWait, as_environment_fault
+from runner.engine.leftovers import Leftover, discard, find_leftovers
+from runner.host import Host
+from runner.model import Attempt, Command, ContainerSettings, Job, Result, Task
+from runner.plan.plan import Plan
 from runner.records.attempts import AttemptsFile, read_attempts
+from runner.records.folders import remove_unused
 from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, read_progress
+from runner.run.prepare import Prepared
 
 
 class Recorder(AbstractContextManager["Recorder"]):
@@ -62,3 +69,73 @@ class Recorder(AbstractContextManager["Recorder"]):
 
 def _finished_by(attempt: Attempt) -> Command | None:
     return attempt.command if attempt.result is Result.SUCCESS else None
+
+
+# Stands for the settings of containers whose own are not known any more; nothing is started.
+_UNKNOWN = ContainerSettings(
+    image="", memory=0, cpus=None, pids_limit=0, gpus=None, timeout=0, network="none"
+)
+
+
+def recover(
+    prepared: Prepared, host: Host, recorder: Recorder, plan: Plan
+) -> tuple[list[Task], int]:
+    """Look for containers that an earlier run left when it was killed.
+
+    Those whose outcome is on record already are removed, and so are all where the run starts over.
+    Those of jobs that this run does not have are recorded if they ended, and so are those of jobs
+    that are finished, as another host may have done meanwhile; those that still run are ended.
+
+    Returns:
+        Those that this run continues, running or ended, and the number of running ones that it
+        has no job for.
+    """
+    api = prepared.engine.api
+    todo = {job.key: job for job in plan.todo}
+    done = {job.key for job in plan.done}
+    taken = []
+    others = 0
+    with as_environment_fault():
+        for left in find_leftovers(api, prepared.layout, host.name):
+            key = left.command.key
+            if (
+                not prepared.options.resume
+                or recorder.complete(left.attempt)
+                or (key in done and left.running)
+            ):
+                discard(api, left)
+            elif job := todo.get(key):
+                taken.append(_task(job, left))
+            elif left.running:
+                others += 1
+            else:
+                record_ended(prepared.engine, prepared.layout, host, recorder, left)
+    remove_unused(prepared.layout.root)
+    return taken, others
+
+
+def record_ended(
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Leftover
+) -> None:
+    """Record the outcome of a container that ended while no run looked, and remove it."""
+    shared = RunFacts(
+        layout=layout,
+        run=recorder.run,
+        host=host.name,
+        images={},
+        registries={},
+        environment={},
+        user=host.user,
+        cpus=1,
+    )
+    job = Job(command=left.command, argv=left.command, settings=_UNKNOWN)
+    engine_wait = EngineWait(engine, limit=0, tell=lambda _: None)
+    attempts = LocalAttempts(engine, shared, engine_wait)
+    with attempts.run(
+        _task(job, left), on_start=lambda _: None, on_success=lambda: None
+    ) as outcome:
+        recorder.record([outcome])
+
+
+def _task(job: Job, left: Leftover) -> Task:
+    return Task(job=job, attempt=left.attempt, container=left.container, created=left.created)

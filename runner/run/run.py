@@ -28,8 +28,7 @@ from runner.run.disk import Disk
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
-from runner.run.record import Recorder
-from runner.run.recover import recover
+from runner.run.record import Recorder, recover
 from runner.run.schedule import Event, Schedule, Signalled, Told
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from runner.commands.matrix import MOST_JOBS, Size, combine, make_matrix
 from runner.errors import UsageError
-from runner.plan.selection import parse_shard, take_shard
+from runner.plan.plan import parse_shard, take_shard
 
 SIZES = st.lists(
     st.builds(Size, model=st.just("m"), eval_set=st.just("s"), evals=st.integers(1, 40)),

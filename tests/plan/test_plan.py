@@ -5,8 +5,7 @@ import pytest
 
 from runner.errors import UsageError
 from runner.model import Command
-from runner.plan.plan import Past, Plan, Success, make_plan
-from runner.plan.selection import Shard
+from runner.plan.plan import Past, Plan, Shard, Success, make_plan
 from tests.outcomes import SETTINGS, asked
 
 SEED = ("--seed", "1")

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
-from runner.plan.selection import Shard, parse_shard, take_shard
+from runner.plan.plan import Shard, parse_shard, take_shard
 
 
 @given(st.lists(st.integers()), st.integers(1, 12))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.records.space import Used, room, used
+from runner.files import Used, room, used
 
 # Of memory, with a limit to the number of its files; and one that has neither bytes nor such limit.
 LIMITED, UNLIMITED = Path("/dev/shm"), Path("/proc")
