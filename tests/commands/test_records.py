@@ -205,8 +205,8 @@ def test_reset_keeps_the_old_files_under_dated_names(recorded: Here) -> None:
     ended = recorded.evalset("reset", "dummy", "mine")
     assert ended.returncode == 0
     assert ended.stderr == (
-        "warning: no Docker engine answers; what a killed run left there the next run goes on "
-        "with, unless `evalset clean` removes it first\n"
+        "warning: no Docker engine answers; the next run continues what a killed run left there, "
+        "unless `evalset clean` removes it first\n"
     )
     *kept, last = ended.stdout.splitlines()
     assert last == (
