@@ -39,7 +39,7 @@ def all_registries(image: str, paths: Sequence[str]) -> Registry:
     folders = [Path(path) for path in paths]
     for folder in folders:
         if problem := folder_problem(folder):
-            raise UsageError(problem)
+            raise problem
     if (host.home / ".evals").is_dir():
         folders.insert(0, host.home / ".evals")
     own = [parse_registry(read_folder(folder)) for folder in folders]

@@ -212,8 +212,8 @@ def options_of(context: click.Context) -> RunOptions:
 def command(context: click.Context) -> int:
     """Run what is left of EVAL_SET with MODEL, each eval in its own container.
 
-    Finished evals are recorded at once; run the same again to go on. Arguments that are not
-    options of ours are passed through to each eval's command, after MODEL and EVAL_SET.
+    Finished evals are recorded at once; run the same command again to resume. Arguments that are
+    not options of ours are passed through to each eval's command, after MODEL and EVAL_SET.
     """
     options = options_of(context)
     if options.as_json and not options.dry_run:

@@ -259,16 +259,17 @@ def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile
     return files
 
 
-def folder_problem(folder: Path) -> str:
-    """Why a folder that was named is no registry, and what to do, on one line; empty if it is."""
+def folder_problem(folder: Path) -> UsageError | None:
+    """Why a folder that was named is not a registry, and what to do; None if it is one."""
     if not folder.is_dir():
-        return f"the registry folder {folder} does not exist; check --registry-path"
+        return UsageError(f"the registry folder {folder} does not exist", "check --registry-path")
     if any((folder / kind).exists() for kind in (*KINDS, "data", "modelgraded")):
-        return ""
+        return None
     # Most likely the one above it, or below it, was meant.
-    return (
+    return UsageError(
         f"the registry folder {folder} has none of a registry's folders (evals, eval_sets and "
-        "so on); name the folder that they are in"
+        "so on)",
+        "name the folder that they are in",
     )
 
 

@@ -107,5 +107,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
         retries = self.schedule.slots.renewing
         if left_out := self.schedule.stop_starting() + retries:
             count, why = evals(left_out), self.disk.about(left)
-            error = EnvironmentFault(f"{count} not started: {why}", "then run the same again")
+            error = EnvironmentFault(
+                f"{count} not started: {why}", "then run the same command again"
+            )
             self.stopping.break_off(error)

@@ -79,9 +79,10 @@ def prepare(
     )
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
     folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
-    folder_warnings = tuple(filter(None, map(folder_problem, folders)))
-    if folder_warnings and not options.as_typed:
-        raise UsageError(folder_warnings[0])
+    problems = [problem for folder in folders if (problem := folder_problem(folder))]
+    if problems and not options.as_typed:
+        raise problems[0]
+    folder_warnings = tuple(map(str, problems))
     mounts = _mounts(folders, host)
     root = options.progress_dir.resolve()
     _check_apart(root, mounts)

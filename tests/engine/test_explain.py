@@ -45,5 +45,5 @@ def test_what_is_no_engine_is_quoted(stranger: None) -> None:
 def test_what_the_engine_has_lost_meanwhile_is_named() -> None:
     """One line, and what to do."""
     assert explain(NotFound("no\nsuch volume")) == (
-        "the Docker engine does not know it: no such volume; run the same again"
+        "the Docker engine does not know it: no such volume; run the same command again"
     )

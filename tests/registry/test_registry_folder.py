@@ -37,7 +37,7 @@ def test_a_kind_may_be_a_single_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     """The message names it and the option."""
-    assert folder_problem(tmp_path / "none") == (
+    assert str(folder_problem(tmp_path / "none")) == (
         f"the registry folder {tmp_path}/none does not exist; check --registry-path"
     )
     assert read_folder(tmp_path / "none") == []
@@ -65,6 +65,6 @@ def test_a_folder_that_is_named_like_a_file_is_named(tmp_path: Path) -> None:
 
 def test_a_named_folder_without_anything_of_a_registry_is_refused(tmp_path: Path) -> None:
     """Any of a registry's folders is enough."""
-    assert "has none of a registry's folders" in folder_problem(tmp_path)
+    assert "has none of a registry's folders" in str(folder_problem(tmp_path))
     (tmp_path / "data").mkdir()
-    assert folder_problem(tmp_path) == ""
+    assert folder_problem(tmp_path) is None

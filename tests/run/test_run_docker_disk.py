@@ -71,7 +71,7 @@ def test_a_run_ends_where_nothing_runs_that_could_make_room(place: Place) -> Non
             said = run.stdout.read()
             assert run.wait(20) == 3
         assert "1 eval not started: only " in said
-        assert said.rstrip().endswith("then run the same again")
+        assert said.rstrip().endswith("then run the same command again")
         assert place.finished() == ["wait.a"]
         (disk / "much").unlink()
         assert place.run("--min-free-disk", "20m").returncode == 0
