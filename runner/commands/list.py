@@ -8,7 +8,7 @@ import msgspec
 
 from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine
-from runner.errors import RunnerError, UsageError
+from runner.errors import RunnerError
 from runner.host import this_host
 from runner.image.image import builtin_registry, find_image
 from runner.options import (

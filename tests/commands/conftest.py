@@ -10,6 +10,10 @@ from runner.options import DEFAULT_IMAGE
 from tests.commands.repositories import begin, commit
 from tests.forked import run_forked
 from tests.privileges import bound_by_permissions
+from tests.run.conftest import image_on_top, other_image
+
+# Fixtures of another folder.
+__all__ = ["image_on_top", "other_image"]
 
 # What would change a program's mind about what to do, or what to show.
 UNSET = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "CI", "NO_COLOR", "FORCE_COLOR", "TERM")
