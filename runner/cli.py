@@ -97,7 +97,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 def evalset(*, debug: bool) -> None:
     """Run every eval of an openai/evals eval set, each in its own Docker container.
 
-    Finished evals are on record at once: whatever stops a run, the next one goes on from there.
+    Finished evals are on record at once: whatever stops a run, the next one continues from there.
     """
     del debug  # `run_program` looks for it, for parsing may be what fails
 

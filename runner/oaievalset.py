@@ -102,7 +102,7 @@ def run(
 
     Raises:
         subprocess.CalledProcessError: an eval failed, and `args.exit_on_error` is set.
-        runner.errors.RunnerError: the run could not start or go on.
+        runner.errors.RunnerError: the run could not start or continue.
     """
     try:
         code = _run(args, unknown_args, _resolution(args, registry), run_command)
@@ -146,7 +146,7 @@ def _run(
         for name, value in defaults.items()
         if context.get_parameter_source(name) is ParameterSource.DEFAULT
     }
-    # Upstream goes on whatever has changed; here a warning says what has.
+    # Upstream continues whatever has changed; here a warning says what has.
     options = msgspec.structs.replace(
         options_of(context), as_typed=True, repin=True, passed_through=tuple(unknown), **changes
     )

@@ -31,7 +31,7 @@ EvalSet = Annotated[str, Argument("eval_set")]
 
 DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"  # a name of our own: no image registry is asked for it
 # The network that evals share by default: a bridge of our own, on which containers reach the
-# outside but not one another. One for all runs, for an engine has room for about 30.
+# outside but not one another. One for all runs, because an engine has room for about 30.
 EVAL_NETWORK = "evalset"
 PROGRESS_DIR = Path("progress")
 MAX_FILE = 50 * 2**20
@@ -111,7 +111,7 @@ class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
     every: Annotated[
         float,
         Option(
-            "Take and push a snapshot at least so often, if anything is new.",
+            "Take and push a snapshot at least this often, if anything is new.",
             DURATION,
             names=("--snapshot-every",),
         ),
@@ -162,9 +162,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         int, Option("Memory limit of an eval.", Kind("SIZE", parse_memory, show_size))
     ] = 4 * 2**30
     cpus: Annotated[float, Option("CPU limit of an eval.", Kind("NUMBER"), least=0.01)] = 2
-    pids_limit: Annotated[
-        int, Option("Processes and threads of an eval, at the most.", N, least=1)
-    ] = 1024
+    pids_limit: Annotated[int, Option("The most processes and threads of an eval.", N, least=1)] = (
+        1024
+    )
     tmp_limit: Annotated[
         int,
         Option(
@@ -191,17 +191,21 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     retries: Annotated[
         int,
-        Option("Try again so often where not the eval but its environment failed.", N, least=0),
+        Option("Retry this often where the environment failed, not the eval.", N, least=0),
     ] = 2
     max_failures: Annotated[
         int,
-        Option("Start no new eval once so many in a row have failed alike; 0 goes on.", N, least=0),
+        Option(
+            "Start no new eval once this many in a row have failed alike; 0 for any number.",
+            N,
+            least=0,
+        ),
     ] = 5
     min_free_disk: Annotated[
         int, Option("Start no new eval while less than this is free on the disk.", SIZE)
     ] = 2**30
     engine_wait: Annotated[
-        float, Option("Wait so long for a Docker engine that goes away in mid-run.", DURATION)
+        float, Option("Wait this long for a Docker engine that goes away during a run.", DURATION)
     ] = 120.0
     grace: Annotated[
         float,
@@ -226,7 +230,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     take_snapshots: Annotated[
         bool,
-        Option("Commit the progress to a branch; go on from it.", names=("--snapshot",)),
+        Option("Commit the progress to a branch, and resume from it.", names=("--snapshot",)),
         Heading("Snapshots on a Git branch"),
     ] = False
     snapshots: SnapshotOptions = SnapshotOptions()

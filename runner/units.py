@@ -87,7 +87,7 @@ def show_size(count: int) -> str:
 
 
 def show_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads as so many seconds: `1h`, `90s`."""
+    """The shortest text that `parse_duration` reads as this many seconds: `1h`, `90s`."""
     for unit in "hm":
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds // _SECONDS[unit]:g}{unit}"

@@ -38,7 +38,7 @@ def run_eval_set(
     """Run an eval set, show it, and return the exit code.
 
     Raises:
-        RunnerError: the run could not start or go on, or its last snapshot is not pushed.
+        RunnerError: the run could not start or continue, or its last snapshot is not pushed.
         NobodyReads: it has ended and is on record, but nobody reads `out` any more.
     """
     began = time.monotonic()
@@ -103,7 +103,7 @@ def _tell(prepared: Prepared, result: RunResult, out: TextIO) -> bool:
 
 
 def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
-    """Say what is on disk now, and how to go on."""
+    """Say what is on disk now, and how to continue."""
     plan = result.plan
     if not plan.todo and not result.outcomes:
         print(f"nothing to run; finished: {evals(len(plan.jobs))}", file=out)

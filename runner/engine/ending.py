@@ -151,7 +151,7 @@ def _lost(reason: str) -> Verdict:
     return Verdict(Result.LOST, Fault.ENVIRONMENT, reason)
 
 
-# A wait that breaks off within so many seconds although the engine answers is refused; so many of
+# A wait that breaks off within this many seconds although the engine answers is refused; so many of
 # them in a row, with growing pauses, are its last word.
 REFUSED_WITHIN = 5
 

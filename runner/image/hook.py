@@ -99,7 +99,7 @@ class Finder:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Give Python's own spec for a module that is changed; None for all else."""
+        """Python's own spec for a module that is changed; None for all else."""
         change = CHANGES.get(name)
         spec = PathFinder.find_spec(name, path, target) if change else None
         if change and spec is not None and spec.loader is not None:
