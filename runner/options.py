@@ -144,8 +144,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     repin: Annotated[
         bool,
         Option(
-            "Go on where image, registry, network, GPUs or limits are not those of what is "
-            "finished."
+            "Continue although image, registry, network, GPUs or limits differ from those of "
+            "finished evals."
         ),
     ] = False
     dry_run: Annotated[
