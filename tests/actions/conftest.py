@@ -239,7 +239,7 @@ def repository(place: Place) -> Iterator[Repository]:
     found.remote.mkdir()
     found.checkout.mkdir()
     shutil.copytree(ROOT / ".github", found.checkout / ".github")
-    for name in ("ci.yml", "release.yml"):
+    for name in ("ci.yml", "docs.yml", "release.yml"):
         (found.checkout / ".github/workflows" / name).unlink()
     found._git(found.remote, "init", "--quiet", "--bare", ".")
     found.git("init", "--quiet", "--initial-branch", "main", ".")
