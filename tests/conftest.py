@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache as once
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import docker
 import msgspec
@@ -30,6 +31,9 @@ from runner.records.layout import Layout
 from runner.records.progress import read_progress
 from tests.forked import PROGRAMS, run_forked
 from tests.images import build_image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 PROGRAM = Path(__file__).with_name("program.py")
 TEST_IMAGE = "evalset/test:program"
@@ -140,6 +144,20 @@ def tag(api: docker.APIClient, request: pytest.FixtureRequest) -> Iterator[str]:
     yield name
     with suppress(ImageNotFound):
         api.remove_image(name, force=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Debian's Chromium, one for a process: Playwright can be started only once in each."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - most tests need none
+
+    path = shutil.which("chromium")
+    assert path, "the tests need chromium; scripts/test-tools installs it"
+    with sync_playwright() as playwright:
+        # Its own sandbox does not work for root; what it opens here is ours.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

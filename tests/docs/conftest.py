@@ -1,9 +1,6 @@
 import pytest
 
 from runner.commands.run import command as run_command
-from tests.report.site.conftest import browser
-
-__all__ = ["browser"]
 
 
 @pytest.fixture(autouse=True)

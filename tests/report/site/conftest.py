@@ -1,12 +1,11 @@
 import io
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 from runner.commands.report import Pair, ReportOptions, write_site
 from tests.report.site.example import write_example
@@ -16,18 +15,6 @@ WIDE = ViewportSize(width=1280, height=900)
 
 # Writes a report of a progress directory, and gives its folder.
 Report = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    path = shutil.which("chromium")
-    assert path, "the tests need chromium; scripts/test-tools installs it"
-    with sync_playwright() as playwright:
-        # Its own sandbox does not work for root; what it opens here is ours.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Visit:
