@@ -43,7 +43,8 @@ def test_what_does_not_fit_is_left_to_the_next_run(place: Place) -> None:
     assert "2 evals do not fit in the 5" in ended.stdout
     assert "2 of 4 evals finished" in ended.stdout
     assert (
-        "; 2 are left because the time budget is used up; the same command goes on" in ended.stdout
+        "; 2 are left because the time budget is used up; the same command continues"
+        in ended.stdout
     )
     again = place.run("--jobs", "1", "--time-budget", "999999d")
     assert again.returncode == 0
