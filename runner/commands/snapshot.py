@@ -39,7 +39,6 @@ from runner.parameters import Argument
 from runner.records.layout import Layout
 from runner.records.lock import run_lock
 from runner.records.state import RunState
-from runner.report.table import print_table
 from runner.report.text import evals, inert, one_line
 
 
@@ -151,6 +150,8 @@ def show(
     if as_json:
         print(msgspec.json.encode(shown).decode())
         return
+    from runner.report.table import print_table
+
     _say(f"{shown.commit}  {shown.at}  {shown.subject}")
     for name, value in shown.trailers.items():
         _say(f"{name}: {value}")

@@ -2,12 +2,11 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import click
 import msgspec
 
-from runner.branch.progress_branch import ProgressBranch, open_branch
 from runner.commands.command_line import evalset_command
 from runner.engine.leftovers import containers_of
 from runner.errors import UsageError
@@ -31,8 +30,10 @@ from runner.records.lock import is_held
 from runner.records.merge import merge_files
 from runner.records.state import EvalState, RunState
 from runner.report.ci import Results, status_reports
-from runner.report.table import print_table
 from runner.report.text import inert, json_line, one_line, part_of_set
+
+if TYPE_CHECKING:
+    from runner.branch.progress_branch import ProgressBranch
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +100,8 @@ def show(
         contents = [one.as_json() for one in shown]
         print(json_line(contents[0] if len(contents) == 1 else contents), file=out)
     else:
+        from runner.report.table import print_table
+
         for one in shown:
             if len(shown) > 1:
                 print(inert(one_line(f"{one.state.model} {one.state.eval_set}")), file=out)
@@ -150,6 +153,8 @@ def of_branch(
     Raises:
         UsageError: there is no such branch, or it has nothing of that model and eval set.
     """
+    from runner.branch.progress_branch import open_branch
+
     with open_branch(options, root.resolve(), this_host(), name=name) as branch:
         contents = _both(branch)
         runs = RunState.from_branch(contents, source=f"branch {name}")
@@ -169,7 +174,7 @@ def of_branch(
     ]
 
 
-def _both(branch: ProgressBranch) -> Mapping[str, bytes]:
+def _both(branch: "ProgressBranch") -> Mapping[str, bytes]:
     """The state files of the branch here, merged with those of the remote's."""
     merged: dict[str, bytes] = {}
     for tip in branch.tips():
