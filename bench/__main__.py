@@ -42,6 +42,7 @@ def of_reports() -> list[Figure]:
     """Reports, of many evals and of one huge log."""
     return [
         *reports.of_many_samples(evals=1000, samples=1000, runs=3),
+        reports.of_overview(evals=1000, runs=9),
         reports.of_one_log(runs=1, events=100_000, megabytes=500),
     ]
 

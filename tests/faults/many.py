@@ -107,7 +107,7 @@ def run_many(place: Place, count: int, *, at_once: int) -> Many:
         )
         samples = []
         while process.poll() is None:
-            with suppress(OSError, StopIteration):
+            with suppress(OSError, StopIteration, KeyError):  # it has just ended
                 samples.append(_sample(process.pid))
             time.sleep(0.2)
     if process.returncode:

@@ -13,12 +13,6 @@ ROWS = "#table tbody tr"
 NAMES = "#table tbody th a"
 
 # Milliseconds from the call of a page until a click on a column's head has sorted its table.
-SORTED_BY_NAME = """() => {
-    const heads = [...document.querySelectorAll("th button")];
-    heads.find(each => each.textContent.trim() == "Eval").click();
-    document.body.getBoundingClientRect();
-    return performance.now();
-}"""
 
 
 def test_every_page_opens_from_the_disk(visit: Visit, two_models: Path) -> None:
@@ -187,23 +181,20 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, two_models: Path)
     assert visit.complaints == []
 
 
-def test_a_thousand_evals_are_light_and_quick(visit: Visit, report: Report, tmp_path: Path) -> None:
-    """Of two models, some failed: less than 1.5 MB, and within a second ready to be sorted."""
+def test_a_thousand_evals_are_light_and_sorted(
+    visit: Visit, report: Report, tmp_path: Path
+) -> None:
+    """Of two models, some failed: less than 1.5 MB. How fast that is, `make bench` says."""
     names = [f"an-eval-with-a-usual-name-{place}.dev.v0" for place in range(1000)]
     models = (("aria-large", 0.8), ("aria-small", 0.7))
     write_example(tmp_path / "p", models, evals=names, samples=2, failing=names[10:40:15])
     path = report(tmp_path / "p") / "index.html"
     assets = (path.parent / "assets").iterdir()
     assert sum(each.stat().st_size for each in [path, *assets]) < 1_500_000
-    took = []
-    for _ in range(10):  # for the machine may be busy with something else
-        page = visit.open(path)
-        took.append(page.evaluate(SORTED_BY_NAME))
-        assert page.locator("th[aria-sort=ascending]").inner_text().strip() == "Eval"
-        assert page.locator(ROWS).count() == 1000
-        if took[-1] < 1000:
-            break
-    assert min(took) < 1000, took
+    page = visit.open(path)
+    page.locator("th button", has_text=re.compile("^\\s*Eval")).first.click()
+    assert page.locator("th[aria-sort=ascending]").inner_text().strip() == "Eval"
+    assert page.locator(ROWS).count() == 1000
 
 
 def test_a_run_that_has_not_begun_has_a_page(visit: Visit, report: Report, tmp_path: Path) -> None:
