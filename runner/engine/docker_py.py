@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 else:
     Api = Any
 
-    def __getattr__(name: str) -> Any:  # noqa: ANN401
+    def __getattr__(name: str) -> Any:
         """Import a name of docker-py or requests (https://peps.python.org/pep-0562/)."""
-        from docker import errors  # noqa: PLC0415
-        from requests import exceptions  # noqa: PLC0415
+        from docker import errors
+        from requests import exceptions
 
         if name == "ERRORS":  # all that a request may raise
             return (errors.DockerException, exceptions.RequestException)
@@ -84,17 +84,17 @@ class Client:
         self._version = version
         self._docker = functools.cache(partial(_docker_client, version))
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as docker-py has it, and so below
+    def __getattr__(self, name: str) -> Any:
         if name not in _READS:
             return getattr(self._docker(), name)
 
-        def read(*of: str) -> Any:  # noqa: ANN401
+        def read(*of: str) -> Any:
             path = _READS[name].format(*map(_quoted, of))
             return self._ask("GET", path, lambda api: getattr(api, name)(*of))
 
         return read
 
-    def containers(self, **given: Any) -> Any:  # noqa: ANN401
+    def containers(self, **given: Any) -> Any:
         """List containers by labels."""
         if given.keys() != {"all", "filters"}:
             return self._docker().containers(**given)
@@ -104,7 +104,7 @@ class Client:
         query = urlencode({"all": int(given["all"]), "filters": json.dumps(filters)})
         return self._ask("GET", f"/containers/json?{query}", lambda api: api.containers(**given))
 
-    def create_container_from_config(self, config: Mapping[str, Any], name: str = "") -> Any:  # noqa: ANN401
+    def create_container_from_config(self, config: Mapping[str, Any], name: str = "") -> Any:
         """Create a container; `config` is as the engine's API has it."""
         path = f"/containers/create{name and '?' + urlencode({'name': name})}"
         made = self._ask(
@@ -121,13 +121,13 @@ class Client:
         path = f"/containers/{_quoted(container)}/start"
         self._ask("POST", path, lambda api: api.start(container))
 
-    def _ask(self, method: str, path: str, otherwise: Callable[[Any], Any], body: str = "") -> Any:  # noqa: ANN401
+    def _ask(self, method: str, path: str, otherwise: Callable[[Any], Any], body: str = "") -> Any:
         """What the engine answers; `otherwise` asks docker-py where that is no success."""
         try:
             answer = _exchange(self._path, f"{method} /v{self._version}{path}", body)
             said = json.loads(answer.body) if answer.body else None
         except (OSError, ValueError) as error:
-            from requests import exceptions  # noqa: PLC0415 - see above
+            from requests import exceptions
 
             if isinstance(error, TimeoutError):
                 raise exceptions.Timeout(error) from error
@@ -241,8 +241,8 @@ def _docker_client(version: str) -> Api:
     it, and keeps the last 25 open: many workers would use up the files that a process may open.
     https://github.com/docker/docker-py/blob/7.1.0/docker/transport/unixconn.py
     """
-    import docker  # noqa: PLC0415 - see above
-    from docker.transport import unixconn  # noqa: PLC0415
+    import docker
+    from docker.transport import unixconn
 
     class Connection(unixconn.UnixHTTPConnection):
         """Closes a socket that finds nobody: https://github.com/docker/docker-py/pull/3356."""
@@ -281,7 +281,7 @@ def wait(api: Api, container: str, seconds: float) -> bool:
     The engine sends the head of its answer at once, so that a limit reached later is no `Timeout`:
     https://github.com/docker/docker-py/issues/1966
     """
-    from requests import exceptions  # noqa: PLC0415 - see above
+    from requests import exceptions
 
     try:
         api.wait(container, timeout=math.ceil(seconds))
@@ -300,7 +300,7 @@ def kill(api: Api, container: str, signal: str, seconds: float) -> None:
     docker-py's own has no such limit:
     https://github.com/docker/docker-py/blob/7.1.0/docker/api/container.py
     """
-    from requests import exceptions  # noqa: PLC0415 - see above
+    from requests import exceptions
 
     with contextlib.suppress(exceptions.Timeout):
         api.post(_address(api, container, "kill"), params={"signal": signal}, timeout=seconds)
@@ -311,8 +311,8 @@ def printed(api: Api, container: str) -> Iterator[bytes]:
 
     docker-py's own leaves the connection open (https://github.com/docker/docker-py/pull/3412).
     """
-    from requests import exceptions  # noqa: PLC0415 - see above
-    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+    from requests import exceptions
+    from urllib3.exceptions import HTTPError
 
     try:
         yield from _frames(api, container)
@@ -346,7 +346,7 @@ def attached(api: Api, container: str) -> Iterator[Iterator[bytes]]:
         yield parts
     finally:
         # Its own `close` frees half of it: https://github.com/docker/docker-py/issues/3282
-        parts._response.close()  # noqa: SLF001
+        parts._response.close()  # noqa: SLF001 - its own `close` frees half of it
 
 
 def _address(api: Api, container: str, what: str) -> str:
