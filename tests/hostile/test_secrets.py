@@ -96,8 +96,10 @@ def test_it_is_on_no_command_line(hostile: Hostile) -> None:
     seen: set[str] = set()
     with watched(seen):
         options = ("--snapshot", "--remote", str(remote), "--env-file", "secrets.env")
-        ended = hostile.run(*options, "-e", "MY_SECRET", OPENAI_API_KEY=SECRET, MY_SECRET=SECRET)
-    assert ended.returncode == 0, ended.stderr
+        variables = {"OPENAI_API_KEY": SECRET, "MY_SECRET": SECRET}
+        with hostile.running(*options, "-e", "MY_SECRET", **variables) as run:
+            printed, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, printed
     assert any(re.match(r"git .*(cat-file|push|hash-object)", line) for line in seen)
     assert any("-m runner run" in line for line in seen)
     assert any(line.startswith("/usr/bin/containerd-shim") for line in seen)
