@@ -8,10 +8,13 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.files import named, sync_folder
-from runner.model import check_names
+from runner.model import Command, check_names, key_of
 
 # Files next to the records that matter only on this host and at this moment.
 _PASSING = re.compile(r"\.lock$|\.holder\.json$|\.new$")
+
+# Characters of an eval's key in the name of a file of its own.
+MOST_OF_A_NAME = 100
 
 
 def keep_dated(paths: Iterable[Path]) -> list[Path]:
@@ -79,8 +82,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kept(self) -> tuple[Path, ...]:
-        """The files that tell what was done, which `evalset reset` sets aside."""
-        return self.progress, self.attempts, self.run
+        """What tells what was done, which `evalset reset` sets aside: files, and the answers."""
+        return self.progress, self.attempts, self.run, self.answers
 
     @property
     def evallogs(self) -> Path:
@@ -90,6 +93,21 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     def console_log(self, attempt: str, eval_key: str) -> Path:
         """Where the output of an attempt's container is kept."""
         return self.evallogs / f"{attempt}_{self.model}_{eval_key}.console.log"
+
+    @property
+    def answers(self) -> Path:
+        """Folder of the answers that providers gave."""
+        return self.root / "answers" / f"{self.model}.{self.eval_set}"
+
+    def answers_of(self, command: Command) -> Path:
+        """Where the answers that one eval was given are kept."""
+        name = re.sub("[^a-zA-Z0-9_.-]+", "-", command.eval)[:MOST_OF_A_NAME]
+        return self.answers / f"{name}.{command.key}.jsonl"
+
+    @property
+    def gateway(self) -> Path:
+        """The folder of the process that stands between containers and providers."""
+        return self.root / ".gateway" / key_of([self.model, self.eval_set])
 
     def private(self, attempt: str) -> Path:
         """The folder that the container of a running attempt sees as `/tmp`."""

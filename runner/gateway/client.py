@@ -1,0 +1,281 @@
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from runner.files import make_folder, named
+from runner.gateway.providers import Route
+from runner.model import Job
+from runner.records.folders import remove_tree
+from runner.records.layout import Layout
+from runner.records.lock import is_held
+
+# Bumped whenever a runner and a gateway of different versions would not understand each other.
+PROTOCOL = 1
+
+# Seconds for a gateway to start; without an answer after which it is taken to hang; between two
+# looks at it.
+START = 20.0
+HANGS = 10.0
+LOOK = 1.0
+
+FORWARDER = Path(__file__).with_name("forward.py")
+
+# Where a container finds its socket and the forwarder.
+PLACE = "/evalset"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway is told when it starts; it holds the keys.
+
+    Attributes:
+        lock: path of the run's lock: while it is held, a run is there.
+        routes: providers, by name.
+        environment: further variables, such as those of proxies.
+    """
+
+    protocol: int = PROTOCOL
+    lock: str
+    routes: dict[str, Route]
+    environment: dict[str, str] = {}
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that may ask.
+
+    Attributes:
+        folder: where its socket is to be.
+        answers: path of its eval's answers file.
+    """
+
+    attempt: str
+    folder: str
+    answers: str
+
+
+class Account(msgspec.Struct, kw_only=True):
+    """What an attempt has done at the gateway.
+
+    Attributes:
+        requests: that it made and was allowed to make.
+        replayed: that were answered from the record.
+        refused: what it was not allowed, at most 20.
+        stopped: why it could not continue, such as a budget that is used up; empty if it could.
+        waited: seconds in which all of its requests waited for their turn.
+    """
+
+    requests: int = 0
+    replayed: int = 0
+    refused: list[str] = []
+    stopped: str = ""
+    waited: float = 0.0
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a gateway is.
+
+    Attributes:
+        pid: its process.
+        attempts: ids of those that may ask.
+        problems: why requests cannot succeed, by kind: `key`, `quota`, `disk`.
+    """
+
+    protocol: int = PROTOCOL
+    pid: int
+    attempts: list[str]
+    problems: dict[str, str] = {}
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, however long its path is."""
+
+    def __init__(self, folder: Path, name: str, timeout: float) -> None:
+        super().__init__("gateway", timeout=timeout)
+        self._place = folder, name
+
+    def connect(self) -> None:
+        folder, name = self._place
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(f"/proc/self/fd/{descriptor}/{name}")
+        finally:
+            os.close(descriptor)
+
+
+class Gateway:
+    """The gateway of one model and eval set, as a run sees it: started, adopted, and ended.
+
+    It is a process of its own that outlives a killed run, as containers do.
+
+    Args:
+        tell: is told once what went wrong with it, or at a provider.
+    """
+
+    def __init__(self, layout: Layout, config: Config, tell: Callable[[str, str], None]) -> None:
+        self._layout = layout
+        self._folder = layout.gateway
+        self._config = config
+        self._tell = tell
+        self._told: set[str] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._admitted: dict[str, Admission] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._watching, name="gateway-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start it, or take over the one that a killed run left; it answers a moment later."""
+        with named(self._folder, "create the folder"):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        standing = self._standing()
+        if standing is not None and standing.protocol == PROTOCOL:
+            self._ask("PUT", "/config", self._config)
+        else:
+            self._launch()
+        self._watch.start()
+
+    def _launch(self) -> None:
+        log = self._folder / "gateway.log"
+        with named(log, "write"), log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "runner.gateway", str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env=_bare(os.environ),
+                start_new_session=True,
+            )
+        assert self._process.stdin  # noqa: S101 - for the type checker
+        with suppress(BrokenPipeError), self._process.stdin as pipe:
+            pipe.write(msgspec.json.encode(self._config))
+
+    def enter(self, job: Job, attempt: str) -> Path:
+        """Let an attempt ask; gives the folder that its container sees as `/evalset`."""
+        folder = self._folder / "attempts" / attempt
+        make_folder(folder)
+        with named(folder, "write"):
+            shutil.copyfile(FORWARDER, folder / FORWARDER.name)
+        admission = Admission(
+            attempt=attempt,
+            folder=str(folder),
+            answers=str(self._layout.answers_of(job.command)),
+        )
+        with self._lock:
+            self._admitted[attempt] = admission
+        with suppress(OSError, http.client.HTTPException):  # else the watch sees to it
+            self._ask("POST", "/attempts", admission)
+        return folder
+
+    def account(self, attempt: str) -> Account:
+        """What an attempt has done so far; nothing where the gateway does not know."""
+        try:
+            return msgspec.json.decode(self._ask("GET", f"/attempts/{attempt}"), type=Account)
+        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+            return Account()
+
+    def leave(self, attempt: str) -> Account:
+        """An attempt has ended."""
+        with self._lock:
+            self._admitted.pop(attempt, None)
+        try:
+            said = self._ask("DELETE", f"/attempts/{attempt}")
+            account = msgspec.json.decode(said, type=Account)
+        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+            account = Account()
+        with suppress(OSError):
+            remove_tree(self._folder / "attempts" / attempt)
+        return account
+
+    def end(self) -> None:
+        """Let it end once what it has sent is on record; nothing waits for that."""
+        self._over.set()
+        if self._watch.is_alive():
+            self._watch.join()
+        with suppress(OSError, http.client.HTTPException):
+            self._ask("POST", "/end")
+
+    def _watching(self) -> None:
+        silent_since: float | None = None
+        started = time.monotonic()
+        while not self._over.wait(LOOK if silent_since is None else 0.05):
+            standing = self._standing()
+            if standing is not None:
+                silent_since = None
+                self._told_of(standing)
+                self._admit_again(standing)
+                continue
+            now = time.monotonic()
+            silent_since = silent_since or now
+            dead = self._process is None or self._process.poll() is not None
+            if (dead and now - started > 1) or now - max(silent_since, started) > HANGS:
+                self._kill()
+                self._launch()
+                started = time.monotonic()
+
+    def _told_of(self, standing: Standing) -> None:
+        for kind, text in standing.problems.items():
+            if kind not in self._told:
+                self._told.add(kind)
+                self._tell(kind, text)
+
+    def _admit_again(self, standing: Standing) -> None:
+        """Tell a gateway that was started again about the attempts under way."""
+        with self._lock:
+            missing = [
+                admission
+                for attempt, admission in self._admitted.items()
+                if attempt not in standing.attempts
+            ]
+        for admission in missing:
+            with suppress(OSError, http.client.HTTPException):
+                self._ask("POST", "/attempts", admission)
+
+    def _standing(self) -> Standing | None:
+        try:
+            return msgspec.json.decode(self._ask("GET", "/"), type=Standing)
+        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+            return None
+
+    def _kill(self) -> None:
+        """End a gateway that hangs, so that another one can take its place."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        lock = self._folder / "lock"
+        while is_held(lock):  # by one that an earlier run started
+            with suppress(OSError, ValueError):
+                os.kill(int((self._folder / "pid").read_text()), signal.SIGKILL)
+            time.sleep(0.05)
+
+    def _ask(self, method: str, path: str, body: object = None) -> bytes:
+        connection = _Connection(self._folder, "control.sock", timeout=HANGS)
+        try:
+            content = None if body is None else msgspec.json.encode(body)
+            connection.request(method, path, body=content)
+            response = connection.getresponse()
+            said = response.read()
+        finally:
+            connection.close()
+        if response.status != http.client.OK:
+            raise LookupError(said.decode(errors="replace"))
+        return said
+
+
+def _bare(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process needs of the environment to start Python, and no key."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    kept = {name: environ[name] for name in names if name in environ}
+    return kept | {name: value for name, value in environ.items() if name.startswith("PYTHON")}

@@ -1,0 +1,57 @@
+"""Which answer an attempt is given for which request: pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from runner.records.answers import Kept
+
+
+class Exchange:
+    """The answers of one eval, and who was given them.
+
+    Each answer is given to an attempt once at most, so that equal requests get different answers,
+    as many as were paid for.
+    """
+
+    def __init__(self, kept: Iterable[Kept] = ()) -> None:
+        self._by_key: defaultdict[str, list[Kept]] = defaultdict(list)
+        self._given: defaultdict[str, set[str]] = defaultdict(set)
+        # Where to begin to look: what is before was given to the attempt.
+        self._from: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for answer in kept:
+            self.add(answer)
+
+    def add(self, answer: Kept) -> None:
+        """An answer is on record."""
+        self._by_key[answer.key].append(answer)
+
+    def was_given(self, attempt: str, ids: Iterable[str]) -> None:
+        """What the record says that an attempt was given."""
+        self._given[attempt].update(ids)
+
+    def take(self, key: str, attempt: str, sample: str = "") -> Kept | None:
+        """Give an attempt an answer: its sample's own if there is one, else the oldest."""
+        answers = self._by_key.get(key, [])
+        given = self._given[attempt]
+        start = self._from[attempt, key]
+        while start < len(answers) and answers[start].id in given:
+            start += 1
+        self._from[attempt, key] = start
+        left = [answer for answer in answers[start:] if answer.id not in given]
+        if not left:
+            return None
+        own = (answer for answer in left if sample and answer.sample == sample)
+        chosen = next(own, left[0])
+        given.add(chosen.id)
+        return chosen
+
+    def give_back(self, answer: Kept, attempt: str) -> None:
+        """An answer did not reach the attempt."""
+        self._given[attempt].discard(answer.id)
+        self._from.pop((attempt, answer.key), None)
+
+    def forget(self, attempt: str) -> None:
+        """An attempt has ended, and asks for nothing more."""
+        self._given.pop(attempt, None)
+        for each in [each for each in self._from if each[0] == attempt]:
+            del self._from[each]

@@ -1,0 +1,299 @@
+"""Which requests may go where, and what is added to them: pure."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import msgspec
+
+from runner.errors import UsageError
+
+# Where the forwarder listens in every container.
+INSIDE = "http://127.0.0.1:8470"
+
+# What a container gets for a key; no provider takes it.
+WORTHLESS = "evalset-gateway"
+
+# What an eval may ask for, below a route: it must not spend by files, batches or fine-tuning.
+_ALLOWED = (
+    ("POST", re.compile(r"(?:/v1)?/(?:chat/completions|completions|embeddings|responses)")),
+    (
+        "POST",
+        re.compile(r"/openai/deployments/[\w.-]+/(?:chat/completions|completions|embeddings)"),
+    ),
+    ("POST", re.compile(r"/openai/(?:v1/)?(?:chat/completions|embeddings|responses)")),
+    ("POST", re.compile(r"(?:/v1)?/messages(?:/count_tokens)?")),
+    ("GET", re.compile(r"(?:/v1|/openai)?/models(?:/[\w.:/-]+)?")),
+)
+
+# Headers of a request that change its meaning.
+_MEANING = ("anthropic-version", "anthropic-beta", "openai-beta")
+
+# Headers of an answer that mean something to whoever gets it; no cookie and no organisation.
+_KEPT = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider that containers reach through the gateway.
+
+    Attributes:
+        name: first part of the path that a container asks for.
+        address: of the provider, without a `/` at its end.
+        headers: that are added to each request; they hold the key.
+        key_from: the variable that the key is from, for messages.
+        base: what stands below the route's name in the address that containers get.
+    """
+
+    name: str
+    address: str
+    headers: dict[str, str]
+    key_from: str
+    base: str = ""
+
+    def url(self, path: str) -> str:
+        """The address of a request whose path, below the route's name, is this."""
+        return self.address + path.removeprefix(self.base)
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """A provider whose variables are known.
+
+    Attributes:
+        addresses: variables for its address, the first that is set counting.
+        key: variable of its key.
+        header: that the key goes in.
+        scheme: what stands before the key there.
+        default: its address where no variable says another; empty where one must.
+        base: what its clients expect behind the address.
+        more: variables that become further headers.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    key: str
+    header: str = "Authorization"
+    scheme: str = "Bearer "
+    default: str = ""
+    base: str = ""
+    more: Mapping[str, str] = {}
+
+
+_OPENAI = _Known(
+    "openai",
+    ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    "OPENAI_API_KEY",
+    default="https://api.openai.com/v1",
+    base="/v1",
+    more={
+        "OPENAI_ORG_ID": "OpenAI-Organization",
+        "OPENAI_ORGANIZATION": "OpenAI-Organization",
+        "OPENAI_PROJECT_ID": "OpenAI-Project",
+    },
+)
+_PROVIDERS = (
+    _OPENAI,
+    _Known("azure", ("AZURE_OPENAI_ENDPOINT",), "AZURE_OPENAI_API_KEY", "api-key", ""),
+    _Known(
+        "anthropic",
+        ("ANTHROPIC_BASE_URL",),
+        "ANTHROPIC_API_KEY",
+        "x-api-key",
+        "",
+        default="https://api.anthropic.com",
+    ),
+    _Known(
+        "together",
+        ("TOGETHER_BASE_URL",),
+        "TOGETHER_API_KEY",
+        default="https://api.together.xyz/v1",
+        base="/v1",
+    ),
+)
+
+# The variables whose values the gateway keeps to itself.
+COVERED = frozenset(
+    name for provider in _PROVIDERS for name in (*provider.addresses, provider.key, *provider.more)
+)
+
+
+class Routes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway knows of the providers of a run, and what containers are told of it.
+
+    Attributes:
+        routes: by name.
+        variables: that containers get instead of keys and addresses.
+    """
+
+    routes: dict[str, Route]
+    variables: dict[str, str]
+
+
+def routes_for(environment: Mapping[str, str], upstreams: Sequence[str] = ()) -> Routes:
+    """The providers that variables and `--upstream NAME=URL` name.
+
+    Raises:
+        UsageError: an address or a name is none.
+    """
+    found = [route for known in _PROVIDERS if (route := _route(known, environment))]
+    found += [_upstream(text, environment) for text in upstreams]
+    variables = {}
+    for route in found:
+        known = next((each for each in _PROVIDERS if each.name == route.name), None)
+        prefix = re.sub(r"\W", "_", route.name.upper())
+        inside = f"{INSIDE}/{route.name}{route.base}"
+        for name in known.addresses if known else (f"{prefix}_BASE_URL",):
+            variables[name] = inside
+        variables[known.key if known else f"{prefix}_API_KEY"] = WORTHLESS
+    return Routes(routes={route.name: route for route in found}, variables=variables)
+
+
+def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
+    named = next((name for name in known.addresses if environment.get(name)), "")
+    key = environment.get(known.key, "")
+    if not (named or (key and known.default)):
+        return None
+    headers = {known.header: f"{known.scheme}{key}"} if key else {}
+    headers |= {
+        header: environment[name] for name, header in known.more.items() if environment.get(name)
+    }
+    address = environment.get(named) or known.default
+    return Route(
+        name=known.name,
+        address=_address(address, named),
+        headers=headers,
+        key_from=known.key,
+        base=known.base,
+    )
+
+
+def _upstream(text: str, environment: Mapping[str, str]) -> Route:
+    name, equals, address = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        raise UsageError(
+            f"--upstream {text.partition('=')[0]!r}: expected NAME=URL, the name in small letters",
+            "give it as `groq=https://api.groq.com/openai/v1`, for example",
+        )
+    variable = f"{name.upper().replace('-', '_')}_API_KEY"
+    key = environment.get(variable)
+    return Route(
+        name=name,
+        address=_address(address, f"--upstream {name}"),
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        key_from=variable,
+    )
+
+
+def _address(address: str, source: str) -> str:
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(
+            f"{source} is no address of a provider", "give one that begins with https:// or http://"
+        )
+    return address.rstrip("/")
+
+
+def is_allowed(method: str, path: str) -> bool:
+    """Whether an eval may ask for this; `path` is below the route's name, without its query."""
+    return any(method == verb and shape.fullmatch(path) for verb, shape in _ALLOWED)
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as it came, without what stands for whoever asks.
+
+    Attributes:
+        path: below the route's name, with its query.
+        body: as it is sent on.
+        content: the body as JSON; None where there is none.
+        headers: those that change its meaning.
+    """
+
+    route: str
+    method: str
+    path: str
+    body: bytes
+    content: Any
+    headers: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Stands for the request: equal ones have the same."""
+        parts = [self.route, self.method, self.path, self.content, sorted(self.headers.items())]
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+    @property
+    def model(self) -> str:
+        """The model that is asked, or an Azure deployment's name."""
+        if isinstance(self.content, dict) and isinstance(model := self.content.get("model"), str):
+            return model
+        found = re.match(r"/openai/deployments/([\w.-]+)/", self.path)
+        return found[1] if found else ""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is to come in pieces."""
+        return isinstance(self.content, dict) and self.content.get("stream") is True
+
+
+class Refused(Exception):
+    """A request that is not sent on: the status and the text of the answer to it."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def asked(
+    routes: Mapping[str, Route], method: str, target: str, body: bytes, headers: Mapping[str, str]
+) -> Asked:
+    """Understand a request.
+
+    Args:
+        target: path and query as they came.
+
+    Raises:
+        Refused: no eval may ask for this.
+    """
+    path, _, query = target.partition("?")
+    name, _, rest = path.removeprefix("/").partition("/")
+    rest = f"/{rest}"
+    if name not in routes:
+        raise Refused(404, f"the gateway has no provider {name[:60]!r}")
+    if not is_allowed(method, rest):
+        raise Refused(404, f"{method} {rest[:200]} is not allowed through the gateway")
+    content = None
+    if body:
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Refused(400, "the body is not JSON") from None
+    if query:
+        rest += "?" + urlencode(parse_qsl(query, keep_blank_values=True))
+    return Asked(
+        route=name,
+        method=method,
+        path=rest,
+        body=body,
+        content=content,
+        headers={
+            header: value for header in _MEANING if (value := headers.get(header)) is not None
+        },
+    )
+
+
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an answer's headers that are kept with it."""
+    return {name: headers[name] for name in _KEPT if name in headers}
+
+
+def error_body(text: str, kind: str) -> bytes:
+    """An error in the form that the providers' clients show."""
+    return json.dumps({"error": {"message": text, "type": kind, "code": kind}}).encode()

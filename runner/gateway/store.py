@@ -1,0 +1,98 @@
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+from runner.errors import EnvironmentFault
+from runner.gateway.exchange import Exchange
+from runner.records.answers import Answer, AnswersFile, AnswersLine, Kept, Returned
+
+# Seconds until a full disk is tried again.
+PAUSE = 1.0
+
+
+class Store:
+    """The answers of one eval, on disk and at hand.
+
+    Attributes:
+        problem: why nothing can be written at the moment; empty when it can.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = AnswersFile(path)
+        found = self._file.read()
+        self._requests = found.requests
+        self._on_record = found.given
+        self.exchange = Exchange(found.kept)
+        self.totals = found.totals
+        self.problem = ""
+        self._next: asyncio.Future[None] | None = None
+        self._syncing: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def admit(self, attempt: str) -> None:
+        """An attempt is going to ask; what it was given before a crash it is not given again."""
+        self.exchange.was_given(attempt, self._on_record.pop(attempt, ()))
+
+    def describes(self, key: str) -> bool:
+        """Whether the file has the request with this key; from now on it is taken to."""
+        known = key in self._requests
+        self._requests.add(key)
+        return known
+
+    async def write(self, line: AnswersLine) -> tuple[int, int]:
+        """Append a line, as soon as the disk takes it; gives its place as `Kept` has it."""
+        while True:
+            try:
+                place = self._file.write(line)
+            except EnvironmentFault as fault:
+                self.problem = str(fault)
+                await asyncio.sleep(PAUSE)
+            else:
+                self.problem = ""
+                return place
+
+    async def durable(self) -> None:
+        """Wait until what was written before is durable; many share one sync."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        if self._syncing is None:
+            self._syncing = asyncio.create_task(self._sync())
+        await asyncio.shield(self._next)
+
+    async def _sync(self) -> None:
+        while (batch := self._next) is not None:
+            self._next = None
+            while not await asyncio.to_thread(self._is_synced):  # noqa: ASYNC110 - a disk has no event
+                await asyncio.sleep(PAUSE)
+            batch.set_result(None)
+        self._syncing = None
+
+    def _is_synced(self) -> bool:
+        try:
+            self._file.sync()
+        except EnvironmentFault as fault:
+            self.problem = str(fault)
+            return False
+        return True
+
+    async def add(self, answer: Answer) -> Kept:
+        """Put an answer on record, durable when this returns; that gives it to its attempt."""
+        start, size = await self.write(answer)
+        await self.durable()
+        kept = Kept(id=answer.id, key=answer.key, sample=answer.sample, start=start, size=size)
+        self.exchange.add(kept)
+        return kept
+
+    def read(self, kept: Kept) -> Answer:
+        """Read an answer."""
+        return self._file.answer(kept)
+
+    def give_back(self, kept: Kept, attempt: str) -> None:
+        """An answer did not reach its attempt, which may be given it again."""
+        self.exchange.give_back(kept, attempt)
+        with suppress(EnvironmentFault):  # then it is given to the next attempt only
+            self._file.write(Returned(id=kept.id, attempt=attempt))
