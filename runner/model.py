@@ -188,6 +188,26 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 ATTEMPT_VERSION = 1
 
 
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt asked of model providers.
+
+    Attributes:
+        requests: that it made.
+        replayed: those that were answered from the record, and cost nothing.
+        tokens: of the answers that were paid for, prompt and answer.
+        saved_tokens: of the replayed ones.
+        usd: what the paid ones cost; None where no price is known.
+        saved_usd: what the replayed ones had cost, likewise.
+    """
+
+    requests: int = 0
+    replayed: int = 0
+    tokens: int = 0
+    saved_tokens: int = 0
+    usd: float | None = None
+    saved_usd: float | None = None
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """How one attempt of a job ended: a line of an attempts file.
 
@@ -208,6 +228,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         final_report: what oaieval reported, None when it reported nothing.
         samples: how many the logs hold.
         warnings: what a reader of the record should know.
+        spending: what it asked of providers; None where it went without the gateway.
     """
 
     version: int = ATTEMPT_VERSION
@@ -230,6 +251,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     final_report: dict[str, Any] | None = None
     samples: int = 0
     warnings: tuple[str, ...] = ()
+    spending: Spending | None = None
 
     @property
     def all_logs(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from runner.engine.leftovers import Label, remove_attempt
 from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
 from runner.engine.probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.files import make_folder, named
+from runner.gateway.client import FORWARD, PLACE, Account, Gateway
 from runner.model import Attempt, Job, Result, Task
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
@@ -47,6 +48,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         environment: values by variable name, for all that any job may name.
         user: `uid:gid` inside the containers.
         cpus: that the engine has; no container can get more.
+        gateway: through which containers reach their providers; None where they do so themselves.
     """
 
     layout: Layout
@@ -57,9 +59,15 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     user: str
     cpus: int
+    gateway: Gateway | None = None
 
     def spec(self, job: Job, attempt: str) -> ContainerSpec:
         """What the container of an attempt is created from."""
+        argv: tuple[str, ...] = job.argv
+        mounts = self.registries
+        if self.gateway is not None:
+            argv = (*FORWARD, *argv)
+            mounts = {**mounts, self.gateway.enter(job, attempt): PLACE}
         settings = job.settings
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
@@ -68,9 +76,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         return ContainerSpec(
             name=f"evalset-{eval_part}-{attempt}",
             image=self.images[settings.image],
-            argv=job.argv,
+            argv=argv,
             private=self.layout.private(attempt),
-            mounts=self.registries,
+            mounts=mounts,
             environment={"HOME": "/tmp", **values},  # noqa: S108 - inside the container
             labels={
                 Label.RUN: self.run,
@@ -108,6 +116,16 @@ class LocalAttempts:
         self._engine_wait = engine_wait
         self.live = LiveContainers(engine)
 
+    def _queued(self, attempt: str) -> float:
+        """Seconds in which an attempt waited for its turn at a provider."""
+        gateway = self._shared.gateway
+        return gateway.account(attempt).waited if gateway else 0.0
+
+    def _account(self, attempt: str) -> Account | None:
+        """What an attempt that has ended did at the gateway, which serves it no more."""
+        gateway = self._shared.gateway
+        return gateway.leave(attempt) if gateway else None
+
     def run(
         self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
     ) -> AbstractContextManager[Attempt]:
@@ -135,6 +153,7 @@ class LocalAttempts:
                 container = Container.create(self._engine.api, spec)
         except BaseException as error:
             remove_private(self._shared.layout, task.attempt)
+            self._account(task.attempt)
             if not isinstance(error, docker_py.ERRORS):
                 raise
             self._after_an_absence(error)
@@ -161,6 +180,8 @@ class LocalAttempts:
     ) -> Iterator[Attempt]:
         """Continue with a container that an earlier run started, as if this one had."""
         container = Container(self._engine.api, task.container)
+        if self._shared.gateway is not None:
+            self._shared.gateway.enter(task.job, task.attempt)
         with self._held(container, task) as live:
             on_start(container.id)
             self.live.runs(container.id)
@@ -199,6 +220,8 @@ class LocalAttempts:
         ending = msgspec.structs.replace(ending, reported=found.reported)
         state = ending.state
         warnings = [*collected.warnings, *found.warnings]
+        if ending.account is not None:
+            warnings += [f"the gateway refused it: {text}" for text in ending.account.refused]
         attempt = self._attempt(task, ending, ended_at=(state and state.ended_at) or now())
         if attempt.result is Result.SUCCESS and not found.reported:
             warnings.append("its log has no final_report")
@@ -213,6 +236,7 @@ class LocalAttempts:
             final_report=mask.value(found.final_report),
             samples=found.samples,
             warnings=tuple(map(mask.text, warnings)),
+            spending=ending.account.spending if ending.account else None,
         )
 
     def _never_ran(self, task: Task, reason: str, spec: ContainerSpec) -> Attempt:
@@ -284,6 +308,7 @@ class LocalAttempts:
 
     def _remove(self, container: Container, attempt: str) -> None:
         """Delete the attempt's folder, then its container, which leads there."""
+        self._account(attempt)
         remove_private(self._shared.layout, attempt)
         remove(self._engine.api, container.id)
 
@@ -303,9 +328,11 @@ class LocalAttempts:
                 self._engine_wait,
                 absences=live.absences,
                 unwatched=bool(task.container),
+                queued=lambda: self._queued(task.attempt),
             )
         container.keep = ending.unkillable
-        ending = msgspec.structs.replace(ending, cut=self.live.cut(container.id))
+        account = self._account(task.attempt)
+        ending = msgspec.structs.replace(ending, cut=self.live.cut(container.id), account=account)
         if judge(ending, task.job.settings).result is Result.SUCCESS:
             on_success()
         return ending

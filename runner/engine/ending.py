@@ -1,4 +1,5 @@
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from runner.engine import docker_py
 from runner.engine.container import Container, ContainerState
 from runner.engine.engine import EngineWait, explain
 from runner.errors import EnvironmentFault
+from runner.gateway.client import Account
 from runner.model import ContainerSettings, Fault, Result
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -78,6 +80,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         reported: whether its log has a final report.
         lost: why nothing is known of its end; None when it is known.
         state: as the engine knows it; None where it knows nothing.
+        account: what it did at the gateway; None where it went without.
     """
 
     exit_code: int | None = None
@@ -90,6 +93,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     reported: bool = False
     lost: str | None = None
     state: ContainerState | None = None
+    account: Account | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -104,6 +108,9 @@ def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
     """Success is exit code 0 and nothing else; for the rest, say who is to blame and why."""
     if ending.lost is not None:
         return _lost(ending.lost)
+    if ending.account is not None and ending.account.stopped:
+        # Whatever it made of that: samples without an answer are no result.
+        return _lost(ending.account.stopped)
     asked_to_end = ending.timed_out or ending.cut is not None
     if ending.exit_code == 0 and (ending.reported or not asked_to_end):
         return Verdict(Result.SUCCESS, None, "")
@@ -165,17 +172,19 @@ def await_end(
     *,
     absences: int,
     unwatched: bool = False,
+    queued: Callable[[], float] = lambda: 0.0,
 ) -> Ending:
     """Wait for a container's end, and stop it when its time is over.
 
     `absences` of the engine had been noticed when the attempt began; `unwatched` is one that ran
-    while no run looked.
+    while no run looked; `queued` tells how many seconds it has waited for its turn at a provider,
+    which do not count.
 
     Raises:
         EnvironmentFault: the engine went away and did not come back, or cannot tell.
     """
     try:
-        timed_out = _wait(container, seconds, engine_wait)
+        timed_out = _wait(container, seconds, engine_wait, queued)
         if timed_out and not engine_wait.retry(container.stop):
             return Ending(timed_out=True, unkillable=True)
         state = engine_wait.retry(container.state)
@@ -196,18 +205,27 @@ def await_end(
     )
 
 
-def _wait(container: Container, seconds: float, engine_wait: EngineWait) -> bool:
+def _wait(
+    container: Container, seconds: float, engine_wait: EngineWait, queued: Callable[[], float]
+) -> bool:
     """Wait as `Container.wait`, through absences of the engine, which count as time passed.
 
     Returns:
         Whether the time is over.
     """
     end = time.monotonic() + seconds
+    granted = 0.0
     refused = 0
     while True:
         began = time.monotonic()
         try:
-            return not container.wait(end - began)
+            if container.wait(end - began):
+                return False
+            more = queued() - granted
+            if more <= 0:
+                return True
+            granted += more
+            end += more
         except docker_py.RequestException as error:
             refused = refused + 1 if time.monotonic() - began < REFUSED_WITHIN else 1
             if engine_wait.wait(error):

@@ -15,7 +15,7 @@ import msgspec
 
 from runner.files import make_folder, named
 from runner.gateway.providers import Route
-from runner.model import Job
+from runner.model import Job, Spending
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.lock import is_held
@@ -33,6 +33,9 @@ FORWARDER = Path(__file__).with_name("forward.py")
 
 # Where a container finds its socket and the forwarder.
 PLACE = "/evalset"
+
+# What stands before an eval's command, so that it reaches the gateway at 127.0.0.1.
+FORWARD = ("python3", "-S", "-E", f"{PLACE}/{FORWARDER.name}")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,15 +70,13 @@ class Account(msgspec.Struct, kw_only=True):
     """What an attempt has done at the gateway.
 
     Attributes:
-        requests: that it made and was allowed to make.
-        replayed: that were answered from the record.
+        spending: what it asked of providers.
         refused: what it was not allowed, at most 20.
         stopped: why it could not continue, such as a budget that is used up; empty if it could.
         waited: seconds in which all of its requests waited for their turn.
     """
 
-    requests: int = 0
-    replayed: int = 0
+    spending: Spending = Spending()
     refused: list[str] = []
     stopped: str = ""
     waited: float = 0.0

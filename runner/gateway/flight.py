@@ -2,7 +2,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 import aiohttp
@@ -11,7 +11,7 @@ import msgspec
 from runner.gateway.providers import Asked, Route, error_body, kept_headers
 from runner.gateway.store import Store
 from runner.gateway.usage import usage_of
-from runner.records.answers import Answer, Failed, Given, Kept, Request, Sent
+from runner.records.answers import Answer, Failed, Given, Kept, Request, Sent, Usage
 
 # Bytes of an answer's body.
 MOST_OF_AN_ANSWER = 64 * 2**20
@@ -36,23 +36,47 @@ ENDS = (b"[DONE]", b"message_stop", b"response.completed")
 PATIENCE = 600.0
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What answers cost: tokens, and dollars where prices are known."""
+
+    tokens: int = 0
+    usd: float | None = None
+
+    @classmethod
+    def of(cls, answer: Answer) -> "Cost":
+        """What one answer cost."""
+        usage = answer.usage or Usage()
+        return cls(usage.input + usage.output, answer.usd)
+
+
+def sum_of(costs: Iterable[Cost]) -> Cost:
+    """What all of them cost; dollars are None where none of them has any."""
+    all_ = list(costs)
+    known = [cost.usd for cost in all_ if cost.usd is not None]
+    return Cost(sum(cost.tokens for cost in all_), sum(known) if known else None)
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What whoever asked is told.
 
     Attributes:
         kept: the answer on record; None for what is not kept.
+        stopped: why the attempt cannot succeed any more; empty where it can.
     """
 
     status: int
     body: bytes
     headers: dict[str, str] = {}
     kept: Kept | None = None
+    cost: Cost = Cost()
+    stopped: str = ""
 
     @classmethod
-    def final(cls, status: int, text: str, kind: str) -> "Reply":
+    def final(cls, status: int, text: str, kind: str, *, stopped: bool = False) -> "Reply":
         """An error that no client tries again."""
         headers = {"content-type": "application/json", "x-should-retry": "false"}
-        return cls(status=status, body=error_body(text, kind), headers=headers)
+        body = error_body(text, kind)
+        return cls(status=status, body=body, headers=headers, stopped=text if stopped else "")
 
 
 class Flight:
@@ -210,7 +234,7 @@ class Sender:
                 await store.write(Given(id=kept.id, attempt=flight.attempt))
         if tail is not None:
             flight.pieces.put_nowait(tail)
-        return Reply(status=status, headers=headers, body=body, kept=kept)
+        return Reply(status=status, headers=headers, body=body, kept=kept, cost=Cost.of(answer))
 
     async def _exchange(self, flight: Flight) -> tuple[int, dict[str, str], bytes, bytes | None]:
         """Send a request and read all of its answer.
@@ -254,11 +278,13 @@ class Sender:
         if status in {401, 403}:
             text = f"{route.name} refused the key ({status}); set {route.key_from} to a valid one"
             self._tell("key", text)
-            raise Failure(Reply.final(401, text, "invalid_api_key"), status=status, billed=False)
+            reply = Reply.final(401, text, "invalid_api_key", stopped=True)
+            raise Failure(reply, status=status, billed=False)
         if status == 402 or (status == 429 and any(code.encode() in body for code in NO_MONEY)):  # noqa: PLR2004 - HTTP's
             text = f"{route.name} has no money left for this key; add some to the account"
             self._tell("quota", text)
-            raise Failure(Reply.final(402, text, "insufficient_quota"), status=status, billed=False)
+            reply = Reply.final(402, text, "insufficient_quota", stopped=True)
+            raise Failure(reply, status=status, billed=False)
         if 300 <= status < 400:  # noqa: PLR2004 - a redirect
             text = f"{route.name} answered with a redirect; correct its address"
             raise Failure(Reply.final(424, text, "no_answer"), status=status, billed=False)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
 from runner.errors import UsageError
+from runner.host import PLACEHOLDER_KEY, USUAL_NAMES
 
 # Where the forwarder listens in every container.
 INSIDE = "http://127.0.0.1:8470"
@@ -80,6 +81,11 @@ class _Known(msgspec.Struct, frozen=True):
     base: str = ""
     more: Mapping[str, str] = {}
 
+    @property
+    def variables(self) -> frozenset[str]:
+        """All that it takes from the environment."""
+        return frozenset((*self.addresses, self.key, *self.more))
+
 
 _OPENAI = _Known(
     "openai",
@@ -113,41 +119,71 @@ _PROVIDERS = (
     ),
 )
 
-# The variables whose values the gateway keeps to itself.
-COVERED = frozenset(
-    name for provider in _PROVIDERS for name in (*provider.addresses, provider.key, *provider.more)
-)
+# Proxies are no provider's, and evals that fetch data need them.
+_PROXIES = frozenset(name for name in USUAL_NAMES if name.lower().endswith("_proxy"))
+
+# What a container with a proxy asks for without it.
+_LOCAL = "127.0.0.1,localhost"
 
 
-class Routes(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway knows of the providers of a run, and what containers are told of it.
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """How evals reach their models.
 
     Attributes:
-        routes: by name.
-        variables: that containers get instead of keys and addresses.
+        inside: variables that containers get.
+        hidden: those that stay outside.
+        routes: providers that the gateway leads to, by name; without any there is no gateway.
+        left_out: names of usual variables that containers do not get, and no route replaces.
     """
 
-    routes: dict[str, Route]
-    variables: dict[str, str]
+    inside: dict[str, str]
+    hidden: dict[str, str] = {}
+    routes: dict[str, Route] = {}
+    left_out: tuple[str, ...] = ()
 
 
-def routes_for(environment: Mapping[str, str], upstreams: Sequence[str] = ()) -> Routes:
-    """The providers that variables and `--upstream NAME=URL` name.
+def access_for(
+    environment: Mapping[str, str],
+    *,
+    named: Collection[str],
+    upstreams: Sequence[str],
+    environ: Mapping[str, str],
+) -> Access:
+    """Give the gateway what it knows, and containers the rest, but no usual key.
+
+    Args:
+        environment: all that would be handed in.
+        named: those that the user named; they are handed in unless a route replaces them.
+        upstreams: `NAME=URL`, further providers.
+        environ: the host's variables, where their keys are.
 
     Raises:
         UsageError: an address or a name is none.
     """
-    found = [route for known in _PROVIDERS if (route := _route(known, environment))]
-    found += [_upstream(text, environment) for text in upstreams]
-    variables = {}
-    for route in found:
-        known = next((each for each in _PROVIDERS if each.name == route.name), None)
-        prefix = re.sub(r"\W", "_", route.name.upper())
-        inside = f"{INSIDE}/{route.name}{route.base}"
-        for name in known.addresses if known else (f"{prefix}_BASE_URL",):
-            variables[name] = inside
-        variables[known.key if known else f"{prefix}_API_KEY"] = WORTHLESS
-    return Routes(routes={route.name: route for route in found}, variables=variables)
+    given = dict(environment)
+    if given.get("OPENAI_API_KEY") == PLACEHOLDER_KEY:
+        del given["OPENAI_API_KEY"]
+    found = [(known, route) for known in _PROVIDERS if (route := _route(known, given))]
+    found += [_upstream(text, {**environ, **given}) for text in upstreams]
+    covered = {name for known, _ in found for name in known.variables}
+    usual = set(USUAL_NAMES) - _PROXIES - {"OPENAI_API_VERSION"} - set(named)
+    hidden = {name: given[name] for name in (covered | usual) & given.keys()}
+    inside = {name: value for name, value in given.items() if name not in hidden}
+    inside.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)  # oaieval asks for one in any case
+    for known, route in found:
+        address = f"{INSIDE}/{route.name}{route.base}"
+        inside |= dict.fromkeys(known.addresses, address) | {known.key: WORTHLESS}
+    if found and _PROXIES & inside.keys():
+        inside |= {
+            name: ",".join(filter(None, (inside.get(name), _LOCAL)))
+            for name in ("NO_PROXY", "no_proxy")
+        }
+    return Access(
+        inside=inside,
+        hidden=hidden,
+        routes={route.name: route for _, route in found},
+        left_out=tuple(sorted(hidden.keys() - covered - _OPENAI.variables)),
+    )
 
 
 def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
@@ -169,21 +205,23 @@ def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
     )
 
 
-def _upstream(text: str, environment: Mapping[str, str]) -> Route:
+def _upstream(text: str, environment: Mapping[str, str]) -> tuple[_Known, Route]:
     name, equals, address = text.partition("=")
     if not equals or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
         raise UsageError(
             f"--upstream {text.partition('=')[0]!r}: expected NAME=URL, the name in small letters",
             "give it as `groq=https://api.groq.com/openai/v1`, for example",
         )
-    variable = f"{name.upper().replace('-', '_')}_API_KEY"
-    key = environment.get(variable)
-    return Route(
+    prefix = name.upper().replace("-", "_")
+    known = _Known(name, (f"{prefix}_BASE_URL",), f"{prefix}_API_KEY")
+    key = environment.get(known.key)
+    route = Route(
         name=name,
         address=_address(address, f"--upstream {name}"),
         headers={"Authorization": f"Bearer {key}"} if key else {},
-        key_from=variable,
+        key_from=known.key,
     )
+    return known, route
 
 
 def _address(address: str, source: str) -> str:

@@ -5,17 +5,17 @@ import resource
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
 from runner.gateway.client import Account, Admission, Config, Standing
-from runner.gateway.flight import Flight, Reply, Sender
+from runner.gateway.flight import Cost, Flight, Reply, Sender, sum_of
 from runner.gateway.providers import Asked, Refused, asked
 from runner.gateway.store import Store
+from runner.model import Spending
 from runner.records.answers import Given, Kept
 from runner.records.lock import is_held
 
@@ -39,29 +39,45 @@ SAMPLE = "x-evalset-sample"
 
 
 class _Attempt:
-    """One attempt that may ask.
-
-    Attributes:
-        account: what it has done so far.
-    """
+    """One attempt that may ask, and what it has asked so far."""
 
     def __init__(self, admission: Admission, store: Store, server: asyncio.Server) -> None:
         self.id = admission.attempt
         self.store = store
         self.server = server
-        self.account = Account()
-        self._queued = 0
-        self._active = 0
-        self._since = 0.0
+        self.requests = 0
+        self.replayed = 0
+        self._paid: list[Cost] = []
+        self._saved: list[Cost] = []
+        self.refused: list[str] = []
+        self.stopped = ""
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """For as long as a request of it is neither queued nor answered."""
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
+    def paid(self, reply: Reply) -> None:
+        """It was given an answer of its provider's."""
+        self._paid = [sum_of([*self._paid, reply.cost])]
+        if reply.stopped:
+            self.stopped = self.stopped or reply.stopped
+
+    def saved(self, cost: Cost) -> None:
+        """It was given an answer on record."""
+        self.replayed += 1
+        self._saved = [sum_of([*self._saved, cost])]
+
+    def account(self) -> Account:
+        """All of it."""
+        paid, saved = sum_of(self._paid), sum_of(self._saved)
+        return Account(
+            spending=Spending(
+                requests=self.requests,
+                replayed=self.replayed,
+                tokens=paid.tokens,
+                saved_tokens=saved.tokens,
+                usd=paid.usd,
+                saved_usd=saved.usd,
+            ),
+            refused=self.refused,
+            stopped=self.stopped,
+        )
 
 
 class Gateway:
@@ -123,7 +139,7 @@ class Gateway:
             case "POST", ["attempts"]:
                 return await self._admit(msgspec.json.decode(body, type=Admission))
             case "GET", ["attempts", attempt]:
-                return self._attempts[attempt].account
+                return self._attempts[attempt].account()
             case "DELETE", ["attempts", attempt]:
                 return self._dismiss(attempt)
             case "PUT", ["config"]:
@@ -148,7 +164,7 @@ class Gateway:
 
     async def _admit(self, admission: Admission) -> Account:
         if known := self._attempts.get(admission.attempt):
-            return known.account
+            return known.account()
         if admission.answers not in self._stores:
             self._stores[admission.answers] = Store(Path(admission.answers))
         store = self._stores[admission.answers]
@@ -167,7 +183,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(protocol, sock=listener, backlog=1024)
         self._attempts[admission.attempt] = _Attempt(admission, store, server)
-        return self._attempts[admission.attempt].account
+        return self._attempts[admission.attempt].account()
 
     def _dismiss(self, attempt: str) -> Account:
         """An attempt has ended."""
@@ -176,7 +192,7 @@ class Gateway:
         ended.store.exchange.forget(attempt)
         if not any(other.store is ended.store for other in self._attempts.values()):
             self._retire(ended.store)
-        return ended.account
+        return ended.account()
 
     def _retire(self, store: Store) -> None:
         """Let the memory of an eval's answers go, unless requests of it are under way."""
@@ -203,13 +219,12 @@ class Gateway:
         except Refused as refused:
             self._name(attempt, refused)
             return _response(Reply.final(refused.status, refused.text, "not_allowed"))
-        attempt.account.requests += 1
-        with attempt.active():
-            return await self._give(attempt, wanted, request)
+        attempt.requests += 1
+        return await self._give(attempt, wanted, request)
 
     def _name(self, attempt: _Attempt, refused: Refused) -> None:
-        if len(attempt.account.refused) < MOST_NAMED:
-            attempt.account.refused.append(refused.text)
+        if len(attempt.refused) < MOST_NAMED and refused.text not in attempt.refused:
+            attempt.refused.append(refused.text)
 
     async def _give(
         self, attempt: _Attempt, wanted: Asked, request: web.BaseRequest
@@ -223,8 +238,9 @@ class Gateway:
         flight.attempt = attempt.id
         try:
             if wanted.streams and not flight.head.done():
-                return await self._stream(flight, request)
+                return await self._stream(attempt, flight, request)
             reply = await _waited_for(flight.reply, request)
+            attempt.paid(reply)
             return await _deliver(_response(reply), request)
         except (asyncio.CancelledError, ConnectionError):
             self._leave(flight, attempt.id)
@@ -267,18 +283,20 @@ class Gateway:
     ) -> web.StreamResponse:
         answer = attempt.store.read(kept)
         await attempt.store.write(Given(id=kept.id, attempt=attempt.id))
-        attempt.account.replayed += 1
         reply = Reply(
             status=answer.status, headers=answer.headers, body=answer.body.encode(), kept=kept
         )
         try:
-            return await _deliver(_response(reply), request)
+            sent = await _deliver(_response(reply), request)
         except (asyncio.CancelledError, ConnectionError):
-            attempt.account.replayed -= 1
             attempt.store.give_back(kept, attempt.id)
             raise
+        attempt.saved(Cost.of(answer))
+        return sent
 
-    async def _stream(self, flight: Flight, request: web.BaseRequest) -> web.StreamResponse:
+    async def _stream(
+        self, attempt: _Attempt, flight: Flight, request: web.BaseRequest
+    ) -> web.StreamResponse:
         """Pass a stream on as it comes; its last piece comes when all of it is on record."""
         await _waited_for(flight.head, request, flight.reply)
         if not flight.head.done():
@@ -292,6 +310,7 @@ class Gateway:
             request.transport.abort()  # so that nobody takes a part for the whole
             raise ConnectionResetError
         await response.write_eof()
+        attempt.paid(flight.reply.result())
         return response
 
 

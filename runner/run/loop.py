@@ -19,6 +19,7 @@ from runner.run.disk import Disk, DiskWatch
 from runner.run.prepare import Prepared
 from runner.run.record import Recorder
 from runner.run.schedule import (
+    Barred,
     Broken,
     Ended,
     Event,
@@ -103,7 +104,9 @@ class Loop:
     def until_idle(self, plan: Plan) -> RunResult:
         """React until the last worker has nothing more to do."""
         if budget := self._schedule.budget:
-            self.stopping.deadlines.after(budget.left, self.stopping.run_out_of_time)
+            self.stopping.deadlines.after(
+                budget.left, lambda: self.stopping.run_out("time budget", "")
+            )
         idle = False
         try:
             while not idle and not self.stopping.let_go:
@@ -169,6 +172,10 @@ class Loop:
                 self.stopping.interrupt(number)
             case Told(text):
                 self._display.warn(text)
+            case Barred("budget", text):
+                self.stopping.run_out("budget", text)
+            case Barred(_, text):
+                self.stopping.break_off(EnvironmentFault(text))
             case Unfit(jobs, left):
                 verb = "does" if jobs == 1 else "do"
                 self._display.note(

@@ -6,7 +6,8 @@ import msgspec
 
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
-from runner.host import Host, from_host, handed_in
+from runner.gateway.providers import Access, Route, access_for
+from runner.host import Host, from_host, handed_in, read_env_file
 from runner.image.image import Image, builtin_registry, find_image
 from runner.model import ContainerSettings, check_names, container_registries
 from runner.options import RunOptions
@@ -35,6 +36,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         image: that evals get by default.
         shard: the part of the evals to run; None is all.
         environment: variables to hand in, by name.
+        hidden: those that stay outside, with the gateway.
+        routes: providers that the gateway leads to; empty where containers reach them themselves.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
     """
@@ -47,6 +50,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     shard: Shard | None
     rules: tuple[ContainerRule, ...]
     environment: dict[str, str]
+    hidden: dict[str, str]
+    routes: dict[str, Route]
     mounts: dict[Path, str]
     own: dict[str, tuple[RegistryFile, ...]]
     warnings: tuple[str, ...]
@@ -77,6 +82,7 @@ def prepare(
     environment = handed_in(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
+    access = _access(options, environment, host)
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
     folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
     problems = [problem for folder in folders if (problem := folder_problem(folder))]
@@ -112,14 +118,16 @@ def prepare(
         resolution=resolution,
         shard=shard,
         rules=parse_rules([f for files in own.values() for f in files if f.kind == "containers"]),
-        environment=environment,
+        environment=access.inside,
+        hidden=access.hidden,
+        routes=access.routes,
         mounts=mounts,
         own=own,
         warnings=(
             *warnings,
             *folder_warnings,
             *resolution.warnings,
-            *_environment_warnings(options, environment),
+            *_environment_warnings(options, environment, access),
         ),
     )
 
@@ -153,16 +161,38 @@ def _check_apart(root: Path, mounts: Mapping[Path, str]) -> None:
             )
 
 
-def _environment_warnings(options: RunOptions, environment: Mapping[str, str]) -> Iterator[str]:
+def _access(options: RunOptions, environment: dict[str, str], host: Host) -> Access:
+    """Decide which variables evals get, and which stay with the gateway."""
+    if not options.gateway:
+        if options.upstream:
+            raise UsageError("--upstream needs the gateway", "leave --no-gateway out")
+        return Access(inside=environment)
+    named = set(options.env)
+    if options.env_file:
+        named |= read_env_file(options.env_file, host.environ).keys()
+    return access_for(environment, named=named, upstreams=options.upstream, environ=host.environ)
+
+
+def _environment_warnings(
+    options: RunOptions, environment: Mapping[str, str], access: Access
+) -> Iterator[str]:
     address = environment.get("OPENAI_BASE_URL", "")
     is_local = any(f"//{name}" in address for name in ("localhost", "127.0.0.1", "[::1]"))
-    if is_local and options.settings.network != "host":
+    if is_local and options.settings.network != "host" and not access.routes:
         yield (
             "OPENAI_BASE_URL points at localhost, which inside a container is the container "
-            "itself; use http://host.docker.internal:PORT, or --network host"
+            "itself; leave --no-gateway out, use http://host.docker.internal:PORT, or --network "
+            "host"
         )
-    if options.run_command == OAIEVAL and not environment.get("OPENAI_API_KEY"):
+    if options.run_command != OAIEVAL:
+        return
+    if not environment.get("OPENAI_API_KEY") and not access.routes:
         yield "OPENAI_API_KEY is not set, and oaieval asks for it when it starts; export it"
+    if access.left_out:
+        yield (
+            f"evals do not get {', '.join(access.left_out)}, because the gateway knows no "
+            "provider for it; --env NAME hands one in, --upstream NAME=URL leads to its provider"
+        )
 
 
 def state_of(prepared: Prepared, reader: StateReader | None = None) -> RunState:
@@ -202,6 +232,5 @@ def kept_out(prepared: Prepared, host: Host) -> dict[str, str]:
     A finished eval may have printed what a rule handed in, also one that was not selected now.
     """
     named = {name for rule in prepared.rules for name in rule.env}
-    return prepared.environment | {
-        name: host.environ[name] for name in named & host.environ.keys() - prepared.environment
-    }
+    known = prepared.environment | prepared.hidden
+    return known | {name: host.environ[name] for name in named & host.environ.keys() - known}

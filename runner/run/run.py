@@ -13,6 +13,7 @@ from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
 from runner.errors import EnvironmentFault
+from runner.gateway.client import Config, Gateway
 from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result
@@ -29,7 +30,7 @@ from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
-from runner.run.schedule import Event, Schedule, Signalled, Told
+from runner.run.schedule import Barred, Event, Schedule, Signalled, Told
 
 if TYPE_CHECKING:
     from runner.run.snapshots import RunSnapshots
@@ -108,6 +109,7 @@ class _Run:
         self._display = display
         self._recorder = recorder
         self._events: SimpleQueue[Event] = SimpleQueue()
+        self._gateway: Gateway | None = None
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
         self.adopted, others = recover(prepared, host, recorder, plan)
@@ -138,6 +140,8 @@ class _Run:
         disk = Disk(prepared.layout, engine.info().root, least=options.min_free_disk)
         if not self.adopted and (short := disk.short()):
             raise EnvironmentFault(f"no eval was started: {disk.about(short)}")
+        if prepared.routes:
+            self._gateway = self._start_gateway()
         attempts = self._attempts()
         adopted = {task.job.key for task in self.adopted}
         schedule = Schedule(
@@ -169,6 +173,8 @@ class _Run:
             try:
                 return self._with_last_snapshot(loop, snapshots)
             finally:
+                if self._gateway is not None:
+                    self._gateway.end()
                 sweep(engine.api, prepared.layout, self._host.name, self._recorder.complete)
 
     def _with_last_snapshot(self, loop: Loop, snapshots: "RunSnapshots | None") -> RunResult:
@@ -192,6 +198,20 @@ class _Run:
         problem = snapshots.end(interrupted)
         return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
+    def _start_gateway(self) -> Gateway:
+        prepared = self._prepared
+        proxies = {
+            name: value
+            for name, value in prepared.environment.items()
+            if name.lower().endswith("_proxy")
+        }
+        config = Config(lock=str(prepared.layout.lock), routes=prepared.routes, environment=proxies)
+        gateway = Gateway(
+            prepared.layout, config, lambda kind, text: self._events.put(Barred(kind, text))
+        )
+        gateway.start()
+        return gateway
+
     def _attempts(self) -> LocalAttempts:
         prepared, plan = self._prepared, self.plan
         engine = prepared.engine
@@ -208,6 +228,7 @@ class _Run:
             environment=environment_for(plan, prepared, self._host),
             user="0:0" if info.rootless else self._host.user,
             cpus=info.cpus,
+            gateway=self._gateway,
         )
         if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
             engine.make_eval_network()

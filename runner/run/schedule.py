@@ -123,6 +123,18 @@ class Told(msgspec.Struct, frozen=True):
     text: str
 
 
+class Barred(msgspec.Struct, frozen=True):
+    """No request to a provider can succeed any more.
+
+    Attributes:
+        kind: `budget` where the user set the end; else what is wrong.
+        text: one line.
+    """
+
+    kind: str
+    text: str
+
+
 class Unfit(msgspec.Struct, frozen=True):
     """Jobs do not fit in the seconds that are left of the time budget; put on the queue once."""
 
@@ -134,7 +146,7 @@ class Idle(msgspec.Struct, frozen=True):
     """The last worker has nothing more to do: nothing runs and nothing will start."""
 
 
-Event = Started | Ended | Broken | Signalled | Told | Unfit | Idle
+Event = Started | Ended | Broken | Signalled | Told | Barred | Unfit | Idle
 
 
 class Attempts(Protocol):

@@ -93,17 +93,17 @@ class Stopping(msgspec.Struct, kw_only=True):
         )
         self._end(f"stopped because the run got {name}")
 
-    def run_out_of_time(self) -> None:
-        """Let the running evals end, as a signal does."""
+    def run_out(self, what: str, why: str) -> None:
+        """What the run may use, time or money, is used up: let the running evals end."""
         if self.signal is not None or self.error is not None:
             return
         self.time_over = True
         left_out = self.schedule.stop_starting()
         self.display.note(
-            f"the time budget is used up: {_left_out(left_out)}running evals get "
+            f"the {what} is used up{why and f' ({why})'}: {_left_out(left_out)}running evals get "
             f"{self.grace:g} s to end"
         )
-        self._end("stopped because the run's time budget was used up")
+        self._end(f"stopped because the run's {what} was used up")
 
     def break_off(self, error: BaseException) -> None:
         """The run cannot continue, and ends with this error when nothing runs any more."""
