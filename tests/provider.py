@@ -150,7 +150,7 @@ class Departure(msgspec.Struct, frozen=True, tag_field="kind", tag="left"):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What came, refused or not.
+    """What came, refused or not, with its whole body.
 
     Attributes:
         number: from 1, in the order in which they came.
@@ -263,7 +263,8 @@ def provider(folder: Path, *, port: int = 0, **behaviour: object) -> Iterator[Pr
 
     Raises:
         msgspec.ValidationError: there is no such behaviour.
-        AssertionError: the provider itself has a bug, which its log shows.
+        AssertionError: the provider itself has a bug, or something came that is no HTTP; its log
+            shows which.
     """
     _checked(behaviour)
     log = folder / "provider.log"

@@ -13,6 +13,7 @@ import threading
 import time
 import zlib
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +110,29 @@ class Room:
         }
 
 
-class Gone(asyncio.Protocol):
-    """Takes a connection's place, to hear when the client goes."""
+class Server(web.Server):
+    """Tells the stub of requests, and when a client has gone."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._before = transport.get_protocol()
-        self.event = asyncio.Event()
-        transport.set_protocol(self)
+    def __init__(self, stub: "Stub") -> None:
+        super().__init__(self._handle)
+        self._stub = stub
+        self._gone: dict[web.RequestHandler, asyncio.Event] = {}
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell those that wait, and who was there before."""
-        self._before.connection_lost(exc)
-        self.event.set()
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """A client is there."""
+        super().connection_made(handler, transport)
+        self._gone[handler] = asyncio.Event()
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """A client has gone."""
+        super().connection_lost(handler, exc)
+        self._gone.pop(handler).set()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        gone = self._gone.get(request.protocol)
+        return await self._stub.handle(request, gone) if gone else web.Response()
 
 
 class Stub:
@@ -131,25 +143,30 @@ class Stub:
         self._bills = sum(isinstance(each, Bill) for each in before)
         self._numbers = len(read_lines(requests_of(folder), Request))
         self._ledger = Lines(ledger_of(folder))
-        self._log = Lines(requests_of(folder))
+        self._requests = Lines(requests_of(folder))
         self._start = msgspec.to_builtins(start)
         self._behaviour = start
         self._scripted = 0
         self._room = Room()
         self._open = 0
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, gone: asyncio.Event) -> web.StreamResponse:
         """Answer a request, or fail as is wanted."""
-        if request.path == BEHAVE:
-            return self._behave(await request.content.read())
-        self._numbers += 1
-        number = self._numbers
-        self._open += 1
         try:
-            return await self._answer(request, number)
+            body = await request.content.read()  # of any size
         except ConnectionError:
-            await self._ledger.append_durably(Departure(number, time.monotonic()))
-            raise
+            return web.Response()  # to nobody
+        if request.path == BEHAVE:
+            return self._behave(body)
+        self._open += 1
+        came = self._log(request, body)
+        try:
+            return await self._answer(
+                Exchange(request, came, _as_json(body), self._behaviour), gone
+            )
+        except ConnectionError:
+            await self._ledger.append_durably(Departure(came.number, time.monotonic()))
+            return web.Response()
         finally:
             self._open -= 1
 
@@ -159,26 +176,27 @@ class Stub:
         self._scripted = 0
         return web.Response(status=204)
 
-    async def _answer(self, request: web.BaseRequest, number: int) -> web.StreamResponse:
-        at, opened = time.monotonic(), self._open
-        body = await request.content.read()  # of any size
+    def _log(self, request: web.BaseRequest, body: bytes) -> Request:
+        self._numbers += 1
         peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
         came = Request(
-            number=number,
-            at=at,
+            number=self._numbers,
+            at=time.monotonic(),
             connection=peer[1],
-            open=opened,
+            open=self._open,
             method=request.method,
             path=request.raw_path,
             headers=[(_as_text(name), _as_text(value)) for name, value in request.raw_headers],
             body=body.decode(errors="replace"),
         )
-        self._log.append(came)
-        exchange = Exchange(request, came, _as_json(body), self._behaviour)
+        self._requests.append(came)
+        return came
+
+    async def _answer(self, exchange: "Exchange", gone: asyncio.Event) -> web.StreamResponse:
         step = self._step(exchange)
         if step.delay:
             await asyncio.sleep(step.delay)
-        return await self._do(exchange, step)
+        return await self._do(exchange, step, gone)
 
     def _step(self, exchange: "Exchange") -> Step:
         """What is done with a request."""
@@ -192,28 +210,24 @@ class Stub:
         self._scripted += 1
         return self._behaviour.step(self._scripted - 1)
 
-    async def _do(self, exchange: "Exchange", step: Step) -> web.StreamResponse:
+    async def _do(
+        self, exchange: "Exchange", step: Step, gone: asyncio.Event
+    ) -> web.StreamResponse:
         """Bill or refuse, and deliver."""
-        if step.way in ("reset", "hang"):
-            return await self._fall_silent(exchange, step)
-        bill = await self._book(exchange, step)
-        if step.way in ("late reset", "late hang"):
-            return await self._fall_silent(exchange, step)
+        bill = 0 if step.way in ("reset", "hang") else await self._book(exchange, step)
+        if step.way.endswith("reset"):
+            exchange.reset()
+            return web.Response()
+        if step.way.endswith("hang"):
+            await gone.wait()
+            raise ConnectionResetError
         if step.way == "noise":
             exchange.transport.write(NOISE)
             exchange.transport.close()
             return web.Response()
         kind, parts = exchange.content(step, bill)
         headers = self._room.headers(time.monotonic(), self._behaviour)
-        return await exchange.send(step, {**headers, "Content-Type": kind}, parts)
-
-    async def _fall_silent(self, exchange: "Exchange", step: Step) -> web.StreamResponse:
-        if step.way.endswith("reset"):
-            exchange.reset()
-        else:
-            await Gone(exchange.transport).event.wait()
-            await self._ledger.append_durably(Departure(exchange.came.number, time.monotonic()))
-        return web.Response()  # to nobody
+        return await exchange.send(step, {**headers, "Content-Type": kind}, parts, gone)
 
     async def _book(self, exchange: "Exchange", step: Step) -> int:
         """Write a bill or a refusal down; gives the bill's number, or 0."""
@@ -287,7 +301,7 @@ class Exchange:
         return JSON, [whole(made, step.size)]
 
     async def send(
-        self, step: Step, headers: dict[str, str], parts: list[bytes]
+        self, step: Step, headers: dict[str, str], parts: list[bytes], gone: asyncio.Event
     ) -> web.StreamResponse:
         """Send an answer, whole or not."""
         headers = {**headers, **_headers(step), "x-request-id": f"req_{self.came.number}"}
@@ -301,7 +315,7 @@ class Exchange:
         await response.prepare(self._request)
         for index, part in enumerate(parts):
             if index and step.piece_delay:
-                await asyncio.sleep(step.piece_delay)
+                await _pause(step.piece_delay, gone)
             await response.write(part)
         if step.way == "cut":
             self.transport.close()
@@ -352,6 +366,12 @@ def _headers(step: Step) -> dict[str, str]:
     return {**headers, **step.headers}
 
 
+async def _pause(seconds: float, gone: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(gone.wait(), seconds)
+        raise ConnectionResetError
+
+
 def _squeezed(parts: list[bytes]) -> list[bytes]:
     """Each part compressed so that it can be read before the next comes."""
     squeezing = zlib.compressobj(wbits=31)
@@ -376,7 +396,7 @@ async def serve(folder: Path, port: int) -> None:
     """Answer requests until the process ends."""
     start = msgspec.json.decode(sys.stdin.buffer.readline(), type=Behaviour)
     threading.Thread(target=_end_with_input, daemon=True).start()
-    runner = web.ServerRunner(web.Server(Stub(folder, start).handle))
+    runner = web.ServerRunner(Server(Stub(folder, start)))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     print(runner.addresses[0][1], flush=True)
