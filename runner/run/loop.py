@@ -9,7 +9,7 @@ import msgspec
 from runner.engine.attempt import LocalAttempts
 from runner.engine.live import follow_samples
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
-from runner.model import Attempt, Fault, Result
+from runner.model import Attempt, Fault, Job, Result
 from runner.plan.limits import Streak
 from runner.plan.plan import Plan
 from runner.records.logs import last_lines
@@ -154,13 +154,7 @@ class Loop:
     def _react(self, event: Event) -> None:
         match event:
             case Started(job, _, container):
-                self._display.started(job)
-                if self._display.wants_samples:
-                    follow_samples(
-                        self._prepared.engine,
-                        container,
-                        lambda samples, of: self._display.progressed(job, samples, of),
-                    )
+                self._show_started(job, container)
             case Ended(outcome, again, recorded):
                 if not recorded.done():
                     self._take_in(outcome, again=again)
@@ -172,10 +166,8 @@ class Loop:
                 self.stopping.interrupt(number)
             case Told(text):
                 self._display.warn(text)
-            case Barred("budget", text):
-                self.stopping.run_out("budget", text)
-            case Barred(_, text):
-                self.stopping.break_off(EnvironmentFault(text))
+            case Barred(kind, text):
+                self._bar(kind, text)
             case Unfit(jobs, left):
                 verb = "does" if jobs == 1 else "do"
                 self._display.note(
@@ -184,6 +176,22 @@ class Loop:
                 )
             case Idle():
                 pass
+
+    def _show_started(self, job: Job, container: str) -> None:
+        self._display.started(job)
+        if self._display.wants_samples:
+            follow_samples(
+                self._prepared.engine,
+                container,
+                lambda samples, of: self._display.progressed(job, samples, of),
+            )
+
+    def _bar(self, kind: str, text: str) -> None:
+        """End the run because no request can succeed any more."""
+        if kind == "budget":
+            self.stopping.run_out("budget", text)
+        else:
+            self.stopping.break_off(EnvironmentFault(text))
 
     def _take_in(self, outcome: Attempt, *, again: bool) -> None:
         # A report may be large, and there may be thousands.
