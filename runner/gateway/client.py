@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from runner.files import make_folder, named
+from runner.errors import EnvironmentFault
+from runner.files import make_folder, named, read_bytes
 from runner.gateway.providers import Route
 from runner.model import Job, Spending
 from runner.records.folders import remove_tree
@@ -64,6 +65,20 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     attempt: str
     folder: str
     answers: str
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """A question whether a provider answers, and has a model; an empty one is any."""
+
+    route: str
+    model: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong with a provider, and what to do."""
+
+    what: str
+    cure: str
 
 
 class Account(msgspec.Struct, kw_only=True):
@@ -200,6 +215,28 @@ class Gateway:
             remove_tree(self._folder / "attempts" / attempt)
         return account
 
+    def check(self, route: Route, model: str) -> None:
+        """Ask a provider whether it answers, takes the key, and has the model.
+
+        Raises:
+            EnvironmentFault: it does not, or the gateway does not start.
+        """
+        until = time.monotonic() + START
+        while self._standing() is None:
+            if time.monotonic() > until:
+                raise EnvironmentFault(
+                    f"the gateway does not start: {self._last_words()}",
+                    "--no-gateway runs without it",
+                )
+            time.sleep(0.01)
+        said = self._ask("POST", "/check", Check(route=route.name, model=model), patience=30)
+        if problem := msgspec.json.decode(said, type=Problem | None):
+            raise EnvironmentFault(problem.what, problem.cure)
+
+    def _last_words(self) -> str:
+        lines = read_bytes(self._folder / "gateway.log").decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it says nothing")
+
     def end(self) -> None:
         """Let it end once what it has sent is on record; nothing waits for that."""
         self._over.set()
@@ -261,8 +298,10 @@ class Gateway:
                 os.kill(int((self._folder / "pid").read_text()), signal.SIGKILL)
             time.sleep(0.05)
 
-    def _ask(self, method: str, path: str, body: object = None) -> bytes:
-        connection = _Connection(self._folder, "control.sock", timeout=HANGS)
+    def _ask(
+        self, method: str, path: str, body: object = None, *, patience: float = HANGS
+    ) -> bytes:
+        connection = _Connection(self._folder, "control.sock", timeout=patience)
         try:
             content = None if body is None else msgspec.json.encode(body)
             connection.request(method, path, body=content)

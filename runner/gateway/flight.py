@@ -1,13 +1,16 @@
 import asyncio
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
+from runner.gateway.client import Problem
 from runner.gateway.providers import Asked, Route, error_body, kept_headers
 from runner.gateway.store import Store
 from runner.gateway.usage import usage_of
@@ -31,6 +34,9 @@ NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_act
 
 # What the last event of a stream says, by which an end is told from a cut.
 ENDS = (b"[DONE]", b"message_stop", b"response.completed")
+
+# How long a provider may take to say whether it has a model, in seconds.
+CHECK = 15.0
 
 # How long a provider may take to begin, and to go on, in seconds.
 PATIENCE = 600.0
@@ -150,6 +156,38 @@ class Sender:
         """Close the connections to providers."""
         await self._session.close()
 
+    async def check(self, route: Route, model: str) -> Problem | None:
+        """Ask a provider for a model, which costs nothing; say what is wrong.
+
+        Args:
+            model: empty where any answer will do.
+        """
+        path = f"{route.base}/models/{quote(model)}" if model else f"{route.base}/models"
+        try:
+            async with self._session.get(
+                route.url(path),
+                headers=route.headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=CHECK),
+            ) as response:
+                body = await response.content.read(2**16)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return Problem(
+                f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
+                f"check {route.address_from} and the network",
+            )
+        if response.status in {401, 403}:
+            return Problem(
+                f"the provider {route.name} refused the key ({response.status})",
+                f"set {route.key_from} to a valid one",
+            )
+        if response.status == 404 and b"model_not_found" in body:  # noqa: PLR2004 - HTTP's
+            return Problem(
+                f"the provider {route.name} has no model `{model}`, or not for this key",
+                "check the model's name",
+            )
+        return None
+
     async def fly(self, flight: Flight) -> None:
         """Bring one request to its end; `flight.reply` has the result, and nothing is raised."""
         try:
@@ -260,7 +298,7 @@ class Sender:
                 self._check(route, response.status, headers, body)
                 return response.status, headers, body, None
         except aiohttp.ClientConnectorError as error:
-            text = f"{route.name} cannot be reached: {error}"
+            text = f"{route.name} cannot be reached: {_why(error)}"
             raise _unanswered(text, billed=False, again=True) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = f"{route.name} broke off: {type(error).__name__} {error}"
@@ -294,6 +332,17 @@ class Sender:
             billed=False,
             again=status in PASSING or status == 429,  # noqa: PLR2004 - HTTP's
         )
+
+
+def _why(error: Exception) -> str:
+    """Why there is no connection or no answer, in few words."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "no such host"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno)
+    if isinstance(error, TimeoutError):
+        return f"no answer in {CHECK:g} s"
+    return str(error) or type(error).__name__
 
 
 def _now() -> str:

@@ -45,6 +45,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         address: of the provider, without a `/` at its end.
         headers: that are added to each request; they hold the key.
         key_from: the variable that the key is from, for messages.
+        address_from: likewise the address.
         base: what stands below the route's name in the address that containers get.
     """
 
@@ -52,7 +53,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     headers: dict[str, str]
     key_from: str
+    address_from: str
     base: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The address as people may see it, without a login or a query in it."""
+        parts = urlsplit(self.address)
+        host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+        return f"{parts.scheme}://{host}{parts.path}"
 
     def url(self, path: str) -> str:
         """The address of a request whose path, below the route's name, is this."""
@@ -201,6 +210,7 @@ def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
         address=_address(address, named),
         headers=headers,
         key_from=known.key,
+        address_from=named or known.addresses[0],
         base=known.base,
     )
 
@@ -220,6 +230,7 @@ def _upstream(text: str, environment: Mapping[str, str]) -> tuple[_Known, Route]
         address=_address(address, f"--upstream {name}"),
         headers={"Authorization": f"Bearer {key}"} if key else {},
         key_from=known.key,
+        address_from=f"--upstream {name}",
     )
     return known, route
 
@@ -235,6 +246,15 @@ def _address(address: str, source: str) -> str:
             f"{source} is no address of a provider", "give one that begins with https:// or http://"
         )
     return address.rstrip("/")
+
+
+def route_of(model: str, routes: Mapping[str, Route]) -> Route | None:
+    """The provider that a model is asked at, as far as its name tells."""
+    words = {"claude": "anthropic", "anthropic": "anthropic", "together": "together"}
+    for word, name in (*words.items(), *((name, name) for name in routes)):
+        if word in model.lower() and name in routes:
+            return routes[name]
+    return routes.get("openai") or routes.get("azure")
 
 
 def is_allowed(method: str, path: str) -> bool:

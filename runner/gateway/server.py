@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from runner.gateway.client import Account, Admission, Config, Standing
+from runner.gateway.client import Account, Admission, Check, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, Sender, sum_of
 from runner.gateway.providers import Asked, Refused, asked
 from runner.gateway.store import Store
@@ -145,6 +145,9 @@ class Gateway:
             case "PUT", ["config"]:
                 self._configure(msgspec.json.decode(body, type=Config))
                 return None
+            case "POST", ["check"]:
+                wanted = msgspec.json.decode(body, type=Check)
+                return await self._sender.check(self._config.routes[wanted.route], wanted.model)
             case "POST", ["end"]:
                 self._end.set()
                 return None

@@ -33,10 +33,12 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         evals: resolved keys in registry order, each once.
         names: for each key the names that led to it, the key itself among them.
+        defines_model: whether the model is a completion function or a solver of the registry.
     """
 
     evals: tuple[str, ...]
     names: dict[str, tuple[str, ...]]
+    defines_model: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -72,7 +74,12 @@ def resolve_eval_set(
         if candidate in listed:
             resolved = resolve_eval(registry, candidate)
             names[resolved] = (*names.get(resolved, (resolved,)), candidate)
-    return Resolution(evals=tuple(names), names=names, warnings=warnings)
+    return Resolution(
+        evals=tuple(names),
+        names=names,
+        defines_model=model in registry.completion_fns or model in registry.solvers,
+        warnings=warnings,
+    )
 
 
 def resolve_eval(registry: Registry, name: str) -> str:

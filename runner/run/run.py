@@ -12,9 +12,10 @@ import msgspec
 from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, RunnerError
 from runner.gateway.client import Config, Gateway
-from runner.host import Host
+from runner.gateway.providers import route_of
+from runner.host import KEYLESS_MODEL, Host
 from runner.image.image import find_image
 from runner.model import Result
 from runner.options import EVAL_NETWORK
@@ -210,6 +211,14 @@ class _Run:
             prepared.layout, config, lambda kind, text: self._events.put(Barred(kind, text))
         )
         gateway.start()
+        model = prepared.options.model
+        route = route_of(model, prepared.routes)
+        if route is not None and model != KEYLESS_MODEL and not self.adopted:
+            try:
+                gateway.check(route, "" if prepared.resolution.defines_model else model)
+            except RunnerError:
+                gateway.end()
+                raise
         return gateway
 
     def _attempts(self) -> LocalAttempts:
