@@ -12,8 +12,9 @@ import msgspec
 from aiohttp import web
 
 from runner.gateway.client import Account, Admission, Check, Config, Standing
-from runner.gateway.flight import Cost, Flight, Reply, Sender, sum_of
+from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.providers import Asked, Refused, asked
+from runner.gateway.sender import Sender
 from runner.gateway.store import Store
 from runner.model import Spending
 from runner.records.answers import Given, Kept
