@@ -2,6 +2,8 @@
 
 import math
 import re
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from runner.errors import UsageError
 
@@ -100,3 +102,91 @@ def parse_gpus(value: object) -> str:
     if not re.fullmatch(r"all|[1-9][0-9]*|device=[\w,:-]+", text):
         raise UsageError(f"GPUs `{text}` must be `all`, a number, or `device=ID,...`")
     return text
+
+
+Unit = Literal["tok", "usd"]
+
+
+class Budget(NamedTuple):
+    """What a run may spend on its models, in tokens or in US dollars."""
+
+    amount: float
+    unit: Unit
+
+
+_THOUSANDS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+
+
+def parse_budget(value: object) -> Budget:
+    """Read a budget above zero: `5usd` or `0.5usd`, or tokens as `2000tok`, `500ktok`, `2mtok`."""
+    text = str(value).strip().lower()
+    found = re.fullmatch(r"(-?[0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:(usd)|([kmg]?)tok)", text)
+    if found is None:
+        raise UsageError(f"budget `{value}` is not an amount such as 5usd, 500ktok or 2mtok")
+    if found[2]:
+        budget = Budget(float(found[1]), "usd")
+    else:
+        budget = Budget(round(float(found[1]) * _THOUSANDS[found[3]]), "tok")
+    if budget.amount <= 0:
+        raise UsageError(f"budget `{value}` must be above zero")
+    return budget
+
+
+def show_budget(budget: Budget) -> str:
+    """The shortest text that `parse_budget` reads as this budget: `5usd`, `2mtok`."""
+    if budget.unit == "usd":
+        return f"{budget.amount:.6f}".rstrip("0").rstrip(".") + "usd"
+    for unit in "gmk":
+        if budget.amount % _THOUSANDS[unit] == 0:
+            return f"{budget.amount // _THOUSANDS[unit]:.0f}{unit}tok"
+    return f"{budget.amount:.0f}tok"
+
+
+class Rate(NamedTuple):
+    """The most of something in a minute, of one model or, where `model` is empty, of all."""
+
+    model: str
+    limit: int
+
+
+def parse_rate(value: object) -> Rate:
+    """Read a limit a minute, `100`, or that of one model, `gpt-4=100`."""
+    model, equals, limit = str(value).rpartition("=")
+    model = model.strip()
+    if not re.fullmatch(r" *[1-9][0-9]{0,14} *", limit) or bool(equals) != bool(model):
+        raise UsageError(f"rate `{value}` must be a number above zero, or MODEL=NUMBER")
+    return Rate(model, int(limit))
+
+
+class Upstream(NamedTuple):
+    """A provider of models that evalset has no name for: its name, and its address."""
+
+    name: str
+    address: str
+
+
+def parse_upstream(value: object) -> Upstream:
+    """Read `NAME=URL`; the message repeats no address, which may hold a password."""
+    name, equals, address = str(value).partition("=")
+    if not equals or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise UsageError(
+            "an upstream is NAME=URL, with small letters, digits and hyphens in the name",
+            "give it like `groq=https://api.groq.com/openai/v1`",
+        )
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        good = False
+    if not good or re.search(r"[\s\x00-\x1f\x7f]", address):
+        raise UsageError(
+            f"the address of the upstream `{name}` is no URL",
+            "begin it with https:// or http:// and a host",
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        variable = f"{name.upper().replace('-', '_')}_API_KEY"
+        raise UsageError(
+            f"the address of the upstream `{name}` has more than a host and a path in it",
+            f"leave the rest out, and export the key as {variable}",
+        )
+    return Upstream(name, address.rstrip("/"))

@@ -15,7 +15,8 @@ from runner.branch.restore import restore_progress
 from runner.commands.command_line import evalset_command
 from runner.engine.leftovers import running_commands
 from runner.errors import UsageError
-from runner.files import named, replace
+from runner.files import replace
+from runner.gateway.prices import Prices, read_prices
 from runner.host import this_host, usual
 from runner.model import check_names
 from runner.options import (
@@ -34,7 +35,7 @@ from runner.records.layout import Layout, scan
 from runner.records.state import RunState
 from runner.report.ci import Results, junit_document
 from runner.report.comparison import compared, grid_of
-from runner.report.facts import Prices, Source, parse_prices
+from runner.report.facts import Source
 from runner.report.site.builder import MARK, ReportFolder, SiteBuilder
 from runner.report.site.pages import Site
 from runner.report.text import inert, one_line, part_of_set
@@ -177,24 +178,6 @@ def opened(options: ReportOptions) -> Iterator[list[Source]]:
         sources = [*before, *sources_of(folder, options.pairs, note=note)]
         _warn(sources)
         yield sources
-
-
-def read_prices(path: Path | None) -> Prices | None:
-    """Read a file of prices, where one is named.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if path is None:
-        return None
-    with named(path, "read"):
-        try:
-            text = path.read_bytes().decode()
-        except FileNotFoundError:
-            raise UsageError(f"--prices {path}: there is no such file", "check its path") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"--prices {path}: it is not text", "write it as UTF-8") from None
-    return parse_prices(str(path), text)
 
 
 def can_test(sources: Sequence[Source]) -> bool:

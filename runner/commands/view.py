@@ -7,14 +7,9 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 from runner.commands.command_line import evalset_command
-from runner.commands.report import (
-    ReportOptions,
-    build_site,
-    can_test,
-    opened,
-    read_prices,
-)
+from runner.commands.report import ReportOptions, build_site, can_test, opened
 from runner.errors import EnvironmentFault
+from runner.gateway.prices import read_prices
 from runner.options import N
 from runner.parameters import Option
 from runner.records.folders import passing_folder

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -60,6 +60,7 @@ class Flight:
         head: status and headers of a stream that has begun.
         reply: once all of it is there and on record.
         sent: whether it has been sent, so that it may have to be paid for.
+        task: that brings it there.
     """
 
     def __init__(self, asked: Asked, store: Store, attempt: str, sample: str) -> None:
@@ -73,6 +74,7 @@ class Flight:
         self.head: asyncio.Future[Reply] = loop.create_future()
         self.reply: asyncio.Future[Reply] = loop.create_future()
         self.sent = False
+        self.task: asyncio.Task[None] | None = None
 
 
 class GoneError(Exception):
@@ -87,13 +89,21 @@ class Failure(Exception):
         billed: whether it was paid for; None where nobody knows.
         reply: what whoever asked is told, unless it is tried again.
         again: whether it is tried again by itself.
+        headers: of the provider's answer.
     """
 
     def __init__(
-        self, reply: Reply, *, status: int, billed: bool | None, again: bool = False
+        self,
+        reply: Reply,
+        *,
+        status: int,
+        billed: bool | None,
+        again: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(reply.body.decode(errors="replace")[:300])
         self.reply = reply
         self.status = status
         self.billed = billed
         self.again = again
+        self.headers = headers or {}

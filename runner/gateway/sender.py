@@ -9,11 +9,15 @@ from urllib.parse import quote
 
 import aiohttp
 
+from runner.gateway.allowance import Allowance, Go, Reservation, Wish
+from runner.gateway.bounds import bound_of
 from runner.gateway.client import Problem
 from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Asked, Route, error_body, kept_headers
+from runner.gateway.queue import Queue
+from runner.gateway.store import ERROR
 from runner.gateway.usage import usage_of
-from runner.records.answers import Answer, Failed, Given, Request, Sent
+from runner.records.answers import Answer, Failed, Given, Request, Reserved, Sent, Usage
 
 # Bytes of an answer's body.
 MOST_OF_AN_ANSWER = 64 * 2**20
@@ -23,6 +27,9 @@ TEXTS = {400, 404, 413, 422}
 
 # An error of the provider's own, or on the way to it: tried again, since nothing was paid for.
 PASSING = {408, 409, 500, 502, 503, 504, 520, 521, 522, 524, 529}
+
+# Refused for its rate: sent again when the provider says.
+LIMITED = 429
 
 # How often, and the pauses in between, which double.
 TRIES = 6
@@ -46,11 +53,15 @@ class Sender:
 
     Args:
         routes: by name.
+        queue: in which requests wait for their turn.
         tell: is told why no request can succeed any more, such as a key that was refused.
     """
 
-    def __init__(self, routes: Mapping[str, Route], tell: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, routes: Mapping[str, Route], queue: Queue, tell: Callable[[str, str], None]
+    ) -> None:
         self.routes = routes
+        self.queue = queue
         self._tell = tell
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=PATIENCE)
         self._session = aiohttp.ClientSession(
@@ -100,7 +111,7 @@ class Sender:
         """Bring one request to its end; `flight.reply` has the result, and nothing is raised."""
         try:
             reply = await self._until_answered(flight)
-        except GoneError:
+        except (GoneError, asyncio.CancelledError):
             reply = Reply(status=499, body=b"")
         except Failure as failure:
             reply = failure.reply
@@ -110,53 +121,76 @@ class Sender:
         flight.pieces.put_nowait(None)
 
     async def _until_answered(self, flight: Flight) -> Reply:
+        queue = self.queue
         pause = FIRST_PAUSE
-        for left in reversed(range(TRIES)):
+        left = TRIES
+        again = False
+        while True:
             if not flight.attempt:
                 raise GoneError
+            reservation = await self._turn(flight, queue, again=again)
             try:
-                return await self._once(flight)
+                return await self._once(flight, queue.allowance, reservation)
             except Failure as failure:
+                limited = failure.status == LIMITED and failure.again
+                left -= not limited
                 if not (failure.again and left) or flight.head.done():
                     raise
+            finally:
+                queue.ended(reservation)
             flight.sent = False
-            await asyncio.sleep(pause)
-            pause *= 2
-        raise AssertionError("the last try returns or raises")
+            again = True
+            if not limited:  # else the queue holds it back as long as the provider says
+                await asyncio.sleep(pause)
+                pause *= 2
 
-    async def _once(self, flight: Flight) -> Reply:
-        store, asked = flight.store, flight.asked
+    async def _turn(self, flight: Flight, queue: Queue, *, again: bool) -> Reservation:
+        asked = flight.asked
+        path = asked.path.partition("?")[0]
+        wish = Wish(
+            attempt=flight.attempt,
+            route=asked.route,
+            model=asked.model,
+            bound=bound_of(path, asked.body, asked.content),
+        )
+        verdict = await queue.turn(wish, again=again)
+        if isinstance(verdict, Go):
+            return verdict.reservation
+        text = f"{verdict.what}; {verdict.cure}"
+        self._tell(verdict.why, text)
+        reply = Reply.final(402, text, "insufficient_quota", stopped=True)
+        raise Failure(reply, status=402, billed=False)
+
+    async def _once(self, flight: Flight, allowance: Allowance, reservation: Reservation) -> Reply:
+        store = flight.store
         sent = Sent(
             id=secrets.token_hex(8),
             key=flight.key,
             attempt=flight.attempt,
             sample=flight.sample,
             at=_now(),
-            model=asked.model,
+            model=flight.asked.model,
+            reserved=Reserved(tokens=reservation.tokens, usd=reservation.usd),
         )
-        if not store.describes(flight.key):
-            await store.write(
-                Request(
-                    key=flight.key,
-                    route=asked.route,
-                    method=asked.method,
-                    path=asked.path,
-                    body=asked.content,
-                )
-            )
-        await store.write(sent)
-        await store.durable()
+        try:
+            await _put_down(flight, sent)
+        except BaseException:
+            allowance.cancel(reservation, time.monotonic())
+            raise
         flight.sent = True
         began = time.monotonic()
         try:
-            status, headers, body, tail = await self._exchange(flight)
+            status, headers, body, tail = await self._exchange(flight, allowance, reservation)
         except Failure as failure:
+            _end(allowance, reservation, failure)
             await store.write(
                 Failed(
                     id=sent.id, status=failure.status, billed=failure.billed, reason=str(failure)
                 )
             )
             raise
+        usage = usage_of(body) if status < ERROR else Usage()
+        usd = allowance.settle(reservation, usage, time.monotonic())
         answer = Answer(
             id=sent.id,
             key=flight.key,
@@ -167,8 +201,9 @@ class Sender:
             status=status,
             headers=headers,
             body=body.decode(errors="replace"),
-            model=asked.model,
-            usage=usage_of(body) if status < 400 else None,  # noqa: PLR2004 - the first error
+            model=sent.model,
+            usage=usage,
+            usd=usd,
         )
         kept = await store.add(answer)
         # Whoever waited may have gone while the answer was written, and another one come.
@@ -182,7 +217,9 @@ class Sender:
             flight.pieces.put_nowait(tail)
         return Reply(status=status, headers=headers, body=body, kept=kept, cost=Cost.of(answer))
 
-    async def _exchange(self, flight: Flight) -> tuple[int, dict[str, str], bytes, bytes | None]:
+    async def _exchange(
+        self, flight: Flight, allowance: Allowance, reservation: Reservation
+    ) -> tuple[int, dict[str, str], bytes, bytes | None]:
         """Send a request and read all of its answer.
 
         Returns:
@@ -199,11 +236,14 @@ class Sender:
                 allow_redirects=False,
             ) as response:
                 headers = kept_headers(response.headers)
+                if response.status != LIMITED:
+                    now = time.monotonic()
+                    allowance.answered(reservation, response.headers, now, time.time())
                 if response.status == 200 and _is_stream(headers):  # noqa: PLR2004 - OK
                     body, tail = await _stream(flight, response, headers)
                     return response.status, headers, body, tail
                 body = await _whole(response)
-                self._check(route, response.status, headers, body)
+                self._check(route, response, headers, body)
                 return response.status, headers, body, None
         except aiohttp.ClientConnectorError as error:
             text = f"{route.name} cannot be reached: {_why(error)}"
@@ -212,8 +252,11 @@ class Sender:
             text = f"{route.name} broke off: {type(error).__name__} {error}"
             raise _unanswered(text, billed=None) from error
 
-    def _check(self, route: Route, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _check(
+        self, route: Route, response: aiohttp.ClientResponse, headers: dict[str, str], body: bytes
+    ) -> None:
         """Raise a Failure unless an answer is worth keeping."""
+        status = response.status
         if status < 300 or status in TEXTS:  # noqa: PLR2004 - the first redirect
             if _is_json(body):
                 return
@@ -226,7 +269,7 @@ class Sender:
             self._tell("key", text)
             reply = Reply.final(401, text, "invalid_api_key", stopped=True)
             raise Failure(reply, status=status, billed=False)
-        if status == 402 or (status == 429 and any(code.encode() in body for code in NO_MONEY)):  # noqa: PLR2004 - HTTP's
+        if status == 402 or (status == LIMITED and any(code.encode() in body for code in NO_MONEY)):  # noqa: PLR2004 - HTTP's
             text = f"{route.name} has no money left for this key; add some to the account"
             self._tell("quota", text)
             reply = Reply.final(402, text, "insufficient_quota", stopped=True)
@@ -238,8 +281,37 @@ class Sender:
             Reply(status=status, headers=headers, body=body),
             status=status,
             billed=False,
-            again=status in PASSING or status == 429,  # noqa: PLR2004 - HTTP's
+            again=status in PASSING or status == LIMITED,
+            headers=response.headers,
         )
+
+
+async def _put_down(flight: Flight, sent: Sent) -> None:
+    """Have on record, durably, that a request is sent."""
+    store, asked = flight.store, flight.asked
+    if not store.describes(flight.key):
+        await store.write(
+            Request(
+                key=flight.key,
+                route=asked.route,
+                method=asked.method,
+                path=asked.path,
+                body=asked.content,
+            )
+        )
+    await store.write(sent)
+    await store.durable()
+
+
+def _end(allowance: Allowance, reservation: Reservation, failure: Failure) -> None:
+    """Give back what was reserved, unless it is perhaps paid."""
+    now = time.monotonic()
+    if failure.status == LIMITED and failure.again:
+        allowance.refused_by_provider(reservation, failure.headers, now, time.time())
+    elif failure.billed is False:
+        allowance.cancel(reservation, now)
+    else:
+        allowance.settle(reservation, None, now)
 
 
 def _why(error: Exception) -> str:

@@ -11,13 +11,15 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from runner.gateway.allowance import Allowance
 from runner.gateway.client import Account, Admission, Check, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.providers import Asked, Refused, asked
+from runner.gateway.queue import Queue
 from runner.gateway.sender import Sender
 from runner.gateway.store import Store
 from runner.model import Spending
-from runner.records.answers import Given, Kept
+from runner.records.answers import Given, Kept, Usage, read_answers
 from runner.records.lock import is_held
 
 # Bytes of a request's body; connections of one attempt at once.
@@ -64,8 +66,8 @@ class _Attempt:
         self.replayed += 1
         self._saved = [sum_of([*self._saved, cost])]
 
-    def account(self) -> Account:
-        """All of it."""
+    def account(self, waited: float) -> Account:
+        """All of it; `waited` are seconds."""
         paid, saved = sum_of(self._paid), sum_of(self._saved)
         return Account(
             spending=Spending(
@@ -78,6 +80,7 @@ class _Attempt:
             ),
             refused=self.refused,
             stopped=self.stopped,
+            waited=waited,
         )
 
 
@@ -86,7 +89,7 @@ class Gateway:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._sender = Sender(config.routes, self._tell)
+        self._sender = Sender(config.routes, queue_of(config), self._tell)
         self._stores: dict[str, Store] = {}
         self._attempts: dict[str, _Attempt] = {}
         self._orphans: defaultdict[tuple[str, str], list[Flight]] = defaultdict(list)
@@ -139,10 +142,9 @@ class Gateway:
                 return self._standing()
             case "POST", ["attempts"]:
                 return await self._admit(msgspec.json.decode(body, type=Admission))
-            case "GET", ["attempts", attempt]:
-                return self._attempts[attempt].account()
-            case "DELETE", ["attempts", attempt]:
-                return self._dismiss(attempt)
+            case "GET" | "DELETE", ["attempts", attempt]:
+                known = self._attempts[attempt]
+                return self._account(known) if method == "GET" else self._dismiss(known)
             case "PUT", ["config"]:
                 self._configure(msgspec.json.decode(body, type=Config))
                 return None
@@ -161,14 +163,16 @@ class Gateway:
 
     def _configure(self, config: Config) -> None:
         """Another run takes over, perhaps with other keys."""
-        self._config = config
+        before, self._config = self._config, config
         self._sender.routes = config.routes
+        if limits_of(before) != limits_of(config):
+            self._sender.queue = queue_of(config)
         self._problems.clear()
         self._end.clear()
 
     async def _admit(self, admission: Admission) -> Account:
         if known := self._attempts.get(admission.attempt):
-            return known.account()
+            return self._account(known)
         if admission.answers not in self._stores:
             self._stores[admission.answers] = Store(Path(admission.answers))
         store = self._stores[admission.answers]
@@ -187,16 +191,22 @@ class Gateway:
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(protocol, sock=listener, backlog=1024)
         self._attempts[admission.attempt] = _Attempt(admission, store, server)
-        return self._attempts[admission.attempt].account()
+        return self._account(self._attempts[admission.attempt])
 
-    def _dismiss(self, attempt: str) -> Account:
+    def _dismiss(self, ended: _Attempt) -> Account:
         """An attempt has ended."""
-        ended = self._attempts.pop(attempt)
+        attempt = ended.id
+        del self._attempts[attempt]
         ended.server.close()
         ended.store.exchange.forget(attempt)
         if not any(other.store is ended.store for other in self._attempts.values()):
             self._retire(ended.store)
-        return ended.account()
+        account = self._account(ended)
+        self._sender.queue.forget(attempt)
+        return account
+
+    def _account(self, attempt: _Attempt) -> Account:
+        return attempt.account(self._sender.queue.waited(attempt.id))
 
     def _retire(self, store: Store) -> None:
         """Let the memory of an eval's answers go, unless requests of it are under way."""
@@ -252,7 +262,7 @@ class Gateway:
 
     def _launch(self, store: Store, wanted: Asked, attempt: str, sample: str) -> Flight:
         flight = Flight(wanted, store, attempt, sample)
-        task = asyncio.create_task(self._sender.fly(flight))
+        flight.task = task = asyncio.create_task(self._sender.fly(flight))
         self._flights.add(task)
         task.add_done_callback(self._flights.discard)
         return flight
@@ -270,6 +280,8 @@ class Gateway:
                 flight.store.give_back(kept, attempt)
             return
         if not flight.sent:
+            if flight.task is not None:
+                flight.task.cancel()
             return
         place = (str(flight.store.path), flight.key)
         self._orphans[place].append(flight)
@@ -361,6 +373,25 @@ async def _deliver(response: web.Response, request: web.BaseRequest) -> web.Stre
 
 def _response(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+
+
+def limits_of(config: Config) -> tuple[object, ...]:
+    """What an allowance is made from."""
+    return config.budget, config.prices, config.rpm, config.tpm
+
+
+def queue_of(config: Config) -> Queue:
+    """A queue for what requests may take, less what those on record have taken."""
+    prices, budget = config.prices, config.budget
+    allowance = Allowance(prices=prices, budget=budget, rpm=config.rpm, tpm=config.tpm)
+    if budget is not None:
+        for path in Path(config.answers).glob("*.jsonl"):
+            found = read_answers(path)
+            for model, usage in found.spent.items():
+                allowance.was_paid(model, usage)
+            for model, reserved in found.perhaps:
+                allowance.was_paid(model, Usage(input=reserved.tokens), usd=reserved.usd)
+    return Queue(allowance)
 
 
 def listen(folder: Path, name: str) -> socket.socket:

@@ -9,6 +9,9 @@ from runner.records.answers import Answer, AnswersFile, AnswersLine, Kept, Retur
 # Seconds until a full disk is tried again.
 PAUSE = 1.0
 
+# Statuses from here on are errors.
+ERROR = 400
+
 
 class Store:
     """The answers of one eval, on disk and at hand.
@@ -23,7 +26,7 @@ class Store:
         found = self._file.read()
         self._requests = found.requests
         self._on_record = found.given
-        self.exchange = Exchange(found.kept)
+        self.exchange = Exchange(kept for kept in found.kept if kept.status < ERROR)
         self.totals = found.totals
         self.problem = ""
         self._next: asyncio.Future[None] | None = None
@@ -83,8 +86,16 @@ class Store:
         """Put an answer on record, durable when this returns; that gives it to its attempt."""
         start, size = await self.write(answer)
         await self.durable()
-        kept = Kept(id=answer.id, key=answer.key, sample=answer.sample, start=start, size=size)
-        self.exchange.add(kept)
+        kept = Kept(
+            id=answer.id,
+            key=answer.key,
+            sample=answer.sample,
+            status=answer.status,
+            start=start,
+            size=size,
+        )
+        if answer.status < ERROR:  # an error costs nothing, and may be none the next time
+            self.exchange.add(kept)
         return kept
 
     def read(self, kept: Kept) -> Answer:

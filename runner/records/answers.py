@@ -19,6 +19,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: int = 0
     cached: int = 0
 
+    @property
+    def total(self) -> int:
+        """In and out."""
+        return self.input + self.output
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             input=self.input + other.input,
@@ -34,9 +39,7 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usd: float | None = None
 
 
-class _Line(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower, omit_defaults=True
-):
+class _Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
     version: int = VERSION
 
 
@@ -136,6 +139,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """Where an answer lies in its file, so that memory need not hold it.
 
     Attributes:
+        status: of the provider's answer.
         start: of its line, in bytes.
         size: of its line, in bytes.
     """
@@ -143,6 +147,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     key: str
     sample: str
+    status: int
     start: int
     size: int
 
@@ -206,12 +211,16 @@ class Answers(msgspec.Struct, kw_only=True):
         kept: the answers in file order.
         requests: keys of the requests that it describes.
         given: ids of the answers that an attempt was given, by attempt.
+        spent: tokens of the answers, by model.
+        perhaps: model, and what was reserved, of each request that is perhaps paid.
         damaged: a message for each line that cannot be read.
     """
 
     kept: list[Kept] = []
     requests: set[str] = set()
     given: dict[str, set[str]] = {}
+    spent: dict[str, Usage] = {}
+    perhaps: list[tuple[str, Reserved]] = []
     totals: Totals = msgspec.field(default_factory=Totals)
     damaged: list[str] = []
 
@@ -248,7 +257,12 @@ def parse_answers(content: bytes, source: str) -> Answers:
                         requests.add(key)
                     case "answer" if short.id not in kept:
                         kept[short.id] = Kept(
-                            id=short.id, key=key, sample=short.sample, start=start, size=size
+                            id=short.id,
+                            key=key,
+                            sample=short.sample,
+                            status=short.status,
+                            start=start,
+                            size=size,
                         )
                         if short.attempt:
                             given[short.attempt].add(short.id)
@@ -262,6 +276,8 @@ def parse_answers(content: bytes, source: str) -> Answers:
         kept=list(kept.values()),
         requests=requests,
         given=dict(given),
+        spent=adding.spent(),
+        perhaps=[(line.model, line.reserved) for line in adding.open()],
         totals=adding.totals(),
         damaged=damaged,
     )
@@ -297,15 +313,27 @@ class _Adding:
             case "returned":
                 self._replays.pop((line.id, line.attempt), None)
 
-    def totals(self) -> Totals:
-        """What they add up to."""
-        replayed = [self._answers[each] for each in self._replays.values() if each in self._answers]
-        open_ = [
+    def open(self) -> list[_Short]:
+        """The requests of which nobody knows whether they were paid for."""
+        return [
             line
             for each, line in self._sent.items()
             if each not in self._answers
             and (each not in self._failed or self._failed[each].billed is None)
         ]
+
+    def spent(self) -> dict[str, Usage]:
+        """Tokens of the answers, by model."""
+        found: dict[str, Usage] = {}
+        for line in self._answers.values():
+            if line.usage is not None:
+                found[line.model] = found.get(line.model, Usage()) + line.usage
+        return found
+
+    def totals(self) -> Totals:
+        """What they add up to."""
+        replayed = [self._answers[each] for each in self._replays.values() if each in self._answers]
+        open_ = self.open()
         answers = self._answers.values()
         return Totals(
             requests=len(self._sent.keys() | self._answers.keys()),

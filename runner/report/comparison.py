@@ -5,8 +5,9 @@ from itertools import combinations
 
 import msgspec
 
+from runner.gateway.prices import Prices
 from runner.model import State
-from runner.report.facts import Cell, EvalFacts, Prices, Source, cell_of, facts_of
+from runner.report.facts import Cell, EvalFacts, Source, cell_of, facts_of
 
 # Said of cells or runs that are compared all the same.
 UNLIKE = "not the same arguments"

@@ -1,85 +1,21 @@
 import hashlib
 import json
-import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from runner.errors import UsageError
+from runner.gateway.prices import Prices
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.plan import parse_shard
 from runner.records.layout import Layout
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
-from runner.registry.entries import parse_mapping
-from runner.registry.resolve import names_matching
 from runner.report.figures import Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
-
-# Prices are for this many tokens.
-PER = 1_000_000
-
-_KEYS = ("input", "output")
-
-
-class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """What a million tokens of a model cost."""
-
-    input: float
-    output: float
-
-
-class Prices(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of prices: a currency, and models by pattern of their names, in the file's order."""
-
-    currency: str
-    models: Mapping[str, Price]
-
-    def cost(self, model: str, usage: Usage) -> float | None:
-        """What tokens cost, by the model's own name or else the first pattern; None for neither."""
-        patterns = (one for one in self.models if names_matching(one, [model]))
-        name = model if model in self.models else next(patterns, None)
-        if name is None:
-            return None
-        price = self.models[name]
-        return (usage.prompt * price.input + usage.completion * price.output) / PER
-
-
-def parse_prices(path: str, text: str) -> Prices:
-    """Read YAML with a `currency` and under `models` an `input` and an `output` for each.
-
-    Raises:
-        UsageError: it is not of that form.
-    """
-    content = parse_mapping(path, text)
-    if unknown := sorted(content.keys() - {"currency", "models"}):
-        raise UsageError(f"{path}: unknown key `{unknown[0]}`", "there are `currency` and `models`")
-    currency = content.get("currency", "USD")
-    if not isinstance(currency, str) or not currency.strip():
-        raise UsageError(f"{path}: `currency` is not text such as USD")
-    models = content.get("models")
-    if not isinstance(models, dict) or not models:
-        raise UsageError(f"{path}: `models` is missing", "give an `input` and an `output` for each")
-    return Prices(
-        currency=currency.strip(),
-        models={str(name): _price(f"{path}: `{name}`", one) for name, one in models.items()},
-    )
-
-
-def _price(where: str, content: Any) -> Price:  # noqa: ANN401 - YAML
-    if not isinstance(content, dict) or content.keys() != set(_KEYS):
-        raise UsageError(f"{where} takes `input` and `output`, each per million tokens")
-    for key in _KEYS:
-        value = content[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < math.inf:
-            raise UsageError(f"{where}: `{key}` is not a price such as 2.5")
-    return Price(input=float(content["input"]), output=float(content["output"]))
-
 
 # Logs of one attempt; an eval that leaves more has nothing for people in them.
 MOST_LOGS = 100
@@ -209,11 +145,11 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
         for model, usage in (log.usage or {"": found.tokens}).items():
             # An API adds a date to the name that it was asked for.
             billed = own if not model or model.startswith(f"{own}-") else model
-            cost = prices.cost(billed, usage)
-            if cost is None:
+            price = prices.of(billed)
+            if price is None:
                 unpriced += usage.total
             else:
-                priced.append(cost)
+                priced.append(price.cost(input=usage.prompt, output=usage.completion))
         cost = sum(priced) if priced and found.tokens.total else None
         return msgspec.structs.replace(found, cost=cost, unpriced=unpriced)
 

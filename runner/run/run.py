@@ -206,7 +206,12 @@ class _Run:
             for name, value in prepared.environment.items()
             if name.lower().endswith("_proxy")
         }
-        config = Config(lock=str(prepared.layout.lock), routes=prepared.routes, environment=proxies)
+        config = Config(
+            lock=str(prepared.layout.lock),
+            routes=prepared.routes,
+            answers=str(prepared.layout.answers),
+            environment=proxies,
+        )
         gateway = Gateway(
             prepared.layout, config, lambda kind, text: self._events.put(Barred(kind, text))
         )

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.gateway.prices import parse_prices
 from runner.plan.pins import RunFile
 from runner.records.layout import Layout
 from runner.records.progress import Finished
 from runner.records.samples import Usage
 from runner.records.state import RunState
 from runner.report.comparison import Grid, grid_of
-from runner.report.facts import EvalFacts, LogFacts, Source, facts_of, parse_prices
+from runner.report.facts import EvalFacts, LogFacts, Source, facts_of
 from runner.report.figures import spread
 from tests.outcomes import failure, job, success
 

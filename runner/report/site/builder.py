@@ -10,10 +10,11 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.files import make_folder, named
+from runner.gateway.prices import Prices
 from runner.model import State
 from runner.records.logs import recorded_tail
 from runner.report.comparison import Comparison, Grid, Line, Pair, compared, grid_of, pairs_of
-from runner.report.facts import Cell, EvalFacts, Prices, Source, totals_of
+from runner.report.facts import Cell, EvalFacts, Source, totals_of
 from runner.report.site import pages
 from runner.report.site.pages import Link, Pages, Site
 from runner.report.site.samples import beginning, call, encode, index_script, parts_of
