@@ -104,11 +104,14 @@ def parse_gpus(value: object) -> str:
     return text
 
 
+Unit = Literal["tok", "usd"]
+
+
 class Budget(NamedTuple):
     """What a run may spend on its models, in tokens or in US dollars."""
 
     amount: float
-    unit: Literal["tok", "usd"]
+    unit: Unit
 
 
 _THOUSANDS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}

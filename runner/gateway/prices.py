@@ -23,6 +23,9 @@ PER = 1_000_000
 # What amounts of a budget in money are in.
 DOLLARS = "USD"
 
+# What to do about a model without a price.
+ADD_IT = "add it to the file of --prices"
+
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """What a million tokens of a model cost; those from a cache cost as others where None."""
@@ -42,6 +45,11 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
 
     currency: str
     models: Mapping[str, Price]
+
+    @property
+    def is_in_dollars(self) -> bool:
+        """Whether a budget in US dollars can be counted with them."""
+        return self.currency.upper() == DOLLARS
 
     def of(self, model: str) -> Price | None:
         """The price at the model's own name, else at the longest pattern; None without any."""
@@ -125,14 +133,14 @@ def check_budget(budget: Budget | None, prices: Prices | None, *, model: str | N
             f"--budget {show_budget(budget)} needs to know what models cost",
             "add --prices FILE, or give the budget in tokens, as 2mtok",
         )
-    if prices.currency.upper() != DOLLARS:
+    if not prices.is_in_dollars:
         raise UsageError(
             f"--budget {show_budget(budget)} is in US dollars, and the prices are in "
             f"{prices.currency}",
             "give them in USD, or the budget in tokens",
         )
     if model is not None and prices.of(model) is None:
-        raise UsageError(no_price(model), "add it to the file of --prices")
+        raise UsageError(no_price(model), ADD_IT)
 
 
 def no_price(model: str) -> str:

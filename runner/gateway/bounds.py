@@ -1,0 +1,153 @@
+"""How many tokens a request can cost at most, from its body alone: pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+# Tokens that a provider adds to what was sent: a preamble, the beginning of the answer.
+OVERHEAD = 256
+
+# Tokens that it adds where there are tools: Anthropic's instructions for them are the longest.
+TOOLS = 1_024
+
+# Reserved for an image, a file or a sound. What they cost depends on model, size and detail, so
+# that this is no bound.
+MEDIUM = 5_000
+
+# Reserved for an answer whose length the request does not limit.
+OUTPUT = 4_096
+
+# No request means more than this by a number.
+MOST = 10**12
+
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+_IMAGES = ("image_url", "image", "input_image")
+
+# Types of what holds all its text in itself, in messages of any of the APIs.
+_TEXTS = (
+    *("text", "input_text", "output_text", "refusal", "message", "reasoning", "summary_text"),
+    *("thinking", "redacted_thinking", "function", "custom"),
+    *("tool_use", "tool_result", "function_call", "function_call_output"),
+    *("custom_tool_call", "custom_tool_call_output"),
+)
+
+# With these, tokens are billed that the request does not show, or at another price.
+_MORE = (
+    *("previous_response_id", "conversation", "web_search_options", "data_sources"),
+    *("mcp_servers", "prediction", "plugins", "models", "audio"),
+)
+
+# Messages are nested less deeply, or are none.
+_DEEPEST = 20
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request can cost at most, in tokens.
+
+    Attributes:
+        input: of the prompt.
+        output: of all answers.
+        bounded: whether it cannot be more; otherwise the figures are what is usual.
+    """
+
+    input: int = 0
+    output: int = 0
+    bounded: bool = True
+
+
+def bound_of(path: str, raw: bytes, content: object) -> Bound:
+    """Bound the tokens of a request.
+
+    A token stands for at least one byte of text, in each of the tokenizers of today, and the JSON
+    around a message has more bytes than any template adds tokens to it. So the body's bytes are
+    a bound for the prompt: for English about four times what it will be.
+
+    Args:
+        path: of the request, without its query.
+        raw: its body, not compressed.
+        content: the same as JSON; None where there is none, which costs nothing.
+    """
+    if content is None or path.endswith("/count_tokens"):
+        return Bound()
+    if not isinstance(content, dict):
+        return Bound(input=len(raw) + OVERHEAD, output=OUTPUT, bounded=False)
+    media = list(_media([content.get(name) for name in ("messages", "input", "system")]))
+    tools = _tools(content)
+    # Base64 in an image's part is no text.
+    size = len(raw) - sum(_size_of_image(part) for part in media)
+    shows_all = not (
+        media
+        or any(content.get(name) for name in _MORE)
+        or isinstance(content.get("prompt"), Mapping)  # that is stored with the provider
+        or any(_is_hosted(tool) for tool in tools)
+        or b'"cache_control"' in raw  # writing to a cache costs more than reading a prompt
+    )
+    output, limited = (0, True) if path.endswith("/embeddings") else _output(content)
+    return Bound(
+        input=size + OVERHEAD + (TOOLS if tools else 0) + MEDIUM * len(media),
+        output=output,
+        bounded=shows_all and limited,
+    )
+
+
+def _output(content: Mapping[str, Any]) -> tuple[int, bool]:
+    """Tokens of all answers, and whether the request limits them."""
+    given = [_number(content.get(name)) for name in _LIMITS]
+    limits = [number for number in given if number is not None]
+    each = max(limits, default=OUTPUT)
+    answers = max(_number(content.get(name)) or 1 for name in ("n", "best_of"))
+    return each * answers * _prompts(content.get("prompt")), bool(limits)
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST:
+        return int(value)
+    return None
+
+
+def _prompts(prompt: object) -> int:
+    """How many prompts a completion has; a list of numbers is one, in tokens."""
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return len(prompt)
+    return 1
+
+
+def _tools(content: Mapping[str, Any]) -> list[object]:
+    found: list[object] = []
+    for name in ("tools", "functions"):
+        given = content.get(name)
+        if given:
+            found += given if isinstance(given, list) else [given]
+    return found
+
+
+def _is_hosted(tool: object) -> bool:
+    """Whether the provider runs a tool, and bills what it brings."""
+    return not isinstance(tool, dict) or (
+        tool.get("type", "function") not in ("function", "custom") and "input_schema" not in tool
+    )
+
+
+def _media(value: object, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """The parts of messages that are not, or perhaps not, all text."""
+    if not isinstance(value, list | dict):
+        return
+    if depth > _DEEPEST:
+        yield {}
+    elif isinstance(value, dict) and value.get("type", "text") not in _TEXTS:
+        yield value
+    else:
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _media(each, depth + 1)
+
+
+def _size_of_image(part: Mapping[str, Any]) -> int:
+    """Bytes of the data URL or base64 in an image's part; 0 for any other part."""
+    if part.get("type") not in _IMAGES:
+        return 0
+    found = [part.get("image_url"), part.get("source")]
+    inner = [each for each in found if isinstance(each, dict)]
+    found += [each.get(name) for each in inner for name in ("url", "data")]
+    return sum(len(each) for each in found if isinstance(each, str))

@@ -1,0 +1,139 @@
+"""Whose request is next, where more wait than may be sent: pure."""
+
+from collections import OrderedDict, deque
+
+from runner.gateway.allowance import Allowance, Go, Refused, Wait, Wish
+
+
+class Ticket:
+    """A place in the queue; each is another, though the wishes are equal."""
+
+    __slots__ = ("wish",)
+
+    def __init__(self, wish: Wish) -> None:
+        self.wish = wish
+
+
+class _Waiting:
+    """How long one attempt has waited with all of its requests in the queue."""
+
+    def __init__(self) -> None:
+        self._queued = self._under_way = 0
+        self._since: float | None = None
+        self._seconds = 0.0
+
+    def change(self, now: float, *, queued: int = 0, under_way: int = 0) -> None:
+        """So many more requests are in the queue, or under way."""
+        self._queued += queued
+        self._under_way += under_way
+        waits = self._queued > 0 and self._under_way == 0
+        if waits and self._since is None:
+            self._since = now
+        elif not waits and self._since is not None:
+            self._seconds += now - self._since
+            self._since = None
+
+    def seconds(self, now: float) -> float:
+        """Up to now."""
+        return self._seconds + (0.0 if self._since is None else now - self._since)
+
+
+# Requests of one attempt, in their order; requests of all attempts for one model, by turns.
+_Tickets = OrderedDict[Ticket, None]
+_Line = OrderedDict[str, _Tickets]
+
+
+class Turns:
+    """Requests that wait to be sent, one of each attempt by turns.
+
+    Requests for one model of one provider stand in a line; lines take turns, too, at what they
+    share. So neither an eval with very many requests nor one that asks a busy model holds others
+    up. Whoever waits for what all share, such as money that is reserved, is overtaken by nobody,
+    so that a large request gets its turn.
+
+    Attributes:
+        until: when to call `decide` again at the latest; None for when something has ended.
+    """
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._lines: OrderedDict[tuple[str, str], _Line] = OrderedDict()
+        self._waiting: dict[str, _Waiting] = {}
+        self.until: float | None = None
+
+    def __len__(self) -> int:
+        return sum(len(tickets) for line in self._lines.values() for tickets in line.values())
+
+    def add(self, wish: Wish, now: float, *, again: bool = False) -> Ticket:
+        """Queue a request; `decide` says when it may be sent.
+
+        Args:
+            again: whether it was sent before, and came back: then it is the attempt's next.
+        """
+        ticket = Ticket(wish)
+        line = self._lines.setdefault((wish.route, wish.model), OrderedDict())
+        tickets = line.setdefault(wish.attempt, OrderedDict())
+        tickets[ticket] = None
+        if again:
+            tickets.move_to_end(ticket, last=False)
+        self._waiting.setdefault(wish.attempt, _Waiting()).change(now, queued=1)
+        return ticket
+
+    def remove(self, ticket: Ticket, now: float) -> None:
+        """Take a request out of the queue that nobody waits for any more; KeyError if not there."""
+        self._take(ticket)
+        self._waiting[ticket.wish.attempt].change(now, queued=-1)
+
+    def decide(self, now: float) -> list[tuple[Ticket, Go | Refused]]:
+        """Decide about as many as can be decided about; these are out of the queue.
+
+        Call it whenever one was added or has ended, or a provider has answered, and at `until`.
+        """
+        decided: list[tuple[Ticket, Go | Refused]] = []
+        self.until = None
+        pending = deque(self._lines)
+        while pending:
+            name = pending.popleft()
+            attempt, tickets = next(iter(self._lines[name].items()))
+            ticket = next(iter(tickets))
+            verdict = self._allowance.ask(ticket.wish, now)
+            if not isinstance(verdict, Wait):
+                decided.append((ticket, verdict))
+                self._lines[name].move_to_end(attempt)
+                self._lines.move_to_end(name)
+                self._take(ticket)
+                is_sent = isinstance(verdict, Go)
+                self._waiting[attempt].change(now, queued=-1, under_way=int(is_sent))
+                if name in self._lines:
+                    pending.append(name)
+                continue
+            if verdict.until is not None:
+                self.until = min(verdict.until, self.until or verdict.until)
+            if verdict.everyone:
+                break
+        return decided
+
+    def ended(self, attempt: str, now: float) -> None:
+        """A request that was sent has come to its end, whatever that is."""
+        if (waiting := self._waiting.get(attempt)) is not None:
+            waiting.change(now, under_way=-1)
+
+    def waited(self, attempt: str, now: float) -> float:
+        """Seconds that an attempt has waited with all of its requests in the queue."""
+        waiting = self._waiting.get(attempt)
+        return 0.0 if waiting is None else waiting.seconds(now)
+
+    def forget(self, attempt: str) -> None:
+        """An attempt is over, and nobody asks for its time any more; none of it is in the queue."""
+        self._waiting.pop(attempt, None)
+
+    def _take(self, ticket: Ticket) -> None:
+        """Take a request out, and its attempt and its line where they have no other."""
+        name = (ticket.wish.route, ticket.wish.model)
+        line = self._lines[name]
+        tickets = line[ticket.wish.attempt]
+        del tickets[ticket]
+        if not tickets:
+            del line[ticket.wish.attempt]
+        if not line:
+            del self._lines[name]

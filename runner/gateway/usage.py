@@ -1,0 +1,125 @@
+"""The tokens that a provider says an answer took: pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from runner.files import UNREADABLE
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens that a provider counted; `cached` are those of `input` that cost less."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        """In and out."""
+        return self.input + self.output
+
+
+# A figure beyond this is none that a provider means.
+MOST = 10**15
+
+# Events of a stream whose `usage` is the last word; before them, it is of a part of the answer.
+_LAST = {"message_delta", "response.completed", "response.incomplete", "response.failed"}
+
+
+class _Part(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+
+
+class _Event(_Part):
+    """A whole answer, or an event of a stream, without what is large in it.
+
+    Attributes:
+        message: of Anthropic's `message_start`.
+        response: of OpenAI's `response.completed`.
+        x_groq: Groq's place for the usage of a stream.
+    """
+
+    type: str = ""
+    choices: Any = None
+    message: _Part | None = None
+    response: _Part | None = None
+    x_groq: _Part | None = None
+
+
+_decode_whole = msgspec.json.Decoder(_Part).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def usage_of(body: bytes) -> Usage | None:
+    """Find the usage in an answer, a JSON object or a stream of events, decoded but as it came.
+
+    All that speak the APIs of OpenAI (chat, completions, embeddings, responses) or Anthropic
+    (messages) are understood.
+
+    Returns:
+        None where it has none: an error, a body that is cut or garbled, or a stream whose client
+        has not asked for usage.
+    """
+    if body.lstrip()[:1] == b"{":
+        try:
+            return _usage(_decode_whole(body).usage)
+        except UNREADABLE:
+            return None
+    return _of_stream(body)
+
+
+def _of_stream(body: bytes) -> Usage | None:
+    """Put together what the events of a stream say, if it came to its end."""
+    counts: dict[str, Any] = {}
+    is_whole = False
+    for data in _data(body):
+        if data == b"[DONE]":
+            is_whole = True
+        elif b'"usage"' in data and (event := _event(data)) is not None:
+            for part in (event, event.message, event.response, event.x_groq):
+                if part is not None and part.usage:
+                    counts |= {name: value for name, value in part.usage.items() if value}
+                    is_whole |= event.type in _LAST or event.choices == []
+    return _usage(counts) if is_whole else None
+
+
+def _data(body: bytes) -> Iterator[bytes]:
+    for line in body.splitlines():
+        if line.startswith(b"data:"):
+            yield line[5:].strip()
+
+
+def _event(data: bytes) -> _Event | None:
+    try:
+        return _decode_event(data)
+    except UNREADABLE:
+        return None
+
+
+def _usage(counts: dict[str, Any] | None) -> Usage | None:
+    if not counts:
+        return None
+    prompt = _count(counts, "prompt_tokens", "input_tokens")
+    if prompt is None:
+        return None
+    # Anthropic counts what it writes to a cache and reads from it separately.
+    read = _count(counts, "cache_read_input_tokens") or 0
+    prompt += read + (_count(counts, "cache_creation_input_tokens") or 0)
+    details = counts.get("prompt_tokens_details") or counts.get("input_tokens_details")
+    if isinstance(details, dict):
+        read += _count(details, "cached_tokens") or 0
+    # Some count reasoning, which is billed, in the total alone.
+    hidden = (_count(counts, "total_tokens") or 0) - prompt
+    output = max(_count(counts, "completion_tokens", "output_tokens") or 0, hidden)
+    return Usage(input=prompt, output=output, cached=min(read, prompt))
+
+
+def _count(counts: dict[str, Any], *names: str) -> int | None:
+    """The first of these that is a number of tokens."""
+    for name in names:
+        value = counts.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST:
+            return value
+    return None
