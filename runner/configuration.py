@@ -6,7 +6,7 @@ from runner.errors import UsageError, did_you_mean
 from runner.files import named
 from runner.parameters import Parameter
 
-Setting = str | int | float | bool | list[str]
+Setting = str | int | float | bool | list[str | int]
 
 
 def read_configuration(
@@ -65,7 +65,9 @@ def check_config(
 
 def _check_value(source: str, key: str, parameter: Parameter, value: object) -> Setting:
     kind = parameter.kind
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    # A number is as good as its text where a text is read, be it of one value or of several.
+    text = (str, int) if parameter.multiple and kind and kind.read else (str,)
+    if isinstance(value, list) and all(isinstance(each, text) for each in value):
         wrong = "" if parameter.multiple else "one value, not a list"
     elif not isinstance(value, str | int | float):
         raise UsageError(
@@ -77,13 +79,15 @@ def _check_value(source: str, key: str, parameter: Parameter, value: object) -> 
         wrong = "a value, not true or false"
     elif isinstance(value, float) and parameter.type is int and not (kind and kind.read):
         wrong = "a whole number"
-    elif (parameter.multiple or (kind and kind.is_path)) and not isinstance(value, str):
+    elif (parameter.multiple or (kind and kind.is_path)) and not isinstance(value, text):
         wrong = "text"
     else:
         wrong = ""
     if wrong:
         raise UsageError(f"{source}: `{key}` takes {wrong}")
-    return [value] if parameter.multiple and isinstance(value, str) else value
+    if parameter.multiple and isinstance(value, str | int):
+        return [value]
+    return value
 
 
 def find_configuration(folder: Path) -> tuple[Path, dict[str, Any]] | None:

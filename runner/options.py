@@ -6,12 +6,19 @@ import msgspec
 from runner.model import ContainerSettings
 from runner.parameters import Argument, Heading, Kind, Option
 from runner.units import (
+    Budget,
+    Rate,
+    Upstream,
+    parse_budget,
     parse_duration,
     parse_gpus,
     parse_memory,
     parse_pause,
+    parse_rate,
     parse_size,
     parse_tmp_limit,
+    parse_upstream,
+    show_budget,
     show_duration,
     show_size,
 )
@@ -23,6 +30,7 @@ FOLDER = Kind("FOLDER", is_path=True)
 NAME = Kind("NAME")
 N = Kind("N")
 PATTERN = Kind("PATTERN")
+RATE = Kind("N|MODEL=N", parse_rate)
 
 Model = Annotated[str, Argument("model")]
 EvalSet = Annotated[str, Argument("eval_set")]
@@ -191,6 +199,38 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Option("Program that runs one eval; takes model, eval and arguments.", Kind("PROGRAM")),
     ] = "oaieval"
+
+    budget: Annotated[
+        Budget | None,
+        Option(
+            "Spend no more on models than this: 5usd, which needs --prices, or 2mtok.",
+            Kind("AMOUNT", parse_budget, show_budget),
+        ),
+        Heading("Model and money"),
+    ] = None
+    prices: Annotated[
+        Path | None, Option("What a million tokens of each model cost, as YAML.", FILE)
+    ] = None
+    rpm: Annotated[
+        tuple[Rate, ...],
+        Option("Send all models, or one, no more than N requests in any minute.", RATE),
+    ] = ()
+    tpm: Annotated[
+        tuple[Rate, ...],
+        Option("The same for tokens, in and out.", RATE),
+    ] = ()
+    gateway: Annotated[
+        bool,
+        Option("Reach models through evalset, which keeps keys out of evals, and answers on disk."),
+    ] = True
+    upstreams: Annotated[
+        tuple[Upstream, ...],
+        Option(
+            "A further provider of models, with its key in NAME_API_KEY.",
+            Kind("NAME=URL", parse_upstream),
+            names=("--upstream",),
+        ),
+    ] = ()
 
     exit_on_error: Annotated[
         bool,

@@ -5,7 +5,7 @@ from runner.errors import UsageError
 from runner.options import RunOptions
 from runner.parameters import parameters
 
-NAMES = {"jobs", "progress_dir", "env", "memory"}
+NAMES = {"jobs", "progress_dir", "env", "memory", "rpm"}
 KNOWN = {each.name: each for each in parameters(RunOptions) if each.name in NAMES}
 
 
@@ -18,6 +18,19 @@ def test_keys_are_option_names_with_hyphens_or_underscores() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "setting"),
+    [
+        (100, [100]),
+        ("gpt-4=20", ["gpt-4=20"]),
+        ([100, "gpt-4=20"], [100, "gpt-4=20"]),
+    ],
+)
+def test_a_number_is_one_of_several_values_if_they_are_read(value: object, setting: object) -> None:
+    """What reads the text of a rate reads a number, too."""
+    assert check_config({"rpm": value}, source="f", known=KNOWN) == {"rpm": setting}
+
+
+@pytest.mark.parametrize(
     ("table", "complaint"),
     [
         ({"job": 2}, "unknown key `job`; did you mean `jobs`"),
@@ -25,6 +38,9 @@ def test_keys_are_option_names_with_hyphens_or_underscores() -> None:
         ({"progress_dir": "a", "progress-dir": "b"}, "twice"),
         ({"env": {"A": "secret"}}, "`env` must be"),
         ({"env": [1]}, "`env` must be"),
+        ({"env": 1}, "`env` takes text"),
+        ({"rpm": 1.5}, "`rpm` takes text"),
+        ({"rpm": True}, "`rpm` takes a value, not true or false"),
     ],
 )
 def test_a_bad_key_or_value_is_refused(table: dict[str, object], complaint: str) -> None:

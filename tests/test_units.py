@@ -1,15 +1,24 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner.errors import UsageError
 from runner.units import (
     LEAST_TMP,
+    Budget,
+    Rate,
+    Upstream,
+    parse_budget,
     parse_cpus,
     parse_duration,
     parse_gpus,
     parse_memory,
     parse_pids_limit,
+    parse_rate,
     parse_size,
     parse_tmp_limit,
+    parse_upstream,
+    show_budget,
 )
 
 
@@ -122,3 +131,154 @@ def test_a_number_of_processes_is_a_whole_one_above_zero() -> None:
             UsageError, match=f"^`{value}` is not a number of processes above zero$"
         ):
             parse_pids_limit(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("5usd", Budget(5, "usd")),
+        ("0.5 USD", Budget(0.5, "usd")),
+        (" 0.000001usd ", Budget(1e-6, "usd")),
+        ("2000tok", Budget(2000, "tok")),
+        ("500ktok", Budget(500_000, "tok")),
+        ("2MTok", Budget(2_000_000, "tok")),
+        ("2.3mtok", Budget(2_300_000, "tok")),
+        ("1gtok", Budget(1_000_000_000, "tok")),
+    ],
+)
+def test_a_budget_is_in_dollars_or_in_tokens(text: str, budget: Budget) -> None:
+    """Thousands are powers of 1000, and case does not count."""
+    assert parse_budget(text) == budget
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "5", "5$", "$5", "5eur", "usd", "many tok", "2mtoken", "1e3usd", "nanusd", "infusd"),
+        *("5 k", "9" * 16 + "usd", "0.1234567usd", "5usd 2mtok", "5,5usd"),
+    ],
+)
+def test_a_budget_without_a_known_unit_is_refused(text: str) -> None:
+    """The message quotes it and shows what is one."""
+    with pytest.raises(UsageError) as caught:
+        parse_budget(text)
+    assert str(caught.value) == (f"budget `{text}` is not an amount such as 5usd, 500ktok or 2mtok")
+
+
+@pytest.mark.parametrize("text", ["0usd", "0mtok", "-5usd", "-2mtok", "0.2tok"])
+def test_a_budget_is_above_zero(text: str) -> None:
+    """Nothing at all could be sent."""
+    with pytest.raises(UsageError) as caught:
+        parse_budget(text)
+    assert str(caught.value) == f"budget `{text}` must be above zero"
+
+
+@given(
+    st.integers(1, 10**15 - 1).map(lambda amount: Budget(amount, "tok"))
+    | st.integers(1, 10**15).map(lambda amount: Budget(amount / 10**6, "usd"))
+)
+def test_a_budget_is_shown_as_it_is_read(budget: Budget) -> None:
+    """Whatever it is."""
+    assert parse_budget(show_budget(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("budget", "shown"),
+    [
+        (Budget(5.0, "usd"), "5usd"),
+        (Budget(0.25, "usd"), "0.25usd"),
+        (Budget(100, "usd"), "100usd"),
+        (Budget(2_000_000, "tok"), "2mtok"),
+        (Budget(1_500_000, "tok"), "1500ktok"),
+        (Budget(1234, "tok"), "1234tok"),
+    ],
+)
+def test_a_budget_is_shown_short(budget: Budget, shown: str) -> None:
+    """In the largest unit in which it is whole."""
+    assert show_budget(budget) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "rate"),
+    [
+        ("100", Rate("", 100)),
+        (100, Rate("", 100)),
+        ("gpt-4=20", Rate("gpt-4", 20)),
+        ("org/a=b:1=20", Rate("org/a=b:1", 20)),
+        (" gpt-4 = 20 ", Rate("gpt-4", 20)),
+    ],
+)
+def test_a_rate_is_that_of_all_models_or_of_one(value: object, rate: Rate) -> None:
+    """A model's name may have a `=` in it."""
+    assert parse_rate(value) == rate
+
+
+@pytest.mark.parametrize(
+    "value", ["", "0", "-1", "1.5", "many", "gpt-4", "gpt-4=", "=100", "gpt-4=0", "m=1k", True]
+)
+def test_a_rate_that_cannot_be_is_refused(value: object) -> None:
+    """The message quotes it."""
+    with pytest.raises(UsageError) as caught:
+        parse_rate(value)
+    assert str(caught.value) == f"rate `{value}` must be a number above zero, or MODEL=NUMBER"
+
+
+@pytest.mark.parametrize(
+    ("text", "upstream"),
+    [
+        ("groq=https://api.groq.com/openai/v1", ("groq", "https://api.groq.com/openai/v1")),
+        ("my-own2=http://[::1]:8000/", ("my-own2", "http://[::1]:8000")),
+        ("x=HTTPS://host", ("x", "HTTPS://host")),
+    ],
+)
+def test_an_upstream_has_a_name_and_an_address(text: str, upstream: tuple[str, str]) -> None:
+    """Without a `/` at its end."""
+    assert parse_upstream(text) == Upstream(*upstream)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "https://host/v1", "=https://h", "Groq=https://h", "a b=https://h", "a-=https://h"]
+)
+def test_an_upstream_without_a_name_is_refused(text: str) -> None:
+    """The message shows one that has it."""
+    with pytest.raises(UsageError) as caught:
+        parse_upstream(text)
+    assert str(caught.value) == (
+        "an upstream is NAME=URL, with small letters, digits and hyphens in the name; "
+        "give it like `groq=https://api.groq.com/openai/v1`"
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "host", "host:80/v1", "ftp://host", "https://", "http://:80", "http://h:x"),
+        *("http://h:0", "http://h:99999", "http://[::1", "http://h/a b", "http://h/a\n"),
+    ],
+)
+def test_an_upstream_whose_address_is_none_is_refused(address: str) -> None:
+    """The message has the name alone."""
+    with pytest.raises(UsageError) as caught:
+        parse_upstream(f"groq={address}")
+    assert str(caught.value) == (
+        "the address of the upstream `groq` is no URL; begin it with https:// or http:// and a host"
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:secret@host/v1",
+        "https://secret@host",
+        "https://h/?key=secret",
+        "http://h/#secret",
+    ],
+)
+def test_an_address_with_a_secret_in_it_is_refused_and_not_repeated(address: str) -> None:
+    """The command line is seen by every user of the host."""
+    with pytest.raises(UsageError) as caught:
+        parse_upstream(f"my-own={address}")
+    assert str(caught.value) == (
+        "the address of the upstream `my-own` has more than a host and a path in it; "
+        "leave the rest out, and export the key as MY_OWN_API_KEY"
+    )

@@ -10,9 +10,9 @@ from typing import Literal
 import msgspec
 
 from runner.gateway.bounds import Bound
-from runner.gateway.prices import Price, Prices, no_price
+from runner.gateway.prices import ADD_IT, Price, Prices, no_price
 from runner.gateway.rates import Channel, Entry, Mark, Window
-from runner.records.answers import Usage
+from runner.gateway.usage import Usage
 from runner.units import Budget, Unit, show_budget
 
 # A budget in dollars is counted in whole millionths of a millionth of one, so that sums are exact.
@@ -150,8 +150,7 @@ class Allowance:
         bound = Usage(input=wish.bound.input, output=wish.bound.output)
         usd = self.usd(wish.model, bound)
         if usd is None and self._is_in_dollars:
-            cure = "add it to the file of --prices, and run the same command again"
-            return Refused("price", no_price(wish.model), cure)
+            return Refused("price", no_price(wish.model), ADD_IT)
         amount = self._amount(bound, usd)
         if self._budget is not None and self._spent + amount > self._limit:
             return self._refused(amount, self._budget.unit)
@@ -204,14 +203,6 @@ class Allowance:
         """
         reservation.channel.refused(reservation.mark, headers, now, wall)
         self._end(reservation, now, 0)
-
-    def was_paid(self, model: str, usage: Usage, *, usd: float | None = None) -> None:
-        """Take in what an earlier run spent.
-
-        Args:
-            usd: what it cost; None is by today's prices.
-        """
-        self._spent += self._amount(usage, self.usd(model, usage) if usd is None else usd)
 
     def was_sent(self, model: str, tokens: int, at: float) -> None:
         """Count a request that another process sent, for the rates alone; the oldest come first.

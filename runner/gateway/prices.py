@@ -23,6 +23,9 @@ PER = 1_000_000
 # What amounts of a budget in money are in.
 DOLLARS = "USD"
 
+# What to do about a model without a price.
+ADD_IT = "add it to the file of --prices"
+
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """What a million tokens of a model cost; those from a cache cost as others where None."""
@@ -137,7 +140,7 @@ def check_budget(budget: Budget | None, prices: Prices | None, *, model: str | N
             "give them in USD, or the budget in tokens",
         )
     if model is not None and prices.of(model) is None:
-        raise UsageError(no_price(model), "add it to the file of --prices")
+        raise UsageError(no_price(model), ADD_IT)
 
 
 def no_price(model: str) -> str:

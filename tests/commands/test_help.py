@@ -45,6 +45,7 @@ def test_the_many_options_of_run_have_headings(here: Here) -> None:
     assert headings == [
         "What to run",
         "What each eval gets",
+        "Model and money",
         "When something goes wrong",
         "What is kept",
         "Snapshots on a Git branch",

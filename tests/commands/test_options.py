@@ -6,6 +6,7 @@ import pytest
 from runner.commands.run import command, options_of
 from runner.options import RunOptions
 from runner.registry.rules import ContainerRule, settings_for
+from runner.units import Budget, Rate, Upstream
 
 RULE = ContainerRule(pattern="*", settings={"memory": 300, "timeout": 30.0}, env=())
 
@@ -90,6 +91,36 @@ def test_options_that_may_be_repeated_can_be_given_anywhere(
         "B",
     )
     assert options("--registry_path", "x", "--registry-path=y").registry_paths == ("x", "y")
+
+
+def test_what_models_may_cost_can_be_given_anywhere(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates and upstreams may be several; a gateway is used unless told otherwise."""
+    assert (options().budget, options().prices, options().rpm, options().tpm) == (
+        None,
+        None,
+        (),
+        (),
+    )
+    assert (options().gateway, options().upstreams) == (True, ())
+    (empty_folder / "evalset.toml").write_text(
+        'budget = "5usd"\nprices = "p.yaml"\nrpm = 100\ntpm = [9000, "m=8000"]\ngateway = false\n'
+        'upstream = "groq=https://api.groq.com/openai/v1"\n'
+    )
+    found = options()
+    assert (found.budget, found.prices) == (Budget(5, "usd"), Path("p.yaml"))
+    assert (found.rpm, found.tpm) == ((Rate("", 100),), (Rate("", 9000), Rate("m", 8000)))
+    assert not found.gateway
+    assert found.upstreams == (Upstream("groq", "https://api.groq.com/openai/v1"),)
+    monkeypatch.setenv("EVALSET_RPM", "5 m=4")
+    monkeypatch.setenv("EVALSET_UPSTREAM", "a=http://a b=http://b")
+    monkeypatch.setenv("EVALSET_BUDGET", "2mtok")
+    found = options("--gateway", "--tpm", "m=1", "--tpm", "n=2")
+    assert (found.budget, found.gateway) == (Budget(2_000_000, "tok"), True)
+    assert (found.rpm, found.tpm) == ((Rate("", 5), Rate("m", 4)), (Rate("m", 1), Rate("n", 2)))
+    assert found.upstreams == (Upstream("a", "http://a"), Upstream("b", "http://b"))
+    assert not options("--no-gateway").gateway
 
 
 @pytest.mark.parametrize(
