@@ -187,14 +187,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Option("GPUs of an eval, as `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
     ] = None
-    gateway: Annotated[
-        bool,
-        Option("Keep keys out of containers, and answer again from the record what was paid for."),
-    ] = True
-    upstream: Annotated[
-        tuple[str, ...],
-        Option("A further provider that speaks OpenAI's API.", Kind("NAME=URL")),
-    ] = ()
     run_command: Annotated[
         str,
         Option("Program that runs one eval; takes model, eval and arguments.", Kind("PROGRAM")),

@@ -12,7 +12,7 @@ import msgspec
 from runner.gateway.bounds import Bound
 from runner.gateway.prices import ADD_IT, Price, Prices, no_price
 from runner.gateway.rates import Channel, Entry, Mark, Window
-from runner.gateway.usage import Usage
+from runner.records.answers import Usage
 from runner.units import Budget, Unit, show_budget
 
 # A budget in dollars is counted in whole millionths of a millionth of one, so that sums are exact.
@@ -203,6 +203,14 @@ class Allowance:
         """
         reservation.channel.refused(reservation.mark, headers, now, wall)
         self._end(reservation, now, 0)
+
+    def was_paid(self, model: str, usage: Usage, *, usd: float | None = None) -> None:
+        """Take in what an earlier run spent.
+
+        Args:
+            usd: what it cost; None is by today's prices.
+        """
+        self._spent += self._amount(usage, self.usd(model, usage) if usd is None else usd)
 
     def was_sent(self, model: str, tokens: int, at: float) -> None:
         """Count a request that another process sent, for the rates alone; the oldest come first.

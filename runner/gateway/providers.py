@@ -11,6 +11,7 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.host import PLACEHOLDER_KEY, USUAL_NAMES
+from runner.units import Upstream
 
 # Where the forwarder listens in every container.
 INSIDE = "http://127.0.0.1:8470"
@@ -155,7 +156,7 @@ def access_for(
     environment: Mapping[str, str],
     *,
     named: Collection[str],
-    upstreams: Sequence[str],
+    upstreams: Sequence[Upstream],
     environ: Mapping[str, str],
 ) -> Access:
     """Give the gateway what it knows, and containers the rest, but no usual key.
@@ -163,11 +164,11 @@ def access_for(
     Args:
         environment: all that would be handed in.
         named: those that the user named; they are handed in unless a route replaces them.
-        upstreams: `NAME=URL`, further providers.
+        upstreams: further providers.
         environ: the host's variables, where their keys are.
 
     Raises:
-        UsageError: an address or a name is none.
+        UsageError: an address is none.
     """
     given = dict(environment)
     if given.get("OPENAI_API_KEY") == PLACEHOLDER_KEY:
@@ -215,22 +216,16 @@ def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
     )
 
 
-def _upstream(text: str, environment: Mapping[str, str]) -> tuple[_Known, Route]:
-    name, equals, address = text.partition("=")
-    if not equals or not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-        raise UsageError(
-            f"--upstream {text.partition('=')[0]!r}: expected NAME=URL, the name in small letters",
-            "give it as `groq=https://api.groq.com/openai/v1`, for example",
-        )
-    prefix = name.upper().replace("-", "_")
-    known = _Known(name, (f"{prefix}_BASE_URL",), f"{prefix}_API_KEY")
+def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Known, Route]:
+    prefix = upstream.name.upper().replace("-", "_")
+    known = _Known(upstream.name, (f"{prefix}_BASE_URL",), f"{prefix}_API_KEY")
     key = environment.get(known.key)
     route = Route(
-        name=name,
-        address=_address(address, f"--upstream {name}"),
+        name=upstream.name,
+        address=upstream.address,
         headers={"Authorization": f"Bearer {key}"} if key else {},
         key_from=known.key,
-        address_from=f"--upstream {name}",
+        address_from=f"--upstream {upstream.name}",
     )
     return known, route
 

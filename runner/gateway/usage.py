@@ -6,20 +6,7 @@ from typing import Any
 import msgspec
 
 from runner.files import UNREADABLE
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens that a provider counted; `cached` are those of `input` that cost less."""
-
-    input: int = 0
-    output: int = 0
-    cached: int = 0
-
-    @property
-    def total(self) -> int:
-        """In and out."""
-        return self.input + self.output
-
+from runner.records.answers import Usage
 
 # A figure beyond this is none that a provider means.
 MOST = 10**15

@@ -200,7 +200,7 @@ class _Run:
         return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
     def _start_gateway(self) -> Gateway:
-        prepared = self._prepared
+        prepared, options = self._prepared, self._prepared.options
         proxies = {
             name: value
             for name, value in prepared.environment.items()
@@ -210,6 +210,10 @@ class _Run:
             lock=str(prepared.layout.lock),
             routes=prepared.routes,
             answers=str(prepared.layout.answers),
+            budget=options.budget,
+            prices=prepared.prices,
+            rpm={rate.model: rate.limit for rate in options.rpm},
+            tpm={rate.model: rate.limit for rate in options.tpm},
             environment=proxies,
         )
         gateway = Gateway(

@@ -8,7 +8,7 @@ from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Verdic
 from runner.gateway.bounds import Bound
 from runner.gateway.prices import Prices, parse_prices
 from runner.gateway.rates import TRIAL, WINDOW
-from runner.gateway.usage import Usage
+from runner.records.answers import Usage
 from runner.units import Budget
 
 PRICES = parse_prices(

@@ -7,7 +7,7 @@ from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Wish
 from runner.gateway.bounds import Bound
 from runner.gateway.rates import WINDOW
 from runner.gateway.turns import Ticket, Turns
-from runner.gateway.usage import Usage
+from runner.records.answers import Usage
 from runner.units import Budget
 
 WALL = 1_900_000_000.0
