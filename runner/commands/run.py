@@ -117,8 +117,8 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     whole = len(prepared.resolution.evals)
     part = f" ({whole} in the eval set)" if whole > len(table) else ""
     line = f"{done} of {evals(len(table))} finished{part}; logs are in {prepared.layout.evallogs}"
-    if result.left_for_time:
-        line += f"; {result.left_for_time} are left because the time budget is used up"
+    if result.left:
+        line += f"; {result.left} are left because the {result.used_up} is used up"
     if done < len(table):
         line += "; the same command continues with the rest"
     print(harmless(line), file=out)

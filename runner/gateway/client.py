@@ -100,12 +100,14 @@ class Account(msgspec.Struct, kw_only=True):
         spending: what it asked of providers.
         refused: what it was not allowed, at most 20.
         stopped: why it could not continue, such as a budget that is used up; empty if it could.
+        kind: of that: `budget`, `price`, `key` or `quota`.
         waited: seconds in which all of its requests waited for their turn.
     """
 
     spending: Spending = Spending()
     refused: list[str] = []
     stopped: str = ""
+    kind: str = ""
     waited: float = 0.0
 
 
@@ -223,6 +225,8 @@ class Gateway:
             account = msgspec.json.decode(said, type=Account)
         except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
             account = Account()
+        if account.stopped:
+            self._tell_once(account.kind, account.stopped)
         with suppress(OSError):
             remove_tree(self._folder / "attempts" / attempt)
         return account
@@ -277,9 +281,14 @@ class Gateway:
 
     def _told_of(self, standing: Standing) -> None:
         for kind, text in standing.problems.items():
-            if kind not in self._told:
-                self._told.add(kind)
-                self._tell(kind, text)
+            self._tell_once(kind, text)
+
+    def _tell_once(self, kind: str, text: str) -> None:
+        with self._lock:
+            new = kind not in self._told
+            self._told.add(kind)
+        if new:
+            self._tell(kind, text)
 
     def _admit_again(self, standing: Standing) -> None:
         """Tell a gateway that was started again about the attempts under way."""

@@ -33,7 +33,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kept: the answer on record; None for what is not kept.
-        stopped: why the attempt cannot succeed any more; empty where it can.
+        stopped: kind of reason why the attempt cannot succeed any more; empty where it can.
+        text: that reason.
     """
 
     status: int
@@ -42,13 +43,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     kept: Kept | None = None
     cost: Cost = Cost()
     stopped: str = ""
+    text: str = ""
 
     @classmethod
-    def final(cls, status: int, text: str, kind: str, *, stopped: bool = False) -> "Reply":
+    def final(cls, status: int, text: str, kind: str, *, stopped: str = "") -> "Reply":
         """An error that no client tries again."""
         headers = {"content-type": "application/json", "x-should-retry": "false"}
         body = error_body(text, kind)
-        return cls(status=status, body=body, headers=headers, stopped=text if stopped else "")
+        return cls(status=status, body=body, headers=headers, stopped=stopped, text=text)
 
 
 class Flight:

@@ -158,7 +158,7 @@ class Sender:
             return verdict.reservation
         text = f"{verdict.what}; {verdict.cure}"
         self._tell(verdict.why, text)
-        reply = Reply.final(402, text, "insufficient_quota", stopped=True)
+        reply = Reply.final(402, text, "insufficient_quota", stopped=verdict.why)
         raise Failure(reply, status=402, billed=False)
 
     async def _once(self, flight: Flight, allowance: Allowance, reservation: Reservation) -> Reply:
@@ -267,12 +267,12 @@ class Sender:
         if status in {401, 403}:
             text = f"{route.name} refused the key ({status}); set {route.key_from} to a valid one"
             self._tell("key", text)
-            reply = Reply.final(401, text, "invalid_api_key", stopped=True)
+            reply = Reply.final(401, text, "invalid_api_key", stopped="key")
             raise Failure(reply, status=status, billed=False)
         if status == 402 or (status == LIMITED and any(code.encode() in body for code in NO_MONEY)):  # noqa: PLR2004 - HTTP's
             text = f"{route.name} has no money left for this key; add some to the account"
             self._tell("quota", text)
-            reply = Reply.final(402, text, "insufficient_quota", stopped=True)
+            reply = Reply.final(402, text, "insufficient_quota", stopped="quota")
             raise Failure(reply, status=status, billed=False)
         if 300 <= status < 400:  # noqa: PLR2004 - a redirect
             text = f"{route.name} answered with a redirect; correct its address"

@@ -53,13 +53,13 @@ class _Attempt:
         self._paid: list[Cost] = []
         self._saved: list[Cost] = []
         self.refused: list[str] = []
-        self.stopped = ""
+        self.stopped = self.kind = ""
 
     def paid(self, reply: Reply) -> None:
         """It was given an answer of its provider's."""
         self._paid = [sum_of([*self._paid, reply.cost])]
-        if reply.stopped:
-            self.stopped = self.stopped or reply.stopped
+        if reply.stopped and not self.stopped:
+            self.stopped, self.kind = reply.text, reply.stopped
 
     def saved(self, cost: Cost) -> None:
         """It was given an answer on record."""
@@ -80,6 +80,7 @@ class _Attempt:
             ),
             refused=self.refused,
             stopped=self.stopped,
+            kind=self.kind,
             waited=waited,
         )
 

@@ -46,7 +46,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         outcomes: the last one of each job that was attempted.
         not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
         snapshot: where the last snapshot is; empty if there is none.
-        left_for_time: how many evals are left where the exit code says that time ran out.
+        left: how many evals are left where the exit code says that time or money ran out.
+        used_up: which of them, `time budget` or `budget`.
         in_common: why the run was ended, where evals failed alike in a row; else empty.
     """
 
@@ -55,7 +56,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int = 0
     not_pushed: str = ""
     snapshot: str = ""
-    left_for_time: int = 0
+    left: int = 0
+    used_up: str = ""
     in_common: str = ""
 
 
@@ -104,9 +106,7 @@ class Loop:
     def until_idle(self, plan: Plan) -> RunResult:
         """React until the last worker has nothing more to do."""
         if budget := self._schedule.budget:
-            self.stopping.deadlines.after(
-                budget.left, lambda: self.stopping.run_out("time budget", "")
-            )
+            self.stopping.deadlines.after(budget.left, self.stopping.run_out_of_time)
         idle = False
         try:
             while not idle and not self.stopping.let_go:
@@ -124,7 +124,8 @@ class Loop:
             plan=plan,
             outcomes=tuple(self._outcomes.values()),
             exit_code=code,
-            left_for_time=self._left(plan) if code == OUT_OF_TIME else 0,
+            left=self._left(plan) if code == OUT_OF_TIME else 0,
+            used_up=self.stopping.used_up or "time budget",
             in_common=self._in_common,
         )
 
@@ -189,7 +190,7 @@ class Loop:
     def _bar(self, kind: str, text: str) -> None:
         """End the run because no request can succeed any more."""
         if kind == "budget":
-            self.stopping.run_out("budget", text)
+            self.stopping.run_out_of_money(text)
         else:
             self.stopping.break_off(EnvironmentFault(text))
 
@@ -241,7 +242,7 @@ class Loop:
         faults = {each.fault for each in outcomes if each.result is not Result.SUCCESS}
         if Fault.EVAL in faults:
             return 1
-        if (self.stopping.time_over or self._schedule.out_of_time) and self._left(plan):
+        if (self.stopping.used_up or self._schedule.out_of_time) and self._left(plan):
             return OUT_OF_TIME
         return EnvironmentFault.exit_code if faults else 0
 

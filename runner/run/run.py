@@ -111,6 +111,7 @@ class _Run:
         self._recorder = recorder
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._gateway: Gateway | None = None
+        self._schedule: Schedule | None = None
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
         self.adopted, others = recover(prepared, host, recorder, plan)
@@ -145,7 +146,7 @@ class _Run:
             self._gateway = self._start_gateway()
         attempts = self._attempts()
         adopted = {task.job.key for task in self.adopted}
-        schedule = Schedule(
+        schedule = self._schedule = Schedule(
             attempts,
             events=self._events,
             jobs=[job for job in self.plan.todo if job.key not in adopted],
@@ -216,9 +217,7 @@ class _Run:
             tpm={rate.model: rate.limit for rate in options.tpm},
             environment=proxies,
         )
-        gateway = Gateway(
-            prepared.layout, config, lambda kind, text: self._events.put(Barred(kind, text))
-        )
+        gateway = Gateway(prepared.layout, config, self._bar)
         gateway.start()
         model = prepared.options.model
         route = route_of(model, prepared.routes)
@@ -229,6 +228,12 @@ class _Run:
                 gateway.end()
                 raise
         return gateway
+
+    def _bar(self, kind: str, text: str) -> None:
+        """No request can succeed any more: nothing is started, and nothing retried."""
+        if self._schedule is not None:
+            self._schedule.stop_starting()
+        self._events.put(Barred(kind, text))
 
     def _attempts(self) -> LocalAttempts:
         prepared, plan = self._prepared, self.plan

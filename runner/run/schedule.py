@@ -195,6 +195,7 @@ class Schedule:
         self.budget = budget
         self.out_of_time = False
         self._stopping = threading.Event()
+        self._left_out = 0
         self._lock = threading.Lock()
         self._busy = self._workers + len(started)
 
@@ -210,13 +211,13 @@ class Schedule:
             self._start(self._work)
 
     def stop_starting(self) -> int:
-        """Start nothing more, and return how many jobs that leaves out."""
+        """Start nothing more, and return how many jobs that leaves out, from the first call on."""
         self._stopping.set()
         with self._lock:
-            left_out = len(self._todo)
+            self._left_out += len(self._todo)
             self._todo.clear()
         self.slots.open_for_good()
-        return left_out
+        return self._left_out
 
     def _start(self, work: Callable[[], None]) -> None:
         # Daemons: when the reader fails, its error must reach the user though evals run on.

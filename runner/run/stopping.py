@@ -55,7 +55,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         signal: the first one that came; None if none did.
         signalled_again: whether a second one came.
         error: why the run cannot continue; None if it can.
-        time_over: whether the time budget is used up.
+        used_up: `time budget` or `budget` where that is; else empty.
         let_go: whether what still runs is left to the next run.
     """
 
@@ -68,13 +68,13 @@ class Stopping(msgspec.Struct, kw_only=True):
     signal: int | None = None
     signalled_again: bool = False
     error: BaseException | None = None
-    time_over: bool = False
+    used_up: str = ""
     let_go: bool = False
 
     @property
     def begun(self) -> bool:
         """Whether the run ends early, and that was said."""
-        return self.signal is not None or self.error is not None or self.time_over
+        return self.signal is not None or self.error is not None or bool(self.used_up)
 
     def interrupt(self, number: int) -> None:
         """Let the running evals end, then stop them; a second Ctrl-C kills them now."""
@@ -93,17 +93,25 @@ class Stopping(msgspec.Struct, kw_only=True):
         )
         self._end(f"stopped because the run got {name}")
 
-    def run_out(self, what: str, why: str) -> None:
-        """What the run may use, time or money, is used up: let the running evals end."""
+    def run_out_of_time(self) -> None:
+        """Let the running evals end, as a signal does."""
         if self.signal is not None or self.error is not None:
             return
-        self.time_over = True
+        self.used_up = "time budget"
         left_out = self.schedule.stop_starting()
         self.display.note(
-            f"the {what} is used up{why and f' ({why})'}: {_left_out(left_out)}running evals get "
+            f"the time budget is used up: {_left_out(left_out)}running evals get "
             f"{self.grace:g} s to end"
         )
-        self._end(f"stopped because the run's {what} was used up")
+        self._end("stopped because the run's time budget was used up")
+
+    def run_out_of_money(self, why: str) -> None:
+        """Start no more evals; those that run may have all the answers that they need."""
+        if self.begun:
+            return
+        self.used_up = "budget"
+        left_out = self.schedule.stop_starting()
+        self.display.warn(f"{why}; {_left_out(left_out)}running evals continue with what they have")
 
     def break_off(self, error: BaseException) -> None:
         """The run cannot continue, and ends with this error when nothing runs any more."""
