@@ -2,6 +2,7 @@ import asyncio
 import fcntl
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,8 @@ def main() -> int:
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=Config)
     os.environ.update(config.environment)
     os.environ["NETRC"] = os.devnull  # else a file of the user's would add logins to requests
-    with (folder / "lock").open("ab") as lock:
+    lock_path = folder / "lock"
+    with lock_path.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -23,6 +25,18 @@ def main() -> int:
             return 0
         (folder / "pid").write_text(f"{os.getpid()}\n")
         asyncio.run(_serve(folder, config))
+        # Nobody else may be here while the lock is held; what went wrong stays to be read.
+        log = folder / "gateway.log"
+        written = log.exists() and log.stat().st_size
+        for path in (
+            folder / "control.sock",
+            folder / "pid",
+            *([] if written else [log, lock_path]),
+        ):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # a next run has come meanwhile
+            for path in (folder / "attempts", folder, folder.parent):
+                path.rmdir()
     return 0
 
 

@@ -32,6 +32,9 @@ START = 20.0
 HANGS = 10.0
 LOOK = 1.0
 
+# How often it is started before that is given up.
+LAUNCHES = 3
+
 FORWARDER = Path(__file__).with_name("forward.py")
 
 # Where a container finds its socket and the forwarder.
@@ -167,8 +170,6 @@ class Gateway:
 
     def start(self) -> None:
         """Start it, or take over the one that a killed run left; it answers a moment later."""
-        with named(self._folder, "create the folder"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         standing = self._standing()
         if standing is not None and standing.protocol == PROTOCOL:
             self._ask("PUT", "/config", self._config)
@@ -177,6 +178,8 @@ class Gateway:
         self._watch.start()
 
     def _launch(self) -> None:
+        with named(self._folder, "create the folder"):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = self._folder / "gateway.log"
         with named(log, "write"), log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -240,18 +243,18 @@ class Gateway:
         until = time.monotonic() + START
         while self._standing() is None:
             if time.monotonic() > until:
-                raise EnvironmentFault(
-                    f"the gateway does not start: {self._last_words()}",
-                    "--no-gateway runs without it",
-                )
+                raise self._broken()
             time.sleep(0.01)
         said = self._ask("POST", "/check", Check(route=route.name, model=model), patience=30)
         if problem := msgspec.json.decode(said, type=Problem | None):
             raise EnvironmentFault(problem.what, problem.cure)
 
-    def _last_words(self) -> str:
+    def _broken(self) -> EnvironmentFault:
         lines = read_bytes(self._folder / "gateway.log").decode(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "it says nothing")
+        said = next((line for line in reversed(lines) if line.strip()), "it says nothing")
+        return EnvironmentFault(
+            f"the gateway does not start: {said}", "--no-gateway runs without it"
+        )
 
     def end(self) -> None:
         """Let it end once what it has sent is on record; nothing waits for that."""
@@ -264,10 +267,11 @@ class Gateway:
     def _watching(self) -> None:
         silent_since: float | None = None
         started = time.monotonic()
+        launches = 0
         while not self._over.wait(LOOK if silent_since is None else 0.05):
             standing = self._standing()
             if standing is not None:
-                silent_since = None
+                silent_since, launches = None, 0
                 self._told_of(standing)
                 self._admit_again(standing)
                 continue
@@ -276,6 +280,10 @@ class Gateway:
             dead = self._process is None or self._process.poll() is not None
             if (dead and now - started > 1) or now - max(silent_since, started) > HANGS:
                 self._kill()
+                launches += 1
+                if launches > LAUNCHES:
+                    self._tell_once("gateway", str(self._broken()))
+                    return
                 self._launch()
                 started = time.monotonic()
 
