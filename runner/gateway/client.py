@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -148,19 +149,17 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Gateway:
-    """The gateway of one model and eval set, as a run sees it: started, adopted, and ended.
+    """The gateway of one model and eval set, as a run sees it, for as long as a `with` block lasts.
 
-    It is a process of its own that outlives a killed run, as containers do.
-
-    Args:
-        tell: is told once what went wrong with it, or at a provider.
+    It is a process of its own that outlives a killed run, as containers do. It begins to start with
+    the block, because that takes as long as what a run has to do before its first container.
     """
 
-    def __init__(self, layout: Layout, config: Config, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, layout: Layout, config: Config) -> None:
         self._layout = layout
         self._folder = layout.gateway
         self._config = config
-        self._tell = tell
+        self._tell: Callable[[str, str], None] = lambda *_: None
         self._told: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._admitted: dict[str, Admission] = {}
@@ -168,32 +167,60 @@ class Gateway:
         self._over = threading.Event()
         self._watch = threading.Thread(target=self._watching, name="gateway-watch", daemon=True)
 
-    def start(self) -> None:
-        """Start it, or take over the one that a killed run left; it answers a moment later."""
+    def __enter__(self) -> Self:
+        if not is_held(self._folder / "lock"):
+            self._spawn()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._watch.ident is not None:
+            self._end()
+        elif self._process is not None:
+            self._process.kill()  # it was not needed, and knows nothing
+            self._process.communicate()
+            tidy(self._folder)
+
+    def start(self, tell: Callable[[str, str], None]) -> None:
+        """Let it begin, or take over the one that a killed run left; it answers a moment later.
+
+        Args:
+            tell: is told once of each kind of problem: its kind, and one line.
+        """
+        self._tell = tell
         standing = self._standing()
-        if standing is not None and standing.protocol == PROTOCOL:
+        if standing is None:
+            self._launch()
+        elif standing.protocol == PROTOCOL:
             self._ask("PUT", "/config", self._config)
         else:
+            self._kill()
             self._launch()
         self._watch.start()
 
     def _launch(self) -> None:
-        with named(self._folder, "create the folder"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = self._folder / "gateway.log"
-        with named(log, "write"), log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "runner.gateway", str(self._folder)],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                env=_bare(os.environ),
-                start_new_session=True,
-            )
-        assert self._process.stdin  # noqa: S101 - for the type checker
-        with suppress(BrokenPipeError), self._process.stdin as pipe:
+        """Give a new process what it has to know."""
+        if self._process is None or self._process.stdin is None or self._process.stdin.closed:
+            self._spawn()
+        pipe = self._process and self._process.stdin
+        assert pipe  # noqa: S101 - for the type checker
+        with suppress(BrokenPipeError), pipe:
             pipe.write(msgspec.json.encode(self._config))
+
+    def _spawn(self) -> None:
+        """Start a process, which waits for what it has to know."""
+        log = self._folder / "gateway.log"
+        with named(log, "write"):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "runner.gateway", str(self._folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    cwd="/",
+                    env=_bare(os.environ),
+                    start_new_session=True,
+                )
 
     def enter(self, job: Job, attempt: str) -> Path:
         """Let an attempt ask; gives the folder that its container sees as `/evalset`."""
@@ -256,11 +283,10 @@ class Gateway:
             f"the gateway does not start: {said}", "--no-gateway runs without it"
         )
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Let it end once what it has sent is on record; nothing waits for that."""
         self._over.set()
-        if self._watch.is_alive():
-            self._watch.join()
+        self._watch.join()
         with suppress(OSError, http.client.HTTPException):
             self._ask("POST", "/end")
 
@@ -321,11 +347,7 @@ class Gateway:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        lock = self._folder / "lock"
-        while is_held(lock):  # by one that an earlier run started
-            with suppress(OSError, ValueError):
-                os.kill(int((self._folder / "pid").read_text()), signal.SIGKILL)
-            time.sleep(0.05)
+        end_abandoned(self._layout)
 
     def _ask(
         self, method: str, path: str, body: object = None, *, patience: float = HANGS
@@ -341,6 +363,26 @@ class Gateway:
         if response.status != http.client.OK:
             raise LookupError(said.decode(errors="replace"))
         return said
+
+
+def tidy(folder: Path) -> None:
+    """Remove a gateway's folder, but for what went wrong and what a next one has there."""
+    log = folder / "gateway.log"
+    with suppress(OSError):
+        written = log.exists() and log.stat().st_size
+        for name in ("control.sock", "pid", *(() if written else ("gateway.log", "lock"))):
+            (folder / name).unlink(missing_ok=True)
+        for path in (folder / "attempts", folder, folder.parent):
+            if path.exists():
+                path.rmdir()
+
+
+def end_abandoned(layout: Layout) -> None:
+    """End the gateway that a killed run of a model and eval set left, at once."""
+    while is_held(layout.gateway / "lock"):
+        with suppress(OSError, ValueError):
+            os.kill(int((layout.gateway / "pid").read_text()), signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _bare(environ: Mapping[str, str]) -> dict[str, str]:

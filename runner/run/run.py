@@ -12,8 +12,8 @@ import msgspec
 from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
-from runner.errors import EnvironmentFault, RunnerError
-from runner.gateway.client import Config, Gateway
+from runner.errors import EnvironmentFault
+from runner.gateway.client import Config, Gateway, end_abandoned
 from runner.gateway.providers import route_of
 from runner.host import KEYLESS_MODEL, Host
 from runner.image.image import find_image
@@ -62,15 +62,17 @@ def run(
     # Refuse what cannot be before anything is written.
     environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
     with (
+        _gateway(prepared) as gateway,
         run_lock(prepared.layout.lock),
         _snapshots(prepared, host, display, run=run_id) as snapshots,
     ):
         if snapshots is not None:
             snapshots.resume()
         if not prepared.options.resume:
+            end_abandoned(prepared.layout)
             keep_dated(prepared.layout.kept)
         with Recorder(prepared.layout, run=run_id) as recorder:
-            one = _Run(prepared, host, display, recorder, reader)
+            one = _Run(prepared, host, display, recorder, reader, gateway=gateway)
             if one.plan.todo or one.adopted:
                 return one.to_the_end(snapshots, new_id=new_id, began=began)
             if one.pinned.differs:
@@ -78,6 +80,27 @@ def run(
             if snapshots is None:
                 return RunResult(plan=one.plan)
             return RunResult(plan=one.plan, not_pushed=snapshots.end(), snapshot=snapshots.where)
+
+
+def _gateway(prepared: Prepared) -> "AbstractContextManager[Gateway | None]":
+    if not prepared.routes:
+        return contextlib.nullcontext()
+    options = prepared.options
+    config = Config(
+        lock=str(prepared.layout.lock),
+        routes=prepared.routes,
+        answers=str(prepared.layout.answers),
+        budget=options.budget,
+        prices=prepared.prices,
+        rpm={rate.model: rate.limit for rate in options.rpm},
+        tpm={rate.model: rate.limit for rate in options.tpm},
+        environment={
+            name: value
+            for name, value in prepared.environment.items()
+            if name.lower().endswith("_proxy")
+        },
+    )
+    return Gateway(prepared.layout, config)
 
 
 def _snapshots(
@@ -104,13 +127,15 @@ class _Run:
         display: Display,
         recorder: Recorder,
         reader: StateReader,
+        *,
+        gateway: Gateway | None,
     ) -> None:
         self._prepared = prepared
         self._host = host
         self._display = display
         self._recorder = recorder
         self._events: SimpleQueue[Event] = SimpleQueue()
-        self._gateway: Gateway | None = None
+        self._gateway = gateway
         self._schedule: Schedule | None = None
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
@@ -142,8 +167,7 @@ class _Run:
         disk = Disk(prepared.layout, engine.info().root, least=options.min_free_disk)
         if not self.adopted and (short := disk.short()):
             raise EnvironmentFault(f"no eval was started: {disk.about(short)}")
-        if prepared.routes:
-            self._gateway = self._start_gateway()
+        self._start_gateway()
         attempts = self._attempts()
         adopted = {task.job.key for task in self.adopted}
         schedule = self._schedule = Schedule(
@@ -175,8 +199,6 @@ class _Run:
             try:
                 return self._with_last_snapshot(loop, snapshots)
             finally:
-                if self._gateway is not None:
-                    self._gateway.end()
                 sweep(engine.api, prepared.layout, self._host.name, self._recorder.complete)
 
     def _with_last_snapshot(self, loop: Loop, snapshots: "RunSnapshots | None") -> RunResult:
@@ -200,34 +222,16 @@ class _Run:
         problem = snapshots.end(interrupted)
         return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
-    def _start_gateway(self) -> Gateway:
-        prepared, options = self._prepared, self._prepared.options
-        proxies = {
-            name: value
-            for name, value in prepared.environment.items()
-            if name.lower().endswith("_proxy")
-        }
-        config = Config(
-            lock=str(prepared.layout.lock),
-            routes=prepared.routes,
-            answers=str(prepared.layout.answers),
-            budget=options.budget,
-            prices=prepared.prices,
-            rpm={rate.model: rate.limit for rate in options.rpm},
-            tpm={rate.model: rate.limit for rate in options.tpm},
-            environment=proxies,
-        )
-        gateway = Gateway(prepared.layout, config, self._bar)
-        gateway.start()
+    def _start_gateway(self) -> None:
+        """Start it, and ask the provider before any eval does."""
+        if self._gateway is None:
+            return
+        self._gateway.start(self._bar)
+        prepared = self._prepared
         model = prepared.options.model
         route = route_of(model, prepared.routes)
         if route is not None and model != KEYLESS_MODEL and not self.adopted:
-            try:
-                gateway.check(route, "" if prepared.resolution.defines_model else model)
-            except RunnerError:
-                gateway.end()
-                raise
-        return gateway
+            self._gateway.check(route, "" if prepared.resolution.defines_model else model)
 
     def _bar(self, kind: str, text: str) -> None:
         """No request can succeed any more: nothing is started, and nothing retried."""
