@@ -13,6 +13,7 @@ from runner.engine.leftovers import (
 )
 from runner.engine.probe import remove_leftover_probes
 from runner.errors import LockHeld
+from runner.gateway.client import end_abandoned, remove_abandoned
 from runner.host import Host, new_id, this_host
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.records.folders import remove_orphans
@@ -58,6 +59,7 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
         if not any(is_held(path) for path in (root / "oaievalset").rglob("*.lock")):
             held = leftovers_below(engine.api, root, host.name)
             remove_orphans(root, {one.attempt for one in held})
+            remove_abandoned(root)
         remove_leftover_probes(engine.api)
     return cleaned
 
@@ -68,6 +70,7 @@ def clean_one(engine: Engine, layout: Layout, host: Host, cleaned: Cleaned, *, r
     Raises:
         EnvironmentFault: the engine does not answer.
     """
+    end_abandoned(layout.gateway)
     with as_environment_fault():
         leftovers = find_leftovers(engine.api, layout, host.name)
         if not leftovers:

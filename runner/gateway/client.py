@@ -347,7 +347,7 @@ class Gateway:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        end_abandoned(self._layout)
+        end_abandoned(self._folder)
 
     def _ask(
         self, method: str, path: str, body: object = None, *, patience: float = HANGS
@@ -377,12 +377,22 @@ def tidy(folder: Path) -> None:
                 path.rmdir()
 
 
-def end_abandoned(layout: Layout) -> None:
-    """End the gateway that a killed run of a model and eval set left, at once."""
-    while is_held(layout.gateway / "lock"):
+def end_abandoned(folder: Path) -> None:
+    """End the gateway that a killed run left, at once."""
+    while is_held(folder / "lock"):
         with suppress(OSError, ValueError):
-            os.kill(int((layout.gateway / "pid").read_text()), signal.SIGKILL)
+            os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
         time.sleep(0.05)
+
+
+def remove_abandoned(root: Path) -> None:
+    """End and remove all gateways of a progress directory that has no live run."""
+    folder = root / ".gateway"
+    for each in folder.iterdir() if folder.is_dir() else ():
+        end_abandoned(each)
+        remove_tree(each)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _bare(environ: Mapping[str, str]) -> dict[str, str]:

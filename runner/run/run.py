@@ -69,7 +69,7 @@ def run(
         if snapshots is not None:
             snapshots.resume()
         if not prepared.options.resume:
-            end_abandoned(prepared.layout)
+            end_abandoned(prepared.layout.gateway)
             keep_dated(prepared.layout.kept)
         with Recorder(prepared.layout, run=run_id) as recorder:
             one = _Run(prepared, host, display, recorder, reader, gateway=gateway)
