@@ -1,7 +1,5 @@
 import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -131,19 +129,25 @@ def appearing_whole(path: Path, *, beside: str) -> Iterator[IO[bytes]]:
 def append(path: Path, content: bytes) -> None:
     """Write behind what is in a file, which is made if it is not there; all of it or nothing."""
     with named(path, "write"), path.open("ab", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        try:
-            write_all(file.fileno(), content)
-        except OSError:
-            with suppress(OSError):  # a pipe, for example
-                file.truncate(size)
-            raise
+        write_behind(file.fileno(), content, sync=False)
 
 
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of this, because the system may take only a part at a time."""
-    while content:
-        content = content[os.write(descriptor, content) :]
+def write_behind(descriptor: int, content: bytes, *, sync: bool) -> None:
+    """Write behind what is in a file that was opened to append, all of it or nothing.
+
+    Args:
+        sync: whether it survives a power loss when this returns.
+    """
+    size = os.fstat(descriptor).st_size
+    try:
+        while content:  # the system may take only a part at a time
+            content = content[os.write(descriptor, content) :]
+        if sync:
+            os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):  # a pipe, for example
+            os.ftruncate(descriptor, size)
+        raise
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +181,8 @@ def used(folder: Path, *, patience: float = 30) -> Used | None:
     Args:
         patience: seconds for each of the two looks through it; where one takes longer: None.
     """
+    import subprocess  # noqa: PLC0415 - few commands measure a folder
+
     try:
         size = _du(folder, "-skx", patience=patience) * 1024
         return Used(size=size, files=_du(folder, "-sx", "--inodes", patience=patience))
@@ -199,6 +205,9 @@ def room(place: Path) -> Room:
 
 
 def _du(folder: Path, *options: str, patience: float) -> int:
+    import shutil  # noqa: PLC0415 - as above
+    import subprocess  # noqa: PLC0415 - as above
+
     program = shutil.which("du")
     if program is None:
         return 0

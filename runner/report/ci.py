@@ -11,13 +11,12 @@ import msgspec
 
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import append, named, replace
-from runner.host import usual
 from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
 from runner.report.figures import main_score
-from runner.report.text import harmless, one_line
+from runner.report.text import harmless, one_line, print_warning
 from runner.secrets import NO_MASK, Mask
 
 # What XML 1.0 has no way to hold, not even escaped. https://www.w3.org/TR/xml/#charsets
@@ -187,24 +186,6 @@ def step_summary(environ: Mapping[str, str]) -> Path:
     return Path(environ[STEP_SUMMARY])
 
 
-def status_reports(junit: Path | None, *, summary: bool) -> Callable[[Sequence[Results]], None]:
-    """Give a function that writes results where they are wanted; refuse at once what cannot be.
-
-    Raises:
-        UsageError: there is no summary, or the file cannot be written.
-    """
-    check_junit(junit)
-    markdown = step_summary(os.environ) if summary else None
-
-    def write(results: Sequence[Results]) -> None:
-        if junit is not None:
-            write_junit(junit, results, Mask(usual(os.environ)))
-        if markdown is not None:
-            add_summary(markdown, results)
-
-    return write
-
-
 def after_run(
     results: Sequence[Results],
     *,
@@ -221,7 +202,7 @@ def after_run(
         try:
             add_summary(step_summary(environ), results)
         except EnvironmentFault as error:
-            print(harmless(f"warning: {error}"), file=sys.stderr)
+            print_warning(str(error))
     if junit is None:
         return 0
     try:
