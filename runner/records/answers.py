@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from runner.files import UNREADABLE, named, read_bytes, write_all
+from runner.files import UNREADABLE, named, read_bytes, write_behind
 from runner.records.lines import LineFile
 
 VERSION = 1
@@ -377,12 +377,7 @@ class AnswersFile(LineFile):
         """
         content = msgspec.json.encode(line)
         with named(self.path, "write"):
-            before = os.fstat(self._descriptor).st_size
-            try:
-                write_all(self._descriptor, content + b"\n")
-            except OSError:
-                os.ftruncate(self._descriptor, before)
-                raise
+            write_behind(self._descriptor, content + b"\n", sync=False)
             end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
         return end - len(content) - 1, len(content)
 
