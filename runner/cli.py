@@ -176,13 +176,10 @@ def _make_writable() -> None:
 
 
 def _say_error(error: RunnerError) -> int:
-    from runner.report.text import (
-        inert,
-        one_line,
-    )
+    from runner.report.text import plain_line
 
     for line in (*getattr(error, "__notes__", ()), f"Error: {error}"):
-        _say(inert(one_line(line)), error.exit_code)
+        _say(plain_line(line), error.exit_code)
     return error.exit_code
 
 

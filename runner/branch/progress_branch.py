@@ -1,7 +1,6 @@
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from runner.options import SnapshotOptions
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout
 from runner.records.merge import README, merge, merge_files
-from runner.report.text import inert, one_line
+from runner.report.text import print_warning
 
 # The repository for snapshots where there is no other, below the progress directory.
 OWN_REPOSITORY = ".snapshots.git"
@@ -138,7 +137,7 @@ class ProgressBranch:
                 "`git branch --all --list '*evalset/*'` lists what is here",
             )
         if away:
-            print(inert(one_line(f"warning: {away}; this is what is here")), file=sys.stderr)
+            print_warning(f"{away}; this is what is here")
         return list(tips)
 
     def states(self, commit: str | None) -> dict[str, bytes]:

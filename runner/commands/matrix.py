@@ -1,6 +1,5 @@
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,7 @@ from runner.options import DEFAULT_IMAGE, Exclude, Image, N, RegistryPaths, Sele
 from runner.parameters import Kind, Option
 from runner.plan.plan import select_evals
 from runner.registry.resolve import resolve_eval_set
-from runner.report.text import harmless
+from runner.report.text import print_warning
 
 # What GitHub runs for one matrix; it refuses a larger one as a whole.
 MOST_JOBS = 256
@@ -169,7 +168,7 @@ def command(options: MatrixOptions) -> None:
     sizes = _sizes(options, combine(options.models, options.eval_sets))
     entries, warnings = make_matrix(sizes, shards=options.shards, per_shard=options.per_shard)
     for warning in warnings:
-        print(harmless(f"warning: {warning}"), file=sys.stderr)
+        print_warning(warning)
     # In ASCII, whatever the names: nothing in it can end the line that it is.
     line = json.dumps({"include": msgspec.to_builtins(entries)}, separators=(",", ":"))
     if outputs := os.environ.get(OUTPUTS):

@@ -37,7 +37,7 @@ from runner.report.comparison import compared, grid_of
 from runner.report.facts import Prices, Source, parse_prices
 from runner.report.site.builder import MARK, ReportFolder, SiteBuilder
 from runner.report.site.pages import Site
-from runner.report.text import inert, one_line, part_of_set
+from runner.report.text import one_line, part_of_set, print_warning
 from runner.secrets import Mask
 
 BEFORE = "before"
@@ -208,7 +208,7 @@ def can_test(sources: Sequence[Source]) -> bool:
 
 def _warn(sources: Sequence[Source]) -> None:
     for message in (message for source in sources for message in source.state.damaged):
-        print(inert(one_line(f"warning: {message}")), file=sys.stderr)
+        print_warning(message)
 
 
 def _content(sources: Sequence[Source], kind: Format, prices: Prices | None) -> bytes:

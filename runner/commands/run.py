@@ -20,7 +20,7 @@ from runner.records.state import EvalState, RunState
 from runner.registry.resolve import Resolution
 from runner.report.ci import STEP_SUMMARY, Results, after_run, check_junit
 from runner.report.display import display_for
-from runner.report.text import evals, group, harmless, inert, one_line, part_of_set
+from runner.report.text import evals, group, harmless, part_of_set, plain_line, print_warning
 from runner.run.loop import RunResult
 from runner.run.pins import pin
 from runner.run.prepare import Prepared, kept_out, planned, prepare, state_of
@@ -60,7 +60,7 @@ def run_eval_set(
         later = push_command(options)
         line = f"{result.not_pushed}; push it later with `{later}`"
         if not read:
-            _warn(line)
+            print_warning(line)
         elif result.exit_code == 0:
             raise NotPushed(line)
         else:
@@ -93,9 +93,9 @@ def _tell(prepared: Prepared, result: RunResult, out: TextIO) -> bool:
     try:
         _close(prepared, result, out)
         if result.in_common:
-            print(inert(one_line(result.in_common)), file=out)
+            print(plain_line(result.in_common), file=out)
         if result.snapshot and not result.not_pushed:
-            print(inert(one_line(f"the last snapshot is on {result.snapshot}")), file=out)
+            print(plain_line(f"the last snapshot is on {result.snapshot}"), file=out)
         out.flush()
     except OSError:  # nor does a disk that is full end what has ended well
         return False
@@ -129,10 +129,6 @@ def _table(prepared: Prepared, plan: Plan) -> list[EvalState]:
     return state.evals([job.command for job in plan.jobs])
 
 
-def _warn(line: str) -> None:
-    print(harmless(f"warning: {line}"), file=sys.stderr)
-
-
 def _report(prepared: Prepared, host: Host, plan: Plan) -> int:
     """Write the results where the options and GitHub Actions want them."""
     junit = prepared.options.junit
@@ -156,17 +152,17 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
 
     def tell(line: str) -> None:
         if not options.as_json:
-            print(inert(one_line(line)), file=out)
+            print(plain_line(line), file=out)
 
     ready = prepare(options, host, ours=ours)
-    with after_fetching(ready, host, tell=tell, warn=_warn) as prepared:
+    with after_fetching(ready, host, tell=tell, warn=print_warning) as prepared:
         state = state_of(prepared)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
     if differs and not options.repin:
         differs += "; without `--repin` the run stops here"
     for warning in filter(None, (*prepared.warnings, *plan.warnings, *state.damaged, differs)):
-        _warn(warning)
+        print_warning(warning)
     if options.as_json:
         content = {
             "done": [job.command for job in plan.done],
@@ -185,7 +181,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
 
 
 def _planned(plan: Plan, job: Job) -> str:
-    return inert(one_line(f"  {' '.join(job.command)}  ({plan.why[job.key]})"))
+    return plain_line(f"  {' '.join(job.command)}  ({plan.why[job.key]})")
 
 
 def options_of(context: click.Context) -> RunOptions:

@@ -39,7 +39,7 @@ from runner.parameters import Argument
 from runner.records.layout import Layout
 from runner.records.lock import run_lock
 from runner.records.state import RunState
-from runner.report.text import evals, inert, one_line
+from runner.report.text import evals, plain_line, print_warning
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ def pull(where: Where) -> None:
     """Fetch the branch, and merge what it has into the progress directory."""
     layout = where.layout
     with run_lock(layout.lock), _sharing(where, where.options()) as snapshots:
-        added = snapshots.restore(warn=_warn)
+        added = snapshots.restore(warn=print_warning)
         if snapshots.tip is None:
             raise UsageError(
                 f"there is no branch {snapshots.branch.name}, here or at a remote",
@@ -169,7 +169,7 @@ def _sharing(
     about = About(model=where.model, eval_set=where.eval_set, host=host.name)
     environment = handed_in(host.environ, names=env, env_file=env_file, model=where.model)
     with open_snapshots(
-        options, where.layout, host, about=about, environment=environment, warn=_warn
+        options, where.layout, host, about=about, environment=environment, warn=print_warning
     ) as snapshots:
         yield snapshots
 
@@ -194,11 +194,7 @@ def _branch(where: Where) -> Iterator[tuple[ProgressBranch, str]]:
 
 
 def _say(line: str) -> None:
-    print(inert(one_line(line)))
-
-
-def _warn(line: str) -> None:
-    print(inert(one_line(f"warning: {line}")), file=sys.stderr)
+    print(plain_line(line))
 
 
 def _chosen(found: Sequence[Snapshot], commit: str | None, branch: str) -> Snapshot:

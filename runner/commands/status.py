@@ -30,7 +30,7 @@ from runner.records.lock import is_held
 from runner.records.merge import merge_files
 from runner.records.state import EvalState, RunState
 from runner.report.ci import Results, status_reports
-from runner.report.text import inert, json_line, one_line, part_of_set
+from runner.report.text import json_line, part_of_set, plain_line, print_warning
 
 if TYPE_CHECKING:
     from runner.branch.progress_branch import ProgressBranch
@@ -56,8 +56,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_finished(self) -> bool:
-        """Whether every eval of the newest plan is done; its rows are the first ones."""
-        return all(row.state is State.DONE for row in self.rows[: self.state.planned])
+        """Whether there is a newest plan and all of it is done; its rows are the first ones."""
+        planned = self.state.planned
+        return planned != 0 and all(row.state is State.DONE for row in self.rows[:planned])
 
     def as_json(self) -> dict[str, Any]:
         """A table as JSON has it, and how much of the eval set the last run planned."""
@@ -94,7 +95,7 @@ def show(
     """
     write = status_reports(junit, summary=summary)
     for message in (message for one in shown for message in one.state.damaged):
-        print(inert(one_line(f"warning: {message}")), file=sys.stderr)
+        print_warning(message)
     write([Results(layout=one.layout, rows=one.rows, part=one.part) for one in shown])
     if as_json:
         contents = [one.as_json() for one in shown]
@@ -104,7 +105,7 @@ def show(
 
         for one in shown:
             if len(shown) > 1:
-                print(inert(one_line(f"{one.state.model} {one.state.eval_set}")), file=out)
+                print(plain_line(f"{one.state.model} {one.state.eval_set}"), file=out)
             print_table(out, one.rows)
             counts = Counter(row.state for row in one.rows)
             states = ", ".join(f"{count} {state}" for state, count in counts.items())

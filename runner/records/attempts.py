@@ -1,8 +1,10 @@
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from runner.files import UNREADABLE, read_bytes
+from runner.files import UNREADABLE, read_bytes, replace
 from runner.model import ATTEMPT_VERSION, Attempt, Command, Result, decode_command
 from runner.records.lines import LineFile, read_lines
 
@@ -72,6 +74,26 @@ def parse_attempts(content: bytes, source: str) -> RecordedAttempts:
             "counts, and it is left as it is"
         )
     return RecordedAttempts(records=tuple(records), damaged=tuple(damaged))
+
+
+def move_attempts(path: Path, target: Path, goes: Callable[[Attempt], bool]) -> int:
+    """Move lines of an attempts file to a new file, byte for byte; the run's lock must be held.
+
+    `target` is on the disk before `path` changes, so that a crash loses nothing. What cannot be
+    read stays, and so does a line that holds a record that stays.
+
+    Returns:
+        How many lines moved; for none, there is no new file.
+    """
+    stays: list[bytes] = []
+    moves: list[bytes] = []
+    for line in io.BytesIO(read_bytes(path)):
+        records = parse_attempts(line, "").records
+        (moves if records and all(map(goes, records)) else stays).append(line)
+    if moves:
+        replace(target, b"".join(moves), writer="run")
+        replace(path, b"".join(stays), writer="run")
+    return len(moves)
 
 
 def _of_later_version(text: bytes) -> Attempt | None:

@@ -14,13 +14,23 @@ from runner.model import check_names
 _PASSING = re.compile(r"\.lock$|\.holder\.json$|\.new$")
 
 
+def stamp() -> str:
+    """The moment as names of files have it; no two moments have the same."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def dated(path: Path, when: str) -> Path:
+    """The name under which a file, or a part of it, is set aside; `when` is a `stamp`."""
+    return path.with_name(f"{path.name}.{when}")
+
+
 def keep_dated(paths: Iterable[Path]) -> list[Path]:
     """Give those of some files that exist a name with a date, all the same, and return that."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    when = stamp()
     moved = []
     for path in paths:
         if path.exists():
-            target = path.with_name(f"{path.name}.{stamp}")
+            target = dated(path, when)
             with named(path, "rename"):
                 path.rename(target)
             moved.append(target)

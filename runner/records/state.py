@@ -124,12 +124,6 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         """How many evals the whole set had then; None where no file tells."""
         return self.run.in_eval_set if self.run else None
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether every eval of the newest plan is done."""
-        planned = self.run.commands if self.run else self.commands
-        return all(one.state is State.DONE for one in self.evals(list(map(Command, planned))))
-
     def evals(
         self,
         commands: Sequence[Command] | None = None,

@@ -17,7 +17,7 @@ from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
 from runner.report.figures import main_score
-from runner.report.text import harmless, one_line
+from runner.report.text import harmless, one_line, print_warning
 from runner.secrets import NO_MASK, Mask
 
 # What XML 1.0 has no way to hold, not even escaped. https://www.w3.org/TR/xml/#charsets
@@ -221,7 +221,7 @@ def after_run(
         try:
             add_summary(step_summary(environ), results)
         except EnvironmentFault as error:
-            print(harmless(f"warning: {error}"), file=sys.stderr)
+            print_warning(str(error))
     if junit is None:
         return 0
     try:

@@ -8,7 +8,7 @@ from typing import Protocol, TextIO
 
 from runner.model import Attempt, Job, Result
 from runner.report.figures import main_score
-from runner.report.text import command, duration, evals, inert, on_actions, one_line
+from runner.report.text import command, duration, evals, on_actions, one_line, plain_line
 
 
 class Display(Protocol):
@@ -68,7 +68,7 @@ class PlainConsole:
 
     def note(self, text: str) -> None:
         """Write one line."""
-        self._print(inert(one_line(text)))
+        self._print(plain_line(text))
 
     def warn(self, text: str) -> None:
         """Write one line that says that it is a warning."""

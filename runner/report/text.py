@@ -2,6 +2,7 @@ import codecs
 import contextlib
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
@@ -79,6 +80,16 @@ def inert(line: str) -> str:
     if _COMMAND.match(line):
         line = f"| {line}"
     return OLDER_COMMAND.sub(r"\1(", line)
+
+
+def plain_line(text: str) -> str:
+    """Text as one line that neither a terminal nor GitHub's runner obeys."""
+    return inert(one_line(text))
+
+
+def print_warning(text: str) -> None:
+    """Print a line on stderr that says what to look at."""
+    print(plain_line(f"warning: {text}"), file=sys.stderr)
 
 
 def command(name: str, text: str) -> str:

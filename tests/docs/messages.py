@@ -11,7 +11,17 @@ SENTENCE = 4
 # `evalset ... --help` shows what these arguments and this table hold.
 HELP = {"help", "epilog", "short_help", "metavar", "description", "notes"}
 # Whatever these are called with is said, be it ever so short.
-SAYING = {"BadParameter", "Cut", "UsageError", "__init__", "_failure", "_lost", "_warn", "warn"}
+SAYING = {
+    "BadParameter",
+    "Cut",
+    "UsageError",
+    "__init__",
+    "_failure",
+    "_lost",
+    "_warn",
+    "warn",
+    "print_warning",
+}
 # What this room has beside errors lays out results; docs/report.md shows what that looks like.
 RESULTS = "runner/report"
 

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.errors import EnvironmentFault
+from runner.files import replace
 from runner.model import Attempt, Command, Fault, Result
-from runner.records.attempts import AttemptsFile, RecordedAttempts, read_attempts
+from runner.records.attempts import AttemptsFile, RecordedAttempts, move_attempts, read_attempts
 from tests.outcomes import failure, job, success
 
 texts = st.text(max_size=10)
@@ -139,3 +141,32 @@ def test_lines_of_a_newer_version_are_told_once(tmp_path: Path, count: int, line
         f"{path}: written by a newer evalset: line {lines}; what this one understands of it "
         "counts, and it is left as it is"
     )
+
+
+def test_lines_are_on_the_disk_twice_before_they_are_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between the two writes loses none of them, and doing it again is all it takes."""
+    path, target = tmp_path / "attempts.jsonl", tmp_path / "attempts.jsonl.DATE"
+    with AttemptsFile(path) as file:
+        file.add_records(success(job("a"), "1"), failure(job("b"), "2"))
+    before = path.read_bytes()
+    writes: list[Path] = []
+
+    def crash(place: Path, content: bytes, *, writer: str) -> None:
+        if writes:
+            raise EnvironmentFault("killed")
+        writes.append(place)
+        replace(place, content, writer=writer)
+
+    def goes(attempt: Attempt) -> bool:
+        return attempt.result is Result.FAILURE
+
+    with monkeypatch.context() as patched:
+        patched.setattr("runner.records.attempts.replace", crash)
+        with pytest.raises(EnvironmentFault):
+            move_attempts(path, target, goes)
+    assert (writes, path.read_bytes()) == ([target], before)
+    assert target.read_bytes() == before.splitlines(keepends=True)[1]
+    assert move_attempts(path, target, goes) == 1
+    assert path.read_bytes() + target.read_bytes() == before
