@@ -6,12 +6,12 @@ import msgspec
 
 from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine, as_environment_fault
+from runner.engine.image_probe import remove_leftover_probes
 from runner.engine.leftovers import (
     discard,
     find_leftovers,
     leftovers_below,
 )
-from runner.engine.probe import remove_leftover_probes
 from runner.errors import LockHeld
 from runner.host import Host, new_id, this_host
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir

@@ -20,9 +20,9 @@ from runner.engine.container import (
 )
 from runner.engine.ending import Ending, await_end, judge, now, since, stamp
 from runner.engine.engine import Engine, EngineWait, explain
+from runner.engine.image_probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.engine.leftovers import Label, remove_attempt
 from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
-from runner.engine.probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.files import make_folder, named
 from runner.model import Attempt, Job, Result, Task
 from runner.records.collect import Collected, collect

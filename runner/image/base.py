@@ -11,7 +11,7 @@ import msgspec
 
 from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
-from runner.engine.probe import ask
+from runner.engine.image_probe import ask
 from runner.errors import EnvironmentFault
 from runner.image.image import look_up_image, pull, require_image
 from runner.image.wheels import Platform

@@ -5,7 +5,7 @@ import msgspec
 
 from runner.engine import docker_py
 from runner.engine.engine import Engine, as_environment_fault
-from runner.engine.probe import NO_COMMAND, ask
+from runner.engine.image_probe import NO_COMMAND, ask
 from runner.errors import EnvironmentFault
 from runner.host import Host
 from runner.options import DEFAULT_IMAGE

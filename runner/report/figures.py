@@ -17,7 +17,7 @@ _ABOUT = ("std", "stderr", "count", "usage_", "num_", "n_")
 _GREAT = 1e12
 
 # Columns of every table of evals, behind an eval's name and state.
-COLUMNS = ("score", "samples", "time", "attempts")
+RESULT_COLUMNS = ("score", "samples", "time", "attempts")
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -64,8 +64,8 @@ def _finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def cells(row: EvalState, plain: Callable[[str], str]) -> list[str]:
-    """The text of `COLUMNS` for one eval; `plain` makes a figure's name safe to show."""
+def result_cells(row: EvalState, plain: Callable[[str], str]) -> list[str]:
+    """The text of `RESULT_COLUMNS` for one eval; `plain` makes a figure's name safe to show."""
     score = main_score(row.final_report)
     return [
         f"{plain(score.name)} {score.value:.3g}" if score else "",

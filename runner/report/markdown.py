@@ -8,7 +8,7 @@ from runner.model import Command, State
 from runner.plan.pins import RunFile
 from runner.records.merge import ExcludedFile
 from runner.records.state import EvalState, EvalStates, RunState
-from runner.report.figures import COLUMNS, cells
+from runner.report.figures import RESULT_COLUMNS, result_cells
 from runner.report.text import one_line, part_of_set
 
 # What asks for attention comes first, what has gone well last.
@@ -64,12 +64,12 @@ def table(rows: Sequence[EvalState], *, limit: int | None = None) -> str:
         return ""
     ordered = sorted(rows, key=lambda row: _ORDER.index(row.state))
     shown = ordered if limit is None else ordered[:limit]
-    lines = [f"| eval | state | {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|"]
+    lines = [f"| eval | state | {' | '.join(RESULT_COLUMNS)} |", "|---|---|--:|--:|--:|--:|"]
     for row in shown:
         notes = [_in_cell(note) for note in (row.arguments, row.reason) if note]
         name = "<br>".join([_in_cell(row.eval), *notes])
         state = f"**{row.state}**" if row.state in {State.FAILED, State.LOST} else row.state
-        lines.append(f"| {' | '.join([name, state, *cells(row, _in_cell)])} |")
+        lines.append(f"| {' | '.join([name, state, *result_cells(row, _in_cell)])} |")
     if more := ordered[len(shown) :]:
         lines += ["", _more(more)]
     return "\n".join(lines) + "\n"

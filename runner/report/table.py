@@ -12,7 +12,7 @@ from rich.text import Text
 
 from runner.model import State
 from runner.records.state import EvalState
-from runner.report.figures import COLUMNS, cells
+from runner.report.figures import RESULT_COLUMNS, result_cells
 from runner.report.text import inert, on_actions, one_line
 
 _STYLES = {
@@ -28,7 +28,7 @@ def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("eval")
     table.add_column("state", no_wrap=True)
-    for column in COLUMNS:
+    for column in RESULT_COLUMNS:
         if column == "score":  # its name is of any length: an eval's own code gives it
             table.add_column(column, justify="right", overflow="fold")
         else:
@@ -38,7 +38,7 @@ def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
         table.add_row(
             _Name(one_line(row.eval), notes),
             Text(row.state, style=_STYLES.get(row.state, "dim")),
-            *cells(row, one_line),
+            *result_cells(row, one_line),
         )
     if not on_actions():
         console_for(out).print(table)

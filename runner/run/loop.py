@@ -10,7 +10,7 @@ from runner.engine.attempt import LocalAttempts
 from runner.engine.live import follow_samples
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.model import Attempt, Fault, Result
-from runner.plan.limits import Streak
+from runner.plan.cutoffs import Streak
 from runner.plan.plan import Plan
 from runner.records.logs import last_lines
 from runner.report.display import Display

@@ -17,7 +17,7 @@ from runner.host import Host
 from runner.image.image import find_image
 from runner.model import Result
 from runner.options import EVAL_NETWORK
-from runner.plan.limits import Budget
+from runner.plan.cutoffs import Budget
 from runner.records.layout import keep_dated
 from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from runner.model import Attempt, Fault, Job, Result, Task
-from runner.plan.limits import Budget
+from runner.plan.cutoffs import Budget
 
 
 class Slots:

@@ -5,7 +5,7 @@ import time
 import pytest
 from docker.errors import NotFound
 
-from runner.engine.probe import PROBE, remove_leftover_probes
+from runner.engine.image_probe import PROBE, remove_leftover_probes
 from runner.model import Result
 from runner.records.attempts import read_attempts
 from runner.records.folders import private_folder

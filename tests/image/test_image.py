@@ -10,7 +10,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 from runner.engine.engine import Engine
-from runner.engine.probe import ask
+from runner.engine.image_probe import ask
 from runner.errors import EnvironmentFault
 from runner.image import build, image
 from runner.image.build import BASE, BASE_NAME, LOCK, MACHINE, STAGE, Recipe, build_image

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model import Command
-from runner.plan.limits import Budget, UsualTimes
+from runner.plan.cutoffs import Budget, UsualTimes
 
 times = st.lists(st.floats(0, 1e6), min_size=1)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from runner.plan.limits import Streak
+from runner.plan.cutoffs import Streak
 
 
 def counted(most: int, *failures: tuple[str, list[str]]) -> list[bool]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
-from runner.plan.limits import Budget
+from runner.plan.cutoffs import Budget
 from runner.run.schedule import Ended, Event, Idle, Schedule
 
 SETTINGS = ContainerSettings(

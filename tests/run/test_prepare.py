@@ -78,7 +78,7 @@ def test_the_images_registry_is_read_once(
     """The second run of an image starts no container for it."""
     first = prepare(options, host)
     assert "test-match.s1.simple-v0" in first.resolution.evals
-    monkeypatch.setattr("runner.engine.probe.ask", pytest.fail)
+    monkeypatch.setattr("runner.engine.image_probe.ask", pytest.fail)
     assert prepare(options, host).resolution == first.resolution
 
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from runner.model import Task
-from runner.plan.limits import Budget
+from runner.plan.cutoffs import Budget
 from runner.run import schedule
 from runner.run.schedule import Ended, Event, Idle, Started, Unfit
 from tests.run.pretended import Pretended, job, made, until_idle
