@@ -131,19 +131,25 @@ def appearing_whole(path: Path, *, beside: str) -> Iterator[IO[bytes]]:
 def append(path: Path, content: bytes) -> None:
     """Write behind what is in a file, which is made if it is not there; all of it or nothing."""
     with named(path, "write"), path.open("ab", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        try:
-            write_all(file.fileno(), content)
-        except OSError:
-            with suppress(OSError):  # a pipe, for example
-                file.truncate(size)
-            raise
+        write_behind(file.fileno(), content, sync=False)
 
 
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of this, because the system may take only a part at a time."""
-    while content:
-        content = content[os.write(descriptor, content) :]
+def write_behind(descriptor: int, content: bytes, *, sync: bool) -> None:
+    """Write behind what is in a file that was opened to append, all of it or nothing.
+
+    Args:
+        sync: whether it survives a power loss when this returns.
+    """
+    size = os.fstat(descriptor).st_size
+    try:
+        while content:  # the system may take only a part at a time
+            content = content[os.write(descriptor, content) :]
+        if sync:
+            os.fsync(descriptor)
+    except OSError:
+        with suppress(OSError):  # a pipe, for example
+            os.ftruncate(descriptor, size)
+        raise
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,23 +5,22 @@ from typing import Annotated, TextIO
 
 from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine, as_environment_fault
-from runner.engine.leftovers import Leftover, find_leftovers
+from runner.engine.leftovers import containers_of
 from runner.engine.live import console_of
-from runner.errors import EnvironmentFault, UsageError, did_you_mean
-from runner.host import this_host
+from runner.errors import UsageError, did_you_mean
 from runner.model import Attempt
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
-from runner.report.text import Shown, on_actions
+from runner.report.text import harmless_parts, on_actions
 
 
 def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
     """Print the console log of an eval's running attempt, or else of its newest one."""
     layout = Layout.named(root, model, eval_set)
     records = read_attempts(layout.attempts).records
-    running = _running(layout)
+    running = containers_of(layout)
     known = {record.eval for record in records} | {left.command.eval for left in running}
     keys = [key for key in sorted(known) if key == name or key.startswith(f"{name}.")]
     if not keys:
@@ -36,15 +35,6 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
                 _print(console_of(Engine(), left.container, follow=follow), out)
             return
     _print_kept(layout, [record for record in records if record.eval == key], out)
-
-
-def _running(layout: Layout) -> list[Leftover]:
-    try:
-        engine = Engine()
-        with as_environment_fault():
-            return find_leftovers(engine.api, layout, this_host().name)
-    except EnvironmentFault:
-        return []  # without an engine nothing runs, and the kept logs can be read
 
 
 def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
@@ -66,15 +56,14 @@ def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
 
 def _print(parts: Iterable[bytes], out: TextIO) -> None:
     """To a terminal and to GitHub only what cannot harm it; elsewhere what the eval wrote."""
-    shown = Shown(out) if out.isatty() or on_actions() else None
-    for part in parts:
-        if shown is not None:
-            shown.write(part)
-        else:
-            out.buffer.write(part)
+    if out.isatty() or on_actions():
+        for text in harmless_parts(parts):
+            out.write(text)
             out.flush()
-    if shown is not None:
-        shown.end()
+        return
+    for part in parts:
+        out.buffer.write(part)
+        out.flush()
 
 
 @evalset_command("evalset logs gpt-4 test-basic test-match -f")

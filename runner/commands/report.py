@@ -32,7 +32,7 @@ from runner.parameters import Argument, Kind, Option
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout, scan
 from runner.records.state import RunState
-from runner.report.ci import Results, junit_document
+from runner.report.ci import junit_document
 from runner.report.comparison import compared, grid_of
 from runner.report.facts import Prices, Source, parse_prices
 from runner.report.site.builder import MARK, ReportFolder, SiteBuilder
@@ -216,10 +216,8 @@ def _content(sources: Sequence[Source], kind: Format, prices: Prices | None) -> 
         return _markdown(sources)
     if kind == "junit":
         # The runs of the baseline have the same names.
-        states = [
-            Results(layout=one.layout, rows=one.rows) for one in sources if one.note != BEFORE
-        ]
-        return junit_document(states, Mask(usual(os.environ)))
+        now = [one for one in sources if one.note != BEFORE]
+        return junit_document(now, Mask(usual(os.environ)))
     from runner.report.export import as_csv, as_json
 
     test = kind == "json" and can_test(sources)
@@ -234,13 +232,7 @@ def _markdown(sources: Sequence[Source]) -> bytes:
     from runner.report.markdown import section
 
     sections = [
-        section(
-            source.column,
-            source.eval_set,
-            source.rows,
-            part=part_of_set(source.state.planned, source.state.in_eval_set),
-        )
-        for source in sources
+        section(source.column, source.eval_set, source.rows, part=source.part) for source in sources
     ]
     return "\n".join(sections).encode(errors="replace")
 
@@ -264,10 +256,7 @@ def sources_of(
     found = [_source(layout, note, ask=ask) for layout in layouts or scan(root)]
     for layout, one in zip(layouts, found, strict=False):
         if one is None:
-            raise UsageError(
-                f"{root} has no progress of {layout.model} {layout.eval_set}",
-                "`evalset list progress` shows what it has",
-            )
+            raise layout.no_progress()
     known = [one for one in found if one is not None]
     if not known:
         raise UsageError(
@@ -298,11 +287,9 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
 
 def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
     state = RunState.from_directory(layout)
-    commands = state.commands
-    if not commands:
-        return None
-    rows = state.evals(commands, running=running_commands(layout) if ask else ())
-    return Source(layout=layout, note=note, state=state, commands=commands, rows=rows)
+    rows = state.evals(running=running_commands(layout) if ask else ())
+    part = part_of_set(state.planned, state.in_eval_set)
+    return Source(layout=layout, note=note, state=state, rows=rows, part=part) if rows else None
 
 
 # What would be left out in silence.

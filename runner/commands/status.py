@@ -1,3 +1,4 @@
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -5,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import click
-import msgspec
 
 from runner.commands.command_line import evalset_command
 from runner.engine.leftovers import containers_of
 from runner.errors import UsageError
-from runner.host import this_host
+from runner.host import this_host, usual
 from runner.model import State
 from runner.options import (
     FILE,
@@ -29,30 +29,24 @@ from runner.records.layout import Layout
 from runner.records.lock import is_held
 from runner.records.merge import merge_files
 from runner.records.state import EvalState, RunState
-from runner.report.ci import Results, status_reports
+from runner.report.ci import Results, add_summary, check_junit, step_summary, write_junit
 from runner.report.text import json_line, part_of_set, plain_line, print_warning
+from runner.secrets import Mask
 
 if TYPE_CHECKING:
     from runner.branch.progress_branch import ProgressBranch
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """What is printed of one model and eval set.
+class Shown(Results, frozen=True, kw_only=True):
+    """What is printed of one model and eval set; the files of its layout may be elsewhere."""
 
-    Attributes:
-        layout: where its files are, or would be.
-        state: where it stands.
-        rows: its table.
-    """
-
-    layout: Layout
     state: RunState
-    rows: Sequence[EvalState]
 
-    @property
-    def part(self) -> str:
-        """What the newest plan leaves out of the eval set, in words; empty for nothing."""
-        return part_of_set(self.state.planned, self.state.in_eval_set)
+    @classmethod
+    def of(cls, layout: Layout, state: RunState, rows: Sequence[EvalState]) -> "Shown":
+        """With what its newest plan leaves out of the eval set."""
+        part = part_of_set(state.planned, state.in_eval_set)
+        return cls(layout=layout, state=state, rows=rows, part=part)
 
     @property
     def is_finished(self) -> bool:
@@ -93,10 +87,14 @@ def show(
     Returns:
         Whether every eval of each newest plan is finished.
     """
-    write = status_reports(junit, summary=summary)
+    check_junit(junit)
+    page = step_summary(os.environ) if summary else None
     for message in (message for one in shown for message in one.state.damaged):
         print_warning(message)
-    write([Results(layout=one.layout, rows=one.rows, part=one.part) for one in shown])
+    if junit is not None:
+        write_junit(junit, shown, Mask(usual(os.environ)))
+    if page is not None:
+        add_summary(page, shown)
     if as_json:
         contents = [one.as_json() for one in shown]
         print(json_line(contents[0] if len(contents) == 1 else contents), file=out)
@@ -136,7 +134,7 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     found = ", ".join(filter(None, (running, ended)))
     if found:
         found = f"of a run that was killed: {found}; `evalset run` continues it"
-    return Shown(layout=layout, state=state, rows=rows), found
+    return Shown.of(layout, state, rows), found
 
 
 def of_branch(
@@ -166,10 +164,8 @@ def of_branch(
         has = ", ".join(f"{run.model} {run.eval_set}" for run in runs) or "nothing"
         raise UsageError(f"the branch {name} has no {model} {eval_set}", f"it has {has}")
     return [
-        Shown(
-            layout=Layout(root=root.resolve(), model=run.model, eval_set=run.eval_set),
-            state=run,
-            rows=run.evals(),
+        Shown.of(
+            Layout(root=root.resolve(), model=run.model, eval_set=run.eval_set), run, run.evals()
         )
         for run in chosen
     ]

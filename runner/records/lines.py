@@ -6,7 +6,7 @@ from typing import Self
 
 import msgspec
 
-from runner.files import UNREADABLE, make_folder, named, sync_folder, write_all
+from runner.files import UNREADABLE, make_folder, named, sync_folder, write_behind
 
 # The byte order mark that some editors put before a file.
 _MARK = b"\xef\xbb\xbf"
@@ -90,14 +90,8 @@ class LineFile:
         self._append("".join(f"{line}\n" for line in lines).encode())
 
     def _append(self, data: bytes) -> None:
-        size = os.fstat(self._descriptor).st_size
         with named(self.path, "write"):
-            try:
-                write_all(self._descriptor, data)
-                os.fsync(self._descriptor)
-            except OSError:
-                os.ftruncate(self._descriptor, size)
-                raise
+            write_behind(self._descriptor, data, sync=True)
 
     def _end_last_line(self) -> None:
         size = os.fstat(self._descriptor).st_size

@@ -11,7 +11,6 @@ import msgspec
 
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import append, named, replace
-from runner.host import usual
 from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
@@ -185,24 +184,6 @@ def step_summary(environ: Mapping[str, str]) -> Path:
             "leave the option out, or set it to a file",
         )
     return Path(environ[STEP_SUMMARY])
-
-
-def status_reports(junit: Path | None, *, summary: bool) -> Callable[[Sequence[Results]], None]:
-    """Give a function that writes results where they are wanted; refuse at once what cannot be.
-
-    Raises:
-        UsageError: there is no summary, or the file cannot be written.
-    """
-    check_junit(junit)
-    markdown = step_summary(os.environ) if summary else None
-
-    def write(results: Sequence[Results]) -> None:
-        if junit is not None:
-            write_junit(junit, results, Mask(usual(os.environ)))
-        if markdown is not None:
-            add_summary(markdown, results)
-
-    return write
 
 
 def after_run(

@@ -12,11 +12,11 @@ from runner.errors import UsageError
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.plan import parse_shard
-from runner.records.layout import Layout
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
 from runner.registry.entries import parse_mapping
 from runner.registry.resolve import names_matching
+from runner.report.ci import Results
 from runner.report.figures import Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
@@ -88,20 +88,15 @@ MOST_LOGS = 100
 _LONGEST = 1e9
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """One model and eval set of a report.
+class Source(Results, frozen=True, kw_only=True):
+    """One model and eval set of a report, with a row for each command of its state.
 
     Attributes:
         note: what tells two runs of the same apart; empty otherwise.
-        commands: of the plan, in order, and others on record.
-        rows: where each command stands.
     """
 
-    layout: Layout
     note: str = ""
     state: RunState
-    commands: Sequence[Command]
-    rows: Sequence[EvalState]
 
     @property
     def model(self) -> str:
@@ -241,7 +236,7 @@ def facts_of(source: Source) -> list[EvalFacts]:
             attempt=_newest(attempts[command], success=row.state is State.DONE),
             shard=shards.get(command, ""),
         )
-        for command, row in zip(source.commands, source.rows, strict=True)
+        for command, row in zip(source.state.commands, source.rows, strict=True)
     ]
 
 

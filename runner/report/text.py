@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 import msgspec
@@ -115,39 +115,29 @@ _LONGEST = 2**16
 _LONGEST_COLOUR = 16
 
 
-class Shown:
-    """Shows what an eval prints, piece by piece, with nothing in it that a reader would obey.
+def harmless_parts(parts: Iterable[bytes]) -> Iterator[str]:
+    """What an eval prints, piece by piece, with nothing in it that a reader would obey.
 
-    On GitHub Actions that takes whole lines. Elsewhere text is shown as it comes, because it may
+    On GitHub Actions that takes whole lines. Elsewhere text is given as it comes, because it may
     be a progress bar that somebody watches.
     """
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._text = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._by_lines = on_actions()
-        self._kept = ""
-
-    def write(self, part: bytes) -> None:
-        """Show a piece."""
-        text = self._kept + self._text.decode(part)
-        end = text.rfind("\n") + 1 if self._by_lines else _uncut(text)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    by_lines = on_actions()
+    kept = ""
+    for part in parts:
+        text = kept + decoder.decode(part)
+        end = text.rfind("\n") + 1 if by_lines else _uncut(text)
         if len(text) - end > _LONGEST:
             end = len(text)
-        self._kept = text[end:]
-        self._show(text[:end])
+        kept = text[end:]
+        yield _harmless_part(text[:end], by_lines=by_lines)
+    yield _harmless_part(kept + decoder.decode(b"", final=True), by_lines=by_lines)
 
-    def end(self) -> None:
-        """Show the rest."""
-        self._show(self._kept + self._text.decode(b"", final=True))
 
-    def _show(self, text: str) -> None:
-        if self._by_lines and text:
-            lines = harmless(text.removesuffix("\n")).split("\n")
-            self._out.writelines(f"{inert(line)}\n" for line in lines)
-        else:
-            self._out.write(harmless(text))
-        self._out.flush()
+def _harmless_part(text: str, *, by_lines: bool) -> str:
+    if not by_lines or not text:
+        return harmless(text)
+    return "".join(f"{inert(line)}\n" for line in harmless(text.removesuffix("\n")).split("\n"))
 
 
 def _uncut(text: str) -> int:

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -79,10 +80,7 @@ def prepare(
     )
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
     folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
-    problems = [problem for folder in folders if (problem := folder_problem(folder))]
-    if problems and not options.as_typed:
-        raise problems[0]
-    folder_warnings = tuple(map(str, problems))
+    folder_warnings = _folder_warnings(folders, options)
     mounts = _mounts(folders, host)
     root = options.progress_dir.resolve()
     _check_apart(root, mounts)
@@ -91,19 +89,14 @@ def prepare(
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
-        try:
+        with _noting(folder_warnings):  # such a folder may be why a set is not there
+            registries = [builtin_registry(engine, image, host), *map(parse_registry, own.values())]
             resolution = resolve_eval_set(
-                merge_registries(
-                    [builtin_registry(engine, image, host), *map(parse_registry, own.values())]
-                ),
+                merge_registries(registries),
                 options.eval_set,
                 model=options.model,
                 passed_through=options.passed_through,
             )
-        except RunnerError as error:
-            for warning in folder_warnings:  # such a folder may be why a set is not there
-                error.add_note(f"warning: {warning}")
-            raise
     return Prepared(
         options=options,
         layout=Layout(root=root, model=options.model, eval_set=options.eval_set),
@@ -131,6 +124,25 @@ def _check_text(options: RunOptions) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise UsageError(f"the argument {text!a} is not UTF-8", "give it in UTF-8") from None
+
+
+def _folder_warnings(folders: Sequence[Path], options: RunOptions) -> tuple[str, ...]:
+    """What is wrong with registry folders; the drop-in passes over them, as upstream does."""
+    problems = [problem for folder in folders if (problem := folder_problem(folder))]
+    if problems and not options.as_typed:
+        raise problems[0]
+    return tuple(map(str, problems))
+
+
+@contextmanager
+def _noting(warnings: Sequence[str]) -> Iterator[None]:
+    """Let an error say these, too."""
+    try:
+        yield
+    except RunnerError as error:
+        for warning in warnings:
+            error.add_note(f"warning: {warning}")
+        raise
 
 
 def _mounts(folders: Sequence[Path], host: Host) -> dict[Path, str]:

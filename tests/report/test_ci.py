@@ -170,10 +170,8 @@ def test_a_branchs_status_is_written_for_all_that_it_has(
     attempts = (failure(job("a"), console_log="evallogs/a.log"),)
     states = [RunState(model=model, eval_set="s", attempts=attempts) for model in ("m", "n")]
     shown = [
-        Shown(
-            layout=Layout(root=tmp_path, model=state.model, eval_set=state.eval_set),
-            state=state,
-            rows=state.evals(),
+        Shown.of(
+            Layout(root=tmp_path, model=state.model, eval_set=state.eval_set), state, state.evals()
         )
         for state in states
     ]

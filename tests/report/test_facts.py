@@ -46,8 +46,7 @@ def source(*names: str, model: str = "m", note: str = "", **run: Any) -> Source:
         layout=Layout(root=Path("/nowhere"), model=model, eval_set="s"),
         note=note,
         state=state,
-        commands=commands,
-        rows=state.evals(commands),
+        rows=state.evals(),
     )
 
 
