@@ -1,7 +1,5 @@
 import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -183,6 +181,8 @@ def used(folder: Path, *, patience: float = 30) -> Used | None:
     Args:
         patience: seconds for each of the two looks through it; where one takes longer: None.
     """
+    import subprocess  # noqa: PLC0415 - few commands measure a folder
+
     try:
         size = _du(folder, "-skx", patience=patience) * 1024
         return Used(size=size, files=_du(folder, "-sx", "--inodes", patience=patience))
@@ -205,6 +205,9 @@ def room(place: Path) -> Room:
 
 
 def _du(folder: Path, *options: str, patience: float) -> int:
+    import shutil  # noqa: PLC0415 - as above
+    import subprocess  # noqa: PLC0415 - as above
+
     program = shutil.which("du")
     if program is None:
         return 0

@@ -9,7 +9,6 @@ from click.core import ParameterSource
 from runner.configuration import find_configuration, read_configuration
 from runner.errors import RunnerError, UsageError, did_you_mean
 from runner.parameters import Argument, Completion, Option, Parameter, call, parameters
-from runner.plan.grammar import split
 
 # Options that upstream has, too: its own parser takes these.
 UPSTREAM = ("registry_path", "resume", "exit_on_error")
@@ -99,6 +98,8 @@ class PassThroughCommand(Command):
         if not args and not ctx.resilient_parsing:
             raise click.exceptions.NoArgsIsHelpError(ctx)
         if not ctx.resilient_parsing:
+            from runner.plan.grammar import split
+
             found = split(args, self.our_options())
             args = list(found.ours)
             for path in found.registry_paths:
