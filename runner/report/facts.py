@@ -16,8 +16,7 @@ from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
 from runner.registry.entries import parse_mapping
 from runner.registry.resolve import names_matching
-from runner.report.ci import Results
-from runner.report.figures import Score, main_score, spread
+from runner.report.figures import Results, Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
 # Prices are for this many tokens.
