@@ -1,6 +1,5 @@
 import base64
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,6 +133,6 @@ def this_host(environ: Mapping[str, str] = os.environ) -> Host:
         environ=environ,
         home=home,
         cache=cache / "evalset",
-        name=socket.gethostname(),
+        name=os.uname().nodename,
         user=f"{os.getuid()}:{os.getgid()}",
     )

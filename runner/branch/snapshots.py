@@ -249,7 +249,8 @@ class Snapshots:
         name = f"{self._start}progress.txt"
         added = states.get(name, b"").count(b"\n") - before.get(name, b"").count(b"\n")
         done = set(own.finished.commands) if own else set()
-        commands = (own.run or own.finished).commands if own else ()
+        planned = own.run.commands if own and own.run else ()
+        commands = planned or (own.finished.commands if own else ())
         return message(
             self._about,
             done=sum(command in done for command in commands),

@@ -1,25 +1,19 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from runner.commands.command_line import evalset_command
-from runner.engine.engine import Engine, as_environment_fault
-from runner.engine.image_probe import remove_leftover_probes
-from runner.engine.leftovers import (
-    discard,
-    find_leftovers,
-    leftovers_below,
-)
 from runner.errors import LockHeld
 from runner.gateway.client import end_abandoned, remove_abandoned
 from runner.host import Host, new_id, this_host
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
-from runner.records.folders import remove_orphans
 from runner.records.layout import Layout
-from runner.records.lock import is_held, run_lock
-from runner.run.record import Recorder, record_ended
+
+if TYPE_CHECKING:
+    from runner.engine.engine import Engine
 
 
 class Cleaned(msgspec.Struct, kw_only=True):
@@ -43,6 +37,12 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
 
     The outcome of one that ended is recorded first. What a live run holds is left alone.
     """
+    from runner.engine.engine import Engine, as_environment_fault
+    from runner.engine.image_probe import remove_leftover_probes
+    from runner.engine.leftovers import leftovers_below
+    from runner.records.folders import remove_orphans
+    from runner.records.lock import is_held, run_lock
+
     root = root.resolve()
     engine = Engine()
     cleaned = Cleaned()
@@ -64,12 +64,16 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
     return cleaned
 
 
-def clean_one(engine: Engine, layout: Layout, host: Host, cleaned: Cleaned, *, run: str) -> None:
+def clean_one(engine: "Engine", layout: Layout, host: Host, cleaned: Cleaned, *, run: str) -> None:
     """Do it for one model and eval set, whose lock the caller has, and add what was done.
 
     Raises:
         EnvironmentFault: the engine does not answer.
     """
+    from runner.engine.engine import as_environment_fault
+    from runner.engine.leftovers import discard, find_leftovers
+    from runner.run.record import Recorder, record_ended
+
     end_abandoned(layout.gateway)
     with as_environment_fault():
         leftovers = find_leftovers(engine.api, layout, host.name)

@@ -4,9 +4,6 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 from runner.commands.command_line import evalset_command
-from runner.engine.engine import Engine, as_environment_fault
-from runner.engine.leftovers import containers_of
-from runner.engine.live import console_of
 from runner.errors import UsageError, did_you_mean
 from runner.model import Attempt
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
@@ -18,6 +15,10 @@ from runner.report.text import harmless_parts, on_actions
 
 def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
     """Print the console log of an eval's running attempt, or else of its newest one."""
+    from runner.engine.engine import Engine, as_environment_fault
+    from runner.engine.leftovers import containers_of
+    from runner.engine.live import console_of
+
     layout = Layout.named(root, model, eval_set)
     records = read_attempts(layout.attempts).records
     running = containers_of(layout)

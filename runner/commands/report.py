@@ -5,18 +5,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import click
 import msgspec
 
-from runner.branch.progress_branch import open_branch
-from runner.branch.restore import restore_progress
 from runner.commands.command_line import evalset_command
-from runner.engine.leftovers import running_commands
 from runner.errors import UsageError
 from runner.files import replace
-from runner.gateway.prices import Prices, read_prices
+from runner.gateway.prices import read_prices
 from runner.host import this_host, usual
 from runner.model import check_names
 from runner.options import (
@@ -30,16 +27,13 @@ from runner.options import (
     SnapshotRepo,
 )
 from runner.parameters import Argument, Kind, Option
-from runner.records.folders import passing_folder
 from runner.records.layout import Layout, scan
-from runner.records.state import RunState
-from runner.report.ci import junit_document
-from runner.report.comparison import compared, grid_of
-from runner.report.facts import Source
-from runner.report.site.builder import MARK, ReportFolder, SiteBuilder
-from runner.report.site.pages import Site
 from runner.report.text import one_line, part_of_set, print_warning
-from runner.secrets import Mask
+
+if TYPE_CHECKING:
+    from runner.gateway.prices import Prices
+    from runner.report.facts import Source
+    from runner.report.site.builder import ReportFolder
 
 BEFORE = "before"
 
@@ -100,6 +94,8 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_site(options: ReportOptions, folder: Path, *, out: TextIO) -> None:
     """Write a report as a folder of pages, over one that is there."""
+    from runner.report.site.builder import ReportFolder
+
     prices = read_prices(options.prices)
     place = ReportFolder(folder)
     with opened(options) as sources, place:
@@ -109,10 +105,10 @@ def write_site(options: ReportOptions, folder: Path, *, out: TextIO) -> None:
 
 
 def build_site(
-    sources: Sequence[Source],
-    place: ReportFolder,
+    sources: "Sequence[Source]",
+    place: "ReportFolder",
     *,
-    prices: Prices | None,
+    prices: "Prices | None",
     test: bool,
     live: bool = False,
     build: int = 0,
@@ -122,6 +118,10 @@ def build_site(
     Returns:
         How many evals it shows.
     """
+    from runner.report.site.builder import MARK, SiteBuilder
+    from runner.report.site.pages import Site
+    from runner.secrets import Mask
+
     builder = SiteBuilder(
         sources,
         place.write,
@@ -159,7 +159,7 @@ def write_file(options: ReportOptions, kind: Format, path: Path | None, *, out: 
 
 
 @contextmanager
-def opened(options: ReportOptions) -> Iterator[list[Source]]:
+def opened(options: ReportOptions) -> "Iterator[list[Source]]":
     """The sources of a report, while their files are there."""
     before = []
     if options.baseline is not None:
@@ -180,7 +180,7 @@ def opened(options: ReportOptions) -> Iterator[list[Source]]:
         yield sources
 
 
-def can_test(sources: Sequence[Source]) -> bool:
+def can_test(sources: "Sequence[Source]") -> bool:
     """Whether differences can be tested; says so where there are some and they cannot."""
     if find_spec("scipy") is not None:
         return True
@@ -189,18 +189,22 @@ def can_test(sources: Sequence[Source]) -> bool:
     return False
 
 
-def _warn(sources: Sequence[Source]) -> None:
+def _warn(sources: "Sequence[Source]") -> None:
     for message in (message for source in sources for message in source.state.damaged):
         print_warning(message)
 
 
-def _content(sources: Sequence[Source], kind: Format, prices: Prices | None) -> bytes:
+def _content(sources: "Sequence[Source]", kind: Format, prices: "Prices | None") -> bytes:
     if kind == "md":
         return _markdown(sources)
     if kind == "junit":
+        from runner.report.ci import junit_document
+        from runner.secrets import Mask
+
         # The runs of the baseline have the same names.
         now = [one for one in sources if one.note != BEFORE]
         return junit_document(now, Mask(usual(os.environ)))
+    from runner.report.comparison import compared, grid_of
     from runner.report.export import as_csv, as_json
 
     test = kind == "json" and can_test(sources)
@@ -211,7 +215,7 @@ def _content(sources: Sequence[Source], kind: Format, prices: Prices | None) -> 
     return as_json(grid, sources, comparisons, currency=currency)
 
 
-def _markdown(sources: Sequence[Source]) -> bytes:
+def _markdown(sources: "Sequence[Source]") -> bytes:
     from runner.report.markdown import section
 
     sections = [
@@ -222,7 +226,7 @@ def _markdown(sources: Sequence[Source]) -> bytes:
 
 def sources_of(
     root: Path, pairs: Sequence[Pair], *, note: str = "", ask: bool = False
-) -> list[Source]:
+) -> "list[Source]":
     """What a progress directory has of these models and eval sets, or of all that it has.
 
     Args:
@@ -257,6 +261,11 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
         options: where the branch is.
         name: of the branch.
     """
+    from runner.branch.progress_branch import open_branch
+    from runner.branch.restore import restore_progress
+    from runner.records.folders import passing_folder
+    from runner.records.state import RunState
+
     with (
         passing_folder("report") as place,
         open_branch(options, root.resolve(), this_host(), name=name) as branch,
@@ -268,7 +277,11 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
         yield place
 
 
-def _source(layout: Layout, note: str, *, ask: bool) -> Source | None:
+def _source(layout: Layout, note: str, *, ask: bool) -> "Source | None":
+    from runner.engine.leftovers import running_commands
+    from runner.records.state import RunState
+    from runner.report.facts import Source
+
     state = RunState.from_directory(layout)
     rows = state.evals(running=running_commands(layout) if ask else ())
     part = part_of_set(state.planned, state.in_eval_set)

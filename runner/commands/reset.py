@@ -7,7 +7,6 @@ import msgspec
 
 from runner.commands.clean import Cleaned, clean_one, show_cleaned, show_held
 from runner.commands.command_line import evalset_command
-from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault
 from runner.files import read_bytes, replace
 from runner.host import Host, new_id, this_host
@@ -39,6 +38,8 @@ def reset(
     Returns:
         The files' new paths, and what was cleaned up.
     """
+    from runner.engine.engine import Engine
+
     layout = Layout.named(root, model, eval_set)
     if not any(path.exists() for path in layout.kept):
         raise layout.no_progress()

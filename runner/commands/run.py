@@ -3,7 +3,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 import msgspec
@@ -15,17 +15,14 @@ from runner.host import Host, new_id, this_host
 from runner.model import Job, State
 from runner.options import SETTINGS, RunOptions, SnapshotOptions
 from runner.parameters import call
-from runner.plan.plan import Plan
 from runner.records.state import EvalState, RunState
-from runner.registry.resolve import Resolution
-from runner.report.ci import STEP_SUMMARY, Results, after_run, check_junit
-from runner.report.display import display_for
 from runner.report.text import evals, group, harmless, part_of_set, plain_line, print_warning
-from runner.run.loop import RunResult
-from runner.run.pins import pin
-from runner.run.prepare import Prepared, kept_out, planned, prepare, state_of
-from runner.run.run import run
-from runner.secrets import Mask
+
+if TYPE_CHECKING:
+    from runner.plan.plan import Plan
+    from runner.registry.resolve import Resolution
+    from runner.run.loop import RunResult
+    from runner.run.prepare import Prepared
 
 
 def run_eval_set(
@@ -33,7 +30,7 @@ def run_eval_set(
     *,
     out: TextIO,
     ours: Sequence[str] = (),
-    resolution: Resolution | None = None,
+    resolution: "Resolution | None" = None,
 ) -> int:
     """Run an eval set, show it, and return the exit code.
 
@@ -42,6 +39,11 @@ def run_eval_set(
         NobodyReads: it has ended and is on record, but nobody reads `out` any more.
     """
     began = time.monotonic()
+    from runner.report.ci import check_junit
+    from runner.report.display import display_for
+    from runner.run.prepare import planned, prepare, state_of
+    from runner.run.run import run
+
     host = this_host()
     check_junit(options.junit)
     prepared = prepare(options, host, ours=ours, resolution=resolution)
@@ -88,7 +90,7 @@ def push_command(options: RunOptions) -> str:
     return shlex.join(words)
 
 
-def _tell(prepared: Prepared, result: RunResult, out: TextIO) -> bool:
+def _tell(prepared: "Prepared", result: "RunResult", out: TextIO) -> bool:
     """Say how a run ended; tell whether anybody reads it, for `head` may have gone."""
     try:
         _close(prepared, result, out)
@@ -102,7 +104,7 @@ def _tell(prepared: Prepared, result: RunResult, out: TextIO) -> bool:
     return True
 
 
-def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
+def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     """Say what is on disk now, and how to continue."""
     plan = result.plan
     if not plan.todo and not result.outcomes:
@@ -124,13 +126,18 @@ def _close(prepared: Prepared, result: RunResult, out: TextIO) -> None:
     print(harmless(line), file=out)
 
 
-def _table(prepared: Prepared, plan: Plan) -> list[EvalState]:
+def _table(prepared: "Prepared", plan: "Plan") -> list[EvalState]:
     state = RunState.from_directory(prepared.layout)
     return state.evals([job.command for job in plan.jobs])
 
 
-def _report(prepared: Prepared, host: Host, plan: Plan) -> int:
+def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
     """Write the results where the options and GitHub Actions want them."""
+    from runner.report.ci import STEP_SUMMARY, after_run
+    from runner.report.figures import Results
+    from runner.run.prepare import kept_out
+    from runner.secrets import Mask
+
     junit = prepared.options.junit
     if junit is None and not host.environ.get(STEP_SUMMARY):
         return 0
@@ -146,6 +153,8 @@ def _report(prepared: Prepared, host: Host, plan: Plan) -> int:
 
 def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> int:
     """Print the plan of a run, and start nothing."""
+    from runner.run.pins import pin
+    from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
 
     host = this_host()
@@ -180,7 +189,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
     return 0
 
 
-def _planned(plan: Plan, job: Job) -> str:
+def _planned(plan: "Plan", job: Job) -> str:
     return plain_line(f"  {' '.join(job.command)}  ({plan.why[job.key]})")
 
 

@@ -2,21 +2,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import msgspec
 
-from runner.branch.progress_branch import (
-    About,
-    ProgressBranch,
-    Snapshot,
-    default_branch,
-    history,
-    open_branch,
-)
-from runner.branch.remote import OvertakenError, RemoteError, reaching
-from runner.branch.snapshots import Snapshots, open_snapshots
 from runner.commands.command_line import evalset_command
 from runner.errors import NotPushed, UsageError
 from runner.host import handed_in, this_host
@@ -40,6 +30,10 @@ from runner.records.layout import Layout
 from runner.records.lock import run_lock
 from runner.records.state import RunState
 from runner.report.text import evals, plain_line, print_warning
+
+if TYPE_CHECKING:
+    from runner.branch.progress_branch import ProgressBranch, Snapshot
+    from runner.branch.snapshots import Snapshots
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +100,8 @@ def pull(where: Where) -> None:
 @evalset_command("evalset snapshot push gpt-4 test-basic", group=command)
 def push(where: Where) -> None:
     """Push the branch, merged with what other hosts have pushed."""
+    from runner.branch.remote import OvertakenError, RemoteError
+
     with _sharing(where, where.options()) as snapshots:
         remote = snapshots.remote
         if remote is None:
@@ -130,6 +126,8 @@ def push(where: Where) -> None:
 @evalset_command("evalset snapshot log gpt-4 test-basic", group=command)
 def log(where: Where, *, as_json: AsJson = False) -> None:
     """List the snapshots, the newest first."""
+    from runner.branch.progress_branch import history
+
     with _branch(where) as (branch, tip):
         found = history(branch, tip)
     if as_json:
@@ -144,6 +142,8 @@ def show(
     where: Where, commit: Annotated[str | None, Argument()] = None, *, as_json: AsJson = False
 ) -> None:
     """Show one snapshot, the newest if none is named."""
+    from runner.branch.progress_branch import history
+
     with _branch(where) as (branch, tip):
         shown = _chosen(history(branch, tip), commit, branch.name)
         runs = RunState.from_branch(branch.states(shown.commit), source=branch.name)
@@ -164,7 +164,10 @@ def show(
 @contextmanager
 def _sharing(
     where: Where, options: SnapshotOptions, env: Sequence[str] = (), env_file: Path | None = None
-) -> Iterator[Snapshots]:
+) -> "Iterator[Snapshots]":
+    from runner.branch.progress_branch import About
+    from runner.branch.snapshots import open_snapshots
+
     host = this_host()
     about = About(model=where.model, eval_set=where.eval_set, host=host.name)
     environment = handed_in(host.environ, names=env, env_file=env_file, model=where.model)
@@ -175,8 +178,11 @@ def _sharing(
 
 
 @contextmanager
-def _branch(where: Where) -> Iterator[tuple[ProgressBranch, str]]:
+def _branch(where: Where) -> Iterator[tuple["ProgressBranch", str]]:
     """The branch here, or else the remote's, and its newest snapshot."""
+    from runner.branch.progress_branch import default_branch, open_branch
+    from runner.branch.remote import reaching
+
     name = where.branch or default_branch(where.model, where.eval_set)
     with open_branch(where.options(), where.layout.root, this_host(), name=name) as branch:
         remote = branch.remote
@@ -197,7 +203,7 @@ def _say(line: str) -> None:
     print(plain_line(line))
 
 
-def _chosen(found: Sequence[Snapshot], commit: str | None, branch: str) -> Snapshot:
+def _chosen(found: "Sequence[Snapshot]", commit: str | None, branch: str) -> "Snapshot":
     if commit is None:
         return found[0]
     matching = [one for one in found if one.commit.startswith(commit.lower())]

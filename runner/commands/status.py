@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import click
 
 from runner.commands.command_line import evalset_command
-from runner.engine.leftovers import containers_of
 from runner.errors import UsageError
 from runner.host import this_host, usual
 from runner.model import State
@@ -26,12 +25,9 @@ from runner.options import (
 )
 from runner.parameters import Option
 from runner.records.layout import Layout
-from runner.records.lock import is_held
-from runner.records.merge import merge_files
 from runner.records.state import EvalState, RunState
-from runner.report.ci import Results, add_summary, check_junit, step_summary, write_junit
+from runner.report.figures import Results
 from runner.report.text import json_line, part_of_set, plain_line, print_warning
-from runner.secrets import Mask
 
 if TYPE_CHECKING:
     from runner.branch.progress_branch import ProgressBranch
@@ -87,6 +83,9 @@ def show(
     Returns:
         Whether every eval of each newest plan is finished.
     """
+    from runner.report.ci import add_summary, check_junit, step_summary, write_junit
+    from runner.secrets import Mask
+
     check_junit(junit)
     page = step_summary(os.environ) if summary else None
     for message in (message for one in shown for message in one.state.damaged):
@@ -120,6 +119,9 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     Raises:
         UsageError: it has nothing of them.
     """
+    from runner.engine.leftovers import containers_of
+    from runner.records.lock import is_held
+
     layout = Layout.named(root, model, eval_set)
     state = RunState.from_directory(layout)
     if not state.commands:
@@ -173,6 +175,8 @@ def of_branch(
 
 def _both(branch: "ProgressBranch") -> Mapping[str, bytes]:
     """The state files of the branch here, merged with those of the remote's."""
+    from runner.records.merge import merge_files
+
     merged: dict[str, bytes] = {}
     for tip in branch.tips():
         merged = merge_files(merged, branch.states(tip))

@@ -12,8 +12,6 @@ from runner.errors import EnvironmentFault
 from runner.gateway.prices import read_prices
 from runner.options import N
 from runner.parameters import Option
-from runner.records.folders import passing_folder
-from runner.report.site.builder import ReportFolder
 
 # Seconds between two looks at the records.
 PAUSE = 2.0
@@ -36,6 +34,8 @@ class Reports:
 
     def renew(self) -> bool:
         """Make a report if what it would show has changed; tell whether it did."""
+        from runner.report.site.builder import ReportFolder
+
         with opened(self._options) as sources:
             shown = tuple((it.column, it.eval_set, it.rows, it.state.attempts) for it in sources)
             if shown == self._shown:
@@ -66,6 +66,7 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
     Raises:
         EnvironmentFault: the port is taken.
     """
+    from runner.records.folders import passing_folder
     from runner.report.site.server import SiteServer
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)

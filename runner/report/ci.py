@@ -7,20 +7,18 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import msgspec
-
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import append, named, replace
 from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
-from runner.report.figures import main_score
+from runner.report.figures import Results, main_score
 from runner.report.text import harmless, one_line, print_warning
 from runner.secrets import NO_MASK, Mask
 
 # What XML 1.0 has no way to hold, not even escaped. https://www.w3.org/TR/xml/#charsets
-_FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 # The elements of a case that did not succeed, by the row's state.
 _ELEMENTS = {
@@ -39,19 +37,6 @@ SUMMARY_ROWS = 400
 
 # The end of a failed eval's output that JUnit XML has.
 TAIL_LINES = 50
-
-
-class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """The results of a model and an eval set, as far as there are any.
-
-    Attributes:
-        rows: of its table.
-        part: what of the eval set that is, in words; empty for all of it.
-    """
-
-    layout: Layout
-    rows: Sequence[EvalState]
-    part: str = ""
 
 
 # The end of what an eval printed.

@@ -1,9 +1,10 @@
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from runner.records.layout import Layout
 from runner.records.state import EvalState
 from runner.report.text import duration
 
@@ -18,6 +19,19 @@ _GREAT = 1e12
 
 # Columns of every table of evals, behind an eval's name and state.
 RESULT_COLUMNS = ("score", "samples", "time", "attempts")
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a model and an eval set, as far as there are any.
+
+    Attributes:
+        rows: of its table.
+        part: what of the eval set that is, in words; empty for all of it.
+    """
+
+    layout: Layout
+    rows: Sequence[EvalState]
+    part: str = ""
 
 
 class Score(msgspec.Struct, frozen=True):

@@ -148,7 +148,7 @@ def _uncut(text: str) -> int:
 
 
 # All that is not ASCII, as candidates for what cannot be seen.
-_BEYOND = re.compile("[\x7f-\U0010ffff]")
+_BEYOND = re.compile("[^\x00-\x7e]")
 
 
 def json_line(value: object) -> str:

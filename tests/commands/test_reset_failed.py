@@ -166,3 +166,19 @@ def test_what_never_ran_has_no_failures(here: Here) -> None:
     """Not even a folder is made."""
     line = here.refused("reset", "dummy", "other", "--failed", "--progress-dir", "none")
     assert "has no progress of dummy other" in line
+
+
+def test_a_progress_branch_keeps_what_it_has(here: Here) -> None:
+    """As the command says; its next snapshot counts what is finished, where there is no plan."""
+    put(here, record(A, attempt="1"), failed(MISTYPED[0], "m0"), planned=MISTYPED)
+    names = ("dummy", "mine")
+    assert here.evalset("snapshot", "take", *names).returncode == 0
+    assert here.evalset(*RESET).returncode == 0
+    assert here.evalset("snapshot", "take", *names).returncode == 0
+    newest = here.evalset("snapshot", "log", *names).stdout.splitlines()[0]
+    assert newest.endswith("dummy mine 2/2")
+    rows = answer(here, "status", *names, "--branch", "evalset/dummy.mine")["evals"]
+    assert [row["state"] for row in rows] == ["done", "done", "failed"]
+    # A pull brings the failure back, but not the plan.
+    assert here.evalset("snapshot", "pull", *names).returncode == 0
+    assert sorted(states(here)) == ["done", "failed"]

@@ -13,13 +13,13 @@ from runner.records.state import EvalState, RunState
 from runner.report.ci import (
     STEP_SUMMARY,
     SUMMARY_ROWS,
-    Results,
     add_summary,
     after_run,
     check_junit,
     step_summary,
     write_junit,
 )
+from runner.report.figures import Results
 from tests.outcomes import failure, job
 
 ROWS = [EvalState(eval="a", state=State.DONE, attempts=1), EvalState(eval="b", state=State.TO_DO)]
