@@ -1,6 +1,6 @@
 """How many tokens a request can cost at most, from its body alone: pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -39,6 +39,9 @@ _MORE = (
     *("mcp_servers", "prediction", "plugins", "models", "audio"),
 )
 
+# Writing to a cache, which this asks for, costs more than reading a prompt.
+_CACHE = "cache_control"
+
 # Messages are nested less deeply, or are none.
 _DEEPEST = 20
 
@@ -73,7 +76,8 @@ def bound_of(path: str, raw: bytes, content: object) -> Bound:
         return Bound()
     if not isinstance(content, dict):
         return Bound(input=len(raw) + OVERHEAD, output=OUTPUT, bounded=False)
-    media = list(_media([content.get(name) for name in ("messages", "input", "system")]))
+    parts = _parts([content.get(name) for name in ("messages", "input", "system")])
+    media = [part for part in parts if not _is_text(part)]
     tools = _tools(content)
     # Base64 in an image's part is no text.
     size = len(raw) - sum(_size_of_image(part) for part in media)
@@ -82,7 +86,7 @@ def bound_of(path: str, raw: bytes, content: object) -> Bound:
         or any(content.get(name) for name in _MORE)
         or isinstance(content.get("prompt"), Mapping)  # that is stored with the provider
         or any(_is_hosted(tool) for tool in tools)
-        or b'"cache_control"' in raw  # writing to a cache costs more than reading a prompt
+        or any(isinstance(each, dict) and _CACHE in each for each in (content, *parts, *tools))
     )
     output, limited = (0, True) if path.endswith("/embeddings") else _output(content)
     return Bound(
@@ -130,17 +134,27 @@ def _is_hosted(tool: object) -> bool:
     )
 
 
-def _media(value: object, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """The parts of messages that are not, or perhaps not, all text."""
-    if not isinstance(value, list | dict):
-        return
-    if depth > _DEEPEST:
-        yield {}
-    elif isinstance(value, dict) and value.get("type", "text") not in _TEXTS:
-        yield value
-    else:
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _media(each, depth + 1)
+def _is_text(part: Mapping[str, Any]) -> bool:
+    return part.get("type", "text") in _TEXTS
+
+
+def _parts(value: object) -> list[Mapping[str, Any]]:
+    """All objects within messages; what is inside one that is no text is not looked at."""
+    parts: list[Mapping[str, Any]] = []
+    level: list[object] = [value]
+    for _ in range(_DEEPEST):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, list):
+                below += [inner for inner in each if isinstance(inner, list | dict)]
+            elif isinstance(each, dict):
+                parts.append(each)
+                if _is_text(each):
+                    below += [inner for inner in each.values() if isinstance(inner, list | dict)]
+        if not below:
+            return parts
+        level = below
+    return [*parts, {"type": "deeper"}]
 
 
 def _size_of_image(part: Mapping[str, Any]) -> int:

@@ -60,11 +60,9 @@ def usage_of(body: bytes) -> Usage | None:
 def _of_stream(body: bytes) -> Usage | None:
     """Put together what the events of a stream say, if it came to its end."""
     counts: dict[str, Any] = {}
-    is_whole = False
-    for data in _data(body):
-        if data == b"[DONE]":
-            is_whole = True
-        elif b'"usage"' in data and (event := _event(data)) is not None:
+    is_whole = b"[DONE]" in _data_with(b"[DONE]", body)
+    for data in _data_with(b'"usage"', body):
+        if (event := _event(data)) is not None:
             for part in (event, event.message, event.response, event.x_groq):
                 if part is not None and part.usage:
                     counts |= {name: value for name, value in part.usage.items() if value}
@@ -72,10 +70,16 @@ def _of_stream(body: bytes) -> Usage | None:
     return _usage(counts) if is_whole else None
 
 
-def _data(body: bytes) -> Iterator[bytes]:
-    for line in body.splitlines():
-        if line.startswith(b"data:"):
-            yield line[5:].strip()
+def _data_with(sign: bytes, body: bytes) -> Iterator[bytes]:
+    """The data of the events that have a sign in them, of which a stream has few among many."""
+    at = body.find(sign)
+    while at >= 0:
+        start = body.rfind(b"\n", 0, at) + 1
+        end = body.find(b"\n", at)
+        end = len(body) if end < 0 else end
+        if body.startswith(b"data:", start):
+            yield body[start + 5 : end].strip()
+        at = body.find(sign, end)
 
 
 def _event(data: bytes) -> _Event | None:

@@ -122,6 +122,8 @@ def test_an_image_is_reserved_for_but_not_bounded(part: dict[str, object]) -> No
         {"prompt": {"id": "stored"}},
         {"web_search_options": {"size": "low"}},
         {"system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+        {"tools": [{**TOOL, "cache_control": {"type": "ephemeral"}}]},
+        {"cache_control": {"type": "ephemeral"}},
     ],
 )
 def test_what_the_request_does_not_show_has_no_bound(more: dict[str, object]) -> None:
@@ -130,8 +132,11 @@ def test_what_the_request_does_not_show_has_no_bound(more: dict[str, object]) ->
 
 
 def test_words_about_a_cache_are_text() -> None:
-    """Quotes within a text are not those of a field."""
+    """Only a field asks for it, however its name is spelt."""
     assert chat(max_tokens=1, user='say "cache_control": 1').bounded
+    content = {"messages": HELLO, "max_tokens": 1, "cache_control": {}}
+    raw = json.dumps(content).replace("cache_control", r"\u0063ache_control")
+    assert not bound_of(CHAT, raw.encode(), json.loads(raw)).bounded
 
 
 @pytest.mark.parametrize("content", [[1], "text", 3, True])
