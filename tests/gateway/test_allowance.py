@@ -99,6 +99,18 @@ def test_what_earlier_runs_have_spent_counts() -> None:
     assert allowance.spent == 4.4
 
 
+def test_no_amount_is_too_small_to_count() -> None:
+    """Parts of the smallest amount that is counted are rounded against the spender."""
+    tiny = parse_prices("f", "models: {small: {input: 0, output: 0.0000001}}")
+    allowance = dollars(0.000001, spent=0.000000999999, prices=tiny)
+    found = sent(allowance.ask(wish(output=1), 0.0))
+    assert allowance.ask(wish(output=1), 0.0) == Wait(None, everyone=True)
+    allowance.settle(found, Usage(output=1), 1.0)
+    assert isinstance(allowance.ask(wish(output=1), 1.0), Refused)
+    used_up = dollars(0.000001, spent=0.0000009999995, prices=tiny)
+    assert isinstance(used_up.ask(wish(output=1), 0.0), Refused)
+
+
 def test_an_answer_without_usage_costs_what_was_reserved() -> None:
     """As does one that is perhaps paid: for good."""
     allowance = dollars(1)
@@ -177,6 +189,8 @@ def test_tokens_in_a_minute_are_reserved_and_then_corrected() -> None:
     assert isinstance(allowance.ask(wish(output=1), 2.0), Wait)
     allowance.cancel(second, 2.0)
     sent(allowance.ask(wish(output=70), 2.0))
+    sent(allowance.ask(wish(output=100), 2.0 + WINDOW))
+    assert isinstance(allowance.ask(wish(output=1), 2.0 + WINDOW), Wait)
 
 
 def test_a_correction_after_its_minute_changes_nothing() -> None:

@@ -88,6 +88,19 @@ def test_a_busy_model_does_not_hold_up_another() -> None:
     assert (turns.until, len(turns)) == (WINDOW, 1)
 
 
+def test_the_next_time_is_that_of_whoever_may_go_first() -> None:
+    """Of lines that wait for different times."""
+    allowance = Allowance(rpm={"early": 1, "late": 1})
+    allowance.was_sent("early", 0, at=-30.0)
+    allowance.was_sent("late", 0, at=-10.0)
+    for models in (["early", "late"], ["late", "early"]):
+        turns = Turns(allowance)
+        for model in models:
+            turns.add(wish("a", model), 0.0)
+        assert turns.decide(0.0) == []
+        assert turns.until == WINDOW - 30
+
+
 def test_nobody_overtakes_who_waits_for_money() -> None:
     """Otherwise a large request would never find enough of it."""
     allowance = Allowance(budget=Budget(100, "tok"))
@@ -163,6 +176,19 @@ def test_an_attempt_waits_while_all_of_its_requests_are_in_the_queue() -> None:
     assert turns.waited("a", 999.0) == 0
     with pytest.raises(KeyError):
         turns.remove(first, 999.0)
+
+
+def test_a_request_that_is_refused_or_given_up_is_not_waited_for() -> None:
+    """It is neither in the queue nor under way."""
+    allowance = Allowance(budget=Budget(10, "tok"), rpm={"": 1})
+    turns = Turns(allowance)
+    turns.add(wish("a", tokens=11), 0.0)
+    turns.add(wish("b"), 0.0)
+    assert decided(turns, 0.0) == "Ab"
+    given_up = turns.add(wish("a"), 5.0)
+    assert turns.waited("a", 7.0) == 2
+    turns.remove(given_up, 8.0)
+    assert turns.waited("a", 99.0) == 3
 
 
 class Queueing(RuleBasedStateMachine):
