@@ -16,13 +16,12 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.files import make_folder, named, read_bytes
-from runner.gateway.prices import Prices
+from runner.gateway.limits import Limits
 from runner.gateway.providers import Route
 from runner.model import Job, Spending
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.lock import is_held
-from runner.units import Budget
 
 # Bumped whenever a runner and a gateway of different versions would not understand each other.
 PROTOCOL = 1
@@ -52,10 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         lock: path of the run's lock: while it is held, a run is there.
         routes: providers, by name.
         answers: folder of the answers files of all its evals.
-        budget: that all of them share; None is no end.
-        prices: of models; None where none are known.
-        rpm: the most requests in a minute, by model; "" is all of them together.
-        tpm: likewise the most tokens.
+        limits: that all of them share.
         environment: further variables, such as those of proxies.
     """
 
@@ -63,10 +59,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     lock: str
     routes: dict[str, Route]
     answers: str
-    budget: Budget | None = None
-    prices: Prices | None = None
-    rpm: dict[str, int] = {}
-    tpm: dict[str, int] = {}
+    limits: Limits = Limits()
     environment: dict[str, str] = {}
 
 

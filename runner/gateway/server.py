@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from runner.gateway.allowance import Allowance
 from runner.gateway.client import Account, Admission, Check, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.providers import Asked, Refused, asked
@@ -166,7 +165,7 @@ class Gateway:
         """Another run takes over, perhaps with other keys."""
         before, self._config = self._config, config
         self._sender.routes = config.routes
-        if limits_of(before) != limits_of(config):
+        if before.limits != config.limits:
             self._sender.queue = queue_of(config)
         self._problems.clear()
         self._end.clear()
@@ -376,16 +375,10 @@ def _response(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 
-def limits_of(config: Config) -> tuple[object, ...]:
-    """What an allowance is made from."""
-    return config.budget, config.prices, config.rpm, config.tpm
-
-
 def queue_of(config: Config) -> Queue:
     """A queue for what requests may take, less what those on record have taken."""
-    prices, budget = config.prices, config.budget
-    allowance = Allowance(prices=prices, budget=budget, rpm=config.rpm, tpm=config.tpm)
-    if budget is not None:
+    allowance = config.limits.allowance()
+    if config.limits.budget is not None:
         for path in Path(config.answers).glob("*.jsonl"):
             found = read_answers(path)
             for model, usage in found.spent.items():

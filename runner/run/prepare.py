@@ -7,7 +7,7 @@ import msgspec
 
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
-from runner.gateway.prices import Prices, check_budget, read_prices
+from runner.gateway.limits import Limits, limits_of_run
 from runner.gateway.providers import Access, Route, access_for
 from runner.host import Host, from_host, handed_in, read_env_file
 from runner.image.image import Image, builtin_registry, find_image
@@ -39,7 +39,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         shard: the part of the evals to run; None is all.
         environment: variables to hand in, by name.
         hidden: those that stay outside, with the gateway.
-        prices: of models; None where none are known.
+        limits: of what its requests to models may cost, and how many there are in a minute.
         routes: providers that the gateway leads to; empty where containers reach them themselves.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
@@ -55,7 +55,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     hidden: dict[str, str]
     routes: dict[str, Route]
-    prices: Prices | None
+    limits: Limits
     mounts: dict[Path, str]
     own: dict[str, tuple[RegistryFile, ...]]
     warnings: tuple[str, ...]
@@ -87,8 +87,7 @@ def prepare(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
     access = _access(options, environment, host)
-    prices = read_prices(options.prices)
-    check_budget(options.budget, prices)
+    limits = limits_of_run(options)
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
     folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
     folder_warnings = _folder_warnings(folders, options)
@@ -119,7 +118,7 @@ def prepare(
         environment=access.inside,
         hidden=access.hidden,
         routes=access.routes,
-        prices=prices,
+        limits=limits,
         mounts=mounts,
         own=own,
         warnings=(
@@ -182,20 +181,11 @@ def _check_apart(root: Path, mounts: Mapping[Path, str]) -> None:
 def _access(options: RunOptions, environment: dict[str, str], host: Host) -> Access:
     """Decide which variables evals get, and which stay with the gateway."""
     if not options.gateway:
-        _check_needs(options)
         return Access(inside=environment)
     named = set(options.env)
     if options.env_file:
         named |= read_env_file(options.env_file, host.environ).keys()
     return access_for(environment, named=named, upstreams=options.upstreams, environ=host.environ)
-
-
-def _check_needs(options: RunOptions) -> None:
-    """Refuse what only the gateway can do."""
-    for name in ("upstreams", "budget", "rpm", "tpm"):
-        if getattr(options, name):
-            option = f"--{name.removesuffix('s')}"
-            raise UsageError(f"{option} needs the gateway", f"leave out --no-gateway or {option}")
 
 
 def _environment_warnings(

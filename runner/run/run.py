@@ -85,15 +85,11 @@ def run(
 def _gateway(prepared: Prepared) -> "AbstractContextManager[Gateway | None]":
     if not prepared.routes:
         return contextlib.nullcontext()
-    options = prepared.options
     config = Config(
         lock=str(prepared.layout.lock),
         routes=prepared.routes,
         answers=str(prepared.layout.answers),
-        budget=options.budget,
-        prices=prepared.prices,
-        rpm={rate.model: rate.limit for rate in options.rpm},
-        tpm={rate.model: rate.limit for rate in options.tpm},
+        limits=prepared.limits,
         environment={
             name: value
             for name, value in prepared.environment.items()
