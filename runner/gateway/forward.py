@@ -2,15 +2,13 @@
 
 `python3 -S -E forward.py PROGRAM ARGS...` becomes the program once the port is open; a process of
 its own passes on. It runs on the Python of anybody's image, 3.7 or later and often without
-bytecode: hence only modules in C, because `socket` and `signal` take 30 ms there, `asyncio` 200.
+bytecode: hence only modules in C, because `os` takes 15 ms there, `socket` 30, `asyncio` 200.
 """
-
-from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found] # typeshed lacks it
 import _socket
 import errno
-import os
+import posix
 import resource
 import select
 import sys
@@ -22,45 +20,42 @@ PORT = 8470
 RETRY = 0.1  # seconds until the next look for a gateway that is not there
 CHUNK = 1 << 16  # bytes
 
-# As tini and shells have them: nothing to run, nothing that can run. Docker's for its own failures.
-MISSING, UNFIT, NO_PORT = 127, 126, 125
+# What the poll says of a connection, once each time that it changes.
+GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+CHANGES = select.EPOLLIN | select.EPOLLOUT | GONE | select.EPOLLET
+
+# Exit statuses: two as those of tini and of shells, one as Docker's for faults of its own.
+MISSING = 127
+UNFIT = 126
+UNREACHABLE = 125
 
 
-class End:
-    """One of the two sockets of a connection: the client's or the gateway's."""
+class Way:
+    """One direction of a connection."""
 
-    def __init__(self, socket: _socket.socket, *, is_gateway: bool) -> None:
-        socket.setblocking(False)  # noqa: FBT003 - the only way without a timeout
-        self.socket = socket
-        self.is_gateway = is_gateway
-        self.other = self  # until there is a gateway
-        self.rest = b""  # what this end has not taken yet
-        self.ended = False  # has said all that it will
-        self.events = 0  # that are waited for
+    def __init__(self, source: _socket.socket, target: _socket.socket) -> None:
+        self.source = source
+        self.target = target
+        self.rest = b""  # what the target has not taken yet
+        self.ended = False
 
-    def take(self, data: bytes) -> None:
-        """Send to this end what it takes now."""
+    def move(self) -> None:
+        """Pass on all that the source says now and the target takes now."""
         try:
-            data = data[self.socket.send(data) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            if not self.is_gateway:
-                raise
-            data = b""  # it hears no more, yet its answer may still be unread
-        self.rest = data
-
-    def tell(self) -> None:
-        """Pass on to the other end what this one says, or that it says no more."""
-        try:
-            data = self.socket.recv(CHUNK)
+            while not self.ended:
+                if self.rest:
+                    self.rest = self.rest[self.target.send(self.rest) :]
+                else:
+                    self.rest = self.source.recv(CHUNK)
+                    self.ended = not self.rest
         except BlockingIOError:
             return
-        if data:
-            self.other.take(data)
-        else:
+        except OSError:  # one of them has gone
             self.ended = True
-            self.other.socket.shutdown(_socket.SHUT_WR)
+        try:  # noqa: SIM105 - contextlib would have to be imported
+            self.target.shutdown(_socket.SHUT_WR)
+        except OSError:
+            pass
 
 
 class Forwarder:
@@ -70,94 +65,70 @@ class Forwarder:
         self.listener = listener
         self.poll = select.epoll()
         self.poll.register(listener.fileno(), select.EPOLLIN)
-        self.ends: dict[int, End] = {}  # by descriptor
-        self.waiting: list[End] = []  # clients that have no gateway yet
+        self.waiting: dict[int, _socket.socket] = {}  # clients without a gateway, by descriptor
+        self.ways: dict[int, tuple[Way, Way]] = {}  # both, by each socket's descriptor
 
     def run(self) -> None:
         """Pass on until the process is killed."""
         while True:
-            ready = [it for it, _ in self.poll.poll(RETRY if self.waiting else -1)]
-            for descriptor in ready:
-                if descriptor in self.ends:
-                    self.step(self.ends[descriptor])
+            ready = dict(self.poll.poll(RETRY if self.waiting else -1))
+            for descriptor, events in ready.items():
+                if descriptor in self.ways:
+                    self.move(*self.ways[descriptor])
+                elif descriptor in self.waiting and events & GONE:
+                    self.waiting.pop(descriptor).close()
             # After the events: a new socket may have the descriptor of one that they closed.
             if self.listener.fileno() in ready:
                 self.accept()
             self.connect()
 
     def accept(self) -> None:
-        """Let a client wait for the gateway; until then it is not read, and can only go."""
+        """Let a client wait for the gateway; what it says meanwhile is not read."""
         try:
             descriptor, _ = self.listener._accept()  # type: ignore[attr-defined] # typeshed lacks it
         except OSError:  # no descriptor is left
             time.sleep(RETRY)
             return
-        client = End(_socket.socket(fileno=descriptor), is_gateway=False)
-        self.ends[descriptor] = client
-        self.waiting.append(client)
-        self.watch(client, select.EPOLLRDHUP)
+        client = self.waiting[descriptor] = _socket.socket(fileno=descriptor)
+        client.setblocking(False)  # noqa: FBT003 - its only form
+        self.poll.register(descriptor, CHANGES)
 
     def connect(self) -> None:
         """Give each client that waits a connection to the gateway, if that is there."""
         while self.waiting:
             try:
-                gateway = End(_socket.socket(_socket.AF_UNIX), is_gateway=True)
-                gateway.socket.connect(SOCKET)
-            except OSError:
+                gateway = _socket.socket(_socket.AF_UNIX)
+            except OSError:  # no descriptor is left
                 return
-            client = self.waiting.pop(0)
-            client.other, gateway.other = gateway, client
-            self.ends[gateway.socket.fileno()] = gateway
-            self.step(client)
+            gateway.setblocking(False)  # noqa: FBT003 - its only form
+            if gateway.connect_ex(SOCKET):
+                gateway.close()
+                return
+            client = self.waiting.pop(next(iter(self.waiting)))
+            ways = Way(client, gateway), Way(gateway, client)
+            self.ways[client.fileno()] = self.ways[gateway.fileno()] = ways
+            self.poll.register(gateway.fileno(), CHANGES)
 
-    def step(self, end: End) -> None:
-        """Pass on what one end takes and says now; close both once they have ended."""
-        other = end.other
-        gone = other is end
-        try:
-            if end.rest:
-                end.take(end.rest)
-            if not (gone or end.ended or other.rest):
-                end.tell()
-        except OSError:
-            gone = True
-        if gone or (end.ended and other.ended):
-            self.close(end)
-            return
-        for it in (end, other):
-            # Who has not taken all yet stops the other from being read.
-            reads = not (it.ended or it.other.rest)
-            self.watch(it, reads * select.EPOLLIN | bool(it.rest) * select.EPOLLOUT)
-
-    def watch(self, end: End, events: int) -> None:
-        """Wait for these events; for none, not even for errors, if there are none."""
-        if events != end.events:
-            if end.events:
-                self.poll.unregister(end.socket.fileno())
-            if events:
-                self.poll.register(end.socket.fileno(), events)
-            end.events = events
-
-    def close(self, end: End) -> None:
-        """Close both ends."""
-        if end in self.waiting:
-            self.waiting.remove(end)
-        for it in {end, end.other}:
-            del self.ends[it.socket.fileno()]
-            it.socket.close()
+    def move(self, up: Way, down: Way) -> None:
+        """Pass on what there is both ways, and close the connection once both have ended."""
+        up.move()
+        down.move()
+        if up.ended and down.ended:
+            for it in up.source, up.target:
+                del self.ways[it.fileno()]
+                it.close()
 
 
 def detach(listener: _socket.socket) -> None:
     """Hold nothing of the program's: no session, no folder, no descriptor."""
-    os.setsid()
-    os.chdir("/")
-    nothing = os.open(os.devnull, os.O_RDWR)
+    posix.setsid()
+    posix.chdir("/")
+    nothing = posix.open("/dev/null", posix.O_RDWR)
     for stream in range(3):
-        os.dup2(nothing, stream)
-    os.closerange(3, listener.fileno())
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        if descriptor > listener.fileno():
-            os.closerange(descriptor, descriptor + 1)
+        posix.dup2(nothing, stream)
+    for descriptor in map(int, posix.listdir("/proc/self/fd")):
+        if descriptor not in {0, 1, 2, listener.fileno()}:
+            posix.closerange(descriptor, descriptor + 1)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -166,25 +137,28 @@ def start_forwarder() -> None:
     """Open the port, and pass on in a process that is not the program's child.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or there is no room for another process.
     """
     listener = _socket.socket()
     listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
     listener.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)  # connections inherit it
     listener.bind(("127.0.0.1", PORT))
     listener.listen(1024)
-    child = os.fork()
+    child = posix.fork()
     if child == 0:
+        status = 1
         try:
-            if os.fork() == 0:
-                detach(listener)
+            detach(listener)
+            if posix.fork() == 0:
                 Forwarder(listener).run()
+            status = 0
         finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+            posix._exit(status)
+    if posix.waitpid(child, 0)[1]:
+        raise BlockingIOError(errno.EAGAIN, posix.strerror(errno.EAGAIN))
 
 
-def become(argv: list[str]) -> OSError:
+def become(argv: "list[str]") -> OSError:
     """Become the program, as execvp(3) does it for tini; return why that is not possible."""
     # Python ignores these, and may have set LC_CTYPE; the program must not notice.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
@@ -192,34 +166,34 @@ def become(argv: list[str]) -> OSError:
     with open("/proc/self/environ", "rb") as file:
         pairs = (it.partition(b"=") for it in file.read().split(b"\0"))
         environment = {name: value for name, _, value in pairs if name}
-    program = os.fsencode(argv[0])
     path = environment.get(b"PATH", b"/bin:/usr/bin")
-    problem: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for folder in [b""] if b"/" in program else path.split(b":"):
-        found = os.path.join(folder, program)
+    folders = path.decode(sys.getfilesystemencoding(), "surrogateescape").split(":")
+    problem: OSError = FileNotFoundError(errno.ENOENT, posix.strerror(errno.ENOENT))
+    for folder in [""] if "/" in argv[0] else folders:
+        found = f"{folder}/{argv[0]}" if folder else argv[0]
         try:
-            os.execve(found, argv, environment)
+            posix.execve(found, argv, environment)
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
             problem = error
             if error.errno == errno.ENOEXEC:  # a script that does not say what runs it
-                os.execve("/bin/sh", ["sh", os.fsdecode(found), *argv[1:]], environment)
+                posix.execve("/bin/sh", ["sh", found, *argv[1:]], environment)
     return problem
 
 
 def fail(status: int, what: str, why: OSError) -> int:
     """Say it in the form of tini, whose own lines begin with its name."""
-    print(f"[FATAL forward.py ({os.getpid()})] {what} failed: {why.strerror}", file=sys.stderr)
+    print(f"[FATAL forward.py ({posix.getpid()})] {what} failed: {why.strerror}", file=sys.stderr)
     return status
 
 
-def main(argv: list[str]) -> int:
+def main(argv: "list[str]") -> int:
     """Run the program of this command line; come back only if that is not possible."""
     try:
         start_forwarder()
     except OSError as error:
-        return fail(NO_PORT, f"listen on 127.0.0.1:{PORT}", error)
+        return fail(UNREACHABLE, f"listen on 127.0.0.1:{PORT}", error)
     why = become(argv)
     return fail(MISSING if why.errno == errno.ENOENT else UNFIT, f"exec {argv[0]}", why)
 
