@@ -30,8 +30,8 @@ from runner.report.figures import Results
 from runner.report.text import json_line, part_of_set, plain_line, print_warning
 
 if TYPE_CHECKING:
-    from runner.records.spent import Spent
     from runner.branch.progress_branch import ProgressBranch
+    from runner.records.spent import Spent
 
 
 class Shown(Results, frozen=True, kw_only=True):
