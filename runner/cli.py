@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "run",
     "status",
+    "answers",
     "report",
     "view",
     "list",

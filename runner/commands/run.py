@@ -110,6 +110,8 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     if not plan.todo and not result.outcomes:
         print(f"nothing to run; finished: {evals(len(plan.jobs))}", file=out)
         return
+    from runner.records.spent import read_spent
+    from runner.report.spending import spent_line
     from runner.report.table import print_table
 
     table = _table(prepared, plan)
@@ -124,6 +126,11 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     if done < len(table):
         line += "; the same command continues with the rest"
     print(harmless(line), file=out)
+    spent = read_spent(prepared.layout, [job.command for job in plan.jobs])
+    for message in spent.damaged:
+        print_warning(message)
+    if told := spent_line(spent):
+        print(told, file=out)
 
 
 def _table(prepared: "Prepared", plan: "Plan") -> list[EvalState]:

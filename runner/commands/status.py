@@ -31,18 +31,26 @@ from runner.report.text import json_line, part_of_set, plain_line, print_warning
 
 if TYPE_CHECKING:
     from runner.branch.progress_branch import ProgressBranch
+    from runner.records.spent import Spent
 
 
 class Shown(Results, frozen=True, kw_only=True):
     """What is printed of one model and eval set; the files of its layout may be elsewhere."""
 
     state: RunState
+    spent: "Spent | None" = None
 
     @classmethod
-    def of(cls, layout: Layout, state: RunState, rows: Sequence[EvalState]) -> "Shown":
-        """With what its newest plan leaves out of the eval set."""
+    def of(
+        cls,
+        layout: Layout,
+        state: RunState,
+        rows: Sequence[EvalState],
+        spent: "Spent | None" = None,
+    ) -> "Shown":
+        """With what its newest plan leaves out of the eval set; of a branch nothing is spent."""
         part = part_of_set(state.planned, state.in_eval_set)
-        return cls(layout=layout, state=state, rows=rows, part=part)
+        return cls(layout=layout, state=state, rows=rows, part=part, spent=spent)
 
     @property
     def is_finished(self) -> bool:
@@ -51,7 +59,9 @@ class Shown(Results, frozen=True, kw_only=True):
         return planned != 0 and all(row.state is State.DONE for row in self.rows[:planned])
 
     def as_json(self) -> dict[str, Any]:
-        """A table as JSON has it, and how much of the eval set the last run planned."""
+        """A table as JSON has it, how much of the eval set was planned, and what was spent."""
+        from runner.report.spending import spent_json
+
         return {
             "model": self.state.model,
             "eval_set": self.state.eval_set,
@@ -59,6 +69,7 @@ class Shown(Results, frozen=True, kw_only=True):
             "planned": self.state.planned,
             "in_eval_set": self.state.in_eval_set,
             "counts": dict(Counter(row.state for row in self.rows)),
+            "answers": spent_json(self.spent),
             "evals": self.rows,
         }
 
@@ -88,8 +99,9 @@ def show(
 
     check_junit(junit)
     page = step_summary(os.environ) if summary else None
-    for message in (message for one in shown for message in one.state.damaged):
-        print_warning(message)
+    for one in shown:
+        for message in (*one.state.damaged, *(one.spent.damaged if one.spent else ())):
+            print_warning(message)
     if junit is not None:
         write_junit(junit, shown, Mask(usual(os.environ)))
     if page is not None:
@@ -98,6 +110,7 @@ def show(
         contents = [one.as_json() for one in shown]
         print(json_line(contents[0] if len(contents) == 1 else contents), file=out)
     else:
+        from runner.report.spending import spent_line
         from runner.report.table import print_table
 
         for one in shown:
@@ -107,6 +120,8 @@ def show(
             counts = Counter(row.state for row in one.rows)
             states = ", ".join(f"{count} {state}" for state, count in counts.items())
             print("; ".join(filter(None, (states, one.part))), file=out)
+            if one.spent and (line := spent_line(one.spent)):
+                print(line, file=out)
     return all(one.is_finished for one in shown)
 
 
@@ -121,6 +136,7 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     """
     from runner.engine.leftovers import containers_of
     from runner.records.lock import is_held
+    from runner.records.spent import read_spent
 
     layout = Layout.named(root, model, eval_set)
     state = RunState.from_directory(layout)
@@ -136,7 +152,8 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     found = ", ".join(filter(None, (running, ended)))
     if found:
         found = f"of a run that was killed: {found}; `evalset run` continues it"
-    return Shown.of(layout, state, rows), found
+    spent = read_spent(layout, state.commands)
+    return Shown.of(layout, state, rows, spent), found
 
 
 def of_branch(

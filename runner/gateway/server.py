@@ -18,7 +18,7 @@ from runner.gateway.queue import Queue
 from runner.gateway.sender import Sender
 from runner.gateway.store import Store
 from runner.model import Spending
-from runner.records.answers import Given, Kept, Usage, read_answers
+from runner.records.answers import Given, Kept, Usage, read_sums
 from runner.records.lock import is_held
 
 # Bytes of a request's body; connections of one attempt at once.
@@ -380,7 +380,7 @@ def queue_of(config: Config) -> Queue:
     allowance = config.limits.allowance()
     if config.limits.budget is not None:
         for path in Path(config.answers).glob("*.jsonl"):
-            found = read_answers(path)
+            found = read_sums(path)
             for model, usage in found.spent.items():
                 allowance.was_paid(model, usage)
             for model, reserved in found.perhaps:

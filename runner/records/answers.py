@@ -1,18 +1,28 @@
+import io
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
-from runner.files import UNREADABLE, named, read_bytes, write_behind
-from runner.records.lines import LineFile
+from runner.files import UNREADABLE, named, write_behind
+from runner.records.lines import BLANK, LineFile, written_by_newer
 
 VERSION = 1
 
+# Of HTTP: the usual status, and the first of those that say no.
+OK = 200
+FIRST_ERROR = 400
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+# Bytes that are read at once.
+_AT_ONCE = 2**20
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Tokens that a provider counted; `cached` are those of `input` that cost less."""
 
     input: int = 0
@@ -32,15 +42,18 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-class Reserved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Reserved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a request may cost at most; `usd` is None where no price is known."""
 
     tokens: int = 0
     usd: float | None = None
 
 
-class _Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
-    version: int = VERSION
+class _Line(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower, omit_defaults=True
+):
+    # A default would be left out, what a function gives is not.
+    version: int = msgspec.field(default_factory=lambda: VERSION)
 
 
 class Request(_Line, frozen=True, kw_only=True):
@@ -95,7 +108,7 @@ class Answer(_Line, frozen=True, kw_only=True):
     sample: str = ""
     at: str = ""
     seconds: float = 0.0
-    status: int = 200
+    status: int = OK
     headers: dict[str, str] = {}
     body: str = ""
     model: str = ""
@@ -135,7 +148,7 @@ class Failed(_Line, frozen=True, kw_only=True):
 AnswersLine = Request | Sent | Answer | Given | Returned | Failed
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where an answer lies in its file, so that memory need not hold it.
 
     Attributes:
@@ -152,11 +165,11 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
-class _Short(msgspec.Struct, kw_only=True, gc=False):
+class Short(msgspec.Struct, kw_only=True, gc=False):
     """A line of any kind without what is large in it."""
 
-    version: int = VERSION
     kind: str
+    version: int = VERSION
     id: str = ""
     key: str = ""
     attempt: str = ""
@@ -164,65 +177,104 @@ class _Short(msgspec.Struct, kw_only=True, gc=False):
     model: str = ""
     seconds: float = 0.0
     at: str = ""
-    status: int = 0
+    status: int = OK
     usage: Usage | None = None
     usd: float | None = None
     billed: bool | None = None
     reserved: Reserved = Reserved()
 
 
-_decode_short = msgspec.json.Decoder(_Short).decode
+_decode = msgspec.json.Decoder(Short).decode
+
+Visit = Callable[[Short], None]
 
 
-class Totals(msgspec.Struct, kw_only=True):
-    """What an answers file adds up to.
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers files add up to; each of their `requests` is one of the next three.
 
     Attributes:
         requests: that were sent to a provider.
-        answers: that came and are kept.
+        answers: that came, were paid for, and are kept.
+        failed: requests that cost nothing: without an answer, or answered by an error.
+        perhaps_paid: requests of which nobody knows whether they were paid for; while a gateway
+            works, those under way, too.
         replayed: answers on record that were given to an attempt once more.
-        failed: requests without an answer worth keeping.
-        perhaps_paid: requests of which nobody knows whether they were paid for.
         usage: tokens of the answers.
-        usd: what they cost; None where no price was known.
-        saved: what the replayed ones had cost, likewise.
+        usd: what they cost, as far as prices were known; None where none was.
+        unpriced: tokens of answers whose price was not known.
+        saved: what the replayed ones had cost, as `usd`.
         saved_tokens: and their tokens.
         reserved: what `perhaps_paid` may have cost at most.
-        seconds: of the answers, added up.
+        seconds: from sending to the end of each answer, added up.
     """
 
     requests: int = 0
     answers: int = 0
-    replayed: int = 0
     failed: int = 0
     perhaps_paid: int = 0
+    replayed: int = 0
     usage: Usage = Usage()
     usd: float | None = None
+    unpriced: int = 0
     saved: float | None = None
     saved_tokens: int = 0
     reserved: Reserved = Reserved()
     seconds: float = 0.0
 
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            requests=self.requests + other.requests,
+            answers=self.answers + other.answers,
+            failed=self.failed + other.failed,
+            perhaps_paid=self.perhaps_paid + other.perhaps_paid,
+            replayed=self.replayed + other.replayed,
+            usage=self.usage + other.usage,
+            usd=plus(self.usd, other.usd),
+            unpriced=self.unpriced + other.unpriced,
+            saved=plus(self.saved, other.saved),
+            saved_tokens=self.saved_tokens + other.saved_tokens,
+            reserved=Reserved(
+                tokens=self.reserved.tokens + other.reserved.tokens,
+                usd=plus(self.reserved.usd, other.reserved.usd),
+            ),
+            seconds=self.seconds + other.seconds,
+        )
 
-class Answers(msgspec.Struct, kw_only=True):
+
+def plus(one: float | None, other: float | None) -> float | None:
+    """The sum of what is known of two amounts."""
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answers file adds up to.
+
+    Attributes:
+        spent: tokens of the answers, by model.
+        perhaps: model, and what was reserved, of each request that is perhaps paid.
+        damaged: a message for each line that cannot be read.
+    """
+
+    totals: Totals = Totals()
+    spent: dict[str, Usage] = {}
+    perhaps: list[tuple[str, Reserved]] = []
+    damaged: list[str] = []
+
+
+class Answers(Sums, frozen=True, kw_only=True):
     """What an answers file says, without the texts.
 
     Attributes:
         kept: the answers in file order.
         requests: keys of the requests that it describes.
         given: ids of the answers that an attempt was given, by attempt.
-        spent: tokens of the answers, by model.
-        perhaps: model, and what was reserved, of each request that is perhaps paid.
-        damaged: a message for each line that cannot be read.
     """
 
     kept: list[Kept] = []
     requests: set[str] = set()
     given: dict[str, set[str]] = {}
-    spent: dict[str, Usage] = {}
-    perhaps: list[tuple[str, Reserved]] = []
-    totals: Totals = msgspec.field(default_factory=Totals)
-    damaged: list[str] = []
 
 
 def read_answers(path: Path) -> Answers:
@@ -231,136 +283,220 @@ def read_answers(path: Path) -> Answers:
     Raises:
         EnvironmentFault: it cannot be read.
     """
-    return parse_answers(read_bytes(path), str(path))
+    with _opened(path) as file:
+        return _index(file, str(path))
 
 
 def parse_answers(content: bytes, source: str) -> Answers:
     """Read what an answers file holds; `source` is what messages call it."""
-    kept: dict[str, Kept] = {}
-    given: defaultdict[str, set[str]] = defaultdict(set)
-    requests: set[str] = set()
+    return _index(io.BytesIO(content), source)
+
+
+def read_sums(path: Path, visit: Visit | None = None) -> Sums:
+    """Read what an answers file adds up to, which is faster than all that it says.
+
+    Args:
+        visit: is shown each answer that was paid for, once.
+
+    Raises:
+        EnvironmentFault: it cannot be read.
+    """
+    with _opened(path) as file:
+        lines = _Lines(file, str(path))
+        adding = _Adding()
+        for _, _, line in lines:
+            if adding.take(line) and visit and line.status < FIRST_ERROR:
+                visit(line)
+        return Sums(**adding.sums(), damaged=lines.damaged())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read from; one that is not there is empty."""
+    with named(path, "read"):
+        try:
+            file: BinaryIO = path.open("rb", buffering=_AT_ONCE)
+        except FileNotFoundError:
+            file = io.BytesIO()
+        with file:
+            yield file
+
+
+def _index(file: BinaryIO, source: str) -> Answers:
+    lines = _Lines(file, source)
     adding = _Adding()
-    keys: dict[str, str] = {}
-    start = 0
-    damaged = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        size = len(line)
-        if line.strip():
-            short = _short(line)
-            if short is None:
-                if start + size < len(content):  # a torn last line is none that is damaged
-                    damaged.append(f"{source}: line {number} cannot be read and is left as it is")
-            else:
-                key = keys.setdefault(short.key, short.key)
-                match short.kind:
-                    case "request":
-                        requests.add(key)
-                    case "answer" if short.id not in kept:
-                        kept[short.id] = Kept(
-                            id=short.id,
-                            key=key,
-                            sample=short.sample,
-                            status=short.status,
-                            start=start,
-                            size=size,
-                        )
-                        if short.attempt:
-                            given[short.attempt].add(short.id)
-                    case "given":
-                        given[short.attempt].add(short.id)
-                    case "returned":
-                        given[short.attempt].discard(short.id)
-                adding.take(short)
-        start += size + 1
+    kept: list[Kept] = []
+    requests: set[str] = set()
+    given: defaultdict[str, set[str]] = defaultdict(set)
+    for start, size, line in lines:
+        if adding.take(line):
+            kept.append(
+                Kept(
+                    id=line.id,
+                    key=line.key,
+                    sample=line.sample,
+                    status=line.status,
+                    start=start,
+                    size=size,
+                )
+            )
+            if line.attempt:
+                given[line.attempt].add(line.id)
+        elif line.kind == "request":
+            requests.add(line.key)
+        elif line.kind == "given":
+            given[line.attempt].add(line.id)
+        elif line.kind == "returned":
+            given[line.attempt].discard(line.id)
     return Answers(
-        kept=list(kept.values()),
+        **adding.sums(),
+        damaged=lines.damaged(),
+        kept=kept,
         requests=requests,
         given=dict(given),
-        spent=adding.spent(),
-        perhaps=[(line.model, line.reserved) for line in adding.open()],
-        totals=adding.totals(),
-        damaged=damaged,
     )
 
 
-def _short(line: bytes) -> _Short | None:
+class _Lines:
+    """The lines of a file that can be read, each with where it starts and its size."""
+
+    def __init__(self, file: BinaryIO, source: str) -> None:
+        self._file = file
+        self._source = source
+        self._damaged: list[int] = []
+        self._newer: list[int] = []
+
+    def __iter__(self) -> Iterator[tuple[int, int, Short]]:
+        end = 0
+        for number, line in enumerate(self._file, start=1):
+            start, end = end, end + len(line)
+            try:
+                short = _decode(line)
+            except UNREADABLE:
+                text = line.strip(BLANK)  # a power loss leaves zero bytes around some
+                found = _short(text)
+                if found is None:
+                    if text and line.endswith(b"\n"):  # a torn last line is none that is damaged
+                        self._damaged.append(number)
+                    continue
+                start, line, short = start + line.index(text), text, found  # noqa: PLW2901 - its text
+            if short.version > VERSION:
+                self._newer.append(number)
+            yield start, len(line) - line.endswith(b"\n"), short
+
+    def damaged(self) -> list[str]:
+        """A message for each line that cannot be read, or not all of it."""
+        found = [
+            f"{self._source}: line {number} cannot be read and is left as it is"
+            for number in self._damaged
+        ]
+        return [*found, *written_by_newer(self._source, self._newer)]
+
+
+def _short(line: bytes) -> Short | None:
     try:
-        return _decode_short(line)
+        return _decode(line)
     except UNREADABLE:
         return None
 
 
+class _Cost(msgspec.Struct, frozen=True, gc=False):
+    """What one answer cost."""
+
+    tokens: int
+    usd: float | None
+
+
 class _Adding:
-    """Adds up the lines of a file, each of which may be there twice."""
+    """Adds up the lines of a file, each of which may be there twice, in whatever order."""
 
     def __init__(self) -> None:
-        self._sent: dict[str, _Short] = {}
-        self._answers: dict[str, _Short] = {}
-        self._failed: dict[str, _Short] = {}
-        self._replays: dict[tuple[str, str], str] = {}
+        # By id: what it cost, None for nothing; the line itself while nobody knows.
+        self._found: dict[str, _Cost | Short | None] = {}
+        self._replays: set[tuple[str, str]] = set()
+        # By model: tokens in, out and cached.
+        self._tokens: dict[str, list[int]] = {}
+        self._usd: float | None = None
+        self._unpriced = 0
+        self._seconds = 0.0
 
-    def take(self, line: _Short) -> None:
-        """Take one line in."""
-        match line.kind:
-            case "sent":
-                self._sent.setdefault(line.id, line)
-            case "answer":
-                self._answers.setdefault(line.id, line)
-            case "failed":
-                self._failed.setdefault(line.id, line)
-            case "given":
-                self._replays[line.id, line.attempt] = line.id
-            case "returned":
-                self._replays.pop((line.id, line.attempt), None)
+    def take(self, line: Short) -> bool:
+        """Take one line in; tell whether it is an answer that was not there before."""
+        kind = line.kind
+        if kind == "answer":
+            return self._answer(line)
+        if kind == "sent":
+            self._found.setdefault(line.id, line)
+        elif kind == "given":
+            self._replays.add((line.id, line.attempt))
+        elif kind == "returned":
+            self._replays.discard((line.id, line.attempt))
+        elif kind == "failed":
+            before = self._found.setdefault(line.id, line)
+            if line.billed is False and isinstance(before, Short):
+                self._found[line.id] = None
+        return False
 
-    def open(self) -> list[_Short]:
-        """The requests of which nobody knows whether they were paid for."""
-        return [
-            line
-            for each, line in self._sent.items()
-            if each not in self._answers
-            and (each not in self._failed or self._failed[each].billed is None)
-        ]
+    def _answer(self, line: Short) -> bool:
+        if not isinstance(self._found.get(line.id, line), Short):
+            return False
+        if line.status >= FIRST_ERROR:
+            self._found[line.id] = None
+            return True
+        tokens = 0
+        if (usage := line.usage) is not None:
+            tokens = usage.input + usage.output
+            sums = self._tokens.setdefault(line.model, [0, 0, 0])
+            sums[0] += usage.input
+            sums[1] += usage.output
+            sums[2] += usage.cached
+        if line.usd is None:
+            self._unpriced += tokens
+        else:
+            self._usd = (self._usd or 0.0) + line.usd
+        self._found[line.id] = _Cost(tokens, line.usd)
+        self._seconds += line.seconds
+        return True
 
-    def spent(self) -> dict[str, Usage]:
-        """Tokens of the answers, by model."""
-        found: dict[str, Usage] = {}
-        for line in self._answers.values():
-            if line.usage is not None:
-                found[line.model] = found.get(line.model, Usage()) + line.usage
-        return found
+    def sums(self) -> dict[str, Any]:
+        """What they add up to, as the fields of `Sums`."""
+        spent = {
+            model: Usage(input=sums[0], output=sums[1], cached=sums[2])
+            for model, sums in self._tokens.items()
+        }
+        open_ = [one for one in self._found.values() if isinstance(one, Short)]
+        return {
+            "totals": self._totals(sum(spent.values(), start=Usage()), open_),
+            "spent": spent,
+            "perhaps": [(one.model, one.reserved) for one in open_],
+        }
 
-    def totals(self) -> Totals:
-        """What they add up to."""
-        replayed = [self._answers[each] for each in self._replays.values() if each in self._answers]
-        open_ = self.open()
-        answers = self._answers.values()
+    def _totals(self, usage: Usage, open_: Sequence[Short]) -> Totals:
+        costs = {name: one for name, one in self._found.items() if isinstance(one, _Cost)}
+        replayed = [costs[name] for name, _ in self._replays if name in costs]
         return Totals(
-            requests=len(self._sent.keys() | self._answers.keys()),
-            answers=len(answers),
-            replayed=len(replayed),
-            failed=len(self._failed),
+            requests=len(self._found),
+            answers=len(costs),
+            failed=len(self._found) - len(costs) - len(open_),
             perhaps_paid=len(open_),
-            usage=_usage(answers),
-            usd=_usd([line.usd for line in answers]),
-            saved=_usd([line.usd for line in replayed]),
-            saved_tokens=(used := _usage(replayed)).input + used.output,
+            replayed=len(replayed),
+            usage=usage,
+            usd=self._usd,
+            unpriced=self._unpriced,
+            saved=_sum(one.usd for one in replayed),
+            saved_tokens=sum(one.tokens for one in replayed),
             reserved=Reserved(
-                tokens=sum(line.reserved.tokens for line in open_),
-                usd=_usd([line.reserved.usd for line in open_]),
+                tokens=sum(one.reserved.tokens for one in open_),
+                usd=_sum(one.reserved.usd for one in open_),
             ),
-            seconds=sum(line.seconds for line in answers),
+            seconds=self._seconds,
         )
 
 
-def _usage(lines: Iterable[_Short]) -> Usage:
-    return sum((line.usage for line in lines if line.usage), start=Usage())
-
-
-def _usd(amounts: Iterable[float | None]) -> float | None:
-    """The sum of what is known; None where nothing is."""
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    """What is known of them, added up; None where nothing is."""
     known = [amount for amount in amounts if amount is not None]
-    return sum(known) if known else None
+    return math.fsum(known) if known else None
 
 
 class AnswersFile(LineFile):

@@ -6,7 +6,7 @@ import msgspec
 
 from runner.files import UNREADABLE, read_bytes, replace
 from runner.model import ATTEMPT_VERSION, Attempt, Command, Result, decode_command
-from runner.records.lines import LineFile, read_lines
+from runner.records.lines import LineFile, read_lines, written_by_newer
 
 _decode = msgspec.json.Decoder(Attempt, dec_hook=decode_command).decode
 
@@ -67,12 +67,7 @@ def parse_attempts(content: bytes, source: str) -> RecordedAttempts:
         f"{source}: line {number} cannot be read and is left as it is"
         for number in read_lines(content, take)
     ]
-    if newer:
-        some = ", ".join(map(str, newer[:3])) + (", ..." if newer[3:] else "")
-        damaged.append(
-            f"{source}: written by a newer evalset: line {some}; what this one understands of it "
-            "counts, and it is left as it is"
-        )
+    damaged += written_by_newer(source, newer)
     return RecordedAttempts(records=tuple(records), damaged=tuple(damaged))
 
 

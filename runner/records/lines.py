@@ -1,6 +1,6 @@
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +13,7 @@ _MARK = b"\xef\xbb\xbf"
 
 # What stands around a text: blanks, and the zero bytes that a power loss leaves on some file
 # systems.
-_BLANK = b" \t\r\n\v\f\0"
+BLANK = b" \t\r\n\v\f\0"
 
 # What parts two texts that lost the end of line between them. In JSON none of these stands inside a
 # text, but the mark, which is why a line is first read as a whole.
@@ -52,10 +52,22 @@ def _read_parts(text: bytes, number: int, take: Callable[[int, bytes], bool]) ->
 
 
 def _bare(text: bytes) -> bytes:
-    text = text.strip(_BLANK)
+    text = text.strip(BLANK)
     while text.startswith(_MARK):
-        text = text.removeprefix(_MARK).strip(_BLANK)
+        text = text.removeprefix(_MARK).strip(BLANK)
     return text
+
+
+def written_by_newer(source: str, lines: Sequence[int]) -> list[str]:
+    """A message about lines whose version is a later one, by their numbers; none for none."""
+    if not lines:
+        return []
+    some = ", ".join(map(str, lines[:3])) + (", ..." if lines[3:] else "")
+    message = (
+        f"{source}: written by a newer evalset: line {some}; what this one understands of it "
+        "counts, and it is left as it is"
+    )
+    return [message]
 
 
 class LineFile:

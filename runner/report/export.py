@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from runner.report.asked import Asked
 from runner.report.comparison import Comparison, Grid
 from runner.report.facts import EvalFacts, Source, totals_of
 from runner.report.text import json_line
@@ -72,12 +73,26 @@ def _record(fact: EvalFacts) -> dict[str, Any]:
         "completion_tokens": fact.tokens.completion,
         "cost": fact.cost,
         "attempts": row.attempts,
+        **_asked(fact.asked),
         "started_at": newest.started_at if newest else None,
         "ended_at": newest.ended_at if newest else None,
         "host": newest.host if newest else None,
         "shard": fact.shard or None,
         "image": newest.image if newest else None,
         "final_report": row.final_report,
+    }
+
+
+def _asked(asked: Asked | None) -> dict[str, Any]:
+    """What the answers on record say; without any, nothing is known."""
+    totals = asked and asked.totals
+    return {
+        "requests": totals and totals.requests,
+        "replayed": totals and totals.replayed,
+        "perhaps_paid": totals and totals.perhaps_paid,
+        "paid": asked and asked.cost,
+        "latency": asked and asked.median,
+        "latency_95": asked and asked.within(0.95),
     }
 
 
@@ -106,6 +121,7 @@ def _totals(facts: Sequence[EvalFacts]) -> dict[str, Any]:
         "unpriced_tokens": totals.unpriced,
         "cost": totals.cost,
         "attempts": totals.attempts,
+        **_asked(totals.asked),
         "seconds": totals.times.took,
         "seconds_one_at_a_time": totals.times.alone,
     }

@@ -13,6 +13,7 @@ from runner.plan.pins import RunFile
 from runner.plan.plan import parse_shard
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
+from runner.report.asked import Asked, read_asked, together
 from runner.report.figures import Results, Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
@@ -72,6 +73,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
         cost: by the prices; None where there are none for its tokens.
         unpriced: tokens that have no price.
         shard: `I/N`; empty where there was none.
+        asked: what it asked of its model, in all of its attempts; None without answers on record.
     """
 
     page: str
@@ -84,6 +86,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     cost: float | None = None
     unpriced: int = 0
     shard: str = ""
+    asked: Asked | None = None
 
     @property
     def arguments(self) -> str:
@@ -176,7 +179,7 @@ def facts_of(source: Source) -> list[EvalFacts]:
 
 
 def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
-    """Read the logs of an eval."""
+    """Read the logs of an eval, and its answers."""
     names = fact.attempt.logs if fact.attempt is not None else ()
     known = fact.source.layout.log_paths(names)[:MOST_LOGS]
     paths = [path for path in known if os.access(path, os.R_OK)]
@@ -189,7 +192,8 @@ def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
         left_out=index.left_out,
         missing=len(set(names)) - len(paths),
     )
-    return Cell(fact.with_log(log, prices), index)
+    asked = read_asked(fact.source.layout.answers_of(fact.command), prices)
+    return Cell(msgspec.structs.replace(fact.with_log(log, prices), asked=asked), index)
 
 
 def _newest(attempts: Sequence[Attempt], *, success: bool) -> Attempt | None:
@@ -223,6 +227,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         cost: by the prices; None without.
         unpriced: tokens that have no price.
         attempts: how many ended.
+        asked: of their models; None without answers on record.
     """
 
     evals: int
@@ -235,6 +240,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: int
     attempts: int
     times: Times
+    asked: Asked | None
 
     @property
     def done(self) -> int:
@@ -276,4 +282,5 @@ def totals_of(facts: Sequence[EvalFacts]) -> Totals:
         unpriced=sum(fact.unpriced for fact in facts),
         attempts=sum(len(fact.attempts) for fact in facts),
         times=times([span for fact in facts for span in fact.spans]),
+        asked=together(fact.asked for fact in facts),
     )

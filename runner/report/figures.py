@@ -112,6 +112,11 @@ def money(value: float | None, currency: str) -> str:
     return f"{value:,.2f} {currency}" if value >= 1 or not value else f"{value:.4f} {currency}"
 
 
+def dollars(value: float) -> str:
+    """An amount in US dollars: `$1.23`; small ones to a hundredth of a cent."""
+    return f"${value:,.2f}" if value >= 1 or not value else f"${value:.4f}"
+
+
 def chance(value: float | None) -> str:
     """A p-value: `0.031`, `< 0.001`."""
     if value is None:

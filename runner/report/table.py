@@ -1,5 +1,6 @@
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -11,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.model import State
-from runner.records.state import EvalState
+from runner.records.spent import Spent
+from runner.records.state import EvalState, in_words
 from runner.report.figures import RESULT_COLUMNS, result_cells
+from runner.report.spending import columns
 from runner.report.text import inert, on_actions, one_line
 
 _STYLES = {
@@ -25,7 +28,7 @@ _STYLES = {
 
 def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
     """Print a table with one row per eval."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    table = _table()
     table.add_column("eval")
     table.add_column("state", no_wrap=True)
     for column in RESULT_COLUMNS:
@@ -40,6 +43,35 @@ def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
             Text(row.state, style=_STYLES.get(row.state, "dim")),
             *result_cells(row, one_line),
         )
+    _print(out, table)
+
+
+def print_answers(out: TextIO, spent: Spent) -> None:
+    """Print a table with one row per eval that has answers, and their total."""
+    shown = columns(spent)
+    times = Counter(one.eval for one in spent.evals)
+    table = _table()
+    table.add_column("eval")
+    for column in shown:
+        table.add_column(column, justify="right")
+    for one in spent.evals:
+        notes = []
+        if one.command and times[one.eval] > 1:
+            notes.append(one_line(in_words(one.command.arguments)))
+        name = _Name(one_line(one.eval), notes)
+        table.add_row(name, *(cell(one.totals) for cell in shown.values()))
+    if len(spent.evals) > 1:
+        table.add_section()
+        totals = spent.totals
+        table.add_row(Text("total", style="bold"), *(cell(totals) for cell in shown.values()))
+    _print(out, table)
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+
+
+def _print(out: TextIO, table: Table) -> None:
     if not on_actions():
         console_for(out).print(table)
         return

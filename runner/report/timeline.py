@@ -3,8 +3,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-# Attempts further apart than this are drawn apart.
+# Attempts and requests further apart than this are drawn apart.
 PAUSE = 600.0
+
+# Parts of a stretch in which requests are counted.
+PARTS = 120
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,12 +57,46 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(sorted({bar.span.shard for bar in self.bars} - {""}))
 
 
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests of one part of a stretch: `left` and `height` are from 0 to 1."""
+
+    start: float
+    count: int
+    left: float
+    height: float
+
+
 class Stretch(msgspec.Struct, frozen=True, kw_only=True):
-    """A time without a long pause."""
+    """A time without a long pause.
+
+    Attributes:
+        requests: how many were answered in each of `PARTS` equal parts; empty for none.
+    """
 
     start: float
     end: float
     hosts: Sequence[Lanes]
+    requests: Sequence[int] = ()
+
+    @property
+    def part(self) -> float:
+        """Seconds of one of these parts."""
+        return _length(self.start, self.end) / PARTS
+
+    @property
+    def columns(self) -> list[Column]:
+        """What a chart of the requests consists of."""
+        most = max(self.requests, default=0)
+        return [
+            Column(
+                start=self.start + place * self.part,
+                count=count,
+                left=place / PARTS,
+                height=count / most,
+            )
+            for place, count in enumerate(self.requests)
+            if count
+        ]
 
     @property
     def ticks(self) -> list[float]:
@@ -88,17 +125,26 @@ def moment(text: str | None) -> float | None:
         return None
 
 
-def stretches(spans: Iterable[Span]) -> list[Stretch]:
-    """Cut spans where nothing ran for long, and place them."""
-    found: list[list[Span]] = []
+def stretches(spans: Iterable[Span], moments: Iterable[float] = ()) -> list[Stretch]:
+    """Cut spans where nothing ran and no request was answered for long, and place them."""
+    found: list[tuple[list[Span], list[float]]] = []
     end = 0.0
-    for span in sorted(spans, key=lambda one: one.start):
-        if not found or span.start > end + PAUSE:
-            found.append([])
-            end = span.end
-        found[-1].append(span)
-        end = max(end, span.end)
-    return [_placed(each) for each in found]
+    events = [(span.start, span.end, span) for span in spans]
+    answered = [(when, when, None) for when in moments]
+    for start, until, span in sorted([*events, *answered], key=lambda one: one[0]):
+        if not found or start > end + PAUSE:
+            found.append(([], []))
+            end = until
+        if span is None:
+            found[-1][1].append(start)
+        else:
+            found[-1][0].append(span)
+        end = max(end, until)
+    return [_placed(*each) for each in found]
+
+
+def _length(start: float, end: float) -> float:
+    return max(end - start, 0.001)
 
 
 def times(spans: Sequence[Span]) -> Times:
@@ -110,10 +156,10 @@ def times(spans: Sequence[Span]) -> Times:
     return Times(took=took, alone=sum(span.duration for span in spans))
 
 
-def _placed(spans: Sequence[Span]) -> Stretch:
-    start = min(span.start for span in spans)
-    end = max(span.end for span in spans)
-    whole = max(end - start, 0.001)
+def _placed(spans: Sequence[Span], moments: Sequence[float]) -> Stretch:
+    start = min([*(span.start for span in spans), *moments[:1]])
+    end = max([*(span.end for span in spans), *moments[-1:]])
+    whole = _length(start, end)
     hosts = []
     for host in sorted({span.host for span in spans}):
         free: list[float] = []
@@ -124,4 +170,7 @@ def _placed(spans: Sequence[Span]) -> Stretch:
             left, width = (span.start - start) / whole, (span.end - span.start) / whole
             bars.append(Bar(span=span, lane=lane, left=left, width=width))
         hosts.append(Lanes(host=host, count=len(free), bars=bars))
-    return Stretch(start=start, end=end, hosts=hosts)
+    requests = [0] * PARTS if moments else []
+    for when in moments:
+        requests[min(int((when - start) / whole * PARTS), PARTS - 1)] += 1
+    return Stretch(start=start, end=end, hosts=hosts, requests=requests)

@@ -18,6 +18,7 @@ from runner.report.facts import Cell, EvalFacts, Source, totals_of
 from runner.report.site import pages
 from runner.report.site.pages import Link, Pages, Site
 from runner.report.site.samples import beginning, call, encode, index_script, parts_of
+from runner.report.timeline import stretches
 from runner.secrets import NO_MASK, Mask
 
 # Says that a folder is a report of ours, which may be replaced.
@@ -183,7 +184,8 @@ class SiteBuilder:
         )
         self._page("overview", "index.html", overview)
         spans = [span for fact in grid.facts for span in fact.spans]
-        self._page("timeline", "timeline.html", pages.timeline(spans, title=self._title))
+        moments = [when for fact in grid.facts if fact.asked for when in fact.asked.moments]
+        self._page("timeline", "timeline.html", pages.timeline(spans, moments, title=self._title))
         return grid
 
     @property
@@ -242,6 +244,8 @@ class SiteBuilder:
             "notes": _notes(fact),
             "right_wrong": totals_of([fact]).right_wrong,
             "currency": self._currency,
+            "asked": fact.asked,
+            "stretches": stretches([], fact.asked.moments) if fact.asked else [],
         }
         self._page("eval", f"evals/{fact.page}.html", content)
 

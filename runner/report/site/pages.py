@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from runner import __version__
 from runner.model import State
+from runner.report.asked import Asked
 from runner.report.comparison import LEVEL, MCNEMAR, WILCOXON, Comparison, Grid
 from runner.report.facts import EvalFacts, Source, Totals, totals_of
 from runner.report.figures import chance, figure, money, short
@@ -104,6 +105,7 @@ class Pages:
             "duration": lambda value: "" if value is None else duration(value),
             "figure": figure,
             "money": money,
+            "seconds": seconds,
             "short": short,
             "signed": lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}"),
             "summed": _summed,
@@ -146,8 +148,22 @@ def _summed(fact: EvalFacts) -> str:
         "" if row.duration is None else duration(row.duration),
         f"{short(fact.tokens.total)} tokens" if fact.tokens.total else "",
         f"{row.attempts} attempts" if row.attempts > 1 else "",
+        *_asked(fact.asked),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _asked(asked: Asked | None) -> list[str]:
+    if asked is None or asked.median is None:
+        return []
+    return [f"{seconds(asked.median)} an answer", money(asked.cost, asked.currency)]
+
+
+def seconds(value: float | None) -> str:
+    """How long an answer took: `0.31 s`; empty for None."""
+    if value is None:
+        return ""
+    return f"{value:.2f} s" if value < 10 else duration(value)  # noqa: PLR2004 - plain
 
 
 def overview(
@@ -172,13 +188,17 @@ def overview(
     )
     several = len({source.eval_set for source in sources}) > 1
     damaged = [message for source in sources for message in source.state.damaged]
+    asked = totals.asked
+    if asked is not None:
+        damaged += asked.damaged
     return {
         "title": title,
         "lead": _lead(totals),
         "table": grid.rows,
         "columns": grid.columns,
         "several_sets": several,
-        "sorts": _sorts(grid, several=several, priced=bool(currency)),
+        "sorts": _sorts(grid, several=several, priced=bool(currency), asked=asked),
+        "asked": asked,
         "counts": totals.states,
         "facts_count": len(facts),
         "totals": totals,
@@ -211,12 +231,13 @@ def _lead(totals: Totals) -> str:
     return said
 
 
-def _sorts(grid: Grid, *, several: bool, priced: bool) -> list[dict[str, str]]:
+def _sorts(grid: Grid, *, several: bool, priced: bool, asked: Asked | None) -> list[dict[str, str]]:
     """What the table can be sorted by: the place of a column, and of a figure in its cells."""
     names = ["eval", *(["eval set"] if several else [])]
     if len(grid.columns) == 1:
         names += [*("state", "score", "samples", "time", "tokens"), *(["cost"] if priced else [])]
         names.append("attempts")
+        names += ["latency", "paid"] if asked else []
     found = [{"value": str(n), "label": name} for n, name in enumerate(names)]
     if len(grid.columns) > 1:
         for place, column in enumerate(grid.columns, start=len(names)):
@@ -227,13 +248,13 @@ def _sorts(grid: Grid, *, several: bool, priced: bool) -> list[dict[str, str]]:
     return found
 
 
-def timeline(spans: Sequence[Span], *, title: str) -> dict[str, Any]:
-    """What the timeline's template shows."""
+def timeline(spans: Sequence[Span], moments: Sequence[float], *, title: str) -> dict[str, Any]:
+    """What the timeline's template shows; `moments` are those in which requests were answered."""
     ordered = sorted(spans, key=lambda span: span.start)
     return {
         "title": title,
         "times": times(spans),
-        "stretches": stretches(spans),
+        "stretches": stretches(spans, moments),
         "spans": ordered[:MOST_ROWS],
         "more": len(ordered[MOST_ROWS:]),
     }

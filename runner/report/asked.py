@@ -1,0 +1,126 @@
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from runner.errors import EnvironmentFault
+from runner.gateway.prices import DOLLARS, Prices
+from runner.records.answers import Short, Sums, Totals, plus, read_sums
+from runner.report.timeline import moment
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What evals asked of their models, by the answers on record.
+
+    Attributes:
+        cost: by the prices of the report, or else by those that the run knew; None without.
+        currency: of `cost` and of `saved`.
+        unpriced: tokens that have no price.
+        saved: what the answers that were given again had cost, if the run knew.
+        seconds: that each answer took, from the shortest to the longest.
+        moments: when each came, in seconds since 1970.
+        damaged: a message for each line that cannot be read.
+    """
+
+    totals: Totals = Totals()
+    cost: float | None = None
+    currency: str = DOLLARS
+    unpriced: int = 0
+    saved: float | None = None
+    seconds: Sequence[float] = ()
+    moments: Sequence[float] = ()
+    damaged: Sequence[str] = ()
+
+    def within(self, share: float) -> float | None:
+        """The seconds in which this share of the answers came; None without any."""
+        if not self.seconds:
+            return None
+        return self.seconds[min(int(share * len(self.seconds)), len(self.seconds) - 1)]
+
+    @property
+    def median(self) -> float | None:
+        """The seconds in which half of the answers came."""
+        return self.within(0.5)
+
+    @property
+    def about(self) -> str:
+        """What became of the requests that were not simply answered, in words."""
+        totals = self.totals
+        named = {
+            "replayed": totals.replayed,
+            "failed": totals.failed,
+            "perhaps paid": totals.perhaps_paid,
+        }
+        return ", ".join(f"{count:,} {name}" for name, count in named.items() if count)
+
+
+def read_asked(path: Path, prices: Prices | None) -> Asked | None:
+    """Read the answers file of an eval; None where it has none.
+
+    Args:
+        prices: by which its answers cost something; None takes what the run has recorded.
+    """
+    seconds, moments = array("d"), array("d")
+
+    def visit(line: Short) -> None:
+        seconds.append(line.seconds)
+        came = moment(line.at)
+        if came is not None:
+            moments.append(came)
+
+    try:
+        sums = read_sums(path, visit)
+    except EnvironmentFault as fault:
+        return Asked(damaged=[str(fault)])
+    if sums == Sums():
+        return None
+    found = Asked(
+        totals=sums.totals,
+        cost=sums.totals.usd,
+        unpriced=sums.totals.unpriced,
+        saved=sums.totals.saved,
+        seconds=sorted(seconds),
+        moments=moments,
+        damaged=sums.damaged,
+    )
+    return found if prices is None else _priced(found, sums, prices)
+
+
+def _priced(asked: Asked, sums: Sums, prices: Prices) -> Asked:
+    cost, unpriced = None, 0
+    for model, usage in sums.spent.items():
+        price = prices.of(model)
+        if price is None:
+            unpriced += usage.total
+        else:
+            own = price.cost(input=usage.input, output=usage.output, cached=usage.cached)
+            cost = plus(cost, own)
+    return msgspec.structs.replace(
+        asked,
+        cost=cost,
+        currency=prices.currency,
+        unpriced=unpriced,
+        saved=asked.saved if prices.is_in_dollars else None,
+    )
+
+
+def together(all_: Iterable[Asked | None]) -> Asked | None:
+    """What several evals asked; None where none of them has answers."""
+    found = [one for one in all_ if one is not None]
+    if not found:
+        return None
+    cost: float | None = None
+    saved: float | None = None
+    for one in found:
+        cost, saved = plus(cost, one.cost), plus(saved, one.saved)
+    return Asked(
+        totals=sum((one.totals for one in found), start=Totals()),
+        cost=cost,
+        currency=found[0].currency,
+        unpriced=sum(one.unpriced for one in found),
+        saved=saved,
+        seconds=sorted(second for one in found for second in one.seconds),
+        moments=array("d", (when for one in found for when in one.moments)),
+        damaged=[message for one in found for message in one.damaged],
+    )
