@@ -108,7 +108,7 @@ class Answered:
                     at=self._now.isoformat(),
                     seconds=seconds,
                     status=status,
-                    body="{}",
+                    body='{"choices":[{"message":{"content":"So."}}]}',
                     model=self._model,
                     usage=usage,
                     usd=usd,

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from tests.docs.page import ROOT
+from tests.docs.shown import BLOCKS
 
 
 class Test(msgspec.Struct, frozen=True):
@@ -78,6 +79,14 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
         'run: sudo --preserve-env=HOME scripts/compat "$PYTHON" "$DEPENDENCIES"',
     ),
     'sudo usermod -aG docker "$USER"': Person("it changes who may do what on the machine"),
+}
+
+JQ = Test("docs/test_formats.py", "test_the_jq_examples_give_what_they_say")
+ELSEWHERE |= {
+    typed.name: JQ
+    for block in BLOCKS
+    for typed in block.typed
+    if block.page == "docs/formats.md" and typed.name.startswith("jq ")
 }
 
 # Pages that are followed from their beginning to their end, each in one folder.

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from runner.image.image import look_up_image
+from tests.answered import Answered
 from tests.conftest import engine_api, until
 from tests.docs.page import ROOT
 from tests.docs.shown import Block
@@ -145,6 +146,20 @@ def killed_run(world: World) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def answers_on_record(world: World) -> Iterator[None]:
+    """An eval whose model has answered through the gateway."""
+    one = Answered(
+        world.clone / "progress",
+        ["oaieval", "gpt-4", "test-match.s1.simple-v0"],
+        model="gpt-4",
+        eval_set="test-basic",
+    )
+    one.paid(3, usd=0.01)
+    one.replayed()
+    yield
+
+
 def look(world: World, index: int, shell: int) -> None:
     """See that a report is shown, then end it as Ctrl-C does."""
     found = until(lambda: address(world.said(index)) or world.status(index), 60)
@@ -204,6 +219,9 @@ SCENES = {
     "evalset view gpt-4 test-basic --port 8000": Scene(before=port_to_be_had),
     "evalset logs gpt-4 test-basic test-match -f": Scene(
         fresh=True, before=waiting_run, meanwhile=follow, prints=("Final report",)
+    ),
+    "evalset answers gpt-4 test-basic": Scene(
+        before=answers_on_record, prints=("answers: 3 paid for", "answers: 3 paid for", "5 evals")
     ),
     "evalset clean": Scene(fresh=True, before=killed_run),
     "evalset doctor": Scene(variables=NOT_OURS, differs=True),
