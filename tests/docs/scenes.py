@@ -221,7 +221,7 @@ SCENES = {
         fresh=True, before=waiting_run, meanwhile=follow, prints=("Final report",)
     ),
     "evalset answers gpt-4 test-basic": Scene(
-        before=answers_on_record, prints=("answers: 3 paid for", "answers: 3 paid for", "5 evals")
+        before=answers_on_record, prints=("answers: 3 paid for", "answers: 3 paid for", "4 evals")
     ),
     "evalset clean": Scene(fresh=True, before=killed_run),
     "evalset doctor": Scene(variables=NOT_OURS, differs=True),
