@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.answered import Answered
 from tests.conftest import Place
 
 pytestmark = pytest.mark.docker
@@ -148,3 +149,21 @@ def test_a_run_that_can_say_nothing_goes_on_to_its_end(
     assert (ended.returncode, ended.stderr) == (status, "")
     assert sorted(place.finished()) == ["succeed.a", "succeed.b"]
     assert place.leftovers() == []
+
+
+def test_a_run_says_at_its_end_what_was_paid_and_saved(place: Place) -> None:
+    """By the answers on record, those of runs before too; damage in them ends nothing."""
+    command = ["oaieval", "m", "succeed.a"]
+    one = Answered(place.progress, command, model="m", eval_set="s")
+    one.paid(3, usd=0.5)
+    one.replayed(2)
+    one.path.write_bytes(b"[dam\n" + one.path.read_bytes())
+    place.registry("succeed.a", "succeed.b")
+    ended = place.run("--select", "*a")
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == (
+        "answers: 3 paid for (210 tokens, $1.50), 2 replayed (saved 140 tokens, $1.00)"
+    )
+    assert f"warning: {one.path}: line 1 cannot be read" in ended.stderr
+    one.path.unlink()
+    assert "answers" not in place.run().stdout
