@@ -27,7 +27,6 @@ class Store:
         self._requests = found.requests
         self._on_record = found.given
         self.exchange = Exchange(kept for kept in found.kept if kept.status < ERROR)
-        self.totals = found.totals
         self.problem = ""
         self._next: asyncio.Future[None] | None = None
         self._syncing: asyncio.Task[None] | None = None

@@ -263,18 +263,20 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     damaged: list[str] = []
 
 
-class Answers(Sums, frozen=True, kw_only=True):
-    """What an answers file says, without the texts.
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """Which answers a file has, and who was given them; `Sums` has what they add up to.
 
     Attributes:
         kept: the answers in file order.
         requests: keys of the requests that it describes.
         given: ids of the answers that an attempt was given, by attempt.
+        damaged: as `Sums` has it.
     """
 
     kept: list[Kept] = []
     requests: set[str] = set()
     given: dict[str, set[str]] = {}
+    damaged: list[str] = []
 
 
 def read_answers(path: Path) -> Answers:
@@ -292,8 +294,13 @@ def parse_answers(content: bytes, source: str) -> Answers:
     return _index(io.BytesIO(content), source)
 
 
+def parse_sums(content: bytes, source: str) -> Sums:
+    """Add up what an answers file holds; `source` is what messages call it."""
+    return _added(io.BytesIO(content), source)
+
+
 def read_sums(path: Path, visit: Visit | None = None) -> Sums:
-    """Read what an answers file adds up to, which is faster than all that it says.
+    """Read what an answers file adds up to; what is damaged is tolerated as by `read_answers`.
 
     Args:
         visit: is shown each answer that was paid for, once.
@@ -302,12 +309,16 @@ def read_sums(path: Path, visit: Visit | None = None) -> Sums:
         EnvironmentFault: it cannot be read.
     """
     with _opened(path) as file:
-        lines = _Lines(file, str(path))
-        adding = _Adding()
-        for _, _, line in lines:
-            if adding.take(line) and visit and line.status < FIRST_ERROR:
-                visit(line)
-        return Sums(**adding.sums(), damaged=lines.damaged())
+        return _added(file, str(path), visit)
+
+
+def _added(file: BinaryIO, source: str, visit: Visit | None = None) -> Sums:
+    lines = _Lines(file, source)
+    adding = _Adding()
+    for _, _, line in lines:
+        if adding.take(line) and visit and line.status < FIRST_ERROR:
+            visit(line)
+    return Sums(**adding.sums(), damaged=lines.damaged())
 
 
 @contextmanager
@@ -324,36 +335,33 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _index(file: BinaryIO, source: str) -> Answers:
     lines = _Lines(file, source)
-    adding = _Adding()
-    kept: list[Kept] = []
-    requests: set[str] = set()
+    kept: dict[str, Kept] = {}
+    requests: dict[str, str] = {}
     given: defaultdict[str, set[str]] = defaultdict(set)
     for start, size, line in lines:
-        if adding.take(line):
-            kept.append(
-                Kept(
-                    id=line.id,
-                    key=line.key,
-                    sample=line.sample,
-                    status=line.status,
-                    start=start,
-                    size=size,
-                )
+        kind, name = line.kind, line.id
+        if kind == "request":
+            requests[line.key] = line.key
+        elif kind == "answer" and name not in kept:
+            kept[name] = Kept(
+                id=name,
+                key=requests.get(line.key, line.key),  # one text for both
+                sample=line.sample,
+                status=line.status,
+                start=start,
+                size=size,
             )
             if line.attempt:
-                given[line.attempt].add(line.id)
-        elif line.kind == "request":
-            requests.add(line.key)
-        elif line.kind == "given":
-            given[line.attempt].add(line.id)
-        elif line.kind == "returned":
-            given[line.attempt].discard(line.id)
+                given[line.attempt].add(name)
+        elif kind == "given":
+            given[line.attempt].add(name)
+        elif kind == "returned":
+            given[line.attempt].discard(name)
     return Answers(
-        **adding.sums(),
-        damaged=lines.damaged(),
-        kept=kept,
-        requests=requests,
+        kept=list(kept.values()),
+        requests=set(requests),
         given=dict(given),
+        damaged=lines.damaged(),
     )
 
 

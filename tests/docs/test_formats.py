@@ -15,7 +15,7 @@ from runner.records.answers import (
     Request,
     Returned,
     Sent,
-    parse_answers,
+    parse_sums,
 )
 from tests.answered import START, Answered
 from tests.docs.page import blocks, rows, section, spans
@@ -55,7 +55,7 @@ def test_the_lines_shown_are_as_they_are_written() -> None:
     read = [msgspec.json.decode(line, type=AnswersLine) for line in lines]
     assert [type(line) for line in read] == list(KINDS)
     assert [msgspec.json.encode(line).decode() for line in read] == lines
-    found = parse_answers(example.encode(), "shown")
+    found = parse_sums(example.encode(), "shown")
     assert found.damaged == []
     assert (found.totals.answers, found.totals.replayed, found.totals.failed) == (1, 0, 1)
 
