@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.answered import Answered
 from tests.commands.conftest import Here, contents, only_line
 from tests.report.site.example import write_example
 
@@ -66,6 +67,24 @@ def test_json_has_all_that_the_pages_have(ran: Here) -> None:
     assert line["test"] == "exact McNemar test"
     assert 0 <= line["p"] <= line["p_adjusted"] <= 1
     assert line["change"] == pytest.approx((len(line["now_right"]) - len(line["now_wrong"])) / 20)
+
+
+def test_json_and_csv_have_what_answers_say(ran: Here) -> None:
+    """In dollars or by the prices; null where there are none."""
+    command = ["oaieval", "aria-small", "capital-cities.dev.v0", "--max_samples", "20"]
+    one = Answered(ran.folder / "progress", command, model="aria-small", eval_set="research")
+    one.paid(3, usd=0.5, seconds=2, tokens=(100, 100))
+    one.replayed()
+    one.sent()
+    names = ("requests", "replayed", "perhaps_paid", "paid", "latency", "latency_95")
+    found = json.loads(written(ran, "aria-small", "research", "--format", "json"))
+    first, second = ([record[name] for name in names] for record in found["evals"][:2])
+    assert first == [found["totals"][name] for name in names] == [4, 1, 1, 1.5, 2.0, 2.0]
+    assert second == [None] * 6
+    prices = ("--prices", "prices.yaml")
+    rows = csv.DictReader(io.StringIO(written(ran, "--format", "csv", *prices)))
+    (paid,) = [float(row["paid"]) for row in rows if row["requests"] == "4"]
+    assert paid == pytest.approx(300 * (10 + 30) / 1e6)
 
 
 def test_csv_has_a_line_for_each_eval(ran: Here) -> None:

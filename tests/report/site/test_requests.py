@@ -3,10 +3,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.answered import Answered
-from tests.report.site.conftest import Report, Visit, eval_page
+from tests.report.site.conftest import PHONE, Report, Visit, eval_page
 from tests.report.site.example import EVALS, START, write_example
+from tests.report.site.test_accessibility import faults
 
 pytestmark = pytest.mark.browser
 
@@ -107,3 +109,15 @@ def test_without_answers_nothing_is_said_of_requests(tmp_path: Path, report: Rep
         text = page.read_text()
         assert "Latency" not in text
         assert "Answers of models" not in text
+
+
+def test_axe_finds_no_fault_in_what_is_said_of_requests(
+    root: Path, report: Report, browser: Browser
+) -> None:
+    """Where there is little room, too."""
+    folder = report(root, ("aria-large", "research"))
+    context = browser.new_context(viewport=PHONE, reduced_motion="reduce", bypass_csp=True)
+    visit = Visit(context)
+    for path in (folder / "index.html", folder / "timeline.html", eval_page(folder, EVALS[1])):
+        assert faults(visit.open(path)) == []
+    context.close()
