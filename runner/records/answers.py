@@ -185,8 +185,19 @@ class Short(msgspec.Struct, kw_only=True, gc=False):
 
 
 _decode = msgspec.json.Decoder(Short).decode
+_decode_line = msgspec.json.Decoder(AnswersLine).decode
 
 Visit = Callable[[Short], None]
+
+
+def read_line(line: bytes) -> AnswersLine | None:
+    """Read all of a line; None if it, or what every reader takes of it, cannot be read."""
+    try:
+        text = line.decode()
+        _decode(text)
+        return _decode_line(text)
+    except UNREADABLE:
+        return None
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
