@@ -1,5 +1,6 @@
 import hashlib
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -188,12 +189,15 @@ def _digest(line: bytes) -> bytes:
 
 
 def _whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
-    """The lines of a file from there on, without one that is being written."""
+    """The lines that a file has now, from there on, without one that is being written."""
     with named(path, "read"), path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - start
         file.seek(start)
         for line in file:
-            if line.endswith(b"\n"):
-                yield line
+            left -= len(line)
+            if left < 0 or not line.endswith(b"\n"):
+                return
+            yield line
 
 
 def _digests_in(path: Path) -> set[bytes]:
@@ -230,13 +234,11 @@ class AnswerSegments:
         kept_out: SnapshotFilter,
         *,
         every: float,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._layout = layout
         self._filter = kept_out
         self._every = every
-        self._clock = clock
         self._followed: dict[str, _Followed] = {}
         self._next: dict[str, _Followed] = {}
 
@@ -280,7 +282,7 @@ class AnswerSegments:
 
     def _is_due(self, followed: _Followed, size: int) -> bool:
         new = size - followed.position
-        return new >= LEAST or (new > 0 and self._clock() - followed.at >= self._every)
+        return new >= LEAST or (new > 0 and time.monotonic() - followed.at >= self._every)
 
     def _known(self, segments: dict[SegmentName, Entry]) -> set[bytes]:
         contents = _contents(self._repository, segments, [])
@@ -301,7 +303,7 @@ class AnswerSegments:
             with named(target, "write"):
                 target.write_bytes(stored)
             files[f"{self._layout.answers.relative_to(self._layout.root)}/{segment}"] = target
-            after.at = self._clock()
+            after.at = time.monotonic()
         self._next[eval_] = after
 
     def _public(

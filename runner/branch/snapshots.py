@@ -199,7 +199,7 @@ class Snapshots:
                 self._filter.exclude_again(ExcludedFile.read(content))
         states = before | self._states_here(before)
         files = self._filter.files_for(self._logs_here())
-        if self._answers is not None:
+        if self._answers is not None and states:  # without any it would be no progress branch
             files |= self._answers.new(self.tip, everything=everything)
         if self._filter.excluded:
             here = b"".join(one.line for one in self._filter.excluded.values())
