@@ -14,9 +14,9 @@ import msgspec
 # Bytes of lines in one segment, unless a single line has more.
 MOST = 8 * 2**20
 
-# Bytes of lines that a segment may unpack to; more is meant to fill memory. It is more than the
-# largest request and answer make in JSON.
-LARGEST = 256 * 2**20
+# Bytes of a single line that is larger; more is meant to fill memory. The largest answer that a
+# gateway takes, as a text in JSON, is less.
+LARGEST = 128 * 2**20
 
 # As `Layout.answers_of` calls an eval's file, without the ending.
 _EVAL = re.compile(r"[a-zA-Z0-9_.-]{0,100}\.[0-9a-f]{16}")
@@ -65,7 +65,7 @@ class SegmentName(msgspec.Struct, frozen=True, order=True):
                 lines = file.read(LARGEST + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise DamagedError from error
-        if len(lines) > LARGEST:
+        if len(lines) > LARGEST or (len(lines) > MOST and lines.count(b"\n") > 1):
             raise DamagedError
         return lines
 

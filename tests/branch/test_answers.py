@@ -387,6 +387,7 @@ def test_what_is_no_segment_stays_on_the_branch(
         forged(body="\ud800".encode("utf-16", "surrogatepass").hex(), headers=5),
         forged(headers={"content-length": "3"}),
         forged(headers={"content-type": "text/plain\r\nset-cookie: a=b"}),
+        b'{"kind":"request","key":"k","route":"r","method":"POST","path":"/","body":[}\n',
         forged(status=99),
         forged(status="200"),
         forged(usage={"input": -5, "output": 0}),

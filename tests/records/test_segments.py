@@ -72,13 +72,16 @@ def test_what_is_stored_under_another_name_is_not_unpacked() -> None:
 
 
 def test_a_segment_that_would_fill_memory_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stops as soon as there is more than any segment has."""
+    """It stops as soon as there is more than any segment has: lines, or one large line."""
+    monkeypatch.setattr(segments, "MOST", 100)
     monkeypatch.setattr(segments, "LARGEST", 1000)
-    name, stored = pack(EVAL, 1, [b"x" * 999 + b"\n"])
-    assert len(name.lines(stored)) == 1000
-    name, stored = pack(EVAL, 1, [b"x" * 1000 + b"\n"])
-    with pytest.raises(DamagedError):
-        name.lines(stored)
+    for lines in ([b"x" * 999 + b"\n"], [b"x" * 49 + b"\n"] * 2):
+        name, stored = pack(EVAL, 1, lines)
+        assert name.lines(stored) == b"".join(lines)
+    for lines in ([b"x" * 1000 + b"\n"], [b"x" * 50 + b"\n"] * 2):
+        name, stored = pack(EVAL, 1, lines)
+        with pytest.raises(DamagedError):
+            name.lines(stored)
 
 
 @given(sizes=st.lists(st.integers(1, 20)), most=st.integers(1, 30))

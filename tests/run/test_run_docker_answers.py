@@ -180,4 +180,12 @@ def test_another_host_pays_for_the_rest_of_an_eval(
     assert record["final_report"]["accuracy"] == 1.0
     assert record["samples"] >= SAMPLES
     assert answers_at(hub) == SAMPLES
+
+    c = msgspec.structs.replace(b, place=Place(b.place.folder / "c", b.place.cache, b.place.image))
+    with c.running() as run:
+        said, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    assert f"the branch {BRANCH} has answers for 1 eval, which stay there" in said
+    assert not c.layout.answers.exists()
+    assert len(stub.bills()) == SAMPLES
     assert KEY not in git(hub, "log", "--patch", "--format=%B", BRANCH)
