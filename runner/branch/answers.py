@@ -25,6 +25,7 @@ from runner.records.segments import (
     is_eval,
     pack,
 )
+from runner.report.text import evals
 
 # Bytes of new lines that make a segment at once; fewer wait for more, but not for ever.
 LEAST = 64 * 2**10
@@ -96,7 +97,8 @@ class _Restoring:
         self._layout = layout
         self._is_in_use = is_held(layout.gateway / "lock")
         self._odd = odd
-        self._unreadable: list[str] = []
+        self._unreadable = 0
+        self._first_unreadable = ""
         self._in_use: list[str] = []
         self.added = 0
 
@@ -104,9 +106,10 @@ class _Restoring:
         """Bring the segments of one answers file."""
         path = self._layout.answers / f"{eval_}{_ENDING}"
         known = _digests_in(path)
+        is_in_use = self._is_in_use and path.exists()
         for name, lines in _contents(self._repository, segments, self._odd):
-            new = list(self._new(f"{self._layout.answers.name}/{name}", lines, known))
-            if new and self._is_in_use and path.exists():
+            new = list(self._new(segments[name].path, lines, known))
+            if new and is_in_use:
                 self._in_use.append(eval_)
                 return
             if new:
@@ -124,7 +127,8 @@ class _Restoring:
             known.add(digest)
             read = read_line(line)
             if read is None or not _is_possible(read):
-                self._unreadable.append(f"line {number} of {source}")
+                self._unreadable += 1
+                self._first_unreadable = self._first_unreadable or f"line {number} of {source}"
             else:
                 yield line, read
 
@@ -132,17 +136,17 @@ class _Restoring:
         """What stays on the branch, each kind in one line."""
         if self._odd:
             yield (
-                f"of the answers {len(self._odd)} files stay on the branch, such as "
+                f"files of answers stay on the branch ({len(self._odd)}), such as "
                 f"{self._odd[0]!r}: they are damaged, or none of evalset's"
             )
         if self._unreadable:
             yield (
-                f"of the answers {len(self._unreadable)} lines stay on the branch, such as "
-                f"{self._unreadable[0]}: they cannot be read"
+                f"lines of answers stay on the branch ({self._unreadable}), such as "
+                f"{self._first_unreadable}: they cannot be read"
             )
         if self._in_use:
             yield (
-                f"the answers of {len(self._in_use)} evals stay on the branch: the gateway of a "
+                f"the answers of {evals(len(self._in_use))} stay on the branch: the gateway of a "
                 "killed run still has their files; the next run takes them over"
             )
 

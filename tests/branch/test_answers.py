@@ -371,7 +371,7 @@ def test_what_is_no_segment_stays_on_the_branch(
     put_on_branch(a, path, b"x", mode=mode)
     restored, (warning,) = pull(b)
     assert restored.answers == 1
-    assert "1 files stay on the branch" in warning
+    assert "files of answers stay on the branch (1)" in warning
     assert "\n" not in warning
     assert lines_of(b) == lines_of(a)
     assert [found.name for found in b.layout.answers.iterdir()] == [path_of(b).name]
@@ -410,8 +410,8 @@ def test_a_line_that_no_gateway_writes_stays_on_the_branch(
     restored, (warning,) = pull(b)
     assert restored.answers == 2
     assert lines_of(b) == [each.strip() for each in good]
-    assert "1 lines stay on the branch" in warning
-    assert f"line 4 of m.s/{eval_of()}/00000001" in warning
+    assert "lines of answers stay on the branch (1)" in warning
+    assert f"line 4 of answers/m.s/{eval_of()}/00000001" in warning
     assert len(warning) < 300
 
 
@@ -485,16 +485,17 @@ def test_files_that_a_gateway_has_are_left_alone(two: tuple[Desk, Desk]) -> None
     """That of a killed run still writes to them; what has no file yet arrives."""
     a, b = two
     write(a, *paid("one"))
-    write(a, *paid("two"), name="y")
-    push(a)
+    for text in ("two", "three"):
+        write(a, *paid(text), name="y")
+        push(a)
     write(b, Given(id="1", attempt="1"))
     before = lines_of(b)
     b.layout.gateway.mkdir(parents=True)
     with (b.layout.gateway / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         restored, (warning,) = pull(b)
-        assert restored.answers == 1
-        assert "the answers of 1 evals stay on the branch" in warning
+        assert restored.answers == 2
+        assert "the answers of 1 eval stay on the branch" in warning
         assert lines_of(b) == before
         assert lines_of(b, "y") == lines_of(a, "y")
     assert pull(b) == (Restored(answers=1), [])
