@@ -108,6 +108,13 @@ MaxFile = Annotated[
         names=("--snapshot-max-file",),
     ),
 ]
+SnapshotAnswers = Annotated[
+    bool,
+    Option(
+        "Put the providers' answers on the branch, too, and take over those that it has.",
+        names=("--snapshot-answers",),
+    ),
+]
 
 
 class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +132,7 @@ class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 60.0
     max_file: MaxFile = MAX_FILE
+    answers: SnapshotAnswers = False
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ class BackgroundSnapshots:
     def _once(self, seconds: float) -> str:
         snapshots = self._snapshots
         try:
-            snapshots.take()
+            snapshots.take(everything=self._hurry.is_set())
         except Exception as error:  # noqa: BLE001 - whatever it is, the evals continue
             return f"no snapshot was taken: {_line(error)}"
         try:

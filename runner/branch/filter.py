@@ -71,18 +71,25 @@ class SnapshotFilter(msgspec.Struct, kw_only=True):
         kept = []
         first = seen.count(b"\n") + 1
         for number, line in enumerate(content[len(seen) : end].splitlines(keepends=True), first):
-            digest = hashlib.sha256(line).hexdigest() if self._known_sums else ""
-            if digest in self._known_sums:
-                continue
-            finding = self.scanner.find(line)
-            if finding is None:
+            if self.may_have(name, number, line):
                 kept.append(line)
-            else:
-                reason = f"it holds what looks like {finding.what}"
-                self._exclude_content(f"{name}, line {number}", line, reason)
         clean += b"".join(kept)
         self._clean[name] = (content[:end], clean)
         return clean
+
+    def may_have(self, name: str, number: int, line: bytes) -> bool:
+        """Whether the branch may have a line of a file; one with a secret is named."""
+        if self._known_sums and hashlib.sha256(line).hexdigest() in self._known_sums:
+            return False
+        finding = self.scanner.find(line)
+        if finding is not None:
+            reason = f"it holds what looks like {finding.what}"
+            self._exclude_content(f"{name}, line {number}", line, reason)
+        return finding is None
+
+    def exclude_large(self, name: str, content: bytes) -> None:
+        """Leave out what is too large, compressed too."""
+        self._exclude_content(name, content, TOO_LARGE)
 
     def excludes_whole(self, name: str, content: bytes) -> bool:
         """Whether a state file that is stored whole or not at all holds a secret."""

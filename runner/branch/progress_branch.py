@@ -27,7 +27,7 @@ OWN_REPOSITORY = ".snapshots.git"
 _REFUSED = re.compile(r"[^\w./+-]|\.\.+|/{2,}|@\{", re.ASCII)
 
 # What a snapshot has at its top.
-TOP = {README, "evallogs", "oaievalset"}
+TOP = {README, "answers", "evallogs", "oaievalset"}
 
 
 def default_branch(model: str, eval_set: str) -> str:
@@ -222,7 +222,11 @@ class ProgressBranch:
         for one, other in self.repository.differing(theirs, ours):
             if one is None and other is not None:
                 added.append(other)
-            elif one is not None and other is not None and one.path.startswith("evallogs/"):
+            elif (
+                one is not None
+                and other is not None
+                and one.path.startswith(("answers/", "evallogs/"))
+            ):
                 both.append((one, other))
         contents = self.repository.read([entry.oid for pair in both for entry in pair])
         for (one, other), mine, yours in zip(both, contents[::2], contents[1::2], strict=True):

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, groupby
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from runner.branch.filter import COMPRESSED
 from runner.branch.git import Entry, Repository
@@ -16,6 +17,8 @@ from runner.records.layout import Layout
 from runner.records.progress import ProgressFile, parse_progress, read_progress
 from runner.records.run_file import parse_run_file, put_run_file, read_run_file
 from runner.records.state import RunState
+
+K = TypeVar("K")
 
 # Bytes of logs that are in memory at once, and those of one log more.
 _TOGETHER = 32 * 2**20
@@ -116,7 +119,7 @@ def _restore_logs(
             targets[name] = entry
     # Two eval sets may have a log in common.
     writer = Command((layout.model, layout.eval_set)).key
-    for names in _groups(repository, targets):
+    for names in groups(repository, targets):
         contents = repository.read([targets[name].oid for name in names])
         for name, content in zip(names, contents, strict=True):
             is_packed = name != targets[name].path
@@ -162,7 +165,7 @@ def _unpacked(content: bytes) -> Iterator[bytes]:
         raise UnpackError from error
 
 
-def _groups(repository: Repository, targets: dict[str, Entry]) -> Iterator[list[str]]:
+def groups(repository: Repository, targets: dict[K, Entry]) -> Iterator[list[K]]:
     """The names in groups that fit into memory."""
     sizes = repository.sizes([entry.oid for entry in targets.values()]) if targets else []
     ends = zip(targets, accumulate(sizes), strict=True)

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
+from runner.branch.answers import AnswerSegments, on_branch, restore_answers
 from runner.branch.filter import COMPRESSED, SnapshotFilter
 from runner.branch.git import Entry
 from runner.branch.progress_branch import (
@@ -26,6 +29,7 @@ from runner.records.logs import all_logs
 from runner.records.merge import README, ExcludedFile, Kind, kind_of, merge
 from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
+from runner.report.text import evals
 from runner.secrets import Scanner
 
 T = TypeVar("T")
@@ -47,6 +51,29 @@ LEFT_OUT = "left-out.jsonl"
 NO_PAGE = "# Progress of evals\n\nThis page is left out because it would show a secret.\n"
 
 
+class Restored(msgspec.Struct, frozen=True):
+    """What a branch brought into a progress directory.
+
+    Attributes:
+        finished: commands that it has as finished.
+        answers: of providers.
+        left: answers files that it has and the directory has not, where none were asked for.
+    """
+
+    finished: int = 0
+    answers: int = 0
+    left: int = 0
+
+    def about_left(self, branch: str) -> str:
+        """Say on one line what stays on the branch; empty if nothing does."""
+        if not self.left:
+            return ""
+        return (
+            f"the branch {branch} has answers for {evals(self.left)}, which stay there; "
+            "--snapshot-answers takes them over, so that they are not paid for again"
+        )
+
+
 class Snapshots:
     """Puts a progress directory on its branch, and the branch on its remote.
 
@@ -62,6 +89,7 @@ class Snapshots:
         *,
         kept_out: SnapshotFilter,
         about: About,
+        answers: AnswerSegments | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.branch = branch
@@ -71,6 +99,7 @@ class Snapshots:
         self._layout = layout
         self._filter = kept_out
         self._about = about
+        self._answers = answers
         self._sleep = sleep
         self._reader = StateReader()
         self._page = BranchPage()
@@ -82,22 +111,37 @@ class Snapshots:
         self._on_branch: set[str] | None = None
         self._has_looked_around = False
 
-    def restore(self, *, warn: Callable[[str], None]) -> int:
-        """Fetch the branch, and add what it has here, as `restore_progress` does."""
+    def restore(self, *, warn: Callable[[str], None]) -> Restored:
+        """Fetch the branch, and add what it has here, as `restore_progress` does.
+
+        Answers count as results, so they are taken over only where they were asked for.
+        """
         with reaching(self.remote):
             self.fetch()
         if self.tip is None:
-            return 0
-        return restore_progress(self.branch, self.tip, self._layout, warn=warn)
+            return Restored()
+        repository, layout = self.branch.repository, self._layout
+        answers = left = 0
+        if self._answers is not None:
+            answers = restore_answers(repository, self.tip, layout, warn=warn)
+        else:
+            there = on_branch(repository, self.tip, layout).segments
+            left = sum(not (layout.answers / f"{name}.jsonl").exists() for name in there)
+        finished = restore_progress(self.branch, self.tip, layout, warn=warn)
+        return Restored(finished, answers, left)
 
     def fetch(self, *, seconds: float = PATIENCE) -> None:
         """Bring the remote's snapshots here, and merge them with ours."""
         if self.remote is not None:
             self._retry(lambda: self._fetch(seconds), OvertakenError)
 
-    def take(self) -> bool:
-        """Commit what is new; False if nothing is."""
-        return self._retry(self._take, MovedError)
+    def take(self, *, everything: bool = True) -> bool:
+        """Commit what is new; False if nothing is.
+
+        Args:
+            everything: whether answers do not wait for more of them.
+        """
+        return self._retry(lambda: self._take(everything=everything), MovedError)
 
     def push(self, *, seconds: float = PATIENCE) -> None:
         """Make the remote's branch what ours is, merged with what others have pushed meanwhile.
@@ -119,6 +163,8 @@ class Snapshots:
             except error:
                 if is_local:
                     self.tip, self._on_branch = self.branch.tip(), None
+                    if self._answers is not None:
+                        self._answers.forget()
                 failed += 1
                 if failed == most:
                     raise
@@ -146,21 +192,25 @@ class Snapshots:
         self._pushed = self.tip
         self._unseen.clear()
 
-    def _take(self) -> bool:
+    def _take(self, *, everything: bool) -> bool:
         before = self.branch.states(self.tip)
         for name, content in before.items():
             if name.endswith(f".{LEFT_OUT}"):
                 self._filter.exclude_again(ExcludedFile.read(content))
         states = before | self._states_here(before)
         files = self._filter.files_for(self._logs_here())
+        if self._answers is not None and states:  # without any it would be no progress branch
+            files |= self._answers.new(self.tip, everything=everything)
         if self._filter.excluded:
             here = b"".join(one.line for one in self._filter.excluded.values())
             name = self._start + LEFT_OUT
             states[name] = merge(name, states.get(name, b""), here)
-        if not files and states == before:
-            return False
-        self._put([self.tip] if self.tip else [], before, states, files=files)
-        return True
+        is_new = bool(files) or states != before
+        if is_new:
+            self._put([self.tip] if self.tip else [], before, states, files=files)
+        if self._answers is not None:
+            self._answers.taken()
+        return is_new
 
     def _put(
         self,
@@ -282,4 +332,7 @@ def open_snapshots(
             folder=branch.folder,
             warn=warn,
         )
-        yield Snapshots(branch, layout, kept_out=kept_out, about=about)
+        answers = None
+        if options.answers:
+            answers = AnswerSegments(branch.repository, layout, kept_out, every=options.every)
+        yield Snapshots(branch, layout, kept_out=kept_out, about=about, answers=answers)

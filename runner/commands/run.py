@@ -241,7 +241,13 @@ def _check_snapshot(ctx: click.Context) -> None:
     """Refuse what was typed about snapshots where none are taken."""
     if ctx.params["snapshot"]:
         return
-    for name in ("remote", "snapshot_branch", "snapshot_repo", "snapshot_every"):
+    for name in (
+        "remote",
+        "snapshot_branch",
+        "snapshot_repo",
+        "snapshot_every",
+        "snapshot_answers",
+    ):
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = f"--{name.replace('_', '-')}"
             raise click.UsageError(f"{option} needs --snapshot; add that, or leave {option} out")

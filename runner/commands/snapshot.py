@@ -21,6 +21,7 @@ from runner.options import (
     Model,
     ProgressDir,
     RemoteName,
+    SnapshotAnswers,
     SnapshotBranch,
     SnapshotOptions,
     SnapshotRepo,
@@ -51,10 +52,14 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
         """Where the run's files are."""
         return Layout.named(self.progress_dir, self.model, self.eval_set)
 
-    def options(self, max_file: int = MAX_FILE) -> SnapshotOptions:
+    def options(self, *, max_file: int = MAX_FILE, answers: bool = False) -> SnapshotOptions:
         """The same as a run has it."""
         return SnapshotOptions(
-            branch=self.branch, repo=self.repo, remote=self.remote, max_file=max_file
+            branch=self.branch,
+            repo=self.repo,
+            remote=self.remote,
+            max_file=max_file,
+            answers=answers,
         )
 
 
@@ -71,30 +76,43 @@ def take(
         Env, "Keep out what holds the value of this variable, as it was handed in."
     ] = (),
     env_file: Annotated[EnvFile, "Keep out what holds a value of this file."] = None,
+    *,
+    answers: Annotated[SnapshotAnswers, "Put the providers' answers on the branch, too."] = False,
 ) -> None:
     """Commit the progress directory to its branch as it is; pushes nothing."""
     layout = where.layout
     if not any(path.exists() for path in layout.kept):
         raise layout.no_progress()
-    with _sharing(where, where.options(max_file), env, env_file) as snapshots:
+    options = where.options(max_file=max_file, answers=answers)
+    with _sharing(where, options, env, env_file) as snapshots:
         taken = snapshots.take()
         what = "taken" if taken else "nothing is new since"
         _say(f"{what}: {snapshots.tip} on {snapshots.branch.name}")
 
 
 @evalset_command("evalset snapshot pull gpt-4 test-basic", group=command)
-def pull(where: Where) -> None:
+def pull(
+    where: Where,
+    *,
+    answers: Annotated[SnapshotAnswers, "Take over the answers that it has, too."] = False,
+) -> None:
     """Fetch the branch, and merge what it has into the progress directory."""
     layout = where.layout
-    with run_lock(layout.lock), _sharing(where, where.options()) as snapshots:
-        added = snapshots.restore(warn=print_warning)
+    with run_lock(layout.lock), _sharing(where, where.options(answers=answers)) as snapshots:
+        restored = snapshots.restore(warn=print_warning)
         if snapshots.tip is None:
             raise UsageError(
                 f"there is no branch {snapshots.branch.name}, here or at a remote",
                 "`evalset snapshot take` makes it",
             )
-        what = f"took over {evals(added)}" if added else "nothing is new"
+        taken_over = [
+            *([evals(restored.finished)] if restored.finished else []),
+            *([f"answers of providers ({restored.answers})"] if restored.answers else []),
+        ]
+        what = f"took over {' and '.join(taken_over)}" if taken_over else "nothing is new"
         _say(f"{what}: {snapshots.tip} on {snapshots.branch.name}")
+        if left := restored.about_left(snapshots.branch.name):
+            _say(left)
 
 
 @evalset_command("evalset snapshot push gpt-4 test-basic", group=command)

@@ -186,7 +186,28 @@ class Short(msgspec.Struct, kw_only=True, gc=False):
 
 _decode = msgspec.json.Decoder(Short).decode
 
+
+class _Request(Request, frozen=True, kw_only=True, tag="request"):
+    """The same, without its body taken apart: that may be much larger in memory than in a file."""
+
+    body: msgspec.Raw = msgspec.Raw()
+
+
+_decode_line: Callable[[str], AnswersLine] = msgspec.json.Decoder(
+    _Request | Sent | Answer | Given | Returned | Failed
+).decode
+
 Visit = Callable[[Short], None]
+
+
+def read_line(line: bytes) -> AnswersLine | None:
+    """Read all of a line; None if it cannot be read. The body of a request stays JSON."""
+    try:
+        text = line.decode()
+        _decode(text)
+        return _decode_line(text)
+    except UNREADABLE:
+        return None
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

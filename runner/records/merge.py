@@ -11,6 +11,7 @@ import msgspec
 from runner.files import UNREADABLE
 from runner.plan.pins import VERSION
 from runner.records.run_file import parse_run_file, version_of
+from runner.records.segments import SegmentName
 
 # The branch's page, made anew from what was merged.
 README = "README.md"
@@ -51,7 +52,9 @@ def merge(path: str, one: bytes, other: bytes) -> bytes:
         case Kind.RUN:
             return max(one, other, key=_age)
         case Kind.WHOLE | Kind.README:
-            return max(one, other, key=lambda content: (len(content), content))
+            return max(
+                one, other, key=lambda content: (_is_intact(path, content), len(content), content)
+            )
 
 
 def merge_files(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -78,6 +81,12 @@ def _merge_lines(one: bytes, other: bytes) -> bytes:
     whole = (lines for lines in versions if len(lines) == len(all_lines) and lines != all_lines)
     chosen = min(whole, default=all_lines)
     return b"".join(line + b"\n" for line in chosen)
+
+
+def _is_intact(path: str, content: bytes) -> bool:
+    """Whether a segment of answers is what its name says; of other files nobody can tell."""
+    name = SegmentName.read(path) if path.startswith("answers/") else None
+    return name is not None and name.is_of(content)
 
 
 def _age(content: bytes) -> tuple[int, int, str, bytes]:

@@ -52,9 +52,14 @@ class RunSnapshots(BackgroundSnapshots):
                 )
             return
         with self._patience():
-            added = snapshots.restore(warn=self._display.warn)
-        if added:
-            self._display.note(f"took over {evals(added)} that the branch {name} has as finished")
+            restored = snapshots.restore(warn=self._display.warn)
+        note = self._display.note
+        if restored.finished:
+            note(f"took over {evals(restored.finished)} that the branch {name} has as finished")
+        if restored.answers:
+            note(f"took over answers of providers from the branch {name}: {restored.answers}")
+        if left := restored.about_left(name):
+            note(left)
 
     def begin(self) -> None:
         """Take and push the first snapshot; EnvironmentFault if the remote does not take it."""

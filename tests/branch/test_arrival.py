@@ -1,4 +1,3 @@
-import os
 import subprocess
 from pathlib import Path
 
@@ -6,7 +5,7 @@ import pytest
 
 from runner.branch.restore import restore_progress
 from runner.records.run_file import read_run_file
-from tests.branch.desk import BRANCH, Desk, git
+from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 
 
 def bring(desk: Desk) -> tuple[int, list[str]]:
@@ -24,28 +23,6 @@ def push(desk: Desk, *, max_file: int = 50 * 2**20) -> None:
     with desk.snapshots(max_file=max_file) as (snapshots, _):
         snapshots.take()
         snapshots.push()
-
-
-def put_on_branch(desk: Desk, path: str, content: bytes, *, mode: str = "100644") -> None:
-    """Write a file on the branch as anyone who may push to it can, and push it."""
-
-    def run(*line: str, stdin: bytes = b"") -> str:
-        environ = os.environ | {"GIT_INDEX_FILE": str(desk.folder / "index")}
-        said = subprocess.run(
-            ["git", "-C", desk.clone, *line],
-            input=stdin,
-            capture_output=True,
-            check=True,
-            env=environ,
-        )
-        return said.stdout.decode().strip()
-
-    blob = run("hash-object", "-w", "--stdin", stdin=content)
-    run("read-tree", BRANCH)
-    run("update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}")
-    commit = run("commit-tree", run("write-tree"), "-p", BRANCH, "-m", "by hand")
-    run("update-ref", f"refs/heads/{BRANCH}", commit)
-    run("push", "--quiet", "origin", BRANCH)
 
 
 def test_another_host_gets_all(two: tuple[Desk, Desk]) -> None:

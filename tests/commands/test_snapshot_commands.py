@@ -62,6 +62,28 @@ def test_push_and_pull_bring_progress_over(here: Here, hub: Path, taken: list[st
     )
 
 
+def test_answers_are_taken_and_pulled_where_that_is_asked_for(here: Here, hub: Path) -> None:
+    """Without the option they stay where they are, and pull says that there are some."""
+    assert hub
+    path = "answers/dummy.mine/a.dev.v0.0123456789abcdef.jsonl"
+    line = '{"kind":"answer","version":1,"id":"1","key":"k","body":"an answer"}\n'
+    here.put(f"progress/{path}", line)
+    said(here, *TAKE)
+    taken = said(here, *TAKE, "--snapshot-answers")
+    tip = git(here.folder, "rev-parse", BRANCH)
+    assert taken == f"taken: {tip} on {BRANCH}\n"
+    said(here, "snapshot", "push", *NAMES)
+    pull = ("snapshot", "pull", *NAMES, "--progress-dir", "elsewhere")
+    first, second = said(here, *pull).splitlines()
+    assert first == f"took over 2 evals: {tip} on {BRANCH}"
+    assert "has answers for 1 eval, which stay there; --snapshot-answers" in second
+    assert said(here, *pull, "--snapshot-answers") == (
+        f"took over answers of providers (1): {tip} on {BRANCH}\n"
+    )
+    assert (here.folder / "elsewhere" / path).read_text() == line
+    assert said(here, *pull) == f"nothing is new: {tip} on {BRANCH}\n"
+
+
 def test_log_lists_the_snapshots(here: Here, taken: list[str]) -> None:
     """The newest first: commit, time, host and what was done."""
     lines = said(here, "snapshot", "log", *NAMES).splitlines()

@@ -184,11 +184,13 @@ def test_a_run_that_cannot_take_snapshots_does_not_start(here_with_engine: Here,
     assert contents(hub) == before
 
 
-@pytest.mark.parametrize("option", ["--remote", "--snapshot-branch", "--snapshot-repo"])
+@pytest.mark.parametrize(
+    "option", ["--remote=x", "--snapshot-branch=x", "--snapshot-repo=x", "--snapshot-answers"]
+)
 def test_an_option_about_snapshots_without_snapshots(here: Here, option: str) -> None:
     """Nobody shall believe that their progress is safe."""
-    line = here.refused("run", "dummy", "mine", option, "x")
-    assert line.startswith(f"{option} needs --snapshot; add that")
+    line = here.refused("run", "dummy", "mine", option)
+    assert line.startswith(f"{option.partition('=')[0]} needs --snapshot; add that")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.records.merge import Kind, kind_of, lines_of, merge
+from runner.records.segments import pack
 
 PATHS = (
     "oaievalset/m.s.progress.txt",
@@ -14,6 +15,7 @@ PATHS = (
     "oaievalset/m.s.run.json",
     "oaievalset/m.s.progress.txt.20261121T031555.060129Z",
     "evallogs/a.jsonl",
+    f"answers/m.s/{pack('x.0123456789abcdef', 1, [b'a'])[0]}",
     "README.md",
 )
 
@@ -37,7 +39,13 @@ runs = st.builds(
     st.sampled_from([0, 1, 2, 2**53, -1, 2**60, 1.5, "2", None]),
     st.integers(0, 3),
 )
-contents = st.one_of(lines, st.binary(max_size=8), runs, runs.map(lambda run: run + b"\n"))
+contents = st.one_of(
+    lines,
+    st.binary(max_size=8),
+    runs,
+    runs.map(lambda run: run + b"\n"),
+    st.just(pack("x.0123456789abcdef", 1, [b"a"])[1]),
+)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -120,6 +128,7 @@ def test_of_two_logs_of_one_name_the_longer_stays() -> None:
         ("oaievalset/m.s.attempts.jsonl.torn", Kind.LINES),
         ("oaievalset/m.s.attempts.jsonl.20261121T031555.060129Z", Kind.WHOLE),
         ("evallogs/x.progress.txt", Kind.WHOLE),
+        ("answers/m.s/x.progress.txt", Kind.WHOLE),
         ("oaievalset/m.s.run.json", Kind.RUN),
     ],
 )
