@@ -25,10 +25,19 @@ from runner.records.lock import is_held
 PROTOCOL = 1
 
 # Seconds for a gateway to start; without an answer after which it is taken to hang; between two
-# looks at it.
+# looks at it, and while it does not answer.
 START = 20.0
 HANGS = 10.0
 LOOK = 1.0
+SOON = 0.05
+
+# How often a gateway is started in vain until the run is told.
+TRIES = 3
+
+MODULE = "runner.gateway"
+
+# What asking a gateway may raise that is not there, is about to end, or refuses.
+ERRORS = (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError)
 
 FORWARDER = Path(__file__).with_name("forward.py")
 
@@ -103,7 +112,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pid: its process.
         attempts: ids of those that may ask.
-        problems: why requests cannot succeed, by kind: `key`, `quota`, `disk`.
+        problems: what a run must know, by kind: `key`, `quota` and `disk`, with which requests
+            cannot succeed, and `damaged`, with which they can.
     """
 
     protocol: int = PROTOCOL
@@ -155,18 +165,29 @@ class Gateway:
         """Start it, or take over the one that a killed run left; it answers a moment later."""
         with named(self._folder, "create the folder"):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        standing = self._standing()
-        if standing is not None and standing.protocol == PROTOCOL:
-            self._ask("PUT", "/config", self._config)
-        else:
+        if not self._took_over():
             self._launch()
         self._watch.start()
+
+    def _took_over(self) -> bool:
+        """Take over a gateway that a killed run left; one of another version is ended."""
+        standing = self._standing()
+        if standing is None:
+            return False
+        if standing.protocol != PROTOCOL:
+            end_process(self._folder)
+            return False
+        try:
+            self._ask("PUT", "/config", self._config)
+        except ERRORS:  # it ended at this moment
+            return False
+        return True
 
     def _launch(self) -> None:
         log = self._folder / "gateway.log"
         with named(log, "write"), log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "runner.gateway", str(self._folder)],
+                [sys.executable, "-m", MODULE, str(self._folder)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -191,7 +212,7 @@ class Gateway:
         )
         with self._lock:
             self._admitted[attempt] = admission
-        with suppress(OSError, http.client.HTTPException):  # else the watch sees to it
+        with suppress(*ERRORS):  # else the watch sees to it
             self._ask("POST", "/attempts", admission)
         return folder
 
@@ -199,7 +220,7 @@ class Gateway:
         """What an attempt has done so far; nothing where the gateway does not know."""
         try:
             return msgspec.json.decode(self._ask("GET", f"/attempts/{attempt}"), type=Account)
-        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+        except ERRORS:
             return Account()
 
     def leave(self, attempt: str) -> Account:
@@ -209,7 +230,7 @@ class Gateway:
         try:
             said = self._ask("DELETE", f"/attempts/{attempt}")
             account = msgspec.json.decode(said, type=Account)
-        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+        except ERRORS:
             account = Account()
         with suppress(OSError):
             remove_tree(self._folder / "attempts" / attempt)
@@ -242,29 +263,36 @@ class Gateway:
         self._over.set()
         if self._watch.is_alive():
             self._watch.join()
-        with suppress(OSError, http.client.HTTPException):
+        with suppress(*ERRORS):
             self._ask("POST", "/end")
 
     def _watching(self) -> None:
-        silent_since: float | None = None
         started = time.monotonic()
-        while not self._over.wait(LOOK if silent_since is None else 0.05):
+        silent_since: float | None = started
+        patience = START
+        fruitless = 0
+        while not self._over.wait(LOOK if silent_since is None else SOON):
+            looked = time.monotonic()
             standing = self._standing()
             if standing is not None:
-                silent_since = None
-                self._told_of(standing)
+                silent_since, patience, fruitless = None, HANGS, 0
+                self._told_of(standing.problems)
                 self._admit_again(standing)
                 continue
             now = time.monotonic()
-            silent_since = silent_since or now
+            silent_since = silent_since or looked
             dead = self._process is None or self._process.poll() is not None
-            if (dead and now - started > 1) or now - max(silent_since, started) > HANGS:
+            if (dead and now - started > 1) or now - silent_since >= patience:
+                fruitless += 1
+                if fruitless == TRIES:
+                    self._told_of({"gateway": f"the gateway does not start: {self._last_words()}"})
                 self._kill()
                 self._launch()
-                started = time.monotonic()
+                started = silent_since = time.monotonic()
+                patience = START
 
-    def _told_of(self, standing: Standing) -> None:
-        for kind, text in standing.problems.items():
+    def _told_of(self, problems: Mapping[str, str]) -> None:
+        for kind, text in problems.items():
             if kind not in self._told:
                 self._told.add(kind)
                 self._tell(kind, text)
@@ -278,13 +306,15 @@ class Gateway:
                 if attempt not in standing.attempts
             ]
         for admission in missing:
-            with suppress(OSError, http.client.HTTPException):
+            with suppress(*ERRORS):
                 self._ask("POST", "/attempts", admission)
+                if admission.attempt not in self._admitted:  # it has left meanwhile
+                    self._ask("DELETE", f"/attempts/{admission.attempt}")
 
     def _standing(self) -> Standing | None:
         try:
             return msgspec.json.decode(self._ask("GET", "/"), type=Standing)
-        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+        except ERRORS:
             return None
 
     def _kill(self) -> None:
@@ -292,16 +322,12 @@ class Gateway:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        lock = self._folder / "lock"
-        while is_held(lock):  # by one that an earlier run started
-            with suppress(OSError, ValueError):
-                os.kill(int((self._folder / "pid").read_text()), signal.SIGKILL)
-            time.sleep(0.05)
+        end_process(self._folder)
 
     def _ask(
-        self, method: str, path: str, body: object = None, *, patience: float = HANGS
+        self, method: str, path: str, body: object = None, *, patience: float | None = None
     ) -> bytes:
-        connection = _Connection(self._folder, "control.sock", timeout=patience)
+        connection = _Connection(self._folder, "control.sock", timeout=patience or HANGS)
         try:
             content = None if body is None else msgspec.json.encode(body)
             connection.request(method, path, body=content)
@@ -312,6 +338,22 @@ class Gateway:
         if response.status != http.client.OK:
             raise LookupError(said.decode(errors="replace"))
         return said
+
+
+def end_process(folder: Path) -> bool:
+    """Kill the gateway that works in a folder, whoever started it; tell whether none is left."""
+    until = time.monotonic() + START
+    while is_held(folder / "lock"):
+        if time.monotonic() > until:
+            return False
+        with suppress(OSError, ValueError):
+            pid = int((folder / "pid").read_text())
+            argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
+            # The number may be that of another process by now.
+            if MODULE.encode() in argv and os.fsencode(folder) in argv:
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(SOON)
+    return True
 
 
 def _bare(environ: Mapping[str, str]) -> dict[str, str]:

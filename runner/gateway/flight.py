@@ -59,7 +59,6 @@ class Flight:
         pieces: of a stream, as they come, all but the last; None ends them.
         head: status and headers of a stream that has begun.
         reply: once all of it is there and on record.
-        sent: whether it has been sent, so that it may have to be paid for.
     """
 
     def __init__(self, asked: Asked, store: Store, attempt: str, sample: str) -> None:
@@ -72,7 +71,6 @@ class Flight:
         self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.head: asyncio.Future[Reply] = loop.create_future()
         self.reply: asyncio.Future[Reply] = loop.create_future()
-        self.sent = False
 
 
 class GoneError(Exception):

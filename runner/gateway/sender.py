@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from runner.gateway.client import Problem
 from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Asked, Route, error_body, kept_headers
 from runner.gateway.usage import usage_of
-from runner.records.answers import Answer, Failed, Given, Request, Sent
+from runner.records.answers import Answer, Failed, Request, Sent
 
 # Bytes of an answer's body.
 MOST_OF_AN_ANSWER = 64 * 2**20
@@ -31,8 +32,10 @@ FIRST_PAUSE = 1.0
 # Codes with which a provider says that more requests do not help.
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
-# What the last event of a stream says, by which an end is told from a cut.
-ENDS = (b"[DONE]", b"message_stop", b"response.completed")
+# What a whole stream says at its end; a proxy on the way may end one properly that was cut.
+END = re.compile(
+    rb"^(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))", re.M
+)
 
 # How long a provider may take to say whether it has a model, in seconds.
 CHECK = 15.0
@@ -119,7 +122,6 @@ class Sender:
             except Failure as failure:
                 if not (failure.again and left) or flight.head.done():
                     raise
-            flight.sent = False
             await asyncio.sleep(pause)
             pause *= 2
         raise AssertionError("the last try returns or raises")
@@ -146,7 +148,9 @@ class Sender:
             )
         await store.write(sent)
         await store.durable()
-        flight.sent = True
+        if not flight.attempt:
+            await store.write(Failed(id=sent.id, billed=False, reason="nobody waits for it"))
+            raise GoneError
         began = time.monotonic()
         try:
             status, headers, body, tail = await self._exchange(flight)
@@ -170,14 +174,7 @@ class Sender:
             model=asked.model,
             usage=usage_of(body) if status < 400 else None,  # noqa: PLR2004 - the first error
         )
-        kept = await store.add(answer)
-        # Whoever waited may have gone while the answer was written, and another one come.
-        if answer.attempt and answer.attempt != flight.attempt:
-            store.give_back(kept, answer.attempt)
-        if flight.attempt:
-            store.exchange.was_given(flight.attempt, [kept.id])
-            if answer.attempt != flight.attempt:
-                await store.write(Given(id=kept.id, attempt=flight.attempt))
+        kept = await store.add(answer, lambda: flight.attempt)
         if tail is not None:
             flight.pieces.put_nowait(tail)
         return Reply(status=status, headers=headers, body=body, kept=kept, cost=Cost.of(answer))
@@ -308,7 +305,7 @@ async def _stream(
         pieces.append(piece)
     if not pieces:
         raise aiohttp.ClientPayloadError("the stream is empty")
-    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-    if not framed and not any(end in pieces[-1] for end in ENDS):
+    body = b"".join(pieces)
+    if not END.search(body):
         raise aiohttp.ClientPayloadError("the stream has no end")
-    return b"".join(pieces), pieces[-1]
+    return body, pieces[-1]

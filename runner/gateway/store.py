@@ -1,10 +1,11 @@
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import EnvironmentFault
 from runner.gateway.exchange import Exchange
-from runner.records.answers import Answer, AnswersFile, AnswersLine, Kept, Returned
+from runner.records.answers import Answer, AnswersFile, AnswersLine, Given, Kept, Returned
 
 # Seconds until a full disk is tried again.
 PAUSE = 1.0
@@ -14,7 +15,9 @@ class Store:
     """The answers of one eval, on disk and at hand.
 
     Attributes:
+        damaged: a message for each line of the file that could not be read.
         problem: why nothing can be written at the moment; empty when it can.
+        users: how many attempts, clients and requests under way need it open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,13 +28,19 @@ class Store:
         self._on_record = found.given
         self.exchange = Exchange(found.kept)
         self.totals = found.totals
+        self.damaged = found.damaged
         self.problem = ""
+        self.users = 0
         self._next: asyncio.Future[None] | None = None
         self._syncing: asyncio.Task[None] | None = None
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def is_current(self) -> bool:
+        """Whether its file still has its name, which `evalset reset` would have taken."""
+        return self._file.is_in_place()
 
     def admit(self, attempt: str) -> None:
         """An attempt is going to ask; what it was given before a crash it is not given again."""
@@ -79,12 +88,26 @@ class Store:
             return False
         return True
 
-    async def add(self, answer: Answer) -> Kept:
-        """Put an answer on record, durable when this returns; that gives it to its attempt."""
+    async def add(self, answer: Answer, waits: Callable[[], str]) -> Kept:
+        """Put an answer on record, durable when this returns, and give it to whoever waits.
+
+        Args:
+            answer: with the attempt that waits for it now.
+            waits: tells which attempt waits for it, empty for none; that may change meanwhile.
+        """
         start, size = await self.write(answer)
         await self.durable()
+        owner = answer.attempt
+        while owner != (now := waits()):
+            if owner:
+                await self.write(Returned(id=answer.id, attempt=owner))
+            if now:
+                await self.write(Given(id=answer.id, attempt=now))
+            owner = now
         kept = Kept(id=answer.id, key=answer.key, sample=answer.sample, start=start, size=size)
         self.exchange.add(kept)
+        if owner:
+            self.exchange.was_given(owner, [kept.id])
         return kept
 
     def read(self, kept: Kept) -> Answer:

@@ -1,3 +1,4 @@
+import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -335,6 +336,13 @@ def _usd(amounts: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
+def _encoded(line: AnswersLine) -> bytes:
+    try:
+        return msgspec.json.encode(line)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say all the same
+        return json.dumps(msgspec.to_builtins(line), separators=(",", ":")).encode()
+
+
 class AnswersFile(LineFile):
     """An answers file that is written to; `write` and `sync` are apart, so that many share one."""
 
@@ -347,7 +355,7 @@ class AnswersFile(LineFile):
         Raises:
             EnvironmentFault: the disk is full, for example.
         """
-        content = msgspec.json.encode(line)
+        content = _encoded(line)
         with named(self.path, "write"):
             before = os.fstat(self._descriptor).st_size
             try:
@@ -368,6 +376,14 @@ class AnswersFile(LineFile):
         with named(self.path, "read"):
             line = os.pread(self._descriptor, kept.size, kept.start)
         return msgspec.json.decode(line, type=Answer)
+
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._descriptor))
 
     def read(self) -> Answers:
         """Read all of it, without the texts."""

@@ -207,9 +207,11 @@ class _Run:
             if name.lower().endswith("_proxy")
         }
         config = Config(lock=str(prepared.layout.lock), routes=prepared.routes, environment=proxies)
-        gateway = Gateway(
-            prepared.layout, config, lambda kind, text: self._events.put(Barred(kind, text))
-        )
+
+        def tell(kind: str, text: str) -> None:
+            self._events.put(Told(text) if kind == "damaged" else Barred(kind, text))
+
+        gateway = Gateway(prepared.layout, config, tell)
         gateway.start()
         model = prepared.options.model
         route = route_of(model, prepared.routes)
