@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -133,9 +133,12 @@ class _Connection(http.client.HTTPConnection):
         folder, name = self._place
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(f"/proc/self/fd/{descriptor}/{name}")
+            with ExitStack() as stack:
+                own = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                own.settimeout(self.timeout)
+                own.connect(f"/proc/self/fd/{descriptor}/{name}")
+                stack.pop_all()  # it stays open
+                self.sock = own
         finally:
             os.close(descriptor)
 
@@ -269,19 +272,20 @@ class Gateway:
     def _watching(self) -> None:
         started = time.monotonic()
         silent_since: float | None = started
-        patience = START
+        serves = False
         fruitless = 0
         while not self._over.wait(LOOK if silent_since is None else SOON):
             looked = time.monotonic()
             standing = self._standing()
             if standing is not None:
-                silent_since, patience, fruitless = None, HANGS, 0
+                silent_since, serves, fruitless = None, True, 0
                 self._told_of(standing.problems)
                 self._admit_again(standing)
                 continue
             now = time.monotonic()
             silent_since = silent_since or looked
             dead = self._process is None or self._process.poll() is not None
+            patience = HANGS if serves else START
             if (dead and now - started > 1) or now - silent_since >= patience:
                 fruitless += 1
                 if fruitless == TRIES:
@@ -289,7 +293,7 @@ class Gateway:
                 self._kill()
                 self._launch()
                 started = silent_since = time.monotonic()
-                patience = START
+                serves = False
 
     def _told_of(self, problems: Mapping[str, str]) -> None:
         for kind, text in problems.items():

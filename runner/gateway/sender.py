@@ -5,7 +5,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import aiohttp
@@ -13,6 +12,7 @@ import aiohttp
 from runner.gateway.client import Problem
 from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Asked, Route, error_body, kept_headers
+from runner.gateway.store import utc
 from runner.gateway.usage import usage_of
 from runner.records.answers import Answer, Failed, Request, Sent
 
@@ -34,7 +34,8 @@ NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_act
 
 # What a whole stream says at its end; a proxy on the way may end one properly that was cut.
 END = re.compile(
-    rb"^(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))", re.M
+    rb"^(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))",
+    re.MULTILINE,
 )
 
 # How long a provider may take to say whether it has a model, in seconds.
@@ -133,7 +134,7 @@ class Sender:
             key=flight.key,
             attempt=flight.attempt,
             sample=flight.sample,
-            at=_now(),
+            at=utc(),
             model=asked.model,
         )
         if not store.describes(flight.key):
@@ -166,7 +167,7 @@ class Sender:
             key=flight.key,
             attempt=flight.attempt,
             sample=flight.sample,
-            at=_now(),
+            at=utc(),
             seconds=round(time.monotonic() - began, 3),
             status=status,
             headers=headers,
@@ -248,10 +249,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {CHECK:g} s"
     return str(error) or type(error).__name__
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _content(asked: Asked) -> dict[str, str]:

@@ -19,7 +19,7 @@ from runner.gateway.client import Account, Admission, Check, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.providers import Asked, Refused, asked
 from runner.gateway.sender import Sender
-from runner.gateway.store import Store
+from runner.gateway.store import Store, utc
 from runner.model import Spending
 from runner.records.answers import Given, Kept
 from runner.records.lock import is_held
@@ -352,7 +352,7 @@ class Gateway:
     ) -> web.StreamResponse:
         try:
             answer = attempt.store.read(kept)
-            await attempt.store.write(Given(id=kept.id, attempt=attempt.id))
+            await attempt.store.write(Given(id=kept.id, attempt=attempt.id, at=utc()))
             reply = Reply(status=answer.status, headers=answer.headers, body=answer.body.encode())
             sent = await _deliver(_response(reply), request)
         except (asyncio.CancelledError, ConnectionError):

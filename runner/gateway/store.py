@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.errors import EnvironmentFault
@@ -9,6 +10,11 @@ from runner.records.answers import Answer, AnswersFile, AnswersLine, Given, Kept
 
 # Seconds until a full disk is tried again.
 PAUSE = 1.0
+
+
+def utc() -> str:
+    """The time as the lines of answers files have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Store:
@@ -100,9 +106,9 @@ class Store:
         owner = answer.attempt
         while owner != (now := waits()):
             if owner:
-                await self.write(Returned(id=answer.id, attempt=owner))
+                await self.write(Returned(id=answer.id, attempt=owner, at=utc()))
             if now:
-                await self.write(Given(id=answer.id, attempt=now))
+                await self.write(Given(id=answer.id, attempt=now, at=utc()))
             owner = now
         kept = Kept(id=answer.id, key=answer.key, sample=answer.sample, start=start, size=size)
         self.exchange.add(kept)
@@ -118,4 +124,4 @@ class Store:
         """An answer did not reach its attempt, which may be given it again."""
         self.exchange.give_back(kept, attempt)
         with suppress(EnvironmentFault):  # then it is given to the next attempt only
-            self._file.write(Returned(id=kept.id, attempt=attempt))
+            self._file.write(Returned(id=kept.id, attempt=attempt, at=utc()))

@@ -102,17 +102,23 @@ class Answer(_Line, frozen=True, kw_only=True):
 
 
 class Given(_Line, frozen=True, kw_only=True):
-    """An answer on record is given to an attempt."""
+    """An answer on record is given to an attempt.
+
+    Attributes:
+        at: UTC, RFC 3339; it tells two lines apart where files are merged.
+    """
 
     id: str
     attempt: str
+    at: str = ""
 
 
 class Returned(_Line, frozen=True, kw_only=True):
-    """An answer did not reach the attempt that it was given to."""
+    """An answer did not reach the attempt that it was given to, at this time, as above."""
 
     id: str
     attempt: str
+    at: str = ""
 
 
 class Failed(_Line, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from runner.gateway.client import Config, Gateway, Standing, _Connection, end_process
+from runner.gateway.client import Account, Config, Gateway, Standing, _Connection, end_process
 from runner.gateway.providers import Route
 from runner.model import Command, ContainerSettings, Job
 from runner.records.layout import Layout
@@ -123,9 +123,11 @@ class Desk:
 
     Attributes:
         told: what the gateway's client was told, by kind.
+        prefix: of the names of all attempts and evals.
     """
 
     def __init__(self, progress: Path, stub: Provider, **more: Route) -> None:
+        self.prefix = ""
         self.layout = Layout(root=progress, model="m", eval_set="s")
         openai = Route(
             name="openai",
@@ -189,18 +191,27 @@ class Desk:
 
     def enter(self, attempt: str = "a", eval_key: str = "e") -> Caller:
         """Let an attempt ask."""
-        return Caller(self.gateway.enter(job(eval_key), attempt), attempt)
+        name = self.prefix + attempt
+        return Caller(self.gateway.enter(job(self.prefix + eval_key), name), name)
+
+    def account(self, attempt: str) -> Account:
+        """What an attempt has done."""
+        return self.gateway.account(self.prefix + attempt)
+
+    def leave(self, attempt: str) -> Account:
+        """An attempt has ended."""
+        return self.gateway.leave(self.prefix + attempt)
 
     def file(self, eval_key: str = "e") -> Path:
         """The answers file of an eval."""
-        return self.layout.answers_of(job(eval_key).command)
+        return self.layout.answers_of(job(self.prefix + eval_key).command)
 
     def lines(self, kind: str, eval_key: str = "e") -> list[dict[str, Any]]:
         """The lines of a kind in an eval's answers file."""
         if not self.file(eval_key).exists():
             return []
         content = self.file(eval_key).read_bytes()
-        whole = [json.loads(line) for line in content.splitlines()]
+        whole = [json.loads(line) for line in content.splitlines() if line]
         return [line for line in whole if line["kind"] == kind]
 
     def billed(self) -> list[int]:

@@ -5,12 +5,13 @@ import resource
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import pytest
 
 from runner.gateway.server import MOST_CONNECTIONS, MOST_NAMED
 from tests.conftest import until
-from tests.gateway.desk import CHAT, Desk, prompt
+from tests.gateway.desk import CHAT, Answer, Caller, Desk, prompt
 from tests.gateway.test_server import final
 from tests.provider import KEY
 
@@ -53,7 +54,7 @@ def test_what_nobody_may_ask_for_is_not_sent(here: Desk, method: str, path: str)
     assert final(got) == (404, "false")
     assert got.json["error"]["message"]
     assert here.stub.requests() == []
-    assert here.gateway.account("a").refused == [got.json["error"]["message"]]
+    assert here.account("a").refused == [got.json["error"]["message"]]
 
 
 def test_an_account_names_only_so_much(here: Desk) -> None:
@@ -61,12 +62,12 @@ def test_an_account_names_only_so_much(here: Desk) -> None:
     caller = here.enter("a")
     for number in range(MOST_NAMED + 5):
         caller.ask(prompt(), path=f"/openai/v1/{number}{'x' * 5000}")
-    refused = here.gateway.account("a").refused
+    refused = here.account("a").refused
     assert len(refused) == MOST_NAMED
     assert max(map(len, refused)) < 300
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])
 def test_a_body_that_is_no_json_is_refused(here: Desk, body: bytes) -> None:
     """Nothing is sent."""
     got = here.enter("a").ask(body)
@@ -77,7 +78,9 @@ def test_a_body_that_is_no_json_is_refused(here: Desk, body: bytes) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        HEAD + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % len(BODY) + FILES,
+        HEAD
+        + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % len(BODY)
+        + FILES,
         HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + FILES,
         HEAD + b"Content-Length: 4\r\nContent-Length: %d\r\n\r\n" % len(FILES) + FILES,
         HEAD + b"Content-Length: -1\r\n\r\n" + FILES,
@@ -109,7 +112,9 @@ def test_requests_cannot_be_smuggled(here: Desk, sent: bytes) -> None:
 def test_one_after_the_other_on_a_connection_is_each_its_own(here: Desk) -> None:
     """A second request behind the first, in the same packet, is checked as any."""
     whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
-    heard = here.enter("a").raw(whole + FILES + whole.replace(b"Host: h\r\n", b"Host: h\r\nConnection: close\r\n"))
+    heard = here.enter("a").raw(
+        whole + FILES + whole.replace(b"Host: h\r\n", b"Host: h\r\nConnection: close\r\n")
+    )
     assert heard.count(b"HTTP/1.1 200") == 2
     assert heard.count(b"HTTP/1.1 404") == 1
     assert [each.path for each in here.stub.requests()] == ["/v1/chat/completions"] * 2
@@ -165,7 +170,7 @@ def test_a_flood_of_connections_is_the_floods_own_trouble(here: Desk) -> None:
             with suppress(OSError):  # it is closed if it is one too many
                 connection.sock.sendall(starts[number % len(starts)])
         assert other.ask(prompt()).status == 200
-        assert here.standing().attempts == ["a", "b"]
+        assert {flooding.name, other.name} <= set(here.standing().attempts)
         with pytest.raises(OSError, match=r".*"):
             flooding.ask(prompt("two"))
     assert until(lambda: _answered(flooding)).status == 200
@@ -197,9 +202,9 @@ def test_slow_requests_hold_nobody_else(here: Desk) -> None:
 
 
 @pytest.mark.usefixtures("many_files")
-def test_bodies_of_one_attempt_have_a_limit_together(here: Desk) -> None:
+def test_bodies_of_one_attempt_have_a_limit_together(alone: Desk) -> None:
     """Else a thousand of them would take the machine's memory; others have their own."""
-    flooding, other = here.enter("a"), here.enter("b")
+    flooding, other = alone.enter("a"), alone.enter("b")
     half = HEAD + b"Content-Length: 30000000\r\n\r\n"
     with ExitStack() as stack:
         for _ in range(60):
@@ -207,20 +212,20 @@ def test_bodies_of_one_attempt_have_a_limit_together(here: Desk) -> None:
             with suppress(OSError):
                 connection.sock.sendall(half + b" " * 29_000_000)
         assert other.ask(prompt("x" * 20_000_000)).status == 200
-        assert _memory(here.standing().pid) < 1500 * 2**20
+        assert _memory(alone.standing().pid) < 1500 * 2**20
     assert until(lambda: _answered(flooding)).status == 200
 
 
-def test_the_log_does_not_grow_with_what_is_wrong(here: Desk) -> None:
+def test_the_log_does_not_grow_with_what_is_wrong(alone: Desk) -> None:
     """A program could fill the disk with it."""
-    caller = here.enter("a")
+    caller = alone.enter("a")
     for _ in range(300):
         caller.raw(b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n")
         connection = caller.connect()
         connection.sock.sendall(HEAD + b"Content-Length: 9\r\n\r\n{")
         connection.close()
     caller.ask(prompt())
-    assert (here.layout.gateway / "gateway.log").stat().st_size < 5000
+    assert (alone.layout.gateway / "gateway.log").stat().st_size < 5000
 
 
 def test_attempts_cannot_reach_what_the_run_asks(here: Desk) -> None:
@@ -228,10 +233,10 @@ def test_attempts_cannot_reach_what_the_run_asks(here: Desk) -> None:
     caller = here.enter("a")
     for method, path in (("POST", "/end"), ("PUT", "/config"), ("POST", "/attempts")):
         assert caller.ask({}, method=method, path=path).status == 404
-    assert here.standing().attempts == ["a"]
+    assert caller.name in here.standing().attempts
 
 
-def _answered(caller: object) -> object:
+def _answered(caller: Caller) -> Answer | None:
     with suppress(OSError):
         return caller.ask(prompt(), timeout=5)
     return None
@@ -239,6 +244,6 @@ def _answered(caller: object) -> object:
 
 def _memory(pid: int) -> int:
     """Bytes that a process has in memory."""
-    with open(f"/proc/{pid}/status") as file:
-        (line,) = (line for line in file if line.startswith("VmRSS"))
+    status = Path("/proc", str(pid), "status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) * 1024

@@ -1,7 +1,6 @@
 """The gateway as a process: killed, stopped, taken over, without room on the disk."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -45,113 +44,111 @@ def bills(answers: list["Future[Answer]"]) -> list[int]:
     return sorted(each.result(60).bill for each in answers)
 
 
-def test_a_killed_gateway_is_started_again(here: Desk, pool: ThreadPoolExecutor) -> None:
+def test_a_killed_gateway_is_started_again(alone: Desk, pool: ThreadPoolExecutor) -> None:
     """Who waited is answered; what was recorded is not paid for again, the rest once more."""
-    caller = here.enter("a")
+    caller = alone.enter("a")
     for number in range(3):
         caller.ask(prompt(str(number)))
-    here.stub.behave(delay=1)
+    alone.stub.behave(delay=1)
     asked = [pool.submit(persistent, caller, prompt(f"late {number}")) for number in range(4)]
-    until(lambda: len(here.lines("sent")) == 7)
-    killed = here.standing().pid
+    until(lambda: len(alone.lines("sent")) == 7)
+    killed = alone.standing().pid
     os.kill(killed, signal.SIGKILL)
     found = bills(asked)
-    assert here.standing().pid != killed
+    assert alone.standing().pid != killed
     assert len(set(found)) == 4
-    assert len(here.billed()) <= 3 + 2 * 4
-    other = here.enter("b")
+    assert len(alone.billed()) <= 3 + 2 * 4
+    other = alone.enter("b")
     assert sorted(other.ask(prompt(f"late {number}")).bill for number in range(4)) == found
 
 
 def test_a_gateway_outlives_its_run_and_is_taken_over(
-    here: Desk, pool: ThreadPoolExecutor
+    alone: Desk, pool: ThreadPoolExecutor
 ) -> None:
     """The next one finds the process, the attempt and what is under way."""
-    here.stub.behave(delay=1)
-    caller = here.enter("a")
+    alone.stub.behave(delay=1)
+    caller = alone.enter("a")
     asked = pool.submit(caller.ask, prompt())
-    until(lambda: here.lines("sent"))
-    pid = here.standing().pid
-    here.abandon()
-    gateway = here.start()
-    assert here.enter("a").folder == caller.folder
-    assert here.standing().pid == pid
-    assert asked.result().bill == here.billed()[0]
+    until(lambda: alone.lines("sent"))
+    pid = alone.standing().pid
+    alone.abandon()
+    gateway = alone.start()
+    assert alone.enter("a").folder == caller.folder
+    assert alone.standing().pid == pid
+    assert asked.result().bill == alone.billed()[0]
     assert gateway.account("a").spending.requests == 1
-    assert len(here.billed()) == 1
+    assert len(alone.billed()) == 1
 
 
-def test_a_gateway_that_died_alone_is_started_by_the_next_run(here: Desk) -> None:
+def test_a_gateway_that_died_alone_is_started_by_the_next_run(alone: Desk) -> None:
     """Its attempts are admitted again, and its files read."""
-    caller = here.enter("a")
+    caller = alone.enter("a")
     first = caller.ask(prompt())
-    here.abandon()
-    os.kill(here.standing().pid, signal.SIGKILL)
-    here.gateway._process.wait()
-    here.start()
-    assert here.enter("a").folder == caller.folder
+    alone.abandon()
+    os.kill(alone.standing().pid, signal.SIGKILL)
+    alone.gateway._process.wait()
+    alone.start()
+    assert alone.enter("a").folder == caller.folder
     assert persistent(caller, prompt()).bill != first.bill
-    assert here.enter("b").ask(prompt()).bill == first.bill
+    assert alone.enter("b").ask(prompt()).bill == first.bill
 
 
 @pytest.mark.parametrize("adopted", [False, True])
 def test_a_gateway_that_hangs_is_replaced(
-    here: Desk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, *, adopted: bool
+    alone: Desk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, *, adopted: bool
 ) -> None:
     """Whether this run started it or another one did."""
     monkeypatch.setattr(client, "HANGS", 1.0)
-    caller = here.enter("a")
+    caller = alone.enter("a")
     caller.ask(prompt())
     if adopted:
-        here.abandon()
-        here.start()
-        here.enter("a")
-    stopped = here.standing().pid
+        alone.abandon()
+        alone.start()
+        alone.enter("a")
+    stopped = alone.standing().pid
     os.kill(stopped, signal.SIGSTOP)
     asked = pool.submit(persistent, caller, prompt("two"))
-    assert asked.result(60).bill == here.billed()[1]
-    assert here.standing().pid != stopped
-    assert here.enter("b").ask(prompt()).bill == here.billed()[0]
+    assert asked.result(60).bill == alone.billed()[1]
+    assert alone.standing().pid != stopped
+    assert alone.enter("b").ask(prompt()).bill == alone.billed()[0]
 
 
 def test_a_gateway_of_another_version_is_replaced(
-    here: Desk, monkeypatch: pytest.MonkeyPatch
+    alone: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would not understand what it is asked."""
-    old = here.standing().pid
-    here.abandon()
+    old = alone.standing().pid
+    alone.abandon()
     monkeypatch.setattr(client, "PROTOCOL", client.PROTOCOL + 1)
-    here.config = client.Config(lock=here.config.lock, routes=here.config.routes)
-    here.start()
-    assert here.standing().pid != old
-    assert here.enter("a").ask(prompt()).status == 200
+    alone.config = client.Config(lock=alone.config.lock, routes=alone.config.routes)
+    alone.start()
+    assert alone.standing().pid != old
+    assert alone.enter("a").ask(prompt()).status == 200
 
 
-def test_no_process_but_a_gateway_is_killed(
-    here: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_process_but_a_gateway_is_killed(alone: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the file says that its number is that of the gateway, which it was once."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
-        here.abandon()
-        running = here.standing().pid
-        (here.layout.gateway / "pid").write_text(f"{innocent.pid}\n")
+        alone.abandon()
+        running = alone.standing().pid
+        (alone.layout.gateway / "pid").write_text(f"{innocent.pid}\n")
         os.kill(running, signal.SIGSTOP)
         monkeypatch.setattr(client, "START", 0.5)
-        assert not client.end_process(here.layout.gateway)
+        assert not client.end_process(alone.layout.gateway)
         assert innocent.poll() is None
         os.kill(running, signal.SIGCONT)
-        (here.layout.gateway / "pid").write_text(f"{running}\n")
+        (alone.layout.gateway / "pid").write_text(f"{running}\n")
         innocent.kill()
 
 
-def test_two_gateways_do_not_work_in_one_folder(here: Desk) -> None:
+def test_two_gateways_do_not_work_in_one_folder(alone: Desk) -> None:
     """The second one ends by itself, and the first serves on."""
-    second = client.Gateway(here.layout, here.config, lambda *_: None)
+    second = client.Gateway(alone.layout, alone.config, lambda *_: None)
     second._launch()
     assert second._process
     assert second._process.wait(30) == 0
-    assert here.standing().pid == here.gateway._process.pid
-    assert here.enter("a").ask(prompt()).status == 200
+    assert alone.standing().pid == alone.gateway._process.pid
+    assert alone.enter("a").ask(prompt()).status == 200
 
 
 def test_a_run_knows_soon_that_its_gateway_serves(tmp_path: Path, stub: Provider) -> None:
@@ -194,14 +191,14 @@ def test_its_path_may_be_long(tmp_path: Path, stub: Provider) -> None:
         assert here.enter("a").ask(prompt()).bill == here.billed()[0]
 
 
-def test_answers_that_were_set_aside_are_not_given(here: Desk) -> None:
+def test_answers_that_were_set_aside_are_not_given(alone: Desk) -> None:
     """`evalset reset` moves them while a gateway of a killed run may still have them open."""
-    here.enter("a").ask(prompt())
-    here.abandon()
-    here.layout.answers.rename(here.layout.answers.with_name("aside"))
-    here.start()
-    assert here.enter("b").ask(prompt()).bill == here.billed()[1]
-    assert len(here.lines("answer")) == 1
+    alone.enter("a").ask(prompt())
+    alone.abandon()
+    alone.layout.answers.rename(alone.layout.answers.with_name("aside"))
+    alone.start()
+    assert alone.enter("b").ask(prompt()).bill == alone.billed()[1]
+    assert len(alone.lines("answer")) == 1
 
 
 # A disk without room.
@@ -214,9 +211,11 @@ def small(tmp_path: Path) -> Iterator[SmallDisk]:
         yield found
 
 
-def fill(folder: Path) -> Path:
-    """Take all room; gives the file that has it."""
+def fill(folder: Path, answers: Path) -> Path:
+    """Take all room, that at the end of a file's last page too; gives the file that has it."""
     path = folder / "ballast"
+    with answers.open("ab") as file:
+        file.write(b"\n" * (-answers.stat().st_size % 4096))
     with path.open("ab", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"x" * 4096)
@@ -230,8 +229,8 @@ def test_without_room_nothing_is_sent(
     with desk(small.folder / "progress", stub) as here:
         first = here.enter("a").ask(prompt())
         other = here.enter("b")
-        ballast = fill(small.folder)
-        asked = [pool.submit(other.ask, prompt(text)) for text in ("one", "x" * 20_000)]
+        ballast = fill(small.folder, here.file())
+        asked = [pool.submit(other.ask, prompt(text)) for text in ("one", "two")]
         assert "full" in until(lambda: here.told.get("disk"))
         assert len(stub.requests()) == 1
         assert not any(each.done() for each in asked)
@@ -249,7 +248,7 @@ def test_an_answer_is_held_until_there_is_room(
         caller = here.enter("a")
         asked = pool.submit(caller.ask, prompt())
         until(lambda: here.lines("sent"))
-        ballast = fill(small.folder)
+        ballast = fill(small.folder, here.file())
         assert "full" in until(lambda: here.told.get("disk"))
         assert len(here.billed()) == 1
         assert not asked.done()
@@ -267,7 +266,7 @@ def test_who_leaves_while_there_is_no_room_takes_nothing_along(
         here.enter("a").ask(prompt())
         stub.behave(delay=0.5, size=50_000)
         caller = here.enter("b")
-        ballast = fill(small.folder)
+        ballast = fill(small.folder, here.file())
         with pytest.raises(TimeoutError):
             caller.ask(prompt(), timeout=1)
         ballast.unlink()
