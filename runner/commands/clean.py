@@ -7,7 +7,7 @@ import msgspec
 
 from runner.commands.command_line import evalset_command
 from runner.errors import LockHeld
-from runner.gateway.client import end_abandoned, remove_abandoned
+from runner.gateway.client import end_process, remove_abandoned
 from runner.host import Host, new_id, this_host
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.records.layout import Layout
@@ -74,7 +74,7 @@ def clean_one(engine: "Engine", layout: Layout, host: Host, cleaned: Cleaned, *,
     from runner.engine.leftovers import discard, find_leftovers
     from runner.run.record import Recorder, record_ended
 
-    end_abandoned(layout.gateway)
+    end_process(layout.gateway)
     with as_environment_fault():
         leftovers = find_leftovers(engine.api, layout, host.name)
         if not leftovers:

@@ -2,12 +2,17 @@ import asyncio
 import fcntl
 import os
 import sys
+import time
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
 from runner.gateway.client import Config, tidy
-from runner.gateway.server import Gateway, listen, raise_limits
+from runner.gateway.server import Gateway, keep_quiet, listen, raise_limits
+
+# Seconds until another gateway in the same folder counts as one that stays.
+PATIENCE = 3.0
 
 
 def main() -> int:
@@ -19,13 +24,12 @@ def main() -> int:
     os.environ.update(config.environment)
     os.environ["NETRC"] = os.devnull  # else a file of the user's would add logins to requests
     with (folder / "lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _acquire(lock):
             print("another gateway works here")
             return 0
         (folder / "pid").write_text(f"{os.getpid()}\n")
         raise_limits()
+        keep_quiet()
 
         async def serve() -> None:
             await Gateway(config).serve(listen(folder, "control.sock"))
@@ -33,6 +37,20 @@ def main() -> int:
         asyncio.run(serve())
         tidy(folder)
     return 0
+
+
+def _acquire(lock: IO[bytes]) -> bool:
+    """Take the lock; one that is about to end may have it for a moment."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 if __name__ == "__main__":

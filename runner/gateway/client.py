@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -27,13 +27,19 @@ from runner.records.lock import is_held
 PROTOCOL = 1
 
 # Seconds for a gateway to start; without an answer after which it is taken to hang; between two
-# looks at it.
+# looks at it, and while it does not answer.
 START = 20.0
 HANGS = 10.0
 LOOK = 1.0
+SOON = 0.05
 
-# How often it is started before that is given up.
-LAUNCHES = 3
+# How often a gateway is started in vain until the run is told.
+TRIES = 3
+
+MODULE = "runner.gateway"
+
+# What asking a gateway may raise that is not there, is about to end, or refuses.
+ERRORS = (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError)
 
 FORWARDER = Path(__file__).with_name("forward.py")
 
@@ -114,7 +120,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pid: its process.
         attempts: ids of those that may ask.
-        problems: why requests cannot succeed, by kind: `key`, `quota`, `disk`.
+        problems: what a run must know, by kind: `key`, `quota` and `disk`, with which requests
+            cannot succeed, and `damaged`, with which they can.
     """
 
     protocol: int = PROTOCOL
@@ -134,9 +141,12 @@ class _Connection(http.client.HTTPConnection):
         folder, name = self._place
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(f"/proc/self/fd/{descriptor}/{name}")
+            with ExitStack() as stack:
+                own = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                own.settimeout(self.timeout)
+                own.connect(f"/proc/self/fd/{descriptor}/{name}")
+                stack.pop_all()  # it stays open
+                self.sock = own
         finally:
             os.close(descriptor)
 
@@ -146,13 +156,21 @@ class Gateway:
 
     It is a process of its own that outlives a killed run, as containers do. It begins to start with
     the block, because that takes as long as what a run has to do before its first container.
+
+    Attributes:
+        tell: is told once of each kind of problem: its kind, and one line.
     """
 
-    def __init__(self, layout: Layout, config: Config) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        config: Config,
+        tell: Callable[[str, str], None] = lambda *_: None,
+    ) -> None:
         self._layout = layout
         self._folder = layout.gateway
         self._config = config
-        self._tell: Callable[[str, str], None] = lambda *_: None
+        self.tell = tell
         self._told: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._admitted: dict[str, Admission] = {}
@@ -167,28 +185,31 @@ class Gateway:
 
     def __exit__(self, *_: object) -> None:
         if self._watch.ident is not None:
-            self._end()
+            self.end()
         elif self._process is not None:
             self._process.kill()  # it was not needed, and knows nothing
             self._process.communicate()
             tidy(self._folder)
 
-    def start(self, tell: Callable[[str, str], None]) -> None:
-        """Let it begin, or take over the one that a killed run left; it answers a moment later.
-
-        Args:
-            tell: is told once of each kind of problem: its kind, and one line.
-        """
-        self._tell = tell
-        standing = self._standing()
-        if standing is None:
-            self._launch()
-        elif standing.protocol == PROTOCOL:
-            self._ask("PUT", "/config", self._config)
-        else:
-            self._kill()
+    def start(self) -> None:
+        """Let it begin, or take over the one that a killed run left; it answers a moment later."""
+        if not self._took_over():
             self._launch()
         self._watch.start()
+
+    def _took_over(self) -> bool:
+        """Take over a gateway that a killed run left; one of another version is ended."""
+        standing = self._standing()
+        if standing is None:
+            return False
+        if standing.protocol != PROTOCOL:
+            end_process(self._folder)
+            return False
+        try:
+            self._ask("PUT", "/config", self._config)
+        except ERRORS:  # it ended at this moment
+            return False
+        return True
 
     def _launch(self) -> None:
         """Give a new process what it has to know."""
@@ -206,7 +227,7 @@ class Gateway:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with log.open("ab") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "runner.gateway", str(self._folder)],
+                    [sys.executable, "-m", MODULE, str(self._folder)],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=output,
@@ -228,7 +249,7 @@ class Gateway:
         )
         with self._lock:
             self._admitted[attempt] = admission
-        with suppress(OSError, http.client.HTTPException):  # else the watch sees to it
+        with suppress(*ERRORS):  # else the watch sees to it
             self._ask("POST", "/attempts", admission)
         return folder
 
@@ -236,7 +257,7 @@ class Gateway:
         """What an attempt has done so far; nothing where the gateway does not know."""
         try:
             return msgspec.json.decode(self._ask("GET", f"/attempts/{attempt}"), type=Account)
-        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+        except ERRORS:
             return Account()
 
     def leave(self, attempt: str) -> Account:
@@ -246,7 +267,7 @@ class Gateway:
         try:
             said = self._ask("DELETE", f"/attempts/{attempt}")
             account = msgspec.json.decode(said, type=Account)
-        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+        except ERRORS:
             account = Account()
         if account.stopped:
             self._tell_once(account.kind, account.stopped)
@@ -276,38 +297,41 @@ class Gateway:
             f"the gateway does not start: {said}", "--no-gateway runs without it"
         )
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Let it end once what it has sent is on record; nothing waits for that."""
         self._over.set()
         self._watch.join()
-        with suppress(OSError, http.client.HTTPException):
+        with suppress(*ERRORS):
             self._ask("POST", "/end")
 
     def _watching(self) -> None:
-        silent_since: float | None = None
         started = time.monotonic()
-        launches = 0
-        while not self._over.wait(LOOK if silent_since is None else 0.05):
+        silent_since: float | None = started
+        serves = False
+        fruitless = 0
+        while not self._over.wait(LOOK if silent_since is None else SOON):
+            looked = time.monotonic()
             standing = self._standing()
             if standing is not None:
-                silent_since, launches = None, 0
-                self._told_of(standing)
+                silent_since, serves, fruitless = None, True, 0
+                self._told_of(standing.problems)
                 self._admit_again(standing)
                 continue
             now = time.monotonic()
-            silent_since = silent_since or now
+            silent_since = silent_since or looked
             dead = self._process is None or self._process.poll() is not None
-            if (dead and now - started > 1) or now - max(silent_since, started) > HANGS:
-                self._kill()
-                launches += 1
-                if launches > LAUNCHES:
+            patience = HANGS if serves else START
+            if (dead and now - started > 1) or now - silent_since >= patience:
+                fruitless += 1
+                if fruitless == TRIES:
                     self._tell_once("gateway", str(self._broken()))
-                    return
+                self._kill()
                 self._launch()
-                started = time.monotonic()
+                started = silent_since = time.monotonic()
+                serves = False
 
-    def _told_of(self, standing: Standing) -> None:
-        for kind, text in standing.problems.items():
+    def _told_of(self, problems: Mapping[str, str]) -> None:
+        for kind, text in problems.items():
             self._tell_once(kind, text)
 
     def _tell_once(self, kind: str, text: str) -> None:
@@ -315,7 +339,7 @@ class Gateway:
             new = kind not in self._told
             self._told.add(kind)
         if new:
-            self._tell(kind, text)
+            self.tell(kind, text)
 
     def _admit_again(self, standing: Standing) -> None:
         """Tell a gateway that was started again about the attempts under way."""
@@ -326,13 +350,15 @@ class Gateway:
                 if attempt not in standing.attempts
             ]
         for admission in missing:
-            with suppress(OSError, http.client.HTTPException):
+            with suppress(*ERRORS):
                 self._ask("POST", "/attempts", admission)
+                if admission.attempt not in self._admitted:  # it has left meanwhile
+                    self._ask("DELETE", f"/attempts/{admission.attempt}")
 
     def _standing(self) -> Standing | None:
         try:
             return msgspec.json.decode(self._ask("GET", "/"), type=Standing)
-        except (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError):
+        except ERRORS:
             return None
 
     def _kill(self) -> None:
@@ -340,12 +366,12 @@ class Gateway:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        end_abandoned(self._folder)
+        end_process(self._folder)
 
     def _ask(
-        self, method: str, path: str, body: object = None, *, patience: float = HANGS
+        self, method: str, path: str, body: object = None, *, patience: float | None = None
     ) -> bytes:
-        connection = _Connection(self._folder, "control.sock", timeout=patience)
+        connection = _Connection(self._folder, "control.sock", timeout=patience or HANGS)
         try:
             content = None if body is None else msgspec.json.encode(body)
             connection.request(method, path, body=content)
@@ -356,6 +382,22 @@ class Gateway:
         if response.status != http.client.OK:
             raise LookupError(said.decode(errors="replace"))
         return said
+
+
+def end_process(folder: Path) -> bool:
+    """Kill the gateway that works in a folder, whoever started it; tell whether none is left."""
+    until = time.monotonic() + START
+    while is_held(folder / "lock"):
+        if time.monotonic() > until:
+            return False
+        with suppress(OSError, ValueError):
+            pid = int((folder / "pid").read_text())
+            argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
+            # The number may be that of another process by now.
+            if MODULE.encode() in argv and os.fsencode(folder) in argv:
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(SOON)
+    return True
 
 
 def tidy(folder: Path) -> None:
@@ -370,20 +412,12 @@ def tidy(folder: Path) -> None:
                 path.rmdir()
 
 
-def end_abandoned(folder: Path) -> None:
-    """End the gateway that a killed run left, at once."""
-    while is_held(folder / "lock"):
-        with suppress(OSError, ValueError):
-            os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
-        time.sleep(0.05)
-
-
 def remove_abandoned(root: Path) -> None:
     """End and remove all gateways of a progress directory that has no live run."""
     folder = root / ".gateway"
     for each in folder.iterdir() if folder.is_dir() else ():
-        end_abandoned(each)
-        remove_tree(each)
+        if end_process(each):
+            remove_tree(each)
     with suppress(OSError):
         folder.rmdir()
 

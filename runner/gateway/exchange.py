@@ -49,9 +49,3 @@ class Exchange:
         """An answer did not reach the attempt."""
         self._given[attempt].discard(answer.id)
         self._from.pop((attempt, answer.key), None)
-
-    def forget(self, attempt: str) -> None:
-        """An attempt has ended, and asks for nothing more."""
-        self._given.pop(attempt, None)
-        for each in [each for each in self._from if each[0] == attempt]:
-            del self._from[each]

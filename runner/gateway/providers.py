@@ -31,6 +31,9 @@ _ALLOWED = (
     ("GET", re.compile(r"(?:/v1|/openai)?/models(?:/[\w.:/-]+)?")),
 )
 
+# Parts of a path that are resolved on the way: what arrives would be another path.
+_DETOUR = re.compile(r"//|/\.{1,2}(?:/|$)")
+
 # Headers of a request that change its meaning.
 _MEANING = ("anthropic-version", "anthropic-beta", "openai-beta")
 
@@ -254,6 +257,8 @@ def route_of(model: str, routes: Mapping[str, Route]) -> Route | None:
 
 def is_allowed(method: str, path: str) -> bool:
     """Whether an eval may ask for this; `path` is below the route's name, without its query."""
+    if _DETOUR.search(path):
+        return False
     return any(method == verb and shape.fullmatch(path) for verb, shape in _ALLOWED)
 
 

@@ -1,10 +1,10 @@
 import asyncio
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 import aiohttp
@@ -15,9 +15,9 @@ from runner.gateway.client import Problem
 from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Asked, Route, error_body, kept_headers
 from runner.gateway.queue import Queue
-from runner.gateway.store import ERROR
+from runner.gateway.store import ERROR, utc
 from runner.gateway.usage import usage_of
-from runner.records.answers import Answer, Failed, Given, Request, Reserved, Sent, Usage
+from runner.records.answers import Answer, Failed, Request, Reserved, Sent, Usage
 
 # Bytes of an answer's body.
 MOST_OF_AN_ANSWER = 64 * 2**20
@@ -38,8 +38,11 @@ FIRST_PAUSE = 1.0
 # Codes with which a provider says that more requests do not help.
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
-# What the last event of a stream says, by which an end is told from a cut.
-ENDS = (b"[DONE]", b"message_stop", b"response.completed")
+# What a whole stream says at its end; a proxy on the way may end one properly that was cut.
+END = re.compile(
+    rb"^(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))",
+    re.MULTILINE,
+)
 
 # How long a provider may take to say whether it has a model, in seconds.
 CHECK = 15.0
@@ -168,16 +171,16 @@ class Sender:
             key=flight.key,
             attempt=flight.attempt,
             sample=flight.sample,
-            at=_now(),
+            at=utc(),
             model=flight.asked.model,
             reserved=Reserved(tokens=reservation.tokens, usd=reservation.usd),
         )
+        flight.sent = True
         try:
             await _put_down(flight, sent)
         except BaseException:
             allowance.cancel(reservation, time.monotonic())
             raise
-        flight.sent = True
         began = time.monotonic()
         try:
             status, headers, body, tail = await self._exchange(flight, allowance, reservation)
@@ -196,7 +199,7 @@ class Sender:
             key=flight.key,
             attempt=flight.attempt,
             sample=flight.sample,
-            at=_now(),
+            at=utc(),
             seconds=round(time.monotonic() - began, 3),
             status=status,
             headers=headers,
@@ -205,14 +208,7 @@ class Sender:
             usage=usage,
             usd=usd,
         )
-        kept = await store.add(answer)
-        # Whoever waited may have gone while the answer was written, and another one come.
-        if answer.attempt and answer.attempt != flight.attempt:
-            store.give_back(kept, answer.attempt)
-        if flight.attempt:
-            store.exchange.was_given(flight.attempt, [kept.id])
-            if answer.attempt != flight.attempt:
-                await store.write(Given(id=kept.id, attempt=flight.attempt))
+        kept = await store.add(answer, lambda: flight.attempt)
         if tail is not None:
             flight.pieces.put_nowait(tail)
         return Reply(status=status, headers=headers, body=body, kept=kept, cost=Cost.of(answer))
@@ -287,7 +283,7 @@ class Sender:
 
 
 async def _put_down(flight: Flight, sent: Sent) -> None:
-    """Have on record, durably, that a request is sent."""
+    """Have on record, durably, that a request is sent; GoneError if nobody waits for it."""
     store, asked = flight.store, flight.asked
     if not store.describes(flight.key):
         await store.write(
@@ -301,6 +297,9 @@ async def _put_down(flight: Flight, sent: Sent) -> None:
         )
     await store.write(sent)
     await store.durable()
+    if not flight.attempt:
+        await store.write(Failed(id=sent.id, billed=False, reason="nobody waits for it"))
+        raise GoneError
 
 
 def _end(allowance: Allowance, reservation: Reservation, failure: Failure) -> None:
@@ -323,10 +322,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {CHECK:g} s"
     return str(error) or type(error).__name__
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _content(asked: Asked) -> dict[str, str]:
@@ -380,7 +375,7 @@ async def _stream(
         pieces.append(piece)
     if not pieces:
         raise aiohttp.ClientPayloadError("the stream is empty")
-    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-    if not framed and not any(end in pieces[-1] for end in ENDS):
+    body = b"".join(pieces)
+    if not END.search(body):
         raise aiohttp.ClientPayloadError("the stream has no end")
-    return b"".join(pieces), pieces[-1]
+    return body, pieces[-1]

@@ -1,28 +1,34 @@
 import asyncio
 import functools
+import logging
 import os
 import resource
 import socket
 import time
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http import HttpProcessingError
 
+from runner.errors import EnvironmentFault
 from runner.gateway.client import Account, Admission, Check, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.providers import Asked, Refused, asked
 from runner.gateway.queue import Queue
 from runner.gateway.sender import Sender
-from runner.gateway.store import Store
+from runner.gateway.store import Store, utc
 from runner.model import Spending
 from runner.records.answers import Given, Kept, Usage, read_sums
 from runner.records.lock import is_held
 
-# Bytes of a request's body; connections of one attempt at once.
+# Bytes of a request's body, and of all bodies of one attempt that are in memory, each counted when
+# it is read and when it is sent; connections of one attempt at once.
 MOST_OF_A_BODY = 32 * 2**20
+MOST_HELD = 512 * 2**20
 MOST_CONNECTIONS = 2048
 
 # Forbidden requests of an attempt that are named.
@@ -41,12 +47,24 @@ SAMPLE = "x-evalset-sample"
 
 
 class _Attempt:
-    """One attempt that may ask, and what it has asked so far."""
+    """One attempt that may ask, and what it has asked so far.
 
-    def __init__(self, admission: Admission, store: Store, server: asyncio.Server) -> None:
+    Attributes:
+        held: bytes of its requests' bodies that are in memory.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        store: Store,
+        listening: asyncio.Server,
+        web_server: web.Server,
+    ) -> None:
         self.id = admission.attempt
         self.store = store
-        self.server = server
+        self.held = 0
+        self._listening = listening
+        self._web = web_server
         self.requests = 0
         self.replayed = 0
         self._paid: list[Cost] = []
@@ -64,6 +82,12 @@ class _Attempt:
         """It was given an answer on record."""
         self.replayed += 1
         self._saved = [sum_of([*self._saved, cost])]
+
+    def close(self) -> None:
+        """Serve it no more; what it has sent is for the next who asks the same."""
+        self._listening.close()
+        for connection in self._web.connections:
+            connection.force_close()
 
     def account(self, waited: float) -> Account:
         """All of it; `waited` are seconds."""
@@ -90,9 +114,9 @@ class Gateway:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._sender = Sender(config.routes, queue_of(config), self._tell)
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[Path, Store] = {}
         self._attempts: dict[str, _Attempt] = {}
-        self._orphans: defaultdict[tuple[str, str], list[Flight]] = defaultdict(list)
+        self._orphans: defaultdict[tuple[Store, str], list[Flight]] = defaultdict(list)
         self._flights: set[asyncio.Task[None]] = set()
         self._problems: dict[str, str] = {}
         self._last_request = time.monotonic()
@@ -107,15 +131,27 @@ class Gateway:
         listening = await asyncio.get_running_loop().create_unix_server(server, sock=control)
         forsaken = asyncio.create_task(self._until_forsaken())
         try:
-            await self._end.wait()
+            await self._until_over()
             listening.close()
-            for attempt in list(self._attempts.values()):
-                attempt.server.close()
-            if self._flights:  # what was sent is waited for, because it is paid
-                await asyncio.wait(self._flights)
         finally:
             forsaken.cancel()
             await self._sender.close()
+
+    async def _until_over(self) -> None:
+        """Wait until a run has ended it and what was sent is on record, because that is paid.
+
+        A run that starts meanwhile takes it over.
+        """
+        while True:
+            await self._end.wait()
+            if not self._flights:
+                return
+            await asyncio.wait(self._flights, return_when=asyncio.FIRST_COMPLETED)
+
+    def _be_done(self) -> None:
+        for attempt in list(self._attempts.values()):
+            self._dismiss(attempt)
+        self._end.set()
 
     async def _until_forsaken(self) -> None:
         seen = time.monotonic()
@@ -124,7 +160,7 @@ class Gateway:
             if is_held(Path(self._config.lock)):
                 seen = time.monotonic()
             if time.monotonic() - max(seen, self._last_request) > FORSAKEN:
-                self._end.set()
+                self._be_done()
 
     # What the run asks.
 
@@ -132,7 +168,7 @@ class Gateway:
         try:
             body = await request.read()
             result = await self._answer_run(request.method, request.path, body)
-        except (LookupError, msgspec.DecodeError, OSError) as error:
+        except (LookupError, msgspec.DecodeError, OSError, EnvironmentFault) as error:
             return web.Response(status=400, text=f"{type(error).__name__}: {error}")
         return web.Response(body=msgspec.json.encode(result))
 
@@ -152,7 +188,7 @@ class Gateway:
                 wanted = msgspec.json.decode(body, type=Check)
                 return await self._sender.check(self._config.routes[wanted.route], wanted.model)
             case "POST", ["end"]:
-                self._end.set()
+                self._be_done()
                 return None
         raise LookupError(f"{method} {path}")
 
@@ -173,10 +209,7 @@ class Gateway:
     async def _admit(self, admission: Admission) -> Account:
         if known := self._attempts.get(admission.attempt):
             return self._account(known)
-        if admission.answers not in self._stores:
-            self._stores[admission.answers] = Store(Path(admission.answers))
-        store = self._stores[admission.answers]
-        store.admit(admission.attempt)
+        store = self._store(Path(admission.answers))
         listener = listen(Path(admission.folder), "api.sock")
         handler = functools.partial(self._serve, admission.attempt)
         web_server = web.Server(
@@ -190,31 +223,46 @@ class Gateway:
 
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(protocol, sock=listener, backlog=1024)
-        self._attempts[admission.attempt] = _Attempt(admission, store, server)
-        return self._account(self._attempts[admission.attempt])
+        store.admit(admission.attempt)
+        store.users += 1
+        attempt = _Attempt(admission, store, server, web_server)
+        self._attempts[admission.attempt] = attempt
+        return self._account(attempt)
+
+    def _store(self, path: Path) -> Store:
+        """The answers of an eval, which all of its attempts share."""
+        known = self._stores.get(path)
+        if known is not None and known.is_current():
+            return known
+        try:
+            self._stores[path] = found = Store(path)
+        except EnvironmentFault as fault:
+            self._tell("disk", str(fault))
+            raise
+        if found.damaged:
+            self._tell("damaged", found.damaged[0])
+        return found
 
     def _dismiss(self, ended: _Attempt) -> Account:
         """An attempt has ended."""
-        attempt = ended.id
-        del self._attempts[attempt]
-        ended.server.close()
-        ended.store.exchange.forget(attempt)
-        if not any(other.store is ended.store for other in self._attempts.values()):
-            self._retire(ended.store)
+        del self._attempts[ended.id]
+        ended.close()
+        self._release(ended.store)
         account = self._account(ended)
-        self._sender.queue.forget(attempt)
+        self._sender.queue.forget(ended.id)
         return account
 
     def _account(self, attempt: _Attempt) -> Account:
         return attempt.account(self._sender.queue.waited(attempt.id))
 
-    def _retire(self, store: Store) -> None:
-        """Let the memory of an eval's answers go, unless requests of it are under way."""
-        if not any(flights for (_, key), flights in self._orphans.items()):
-            for path, other in list(self._stores.items()):
-                if other is store:
-                    del self._stores[path]
-                    store.close()
+    def _release(self, store: Store) -> None:
+        """Whoever used the answers of an eval needs them no more; the last one closes them."""
+        store.users -= 1
+        if store.users:
+            return
+        if self._stores.get(store.path) is store:
+            del self._stores[store.path]
+        store.close()
 
     # What containers ask.
 
@@ -225,16 +273,19 @@ class Gateway:
             return _response(Reply.final(404, "this attempt has ended", "gateway_error"))
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(CONTINUE)
+        attempt.store.users += 1
         try:
-            body = await _body_of(request)
-            wanted = asked(
-                self._config.routes, request.method, request.raw_path, body, request.headers
-            )
+            async with _body_of(request, attempt) as body:
+                wanted = asked(
+                    self._config.routes, request.method, request.raw_path, body, request.headers
+                )
+                attempt.requests += 1
+                return await self._give(attempt, wanted, request)
         except Refused as refused:
             self._name(attempt, refused)
             return _response(Reply.final(refused.status, refused.text, "not_allowed"))
-        attempt.requests += 1
-        return await self._give(attempt, wanted, request)
+        finally:
+            self._release(attempt.store)
 
     def _name(self, attempt: _Attempt, refused: Refused) -> None:
         if len(attempt.refused) < MOST_NAMED and refused.text not in attempt.refused:
@@ -248,11 +299,13 @@ class Gateway:
         kept = store.exchange.take(wanted.key, attempt.id, sample)
         if kept is not None:
             return await self._replay(attempt, kept, request)
-        flight = self._adopt(store, wanted.key) or self._launch(store, wanted, attempt.id, sample)
+        flight = self._adopt(store, wanted.key) or self._launch(attempt, wanted, sample)
         flight.attempt = attempt.id
         try:
             if wanted.streams and not flight.head.done():
-                return await self._stream(attempt, flight, request)
+                await _waited_for(flight.head, request, flight.reply)
+                if flight.head.done():
+                    return await self._stream(attempt, flight, request)
             reply = await _waited_for(flight.reply, request)
             attempt.paid(reply)
             return await _deliver(_response(reply), request)
@@ -260,17 +313,30 @@ class Gateway:
             self._leave(flight, attempt.id)
             raise
 
-    def _launch(self, store: Store, wanted: Asked, attempt: str, sample: str) -> Flight:
-        flight = Flight(wanted, store, attempt, sample)
+    def _launch(self, attempt: _Attempt, wanted: Asked, sample: str) -> Flight:
+        store = attempt.store
+        flight = Flight(wanted, store, attempt.id, sample)
         flight.task = task = asyncio.create_task(self._sender.fly(flight))
         self._flights.add(task)
-        task.add_done_callback(self._flights.discard)
+        store.users += 1
+        attempt.held += len(wanted.body)
+
+        def landed(_: asyncio.Task[None]) -> None:
+            self._flights.discard(task)
+            attempt.held -= len(wanted.body)
+            self._release(store)
+
+        task.add_done_callback(landed)
         return flight
 
     def _adopt(self, store: Store, key: str) -> Flight | None:
         """An equal request that is under way, and that nobody waits for any more."""
-        orphans = self._orphans.get((str(store.path), key))
-        return orphans.pop(0) if orphans else None
+        orphans = self._orphans.get((store, key), [])
+        for flight in orphans:
+            if not flight.reply.done():  # else its answer is on record, and may be given to others
+                orphans.remove(flight)
+                return flight
+        return None
 
     def _leave(self, flight: Flight, attempt: str) -> None:
         """Whoever waited for a request has gone; what was sent comes to its end all the same."""
@@ -283,7 +349,7 @@ class Gateway:
             if flight.task is not None:
                 flight.task.cancel()
             return
-        place = (str(flight.store.path), flight.key)
+        place = (flight.store, flight.key)
         self._orphans[place].append(flight)
 
         def landed(_: asyncio.Future[Reply]) -> None:
@@ -297,12 +363,10 @@ class Gateway:
     async def _replay(
         self, attempt: _Attempt, kept: Kept, request: web.BaseRequest
     ) -> web.StreamResponse:
-        answer = attempt.store.read(kept)
-        await attempt.store.write(Given(id=kept.id, attempt=attempt.id))
-        reply = Reply(
-            status=answer.status, headers=answer.headers, body=answer.body.encode(), kept=kept
-        )
         try:
+            answer = attempt.store.read(kept)
+            await attempt.store.write(Given(id=kept.id, attempt=attempt.id, at=utc()))
+            reply = Reply(status=answer.status, headers=answer.headers, body=answer.body.encode())
             sent = await _deliver(_response(reply), request)
         except (asyncio.CancelledError, ConnectionError):
             attempt.store.give_back(kept, attempt.id)
@@ -314,9 +378,6 @@ class Gateway:
         self, attempt: _Attempt, flight: Flight, request: web.BaseRequest
     ) -> web.StreamResponse:
         """Pass a stream on as it comes; its last piece comes when all of it is on record."""
-        await _waited_for(flight.head, request, flight.reply)
-        if not flight.head.done():
-            return await _deliver(_response(flight.reply.result()), request)
         head = flight.head.result()
         response = web.StreamResponse(status=head.status, headers=head.headers)
         await response.prepare(request)
@@ -337,15 +398,23 @@ class _Closing(asyncio.Protocol):
         transport.close()
 
 
-async def _body_of(request: web.BaseRequest) -> bytes:
+@asynccontextmanager
+async def _body_of(request: web.BaseRequest, attempt: _Attempt) -> AsyncIterator[bytes]:
+    """The body of a request, which counts as held while the `with` block lasts."""
     pieces = []
     size = 0
-    async for piece in request.content.iter_any():
-        size += len(piece)
-        if size > MOST_OF_A_BODY:
-            raise Refused(413, f"the body is larger than {MOST_OF_A_BODY >> 20} MiB")
-        pieces.append(piece)
-    return b"".join(pieces)
+    try:
+        async for piece in request.content.iter_any():
+            size += len(piece)
+            attempt.held += len(piece)
+            if size > MOST_OF_A_BODY:
+                raise Refused(413, f"the body is larger than {MOST_OF_A_BODY >> 20} MiB")
+            if attempt.held > MOST_HELD:
+                raise Refused(413, f"the bodies at once are larger than {MOST_HELD >> 20} MiB")
+            pieces.append(piece)
+        yield b"".join(pieces)
+    finally:
+        attempt.held -= size
 
 
 async def _waited_for(
@@ -400,6 +469,16 @@ def listen(folder: Path, name: str) -> socket.socket:
         os.close(descriptor)
     listener.setblocking(False)  # noqa: FBT003 - its only argument
     return listener
+
+
+def keep_quiet() -> None:
+    """Do not log what is no HTTP: a program could fill the disk with it."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, (HttpProcessingError, ClientPayloadError))
+
+    logging.getLogger("aiohttp.server").addFilter(is_ours)
 
 
 def raise_limits() -> None:

@@ -1,10 +1,12 @@
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from runner.errors import EnvironmentFault
 from runner.gateway.exchange import Exchange
-from runner.records.answers import Answer, AnswersFile, AnswersLine, Kept, Returned
+from runner.records.answers import Answer, AnswersFile, AnswersLine, Given, Kept, Returned
 
 # Seconds until a full disk is tried again.
 PAUSE = 1.0
@@ -13,11 +15,18 @@ PAUSE = 1.0
 ERROR = 400
 
 
+def utc() -> str:
+    """The time as the lines of answers files have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class Store:
     """The answers of one eval, on disk and at hand.
 
     Attributes:
+        damaged: a message for each line of the file that could not be read.
         problem: why nothing can be written at the moment; empty when it can.
+        users: how many attempts, clients and requests under way need it open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,13 +36,19 @@ class Store:
         self._requests = found.requests
         self._on_record = found.given
         self.exchange = Exchange(kept for kept in found.kept if kept.status < ERROR)
+        self.damaged = found.damaged
         self.problem = ""
+        self.users = 0
         self._next: asyncio.Future[None] | None = None
         self._syncing: asyncio.Task[None] | None = None
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def is_current(self) -> bool:
+        """Whether its file still has its name, which `evalset reset` would have taken."""
+        return self._file.is_in_place()
 
     def admit(self, attempt: str) -> None:
         """An attempt is going to ask; what it was given before a crash it is not given again."""
@@ -81,10 +96,22 @@ class Store:
             return False
         return True
 
-    async def add(self, answer: Answer) -> Kept:
-        """Put an answer on record, durable when this returns; that gives it to its attempt."""
+    async def add(self, answer: Answer, waits: Callable[[], str]) -> Kept:
+        """Put an answer on record, durable when this returns, and give it to whoever waits.
+
+        Args:
+            answer: with the attempt that waits for it now.
+            waits: tells which attempt waits for it, empty for none; that may change meanwhile.
+        """
         start, size = await self.write(answer)
         await self.durable()
+        owner = answer.attempt
+        while owner != (now := waits()):
+            if owner:
+                await self.write(Returned(id=answer.id, attempt=owner, at=utc()))
+            if now:
+                await self.write(Given(id=answer.id, attempt=now, at=utc()))
+            owner = now
         kept = Kept(
             id=answer.id,
             key=answer.key,
@@ -95,6 +122,8 @@ class Store:
         )
         if answer.status < ERROR:  # an error costs nothing, and may be none the next time
             self.exchange.add(kept)
+            if owner:
+                self.exchange.was_given(owner, [kept.id])
         return kept
 
     def read(self, kept: Kept) -> Answer:
@@ -105,4 +134,4 @@ class Store:
         """An answer did not reach its attempt, which may be given it again."""
         self.exchange.give_back(kept, attempt)
         with suppress(EnvironmentFault):  # then it is given to the next attempt only
-            self._file.write(Returned(id=kept.id, attempt=attempt))
+            self._file.write(Returned(id=kept.id, attempt=attempt, at=utc()))

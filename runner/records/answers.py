@@ -1,4 +1,5 @@
 import io
+import json
 import math
 import os
 from collections import defaultdict
@@ -117,17 +118,23 @@ class Answer(_Line, frozen=True, kw_only=True):
 
 
 class Given(_Line, frozen=True, kw_only=True):
-    """An answer on record is given to an attempt."""
+    """An answer on record is given to an attempt.
+
+    Attributes:
+        at: UTC, RFC 3339; it tells two lines apart where files are merged.
+    """
 
     id: str
     attempt: str
+    at: str = ""
 
 
 class Returned(_Line, frozen=True, kw_only=True):
-    """An answer did not reach the attempt that it was given to."""
+    """An answer did not reach the attempt that it was given to, at this time, as above."""
 
     id: str
     attempt: str
+    at: str = ""
 
 
 class Failed(_Line, frozen=True, kw_only=True):
@@ -528,6 +535,13 @@ def _sum(amounts: Iterable[float | None]) -> float | None:
     return math.fsum(known) if known else None
 
 
+def _encoded(line: AnswersLine) -> bytes:
+    try:
+        return msgspec.json.encode(line)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say all the same
+        return json.dumps(msgspec.to_builtins(line), separators=(",", ":")).encode()
+
+
 class AnswersFile(LineFile):
     """An answers file that is written to; `write` and `sync` are apart, so that many share one."""
 
@@ -540,7 +554,7 @@ class AnswersFile(LineFile):
         Raises:
             EnvironmentFault: the disk is full, for example.
         """
-        content = msgspec.json.encode(line)
+        content = _encoded(line)
         with named(self.path, "write"):
             write_behind(self._descriptor, content + b"\n", sync=False)
             end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
@@ -556,6 +570,14 @@ class AnswersFile(LineFile):
         with named(self.path, "read"):
             line = os.pread(self._descriptor, kept.size, kept.start)
         return msgspec.json.decode(line, type=Answer)
+
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._descriptor))
 
     def read(self) -> Answers:
         """Read all of it, without the texts."""

@@ -13,7 +13,7 @@ from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
 from runner.errors import EnvironmentFault
-from runner.gateway.client import Config, Gateway, end_abandoned
+from runner.gateway.client import Config, Gateway, end_process
 from runner.gateway.providers import route_of
 from runner.host import KEYLESS_MODEL, Host
 from runner.image.image import find_image
@@ -69,7 +69,7 @@ def run(
         if snapshots is not None:
             snapshots.resume()
         if not prepared.options.resume:
-            end_abandoned(prepared.layout.gateway)
+            end_process(prepared.layout.gateway)
             keep_dated(prepared.layout.kept)
         with Recorder(prepared.layout, run=run_id) as recorder:
             one = _Run(prepared, host, display, recorder, reader, gateway=gateway)
@@ -222,7 +222,8 @@ class _Run:
         """Start it, and ask the provider before any eval does."""
         if self._gateway is None:
             return
-        self._gateway.start(self._bar)
+        self._gateway.tell = self._bar
+        self._gateway.start()
         prepared = self._prepared
         model = prepared.options.model
         route = route_of(model, prepared.routes)
@@ -231,6 +232,9 @@ class _Run:
 
     def _bar(self, kind: str, text: str) -> None:
         """No request can succeed any more: nothing is started, and nothing retried."""
+        if kind == "damaged":
+            self._events.put(Told(text))
+            return
         if self._schedule is not None:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))

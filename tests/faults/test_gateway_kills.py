@@ -1,0 +1,239 @@
+"""Gateways, runners and evals that are killed at random: what that costs by the ledger."""
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import pytest
+
+from runner.gateway.client import MODULE, Config, end_process
+from tests.amount import amount
+from tests.conftest import until
+from tests.faults.gateway_parts import PROMPTS, THREADS, Part, Wanted, body_of, layout_in, put
+from tests.gateway.desk import Desk, job
+from tests.provider import ROOT, Provider, body_key, provider
+
+pytestmark = pytest.mark.timeout(3600)
+
+# What is killed at once.
+TARGETS = [
+    set(chosen)
+    for count in (1, 2, 3)
+    for chosen in itertools.combinations(("gateway", "runner", "eval"), count)
+]
+
+
+class Stage:
+    """The processes of all rounds, one gateway and one eval at a time."""
+
+    def __init__(self, folder: Path, stub: Provider, parts: "subprocess.Popen[bytes]") -> None:
+        self.folder = folder
+        self.stub = stub
+        self.layout = layout_in(folder)
+        self.config: Config = Desk(self.layout.root, stub).config
+        self._parts = parts
+        self.runner = 0
+        self.start_runner()
+
+    def _fork(self, part: Part) -> int:
+        told: IO[bytes] | None = self._parts.stdin
+        heard: IO[bytes] | None = self._parts.stdout
+        assert told
+        assert heard
+        told.write(msgspec.json.encode(part) + b"\n")
+        told.flush()
+        return int(heard.readline())
+
+    def start_runner(self) -> None:
+        """Start one, which takes a gateway over that is there."""
+        self.runner = self._fork(Part(self.config))
+
+    def start_eval(self, wanted: Wanted) -> int:
+        """Start an attempt, once it may ask."""
+        put(self.folder / "wanted", wanted)
+        until(lambda: self._entered() == wanted, 60)
+        folder = self.layout.gateway / "attempts" / wanted.attempt
+        return self._fork(Part(self.config, wanted.attempt, wanted.eval, str(folder)))
+
+    def _entered(self) -> Wanted | None:
+        with suppress(FileNotFoundError):
+            return msgspec.json.decode((self.folder / "entered").read_bytes(), type=Wanted)
+        return None
+
+    def gateway(self) -> int:
+        """The gateway's process; 0 if there is none at the moment."""
+        with suppress(OSError, ValueError):
+            pid = int((self.layout.gateway / "pid").read_text())
+            argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
+            return pid if MODULE.encode() in argv else 0
+        return 0
+
+    def end(self) -> None:
+        """Let the runner end; what hangs is killed."""
+        put(self.folder / "wanted", Wanted("", ""))
+        with suppress(AssertionError):
+            until(lambda: not Path("/proc", str(self.runner)).exists())
+        kill(self.runner)
+        end_process(self.layout.gateway)
+
+
+class Round:
+    """One eval that is brought to its end, however often it is disturbed.
+
+    Attributes:
+        under_way: requests of which a killed gateway may have been given the answer, or not.
+    """
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.stage = stage
+        self.name = name
+        self.attempts: list[str] = []
+        self.under_way = 0
+        self.seen: set[str] = set()
+        self.eval = 0
+        self._next_attempt()
+
+    def _next_attempt(self) -> None:
+        self.attempts.append(f"{self.name}.{len(self.attempts)}")
+        self.eval = self.stage.start_eval(Wanted(self.attempts[-1], self.name))
+
+    @property
+    def done(self) -> bool:
+        """Whether the eval has all its answers."""
+        return (self.stage.folder / f"{self.attempts[-1]}.done").exists()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The whole lines of the eval's answers file."""
+        path = self.stage.layout.answers_of(job(self.name).command)
+        whole, _, _ = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
+        return [msgspec.json.decode(line) for line in whole.splitlines()]
+
+    def log(self, attempt: str) -> list[tuple[int, int]]:
+        """What an attempt was answered: numbers of prompts and of bills."""
+        path = self.stage.folder / f"{attempt}.log"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [msgspec.json.decode(line, type=tuple[int, int]) for line in lines]
+
+    def billed(self) -> int:
+        """How many of its requests the provider has billed."""
+        keys = {body_key(body_of(self.name, number)) for number in range(PROMPTS)}
+        return sum(each.key in keys for each in self.stage.stub.bills())
+
+    def kill(self, targets: set[str]) -> None:
+        """Kill them at once, and start again what a user or a run would."""
+        gateway = self.stage.gateway() if "gateway" in targets else 0
+        if gateway:
+            kill(gateway, signal.SIGSTOP)
+            until(lambda: is_stopped(gateway))
+        if "eval" in targets:
+            kill(self.eval)
+        if "runner" in targets:
+            kill(self.stage.runner)
+        if gateway:
+            self.under_way += self._open()
+            kill(gateway)
+        self.seen |= {line["id"] for line in self.lines() if line["kind"] == "answer"}
+        if "runner" in targets:
+            self.stage.start_runner()
+        if "eval" in targets and not self.done:
+            self._next_attempt()
+
+    def _open(self) -> int:
+        """Requests sent without an end on record, and answers on record that nobody has yet."""
+        lines = self.lines()
+        ended = {line["id"] for line in lines if line["kind"] in {"answer", "failed"}}
+        sent = sum(line["kind"] == "sent" and line["id"] not in ended for line in lines)
+        had = {bill for _, bill in self.log(self.attempts[-1])}
+        given = {line["id"] for line in lines if line.get("attempt") == self.attempts[-1]} & ended
+        answers = {line["id"]: bill_of(line) for line in lines if line["kind"] == "answer"}
+        lost = sum(each in answers and answers[each] not in had for each in given)
+        assert sent + lost <= THREADS
+        return sent + lost
+
+    def check(self) -> None:
+        """Nothing is lost, nothing given twice, and no more paid than has to be."""
+        for attempt in self.attempts:
+            bills = [bill for _, bill in self.log(attempt)]
+            assert len(set(bills)) == len(bills), f"{attempt} was given a bill twice"
+        assert sorted(n for n, _ in self.log(self.attempts[-1])) == list(range(PROMPTS))
+        answers = [line for line in self.lines() if line["kind"] == "answer"]
+        ids = [line["id"] for line in answers]
+        assert len(set(ids)) == len(ids)
+        assert self.seen <= set(ids), "an answer on record is lost"
+        billed = self.billed()
+        assert PROMPTS <= billed <= PROMPTS + self.under_way, (billed, self.under_way)
+        self._next_attempt()
+        until(lambda: self.done, 60)
+        assert self.billed() == billed, "a new attempt had to pay"
+        assert {bill for _, bill in self.log(self.attempts[-1])} <= {bill_of(it) for it in answers}
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to a process that may have gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process does nothing any more."""
+    try:
+        state = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "TZ"
+
+
+def bill_of(line: dict[str, Any]) -> int:
+    """The number of the bill that an answer on record names."""
+    body = msgspec.json.decode(line["body"])
+    return int(body["choices"][0]["message"]["content"].removeprefix("bill "))
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    """The processes, which are gone at the end of the `with` block."""
+    (folder / "provider").mkdir()
+    put(folder / "wanted", Wanted("none", "none"))
+    with (
+        provider(folder / "provider", delay=0.05) as stub,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.gateway_parts", folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        ) as parts,
+    ):
+        found = Stage(folder, stub, parts)
+        try:
+            yield found
+        finally:
+            found.end()
+            parts.terminate()
+
+
+def test_what_was_paid_for_survives_whoever_is_killed(
+    decide: random.Random, tmp_path: Path
+) -> None:
+    """Twice is paid at most what was under way when a gateway was killed, else nothing."""
+    with stage(tmp_path) as found:
+        for number in range(amount(40, 200)):
+            one = Round(found, f"e{number}")
+            for _ in range(decide.randint(1, 3)):
+                targets = decide.choice(TARGETS)
+                time.sleep(decide.uniform(0, 0.3))
+                if one.done:
+                    break
+                print(one.name, *sorted(targets))
+                one.kill(targets)
+            until(lambda one=one: one.done, 60)
+            one.check()
+            print(one.name, one.billed(), "billed,", one.under_way, "under way")

@@ -1,0 +1,48 @@
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.desk import Desk, desk
+from tests.provider import Provider, provider
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def one_stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    """One process for all tests of a file."""
+    with provider(tmp_path_factory.mktemp("provider")) as found:
+        yield found
+
+
+@pytest.fixture
+def stub(one_stub: Provider) -> Provider:
+    """A provider that behaves well and has written nothing down."""
+    one_stub.behave()
+    for path in one_stub.folder.glob("*.jsonl"):
+        path.write_bytes(b"")
+    return one_stub
+
+
+@pytest.fixture
+def alone(tmp_path: Path, stub: Provider) -> Iterator[Desk]:
+    """A gateway that runs in a progress directory of its own."""
+    with desk(tmp_path / "progress", stub) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, one_stub: Provider) -> Iterator[Desk]:
+    """One gateway for all tests of a file that leave it as it was."""
+    with desk(tmp_path_factory.mktemp("shared"), one_stub) as found:
+        yield found
+
+
+@pytest.fixture
+def here(shared: Desk, stub: Provider) -> Desk:
+    """The shared gateway, with attempts and evals that no other test has."""
+    assert stub is shared.stub
+    shared.prefix = f"t{next(NUMBERS)}-"
+    return shared
