@@ -59,6 +59,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         answers: folder of the answers files of all its evals.
         limits: that all of them share.
         environment: further variables, such as those of proxies.
+        offline: whether it only replays, and sends nothing to anybody.
     """
 
     protocol: int = PROTOCOL
@@ -67,6 +68,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     answers: str
     limits: Limits = Limits()
     environment: dict[str, str] = {}
+    offline: bool = False
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -11,10 +12,13 @@ import msgspec
 
 from runner.errors import UsageError
 from runner.host import PLACEHOLDER_KEY, USUAL_NAMES
-from runner.units import Upstream
+from runner.units import Upstream, parse_upstream
 
 # Where the forwarder listens in every container.
 INSIDE = "http://127.0.0.1:8470"
+
+# The address of providers that nobody asks.
+NOWHERE = "http://offline.invalid"
 
 # What a container gets for a key; no provider takes it.
 WORTHLESS = "evalset-gateway"
@@ -196,6 +200,24 @@ def access_for(
         hidden=hidden,
         routes={route.name: route for _, route in found},
         left_out=tuple(sorted(hidden.keys() - covered - _OPENAI.variables)),
+    )
+
+
+def access_offline(environment: Mapping[str, str], routes: Collection[str]) -> Access:
+    """Lead to these providers as a run does, though nobody is there: all answers are on record.
+
+    Args:
+        environment: all that is handed in besides.
+        routes: names as records have them, so that some may be none.
+    """
+    known = {each.name: each for each in _PROVIDERS}
+    addresses = {each.addresses[0]: NOWHERE for name, each in known.items() if name in routes}
+    upstreams = []
+    for name in sorted(set(routes) - known.keys()):
+        with suppress(UsageError):
+            upstreams.append(parse_upstream(f"{name}={NOWHERE}"))
+    return access_for(
+        {**environment, **addresses}, named=environment, upstreams=upstreams, environ={}
     )
 
 

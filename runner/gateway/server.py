@@ -17,6 +17,7 @@ from aiohttp.http import HttpProcessingError
 from runner.errors import EnvironmentFault
 from runner.gateway.client import Account, Admission, Check, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
+from runner.gateway.offline import not_on_record
 from runner.gateway.providers import Asked, Refused, asked
 from runner.gateway.queue import Queue
 from runner.gateway.sender import Sender
@@ -235,7 +236,7 @@ class Gateway:
         if known is not None and known.is_current():
             return known
         try:
-            self._stores[path] = found = Store(path)
+            self._stores[path] = found = Store(path, errors=self._config.offline)
         except EnvironmentFault as fault:
             self._tell("disk", str(fault))
             raise
@@ -299,6 +300,8 @@ class Gateway:
         kept = store.exchange.take(wanted.key, attempt.id, sample)
         if kept is not None:
             return await self._replay(attempt, kept, request)
+        if self._config.offline:
+            return _response(await not_on_record(store, wanted, attempt.id, sample))
         flight = self._adopt(store, wanted.key) or self._launch(attempt, wanted, sample)
         flight.attempt = attempt.id
         try:

@@ -23,19 +23,22 @@ def utc() -> str:
 class Store:
     """The answers of one eval, on disk and at hand.
 
+    Args:
+        errors: whether errors on record are given, too.
+
     Attributes:
         damaged: a message for each line of the file that could not be read.
         problem: why nothing can be written at the moment; empty when it can.
         users: how many attempts, clients and requests under way need it open.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, errors: bool = False) -> None:
         self.path = path
         self._file = AnswersFile(path)
         found = self._file.read()
         self._requests = found.requests
         self._on_record = found.given
-        self.exchange = Exchange(kept for kept in found.kept if kept.status < ERROR)
+        self.exchange = Exchange(kept for kept in found.kept if errors or kept.status < ERROR)
         self.damaged = found.damaged
         self.problem = ""
         self.users = 0

@@ -101,7 +101,7 @@ class SampleIndex:
         for number, path in enumerate(logs):
             self._read(number, path)
         names = list(self._numbers)
-        self._order = sorted(range(len(names)), key=lambda one: _natural(names[one]))
+        self._order = sorted(range(len(names)), key=lambda one: natural(names[one]))
         self.ids = [names[one] for one in self._order]
         self.scores = [self._scores[one] for one in self._order]
         self.correct = [self._correct[one] for one in self._order]
@@ -217,7 +217,7 @@ def _figure(data: dict[str, Any]) -> float | None:
     return None
 
 
-def _natural(name: str) -> tuple[str, int]:
+def natural(name: str) -> tuple[str, int]:
     """What sorts `demo.dev.2` before `demo.dev.10`."""
     head, _, tail = name.rpartition(".")
     if tail.isdecimal() and len(tail) <= _DIGITS:

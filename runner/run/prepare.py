@@ -41,6 +41,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         hidden: those that stay outside, with the gateway.
         limits: of what its requests to models may cost, and how many there are in a minute.
         routes: providers that the gateway leads to; empty where containers reach them themselves.
+        offline: whether the gateway only replays answers on record.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
     """
@@ -59,6 +60,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     mounts: dict[Path, str]
     own: dict[str, tuple[RegistryFile, ...]]
     warnings: tuple[str, ...]
+    offline: bool = False
 
     def settings_for(self, key: str) -> ContainerSettings:
         """What the container of an eval gets; variables are named, and have no values here."""

@@ -95,6 +95,7 @@ def _gateway(prepared: Prepared) -> "AbstractContextManager[Gateway | None]":
             for name, value in prepared.environment.items()
             if name.lower().endswith("_proxy")
         },
+        offline=prepared.offline,
     )
     return Gateway(prepared.layout, config)
 
@@ -227,7 +228,8 @@ class _Run:
         prepared = self._prepared
         model = prepared.options.model
         route = route_of(model, prepared.routes)
-        if route is not None and model != KEYLESS_MODEL and not self.adopted:
+        asks = model != KEYLESS_MODEL and not prepared.offline
+        if route is not None and asks and not self.adopted:
             self._gateway.check(route, "" if prepared.resolution.defines_model else model)
 
     def _bar(self, kind: str, text: str) -> None:
