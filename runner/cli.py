@@ -21,6 +21,7 @@ COMMANDS = (
     "run",
     "status",
     "answers",
+    "verify",
     "report",
     "view",
     "list",

@@ -1,0 +1,164 @@
+import contextlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, TextIO
+
+from runner.commands.command_line import evalset_command
+from runner.errors import EnvironmentFault
+from runner.host import new_id, this_host
+from runner.options import (
+    PROGRESS_DIR,
+    AsJson,
+    Branch,
+    EvalSet,
+    Model,
+    ProgressDir,
+    RemoteName,
+    Select,
+    SnapshotOptions,
+    SnapshotRepo,
+)
+from runner.records.layout import Layout
+from runner.report.display import display_for
+from runner.report.text import inert, json_line, one_line
+from runner.run.rerun import Surroundings
+from runner.run.verdict import Verdict, Verified
+from runner.run.verify import verify
+
+# What no two runs have in common.
+NEVER_THE_SAME = ("times", "run_id", "event_id", "created_by")
+
+WIDTH = max(map(len, Verdict)) + 2
+
+
+@contextlib.contextmanager
+def record_of(
+    root: Path, model: str, eval_set: str, options: SnapshotOptions | None
+) -> Iterator[Layout]:
+    """Where the record is, while its files are there: a progress directory, or one of a branch.
+
+    Args:
+        root: the progress directory, where a repository of our own may be.
+        options: which branch; None is the directory.
+    """
+    layout = Layout.named(root, model, eval_set)
+    if options is None or options.branch is None:
+        yield layout
+        return
+    from runner.branch.progress_branch import open_branch
+    from runner.branch.restore import restore_progress
+    from runner.records.folders import passing_folder
+
+    with (
+        passing_folder("record") as place,
+        open_branch(options, layout.root, this_host(), name=options.branch) as branch,
+    ):
+        layout = Layout(root=place, model=model, eval_set=eval_set)
+        for tip in branch.tips():
+            restore_progress(branch, tip, layout, warn=_warn)
+        yield layout
+
+
+def _warn(message: str) -> None:
+    print(inert(one_line(f"warning: {message}")), file=sys.stderr)
+
+
+def show(verified: Sequence[Verified], *, out: TextIO) -> None:
+    """Print what is known of each eval, and what was not compared."""
+    for one in verified:
+        _print(f"{one.verdict:<{WIDTH}}{one.eval}{_facts(one)}", out)
+        for line in _details(one):
+            _print(f"{'':<{WIDTH}}{line}", out)
+    random = Counter(name for one in verified for name in one.random)
+    drawn = [f"{name} ({count} drawn at random)" for name, count in random.items()]
+    if any(one.verdict is not Verdict.CANNOT_TELL for one in verified):
+        _print(f"not compared: {', '.join((*NEVER_THE_SAME, *drawn))}", out)
+    counts = Counter(one.verdict for one in verified)
+    _print(", ".join(f"{counts[each]} {each}" for each in Verdict if counts[each]), out)
+
+
+def _print(line: str, out: TextIO) -> None:
+    print(inert(one_line(line)), file=out)
+
+
+def _facts(one: Verified) -> str:
+    if one.verdict is Verdict.CANNOT_TELL:
+        return f": {one.reason}"
+    return f"  ({_count(one.samples, 'sample')}, {_count(one.answers, 'answer')})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _details(one: Verified) -> Iterator[str]:
+    """What differs, one line each."""
+    if one.verdict is Verdict.DIFFERS and one.reason:
+        yield one.reason
+    yield from one.missing
+    if one.more_missing:
+        yield f"{_count(one.more_missing, 'more request')} without an answer on record"
+    for each in one.differences:
+        yield f"{each.where}: expected {each.expected}, found {each.found}"
+    if one.more:
+        yield f"{one.more} more figures or samples differ"
+    yield from one.notes
+
+
+def document(model: str, eval_set: str, verified: Sequence[Verified]) -> dict[str, object]:
+    """The same as JSON has it."""
+    return {
+        "model": model,
+        "eval_set": eval_set,
+        "counts": dict(Counter(one.verdict for one in verified)),
+        "not_compared": NEVER_THE_SAME,
+        "evals": verified,
+    }
+
+
+def exit_code(verified: Sequence[Verified]) -> int:
+    """0 where all are the same, 1 where one differs, 3 where nobody can tell of one."""
+    verdicts = {one.verdict for one in verified}
+    if Verdict.DIFFERS in verdicts:
+        return 1
+    return EnvironmentFault.exit_code if Verdict.CANNOT_TELL in verdicts else 0
+
+
+@evalset_command("evalset verify gpt-4 test-basic")
+def command(
+    *,
+    model: Model,
+    eval_set: EvalSet,
+    select: Annotated[Select, "Verify these evals only; * is any text."] = (),
+    given: Surroundings,
+    progress_dir: ProgressDir = PROGRESS_DIR,
+    branch: Branch = None,
+    snapshot_repo: SnapshotRepo = None,
+    remote: RemoteName = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run finished evals again from the recorded answers, offline, and compare.
+
+    Says for each whether its final report and samples are the same. Exits with 0 if all are, with 1
+    if one differs, and with 3 if it cannot tell. No provider is asked and no key is needed.
+    """
+    began = time.monotonic()
+    options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
+    with record_of(progress_dir, model, eval_set, options) as layout:
+        verified, interrupted = verify(
+            layout,
+            given,
+            this_host(),
+            display_for(sys.stderr),
+            select=select,
+            new_id=new_id,
+            began=began,
+        )
+    if as_json:
+        print(json_line(document(model, eval_set, verified)), file=sys.stdout)
+    else:
+        show(verified, out=sys.stdout)
+    return interrupted or exit_code(verified)

@@ -1,0 +1,135 @@
+from collections.abc import Callable, Sequence
+
+from runner.engine.engine import Engine
+from runner.engine.leftovers import remove_abandoned
+from runner.errors import UsageError
+from runner.host import KEYLESS_MODEL, Host
+from runner.model import Attempt, Command, Result, check_name
+from runner.plan.plan import select_evals
+from runner.records.folders import passing_folder
+from runner.records.layout import Layout
+from runner.records.replay import read_replay
+from runner.records.state import RunState
+from runner.report.display import Display
+from runner.run.rerun import Group, Rerun, Surroundings
+from runner.run.verdict import Case, Verdict, Verified
+
+# Where reruns have their files.
+FOLDER = "verify"
+
+
+def verify(
+    layout: Layout,
+    given: Surroundings,
+    host: Host,
+    display: Display,
+    *,
+    select: Sequence[str] = (),
+    new_id: Callable[[], str],
+    began: float,
+) -> tuple[list[Verified], int]:
+    """Run finished evals again, offline, and compare what they say with the record.
+
+    Args:
+        layout: of the record, which is only read.
+        display: shows the reruns.
+        select: patterns of evals; none is all.
+        new_id: makes ids of runs and attempts.
+        began: when, by `time.monotonic`.
+
+    Returns:
+        What is known of each, in the order of the record, and the exit code of a rerun that was
+        interrupted, else 0.
+
+    Raises:
+        UsageError: no eval is finished, or what was named is none.
+        EnvironmentFault: the engine does not do its part.
+    """
+    state = RunState.from_directory(layout)
+    commands = _finished(layout, state, select)
+    found = {command: _case(layout, state, command) for command in commands}
+    groups: dict[Group, list[Case]] = {}
+    for case in found.values():
+        if isinstance(case, Case):
+            groups.setdefault(Group.of(case.command), []).append(case)
+    known = {command: one for command, one in found.items() if isinstance(one, Verified)}
+    code = 0
+    with passing_folder(FOLDER) as folder:
+        if groups:
+            prefix = str(folder.parent / f"evalset-{FOLDER}-")
+            remove_abandoned(Engine().api, host.name, prefix)
+        for number, (group, cases) in enumerate(groups.items()):
+            if code or state.run is None:
+                break
+            rerun = Rerun(
+                layout, state.run, group, given=given, host=host, root=folder / str(number)
+            )
+            verified, code = rerun.of(cases, display, new_id=new_id, began=began)
+            known |= {one.command: one for one in verified}
+    for command, case in found.items():
+        if command not in known and isinstance(case, Case):
+            known[command] = case.verified(Verdict.CANNOT_TELL, "its rerun was interrupted")
+    return [known[command] for command in commands], code
+
+
+def _finished(layout: Layout, state: RunState, select: Sequence[str]) -> list[Command]:
+    """The finished commands that were chosen.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not state.commands:
+        raise layout.no_progress()
+    done = set(state.done())
+    finished = [each for each in state.commands if each in done or " ".join(each) in done]
+    if not finished:
+        raise UsageError(
+            f"no eval of {layout.model} {layout.eval_set} is finished", "run `evalset run` first"
+        )
+    chosen, _ = select_evals([command.eval for command in finished], {}, select, ())
+    return [command for command in finished if command.eval in chosen]
+
+
+def _case(layout: Layout, state: RunState, command: Command) -> Case | Verified:
+    """What the files have of a finished eval, or why that does not suffice."""
+    attempts = [
+        each for each in state.attempts if each.command == command and each.result is Result.SUCCESS
+    ]
+    attempt = attempts[-1] if attempts else None
+    why = _why_not(layout, state, command, attempt)
+    if attempt is not None and not why:
+        replay = read_replay(layout.answers_of(command), attempt.id)
+        if replay.answers or _asks_nothing(attempt):
+            return Case(command=command, attempt=attempt, replay=replay)
+        why = "it has no answers on record"
+    return Verified(
+        eval=command.eval,
+        command=command,
+        attempt=attempt.id if attempt else "",
+        verdict=Verdict.CANNOT_TELL,
+        reason=why,
+    )
+
+
+def _why_not(layout: Layout, state: RunState, command: Command, attempt: Attempt | None) -> str:
+    """Why a finished eval cannot be run again; empty where it can."""
+    if attempt is None:
+        return "no attempt of it is on record"
+    if state.run is None:
+        return "no run.json says what it was run with"
+    if command.model != layout.model:
+        return f"its command has another model, {command.model}"
+    try:
+        check_name("eval", command.eval)  # it may be from a branch that somebody else wrote
+    except UsageError as error:
+        return error.what
+    if len(layout.log_paths(attempt.logs)) < max(1, len(attempt.logs)):
+        return "its log is not here"
+    return ""
+
+
+def _asks_nothing(attempt: Attempt) -> bool:
+    """Whether an eval needs no answers."""
+    if attempt.spending is None:
+        return attempt.command.model == KEYLESS_MODEL
+    return attempt.spending.requests == 0
