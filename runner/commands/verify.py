@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, TextIO
 
+import msgspec
+
 from runner.commands.command_line import evalset_command
 from runner.errors import EnvironmentFault
 from runner.host import new_id, this_host
+from runner.model import Attempt
 from runner.options import (
     PROGRESS_DIR,
     AsJson,
@@ -22,11 +25,11 @@ from runner.options import (
     SnapshotRepo,
 )
 from runner.records.layout import Layout
-from runner.report.display import display_for
+from runner.report.display import Display, display_for
 from runner.report.text import inert, json_line, one_line
 from runner.run.rerun import Surroundings
 from runner.run.verdict import Verdict, Verified
-from runner.run.verify import verify
+from runner.run.verify import Outcome, verify
 
 # What no two runs have in common.
 NEVER_THE_SAME = ("times", "run_id", "event_id", "created_by")
@@ -66,8 +69,33 @@ def _warn(message: str) -> None:
     print(inert(one_line(f"warning: {message}")), file=sys.stderr)
 
 
-def show(verified: Sequence[Verified], *, out: TextIO) -> None:
+class _Passing:
+    """A display of runs whose files are gone afterwards: it points to none of them."""
+
+    def __init__(self, inner: Display) -> None:
+        self.wants_samples = inner.wants_samples
+        self.begin = inner.begin
+        self.note = inner.note
+        self.warn = inner.warn
+        self.started = inner.started
+        self.progressed = inner.progressed
+        self.end = inner.end
+        self._inner = inner
+
+    @property
+    def tail_lines(self) -> int:
+        """As many as ever."""
+        return self._inner.tail_lines
+
+    def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
+        """Show how an attempt ended."""
+        passing = msgspec.structs.replace(outcome, console_log=None)
+        self._inner.ended(passing, again=again, tail=tail)
+
+
+def show(outcome: Outcome, *, out: TextIO) -> None:
     """Print what is known of each eval, and what was not compared."""
+    verified = outcome.verified
     for one in verified:
         _print(f"{one.verdict:<{WIDTH}}{one.eval}{_facts(one)}", out)
         for line in _details(one):
@@ -77,7 +105,10 @@ def show(verified: Sequence[Verified], *, out: TextIO) -> None:
     if any(one.verdict is not Verdict.CANNOT_TELL for one in verified):
         _print(f"not compared: {', '.join((*NEVER_THE_SAME, *drawn))}", out)
     counts = Counter(one.verdict for one in verified)
-    _print(", ".join(f"{counts[each]} {each}" for each in Verdict if counts[each]), out)
+    said = [f"{each}: {counts[each]}" for each in Verdict if counts[each]]
+    if outcome.unfinished:
+        said.append(f"not finished, and left out: {outcome.unfinished}")
+    _print(", ".join(said), out)
 
 
 def _print(line: str, out: TextIO) -> None:
@@ -108,14 +139,15 @@ def _details(one: Verified) -> Iterator[str]:
     yield from one.notes
 
 
-def document(model: str, eval_set: str, verified: Sequence[Verified]) -> dict[str, object]:
+def document(model: str, eval_set: str, outcome: Outcome) -> dict[str, object]:
     """The same as JSON has it."""
     return {
         "model": model,
         "eval_set": eval_set,
-        "counts": dict(Counter(one.verdict for one in verified)),
+        "counts": dict(Counter(one.verdict for one in outcome.verified)),
+        "unfinished": outcome.unfinished,
         "not_compared": NEVER_THE_SAME,
-        "evals": verified,
+        "evals": outcome.verified,
     }
 
 
@@ -148,17 +180,17 @@ def command(
     began = time.monotonic()
     options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
     with record_of(progress_dir, model, eval_set, options) as layout:
-        verified, interrupted = verify(
+        outcome = verify(
             layout,
             given,
             this_host(),
-            display_for(sys.stderr),
+            _Passing(display_for(sys.stderr)),
             select=select,
             new_id=new_id,
             began=began,
         )
     if as_json:
-        print(json_line(document(model, eval_set, verified)), file=sys.stdout)
+        print(json_line(document(model, eval_set, outcome)), file=sys.stdout)
     else:
-        show(verified, out=sys.stdout)
-    return interrupted or exit_code(verified)
+        show(outcome, out=sys.stdout)
+    return outcome.interrupted or exit_code(outcome.verified)

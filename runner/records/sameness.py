@@ -108,10 +108,16 @@ def random_figures(report: object) -> list[str]:
     return [str(name) for name in report if _RANDOM.search(str(name))]
 
 
-def compare_logs(expected: Sequence[Path], found: Sequence[Path]) -> Sameness:
+def compare_logs(
+    expected: Sequence[Path], found: Sequence[Path], *, reports: tuple[object, object]
+) -> Sameness:
     """Compare oaieval's logs: events by sample, in any order, without times and ids.
 
     Memory holds a sum of hashes for each sample, and the events of a few that differ.
+
+    Args:
+        reports: the final reports that the records of both have, which were compared. Those in
+            the logs are compared where they are others.
 
     Raises:
         EnvironmentFault: one of them cannot be read.
@@ -138,7 +144,10 @@ def compare_logs(expected: Sequence[Path], found: Sequence[Path]) -> Sameness:
         left_out=ours.left_out + theirs.left_out,
     )
     unreadable = compare_values(ours.unreadable, theirs.unreadable, "lines that are no events")
-    return compare_values(ours.spec, theirs.spec, "spec") + unreadable + of_samples
+    report = Sameness()
+    if (ours.report, theirs.report) != reports:
+        report = compare_values(ours.report, theirs.report, "final report in the log")
+    return report + compare_values(ours.spec, theirs.spec, "spec") + unreadable + of_samples
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -148,6 +157,7 @@ class _Line(msgspec.Struct, gc=False):
     type: str = ""
     data: Any = None
     spec: Any = None
+    final_report: Any = None
 
     @property
     def content(self) -> bytes:
@@ -160,11 +170,13 @@ class _Digest(msgspec.Struct):
 
     Attributes:
         spec: what oaieval says of the run at the start, without what is that run's own.
+        report: the last final one.
         samples: of each the number of its events, and a sum of their hashes.
         unreadable: lines that are no events.
     """
 
     spec: Any = None
+    report: Any = None
     samples: dict[str, tuple[int, int]] = {}
     unreadable: int = 0
     left_out: int = 0
@@ -186,6 +198,8 @@ def _digest_of(paths: Sequence[Path]) -> _Digest:
             digest.samples[sample] = (count + 1, total)
         elif isinstance(line.spec, dict):
             digest.spec = {name: value for name, value in line.spec.items() if name not in _OWN}
+        elif line.final_report:  # an empty one says nothing
+            digest.report = line.final_report
     return digest
 
 

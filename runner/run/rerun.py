@@ -238,12 +238,12 @@ class Rerun:
         return [f"it was run in the image {case.attempt.image}, and {name} is {image.id}"]
 
     def _compared(self, case: Case, again: Attempt, layout: Layout, answers: Path) -> Verified:
-        found = layout.log_paths(again.logs)
         sameness = Sameness()
-        if found or again.result is Result.SUCCESS:
-            report = case.attempt.final_report
-            sameness = compare_values(report, again.final_report, "final report")
-            sameness += compare_logs(self._layout.log_paths(case.attempt.logs), found)
+        if again.result is Result.SUCCESS:
+            reports = case.attempt.final_report, again.final_report
+            logs = self._layout.log_paths(case.attempt.logs), layout.log_paths(again.logs)
+            sameness = compare_values(*reports, "final report")
+            sameness += compare_logs(*logs, reports=reports)
         console = layout.log_paths([again.console_log] if again.console_log else [])
         return decide(
             case,

@@ -104,7 +104,7 @@ def decide(
         more_missing=len(missing[MOST_MISSING:]),
         random=tuple(random_figures(case.attempt.final_report)),
         random_differing=sameness.random,
-        notes=tuple(_notes(case.replay, rerun, differs=differs)),
+        notes=tuple(_notes(case, again, rerun, differs=differs)),
         samples=sameness.samples,
     )
 
@@ -114,7 +114,8 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     """The verdict, and its reason."""
     failed = again.result is not Result.SUCCESS
-    ended = ": ".join(filter(None, (again.reason, last))) if failed else ""
+    # What it prints last because of a request without an answer says less than the request.
+    ended = ": ".join(filter(None, (again.reason, "" if asks else last))) if failed else ""
     damaged = case.replay.damaged
     if failed and again.fault is Fault.ENVIRONMENT:
         return Verdict.CANNOT_TELL, ended
@@ -141,9 +142,15 @@ def in_words(missing: Missing) -> str:
     return f"{who}{what}: {missing.shown}"
 
 
-def _notes(replay: Replay, rerun: Rerun, *, differs: bool) -> Iterator[str]:
+def _notes(case: Case, again: Attempt, rerun: Rerun, *, differs: bool) -> Iterator[str]:
+    replay = case.replay
     if rerun.left:
         yield f"{rerun.left} of {len(replay.answers)} answers on record were not asked for"
+    if differs and case.attempt.image not in {"", again.image}:
+        yield (
+            f"it was run in the image {case.attempt.image}, and again in {again.image}, which are "
+            "the same if both were built alike"
+        )
     if differs and replay.unclear:
         yield (
             f"{replay.unclear} answers are to equal requests, and the record does not say which "

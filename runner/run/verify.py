@@ -1,10 +1,12 @@
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from runner.engine.engine import Engine
 from runner.engine.leftovers import remove_abandoned
 from runner.errors import UsageError
 from runner.host import KEYLESS_MODEL, Host
-from runner.model import Attempt, Command, Result, check_name
+from runner.model import Attempt, Command, Result, State, check_name
 from runner.plan.plan import select_evals
 from runner.records.folders import passing_folder
 from runner.records.layout import Layout
@@ -18,6 +20,20 @@ from runner.run.verdict import Case, Verdict, Verified
 FOLDER = "verify"
 
 
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verification found.
+
+    Attributes:
+        verified: what is known of each eval, in the order of the record.
+        unfinished: how many evals of the newest plan are not finished, and so left out.
+        interrupted: exit code of a rerun that was interrupted, else 0.
+    """
+
+    verified: tuple[Verified, ...]
+    unfinished: int
+    interrupted: int
+
+
 def verify(
     layout: Layout,
     given: Surroundings,
@@ -27,7 +43,7 @@ def verify(
     select: Sequence[str] = (),
     new_id: Callable[[], str],
     began: float,
-) -> tuple[list[Verified], int]:
+) -> Outcome:
     """Run finished evals again, offline, and compare what they say with the record.
 
     Args:
@@ -36,10 +52,6 @@ def verify(
         select: patterns of evals; none is all.
         new_id: makes ids of runs and attempts.
         began: when, by `time.monotonic`.
-
-    Returns:
-        What is known of each, in the order of the record, and the exit code of a rerun that was
-        interrupted, else 0.
 
     Raises:
         UsageError: no eval is finished, or what was named is none.
@@ -56,7 +68,7 @@ def verify(
     code = 0
     with passing_folder(FOLDER) as folder:
         if groups:
-            prefix = str(folder.parent / f"evalset-{FOLDER}-")
+            prefix = str(folder.resolve().parent / f"evalset-{FOLDER}-")
             remove_abandoned(Engine().api, host.name, prefix)
         for number, (group, cases) in enumerate(groups.items()):
             if code or state.run is None:
@@ -69,7 +81,12 @@ def verify(
     for command, case in found.items():
         if command not in known and isinstance(case, Case):
             known[command] = case.verified(Verdict.CANNOT_TELL, "its rerun was interrupted")
-    return [known[command] for command in commands], code
+    rows = state.evals()[: state.planned]
+    return Outcome(
+        verified=tuple(known[command] for command in commands),
+        unfinished=sum(row.state is not State.DONE for row in rows),
+        interrupted=code,
+    )
 
 
 def _finished(layout: Layout, state: RunState, select: Sequence[str]) -> list[Command]:
