@@ -1,0 +1,126 @@
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from runner.gateway.client import Config, Gateway, _Connection
+from runner.gateway.providers import INSIDE, NOWHERE, Route, access_offline, asked
+from runner.records.answers import Answer, Request
+from runner.records.layout import Layout
+from runner.records.lock import run_lock
+from runner.records.replay import Missing, Replay, read_rerun, write_replay
+from tests.conftest import until
+from tests.outcomes import job
+from tests.provider import provider
+
+JOB = job()
+CHAT = "/openai/v1/chat/completions"
+HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+OTHER = {"model": "m", "messages": [{"role": "user", "content": "Other"}]}
+
+
+def route(address: str) -> dict[str, Route]:
+    """The provider that is not to be asked."""
+    found = access_offline({}, ["openai"]).routes["openai"]
+    return {"openai": msgspec.structs.replace(found, address=f"{address}/v1")}
+
+
+def key_of(body: object) -> str:
+    return asked(route(NOWHERE), "POST", CHAT, json.dumps(body).encode(), {}).key
+
+
+def replay_of(*answers: Answer) -> Replay:
+    """A record of answers to `HELLO`."""
+    key = key_of(HELLO)
+    line = Request(key=key, route="openai", method="POST", path="/v1/chat/completions", body=HELLO)
+    return Replay(answers=answers, requests={key: line})
+
+
+def answer(id_: str, *, status: int = 200, sample: str = "") -> Answer:
+    return Answer(id=id_, key=key_of(HELLO), status=status, sample=sample, body=f'"{id_}"')
+
+
+def ask(folder: Path, body: object = HELLO, sample: str = "") -> tuple[int, Any, str | None]:
+    """Ask as an attempt's container does; gives status, body, and whether to try again."""
+    connection = _Connection(folder, "api.sock", timeout=20)
+    headers = {"Content-Type": "application/json"} | (
+        {"x-evalset-sample": sample} if sample else {}
+    )
+    connection.request("POST", CHAT, json.dumps(body), headers)
+    response = connection.getresponse()
+    said = json.loads(response.read())
+    connection.close()
+    return response.status, said, response.headers["x-should-retry"]
+
+
+@contextmanager
+def offline(layout: Layout, replay: Replay, address: str) -> Iterator[Path]:
+    """A gateway that only replays; gives the folder of an attempt that may ask."""
+    path = layout.answers_of(JOB.command)
+    write_replay(path, replay)
+
+    def listens(folder: Path) -> bool:
+        with suppress(OSError):
+            ask(folder, {"model": "of nobody"})
+            return True
+        return False
+
+    with run_lock(layout.lock):
+        config = Config(
+            lock=str(layout.lock), routes=route(address), answers=str(layout.answers), offline=True
+        )
+        gateway = Gateway(layout, config, lambda *_: None)
+        gateway.start()
+        try:
+            folder = gateway.enter(JOB, "again")
+            until(lambda: listens(folder))
+            yield folder
+        finally:
+            gateway.leave("again")
+            gateway.end()
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(root=tmp_path / "progress", model="m", eval_set="s")
+
+
+def test_it_answers_from_the_record_and_asks_nobody(tmp_path: Path, layout: Layout) -> None:
+    """In the order of the record, errors too; what is not there is a final error, and noted."""
+    replay = replay_of(answer("1"), answer("2", status=400), answer("3"))
+    with provider(tmp_path) as stub, offline(layout, replay, stub.url) as folder:
+        assert [ask(folder)[:2] for _ in range(3)] == [(200, "1"), (400, "2"), (200, "3")]
+        status, said, again = ask(folder, sample="e.3")
+        assert (status, said["error"]["message"], again) == (404, "no answer on record", "false")
+        assert ask(folder, OTHER)[0] == 404
+        assert stub.requests() == []
+    found = read_rerun(layout.answers_of(JOB.command), "again", replay)
+    assert found.missing[-2:] == (
+        Missing(sample="e.3", shown='POST /v1/chat/completions m "Hello"', known=True),
+        Missing(sample="", shown='POST /v1/chat/completions m "Other"', known=False),
+    )
+    assert found.left == 0
+
+
+def test_a_sample_gets_its_own_answer(layout: Layout) -> None:
+    """Whichever asks first; what nobody asks for is left."""
+    replay = replay_of(answer("1", sample="e.1"), answer("2", sample="e.2"), answer("3"))
+    with offline(layout, replay, NOWHERE) as folder:
+        assert ask(folder, sample="e.2")[1] == "2"
+        assert ask(folder, sample="e.1")[1] == "1"
+    assert read_rerun(layout.answers_of(JOB.command), "again", replay).left == 1
+
+
+def test_containers_are_led_as_in_a_run() -> None:
+    """To each provider on record, without a key; a name that is none leads nowhere."""
+    found = access_offline({"EVALS_THREADS": "1"}, ["openai", "groq", "Not one", "anthropic"])
+    assert set(found.routes) == {"openai", "groq", "anthropic"}
+    assert {each.address for each in found.routes.values()} == {NOWHERE}
+    assert all(not each.headers for each in found.routes.values())
+    assert found.inside["OPENAI_BASE_URL"] == f"{INSIDE}/openai/v1"
+    assert found.inside["GROQ_BASE_URL"] == f"{INSIDE}/groq"
+    assert found.inside["EVALS_THREADS"] == "1"

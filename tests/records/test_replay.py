@@ -1,0 +1,187 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.records.answers import (
+    Answer,
+    AnswersFile,
+    AnswersLine,
+    Failed,
+    Given,
+    Request,
+    Returned,
+    Sent,
+    read_answers,
+)
+from runner.records.replay import (
+    LONGEST,
+    Missing,
+    parse_replay,
+    read_replay,
+    read_rerun,
+    shown_request,
+    write_replay,
+)
+
+
+def encoded(*lines: AnswersLine) -> bytes:
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+
+
+def request(key: str = "k", *, route: str = "openai", body: object = None) -> Request:
+    return Request(key=key, route=route, method="POST", path="/v1/chat/completions", body=body)
+
+
+def answer(
+    id_: str, attempt: str = "a", key: str = "k", *, sample: str = "", body: str = ""
+) -> Answer:
+    return Answer(id=id_, key=key, attempt=attempt, sample=sample, body=body or f'"{id_}"')
+
+
+def ids(content: bytes, attempt: str = "a") -> list[str]:
+    return [one.id for one in parse_replay(content, attempt).answers]
+
+
+def test_only_what_the_attempt_was_given_counts() -> None:
+    """Fresh answers and replayed ones, in the order in which it was given them."""
+    content = encoded(
+        request(),
+        answer("1", "lost"),
+        answer("2", "a"),
+        Given(id="1", attempt="a"),
+        answer("3", "other"),
+        answer("4", "a"),
+        Given(id="4", attempt="other"),
+    )
+    assert ids(content) == ["2", "1", "4"]
+    assert ids(content, "lost") == ["1"]
+    assert ids(content, "none") == []
+
+
+def test_what_did_not_reach_it_does_not_count() -> None:
+    """Unless it was given again later; then it counts from there."""
+    content = encoded(answer("1"), answer("2"), Returned(id="1", attempt="a"))
+    assert ids(content) == ["2"]
+    assert ids(content + encoded(Given(id="1", attempt="a"))) == ["2", "1"]
+    assert ids(content + encoded(Returned(id="2", attempt="other"))) == ["2"]
+
+
+def test_a_line_that_is_there_twice_is_one() -> None:
+    """Merged files hold some twice; a later word on an answer does not move it."""
+    twice = encoded(request(), answer("1"), answer("2"))
+    assert ids(twice + twice) == ["1", "2"]
+
+
+def test_damaged_lines_are_named_and_the_rest_counts() -> None:
+    """A torn last line is what a crash leaves, and no damage."""
+    content = encoded(answer("1")) + b"{torn\n" + encoded(answer("2")) + b'{"kind":"given"'
+    found = parse_replay(content, "a")
+    assert found.damaged == (2,)
+    assert [one.id for one in found.answers] == ["1", "2"]
+
+
+def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:
+    """As where the eval was run without the gateway."""
+    assert read_replay(tmp_path / "none.jsonl", "a").answers == ()
+
+
+def test_routes_are_those_of_its_answers() -> None:
+    """Another attempt may have asked others."""
+    content = encoded(
+        request("k", route="openai"), request("l", route="groq"), answer("1"), answer("2", "b", "l")
+    )
+    assert parse_replay(content, "a").routes == {"openai"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "unclear"),
+    [
+        ([answer("1", body="x"), answer("2", body="y")], 2),
+        ([answer("1", body="x"), answer("2", body="x")], 0),
+        ([answer("1", sample="e.1"), answer("2", sample="e.2")], 0),
+        ([answer("1", sample="e.1"), answer("2")], 1),
+        ([answer("1"), answer("2", key="l")], 0),
+    ],
+)
+def test_equal_requests_with_different_answers_are_unclear_without_samples(
+    answers: list[Answer], unclear: int
+) -> None:
+    """Nobody can tell which sample is to get which."""
+    assert parse_replay(encoded(*answers), "a").unclear == unclear
+
+
+def test_a_replay_is_a_file_of_answers_that_nobody_was_given(tmp_path: Path) -> None:
+    """In the order in which they were given, so that the gateway gives them so."""
+    content = encoded(
+        request("k"),
+        request("unused"),
+        answer("1", "lost", body='"one"'),
+        answer("2", "a", sample="e.1"),
+        Given(id="1", attempt="a"),
+        Failed(id="3", status=429, billed=False),
+    )
+    path = tmp_path / "answers" / "e.jsonl"
+    write_replay(path, parse_replay(content, "a"))
+    found = read_answers(path)
+    assert [(kept.id, kept.key, kept.sample) for kept in found.kept] == [
+        ("2", "k", "e.1"),
+        ("1", "k", ""),
+    ]
+    assert (found.given, found.requests, found.damaged) == ({}, {"k"}, [])
+    with AnswersFile(path) as file:
+        assert file.answer(found.kept[1]).body == '"one"'
+
+
+def test_a_rerun_says_what_was_not_on_record_and_what_was_left(tmp_path: Path) -> None:
+    """A request that was made before is told from one that never was."""
+    path = tmp_path / "e.jsonl"
+    replay = parse_replay(encoded(request("k"), request("l"), answer("1"), answer("2")), "a")
+    write_replay(path, replay)
+    new = request("new", body={"messages": [{"content": "first"}, {"content": "Why?"}]})
+    path.write_bytes(
+        path.read_bytes()
+        + encoded(
+            Given(id="1", attempt="again"),
+            Sent(id="x", key="l", attempt="again"),
+            Failed(id="x", status=404),
+            new,
+            Sent(id="y", key="new", attempt="again", sample="e.7", model="m"),
+            Failed(id="y", status=404),
+            Sent(id="z", key="new", attempt="an earlier one"),
+            Failed(id="z", status=404),
+            Given(id="2", attempt="an earlier one"),
+        )
+    )
+    found = read_rerun(path, "again", replay)
+    assert found.left == 1
+    assert found.missing == (
+        Missing(sample="", shown="POST /v1/chat/completions", known=True),
+        Missing(sample="e.7", shown='POST /v1/chat/completions m "Why?"', known=False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ({"messages": [{"role": "user", "content": "Why?"}]}, ' "Why?"'),
+        ({"messages": [{"content": [{"type": "text", "text": "Why?"}]}]}, 'text\\":\\"Why?\\"}]"'),
+        ({"prompt": "Once"}, ' "Once"'),
+        ({"prompt": ["Once", "Twice"]}, ' "Twice"'),
+        ({"input": [[1, 2]]}, ' "2"'),
+        ({"messages": []}, "completions m"),
+        ({}, "completions m"),
+        (None, "completions m"),
+        ([1], "completions m"),
+    ],
+)
+def test_a_request_is_shown_by_what_it_asks_last(body: object, end: str) -> None:
+    """Chats, completions and embeddings have it in different places."""
+    assert shown_request(request(body=body), "m").endswith(end)
+
+
+def test_a_long_request_is_cut() -> None:
+    """A line has room for it."""
+    shown = shown_request(request(body={"prompt": "x" * 5000}), "m")
+    assert len(shown) == LONGEST + 1
+    assert shown_request(None, "m") == "m"
