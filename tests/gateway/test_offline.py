@@ -1,6 +1,6 @@
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,13 @@ def answer(id_: str, *, status: int = 200, sample: str = "") -> Answer:
 
 def ask(folder: Path, body: object = HELLO, sample: str = "") -> tuple[int, Any, str | None]:
     """Ask as an attempt's container does; gives status, body, and whether to try again."""
-    connection = _Connection(folder, "api.sock", timeout=20)
-    headers = {"Content-Type": "application/json"} | (
-        {"x-evalset-sample": sample} if sample else {}
-    )
-    connection.request("POST", CHAT, json.dumps(body), headers)
-    response = connection.getresponse()
-    said = json.loads(response.read())
-    connection.close()
-    return response.status, said, response.headers["x-should-retry"]
+    headers = {"Content-Type": "application/json"}
+    if sample:
+        headers["x-evalset-sample"] = sample
+    with closing(_Connection(folder, "api.sock", timeout=20)) as connection:
+        connection.request("POST", CHAT, json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read()), response.headers["x-should-retry"]
 
 
 @contextmanager
@@ -69,19 +67,18 @@ def offline(layout: Layout, replay: Replay, address: str) -> Iterator[Path]:
             return True
         return False
 
+    config = Config(
+        lock=str(layout.lock), routes=route(address), answers=str(layout.answers), offline=True
+    )
     with run_lock(layout.lock):
-        config = Config(
-            lock=str(layout.lock), routes=route(address), answers=str(layout.answers), offline=True
-        )
-        gateway = Gateway(layout, config, lambda *_: None)
-        gateway.start()
-        try:
+        with Gateway(layout, config) as gateway:
+            gateway.start(lambda *_: None)
             folder = gateway.enter(JOB, "again")
             until(lambda: listens(folder))
             yield folder
-        finally:
             gateway.leave("again")
-            gateway.end()
+        if gateway._process is not None:
+            gateway._process.wait(20)
 
 
 @pytest.fixture
