@@ -51,7 +51,7 @@ def test_an_eval_that_differs_in_nothing_is_the_same() -> None:
         ((AGAIN, NOTHING, DIFFERS), Verdict.DIFFERS, ""),
         ((AGAIN, NEW, Sameness()), Verdict.DIFFERS, ""),
         ((FAILED, NEW, Sameness()), Verdict.DIFFERS, "exited with status 1"),
-        ((LOST, NEW, DIFFERS), Verdict.CANNOT_TELL, "was ended: KeyError"),
+        ((LOST, NEW, DIFFERS), Verdict.CANNOT_TELL, "was ended"),
         (
             (AGAIN, NOTHING, Sameness(left_out=1)),
             Verdict.CANNOT_TELL,

@@ -1,0 +1,134 @@
+import json
+
+import pytest
+
+from tests.commands.conftest import Here
+from tests.commands.test_records import A, record
+
+NOT_HERE = "evallogs/none.jsonl"
+LOG = "evallogs/1_dummy_a.dev.v0.jsonl"
+PINS = {
+    "version": 1,
+    "run": "r",
+    "model": "dummy",
+    "eval_set": "mine",
+    "image": "i",
+    "image_id": "sha256:i",
+    "commands": [A],
+    "limits": {},
+    "registry": {},
+}
+
+
+@pytest.fixture
+def recorded(here: Here) -> Here:
+    """One eval with all that it takes to be run again, but an engine."""
+    here.put("progress/oaievalset/dummy.mine.attempts.jsonl", record(A, logs=[LOG]))
+    here.put("progress/oaievalset/dummy.mine.run.json", json.dumps(PINS))
+    here.put(f"progress/{LOG}", '{"spec": {}}\n')
+    return here
+
+
+def verdicts(here: Here, *options: str) -> dict[str, str]:
+    """What it says of each eval, where it can tell of none."""
+    ended = here.evalset("verify", "dummy", "mine", "--json", *options)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    found = json.loads(ended.stdout)
+    assert found["counts"] == {"cannot tell": len(found["evals"])}
+    return {one["eval"]: one["reason"] for one in found["evals"]}
+
+
+def test_without_an_engine_nothing_can_be_run_again(recorded: Here) -> None:
+    """One line says so, and all else is as it was."""
+    line = recorded.refused("verify", "dummy", "mine", "--select", "a.*", code=3)
+    assert "engine" in line
+
+
+def test_what_cannot_be_run_again_says_why_without_an_engine(recorded: Here) -> None:
+    """A line for each eval, and the exit code 3."""
+    recorded.put(
+        "progress/oaievalset/dummy.mine.attempts.jsonl",
+        record(A, spending={"requests": 3}, logs=[LOG]),
+    )
+    ended = recorded.evalset("verify", "dummy", "mine")
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert ended.stdout.splitlines() == [
+        "cannot tell  a.dev.v0: it has no answers on record",
+        "cannot tell  b.dev.v0: no attempt of it is on record",
+        "cannot tell: 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "why"),
+    [
+        ({"spending": {"requests": 1}}, "it has no answers on record"),
+        ({"logs": []}, "its log is not here"),
+        ({"logs": [NOT_HERE]}, "its log is not here"),
+        ({"logs": [LOG, NOT_HERE]}, "its log is not here"),
+        ({"logs": ["../../own/evals/mine.yaml"]}, "its log is not here"),
+    ],
+)
+def test_an_eval_without_its_files_cannot_be_run_again(
+    recorded: Here, attempt: dict[str, object], why: str
+) -> None:
+    """Each thing that is missing has its words."""
+    recorded.put(
+        "progress/oaievalset/dummy.mine.attempts.jsonl", record(A, **({"logs": [LOG]} | attempt))
+    )
+    assert verdicts(recorded, "--select", "a.*") == {"a.dev.v0": why}
+
+
+def test_without_a_run_file_nobody_knows_the_image(recorded: Here) -> None:
+    """Nor what the registry had in it."""
+    (recorded.folder / "progress/oaievalset/dummy.mine.run.json").unlink()
+    assert verdicts(recorded, "--select", "a.*") == {
+        "a.dev.v0": "no run.json says what it was run with"
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (["oaieval", "other", "x"], "its command has another model, other"),
+        (["oaieval", "dummy", "../../x"], "the eval's name `../../x` has `..` in it"),
+        (["oaieval", "dummy", "/x"], "the eval's name `/x` is an absolute path"),
+    ],
+)
+def test_a_record_that_somebody_made_up_leads_nowhere(
+    recorded: Here, command: list[str], why: str
+) -> None:
+    """It may be from a branch."""
+    recorded.put("progress/oaievalset/dummy.mine.progress.txt", json.dumps(command) + "\n")
+    recorded.put("progress/oaievalset/dummy.mine.attempts.jsonl", record(command, logs=[LOG]))
+    (found,) = verdicts(recorded).values()
+    assert found.startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("progress", "attempts", "fact", "cure"),
+    [
+        ("", "", "has no progress of dummy mine", "evalset list progress"),
+        (
+            "",
+            record(A, result="failure", fault="eval", exit_code=1),
+            "no eval of dummy mine is finished",
+            "run `evalset run` first",
+        ),
+    ],
+)
+def test_where_nothing_is_finished_there_is_nothing_to_verify(
+    here: Here, progress: str, attempts: str, fact: str, cure: str
+) -> None:
+    """One line, with what to do."""
+    here.progress.write_text(progress)
+    here.put("progress/oaievalset/dummy.mine.attempts.jsonl", attempts)
+    line = here.refused("verify", "dummy", "mine")
+    assert fact in line
+    assert cure in line
+
+
+def test_a_selection_that_matches_nothing_is_refused(recorded: Here) -> None:
+    """As for a run."""
+    line = recorded.refused("verify", "dummy", "mine", "--select", "z*")
+    assert "--select `z*` matches no eval of the set" in line

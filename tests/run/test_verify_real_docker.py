@@ -1,0 +1,116 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.options import DEFAULT_IMAGE
+from runner.records.layout import Layout
+from tests.conftest import Place
+from tests.provider import KEY, provider
+
+pytestmark = pytest.mark.docker
+
+MATCH, FUZZY = "test-match.s1.simple-v0", "test-fuzzy-match.s1.simple-v0"
+
+
+def evalset(
+    place: Place, *arguments: str, progress: Path, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the program with a real model's name, and no more variables than named."""
+    return subprocess.run(
+        [sys.executable, "-m", "runner", *arguments, "--progress-dir", progress],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=place.folder,
+        env=place.environ(
+            EVALSET_IMAGE=DEFAULT_IMAGE,
+            EVALSET_RUN_COMMAND="oaieval",
+            EVALSET_MEMORY="1g",
+            **variables,
+        ),
+        timeout=200,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Place]:
+    """A run of openai/evals' own evals against a provider that is gone now."""
+    place = Place(tmp_path_factory.mktemp("verify"), cache, DEFAULT_IMAGE)
+    with provider(place.folder) as stub:
+        ended = evalset(
+            place,
+            *("run", "gpt-3.5-turbo", "test-basic"),
+            *("--select", MATCH, "--select", FUZZY),
+            progress=place.progress,
+            OPENAI_API_KEY=KEY,
+            OPENAI_BASE_URL=f"{stub.url}/v1",
+        )
+        assert ended.returncode == 0, ended
+        assert len(stub.bills()) == 6
+    yield place
+    assert place.leftovers() == []
+
+
+def copy(place: Place, name: str) -> Layout:
+    """Another progress directory with the same in it."""
+    root = place.folder / name
+    shutil.copytree(place.progress, root, ignore=shutil.ignore_patterns(".gateway"))
+    return Layout(root=root, model="gpt-3.5-turbo", eval_set="test-basic")
+
+
+def verified(place: Place, root: Path) -> "subprocess.CompletedProcess[str]":
+    return evalset(place, "verify", "gpt-3.5-turbo", "test-basic", progress=root)
+
+
+def answers_of(layout: Layout, name: str) -> Path:
+    (path,) = layout.answers.glob(f"{name}.*.jsonl")
+    return path
+
+
+def test_a_run_is_the_same_again_without_its_provider(run_once: Place) -> None:
+    """Each answer names its bill, so that only the recorded ones give the same samples."""
+    ended = verified(run_once, run_once.progress)
+    assert ended.returncode == 0, ended
+    assert ended.stdout.splitlines() == [
+        f"same         {MATCH}  (3 samples, 3 answers)",
+        f"same         {FUZZY}  (3 samples, 3 answers)",
+        "not compared: times, run_id, event_id, created_by, boostrap_std (1 drawn at random)",
+        "same: 2",
+    ]
+
+
+def test_a_changed_answer_is_found_and_one_that_is_missing_too(run_once: Place) -> None:
+    """Where the sample differs, and what was asked without an answer; nobody was asked."""
+    layout = copy(run_once, "changed")
+    path = answers_of(layout, MATCH)
+    path.write_text(path.read_text().replace("bill ", "no bill ", 1))
+    path = answers_of(layout, FUZZY)
+    kept = path.read_text().splitlines(keepends=True)
+    kept.remove(next(line for line in kept if json.loads(line)["kind"] == "answer"))
+    path.write_text("".join(kept))
+    ended = verified(run_once, layout.root)
+    assert ended.returncode == 1, ended
+    assert f"differs      {MATCH}" in ended.stdout
+    assert f"sample {MATCH.removesuffix('.simple-v0')}." in ended.stdout
+    assert ', sampling, sampled.0: expected "bill ' in ended.stdout
+    assert ', found "no bill ' in ended.stdout
+    assert f"differs      {FUZZY}  (0 samples, 2 answers)" in ended.stdout
+    assert "asks once more than is on record: POST /v1/chat/completions gpt-3.5-t" in ended.stdout
+
+
+def test_without_answers_nobody_can_tell(run_once: Place) -> None:
+    """As for what was run without the gateway; no engine is needed to say so."""
+    layout = copy(run_once, "without")
+    shutil.rmtree(layout.answers)
+    ended = verified(run_once, layout.root)
+    assert ended.returncode == 3
+    assert ended.stdout.splitlines() == [
+        f"cannot tell  {MATCH}: it has no answers on record",
+        f"cannot tell  {FUZZY}: it has no answers on record",
+        "cannot tell: 2",
+    ]
