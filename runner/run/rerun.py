@@ -108,8 +108,8 @@ class Rerun:
         """
         if self._group.folders not in {0, len(self._given.registry_paths)}:
             why = (
-                f"it was run with {self._group.folders} registry folders, and "
-                f"{len(self._given.registry_paths)} are named; name each with --registry-path"
+                f"its run had registry folders ({self._group.folders}), and as many have to be "
+                f"named with --registry-path, not {len(self._given.registry_paths)}"
             )
             return [case.verified(Verdict.CANNOT_TELL, why) for case in cases], 0
         prepared, host = self._prepared(cases)

@@ -74,6 +74,15 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
     "evalset image build --base-image python:3.11-slim-bookworm": Test(
         "packaging/test_installed.py", "test_the_image_is_built_without_the_checkout"
     ),
+    "evalset verify gpt-4 test-basic": Test(
+        "run/test_verify_real_docker.py", "test_a_run_is_the_same_again_without_its_provider"
+    ),
+    "evalset verify gpt-4 test-basic --select 'test-match*' --json": Test(
+        "run/test_verify_docker.py", "test_a_report_that_differs_is_found"
+    ),
+    "evalset verify gpt-4 test-basic --branch evalset/gpt-4.test-basic": Test(
+        "run/test_verify_docker.py", "test_a_branch_is_verified_without_its_progress_directory"
+    ),
     "scripts/compat 3.12 lowest": Script(
         ".github/workflows/ci.yml",
         'run: sudo --preserve-env=HOME scripts/compat "$PYTHON" "$DEPENDENCIES"',

@@ -125,8 +125,8 @@ def test_registry_folders_have_to_be_named(place: Place) -> None:
     ended = verified(place, registry=False)
     assert ended.returncode == 3
     assert ended.stdout.startswith(
-        f"cannot tell  {QUIET}: it was run with 1 registry folders, and 0 are named; "
-        "name each with --registry-path\n"
+        f"cannot tell  {QUIET}: its run had registry folders (1), and as many have to be named "
+        "with --registry-path, not 0\n"
     )
 
 
