@@ -111,14 +111,11 @@ def sweep(api: docker_py.Api, layout: Layout, host: str, recorded: Callable[[str
                 discard(api, leftover)
 
 
-def remove_abandoned(api: docker_py.Api, host: str, prefix: str) -> None:
-    """Remove the containers whose progress directory begins like this, and is gone."""
-    with contextlib.suppress(*docker_py.ERRORS):
-        for about in api.containers(all=True, filters={"label": f"{Label.HOST}={host}"}):
-            root = about["Labels"].get(Label.PROGRESS, "")
-            if root.startswith(prefix) and not Path(root).exists():
-                for leftover in leftovers_below(api, Path(root), host):
-                    discard(api, leftover)
+def discard_all(api: docker_py.Api, root: Path, host: str) -> None:
+    """Remove the containers that a killed run left in a progress directory that nobody needs."""
+    with as_environment_fault():
+        for leftover in leftovers_below(api, root, host):
+            discard(api, leftover)
 
 
 def running_commands(layout: Layout) -> set[Command]:

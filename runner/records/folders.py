@@ -76,12 +76,19 @@ def _opened(folder: Path | str, above: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def passing_folder(what: str) -> Iterator[Path]:
-    """A temporary folder, `evalset-{what}-...`; leftovers of this user's killed processes go."""
+def passing_folder(
+    what: str, *, before_removal: Callable[[Path], None] = lambda _: None
+) -> Iterator[Path]:
+    """A temporary folder, `evalset-{what}-...`; leftovers of this user's killed processes go.
+
+    Args:
+        before_removal: called with each leftover, to end what was started there.
+    """
     prefix = f"evalset-{what}-"
     for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError), _unheld(leftover) as about:  # or it has gone meanwhile
             if about.st_uid == os.geteuid():
+                before_removal(leftover)
                 shutil.rmtree(leftover, ignore_errors=True)
     with _held(lambda: Path(tempfile.mkdtemp(prefix=prefix))) as (folder, _):
         try:

@@ -1,10 +1,12 @@
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
 from runner.engine.engine import Engine
-from runner.engine.leftovers import remove_abandoned
+from runner.engine.leftovers import discard_all
 from runner.errors import UsageError
+from runner.gateway.client import remove_abandoned
 from runner.host import KEYLESS_MODEL, Host
 from runner.model import Attempt, Command, Result, State, check_name
 from runner.plan.plan import select_evals
@@ -66,10 +68,7 @@ def verify(
             groups.setdefault(Group.of(case.command), []).append(case)
     known = {command: one for command, one in found.items() if isinstance(one, Verified)}
     code = 0
-    with passing_folder(FOLDER) as folder:
-        if groups:
-            prefix = str(folder.resolve().parent / f"evalset-{FOLDER}-")
-            remove_abandoned(Engine().api, host.name, prefix)
+    with passing_folder(FOLDER, before_removal=lambda left: _end(left, host)) as folder:
         for number, (group, cases) in enumerate(groups.items()):
             if code or state.run is None:
                 break
@@ -87,6 +86,13 @@ def verify(
         unfinished=sum(row.state is not State.DONE for row in rows),
         interrupted=code,
     )
+
+
+def _end(folder: Path, host: Host) -> None:
+    """End what a verification that was killed has left."""
+    for root in folder.resolve().iterdir():
+        remove_abandoned(root)
+        discard_all(Engine().api, root, host.name)
 
 
 def _finished(layout: Layout, state: RunState, select: Sequence[str]) -> list[Command]:

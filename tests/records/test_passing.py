@@ -50,6 +50,20 @@ def test_what_a_killed_process_left_is_deleted() -> None:
         assert not left.exists()
 
 
+def test_what_was_started_in_a_leftover_can_be_ended_before_it_goes() -> None:
+    """Nobody would find it afterwards; what a live process has is not ended."""
+    (dead, left), (alive, theirs) = holding(), holding()
+    with dead, alive:
+        dead.send_signal(signal.SIGKILL)
+        dead.wait()
+        ended: list[tuple[Path, bool]] = []
+        with passing_folder("snapshots", before_removal=lambda it: ended.append((it, it.exists()))):
+            assert ended == [(left, True)]
+            assert not left.exists()
+            assert theirs.exists()
+        alive.communicate("\n")
+
+
 def test_what_a_live_process_has_stays() -> None:
     """Several commands may work at once."""
     process, theirs = holding()

@@ -1,16 +1,15 @@
 import json
+import subprocess
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from runner.engine.leftovers import Label
 from runner.image.image import find_image
 from runner.records.layout import Layout
-from tests.conftest import Place, engine_api
+from tests.conftest import Place, engine_api, until
 from tests.run.pinned import recorded
-
-if TYPE_CHECKING:
-    import subprocess
 
 pytestmark = pytest.mark.docker
 
@@ -169,3 +168,38 @@ def test_a_branch_is_verified_without_its_progress_directory(place: Place) -> No
     assert not elsewhere.exists()
     layout = Layout(root=elsewhere, model="m", eval_set="s")
     assert not layout.lock.exists()
+
+
+def test_what_a_killed_verification_left_goes_with_the_next(place: Place) -> None:
+    """Its containers and its gateway: no run would take them over."""
+    place.registry("wait.a", QUIET)
+    with place.running() as process:
+        place.until_running(1)
+        place.let_go()
+        assert process.wait(60) == 0
+    change(place, lambda line: line.update(spending={"requests": 0}))
+    folder = ("--registry-path", str(place.folder / "registry"))
+    line = place.line("m", "s", *folder, "--select", "wait.a", command="verify")
+    with subprocess.Popen(
+        line, cwd=place.folder, env=place.environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as killed:
+        try:
+            (root,) = until(lambda: roots_of("wait.a"))
+            (gateway,) = (Path(root) / ".gateway").iterdir()
+            until((gateway / "pid").exists)
+            pid = int(until((gateway / "pid").read_text))
+        finally:
+            killed.kill()
+            killed.communicate()
+    assert roots_of("wait.a") == {root}
+    assert verified(place, "--select", QUIET).returncode == 0
+    assert roots_of("wait.a") == set()
+    assert not Path(root).parent.exists()
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def roots_of(name: str) -> set[str]:
+    """The progress directories of reruns whose container of an eval runs."""
+    command = json.dumps(["/bin/program", "m", name, "--registry_path", "/registry/0"])
+    listed = engine_api().containers(filters={"label": f"{Label.COMMAND}={command}"})
+    return {about["Labels"][Label.PROGRESS] for about in listed}
