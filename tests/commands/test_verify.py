@@ -40,8 +40,18 @@ def verdicts(here: Here, *options: str) -> dict[str, str]:
 
 def test_without_an_engine_nothing_can_be_run_again(recorded: Here) -> None:
     """One line says so, and all else is as it was."""
-    line = recorded.refused("verify", "dummy", "mine", "--select", "a.*", code=3)
-    assert "engine" in line
+    line = recorded.refused(
+        "verify", "dummy", "mine", "--select", "a.*", "--registry-path", "own", code=3
+    )
+    assert line.startswith("no Docker engine answers")
+
+
+def test_registry_folders_have_to_be_named(recorded: Here) -> None:
+    """No record says where they are on this host, and no engine is needed to say so."""
+    assert verdicts(recorded, "--select", "a.*") == {
+        "a.dev.v0": "its run had registry folders (1), and as many have to be named with "
+        "--registry-path, not 0"
+    }
 
 
 def test_what_cannot_be_run_again_says_why_without_an_engine(recorded: Here) -> None:

@@ -33,12 +33,10 @@ def change(place: Place, edit: Callable[[Line], object]) -> None:
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
-def verified(
-    place: Place, *options: str, registry: bool = True
-) -> "subprocess.CompletedProcess[str]":
+def verified(place: Place, *options: str) -> "subprocess.CompletedProcess[str]":
     """Verify, and see that the record is only read, and that nothing is left."""
     before = recorded(place)
-    folder = ("--registry-path", str(place.folder / "registry")) if registry else ()
+    folder = ("--registry-path", str(place.folder / "registry"))
     ended = place.ask("verify", "m", "s", *folder, *options)
     assert recorded(place) == before
     return ended
@@ -116,17 +114,6 @@ def test_another_image_is_no_ground_for_a_verdict(place: Place, other_image: str
     assert ended.returncode == 3
     assert ended.stdout.startswith(f"cannot tell  {QUIET}: image: {other_image} (id {old}) before")
     assert "started" not in ended.stderr
-
-
-def test_registry_folders_have_to_be_named(place: Place) -> None:
-    """No record says where they are on this host."""
-    run(place, QUIET)
-    ended = verified(place, registry=False)
-    assert ended.returncode == 3
-    assert ended.stdout.startswith(
-        f"cannot tell  {QUIET}: its run had registry folders (1), and as many have to be named "
-        "with --registry-path, not 0\n"
-    )
 
 
 @pytest.mark.parametrize(
