@@ -34,7 +34,7 @@ ALIKE = 20
 DEEPEST = 50
 
 # Figures that are added up in another order differ by less than this part of themselves.
-ROUNDING = 1e-9
+ROUNDING = 1e-12
 
 # Figures that openai/evals draws at random, without a seed: standard deviations by resampling.
 _RANDOM = re.compile(r"boo?t?strap|^(?:baseline|retrieval|delta)_std$", re.IGNORECASE)

@@ -172,7 +172,7 @@ def test_what_python_takes_for_equal_is_none_in_json(pair: tuple[object, object]
 def test_the_last_digits_of_a_sum_do_not_count() -> None:
     """Threads end in another order, and floats are added up in that order."""
     assert compare_values(0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1, "report") == Sameness()
-    assert compare_values({"f1": 0.1234567}, {"f1": 0.1234568}, "report").differences
+    assert compare_values({"f1": 0.12345678901}, {"f1": 0.12345678902}, "report").differences
 
 
 @pytest.mark.parametrize(
