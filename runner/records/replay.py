@@ -1,11 +1,12 @@
 """The answers that one attempt was given, to give them again, and what a rerun made of them."""
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from runner.files import UNREADABLE, append, make_folder, read_bytes
+from runner.files import UNREADABLE, make_folder, named
 from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
 
 _decode = msgspec.json.Decoder(AnswersLine).decode
@@ -14,35 +15,91 @@ _decode = msgspec.json.Decoder(AnswersLine).decode
 LONGEST = 100
 
 
-class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answers file has for one attempt.
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a line lies in its file, so that memory need not hold it.
 
     Attributes:
-        answers: in the order in which they were given.
-        requests: those that the file describes, by key.
+        start: in bytes.
+        size: in bytes, with the newline.
+    """
+
+    start: int
+    size: int
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answers file has for one attempt, without the texts.
+
+    Attributes:
+        answers: ids of those that it was given, in that order.
+        lines: of these answers, and before them of the requests that they are answers to.
+        known: keys of all requests that the file describes.
+        routes: names of the providers that gave the answers.
         unclear: how many of the answers stand for equal requests that were answered differently,
             with no word on which sample each is for.
         damaged: numbers of the lines that cannot be read.
     """
 
-    answers: tuple[Answer, ...] = ()
-    requests: dict[str, Request] = {}
+    answers: tuple[str, ...] = ()
+    lines: tuple[Place, ...] = ()
+    known: frozenset[str] = frozenset()
+    routes: frozenset[str] = frozenset()
     unclear: int = 0
     damaged: tuple[int, ...] = ()
 
-    @property
-    def routes(self) -> frozenset[str]:
-        """Names of the providers that gave the answers."""
-        keys = {answer.key for answer in self.answers}
-        return frozenset(self.requests[key].route for key in keys & self.requests.keys())
 
-    def lines(self) -> Iterator[bytes]:
-        """An answers file for whoever asks again: these answers, given to nobody yet."""
-        for key in dict.fromkeys(answer.key for answer in self.answers):
-            if key in self.requests:
-                yield msgspec.json.encode(self.requests[key]) + b"\n"
-        for answer in self.answers:
-            yield msgspec.json.encode(msgspec.structs.replace(answer, attempt="")) + b"\n"
+class _Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What counts of an answer.
+
+    Attributes:
+        body: a hash of it.
+    """
+
+    key: str
+    named: bool
+    body: int
+    place: Place
+
+
+class _Reading:
+    """Takes in the lines of an answers file for one attempt."""
+
+    def __init__(self, attempt: str) -> None:
+        self._attempt = attempt
+        self._answers: dict[str, _Known] = {}
+        self._requests: dict[str, tuple[str, Place]] = {}
+        self._given: dict[str, None] = {}
+
+    def take(self, line: AnswersLine, place: Place) -> None:
+        """Take one line in; of a line that is there twice the first one counts."""
+        match line:
+            case Request(key=key):
+                self._requests.setdefault(key, (line.route, place))
+            case Answer(id=id_) if id_ not in self._answers:
+                if line.attempt == self._attempt:
+                    self._given[id_] = None
+                self._answers[id_] = _Known(
+                    key=line.key, named=bool(line.sample), body=hash(line.body), place=place
+                )
+            case Given(id=id_) if line.attempt == self._attempt:
+                self._given.pop(id_, None)
+                self._given[id_] = None
+            case Returned(id=id_) if line.attempt == self._attempt:
+                self._given.pop(id_, None)
+
+    def replay(self, damaged: Sequence[int]) -> Replay:
+        """What they add up to."""
+        given = {id_: self._answers[id_] for id_ in self._given if id_ in self._answers}
+        keys = dict.fromkeys(answer.key for answer in given.values())
+        asked = [self._requests[key] for key in keys if key in self._requests]
+        return Replay(
+            answers=tuple(given),
+            lines=(*(place for _, place in asked), *(answer.place for answer in given.values())),
+            known=frozenset(self._requests),
+            routes=frozenset(route for route, _ in asked),
+            unclear=_unclear(given.values()),
+            damaged=tuple(damaged),
+        )
 
 
 def read_replay(path: Path, attempt: str) -> Replay:
@@ -51,59 +108,55 @@ def read_replay(path: Path, attempt: str) -> Replay:
     Raises:
         EnvironmentFault: it cannot be read.
     """
-    return parse_replay(read_bytes(path), attempt)
-
-
-def parse_replay(content: bytes, attempt: str) -> Replay:
-    """Read what an answers file says that an attempt was given."""
-    answers: dict[str, Answer] = {}
-    requests: dict[str, Request] = {}
-    given: dict[str, None] = {}
+    reading = _Reading(attempt)
     damaged = []
-    for number, line in _lines(content):
-        match line:
-            case None:
-                damaged.append(number)
-            case Request(key=key):
-                requests.setdefault(key, line)
-            case Answer(id=id_):
-                if id_ not in answers and line.attempt == attempt:
-                    given[id_] = None
-                answers.setdefault(id_, line)
-            case Given(id=id_) if line.attempt == attempt:
-                given.pop(id_, None)
-                given[id_] = None
-            case Returned(id=id_) if line.attempt == attempt:
-                given.pop(id_, None)
-    found = tuple(answers[id_] for id_ in given if id_ in answers)
-    return Replay(answers=found, requests=requests, unclear=_unclear(found), damaged=tuple(damaged))
+    for number, line, place in _lines(path):
+        if line is None:
+            damaged.append(number)
+        else:
+            reading.take(line, place)
+    return reading.replay(damaged)
 
 
-def write_replay(path: Path, replay: Replay) -> None:
-    """Write an answers file for a rerun."""
-    make_folder(path.parent)
-    append(path, b"".join(replay.lines()))
+def write_replay(replay: Replay, source: Path, target: Path) -> None:
+    """Write an answers file for whoever asks again: these answers, given to nobody yet."""
+    make_folder(target.parent)
+    with (
+        named(source, "read"),
+        source.open("rb") as file,
+        named(target, "write"),
+        target.open("xb") as copy,
+    ):
+        for place in replay.lines:
+            file.seek(place.start)
+            line = _decode(file.read(place.size))
+            if isinstance(line, Answer):
+                line = msgspec.structs.replace(line, attempt="")
+            copy.write(msgspec.json.encode(line) + b"\n")
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, AnswersLine | None]]:
-    """Each line with its number; None is one that cannot be read, but not a torn last one."""
-    lines = content.split(b"\n")
-    for number, text in enumerate(lines, start=1):
-        if not text.strip():
-            continue
-        try:
-            yield number, _decode(text)
-        except UNREADABLE:
-            if number < len(lines):
-                yield number, None
+def _lines(path: Path) -> Iterator[tuple[int, AnswersLine | None, Place]]:
+    """Each line with its number and place; None cannot be read, and is not a torn last one."""
+    if not path.exists():
+        return
+    start = 0
+    with named(path, "read"), path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            place = Place(start=start, size=len(text))
+            start += len(text)
+            try:
+                yield number, _decode(text), place
+            except UNREADABLE:
+                if text.strip() and text.endswith(b"\n"):
+                    yield number, None, place
 
 
-def _unclear(answers: Collection[Answer]) -> int:
-    bodies: dict[str, set[str]] = {}
-    nameless: dict[str, int] = {}
+def _unclear(answers: Collection[_Known]) -> int:
+    bodies: dict[str, set[int]] = {}
+    nameless: Counter[str] = Counter()
     for answer in answers:
         bodies.setdefault(answer.key, set()).add(answer.body)
-        nameless[answer.key] = nameless.get(answer.key, 0) + (not answer.sample)
+        nameless[answer.key] += not answer.named
     return sum(count for key, count in nameless.items() if len(bodies[key]) > 1)
 
 
@@ -140,11 +193,11 @@ def read_rerun(path: Path, attempt: str, replay: Replay) -> Rerun:
         path: the answers file that `write_replay` wrote, and the gateway has added to.
         replay: what was there to be given.
     """
-    requests = dict(replay.requests)
+    requests: dict[str, Request] = {}
     sent: dict[str, Sent] = {}
     given: set[str] = set()
     missing = []
-    for _, line in _lines(read_bytes(path)):
+    for _, line, _ in _lines(path):
         match line:
             case Request(key=key):
                 requests.setdefault(key, line)
@@ -152,18 +205,14 @@ def read_rerun(path: Path, attempt: str, replay: Replay) -> Rerun:
                 sent[id_] = line
             case Failed(id=id_) if id_ in sent:
                 one = sent[id_]
-                missing.append(
-                    Missing(
-                        sample=one.sample,
-                        shown=shown_request(requests.get(one.key), one.model),
-                        known=one.key in replay.requests,
-                    )
-                )
+                shown = shown_request(requests.get(one.key), one.model)
+                known = one.key in replay.known
+                missing.append(Missing(sample=one.sample, shown=shown, known=known))
             case Given(id=id_) if line.attempt == attempt:
                 given.add(id_)
             case Returned(id=id_) if line.attempt == attempt:
                 given.discard(id_)
-    left = sum(answer.id not in given for answer in replay.answers)
+    left = sum(id_ not in given for id_ in replay.answers)
     return Rerun(missing=tuple(missing), left=left)
 
 

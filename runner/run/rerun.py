@@ -126,7 +126,9 @@ class Rerun:
         prepared = msgspec.structs.replace(prepared, resolution=_resolution(ready))
         answers = {job.eval: prepared.layout.answers_of(job.command) for job in plan.jobs}
         for case in ready:
-            write_replay(answers[case.eval], case.replay)
+            if case.replay.answers:
+                source = self._layout.answers_of(case.command)
+                write_replay(case.replay, source, answers[case.eval])
         code = run(prepared, host, display, new_id=new_id, began=began).exit_code
         ended = RunState.from_directory(prepared.layout).attempts
         again = {attempt.eval: attempt for attempt in ended}

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from runner.files import make_folder
 from runner.gateway.client import Config, Gateway, _Connection
 from runner.gateway.providers import INSIDE, NOWHERE, Route, access_offline, asked
 from runner.records.answers import Answer, Request
 from runner.records.layout import Layout
 from runner.records.lock import run_lock
-from runner.records.replay import Missing, Replay, read_rerun, write_replay
+from runner.records.replay import Missing, Replay, read_replay, read_rerun, write_replay
 from tests.conftest import until
 from tests.outcomes import job
 from tests.provider import provider
@@ -33,15 +34,28 @@ def key_of(body: object) -> str:
     return asked(route(NOWHERE), "POST", CHAT, json.dumps(body).encode(), {}).key
 
 
-def replay_of(*answers: Answer) -> Replay:
-    """A record of answers to `HELLO`."""
-    key = key_of(HELLO)
-    line = Request(key=key, route="openai", method="POST", path="/v1/chat/completions", body=HELLO)
-    return Replay(answers=answers, requests={key: line})
+def recorded(layout: Layout, *answers: Answer) -> Replay:
+    """A record of answers to `HELLO`, written for a gateway."""
+    source = layout.root / "recorded.jsonl"
+    path = "/v1/chat/completions"
+    request = Request(key=key_of(HELLO), route="openai", method="POST", path=path, body=HELLO)
+    make_folder(layout.root)
+    lines = (msgspec.json.encode(line) + b"\n" for line in (request, *answers))
+    source.write_bytes(b"".join(lines))
+    replay = read_replay(source, "before")
+    write_replay(replay, source, layout.answers_of(JOB.command))
+    return replay
 
 
 def answer(id_: str, *, status: int = 200, sample: str = "") -> Answer:
-    return Answer(id=id_, key=key_of(HELLO), status=status, sample=sample, body=f'"{id_}"')
+    return Answer(
+        id=id_,
+        key=key_of(HELLO),
+        attempt="before",
+        status=status,
+        sample=sample,
+        body=f'"{id_}"',
+    )
 
 
 def ask(folder: Path, body: object = HELLO, sample: str = "") -> tuple[int, Any, str | None]:
@@ -56,10 +70,8 @@ def ask(folder: Path, body: object = HELLO, sample: str = "") -> tuple[int, Any,
 
 
 @contextmanager
-def offline(layout: Layout, replay: Replay, address: str) -> Iterator[Path]:
+def offline(layout: Layout, address: str) -> Iterator[Path]:
     """A gateway that only replays; gives the folder of an attempt that may ask."""
-    path = layout.answers_of(JOB.command)
-    write_replay(path, replay)
 
     def listens(folder: Path) -> bool:
         with suppress(OSError):
@@ -88,8 +100,8 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_it_answers_from_the_record_and_asks_nobody(tmp_path: Path, layout: Layout) -> None:
     """In the order of the record, errors too; what is not there is a final error, and noted."""
-    replay = replay_of(answer("1"), answer("2", status=400), answer("3"))
-    with provider(tmp_path) as stub, offline(layout, replay, stub.url) as folder:
+    replay = recorded(layout, answer("1"), answer("2", status=400), answer("3"))
+    with provider(tmp_path) as stub, offline(layout, stub.url) as folder:
         assert [ask(folder)[:2] for _ in range(3)] == [(200, "1"), (400, "2"), (200, "3")]
         status, said, again = ask(folder, sample="e.3")
         assert (status, said["error"]["message"], again) == (404, "no answer on record", "false")
@@ -105,8 +117,8 @@ def test_it_answers_from_the_record_and_asks_nobody(tmp_path: Path, layout: Layo
 
 def test_a_sample_gets_its_own_answer(layout: Layout) -> None:
     """Whichever asks first; what nobody asks for is left."""
-    replay = replay_of(answer("1", sample="e.1"), answer("2", sample="e.2"), answer("3"))
-    with offline(layout, replay, NOWHERE) as folder:
+    replay = recorded(layout, answer("1", sample="e.1"), answer("2", sample="e.2"), answer("3"))
+    with offline(layout, NOWHERE) as folder:
         assert ask(folder, sample="e.2")[1] == "2"
         assert ask(folder, sample="e.1")[1] == "1"
     assert read_rerun(layout.answers_of(JOB.command), "again", replay).left == 1

@@ -17,7 +17,7 @@ from runner.records.answers import (
 from runner.records.replay import (
     LONGEST,
     Missing,
-    parse_replay,
+    Replay,
     read_replay,
     read_rerun,
     shown_request,
@@ -39,11 +39,21 @@ def answer(
     return Answer(id=id_, key=key, attempt=attempt, sample=sample, body=body or f'"{id_}"')
 
 
-def ids(content: bytes, attempt: str = "a") -> list[str]:
-    return [one.id for one in parse_replay(content, attempt).answers]
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "e.jsonl"
 
 
-def test_only_what_the_attempt_was_given_counts() -> None:
+def read(file: Path, content: bytes, attempt: str = "a") -> Replay:
+    file.write_bytes(content)
+    return read_replay(file, attempt)
+
+
+def ids(file: Path, content: bytes, attempt: str = "a") -> list[str]:
+    return list(read(file, content, attempt).answers)
+
+
+def test_only_what_the_attempt_was_given_counts(file: Path) -> None:
     """Fresh answers and replayed ones, in the order in which it was given them."""
     content = encoded(
         request(),
@@ -54,31 +64,31 @@ def test_only_what_the_attempt_was_given_counts() -> None:
         answer("4", "a"),
         Given(id="4", attempt="other"),
     )
-    assert ids(content) == ["2", "1", "4"]
-    assert ids(content, "lost") == ["1"]
-    assert ids(content, "none") == []
+    assert ids(file, content) == ["2", "1", "4"]
+    assert ids(file, content, "lost") == ["1"]
+    assert ids(file, content, "none") == []
 
 
-def test_what_did_not_reach_it_does_not_count() -> None:
+def test_what_did_not_reach_it_does_not_count(file: Path) -> None:
     """Unless it was given again later; then it counts from there."""
     content = encoded(answer("1"), answer("2"), Returned(id="1", attempt="a"))
-    assert ids(content) == ["2"]
-    assert ids(content + encoded(Given(id="1", attempt="a"))) == ["2", "1"]
-    assert ids(content + encoded(Returned(id="2", attempt="other"))) == ["2"]
+    assert ids(file, content) == ["2"]
+    assert ids(file, content + encoded(Given(id="1", attempt="a"))) == ["2", "1"]
+    assert ids(file, content + encoded(Returned(id="2", attempt="other"))) == ["2"]
 
 
-def test_a_line_that_is_there_twice_is_one() -> None:
+def test_a_line_that_is_there_twice_is_one(file: Path) -> None:
     """Merged files hold some twice; a later word on an answer does not move it."""
     twice = encoded(request(), answer("1"), answer("2"))
-    assert ids(twice + twice) == ["1", "2"]
+    assert ids(file, twice + twice) == ["1", "2"]
 
 
-def test_damaged_lines_are_named_and_the_rest_counts() -> None:
+def test_damaged_lines_are_named_and_the_rest_counts(file: Path) -> None:
     """A torn last line is what a crash leaves, and no damage."""
     content = encoded(answer("1")) + b"{torn\n" + encoded(answer("2")) + b'{"kind":"given"'
-    found = parse_replay(content, "a")
+    found = read(file, content, "a")
     assert found.damaged == (2,)
-    assert [one.id for one in found.answers] == ["1", "2"]
+    assert found.answers == ("1", "2")
 
 
 def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:
@@ -86,12 +96,12 @@ def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:
     assert read_replay(tmp_path / "none.jsonl", "a").answers == ()
 
 
-def test_routes_are_those_of_its_answers() -> None:
+def test_routes_are_those_of_its_answers(file: Path) -> None:
     """Another attempt may have asked others."""
     content = encoded(
         request("k", route="openai"), request("l", route="groq"), answer("1"), answer("2", "b", "l")
     )
-    assert parse_replay(content, "a").routes == {"openai"}
+    assert read(file, content, "a").routes == {"openai"}
 
 
 @pytest.mark.parametrize(
@@ -105,13 +115,13 @@ def test_routes_are_those_of_its_answers() -> None:
     ],
 )
 def test_equal_requests_with_different_answers_are_unclear_without_samples(
-    answers: list[Answer], unclear: int
+    file: Path, answers: list[Answer], unclear: int
 ) -> None:
     """Nobody can tell which sample is to get which."""
-    assert parse_replay(encoded(*answers), "a").unclear == unclear
+    assert read(file, encoded(*answers), "a").unclear == unclear
 
 
-def test_a_replay_is_a_file_of_answers_that_nobody_was_given(tmp_path: Path) -> None:
+def test_a_replay_is_a_file_of_answers_that_nobody_was_given(file: Path, tmp_path: Path) -> None:
     """In the order in which they were given, so that the gateway gives them so."""
     content = encoded(
         request("k"),
@@ -122,27 +132,28 @@ def test_a_replay_is_a_file_of_answers_that_nobody_was_given(tmp_path: Path) -> 
         Failed(id="3", status=429, billed=False),
     )
     path = tmp_path / "answers" / "e.jsonl"
-    write_replay(path, parse_replay(content, "a"))
+    write_replay(read(file, content), file, path)
     found = read_answers(path)
     assert [(kept.id, kept.key, kept.sample) for kept in found.kept] == [
         ("2", "k", "e.1"),
         ("1", "k", ""),
     ]
     assert (found.given, found.requests, found.damaged) == ({}, {"k"}, [])
-    with AnswersFile(path) as file:
-        assert file.answer(found.kept[1]).body == '"one"'
+    with AnswersFile(path) as written:
+        assert written.answer(found.kept[1]).body == '"one"'
 
 
-def test_a_rerun_says_what_was_not_on_record_and_what_was_left(tmp_path: Path) -> None:
+def test_a_rerun_says_what_was_not_on_record_and_what_was_left(file: Path, tmp_path: Path) -> None:
     """A request that was made before is told from one that never was."""
-    path = tmp_path / "e.jsonl"
-    replay = parse_replay(encoded(request("k"), request("l"), answer("1"), answer("2")), "a")
-    write_replay(path, replay)
+    path = tmp_path / "again.jsonl"
+    replay = read(file, encoded(request("k"), request("l"), answer("1"), answer("2")), "a")
+    write_replay(replay, file, path)
     new = request("new", body={"messages": [{"content": "first"}, {"content": "Why?"}]})
     path.write_bytes(
         path.read_bytes()
         + encoded(
             Given(id="1", attempt="again"),
+            request("l"),
             Sent(id="x", key="l", attempt="again"),
             Failed(id="x", status=404),
             new,

@@ -2,14 +2,13 @@ import msgspec
 import pytest
 
 from runner.model import Attempt, Fault, Result
-from runner.records.answers import Answer
 from runner.records.replay import Missing, Replay, Rerun
 from runner.records.sameness import Difference, Sameness
 from runner.run.verdict import MOST_MISSING, Case, Verdict, Verified, decide
 from tests.outcomes import failure, job, success
 
 EVAL = job()
-ANSWERS = (Answer(id="1", key="k"), Answer(id="2", key="k"))
+ANSWERS = ("1", "2")
 CASE = Case(
     command=EVAL.command,
     attempt=success(EVAL, final_report={"accuracy": 1.0, "boostrap_std": 0.1}, image="sha256:a"),
