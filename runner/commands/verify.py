@@ -51,6 +51,7 @@ def record_of(
     if options is None or options.branch is None:
         yield layout
         return
+    from runner.branch.answers import restore_answers
     from runner.branch.progress_branch import open_branch
     from runner.branch.restore import restore_progress
     from runner.records.folders import passing_folder
@@ -62,6 +63,7 @@ def record_of(
         layout = Layout(root=place, model=model, eval_set=eval_set)
         for tip in branch.tips():
             restore_progress(branch, tip, layout, warn=_warn)
+            restore_answers(branch.repository, tip, layout, warn=_warn)
         yield layout
 
 

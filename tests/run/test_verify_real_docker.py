@@ -46,6 +46,7 @@ def run_once(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[
             place,
             *("run", "gpt-3.5-turbo", "test-basic"),
             *("--select", MATCH, "--select", FUZZY),
+            *("--snapshot", "--snapshot-answers"),
             progress=place.progress,
             OPENAI_API_KEY=KEY,
             OPENAI_BASE_URL=f"{stub.url}/v1",
@@ -63,8 +64,8 @@ def copy(place: Place, name: str) -> Layout:
     return Layout(root=root, model="gpt-3.5-turbo", eval_set="test-basic")
 
 
-def verified(place: Place, root: Path) -> "subprocess.CompletedProcess[str]":
-    return evalset(place, "verify", "gpt-3.5-turbo", "test-basic", progress=root)
+def verified(place: Place, root: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    return evalset(place, "verify", "gpt-3.5-turbo", "test-basic", *options, progress=root)
 
 
 def answers_of(layout: Layout, name: str) -> Path:
@@ -114,3 +115,17 @@ def test_without_answers_nobody_can_tell(run_once: Place) -> None:
         f"cannot tell  {FUZZY}: it has no answers on record",
         "cannot tell: 2",
     ]
+
+
+def test_a_branch_with_answers_is_all_that_it_takes(run_once: Place) -> None:
+    """Whoever has it can check the scores, without the progress directory of the run."""
+    repository = run_once.folder / "clone.git"
+    shutil.copytree(run_once.progress / ".snapshots.git", repository)
+    branch = "evalset/gpt-3.5-turbo.test-basic"
+    root = run_once.folder / "elsewhere"
+    ended = verified(
+        run_once, root, "--branch", branch, "--snapshot-repo", str(repository), "--select", FUZZY
+    )
+    assert ended.returncode == 0, ended
+    assert ended.stdout.startswith(f"same         {FUZZY}  (3 samples, 3 answers)\n")
+    assert not root.exists()
