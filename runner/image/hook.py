@@ -1,4 +1,4 @@
-"""Changes two things inside the eval image, when the modules that they are in are imported.
+"""Changes a few things inside the eval image, when the modules that they are in are imported.
 
 A `.pth` file of the image's virtual environment imports this module whenever Python starts there,
 hence so little of it: nothing is touched that a program does not import itself.
@@ -7,6 +7,7 @@ hence so little of it: nothing is touched that a program does not import itself.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib.machinery import PathFinder
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import IO, Any
+
+# Where the gateway is reached, in a container that has one.
+GATEWAY = "http://127.0.0.1:8470/"
 
 # A program that teaches SafeLoader tags of its own keeps the loader that it taught.
 TAUGHT = frozenset(
@@ -76,19 +80,132 @@ def _counts(usage: Any, prefix: str = "") -> Iterator[tuple[str, int]]:  # noqa:
             yield from _counts(value, f"{prefix}{name}_")
 
 
+def seed_random_numbers(oaieval: ModuleType) -> None:
+    """Let `oaieval` draw the same global random numbers in each run.
+
+    Else some evals ask something else each time, and no recorded answer fits. The seed is the
+    variable EVALS_SEED, or else the number of `--seed`. NumPy gets it when it is imported.
+    """
+    run = oaieval.run
+
+    def seeded_run(args: Any, *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - evals' own
+        import random  # noqa: PLC0415 - not every Python that starts here needs it
+
+        text = os.environ.get("EVALS_SEED") or str(args.seed)
+        try:
+            seed = int(text)
+        except ValueError:
+            sys.exit(f"oaieval: EVALS_SEED must be a whole number, not {text!r}")
+        random.seed(seed)
+        CHANGES["numpy.random"] = lambda numpy_random: numpy_random.seed(seed % 2**32)
+        if "numpy.random" in sys.modules:
+            CHANGES["numpy.random"](sys.modules["numpy.random"])
+        return run(args, *rest, **named)
+
+    oaieval.run = seeded_run  # type: ignore[attr-defined] # as above
+
+
 def change_oaieval(oaieval: ModuleType) -> None:
-    """Mend `oaieval`, and let its end be quick.
+    """Mend `oaieval`, let its random numbers repeat, and let its end be quick.
 
     What importing it made is never garbage, yet Python looks through all of it for garbage when it
     ends, for 0.08 s. What the eval itself makes is still looked at.
     """
     mend_token_usage(oaieval)
+    seed_random_numbers(oaieval)
     gc.freeze()
+
+
+def keep_clients(module: ModuleType, name: str = "OpenAI") -> None:
+    """Let a module of evals keep the API's clients, where it would make a new one for each call.
+
+    A new one reads all certificates, which takes 40 ms of CPU. One is kept for each thread: a
+    client that all threads share looks through everybody's connections at each request, and may
+    close one that is in use (https://github.com/encode/httpcore/issues/1110).
+
+    Args:
+        module: its global variable is replaced.
+        name: of that variable, the client's class.
+    """
+    import threading  # noqa: PLC0415 - not every Python that starts here needs it
+
+    make = getattr(module, name)
+    sdk = sys.modules[make.__module__.partition(".")[0]]
+    of_thread = threading.local()
+    lock = threading.Lock()
+    certificates: list[Any] = []
+
+    def http_client() -> Any:  # noqa: ANN401 - httpx's own
+        with lock:
+            if not certificates:
+                certificates.append(sys.modules["httpx"].create_ssl_context())
+        return sdk.DefaultHttpxClient(verify=certificates[0])
+
+    def client(**settings: Any) -> Any:  # noqa: ANN401 - the API's own
+        # What else a new client would depend on; a forked process has no connections of its own.
+        world = os.getpid(), dict(os.environ)
+        kept = vars(of_thread).setdefault("kept", {})
+        key = tuple(sorted(settings.items()))
+        if key not in kept or kept[key][0] != world:
+            kept[key] = world, make(http_client=http_client(), **settings)
+        return kept[key][1]
+
+    setattr(module, name, client)
+
+
+def tell_the_gateway(base_client: ModuleType) -> None:
+    """Let requests to the gateway say which sample they are of, and wait for as long as it takes.
+
+    Requests to anywhere else stay as they are. The gateway may hold a request until it is its turn,
+    longer than the 10 minutes after which the SDK gives up. A limit that a program sets is kept.
+    """
+    build = base_client.BaseClient._build_request  # noqa: SLF001 - used by all its clients
+    limits = base_client.DEFAULT_TIMEOUT.as_dict()
+
+    def build_request(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - the API's own
+        request = build(*args, **named)
+        if str(request.url).startswith(GATEWAY):
+            if request.extensions.get("timeout") == limits:
+                request.extensions["timeout"] = dict.fromkeys(limits)
+            if sample := _current_sample():
+                request.headers["x-evalset-sample"] = sample
+        return request
+
+    base_client.BaseClient._build_request = build_request  # noqa: SLF001 - as above
+
+
+def _current_sample() -> str:
+    """The id of the sample that this thread evaluates, as a header can hold it; or nothing."""
+    record = sys.modules.get("evals.record")
+    recorder = record and record.default_recorder()
+    sample = recorder and recorder.current_sample_id()
+    if not sample:
+        return ""
+    from urllib.parse import quote  # noqa: PLC0415 - as above
+
+    return quote(str(sample))
+
+
+def move_together(together_solver: ModuleType) -> None:
+    """Let the solver for Together ask the address in TOGETHER_BASE_URL, if there is one."""
+    solver = together_solver.TogetherSolver
+    fixed = solver._api_base.fget  # noqa: SLF001 - there is no other way in
+
+    def address(self: Any) -> str:  # noqa: ANN401 - evals' own
+        return os.environ.get("TOGETHER_BASE_URL") or fixed(self)
+
+    solver._api_base = property(address)  # noqa: SLF001 - as above
 
 
 CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "yaml": quicken_yaml,
+    "openai._base_client": tell_the_gateway,
+    "anthropic._base_client": tell_the_gateway,
     "evals.cli.oaieval": change_oaieval,
+    "evals.completion_fns.openai": keep_clients,
+    "evals.elsuite.make_me_say.utils": keep_clients,
+    "evals.solvers.providers.anthropic.anthropic_solver": lambda it: keep_clients(it, "Anthropic"),
+    "evals.solvers.providers.together.together_solver": move_together,
 }
 
 

@@ -46,6 +46,19 @@ def test_python_without_yaml_is_left_alone() -> None:
     assert done.stdout.strip() == "yaml"
 
 
+def test_the_hook_imports_little() -> None:
+    """Nothing slows each Python in the image down."""
+    code = (
+        "import sys, runner.image; before = set(sys.modules); import runner.image.hook as hook\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules = {name.partition(".")[0] for name in done.stdout.split()} - {"runner"}
+    assert modules <= {"__future__", "gc", "importlib", "warnings"}
+
+
 @pytest.mark.upstream
 def test_upstreams_registry_reads_the_same(quick: ModuleType) -> None:
     """Each file of upstream's registry gives the same values with libyaml as without."""
@@ -110,7 +123,8 @@ def test_the_hook_changes_upstreams_command(monkeypatch: pytest.MonkeyPatch) -> 
     """The module that oaieval runs from is mended, and what its import made is put aside."""
     frozen: list[bool] = []
     monkeypatch.setattr("gc.freeze", lambda: frozen.append(True))
-    module = SimpleNamespace(add_token_usage_to_result=None)
+    module = SimpleNamespace(add_token_usage_to_result=None, run=None)
     CHANGES["evals.cli.oaieval"](cast("ModuleType", module))
     assert callable(module.add_token_usage_to_result)
+    assert callable(module.run)
     assert frozen == [True]
