@@ -51,6 +51,10 @@ NOT_MESSAGES = {
     "others were faster",
     "the engine closed the connection without an answer",
     "an anchor around itself",
+    "another gateway works here",
+    "no answer in ... s",
+    "nobody waits for it",
+    "this attempt has ended",
     shown(_HELPER),
 }
 
