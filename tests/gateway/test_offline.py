@@ -84,7 +84,7 @@ def offline(layout: Layout, address: str) -> Iterator[Path]:
     )
     with run_lock(layout.lock):
         with Gateway(layout, config) as gateway:
-            gateway.start(lambda *_: None)
+            gateway.start()
             folder = gateway.enter(JOB, "again")
             until(lambda: listens(folder))
             yield folder
