@@ -129,3 +129,40 @@ def test_a_branch_with_answers_is_all_that_it_takes(run_once: Place) -> None:
     assert ended.returncode == 0, ended
     assert ended.stdout.startswith(f"same         {FUZZY}  (3 samples, 3 answers)\n")
     assert not root.exists()
+
+
+def test_samples_that_ask_the_same_get_their_own_answers(run_once: Place) -> None:
+    """The image sends the sample's id; each answer names its bill, so that a swap would show."""
+    folder = run_once.folder / "equal"
+    prompt = [{"role": "user", "content": "Which bill is it?"}]
+    files = {
+        "evals/own.yaml": {
+            "equal.dev.v0": {
+                "class": "evals.elsuite.basic.match:Match",
+                "args": {"samples_jsonl": "equal.jsonl"},
+            }
+        },
+        "eval_sets/own.yaml": {"equal": {"evals": ["equal.dev.v0"]}},
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    (folder / "data").mkdir()
+    line = json.dumps({"input": prompt, "ideal": "bill 1"})
+    (folder / "data/equal.jsonl").write_text(f"{line}\n" * 12)
+    names = ("gpt-3.5-turbo", "equal", "--registry-path", str(folder))
+    (run_once.folder / "stub").mkdir()
+    with provider(run_once.folder / "stub", delay=0.1) as stub:
+        ended = evalset(
+            run_once,
+            *("run", *names),
+            progress=run_once.folder / "equal-progress",
+            OPENAI_API_KEY=KEY,
+            OPENAI_BASE_URL=f"{stub.url}/v1",
+        )
+        assert ended.returncode == 0, ended
+        assert len(stub.bills()) == 12
+    ended = evalset(run_once, "verify", *names, progress=run_once.folder / "equal-progress")
+    assert ended.returncode == 0, ended
+    assert ended.stdout.startswith("same         equal.dev.v0  (12 samples, 12 answers)\n")
