@@ -29,7 +29,8 @@ RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
 COPY --from=venv /opt/evals /opt/evals
 ENV PATH=/opt/evals/bin:${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} \
     LANG=C.UTF-8 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    PYTHONHASHSEED=0
 # An import that fails here fails the build, and not each eval.
 RUN OPENAI_API_KEY=none oaieval --help > /dev/null
 CMD ["oaieval", "--help"]
