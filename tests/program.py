@@ -148,6 +148,65 @@ def look(*_rest: str) -> None:
     )
 
 
+def ask(count: str, then: str = "", *_rest: str) -> None:
+    """Ask the model this often, one after the other, and note the answers; perhaps wait then."""
+    from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - takes time
+
+    address = os.environ["OPENAI_BASE_URL"].removeprefix("http://")
+    host, _, base = address.partition("/")
+    headers = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+    answers: list[object] = []
+    while len(answers) < int(count):
+        said = [{"role": "user", "content": f"question {len(answers)}"}]
+        body = json.dumps({"model": sys.argv[1], "messages": said})
+        connection = HTTPConnection(host, timeout=60)
+        try:
+            connection.request("POST", f"/{base}/chat/completions", body, headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, HTTPException):
+            continue
+        finally:
+            connection.close()
+        answers.append(answer["choices"][0]["message"]["content"])
+        print(f"answered {len(answers)}", flush=True)
+    if then == "wait":
+        wait()
+    note(answers=answers)
+
+
+def spy(*_rest: str) -> None:
+    """Look for sockets, one's own and others', and for ways to change what is mounted."""
+    wait()
+    found = []
+    for folder, _, names in os.walk("/"):
+        if folder.startswith(("/proc/", "/sys/")):
+            continue
+        paths = [f"{folder}/{name}" for name in names]
+        found += [path for path in paths if pathlib.Path(path).is_socket()]
+    changed = []
+    for path in ("/evalset/x", "/evalset/forward.py", "/evalset/../x"):
+        try:
+            pathlib.Path(path).write_text("")
+        except OSError:
+            continue
+        changed.append(path)
+    named = [line.split()[7:] for line in pathlib.Path("/proc/net/unix").read_text().splitlines()]
+    note(
+        sockets=found,
+        changed=changed,
+        around=os.listdir("/evalset"),  # noqa: PTH208 - names alone
+        named=[name for names in named[1:] for name in names],
+        environment=dict(os.environ),
+        lines=[
+            path.read_bytes().decode(errors="replace")
+            for number in pathlib.Path("/proc").glob("[0-9]*")
+            for path in (number / "cmdline", number / "environ")
+            if path.exists()
+        ],
+    )
+
+
 def log() -> pathlib.Path:
     """Where the log goes, with a name of the form that upstream gives it."""
     model, name = sys.argv[1:3]
