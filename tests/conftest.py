@@ -322,7 +322,7 @@ def impatient(place: Place) -> Place:
     return msgspec.structs.replace(place, program=("-c", code))
 
 
-def until(ask: Callable[[], T], seconds: float = 20) -> T:
+def until(ask: Callable[[], T | None], seconds: float = 20) -> T:
     """Ask until the answer is true."""
     end = time.monotonic() + seconds
     while not (answer := ask()):

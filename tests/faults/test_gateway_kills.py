@@ -238,7 +238,7 @@ def test_what_was_paid_for_survives_whoever_is_killed(
                     break
                 print(one.name, *sorted(targets))
                 one.kill(targets)
-            until(lambda one=one: one.done, 60)
+            until(lambda: one.done, 60)  # noqa: B023 - at once
             found.stub.behave()
             one.check()
             print(one.name, one.billed(), "billed,", len(one.under_way), "under way")

@@ -87,6 +87,7 @@ def test_a_gateway_that_died_alone_is_started_by_the_next_run(alone: Desk) -> No
     first = caller.ask(prompt())
     alone.abandon()
     os.kill(alone.standing().pid, signal.SIGKILL)
+    assert alone.gateway._process
     alone.gateway._process.wait()
     alone.start()
     assert alone.enter("a").folder == caller.folder
@@ -148,6 +149,7 @@ def test_two_gateways_do_not_work_in_one_folder(alone: Desk) -> None:
     second._launch()
     assert second._process
     assert second._process.wait(30) == 0
+    assert alone.gateway._process
     assert alone.standing().pid == alone.gateway._process.pid
     assert alone.enter("a").ask(prompt()).status == 200
 
@@ -181,6 +183,7 @@ def test_a_gateway_that_cannot_start_is_told(
         assert "no such luck" in until(lambda: here.told.get("gateway"))
     finally:
         gateway.end()
+        assert gateway._process
         gateway._process.wait()
 
 

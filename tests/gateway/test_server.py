@@ -381,7 +381,8 @@ def test_what_did_not_reach_a_client_is_given_again(here: Desk) -> None:
     for each in (caller, other):
         with closing(each.begin(prompt())) as connection:
             connection.getresponse().read(1000)
-        until(lambda who=each: who.name in [it["attempt"] for it in here.lines("returned")])
+        name = each.name
+        until(lambda: name in [it["attempt"] for it in here.lines("returned")])  # noqa: B023 - at once
         assert each.ask(prompt()).bill == here.billed()[0]
     assert len(here.billed()) == 1
 
