@@ -538,8 +538,9 @@ def _sum(amounts: Iterable[float | None]) -> float | None:
 def _encoded(line: AnswersLine) -> bytes:
     try:
         return msgspec.json.encode(line)
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say all the same
-        return json.dumps(msgspec.to_builtins(line), separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which no reader takes; `?` stands for it
+        text = json.dumps(msgspec.to_builtins(line), separators=(",", ":"), ensure_ascii=False)
+        return text.encode(errors="replace")
 
 
 class AnswersFile(LineFile):

@@ -24,7 +24,8 @@ def inside(
     """What an eval sees from inside its container."""
     place = Place(tmp_path_factory.mktemp("inside"), cache, test_image)
     place.registry(KEY)
-    ended = place.run("--user", "me", OPENAI_API_KEY="k", MINE="mine", OTHERS="others", EVALS_X="1")
+    variables = {"OPENAI_API_KEY": "k", "MINE": "mine", "OTHERS": "others", "EVALS_X": "1"}
+    ended = place.run("--no-gateway", "--user", "me", **variables)
     assert ended.returncode == 0, ended.stderr
     report: dict[str, Any] = place.reports()[KEY]
     return report

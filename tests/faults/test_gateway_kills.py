@@ -229,7 +229,7 @@ def test_what_was_paid_for_survives_whoever_is_killed(
     """Twice is paid at most what was under way when a gateway was killed, else nothing."""
     with stage(tmp_path) as found:
         for number in range(amount(40, 200)):
-            found.stub.behave(delay=decide.choice([0.02, 0.03, 0.2]))
+            found.stub.behave(delay=decide.choice([0.01, 0.02, 0.25]))
             one = Round(found, f"e{number}")
             for _ in range(decide.randint(1, 3)):
                 targets = decide.choice(TARGETS)

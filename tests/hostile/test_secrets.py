@@ -16,7 +16,8 @@ pytestmark = pytest.mark.docker
 
 SECRET = "sk-test-9f8e7d6c5b4a39281706abcdef"  # noqa: S105 - not really
 PASSWORD = "830461957204"  # noqa: S105 - not really
-VARIABLES = {"OPENAI_API_KEY": SECRET, "EVALS_PASSWORD": PASSWORD}
+# With the gateway, no eval is handed a key.
+VARIABLES = {"OPENAI_API_KEY": SECRET, "EVALS_PASSWORD": PASSWORD, "EVALSET_GATEWAY": "false"}
 
 
 def holding(folder: Path) -> set[str]:
@@ -96,7 +97,7 @@ def test_it_is_on_no_command_line(hostile: Hostile) -> None:
     seen: set[str] = set()
     with watched(seen):
         options = ("--snapshot", "--remote", str(remote), "--env-file", "secrets.env")
-        variables = {"OPENAI_API_KEY": SECRET, "MY_SECRET": SECRET}
+        variables = {"OPENAI_API_KEY": SECRET, "MY_SECRET": SECRET, "EVALSET_GATEWAY": "false"}
         with hostile.running(*options, "-e", "MY_SECRET", **variables) as run:
             printed, _ = run.communicate(timeout=60)
     assert run.returncode == 0, printed

@@ -109,8 +109,13 @@ def test_registries_of_the_user_are_merged_and_mounted(
 
 @pytest.mark.docker
 def test_localhost_is_warned_of(options: RunOptions, host: Host) -> None:
-    """Inside a container it is the container itself, unless the network is the host's."""
+    """Inside a container it is the container itself, unless the network is the host's.
+
+    The gateway is outside.
+    """
     at_home = changed(host, {"OPENAI_BASE_URL": "http://localhost:8000/v1"})
+    assert ready(options, at_home).warnings == ()
+    options = msgspec.structs.replace(options, gateway=False)
     (warning,) = ready(options, at_home).warnings
     assert "host.docker.internal" in warning
     beside = msgspec.structs.replace(options, network="host")
