@@ -131,6 +131,7 @@ def keep_clients(module: ModuleType, name: str = "OpenAI") -> None:
 
     make = getattr(module, name)
     sdk = sys.modules[make.__module__.partition(".")[0]]
+    httpx = sys.modules[sdk.DefaultHttpxClient.__base__.__module__.partition(".")[0]]
     of_thread = threading.local()
     lock = threading.Lock()
     certificates: list[Any] = []
@@ -138,7 +139,7 @@ def keep_clients(module: ModuleType, name: str = "OpenAI") -> None:
     def http_client() -> Any:  # noqa: ANN401 - httpx's own
         with lock:
             if not certificates:
-                certificates.append(sys.modules["httpx"].create_ssl_context())
+                certificates.append(httpx.create_ssl_context())
         return sdk.DefaultHttpxClient(verify=certificates[0])
 
     def client(**settings: Any) -> Any:  # noqa: ANN401 - the API's own

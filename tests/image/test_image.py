@@ -92,6 +92,18 @@ def test_an_image_that_is_up_to_date_is_not_built_again(
     assert "up to date" in told[0]
 
 
+def test_strings_have_the_same_hash_in_each_run(eval_image: Image) -> None:
+    """An eval that asks for the items of a set asks for them in the same order again."""
+    run = ("docker", "run", "--rm", "--network=none", eval_image.id)
+    hashes = {
+        subprocess.run(
+            [*run, "python3", "-c", "print(hash('a'))"], capture_output=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(hashes) == 1
+
+
 def test_the_eval_image_runs_evals_on_a_read_only_root(eval_image: Image) -> None:
     """Python finds bytecode for all that oaieval imports, and compiles nothing anew."""
     done = subprocess.run(
