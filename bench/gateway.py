@@ -35,9 +35,10 @@ MEMORY = 120
 @contextmanager
 def stub(**behaviour: object) -> Iterator[Provider]:
     """A provider whose files are in memory, so that its syncs do not slow those of the gateway."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, provider(  # noqa: S108 - as it says
-        Path(folder), **behaviour
-    ) as found:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as folder,
+        provider(Path(folder), **behaviour) as found,
+    ):
         yield found
 
 
@@ -203,18 +204,28 @@ def _lines(number: int, routes: dict[str, Route]) -> tuple[Request, Sent, Answer
     name, sample = f"{number:016x}", f"bench.dev.{number}"
     message = {"role": "assistant", "content": "an answer on record"}
     body = {"id": name, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-    known = {"key": wanted.key, "attempt": "before", "sample": sample, "at": utc(), "model": "m"}
-    return (
-        Request(
-            key=wanted.key, route=wanted.route, method="POST", path=wanted.path, body=content
-        ),
-        Sent(id=name, reserved=Reserved(tokens=500), **known),
-        Answer(
-            id=name,
-            seconds=0.3,
-            headers={"content-type": "application/json", "x-request-id": f"req_{number}"},
-            body=msgspec.json.encode(body).decode(),
-            usage=Usage(input=20, output=5),
-            **known,
-        ),
+    request = Request(
+        key=wanted.key, route=wanted.route, method="POST", path=wanted.path, body=content
     )
+    sent = Sent(
+        id=name,
+        key=wanted.key,
+        attempt="before",
+        sample=sample,
+        at=utc(),
+        model="m",
+        reserved=Reserved(tokens=500),
+    )
+    answer = Answer(
+        id=name,
+        key=wanted.key,
+        attempt="before",
+        sample=sample,
+        at=utc(),
+        seconds=0.3,
+        headers={"content-type": "application/json", "x-request-id": f"req_{number}"},
+        body=msgspec.json.encode(body).decode(),
+        model="m",
+        usage=Usage(input=20, output=5),
+    )
+    return request, sent, answer
