@@ -61,8 +61,10 @@ class Evals:
     def upstreams(self) -> float:
         """Seconds of upstream's `oaieval`, which asks the provider itself."""
         with tempfile.TemporaryDirectory() as folder:
-            record = f"--record_path={folder}/log.jsonl"
-            line = [UPSTREAM / "oaieval", MODEL, EVAL, "--registry_path", self._registry, record]
+            line: list[str | Path] = [
+                *(UPSTREAM / "oaieval", MODEL, EVAL, "--registry_path", self._registry),
+                f"--record_path={folder}/log.jsonl",
+            ]
             return seconds(line, env=self._environment)
 
     def start(self) -> float:

@@ -33,11 +33,11 @@ MEMORY = 120
 
 
 @contextmanager
-def stub(**behaviour: object) -> Iterator[Provider]:
+def stub(*, delay: float = 0, answer: str = "an answer") -> Iterator[Provider]:
     """A provider whose files are in memory, so that its syncs do not slow those of the gateway."""
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm") as folder,
-        provider(Path(folder), **behaviour) as found,
+        provider(Path(folder), delay=delay, answer=answer) as found,
     ):
         yield found
 
