@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import many, progress_file, reports, snapshots, whole
+from bench import asking, gateway, many, progress_file, reports, snapshots, whole
 from bench.figure import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -47,11 +47,24 @@ def of_reports() -> list[Figure]:
     ]
 
 
+def of_gateway() -> list[Figure]:
+    """Evals that ask through the gateway, and its process."""
+    return [
+        *asking.one_eval(runs=3),
+        asking.replay(runs=3),
+        asking.first_container(runs=9),
+        *gateway.latency(rounds=5),
+        *gateway.rate(runs=5),
+        *gateway.on_record(runs=5, answers=100_000),
+    ]
+
+
 GROUPS = {
     "runs": of_runs,
     "snapshots": of_snapshots,
     "many": many.of_one_run,
     "report": of_reports,
+    "gateway": of_gateway,
 }
 
 

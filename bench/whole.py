@@ -79,7 +79,7 @@ def first_command(runs: int) -> Figure:
 
         def ours() -> float:
             line: list[str | Path] = [EVALSET, "run", *arguments, "--run-command", "true"]
-            return _until_created(line, environment, model)
+            return until_created(line, environment, model)
 
         def theirs() -> float:
             note.unlink(missing_ok=True)
@@ -122,7 +122,8 @@ def nothing_to_run(runs: int) -> Figure:
     )
 
 
-def _until_created(command: list[str | Path], environment: dict[str, str], model: str) -> float:
+def until_created(command: list[str | Path], environment: dict[str, str], model: str) -> float:
+    """Seconds from the start of a run with this model to the creation of its first container."""
     api = docker.from_env().api
     # Others may use the engine, too.
     only = {"type": "container", "event": "create", "label": f"evalset.model={model}"}
