@@ -24,7 +24,7 @@ from runner.engine.image_probe import CANNOT_START, NO_SUCH_COMMAND, lacks_progr
 from runner.engine.leftovers import Label, remove_attempt
 from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
 from runner.files import make_folder, named
-from runner.gateway.client import FORWARD, PLACE, Account, Gateway
+from runner.gateway.client import FORWARD, PLACE, Account, Gateway, loopback_of, moved_to
 from runner.model import Attempt, Job, Result, Task
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
@@ -63,15 +63,19 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     def spec(self, job: Job, attempt: str) -> ContainerSpec:
         """What the container of an attempt is created from."""
+        settings = job.settings
         argv: tuple[str, ...] = job.argv
         mounts = self.registries
+        values = {name: self.environment[name] for name in settings.env}
         if self.gateway is not None:
-            argv = (*FORWARD, *argv)
             mounts = {**mounts, self.gateway.enter(job, attempt): PLACE}
-        settings = job.settings
+            if settings.network == "host":
+                own = loopback_of(attempt)
+                values = {name: moved_to(own, name, text) for name, text in values.items()}
+                argv = (f"--listen={own}", *argv)
+            argv = (*FORWARD, *argv)
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
-        values = {name: self.environment[name] for name in settings.env}
         eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]
         return ContainerSpec(
             name=f"evalset-{eval_part}-{attempt}",

@@ -1,3 +1,4 @@
+import hashlib
 import http.client
 import os
 import shutil
@@ -17,7 +18,7 @@ import msgspec
 from runner.errors import EnvironmentFault
 from runner.files import make_folder, named, read_bytes
 from runner.gateway.limits import Limits
-from runner.gateway.providers import Route
+from runner.gateway.providers import INSIDE, Route
 from runner.model import Job, Spending
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
@@ -48,6 +49,19 @@ PLACE = "/evalset"
 
 # What stands before an eval's command, so that it reaches the gateway at 127.0.0.1.
 FORWARD = ("python3", "-S", "-E", f"{PLACE}/{FORWARDER.name}")
+
+
+def loopback_of(attempt: str) -> str:
+    """An address of an attempt's own on a loopback that it shares, as with the host's network."""
+    first, second, third, *_ = hashlib.sha256(attempt.encode()).digest()
+    return f"127.{first}.{second}.{1 + third % 254}"
+
+
+def moved_to(address: str, name: str, value: str) -> str:
+    """The value that a variable has where the gateway is reached at another address."""
+    if name.lower() == "no_proxy":
+        return f"{value},{address}"
+    return value.replace(INSIDE, INSIDE.replace("127.0.0.1", address))
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ import sys
 import time
 
 SOCKET = "/evalset/api.sock"
+ADDRESS = "127.0.0.1"
 PORT = 8470
 
 RETRY = 0.1  # seconds until the next look for a gateway that is not there
@@ -142,7 +143,7 @@ def start_forwarder() -> None:
     listener = _socket.socket()
     listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
     listener.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)  # connections inherit it
-    listener.bind(("127.0.0.1", PORT))
+    listener.bind((ADDRESS, PORT))
     listener.listen(1024)
     child = posix.fork()
     if child == 0:
@@ -189,11 +190,17 @@ def fail(status: int, what: str, why: OSError) -> int:
 
 
 def main(argv: "list[str]") -> int:
-    """Run the program of this command line; come back only if that is not possible."""
+    """Run the program of this command line; come back only if that is not possible.
+
+    `--listen=ADDRESS` before it is for containers that share a loopback.
+    """
+    global ADDRESS  # noqa: PLW0603 - a program of one file
+    if argv[0].startswith("--listen="):
+        ADDRESS = argv.pop(0)[len("--listen=") :]
     try:
         start_forwarder()
     except OSError as error:
-        return fail(UNREACHABLE, f"listen on 127.0.0.1:{PORT}", error)
+        return fail(UNREACHABLE, f"listen on {ADDRESS}:{PORT}", error)
     why = become(argv)
     return fail(MISSING if why.errno == errno.ENOENT else UNFIT, f"exec {argv[0]}", why)
 
