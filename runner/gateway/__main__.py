@@ -22,7 +22,6 @@ def main() -> int:
         return 0  # the run does not need it
     config = msgspec.json.decode(told, type=Config)
     os.environ.update(config.environment)
-    os.environ["NETRC"] = os.devnull  # else a file of the user's would add logins to requests
     with (folder / "lock").open("ab") as lock:
         if not _acquire(lock):
             print("another gateway works here")

@@ -1,11 +1,13 @@
 import asyncio
+import functools
 import json
 import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -70,7 +72,6 @@ class Sender:
         self._session = aiohttp.ClientSession(
             timeout=timeout,
             connector=aiohttp.TCPConnector(limit=0),
-            trust_env=True,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
@@ -90,6 +91,7 @@ class Sender:
                 route.url(path),
                 headers=route.headers,
                 allow_redirects=False,
+                proxy=_proxy_for(route.address),
                 timeout=aiohttp.ClientTimeout(total=CHECK),
             ) as response:
                 body = await response.content.read(2**16)
@@ -230,6 +232,7 @@ class Sender:
                 data=asked.body or None,
                 headers={**asked.headers, **_content(asked), **route.headers},
                 allow_redirects=False,
+                proxy=_proxy_for(route.address),
             ) as response:
                 headers = kept_headers(response.headers)
                 if response.status != LIMITED:
@@ -280,6 +283,19 @@ class Sender:
             again=status in PASSING or status == LIMITED,
             headers=response.headers,
         )
+
+
+@functools.cache
+def _proxy_for(address: str) -> str | None:
+    """The proxy that the environment names for an address.
+
+    aiohttp would find it as well, but anew for each request, in another thread.
+    """
+    parts = urlsplit(address)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = getproxies().get(parts.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 async def _put_down(flight: Flight, sent: Sent) -> None:
