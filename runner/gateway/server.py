@@ -1,5 +1,6 @@
 import asyncio
 import functools
+import gc
 import logging
 import os
 import resource
@@ -488,3 +489,9 @@ def raise_limits() -> None:
     """Allow as many connections as the system lets this process have."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def avoid_pauses() -> None:
+    """Look for garbage rarely: what was imported and what is on record is never garbage."""
+    gc.freeze()
+    gc.set_threshold(50_000)
