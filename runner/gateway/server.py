@@ -16,7 +16,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http import HttpProcessingError
 
 from runner.errors import EnvironmentFault
-from runner.gateway.client import Account, Admission, Check, Config, Standing
+from runner.gateway.client import Account, Admission, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.offline import not_on_record
 from runner.gateway.providers import Asked, Refused, asked
@@ -186,9 +186,6 @@ class Gateway:
             case "PUT", ["config"]:
                 self._configure(msgspec.json.decode(body, type=Config))
                 return None
-            case "POST", ["check"]:
-                wanted = msgspec.json.decode(body, type=Check)
-                return await self._sender.check(self._config.routes[wanted.route], wanted.model)
             case "POST", ["end"]:
                 self._be_done()
                 return None

@@ -1,12 +1,14 @@
 """The gateway asks providers through the proxy that the environment names."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from runner.errors import EnvironmentFault
+from tests.conftest import until
 from tests.gateway.desk import Desk, prompt
 from tests.provider import Provider
 
@@ -34,19 +36,24 @@ def test_a_proxy_is_used(tmp_path: Path, stub: Provider, scheme: str) -> None:
     """It is told the login that its address has, and the provider's whole address."""
     proxy = f"{scheme}user:word@127.0.0.1:{stub.port}"
     with behind(tmp_path, stub, http_proxy=proxy) as desk:
-        assert desk.gateway._ask("POST", "/check", {"route": "openai", "model": ""}) == b"null"
+        desk.gateway.check(desk.config.routes["openai"], "gpt-4o-mini")
         assert desk.enter().ask(prompt()).bill == desk.billed()[0]
-    (asked,) = (each for each in stub.requests() if each.method == "POST")
-    assert asked.path == f"{ADDRESS}/chat/completions"
-    assert dict(asked.headers)["Proxy-Authorization"].startswith("Basic ")
+    paths = ["models/gpt-4o-mini", "chat/completions"]
+    assert [each.path for each in stub.requests()] == [f"{ADDRESS}/{path}" for path in paths]
+    for each in stub.requests():
+        headers = {name.lower(): value for name, value in each.headers}
+        assert headers["proxy-authorization"].startswith("Basic ")
 
 
 def test_a_proxy_that_is_not_for_a_provider_is_not_used(tmp_path: Path, stub: Provider) -> None:
     """As NO_PROXY says."""
     proxy = f"http://127.0.0.1:{stub.port}"
     with behind(tmp_path, stub, http_proxy=proxy, no_proxy="provider.invalid") as desk:
-        said = desk.gateway._ask("POST", "/check", {"route": "openai", "model": ""})
-    assert b"cannot be reached at http://provider.invalid/v1: no such host" in said
+        with pytest.raises(EnvironmentFault, match="/v1: no such host"):
+            desk.gateway.check(desk.config.routes["openai"], "")
+        with closing(desk.enter().begin(prompt())):
+            (failed,) = until(lambda: desk.lines("failed"))
+    assert "cannot be reached: no such host" in failed["reason"]
     assert not stub.requests()
 
 
