@@ -9,7 +9,7 @@ from typing import IO
 import msgspec
 
 from runner.gateway.client import Config, tidy
-from runner.gateway.server import Gateway, keep_quiet, listen, raise_limits
+from runner.gateway.server import Gateway, avoid_pauses, keep_quiet, listen, raise_limits
 
 # Seconds until another gateway in the same folder counts as one that stays.
 PATIENCE = 3.0
@@ -22,13 +22,13 @@ def main() -> int:
         return 0  # the run does not need it
     config = msgspec.json.decode(told, type=Config)
     os.environ.update(config.environment)
-    os.environ["NETRC"] = os.devnull  # else a file of the user's would add logins to requests
     with (folder / "lock").open("ab") as lock:
         if not _acquire(lock):
             print("another gateway works here")
             return 0
         (folder / "pid").write_text(f"{os.getpid()}\n")
         raise_limits()
+        avoid_pauses()
         keep_quiet()
 
         async def serve() -> None:

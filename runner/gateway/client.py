@@ -98,20 +98,6 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     answers: str
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """A question whether a provider answers, and has a model; an empty one is any."""
-
-    route: str
-    model: str
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with a provider, and what to do."""
-
-    what: str
-    cure: str
-
-
 class Account(msgspec.Struct, kw_only=True):
     """What an attempt has done at the gateway.
 
@@ -292,19 +278,14 @@ class Gateway:
         return account
 
     def check(self, route: Route, model: str) -> None:
-        """Ask a provider whether it answers, takes the key, and has the model.
+        """Ask a provider whether it answers, takes the key, and has the model; empty is any.
 
         Raises:
-            EnvironmentFault: it does not, or the gateway does not start.
+            EnvironmentFault: it does not.
         """
-        until = time.monotonic() + START
-        while self._standing() is None:
-            if time.monotonic() > until:
-                raise self._broken()
-            time.sleep(0.01)
-        said = self._ask("POST", "/check", Check(route=route.name, model=model), patience=30)
-        if problem := msgspec.json.decode(said, type=Problem | None):
-            raise EnvironmentFault(problem.what, problem.cure)
+        from runner.gateway.check import check  # noqa: PLC0415 - the gateway's process needs none
+
+        check(route, model, self._config.environment)
 
     def _broken(self) -> EnvironmentFault:
         lines = read_bytes(self._folder / "gateway.log").decode(errors="replace").split("\n")
@@ -384,10 +365,8 @@ class Gateway:
             self._process.wait()
         end_process(self._folder)
 
-    def _ask(
-        self, method: str, path: str, body: object = None, *, patience: float | None = None
-    ) -> bytes:
-        connection = _Connection(self._folder, "control.sock", timeout=patience or HANGS)
+    def _ask(self, method: str, path: str, body: object = None) -> bytes:
+        connection = _Connection(self._folder, "control.sock", timeout=HANGS)
         try:
             content = None if body is None else msgspec.json.encode(body)
             connection.request(method, path, body=content)

@@ -1,17 +1,18 @@
 import asyncio
+import functools
 import json
 import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from urllib.parse import quote
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
 from runner.gateway.allowance import Allowance, Go, Reservation, Wish
 from runner.gateway.bounds import bound_of
-from runner.gateway.client import Problem
 from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Asked, Route, error_body, kept_headers
 from runner.gateway.queue import Queue
@@ -44,9 +45,6 @@ END = re.compile(
     re.MULTILINE,
 )
 
-# How long a provider may take to say whether it has a model, in seconds.
-CHECK = 15.0
-
 # How long a provider may take to begin, and to go on, in seconds.
 PATIENCE = 600.0
 
@@ -70,45 +68,12 @@ class Sender:
         self._session = aiohttp.ClientSession(
             timeout=timeout,
             connector=aiohttp.TCPConnector(limit=0),
-            trust_env=True,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def close(self) -> None:
         """Close the connections to providers."""
         await self._session.close()
-
-    async def check(self, route: Route, model: str) -> Problem | None:
-        """Ask a provider for a model, which costs nothing; say what is wrong.
-
-        Args:
-            model: empty where any answer will do.
-        """
-        path = f"{route.base}/models/{quote(model)}" if model else f"{route.base}/models"
-        try:
-            async with self._session.get(
-                route.url(path),
-                headers=route.headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=CHECK),
-            ) as response:
-                body = await response.content.read(2**16)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return Problem(
-                f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
-                f"check {route.address_from} and the network",
-            )
-        if response.status in {401, 403}:
-            return Problem(
-                f"the provider {route.name} refused the key ({response.status})",
-                f"set {route.key_from} to a valid one",
-            )
-        if response.status == 404 and b"model_not_found" in body:  # noqa: PLR2004 - HTTP's
-            return Problem(
-                f"the provider {route.name} has no model `{model}`, or not for this key",
-                "check the model's name",
-            )
-        return None
 
     async def fly(self, flight: Flight) -> None:
         """Bring one request to its end; `flight.reply` has the result, and nothing is raised."""
@@ -230,6 +195,7 @@ class Sender:
                 data=asked.body or None,
                 headers={**asked.headers, **_content(asked), **route.headers},
                 allow_redirects=False,
+                proxy=_proxy_for(route.address),
             ) as response:
                 headers = kept_headers(response.headers)
                 if response.status != LIMITED:
@@ -282,6 +248,19 @@ class Sender:
         )
 
 
+@functools.cache
+def _proxy_for(address: str) -> str | None:
+    """The proxy that the environment names for an address.
+
+    aiohttp would find it as well, but anew for each request, in another thread.
+    """
+    parts = urlsplit(address)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = getproxies().get(parts.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
 async def _put_down(flight: Flight, sent: Sent) -> None:
     """Have on record, durably, that a request is sent; GoneError if nobody waits for it."""
     store, asked = flight.store, flight.asked
@@ -319,8 +298,6 @@ def _why(error: Exception) -> str:
         return "no such host"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
         return os.strerror(error.os_error.errno)
-    if isinstance(error, TimeoutError):
-        return f"no answer in {CHECK:g} s"
     return str(error) or type(error).__name__
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import functools
+import gc
 import logging
 import os
 import resource
@@ -15,7 +16,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http import HttpProcessingError
 
 from runner.errors import EnvironmentFault
-from runner.gateway.client import Account, Admission, Check, Config, Standing
+from runner.gateway.client import Account, Admission, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.offline import not_on_record
 from runner.gateway.providers import Asked, Refused, asked
@@ -185,9 +186,6 @@ class Gateway:
             case "PUT", ["config"]:
                 self._configure(msgspec.json.decode(body, type=Config))
                 return None
-            case "POST", ["check"]:
-                wanted = msgspec.json.decode(body, type=Check)
-                return await self._sender.check(self._config.routes[wanted.route], wanted.model)
             case "POST", ["end"]:
                 self._be_done()
                 return None
@@ -488,3 +486,9 @@ def raise_limits() -> None:
     """Allow as many connections as the system lets this process have."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def avoid_pauses() -> None:
+    """Look for garbage rarely: what was imported and what is on record is never garbage."""
+    gc.freeze()
+    gc.set_threshold(50_000)

@@ -1,0 +1,94 @@
+"""Asks a provider, before any eval does.
+
+The run asks, and not its gateway, which is still starting when the first container is created.
+"""
+
+import http.client
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit
+
+from runner import __version__
+from runner.errors import EnvironmentFault
+from runner.gateway.providers import Route
+
+# How long a provider may take to say whether it has a model, in seconds.
+PATIENCE = 15.0
+
+# Bytes of an answer that are looked at.
+MOST = 2**16
+
+
+def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
+    """Ask a provider for a model, which costs nothing.
+
+    Args:
+        model: empty where any answer will do.
+        environment: with the variables of proxies.
+
+    Raises:
+        EnvironmentFault: it does not answer, refuses the key, or does not have the model.
+    """
+    path = f"{route.base}/models/{quote(model)}" if model else f"{route.base}/models"
+    headers = {"User-Agent": f"evalset/{__version__}", **route.headers}
+    request = urllib.request.Request(route.url(path), headers=headers)  # noqa: S310 - providers speak HTTP
+    opener = urllib.request.build_opener(_proxies_for(route, environment), _NoRedirect)
+    try:
+        status, body = _ask(opener, request)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise EnvironmentFault(
+            f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
+            f"check {route.address_from} and the network",
+        ) from error
+    if status in {401, 403}:
+        raise EnvironmentFault(
+            f"the provider {route.name} refused the key ({status})",
+            f"set {route.key_from} to a valid one",
+        )
+    if model and status == http.client.NOT_FOUND and b"model_not_found" in body:
+        raise EnvironmentFault(
+            f"the provider {route.name} has no model `{model}`, or not for this key",
+            "check the model's name",
+        )
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for an answer, because another host must not get the key."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow none."""
+
+
+def _ask(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request
+) -> tuple[int, bytes]:
+    try:
+        with opener.open(request, timeout=PATIENCE) as response:
+            return response.status, response.read(MOST)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(MOST)
+
+
+def _proxies_for(route: Route, environment: Mapping[str, str]) -> urllib.request.ProxyHandler:
+    """The proxies for a provider's scheme; none where `no_proxy` names its host."""
+    # A name in small letters counts before one in capitals, and comes after it here.
+    named = {name.lower().removesuffix("_proxy"): environment[name] for name in sorted(environment)}
+    host = urlsplit(route.address).hostname or ""
+    bypassed = urllib.request.proxy_bypass_environment(host, named)  # type: ignore[attr-defined] # typeshed lacks it
+    return urllib.request.ProxyHandler({} if bypassed else {k: v for k, v in named.items() if v})
+
+
+def _why(error: Exception) -> str:
+    """Why there is no answer, in few words."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, socket.gaierror):
+        return "no such host"
+    if isinstance(reason, TimeoutError):
+        return f"no answer in {PATIENCE:g} s"
+    if isinstance(reason, OSError) and reason.errno:
+        return os.strerror(reason.errno)
+    return str(reason) or type(reason).__name__

@@ -1,0 +1,91 @@
+"""A run asks the provider before any eval does, and says in one line what is wrong."""
+
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.errors import EnvironmentFault
+from runner.gateway.check import check
+from runner.gateway.providers import Route
+from tests.gateway.desk import Desk
+from tests.provider import Provider
+
+MODEL = "gpt-4o-mini"
+
+
+@pytest.fixture
+def route(tmp_path: Path, stub: Provider) -> Route:
+    """The way to the stub."""
+    return Desk(tmp_path, stub).config.routes["openai"]
+
+
+def with_(route: Route, **fields: object) -> Route:
+    """A route that is the same but for these fields."""
+    return msgspec.structs.replace(route, **fields)
+
+
+def fault_of(route: Route, model: str = MODEL) -> str:
+    """What is said."""
+    with pytest.raises(EnvironmentFault) as raised:
+        check(route, model, {})
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("model", [MODEL, ""])
+def test_a_provider_that_answers_is_asked_once(route: Route, stub: Provider, model: str) -> None:
+    """It is asked for the model, with the key, and bills nothing."""
+    check(route, model, {})
+    (asked,) = stub.requests()
+    assert asked.method == "GET"
+    assert asked.path == ("/v1/models/gpt-4o-mini" if model else "/v1/models")
+    assert not stub.bills()
+
+
+def test_a_wrong_key_is_named_by_its_variable(route: Route) -> None:
+    """The key itself is not shown."""
+    said = fault_of(with_(route, headers={"Authorization": "Bearer wrong-key"}))
+    assert said.startswith("the provider openai refused the key (401)")
+    assert "OPENAI_API_KEY" in said
+    assert "wrong-key" not in said
+
+
+def test_a_model_that_is_not_there_is_named(route: Route) -> None:
+    """Where the provider says that there is none."""
+    assert "has no model `gpt-x`, or not for this key" in fault_of(route, "gpt-x")
+
+
+def test_a_provider_without_a_list_of_models_is_good(route: Route) -> None:
+    """Some have none."""
+    check(with_(route, address=f"{route.address}/elsewhere"), "", {})
+
+
+def test_nobody_at_the_address(route: Route) -> None:
+    """The system says why."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        said = fault_of(with_(route, address=address))
+    assert f"cannot be reached at {address}: Connection refused" in said
+    assert "check OPENAI_BASE_URL" in said
+
+
+def test_a_host_that_does_not_exist(route: Route) -> None:
+    """It is said without a number of the system's."""
+    said = fault_of(with_(route, address="http://provider.invalid/v1"))
+    assert "cannot be reached at http://provider.invalid/v1: no such host" in said
+
+
+@pytest.mark.parametrize("way", ["reset", "noise"])
+def test_what_is_no_answer(route: Route, stub: Provider, way: str) -> None:
+    """The connection breaks off, or what comes is no HTTP."""
+    stub.behave(way=way)
+    assert f"cannot be reached at {stub.url}/v1: " in fault_of(route)
+
+
+def test_a_redirect_is_not_followed(route: Route, stub: Provider) -> None:
+    """Another host would get the key."""
+    stub.behave(status=302, headers={"Location": f"{stub.url}/v1/elsewhere"})
+    check(route, MODEL, {})
+    assert len(stub.requests()) == 1
