@@ -1,15 +1,13 @@
 import hashlib
-import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -40,7 +38,7 @@ TRIES = 3
 MODULE = "runner.gateway"
 
 # What asking a gateway may raise that is not there, is about to end, or refuses.
-ERRORS = (OSError, http.client.HTTPException, LookupError, msgspec.DecodeError)
+ERRORS = (OSError, LookupError, msgspec.DecodeError)
 
 FORWARDER = Path(__file__).with_name("forward.py")
 
@@ -130,27 +128,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     attempts: list[str]
     problems: dict[str, str] = {}
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, however long its path is."""
-
-    def __init__(self, folder: Path, name: str, timeout: float) -> None:
-        super().__init__("gateway", timeout=timeout)
-        self._place = folder, name
-
-    def connect(self) -> None:
-        folder, name = self._place
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with ExitStack() as stack:
-                own = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-                own.settimeout(self.timeout)
-                own.connect(f"/proc/self/fd/{descriptor}/{name}")
-                stack.pop_all()  # it stays open
-                self.sock = own
-        finally:
-            os.close(descriptor)
 
 
 class Gateway:
@@ -366,17 +343,10 @@ class Gateway:
         end_process(self._folder)
 
     def _ask(self, method: str, path: str, body: object = None) -> bytes:
-        connection = _Connection(self._folder, "control.sock", timeout=HANGS)
-        try:
-            content = None if body is None else msgspec.json.encode(body)
-            connection.request(method, path, body=content)
-            response = connection.getresponse()
-            said = response.read()
-        finally:
-            connection.close()
-        if response.status != http.client.OK:
-            raise LookupError(said.decode(errors="replace"))
-        return said
+        from runner.gateway.connection import ask  # noqa: PLC0415 - a run without it does without
+
+        content = None if body is None else msgspec.json.encode(body)
+        return ask(self._folder, method, path, content, timeout=HANGS)
 
 
 def end_process(folder: Path) -> bool:

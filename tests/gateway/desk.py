@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from runner.gateway.client import Account, Config, Gateway, Standing, _Connection, end_process
+from runner.gateway.client import Account, Config, Gateway, Standing, end_process
+from runner.gateway.connection import Connection
 from runner.gateway.providers import Route
 from runner.model import Command, ContainerSettings, Job
 from runner.records.layout import Layout
@@ -64,7 +65,7 @@ class Caller:
 
     def connect(self, timeout: float = 30) -> http.client.HTTPConnection:
         """A connection that is open; the socket may not be there yet."""
-        connection = _Connection(self.folder, "api.sock", timeout)
+        connection = Connection(self.folder, "api.sock", timeout)
 
         def opened() -> bool:
             with suppress(OSError):

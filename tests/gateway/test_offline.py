@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from runner.files import make_folder
-from runner.gateway.client import Config, Gateway, _Connection
+from runner.gateway.client import Config, Gateway
+from runner.gateway.connection import Connection
 from runner.gateway.providers import INSIDE, NOWHERE, Route, access_offline, asked
 from runner.records.answers import Answer, Request
 from runner.records.layout import Layout
@@ -63,7 +64,7 @@ def ask(folder: Path, body: object = HELLO, sample: str = "") -> tuple[int, Any,
     headers = {"Content-Type": "application/json"}
     if sample:
         headers["x-evalset-sample"] = sample
-    with closing(_Connection(folder, "api.sock", timeout=20)) as connection:
+    with closing(Connection(folder, "api.sock", timeout=20)) as connection:
         connection.request("POST", CHAT, json.dumps(body), headers)
         response = connection.getresponse()
         return response.status, json.loads(response.read()), response.headers["x-should-retry"]

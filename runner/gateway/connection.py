@@ -1,0 +1,50 @@
+"""Asks a gateway over its Unix socket; apart, because HTTP takes long to import."""
+
+import http.client
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, however long its path is."""
+
+    def __init__(self, folder: Path, name: str, timeout: float) -> None:
+        super().__init__("gateway", timeout=timeout)
+        self._place = folder, name
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        folder, name = self._place
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with ExitStack() as stack:
+                own = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                own.settimeout(self.timeout)
+                own.connect(f"/proc/self/fd/{descriptor}/{name}")
+                stack.pop_all()  # it stays open
+                self.sock = own
+        finally:
+            os.close(descriptor)
+
+
+def ask(folder: Path, method: str, path: str, body: bytes | None, *, timeout: float) -> bytes:
+    """Ask the process that works in a folder.
+
+    Raises:
+        OSError: it is not there, is about to end, or does not answer.
+        LookupError: it refuses.
+    """
+    connection = Connection(folder, "control.sock", timeout=timeout)
+    try:
+        connection.request(method, path, body=body)
+        response = connection.getresponse()
+        said = response.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        raise LookupError(said.decode(errors="replace"))
+    return said
