@@ -19,7 +19,8 @@ from tests.answered import Answered
 from tests.conftest import engine_api, until
 from tests.docs.page import ROOT
 from tests.docs.shown import Block
-from tests.docs.world import REMOTE, World, address, children
+from tests.docs.world import KEY, REMOTE, World, address, children
+from tests.provider import provider
 
 # A block with one of these shows how a run begins; all others may ask about one that was.
 BEGINS = re.compile(r"\b(evalset run|oaievalset)\b")
@@ -84,11 +85,6 @@ def named(name: str, what: str) -> Iterator[None]:
         yield
     finally:
         api.remove_image(name)
-
-
-def image_of_ones_own(world: World) -> AbstractContextManager[object]:
-    """The image that the page calls the user's."""
-    return named("my/evals:1", world.image)
 
 
 @contextmanager
@@ -157,7 +153,22 @@ def answers_on_record(world: World) -> Iterator[None]:
     )
     one.paid(3, usd=0.01)
     one.replayed()
+    prices = "models: {gpt-4: {input: 30, output: 60}}"
+    (world.clone / "prices.yaml").write_text(prices)
     yield
+
+
+@contextmanager
+def server_at_home(world: World) -> Iterator[None]:
+    """A model server where the page says, and the set that it is asked for."""
+    folder = world.top / "server"
+    folder.mkdir()
+    with (
+        port_to_be_had(world),
+        own_sets(world),
+        provider(folder, port=8000, key=KEY, models=("my-model",)),
+    ):
+        yield
 
 
 def look(world: World, index: int, shell: int) -> None:
@@ -205,13 +216,16 @@ SCENES = {
     "evalset run gpt-4 test-basic --snapshot": Scene(
         folders=("clone", "elsewhere"), prints=(ALL_FOUR, NOTHING)
     ),
-    "evalset run gpt-4 test-basic --image my/evals:1": Scene(
-        before=image_of_ones_own, prints=(ALL_FOUR,)
+    "evalset run gpt-4 test-basic --budget 2mtok": Scene(
+        before=answers_on_record, prints=(ALL_FOUR,)
     ),
     "pip install git+https://github.com/OWNER/evalset@COMMIT": Scene(
         before=source_at_github,
         variables={"PATH": f"{{top}}/venv/bin:{os.environ['PATH']}"},
         prints=("Successfully installed", ""),
+    ),
+    "evalset run my-model my-set --network none": Scene(
+        before=server_at_home, prints=("1 of 1 eval",)
     ),
     "evalset run my-model my-set": Scene(before=own_sets, prints=("1 of 1 eval",)),
     "EVALSET_JOBS=4 EVALSET_TIMEOUT=2h oaievalset": DROP_IN,

@@ -15,13 +15,16 @@ from tests.conftest import engine_api
 from tests.docs.elsewhere import ELSEWHERE, FOLLOWED
 from tests.docs.scenes import look, scene
 from tests.docs.shown import BLOCKS, Block
-from tests.docs.world import Ended, World
+from tests.docs.world import KEY, Ended, World
+from tests.provider import provider
 
 STAND_IN = Path(__file__).with_name("stand_in.sh")
 RAN = (
     "evalset run gpt-4 test-basic --snapshot",
     "evalset run gpt-3.5-turbo test-basic --snapshot",
 )
+
+MODELS = ("gpt-4", "gpt-3.5-turbo", "my-model", "gpt-4o", "gpt-4o-mini")
 
 pytestmark = pytest.mark.docker
 
@@ -57,9 +60,19 @@ def stand_in() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory, cache: Path, stand_in: str) -> World:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a provider that has the models of the pages."""
+    with provider(tmp_path_factory.mktemp("provider"), key=KEY, models=MODELS) as found:
+        yield f"{found.url}/v1"
+
+
+@pytest.fixture(scope="module")
+def fresh(
+    tmp_path_factory: pytest.TempPathFactory, cache: Path, stand_in: str, models: str
+) -> World:
     """A world in which nothing has been run."""
-    world = World(top=tmp_path_factory.mktemp("fresh") / "world", image=stand_in, cache=cache)
+    top = tmp_path_factory.mktemp("fresh") / "world"
+    world = World(top=top, image=stand_in, cache=cache, provider=models)
     world.make()
     return world
 

@@ -34,6 +34,8 @@ NOT_THEIRS = (
     "PYTHON",
     "COLUMNS",
 )
+# As pages write it, and what the provider takes.
+KEY = "..."
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HF_TOKEN", "MY_API_KEY")
 
 
@@ -58,11 +60,13 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         top: the folder.
         image: that evals run in.
         cache: the user's cache folder, of all tests of a session.
+        provider: address of the models that are asked.
     """
 
     top: Path
     image: str
     cache: Path
+    provider: str
 
     @property
     def clone(self) -> Path:
@@ -108,7 +112,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
             "SAID": str(self.top / "said"),
             "EVALSET_IMAGE": self.image,
             "EVALSET_NETWORK": "none",
-            **dict.fromkeys(KEYS, "..."),
+            **dict.fromkeys(KEYS, KEY),
+            "OPENAI_BASE_URL": self.provider,
             **variables,
         }
         return kept | {name: value for name, value in own.items() if value is not None}
