@@ -3,8 +3,9 @@ import fcntl
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -22,8 +23,8 @@ def main() -> int:
         return 0  # the run does not need it
     config = msgspec.json.decode(told, type=Config)
     os.environ.update(config.environment)
-    with (folder / "lock").open("ab") as lock:
-        if not _acquire(lock):
+    with _locked(folder / "lock") as is_locked:
+        if not is_locked:
             print("another gateway works here")
             return 0
         (folder / "pid").write_text(f"{os.getpid()}\n")
@@ -39,18 +40,23 @@ def main() -> int:
     return 0
 
 
-def _acquire(lock: IO[bytes]) -> bool:
-    """Take the lock; one that is about to end may have it for a moment."""
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock, if it can be had; one that is about to end may have it for a moment."""
     until = time.monotonic() + PATIENCE
     while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
+        with path.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    yield False
+                    return
+            else:
+                if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                    yield True
+                    return
+        time.sleep(0.05)  # somebody has it, or has just removed it
 
 
 if __name__ == "__main__":

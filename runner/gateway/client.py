@@ -18,6 +18,7 @@ from runner.files import make_folder, named, read_bytes
 from runner.gateway.limits import Limits
 from runner.gateway.providers import INSIDE, Route
 from runner.model import Job, Spending
+from runner.records.answers import plus
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.lock import is_held
@@ -113,20 +114,38 @@ class Account(msgspec.Struct, kw_only=True):
     kind: str = ""
     waited: float = 0.0
 
+    def __add__(self, later: "Account") -> "Account":
+        """With what it did at the gateway that was started after the first one was gone."""
+        one, other = self.spending, later.spending
+        return Account(
+            spending=Spending(
+                requests=one.requests + other.requests,
+                replayed=one.replayed + other.replayed,
+                tokens=one.tokens + other.tokens,
+                saved_tokens=one.saved_tokens + other.saved_tokens,
+                usd=plus(one.usd, other.usd),
+                saved_usd=plus(one.saved_usd, other.saved_usd),
+            ),
+            refused=[*self.refused, *later.refused],
+            stopped=self.stopped or later.stopped,
+            kind=self.kind or later.kind,
+            waited=self.waited + later.waited,
+        )
+
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """How a gateway is.
 
     Attributes:
         pid: its process.
-        attempts: ids of those that may ask.
+        attempts: what those that may ask have done, by id.
         problems: what a run must know, by kind: `key`, `quota` and `disk`, with which requests
             cannot succeed, and `damaged`, with which they can.
     """
 
     protocol: int = PROTOCOL
     pid: int
-    attempts: list[str]
+    attempts: dict[str, Account]
     problems: dict[str, str] = {}
 
 
@@ -153,6 +172,11 @@ class Gateway:
         self._told: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._admitted: dict[str, Admission] = {}
+        # What attempts did at gateways that are gone, and at this one when it was last looked at.
+        self._before: dict[str, Account] = {}
+        self._seen: dict[str, Account] = {}
+        self._pid = 0
+        self._silent_since: float | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._watch = threading.Thread(target=self._watching, name="gateway-watch", daemon=True)
@@ -233,26 +257,50 @@ class Gateway:
         return folder
 
     def account(self, attempt: str) -> Account:
-        """What an attempt has done so far; nothing where the gateway does not know."""
-        try:
-            return msgspec.json.decode(self._ask("GET", f"/attempts/{attempt}"), type=Account)
-        except ERRORS:
-            return Account()
+        """What an attempt has done so far, as far as is known."""
+        self._look()
+        with self._lock:
+            seen = self._seen.get(attempt, Account())
+            return self._before.get(attempt, Account()) + seen
 
     def leave(self, attempt: str) -> Account:
         """An attempt has ended."""
+        self._look()
         with self._lock:
             self._admitted.pop(attempt, None)
         try:
             said = self._ask("DELETE", f"/attempts/{attempt}")
-            account = msgspec.json.decode(said, type=Account)
+            last = msgspec.json.decode(said, type=Account)
         except ERRORS:
-            account = Account()
+            last = None
+        with self._lock:
+            seen = self._seen.pop(attempt, Account())
+            account = self._before.pop(attempt, Account()) + (last or seen)
         if account.stopped:
             self._tell_once(account.kind, account.stopped)
         with suppress(OSError):
             remove_tree(self._folder / "attempts" / attempt)
         return account
+
+    def _look(self) -> Standing | None:
+        """See how the gateway is, and what attempts have done at it."""
+        standing = self._standing()
+        now = time.monotonic()
+        with self._lock:
+            if standing is None:
+                self._silent_since = self._silent_since or now
+                return None
+            if self._pid not in {0, standing.pid}:
+                # Nobody could ask meanwhile, and what was asked before is asked no more.
+                away = now - self._silent_since if self._silent_since else 0.0
+                for attempt, seen in self._seen.items():
+                    before = self._before.get(attempt, Account())
+                    self._before[attempt] = before + seen + Account(waited=away)
+                self._seen.clear()
+            self._pid = standing.pid
+            self._silent_since = None
+            self._seen.update(standing.attempts)
+        return standing
 
     def check(self, route: Route, model: str) -> None:
         """Ask a provider whether it answers, takes the key, and has the model; empty is any.
@@ -285,7 +333,7 @@ class Gateway:
         fruitless = 0
         while not self._over.wait(LOOK if silent_since is None else SOON):
             looked = time.monotonic()
-            standing = self._standing()
+            standing = self._look()
             if standing is not None:
                 silent_since, serves, fruitless = None, True, 0
                 self._told_of(standing.problems)

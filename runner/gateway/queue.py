@@ -1,9 +1,14 @@
 import asyncio
 import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Wish
+from runner.gateway.client import Config
+from runner.gateway.rates import WINDOW
 from runner.gateway.turns import Ticket, Turns
+from runner.records.answers import Usage, read_sums
 
 
 class Queue:
@@ -16,17 +21,20 @@ class Queue:
     def __init__(self, allowance: Allowance) -> None:
         self.allowance = allowance
         self._turns = Turns(allowance)
-        self._waiting: dict[Ticket, asyncio.Future[Go | Refused]] = {}
+        self._waiting: dict[Ticket, asyncio.Future[Go | Refused | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def turn(self, wish: Wish, *, again: bool = False) -> Go | Refused:
+    async def turn(self, wish: Wish, *, again: bool = False) -> Go | Refused | None:
         """Wait for a request's turn; a Go is to be ended with `ended`.
 
         Args:
             again: whether it was sent before, and came back.
+
+        Returns:
+            None where another queue has taken the place of this one.
         """
         ticket = self._turns.add(wish, time.monotonic(), again=again)
-        decided: asyncio.Future[Go | Refused] = asyncio.get_running_loop().create_future()
+        decided: asyncio.Future[Go | Refused | None] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = decided
         self._decide()
         try:
@@ -49,6 +57,14 @@ class Queue:
         """Seconds that an attempt has waited with all of its requests in the queue."""
         return self._turns.waited(attempt, time.monotonic())
 
+    def release(self) -> None:
+        """Send all that wait to the queue that takes the place of this one."""
+        now = time.monotonic()
+        for ticket, decided in self._waiting.items():
+            self._turns.remove(ticket, now)
+            decided.set_result(None)
+        self._waiting.clear()
+
     def forget(self, attempt: str) -> None:
         """An attempt is over."""
         self._turns.forget(attempt)
@@ -64,3 +80,32 @@ class Queue:
             # A little later, so that the moment has surely come by the clock that is asked then.
             pause = max(0.0, self._turns.until - now) + 0.001
             self._timer = asyncio.get_running_loop().call_later(pause, self._decide)
+
+
+def queue_of(config: Config) -> Queue:
+    """A queue for what requests may take, less what those on record have taken."""
+    limits, allowance = config.limits, config.limits.allowance()
+    if limits.budget is None and not (limits.rpm or limits.tpm):
+        return Queue(allowance)
+    begin = datetime.now(UTC) - timedelta(seconds=WINDOW)
+    since = begin.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    sent: list[tuple[str, str, int]] = []
+    for path in Path(config.answers).glob("*.jsonl"):
+        found = read_sums(path, since=since)
+        sent += found.recent
+        if limits.budget is not None and limits.budget.unit == "usd":
+            allowance.was_paid("", Usage(), usd=found.totals.usd or 0.0)
+            spent = found.unpriced
+        else:
+            spent = found.spent
+        for model, usage in spent.items():
+            allowance.was_paid(model, usage)
+        for model, reserved in found.perhaps:
+            # Where no price was known, all of it counts as what costs most.
+            allowance.was_paid(model, Usage(output=reserved.tokens), usd=reserved.usd)
+    started = time.monotonic() - WINDOW
+    for at, model, tokens in sorted(sent):
+        with suppress(ValueError):
+            after = (datetime.fromisoformat(at) - begin).total_seconds()
+            allowance.was_sent(model, tokens, started + after)
+    return Queue(allowance)

@@ -89,14 +89,16 @@ class Sender:
         flight.pieces.put_nowait(None)
 
     async def _until_answered(self, flight: Flight) -> Reply:
-        queue = self.queue
         pause = FIRST_PAUSE
         left = TRIES
         again = False
         while True:
             if not flight.attempt:
                 raise GoneError
+            queue = self.queue
             reservation = await self._turn(flight, queue, again=again)
+            if reservation is None:
+                continue
             try:
                 return await self._once(flight, queue.allowance, reservation)
             except Failure as failure:
@@ -112,7 +114,7 @@ class Sender:
                 await asyncio.sleep(pause)
                 pause *= 2
 
-    async def _turn(self, flight: Flight, queue: Queue, *, again: bool) -> Reservation:
+    async def _turn(self, flight: Flight, queue: Queue, *, again: bool) -> Reservation | None:
         asked = flight.asked
         path = asked.path.partition("?")[0]
         wish = Wish(
@@ -122,6 +124,8 @@ class Sender:
             bound=bound_of(path, asked.body, asked.content),
         )
         verdict = await queue.turn(wish, again=again)
+        if verdict is None:
+            return None
         if isinstance(verdict, Go):
             return verdict.reservation
         text = f"{verdict.what}; {verdict.cure}"
@@ -156,6 +160,10 @@ class Sender:
                     id=sent.id, status=failure.status, billed=failure.billed, reason=str(failure)
                 )
             )
+            raise
+        except BaseException as error:
+            allowance.settle(reservation, None, time.monotonic())
+            await store.write(Failed(id=sent.id, reason=type(error).__name__))
             raise
         usage = usage_of(body) if status < ERROR else Usage()
         usd = allowance.settle(reservation, usage, time.monotonic())

@@ -20,11 +20,11 @@ from runner.gateway.client import Account, Admission, Config, Standing
 from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.offline import not_on_record
 from runner.gateway.providers import Asked, Refused, asked
-from runner.gateway.queue import Queue
+from runner.gateway.queue import queue_of
 from runner.gateway.sender import Sender
 from runner.gateway.store import Store, utc
 from runner.model import Spending
-from runner.records.answers import Given, Kept, Usage, read_sums
+from runner.records.answers import Given, Kept
 from runner.records.lock import is_held
 
 # Bytes of a request's body, and of all bodies of one attempt that are in memory, each counted when
@@ -159,8 +159,9 @@ class Gateway:
         seen = time.monotonic()
         while True:
             await asyncio.sleep(LOOK)
-            if is_held(Path(self._config.lock)):
-                seen = time.monotonic()
+            with suppress(EnvironmentFault):
+                if is_held(Path(self._config.lock)):
+                    seen = time.monotonic()
             if time.monotonic() - max(seen, self._last_request) > FORSAKEN:
                 self._be_done()
 
@@ -194,14 +195,16 @@ class Gateway:
     def _standing(self) -> Standing:
         full = next((store.problem for store in self._stores.values() if store.problem), "")
         problems = self._problems | ({"disk": full} if full else {})
-        return Standing(pid=os.getpid(), attempts=list(self._attempts), problems=problems)
+        accounts = {name: self._account(attempt) for name, attempt in self._attempts.items()}
+        return Standing(pid=os.getpid(), attempts=accounts, problems=problems)
 
     def _configure(self, config: Config) -> None:
         """Another run takes over, perhaps with other keys."""
         before, self._config = self._config, config
         self._sender.routes = config.routes
         if before.limits != config.limits:
-            self._sender.queue = queue_of(config)
+            old, self._sender.queue = self._sender.queue, queue_of(config)
+            old.release()
         self._problems.clear()
         self._end.clear()
 
@@ -443,19 +446,6 @@ async def _deliver(response: web.Response, request: web.BaseRequest) -> web.Stre
 
 def _response(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
-
-
-def queue_of(config: Config) -> Queue:
-    """A queue for what requests may take, less what those on record have taken."""
-    allowance = config.limits.allowance()
-    if config.limits.budget is not None:
-        for path in Path(config.answers).glob("*.jsonl"):
-            found = read_sums(path)
-            for model, usage in found.spent.items():
-                allowance.was_paid(model, usage)
-            for model, reserved in found.perhaps:
-                allowance.was_paid(model, Usage(input=reserved.tokens), usd=reserved.usd)
-    return Queue(allowance)
 
 
 def listen(folder: Path, name: str) -> socket.socket:

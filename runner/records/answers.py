@@ -281,13 +281,18 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         spent: tokens of the answers, by model.
-        perhaps: model, and what was reserved, of each request that is perhaps paid.
+        unpriced: those of them of which no price was known.
+        perhaps: model, and what was reserved, of each request that is perhaps paid, and of each
+            answer that does not say what it took.
+        recent: when, model, and tokens that were reserved, of each request sent from a moment on.
         damaged: a message for each line that cannot be read.
     """
 
     totals: Totals = Totals()
     spent: dict[str, Usage] = {}
+    unpriced: dict[str, Usage] = {}
     perhaps: list[tuple[str, Reserved]] = []
+    recent: list[tuple[str, str, int]] = []
     damaged: list[str] = []
 
 
@@ -327,22 +332,25 @@ def parse_sums(content: bytes, source: str) -> Sums:
     return _added(io.BytesIO(content), source)
 
 
-def read_sums(path: Path, visit: Visit | None = None) -> Sums:
+def read_sums(path: Path, visit: Visit | None = None, *, since: str | None = None) -> Sums:
     """Read what an answers file adds up to; what is damaged is tolerated as by `read_answers`.
 
     Args:
         visit: is shown each answer that was paid for, once.
+        since: from when on requests are `recent`, as lines have it; None is never.
 
     Raises:
         EnvironmentFault: it cannot be read.
     """
     with _opened(path) as file:
-        return _added(file, str(path), visit)
+        return _added(file, str(path), visit, since)
 
 
-def _added(file: BinaryIO, source: str, visit: Visit | None = None) -> Sums:
+def _added(
+    file: BinaryIO, source: str, visit: Visit | None = None, since: str | None = None
+) -> Sums:
     lines = _Lines(file, source)
-    adding = _Adding()
+    adding = _Adding(since)
     for _, _, line in lines:
         if adding.take(line) and visit and line.status < FIRST_ERROR:
             visit(line)
@@ -446,12 +454,16 @@ class _Cost(msgspec.Struct, frozen=True, gc=False):
 class _Adding:
     """Adds up the lines of a file, each of which may be there twice, in whatever order."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: str | None) -> None:
+        self._since = since
+        self._recent: list[tuple[str, str, int]] = []
+        self._unmeasured: list[tuple[str, Reserved]] = []
         # By id: what it cost, None for nothing; the line itself while nobody knows.
         self._found: dict[str, _Cost | Short | None] = {}
         self._replays: set[tuple[str, str]] = set()
         # By model: tokens in, out and cached.
         self._tokens: dict[str, list[int]] = {}
+        self._without_price: dict[str, Usage] = {}
         self._usd: float | None = None
         self._unpriced = 0
         self._seconds = 0.0
@@ -463,6 +475,8 @@ class _Adding:
             return self._answer(line)
         if kind == "sent":
             self._found.setdefault(line.id, line)
+            if self._since is not None and line.at >= self._since:
+                self._recent.append((line.at, line.model, line.reserved.tokens))
         elif kind == "given":
             self._replays.add((line.id, line.attempt))
         elif kind == "returned":
@@ -474,7 +488,8 @@ class _Adding:
         return False
 
     def _answer(self, line: Short) -> bool:
-        if not isinstance(self._found.get(line.id, line), Short):
+        sent = self._found.get(line.id, line)
+        if not isinstance(sent, Short):
             return False
         if line.status >= FIRST_ERROR:
             self._found[line.id] = None
@@ -486,8 +501,13 @@ class _Adding:
             sums[0] += usage.input
             sums[1] += usage.output
             sums[2] += usage.cached
+        else:
+            self._unmeasured.append((line.model, sent.reserved))
         if line.usd is None:
             self._unpriced += tokens
+            if usage is not None:
+                known = self._without_price.get(line.model, Usage())
+                self._without_price[line.model] = known + usage
         else:
             self._usd = (self._usd or 0.0) + line.usd
         self._found[line.id] = _Cost(tokens, line.usd)
@@ -502,9 +522,11 @@ class _Adding:
         }
         open_ = [one for one in self._found.values() if isinstance(one, Short)]
         return {
+            "unpriced": self._without_price,
+            "recent": self._recent,
             "totals": self._totals(sum(spent.values(), start=Usage()), open_),
             "spent": spent,
-            "perhaps": [(one.model, one.reserved) for one in open_],
+            "perhaps": [*((one.model, one.reserved) for one in open_), *self._unmeasured],
         }
 
     def _totals(self, usage: Usage, open_: Sequence[Short]) -> Totals:

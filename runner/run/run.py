@@ -62,8 +62,8 @@ def run(
     # Refuse what cannot be before anything is written.
     environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
     with (
-        _gateway(prepared) as gateway,
         run_lock(prepared.layout.lock),
+        _gateway(prepared) as gateway,
         _snapshots(prepared, host, display, run=run_id) as snapshots,
     ):
         if snapshots is not None:
@@ -220,17 +220,17 @@ class _Run:
         return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
     def _start_gateway(self) -> None:
-        """Start it, and ask the provider before any eval does."""
+        """Ask the provider before any eval does, then start it."""
         if self._gateway is None:
             return
-        self._gateway.tell = self._bar
-        self._gateway.start()
         prepared = self._prepared
         model = prepared.options.model
         route = route_of(model, prepared.routes)
         asks = model != KEYLESS_MODEL and not prepared.offline
         if route is not None and asks and not self.adopted:
             self._gateway.check(route, "" if prepared.resolution.defines_model else model)
+        self._gateway.tell = self._bar
+        self._gateway.start()
 
     def _bar(self, kind: str, text: str) -> None:
         """No request can succeed any more: nothing is started, and nothing retried."""

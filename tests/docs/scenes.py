@@ -213,6 +213,7 @@ SCENES = {
     "evalset run gpt-4 test-basic --snapshot --max_samples": Scene(
         before=half_elsewhere, prints=("took over 1 eval that the branch",)
     ),
+    "evalset run gpt-4 test-basic --snapshot --snapshot-answers": Scene(prints=(ALL_FOUR,)),
     "evalset run gpt-4 test-basic --snapshot": Scene(
         folders=("clone", "elsewhere"), prints=(ALL_FOUR, NOTHING)
     ),
@@ -224,8 +225,8 @@ SCENES = {
         variables={"PATH": f"{{top}}/venv/bin:{os.environ['PATH']}"},
         prints=("Successfully installed", ""),
     ),
-    "evalset run my-model my-set --network none": Scene(
-        before=server_at_home, prints=("1 of 1 eval",)
+    "export OPENAI_BASE_URL=http://localhost:8000/v1": Scene(
+        before=server_at_home, prints=("", "1 of 1 eval")
     ),
     "evalset run my-model my-set": Scene(before=own_sets, prints=("1 of 1 eval",)),
     "EVALSET_JOBS=4 EVALSET_TIMEOUT=2h oaievalset": DROP_IN,

@@ -1,6 +1,8 @@
 """The gateway's process under a budget and a rate: the ledger says what was let through."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -114,3 +116,81 @@ def test_a_rate_holds_over_all_evals(tmp_path: Path, stub: Provider) -> None:
                 with pytest.raises(TimeoutError):
                     each.result()
     assert len(stub.bills()) == 4
+
+
+def test_an_answer_that_does_not_say_what_it_took_counts_later_too(
+    tmp_path: Path, stub: Provider
+) -> None:
+    """As what was reserved for it, with the next gateway."""
+    body = {**short("one"), "stream": True}
+    at_most = len(json.dumps(body)) + OVERHEAD + OUTPUT
+    limits = Limits(budget=Budget(2 * at_most, "tok"))
+    with limited(tmp_path, stub, limits) as here:
+        caller = here.enter("a")
+        assert [caller.ask(body).status for _ in range(3)] == [200, 200, 402]
+        here.end()
+    with limited(tmp_path, stub, limits) as here:
+        assert [here.enter("b").ask(body).status for _ in range(3)] == [200, 200, 402]
+    assert len(stub.bills()) == 2
+
+
+def test_a_rate_holds_over_gateways(tmp_path: Path, stub: Provider) -> None:
+    """One that was killed has sent what it has sent."""
+    with limited(tmp_path, stub, Limits(rpm={"": 3})) as here:
+        caller = here.enter("a")
+        for each in range(3):
+            caller.ask(short(str(each)))
+        old = here.standing().pid
+        os.kill(old, signal.SIGKILL)
+        until(lambda: (found := here.gateway._standing()) and found.pid != old)
+        with pytest.raises(TimeoutError):
+            caller.ask(short("more"), timeout=5)
+    assert len(stub.bills()) == 3
+
+
+def test_another_runs_budget_counts_for_what_waits(tmp_path: Path, stub: Provider) -> None:
+    """Requests that wait under the old one are decided about anew."""
+    with limited(tmp_path, stub, Limits(rpm={"": 1})) as here, ThreadPoolExecutor(1) as pool:
+        caller = here.enter("a")
+        caller.ask(short("one"))
+        waits = pool.submit(caller.ask, short("two"))
+        until(lambda: here.account("a").waited)
+        here.abandon()
+        here.config = msgspec.structs.replace(here.config, limits=Limits(budget=Budget(1, "tok")))
+        here.start()
+        assert waits.result().status == 402
+    assert len(stub.bills()) == 1
+
+
+def test_an_attempt_that_was_stopped_stays_so(tmp_path: Path, stub: Provider) -> None:
+    """Though the gateway that stopped it is gone; what it waited and asked counts, too."""
+    with limited(tmp_path, stub, Limits(budget=Budget(600, "tok"))) as here:
+        caller = here.enter("a")
+        assert caller.ask(short("one")).status == 200
+        assert caller.ask({**short("two"), "max_tokens": 10**6}).status == 402
+        until(lambda: here.gateway.account("a").stopped)
+        old = here.standing().pid
+        os.kill(old, signal.SIGKILL)
+        until(lambda: (found := here.gateway._standing()) and found.pid != old)
+        until(lambda: here.account("a"))
+        left = here.gateway.leave("a")
+        assert left.kind == "budget"
+        assert left.spending.requests == 2
+        assert left.waited > 0
+
+
+def test_an_error_that_nobody_foresaw_blocks_nothing(tmp_path: Path, stub: Provider) -> None:
+    """What was reserved counts as perhaps paid, and the next request goes on."""
+    with limited(tmp_path, stub, Limits(budget=Budget(100_000, "tok"))) as here:
+        bad = msgspec.structs.replace(here.config.routes["openai"], headers={"X": "a\nb"})
+        good = here.config
+        here.abandon()
+        here.config = msgspec.structs.replace(good, routes={"openai": bad})
+        here.start()
+        assert here.enter("a").ask(short("one")).status == 500
+        here.abandon()
+        here.config = good
+        here.start()
+        assert here.enter("b", "f").ask(short("two")).status == 200
+        failed = here.lines("failed")
+        assert [line.get("billed") for line in failed] == [None]
