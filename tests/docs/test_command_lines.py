@@ -15,6 +15,7 @@ OTHERS = {"--cap-drop", "--init", "--record_path", "--no-res", "--", "--[no-]res
 OTHERS |= {"--[no-]exit-on-error"}
 # Of the programs in docs/compare.md: Inspect and lm-eval.
 OTHERS |= {"--checkpoint", "--confirm_run_unsafe_code", "--use_cache"}
+OTHERS |= {"--model_args", "--token-limit"}
 EXPRESSION = re.compile(r"\$\{\{.*?\}\}")  # of GitHub Actions
 
 
