@@ -153,7 +153,7 @@ class Allowance:
             return Refused("price", no_price(wish.model), ADD_IT)
         amount = self._amount(bound, usd)
         if self._budget is not None and self._spent + amount > self._limit:
-            return self._refused(amount, self._budget.unit)
+            return self._refused(amount, self._budget.unit, wish.bound)
         channel = self._channel(wish, now)
         own = max(channel.when(bound.total, now), self._fits(wish.model, bound.total, now))
         if own > now:
@@ -307,7 +307,7 @@ class Allowance:
             channel = self._channels[key] = Channel()
         return channel
 
-    def _refused(self, amount: int, unit: Unit) -> Refused:
+    def _refused(self, amount: int, unit: Unit, bound: Bound) -> Refused:
         whole, spent, asked = (
             show_budget(Budget(self._shown(parts), unit))
             for parts in (self._limit, self._spent, amount)
@@ -319,4 +319,6 @@ class Allowance:
                 f"the budget of {whole} is used up: {spent} are spent, and one more request may "
                 f"cost {asked}"
             )
+        if not bound.bounded:
+            what += " (a guess, because it sets no max_tokens or has more than text in it)"
         return Refused("budget", what, "raise --budget, and run the same command again")

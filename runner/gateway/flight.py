@@ -92,6 +92,7 @@ class Failure(Exception):
         reply: what whoever asked is told, unless it is tried again.
         again: whether it is tried again by itself.
         headers: of the provider's answer.
+        reason: one line, for the record.
     """
 
     def __init__(
@@ -103,7 +104,8 @@ class Failure(Exception):
         again: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(reply.body.decode(errors="replace")[:300])
+        self.reason = reply.text or f"the provider answered {status}"  # and not its own words
+        super().__init__(self.reason)
         self.reply = reply
         self.status = status
         self.billed = billed

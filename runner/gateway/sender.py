@@ -157,7 +157,7 @@ class Sender:
             _end(allowance, reservation, failure)
             await store.write(
                 Failed(
-                    id=sent.id, status=failure.status, billed=failure.billed, reason=str(failure)
+                    id=sent.id, status=failure.status, billed=failure.billed, reason=failure.reason
                 )
             )
             raise
@@ -219,7 +219,8 @@ class Sender:
             text = f"{route.name} cannot be reached: {_why(error)}"
             raise _unanswered(text, billed=False, again=True) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            text = f"{route.name} broke off: {type(error).__name__} {error}"
+            # Its own words have the provider's address in them.
+            text = f"{route.name} broke off ({type(error).__name__})"
             raise _unanswered(text, billed=None) from error
 
     def _check(
@@ -327,7 +328,7 @@ def _is_json(body: bytes) -> bool:
 
 def _unanswered(text: str, *, billed: bool | None, again: bool = False) -> Failure:
     headers = {"content-type": "application/json"}
-    reply = Reply(status=502, headers=headers, body=error_body(text, "no_answer"))
+    reply = Reply(status=502, headers=headers, body=error_body(text, "no_answer"), text=text)
     return Failure(reply, status=0, billed=billed, again=again)
 
 

@@ -33,6 +33,9 @@ MOST_OF_A_BODY = 32 * 2**20
 MOST_HELD = 512 * 2**20
 MOST_CONNECTIONS = 2048
 
+# Requests of one attempt under way, whether its clients wait for them or have gone.
+MOST_AT_ONCE = 1024
+
 # Forbidden requests of an attempt that are named.
 MOST_NAMED = 20
 
@@ -67,6 +70,7 @@ class _Attempt:
         self.held = 0
         self._listening = listening
         self._web = web_server
+        self.room = asyncio.Semaphore(MOST_AT_ONCE)
         self.requests = 0
         self.replayed = 0
         self._paid: list[Cost] = []
@@ -320,7 +324,7 @@ class Gateway:
     def _launch(self, attempt: _Attempt, wanted: Asked, sample: str) -> Flight:
         store = attempt.store
         flight = Flight(wanted, store, attempt.id, sample)
-        flight.task = task = asyncio.create_task(self._sender.fly(flight))
+        flight.task = task = asyncio.create_task(self._fly(flight, attempt))
         self._flights.add(task)
         store.users += 1
         attempt.held += len(wanted.body)
@@ -332,6 +336,14 @@ class Gateway:
 
         task.add_done_callback(landed)
         return flight
+
+    async def _fly(self, flight: Flight, attempt: _Attempt) -> None:
+        try:
+            async with attempt.room:
+                await self._sender.fly(flight)
+        finally:
+            if not flight.reply.done():  # nobody waits, and it has not been sent
+                flight.reply.set_result(Reply(status=499, body=b""))
 
     def _adopt(self, store: Store, key: str) -> Flight | None:
         """An equal request that is under way, and that nobody waits for any more."""
