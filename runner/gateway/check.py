@@ -42,7 +42,7 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         raise EnvironmentFault(
             f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
             f"check {route.address_from} and the network",
-        ) from error
+        ) from (error if isinstance(error, OSError) else None)  # others quote a header or a login
     if status in {401, 403}:
         raise EnvironmentFault(
             f"the provider {route.name} refused the key ({status})",
@@ -91,4 +91,8 @@ def _why(error: Exception) -> str:
         return f"no answer in {PATIENCE:g} s"
     if isinstance(reason, OSError) and reason.errno:
         return os.strerror(reason.errno)
+    if isinstance(reason, ValueError | http.client.InvalidURL):
+        return "its address, or a proxy's, is no URL"
+    if isinstance(reason, http.client.HTTPException) and not isinstance(reason, OSError):
+        return "a broken answer"
     return str(reason) or type(reason).__name__

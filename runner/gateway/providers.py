@@ -35,6 +35,9 @@ _ALLOWED = (
     ("GET", re.compile(r"(?:/v1|/openai)?/models(?:/[\w.:/-]+)?")),
 )
 
+# A header can have these characters; a control character could end it.
+_PLAIN = re.compile(r"[\x20-\x7e\xa0-\xff]*")
+
 # Parts of a path that are resolved on the way: what arrives would be another path.
 _DETOUR = re.compile(r"//|/\.{1,2}(?:/|$)")
 
@@ -175,7 +178,7 @@ def access_for(
         environ: the host's variables, where their keys are.
 
     Raises:
-        UsageError: an address is none.
+        UsageError: an address is none, or no header can have a key.
     """
     given = dict(environment)
     if given.get("OPENAI_API_KEY") == PLACEHOLDER_KEY:
@@ -184,7 +187,7 @@ def access_for(
     found += [_upstream(text, {**environ, **given}) for text in upstreams]
     covered = {name for known, _ in found for name in known.variables}
     usual = set(USUAL_NAMES) - _PROXIES - {"OPENAI_API_VERSION"} - set(named)
-    hidden = {name: given[name] for name in (covered | usual) & given.keys()}
+    hidden = {name: given[name].strip() for name in (covered | usual) & given.keys()}
     inside = {name: value for name, value in given.items() if name not in hidden}
     inside.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)  # oaieval asks for one in any case
     for known, route in found:
@@ -223,12 +226,14 @@ def access_offline(environment: Mapping[str, str], routes: Collection[str]) -> A
 
 def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
     named = next((name for name in known.addresses if environment.get(name)), "")
-    key = environment.get(known.key, "")
+    key = _header_value(known.key, environment)
     if not (named or (key and known.default)):
         return None
     headers = {known.header: f"{known.scheme}{key}"} if key else {}
     headers |= {
-        header: environment[name] for name, header in known.more.items() if environment.get(name)
+        header: value
+        for name, header in known.more.items()
+        if (value := _header_value(name, environment))
     }
     address = environment.get(named) or known.default
     return Route(
@@ -244,7 +249,7 @@ def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
 def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Known, Route]:
     prefix = upstream.name.upper().replace("-", "_")
     known = _Known(upstream.name, (f"{prefix}_BASE_URL",), f"{prefix}_API_KEY")
-    key = environment.get(known.key)
+    key = _header_value(known.key, environment)
     route = Route(
         name=upstream.name,
         address=upstream.address,
@@ -253,6 +258,14 @@ def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Know
         address_from=f"--upstream {upstream.name}",
     )
     return known, route
+
+
+def _header_value(name: str, environment: Mapping[str, str]) -> str:
+    """A variable's value without the blanks and newlines around it; empty where it is not set."""
+    value = environment.get(name, "").strip()
+    if not _PLAIN.fullmatch(value):
+        raise UsageError(f"the variable {name} has characters that no key has", "export it anew")
+    return value
 
 
 def _address(address: str, source: str) -> str:

@@ -1,6 +1,7 @@
 """A run asks the provider before any eval does, and says in one line what is wrong."""
 
 import socket
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -89,3 +90,24 @@ def test_a_redirect_is_not_followed(route: Route, stub: Provider) -> None:
     stub.behave(status=302, headers={"Location": f"{stub.url}/v1/elsewhere"})
     check(route, MODEL, {})
     assert len(stub.requests()) == 1
+
+
+@pytest.mark.parametrize("character", ["\n", "\u2026"])
+def test_no_error_shows_a_header(route: Route, character: str) -> None:
+    """Python quotes a header that cannot be; neither the line nor its causes do."""
+    headers = {"Authorization": f"Bearer sk-secret{character}x"}
+    with pytest.raises(EnvironmentFault) as raised:
+        check(with_(route, headers=headers), MODEL, {})
+    said = "".join(traceback.format_exception(raised.value))
+    assert "its address, or a proxy's, is no URL" in said
+    assert "sk-secret" not in said
+
+
+def test_no_error_shows_the_login_of_a_proxy(route: Route) -> None:
+    """Python quotes a port that is none, and takes a part of the login for it."""
+    environment = {"http_proxy": "http://127.0.0.1:user:secret"}
+    with pytest.raises(EnvironmentFault) as raised:
+        check(route, MODEL, environment)
+    said = "".join(traceback.format_exception(raised.value))
+    assert "its address, or a proxy's, is no URL" in said
+    assert "secret" not in said

@@ -123,6 +123,40 @@ def test_other_keys_stay_outside_unless_they_are_named() -> None:
     assert found.inside["NO_PROXY"] == "intranet,127.0.0.1,localhost"
 
 
+def test_blanks_and_newlines_around_a_key_do_no_harm() -> None:
+    """Files often end with one; what is searched for in logs has none, either."""
+    environment = {
+        "OPENAI_API_KEY": f" {KEY}\r\n",
+        "OPENAI_ORG_ID": "org-1\n",
+        "OPENAI_PROJECT_ID": "\n",
+        "LAB_API_KEY": f"{KEY}\n",
+    }
+    found = access(environment, upstreams=(Upstream("lab", "https://lab"),))
+    assert found.routes["openai"].headers == {
+        "Authorization": f"Bearer {KEY}",
+        "OpenAI-Organization": "org-1",
+    }
+    assert found.routes["lab"].headers == {"Authorization": f"Bearer {KEY}"}
+    assert found.hidden["OPENAI_API_KEY"] == KEY
+
+
+def test_blanks_are_no_key() -> None:
+    """So there is no provider."""
+    assert access({"OPENAI_API_KEY": " \n"}).routes == {}
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "OPENAI_PROJECT_ID", "LAB_API_KEY"])
+@pytest.mark.parametrize("character", ["\n", "\0", "\x7f", "\x85", "\u2026", "\udc80"])
+def test_what_no_header_can_have_is_refused(name: str, character: str) -> None:
+    """The variable is named; its value is not shown."""
+    environment = {"OPENAI_API_KEY": KEY, name: f"sk-half{character}half"}
+    with pytest.raises(UsageError) as caught:
+        access(environment, upstreams=(Upstream("lab", "https://lab"),))
+    assert str(caught.value) == (
+        f"the variable {name} has characters that no key has; export it anew"
+    )
+
+
 def test_a_model_that_calls_nothing_has_no_route() -> None:
     """Its placeholder is no key."""
     found = access({"OPENAI_API_KEY": PLACEHOLDER_KEY})
