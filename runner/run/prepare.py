@@ -8,8 +8,9 @@ import msgspec
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
 from runner.gateway.limits import Limits, limits_of_run
-from runner.gateway.providers import Access, Route, access_for
-from runner.host import Host, from_host, handed_in, read_env_file
+from runner.gateway.prices import check_budget
+from runner.gateway.providers import Access, Route, access_for, route_of
+from runner.host import KEYLESS_MODEL, Host, from_host, handed_in, read_env_file
 from runner.image.image import Image, builtin_registry, find_image
 from runner.model import ContainerSettings, check_names, container_registries
 from runner.options import RunOptions
@@ -109,6 +110,8 @@ def prepare(
                 model=options.model,
                 passed_through=options.passed_through,
             )
+    if _is_asked_by_name(options.model, resolution, access):
+        check_budget(limits.budget, limits.prices, model=options.model)
     return Prepared(
         options=options,
         layout=Layout(root=root, model=options.model, eval_set=options.eval_set),
@@ -188,6 +191,13 @@ def _access(options: RunOptions, environment: dict[str, str], host: Host) -> Acc
     if options.env_file:
         named |= read_env_file(options.env_file, host.environ).keys()
     return access_for(environment, named=named, upstreams=options.upstreams, environ=host.environ)
+
+
+def _is_asked_by_name(model: str, resolution: Resolution, access: Access) -> bool:
+    """Whether requests name the model as the user does: what a registry defines asks for others."""
+    if model == KEYLESS_MODEL or resolution.defines_model:
+        return False
+    return route_of(model, access.routes) is not None
 
 
 def _environment_warnings(

@@ -12,6 +12,7 @@ from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
+from runner.units import Budget
 from tests.outcomes import failure, job, success
 
 HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
@@ -233,3 +234,31 @@ def test_what_is_on_record_as_a_success_does_not_run_again_for_a_damaged_line(
     plan = planned(prepared, state)
     assert first.command in [each.command for each in plan.done]
     assert "runs again, unless its success is in the attempts file" in state.damaged[0]
+
+
+@pytest.fixture
+def in_dollars(options: RunOptions, tmp_path: Path) -> RunOptions:
+    """A run with a budget in dollars, and a price of another model."""
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("models: {other: {input: 2, output: 8}}")
+    return msgspec.structs.replace(options, model="m", budget=Budget(5, "usd"), prices=prices)
+
+
+@pytest.mark.docker
+def test_a_budget_in_dollars_needs_a_price_of_the_model(in_dollars: RunOptions, host: Host) -> None:
+    """Before any container starts."""
+    with_key = changed(host, {"OPENAI_API_KEY": "sk-1"})
+    with pytest.raises(UsageError, match="no price is known for `m`"):
+        ready(in_dollars, with_key)
+    ready(msgspec.structs.replace(in_dollars, model="other"), with_key)
+
+
+@pytest.mark.docker
+def test_a_model_that_nobody_is_asked_for_needs_no_price(
+    in_dollars: RunOptions, host: Host
+) -> None:
+    """What a registry defines asks for other names, `dummy` for none, and none without a route."""
+    with_key = changed(host, {"OPENAI_API_KEY": "sk-1"})
+    ready(in_dollars, with_key, msgspec.structs.replace(HERE, defines_model=True))
+    ready(msgspec.structs.replace(in_dollars, model="dummy"), with_key)
+    ready(in_dollars, host)
