@@ -6,6 +6,7 @@ The run asks, and not its gateway, which is still starting when the first contai
 import http.client
 import os
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise EnvironmentFault(
             f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
-            f"check {route.address_from} and the network",
+            _cure(error, route),
         ) from (error if isinstance(error, OSError) else None)  # others quote a header or a login
     if status in {401, 403}:
         raise EnvironmentFault(
@@ -82,17 +83,29 @@ def _proxies_for(route: Route, environment: Mapping[str, str]) -> urllib.request
     return urllib.request.ProxyHandler({} if bypassed else {k: v for k, v in named.items() if v})
 
 
+def _cure(error: Exception, route: Route) -> str:
+    if isinstance(_reason(error), ssl.SSLError):
+        return f"check {route.address_from}, and set SSL_CERT_FILE for an authority of your own"
+    return f"check {route.address_from} and the network"
+
+
+def _reason(error: Exception) -> BaseException | str:
+    return error.reason if isinstance(error, urllib.error.URLError) else error
+
+
 def _why(error: Exception) -> str:
     """Why there is no answer, in few words."""
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    reason = _reason(error)
+    if isinstance(reason, ssl.SSLError):  # first, because its number is none of the system's
+        said = getattr(reason, "verify_message", "") or reason.reason or "TLS"
+        return said.replace("_", " ").lower()
     if isinstance(reason, socket.gaierror):
         return "no such host"
     if isinstance(reason, TimeoutError):
         return f"no answer in {PATIENCE:g} s"
-    if isinstance(reason, OSError) and reason.errno:
-        return os.strerror(reason.errno)
+    if isinstance(reason, OSError):
+        said = os.strerror(reason.errno) if reason.errno else str(reason)
+        return said or type(reason).__name__
     if isinstance(reason, ValueError | http.client.InvalidURL):
         return "its address, or a proxy's, is no URL"
-    if isinstance(reason, http.client.HTTPException) and not isinstance(reason, OSError):
-        return "a broken answer"
-    return str(reason) or type(reason).__name__
+    return reason if isinstance(reason, str) else "a broken answer"

@@ -1,7 +1,12 @@
 """A run asks the provider before any eval does, and says in one line what is wrong."""
 
 import socket
+import ssl
+import subprocess
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -76,6 +81,51 @@ def test_a_host_that_does_not_exist(route: Route) -> None:
     """It is said without a number of the system's."""
     said = fault_of(with_(route, address="http://provider.invalid/v1"))
     assert "cannot be reached at http://provider.invalid/v1: no such host" in said
+
+
+REQUEST = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=127.0.0.1"
+CURE = "check OPENAI_BASE_URL, and set SSL_CERT_FILE for an authority of your own"
+
+
+def test_a_server_without_tls_is_said_to_have_none(route: Route) -> None:
+    """The number of such an error means something else to the system."""
+    said = fault_of(with_(route, address=route.address.replace("http:", "https:")))
+    assert said.endswith(f"/v1: wrong version number; {CURE}")
+
+
+def test_a_certificate_of_an_unknown_authority(route: Route, tmp_path: Path) -> None:
+    """What OpenSSL says of it."""
+    with self_signed(tmp_path) as port:
+        said = fault_of(with_(route, address=f"https://127.0.0.1:{port}/v1"))
+    assert said.replace("self-signed", "self signed").endswith(
+        f"/v1: self signed certificate; {CURE}"  # as versions of OpenSSL spell it
+    )
+
+
+@contextmanager
+def self_signed(folder: Path) -> Iterator[int]:
+    """The port of a server whose certificate nobody knows."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        [*REQUEST.split(), "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        thread = threading.Thread(target=shake_hands, args=(listener, context))
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def shake_hands(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """With one client, which may refuse."""
+    connection, _ = listener.accept()
+    with connection, suppress(OSError):
+        context.wrap_socket(connection, server_side=True)
 
 
 @pytest.mark.parametrize("way", ["reset", "noise"])
