@@ -238,7 +238,7 @@ def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
     address = environment.get(named) or known.default
     return Route(
         name=known.name,
-        address=_address(address, named),
+        address=_address(address.strip(), named, known.key),
         headers=headers,
         key_from=known.key,
         address_from=named or known.addresses[0],
@@ -268,15 +268,20 @@ def _header_value(name: str, environment: Mapping[str, str]) -> str:
     return value
 
 
-def _address(address: str, source: str) -> str:
+def _address(address: str, source: str, key: str) -> str:
     try:
         parts = urlsplit(address)
         good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
         good = False
-    if not good:
+    if not good or re.search(r"[\s\x00-\x1f\x7f]", address):
         raise UsageError(
             f"{source} is no address of a provider", "give one that begins with https:// or http://"
+        )
+    if "@" in parts.netloc or "?" in address or "#" in address:
+        raise UsageError(
+            f"{source} has more than a host and a path in it",
+            f"leave the rest out, and put the key into {key}",
         )
     return address.rstrip("/")
 

@@ -164,11 +164,40 @@ def test_a_model_that_calls_nothing_has_no_route() -> None:
     assert found.inside == {"OPENAI_API_KEY": PLACEHOLDER_KEY}
 
 
-@pytest.mark.parametrize("address", ["localhost:8000", "ftp://x", "https://", "http://x:0", "no"])
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:8000", "ftp://x", "https://", "http://x:0", "no", "http://x/a b", "http://x/\n1"],
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     """By the variable's name."""
     with pytest.raises(UsageError, match="OPENAI_BASE_URL is no address of a provider"):
         access({"OPENAI_BASE_URL": address})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:word@x/v1",
+        "https://word@x",
+        "https://x/v1?word=1",
+        "https://x/v1#word",
+        "http://x?",
+    ],
+)
+def test_an_address_with_a_login_or_a_query_is_refused(address: str) -> None:
+    """By the variable's name, without its value."""
+    with pytest.raises(UsageError) as caught:
+        access({"OPENAI_BASE_URL": address})
+    assert str(caught.value) == (
+        "OPENAI_BASE_URL has more than a host and a path in it; "
+        "leave the rest out, and put the key into OPENAI_API_KEY"
+    )
+
+
+def test_a_newline_after_an_address_does_no_harm() -> None:
+    """A file often ends with one."""
+    route = access({"OPENAI_BASE_URL": "http://x/v1/\n"}).routes["openai"]
+    assert route.address == "http://x/v1"
 
 
 @pytest.mark.parametrize(
