@@ -4,6 +4,7 @@ The run asks, and not its gateway, which is still starting when the first contai
 """
 
 import http.client
+import json
 import os
 import socket
 import ssl
@@ -19,8 +20,8 @@ from runner.gateway.providers import Route
 # How long a provider may take to say whether it has a model, in seconds.
 PATIENCE = 15.0
 
-# Bytes of an answer that are looked at.
-MOST = 2**16
+# Bytes of an answer that are looked at: lists of models have up to a million.
+MOST = 2**24
 
 
 def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
@@ -31,7 +32,7 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         environment: with the variables of proxies.
 
     Raises:
-        EnvironmentFault: it does not answer, refuses the key, or does not have the model.
+        EnvironmentFault: it does not answer, is no API, refuses the key, or has no such model.
     """
     path = f"{route.base}/models/{quote(model)}" if model else f"{route.base}/models"
     headers = {"User-Agent": f"evalset/{__version__}", **route.headers}
@@ -54,6 +55,10 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
             f"the provider {route.name} has no model `{model}`, or not for this key",
             "check the model's name",
         )
+    if status in range(200, 300) and not _is_json(body):
+        raise EnvironmentFault(
+            f"the provider {route.name} answers no JSON at {route.shown}", "is its address right?"
+        )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -72,6 +77,14 @@ def _ask(
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read(MOST)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _proxies_for(route: Route, environment: Mapping[str, str]) -> urllib.request.ProxyHandler:

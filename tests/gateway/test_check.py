@@ -67,6 +67,27 @@ def test_a_provider_without_a_list_of_models_is_good(route: Route) -> None:
     check(with_(route, address=f"{route.address}/elsewhere"), "", {})
 
 
+@pytest.mark.parametrize("way", ["html", "garbage"])
+def test_what_answers_without_json_is_no_provider(route: Route, stub: Provider, way: str) -> None:
+    """A web page, such as of a network that asks for a login."""
+    stub.behave(way=way)
+    said = f"the provider openai answers no JSON at {route.address}; is its address right?"
+    assert fault_of(route) == said
+    assert fault_of(route, "") == said
+
+
+def test_a_page_that_says_that_there_is_none_is_no_fault(route: Route, stub: Provider) -> None:
+    """Some providers list no models."""
+    stub.behave(way="html", status=404)
+    check(route, MODEL, {})
+
+
+def test_a_long_list_of_models_is_read_whole(route: Route, stub: Provider) -> None:
+    """Some providers have hundreds of them."""
+    stub.behave(models=tuple(f"model-{number:06}" for number in range(5000)))
+    check(route, "", {})
+
+
 def test_nobody_at_the_address(route: Route) -> None:
     """The system says why."""
     with socket.socket() as free:
