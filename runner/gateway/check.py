@@ -11,7 +11,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from runner import __version__
 from runner.errors import EnvironmentFault
@@ -19,6 +19,9 @@ from runner.gateway.providers import Route
 
 # How long a provider may take to say whether it has a model, in seconds.
 PATIENCE = 15.0
+
+# What a provider wants besides, by route; evals say it themselves.
+VERSIONS = {"anthropic": {"anthropic-version": "2023-06-01"}}
 
 # Bytes of an answer that are looked at: lists of models have up to a million.
 MOST = 2**24
@@ -34,9 +37,12 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
     Raises:
         EnvironmentFault: it does not answer, is no API, refuses the key, or has no such model.
     """
-    path = f"{route.base}/models/{quote(model)}" if model else f"{route.base}/models"
-    headers = {"User-Agent": f"evalset/{__version__}", **route.headers}
-    request = urllib.request.Request(route.url(path), headers=headers)  # noqa: S310 - providers speak HTTP
+    if not route.models:
+        return
+    own = {"User-Agent": f"evalset/{__version__}", **VERSIONS.get(route.name, {})}
+    request = urllib.request.Request(  # noqa: S310 - providers speak HTTP
+        route.models_url(model), headers=own | route.headers
+    )
     opener = urllib.request.build_opener(_proxies_for(route, environment), _NoRedirect)
     try:
         status, body = _ask(opener, request)
@@ -50,7 +56,8 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
             f"the provider {route.name} refused the key ({status})",
             f"set {route.key_from} to a valid one",
         )
-    if model and status == http.client.NOT_FOUND and b"model_not_found" in body:
+    lacks_model = status == http.client.NOT_FOUND and b"model_not_found" in body
+    if model and route.names_model and lacks_model:
         raise EnvironmentFault(
             f"the provider {route.name} has no model `{model}`, or not for this key",
             "check the model's name",

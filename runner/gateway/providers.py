@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
@@ -58,6 +58,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         key_from: the variable that the key is from, for messages.
         address_from: likewise the address.
         base: what stands below the route's name in the address that containers get.
+        models: path of the list of models, below the address; one with a query names no model, and
+            where it is empty there is nothing to ask for before evals do.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     key_from: str
     address_from: str
     base: str = ""
+    models: str = "/models"
 
     @property
     def shown(self) -> str:
@@ -78,6 +81,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         """The address of a request whose path, below the route's name, is this."""
         return self.address + path.removeprefix(self.base)
 
+    @property
+    def names_model(self) -> bool:
+        """Whether `models_url` has the model in it."""
+        return "?" not in self.models
+
+    def models_url(self, model: str) -> str:
+        """The address that tells whether a model is there, or, where it is empty, any."""
+        named = f"/{quote(model)}" if model and self.names_model else ""
+        return f"{self.address}{self.models}{named}"
+
 
 class _Known(msgspec.Struct, frozen=True):
     """A provider whose variables are known.
@@ -89,6 +102,8 @@ class _Known(msgspec.Struct, frozen=True):
         scheme: what stands before the key there.
         default: its address where no variable says another; empty where one must.
         base: what its clients expect behind the address.
+        models: path of its list of models, below the address.
+        version: variable whose value belongs at the end of that path; empty for none.
         more: variables that become further headers.
     """
 
@@ -99,6 +114,8 @@ class _Known(msgspec.Struct, frozen=True):
     scheme: str = "Bearer "
     default: str = ""
     base: str = ""
+    models: str = "/models"
+    version: str = ""
     more: Mapping[str, str] = {}
 
     @property
@@ -121,7 +138,15 @@ _OPENAI = _Known(
 )
 _PROVIDERS = (
     _OPENAI,
-    _Known("azure", ("AZURE_OPENAI_ENDPOINT",), "AZURE_OPENAI_API_KEY", "api-key", ""),
+    _Known(
+        "azure",
+        ("AZURE_OPENAI_ENDPOINT",),
+        "AZURE_OPENAI_API_KEY",
+        "api-key",
+        "",
+        models="/openai/models?api-version=",
+        version="OPENAI_API_VERSION",
+    ),
     _Known(
         "anthropic",
         ("ANTHROPIC_BASE_URL",),
@@ -129,6 +154,7 @@ _PROVIDERS = (
         "x-api-key",
         "",
         default="https://api.anthropic.com",
+        models="/v1/models",
     ),
     _Known(
         "together",
@@ -243,7 +269,15 @@ def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
         key_from=known.key,
         address_from=named or known.addresses[0],
         base=known.base,
+        models=_models(known, environment),
     )
+
+
+def _models(known: _Known, environment: Mapping[str, str]) -> str:
+    if not known.version:
+        return known.models
+    version = environment.get(known.version, "").strip()
+    return f"{known.models}{quote(version, safe='')}" if version else ""
 
 
 def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Known, Route]:

@@ -14,9 +14,9 @@ import pytest
 
 from runner.errors import EnvironmentFault
 from runner.gateway.check import check
-from runner.gateway.providers import Route
+from runner.gateway.providers import Route, access_for
 from tests.gateway.desk import Desk
-from tests.provider import Provider
+from tests.provider import KEY, Provider
 
 MODEL = "gpt-4o-mini"
 
@@ -47,6 +47,31 @@ def test_a_provider_that_answers_is_asked_once(route: Route, stub: Provider, mod
     assert asked.method == "GET"
     assert asked.path == ("/v1/models/gpt-4o-mini" if model else "/v1/models")
     assert not stub.bills()
+
+
+def test_anthropic_is_asked_with_a_version(stub: Provider) -> None:
+    """It refuses a request without."""
+    check(route_to("anthropic", ANTHROPIC_BASE_URL=stub.url, ANTHROPIC_API_KEY=KEY), MODEL, {})
+    (asked,) = stub.requests()
+    assert asked.path == f"/v1/models/{MODEL}"
+    headers = {name.lower(): value for name, value in asked.headers}
+    assert headers["anthropic-version"] == "2023-06-01"
+
+
+def test_azure_is_asked_for_no_model(stub: Provider) -> None:
+    """Evals name deployments there; without a version it is not asked at all."""
+    azure = {"AZURE_OPENAI_ENDPOINT": stub.url, "AZURE_OPENAI_API_KEY": KEY}
+    check(route_to("azure", **azure), "my-deployment", {})
+    assert not stub.requests()
+    check(route_to("azure", **azure, OPENAI_API_VERSION="2024-10-21"), "my-deployment", {})
+    (asked,) = stub.requests()
+    assert asked.path == "/openai/models?api-version=2024-10-21"
+
+
+def route_to(name: str, **environment: str) -> Route:
+    """The way to the provider that these variables name."""
+    found = access_for(environment, named=(), upstreams=(), environ=environment)
+    return found.routes[name]
 
 
 def test_a_wrong_key_is_named_by_its_variable(route: Route) -> None:

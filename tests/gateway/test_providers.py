@@ -96,10 +96,37 @@ def test_other_providers_have_routes_of_their_own(
     assert found.inside["OPENAI_API_KEY"] == PLACEHOLDER_KEY  # oaieval asks for one
 
 
+@pytest.mark.parametrize(
+    ("environment", "name", "url"),
+    [
+        ({"OPENAI_API_KEY": KEY}, "openai", "https://api.openai.com/v1/models/org/m%3F"),
+        ({"OPENAI_BASE_URL": "http://x/api"}, "openai", "http://x/api/models/org/m%3F"),
+        ({"ANTHROPIC_API_KEY": KEY}, "anthropic", "https://api.anthropic.com/v1/models/org/m%3F"),
+        ({"TOGETHER_API_KEY": KEY}, "together", "https://api.together.xyz/v1/models/org/m%3F"),
+        (
+            {"AZURE_OPENAI_ENDPOINT": "https://me.example/", "OPENAI_API_VERSION": "2024&1"},
+            "azure",
+            "https://me.example/openai/models?api-version=2024%261",
+        ),
+    ],
+)
+def test_each_provider_has_its_models_at_a_place_of_its_own(
+    environment: dict[str, str], name: str, url: str
+) -> None:
+    """Azure's list is not asked for one, because evals name deployments there."""
+    assert access(environment).routes[name].models_url("org/m?") == url
+
+
+def test_azure_without_a_version_has_no_list_of_models() -> None:
+    """It answers nothing without one."""
+    assert access({"AZURE_OPENAI_ENDPOINT": "https://me.example"}).routes["azure"].models == ""
+
+
 def test_an_upstream_has_variables_by_its_name() -> None:
     """Its key is taken from the host, and stays outside."""
     found = access({"MY_LAB_API_KEY": KEY}, upstreams=(Upstream("my-lab", "https://lab/v1"),))
     assert found.routes["my-lab"].url("/chat/completions") == "https://lab/v1/chat/completions"
+    assert found.routes["my-lab"].models_url("m") == "https://lab/v1/models/m"
     assert found.inside["MY_LAB_BASE_URL"] == f"{INSIDE}/my-lab"
     assert found.inside["MY_LAB_API_KEY"] == WORTHLESS
 
