@@ -12,7 +12,7 @@ from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
-from runner.units import Budget
+from runner.units import Budget, Rate, parse_rate
 from tests.outcomes import failure, job, success
 
 HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
@@ -262,3 +262,11 @@ def test_a_model_that_nobody_is_asked_for_needs_no_price(
     ready(in_dollars, with_key, msgspec.structs.replace(HERE, defines_model=True))
     ready(msgspec.structs.replace(in_dollars, model="dummy"), with_key)
     ready(in_dollars, host)
+
+
+@pytest.mark.parametrize("value", ["x=5=6", "x = 5 = 6", "x==6", "=5=6"])
+def test_a_rate_with_two_limits_is_refused(value: str) -> None:
+    """It is a slip, and no model is called `x=5`; some have a `=` elsewhere."""
+    with pytest.raises(UsageError, match="must be a number above zero, or MODEL=NUMBER"):
+        parse_rate(value)
+    assert parse_rate("org/a=b:1=20") == Rate("org/a=b:1", 20)
