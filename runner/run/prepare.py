@@ -31,6 +31,9 @@ from runner.registry.rules import ContainerRule, parse_rules, settings_for
 # openai/evals' own program.
 OAIEVAL = "oaieval"
 
+# Addresses of proxies, which often hold a login.
+PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A run that could start: everything asked for exists and was understood.
@@ -64,10 +67,17 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     offline: bool = False
 
     def settings_for(self, key: str) -> ContainerSettings:
-        """What the container of an eval gets; variables are named, and have no values here."""
+        """What the container of an eval gets; variables are named, and have no values here.
+
+        Without a network no proxy can be reached, so that none is handed in.
+        """
         options = self.options
         defaults = msgspec.structs.replace(options.settings, env=tuple(sorted(self.environment)))
-        return settings_for(key, defaults=defaults, rules=self.rules, explicit=options.explicit)
+        found = settings_for(key, defaults=defaults, rules=self.rules, explicit=options.explicit)
+        if found.network != "none":
+            return found
+        env = tuple(name for name in found.env if name.lower() not in PROXIES)
+        return msgspec.structs.replace(found, env=env)
 
 
 def prepare(

@@ -264,6 +264,23 @@ def test_a_model_that_nobody_is_asked_for_needs_no_price(
     ready(in_dollars, host)
 
 
+@pytest.mark.docker
+@pytest.mark.parametrize("gateway", [True, False])
+def test_without_a_network_no_proxy_is_handed_in(
+    options: RunOptions, host: Host, tmp_path: Path, *, gateway: bool
+) -> None:
+    """Its login would be for nothing; the gateway keeps it, as do evals with a network."""
+    rules = put(tmp_path / "own", "containers", "a: {network: none, env: [ALL_PROXY]}")
+    asked = msgspec.structs.replace(options, registry_paths=(str(rules),), gateway=gateway)
+    proxy = dict.fromkeys(("HTTPS_PROXY", "http_proxy", "ALL_PROXY"), "http://u:secret@proxy")
+    prepared = ready(asked, changed(host, {**proxy, "no_proxy": "intranet"}))
+    without, with_network = (set(prepared.settings_for(each).env) for each in ("a", "b"))
+    assert not proxy.keys() & without
+    assert "no_proxy" in without
+    assert {"HTTPS_PROXY", "http_proxy"} <= with_network
+    assert prepared.environment["HTTPS_PROXY"] == "http://u:secret@proxy"
+
+
 @pytest.mark.parametrize("value", ["x=5=6", "x = 5 = 6", "x==6", "=5=6"])
 def test_a_rate_with_two_limits_is_refused(value: str) -> None:
     """It is a slip, and no model is called `x=5`; some have a `=` elsewhere."""
