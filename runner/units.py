@@ -150,10 +150,14 @@ class Rate(NamedTuple):
 
 
 def parse_rate(value: object) -> Rate:
-    """Read a limit a minute, `100`, or that of one model, `gpt-4=100`."""
+    """Read a limit a minute, `100`, or that of one model, `gpt-4=100`.
+
+    A model's name may have a `=` in it, but not end like a limit of its own, as in `gpt-4=5=6`.
+    """
     model, equals, limit = str(value).rpartition("=")
     model = model.strip()
-    if not re.fullmatch(r" *[1-9][0-9]{0,14} *", limit) or bool(equals) != bool(model):
+    good = re.fullmatch(r" *[1-9][0-9]{0,14} *", limit) and bool(equals) == bool(model)
+    if not good or re.search(r"= *[0-9]*$", model):
         raise UsageError(f"rate `{value}` must be a number above zero, or MODEL=NUMBER")
     return Rate(model, int(limit))
 

@@ -4,12 +4,14 @@ The run asks, and not its gateway, which is still starting when the first contai
 """
 
 import http.client
+import json
 import os
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from runner import __version__
 from runner.errors import EnvironmentFault
@@ -18,8 +20,11 @@ from runner.gateway.providers import Route
 # How long a provider may take to say whether it has a model, in seconds.
 PATIENCE = 15.0
 
-# Bytes of an answer that are looked at.
-MOST = 2**16
+# What a provider wants besides, by route; evals say it themselves.
+VERSIONS = {"anthropic": {"anthropic-version": "2023-06-01"}}
+
+# Bytes of an answer that are looked at: lists of models have up to a million.
+MOST = 2**24
 
 
 def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
@@ -30,28 +35,36 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         environment: with the variables of proxies.
 
     Raises:
-        EnvironmentFault: it does not answer, refuses the key, or does not have the model.
+        EnvironmentFault: it does not answer, is no API, refuses the key, or has no such model.
     """
-    path = f"{route.base}/models/{quote(model)}" if model else f"{route.base}/models"
-    headers = {"User-Agent": f"evalset/{__version__}", **route.headers}
-    request = urllib.request.Request(route.url(path), headers=headers)  # noqa: S310 - providers speak HTTP
+    if not route.models:
+        return
+    own = {"User-Agent": f"evalset/{__version__}", **VERSIONS.get(route.name, {})}
+    request = urllib.request.Request(  # noqa: S310 - providers speak HTTP
+        route.models_url(model), headers=own | route.headers
+    )
     opener = urllib.request.build_opener(_proxies_for(route, environment), _NoRedirect)
     try:
         status, body = _ask(opener, request)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise EnvironmentFault(
             f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
-            f"check {route.address_from} and the network",
-        ) from error
+            _cure(error, route),
+        ) from (error if isinstance(error, OSError) else None)  # others quote a header or a login
     if status in {401, 403}:
         raise EnvironmentFault(
             f"the provider {route.name} refused the key ({status})",
             f"set {route.key_from} to a valid one",
         )
-    if model and status == http.client.NOT_FOUND and b"model_not_found" in body:
+    lacks_model = status == http.client.NOT_FOUND and b"model_not_found" in body
+    if model and route.names_model and lacks_model:
         raise EnvironmentFault(
             f"the provider {route.name} has no model `{model}`, or not for this key",
             "check the model's name",
+        )
+    if status in range(200, 300) and not _is_json(body):
+        raise EnvironmentFault(
+            f"the provider {route.name} answers no JSON at {route.shown}", "is its address right?"
         )
 
 
@@ -73,6 +86,14 @@ def _ask(
             return error.code, error.read(MOST)
 
 
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _proxies_for(route: Route, environment: Mapping[str, str]) -> urllib.request.ProxyHandler:
     """The proxies for a provider's scheme; none where `no_proxy` names its host."""
     # A name in small letters counts before one in capitals, and comes after it here.
@@ -82,13 +103,29 @@ def _proxies_for(route: Route, environment: Mapping[str, str]) -> urllib.request
     return urllib.request.ProxyHandler({} if bypassed else {k: v for k, v in named.items() if v})
 
 
+def _cure(error: Exception, route: Route) -> str:
+    if isinstance(_reason(error), ssl.SSLError):
+        return f"check {route.address_from}, and set SSL_CERT_FILE for an authority of your own"
+    return f"check {route.address_from} and the network"
+
+
+def _reason(error: Exception) -> BaseException | str:
+    return error.reason if isinstance(error, urllib.error.URLError) else error
+
+
 def _why(error: Exception) -> str:
     """Why there is no answer, in few words."""
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    reason = _reason(error)
+    if isinstance(reason, ssl.SSLError):  # first, because its number is none of the system's
+        said = getattr(reason, "verify_message", "") or reason.reason or "TLS"
+        return said.replace("_", " ").lower()
     if isinstance(reason, socket.gaierror):
         return "no such host"
     if isinstance(reason, TimeoutError):
         return f"no answer in {PATIENCE:g} s"
-    if isinstance(reason, OSError) and reason.errno:
-        return os.strerror(reason.errno)
-    return str(reason) or type(reason).__name__
+    if isinstance(reason, OSError):
+        said = os.strerror(reason.errno) if reason.errno else str(reason)
+        return said or type(reason).__name__
+    if isinstance(reason, ValueError | http.client.InvalidURL):
+        return "its address, or a proxy's, is no URL"
+    return reason if isinstance(reason, str) else "a broken answer"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 
@@ -35,6 +35,9 @@ _ALLOWED = (
     ("GET", re.compile(r"(?:/v1|/openai)?/models(?:/[\w.:/-]+)?")),
 )
 
+# A header can have these characters; a control character could end it.
+_PLAIN = re.compile(r"[\x20-\x7e\xa0-\xff]*")
+
 # Parts of a path that are resolved on the way: what arrives would be another path.
 _DETOUR = re.compile(r"//|/\.{1,2}(?:/|$)")
 
@@ -55,6 +58,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         key_from: the variable that the key is from, for messages.
         address_from: likewise the address.
         base: what stands below the route's name in the address that containers get.
+        models: path of the list of models, below the address; one with a query names no model, and
+            where it is empty there is nothing to ask for before evals do.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     key_from: str
     address_from: str
     base: str = ""
+    models: str = "/models"
 
     @property
     def shown(self) -> str:
@@ -75,6 +81,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         """The address of a request whose path, below the route's name, is this."""
         return self.address + path.removeprefix(self.base)
 
+    @property
+    def names_model(self) -> bool:
+        """Whether `models_url` has the model in it."""
+        return "?" not in self.models
+
+    def models_url(self, model: str) -> str:
+        """The address that tells whether a model is there, or, where it is empty, any."""
+        named = f"/{quote(model)}" if model and self.names_model else ""
+        return f"{self.address}{self.models}{named}"
+
 
 class _Known(msgspec.Struct, frozen=True):
     """A provider whose variables are known.
@@ -86,6 +102,8 @@ class _Known(msgspec.Struct, frozen=True):
         scheme: what stands before the key there.
         default: its address where no variable says another; empty where one must.
         base: what its clients expect behind the address.
+        models: path of its list of models, below the address.
+        version: variable whose value belongs at the end of that path; empty for none.
         more: variables that become further headers.
     """
 
@@ -96,6 +114,8 @@ class _Known(msgspec.Struct, frozen=True):
     scheme: str = "Bearer "
     default: str = ""
     base: str = ""
+    models: str = "/models"
+    version: str = ""
     more: Mapping[str, str] = {}
 
     @property
@@ -118,7 +138,15 @@ _OPENAI = _Known(
 )
 _PROVIDERS = (
     _OPENAI,
-    _Known("azure", ("AZURE_OPENAI_ENDPOINT",), "AZURE_OPENAI_API_KEY", "api-key", ""),
+    _Known(
+        "azure",
+        ("AZURE_OPENAI_ENDPOINT",),
+        "AZURE_OPENAI_API_KEY",
+        "api-key",
+        "",
+        models="/openai/models?api-version=",
+        version="OPENAI_API_VERSION",
+    ),
     _Known(
         "anthropic",
         ("ANTHROPIC_BASE_URL",),
@@ -126,6 +154,7 @@ _PROVIDERS = (
         "x-api-key",
         "",
         default="https://api.anthropic.com",
+        models="/v1/models",
     ),
     _Known(
         "together",
@@ -175,7 +204,7 @@ def access_for(
         environ: the host's variables, where their keys are.
 
     Raises:
-        UsageError: an address is none.
+        UsageError: an address is none, or no header can have a key.
     """
     given = dict(environment)
     if given.get("OPENAI_API_KEY") == PLACEHOLDER_KEY:
@@ -184,7 +213,7 @@ def access_for(
     found += [_upstream(text, {**environ, **given}) for text in upstreams]
     covered = {name for known, _ in found for name in known.variables}
     usual = set(USUAL_NAMES) - _PROXIES - {"OPENAI_API_VERSION"} - set(named)
-    hidden = {name: given[name] for name in (covered | usual) & given.keys()}
+    hidden = {name: given[name].strip() for name in (covered | usual) & given.keys()}
     inside = {name: value for name, value in given.items() if name not in hidden}
     inside.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)  # oaieval asks for one in any case
     for known, route in found:
@@ -223,28 +252,38 @@ def access_offline(environment: Mapping[str, str], routes: Collection[str]) -> A
 
 def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
     named = next((name for name in known.addresses if environment.get(name)), "")
-    key = environment.get(known.key, "")
+    key = _header_value(known.key, environment)
     if not (named or (key and known.default)):
         return None
     headers = {known.header: f"{known.scheme}{key}"} if key else {}
     headers |= {
-        header: environment[name] for name, header in known.more.items() if environment.get(name)
+        header: value
+        for name, header in known.more.items()
+        if (value := _header_value(name, environment))
     }
     address = environment.get(named) or known.default
     return Route(
         name=known.name,
-        address=_address(address, named),
+        address=_address(address.strip(), named, known.key),
         headers=headers,
         key_from=known.key,
         address_from=named or known.addresses[0],
         base=known.base,
+        models=_models(known, environment),
     )
+
+
+def _models(known: _Known, environment: Mapping[str, str]) -> str:
+    if not known.version:
+        return known.models
+    version = environment.get(known.version, "").strip()
+    return f"{known.models}{quote(version, safe='')}" if version else ""
 
 
 def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Known, Route]:
     prefix = upstream.name.upper().replace("-", "_")
     known = _Known(upstream.name, (f"{prefix}_BASE_URL",), f"{prefix}_API_KEY")
-    key = environment.get(known.key)
+    key = _header_value(known.key, environment)
     route = Route(
         name=upstream.name,
         address=upstream.address,
@@ -255,15 +294,28 @@ def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Know
     return known, route
 
 
-def _address(address: str, source: str) -> str:
+def _header_value(name: str, environment: Mapping[str, str]) -> str:
+    """A variable's value without the blanks and newlines around it; empty where it is not set."""
+    value = environment.get(name, "").strip()
+    if not _PLAIN.fullmatch(value):
+        raise UsageError(f"the variable {name} has characters that no key has", "export it anew")
+    return value
+
+
+def _address(address: str, source: str, key: str) -> str:
     try:
         parts = urlsplit(address)
         good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:
         good = False
-    if not good:
+    if not good or re.search(r"[\s\x00-\x1f\x7f]", address):
         raise UsageError(
             f"{source} is no address of a provider", "give one that begins with https:// or http://"
+        )
+    if "@" in parts.netloc or "?" in address or "#" in address:
+        raise UsageError(
+            f"{source} has more than a host and a path in it",
+            f"leave the rest out, and put the key into {key}",
         )
     return address.rstrip("/")
 

@@ -8,8 +8,9 @@ import msgspec
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
 from runner.gateway.limits import Limits, limits_of_run
-from runner.gateway.providers import Access, Route, access_for
-from runner.host import Host, from_host, handed_in, read_env_file
+from runner.gateway.prices import check_budget
+from runner.gateway.providers import Access, Route, access_for, route_of
+from runner.host import KEYLESS_MODEL, Host, from_host, handed_in, read_env_file
 from runner.image.image import Image, builtin_registry, find_image
 from runner.model import ContainerSettings, check_names, container_registries
 from runner.options import RunOptions
@@ -29,6 +30,9 @@ from runner.registry.rules import ContainerRule, parse_rules, settings_for
 
 # openai/evals' own program.
 OAIEVAL = "oaieval"
+
+# Addresses of proxies, which often hold a login.
+PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,10 +67,17 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     offline: bool = False
 
     def settings_for(self, key: str) -> ContainerSettings:
-        """What the container of an eval gets; variables are named, and have no values here."""
+        """What the container of an eval gets; variables are named, and have no values here.
+
+        Without a network no proxy can be reached, so that none is handed in.
+        """
         options = self.options
         defaults = msgspec.structs.replace(options.settings, env=tuple(sorted(self.environment)))
-        return settings_for(key, defaults=defaults, rules=self.rules, explicit=options.explicit)
+        found = settings_for(key, defaults=defaults, rules=self.rules, explicit=options.explicit)
+        if found.network != "none":
+            return found
+        env = tuple(name for name in found.env if name.lower() not in PROXIES)
+        return msgspec.structs.replace(found, env=env)
 
 
 def prepare(
@@ -109,6 +120,8 @@ def prepare(
                 model=options.model,
                 passed_through=options.passed_through,
             )
+    if _is_asked_by_name(options.model, resolution, access):
+        check_budget(limits.budget, limits.prices, model=options.model)
     return Prepared(
         options=options,
         layout=Layout(root=root, model=options.model, eval_set=options.eval_set),
@@ -188,6 +201,13 @@ def _access(options: RunOptions, environment: dict[str, str], host: Host) -> Acc
     if options.env_file:
         named |= read_env_file(options.env_file, host.environ).keys()
     return access_for(environment, named=named, upstreams=options.upstreams, environ=host.environ)
+
+
+def _is_asked_by_name(model: str, resolution: Resolution, access: Access) -> bool:
+    """Whether requests name the model as the user does: what a registry defines asks for others."""
+    if model == KEYLESS_MODEL or resolution.defines_model:
+        return False
+    return route_of(model, access.routes) is not None
 
 
 def _environment_warnings(

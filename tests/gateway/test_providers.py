@@ -96,10 +96,37 @@ def test_other_providers_have_routes_of_their_own(
     assert found.inside["OPENAI_API_KEY"] == PLACEHOLDER_KEY  # oaieval asks for one
 
 
+@pytest.mark.parametrize(
+    ("environment", "name", "url"),
+    [
+        ({"OPENAI_API_KEY": KEY}, "openai", "https://api.openai.com/v1/models/org/m%3F"),
+        ({"OPENAI_BASE_URL": "http://x/api"}, "openai", "http://x/api/models/org/m%3F"),
+        ({"ANTHROPIC_API_KEY": KEY}, "anthropic", "https://api.anthropic.com/v1/models/org/m%3F"),
+        ({"TOGETHER_API_KEY": KEY}, "together", "https://api.together.xyz/v1/models/org/m%3F"),
+        (
+            {"AZURE_OPENAI_ENDPOINT": "https://me.example/", "OPENAI_API_VERSION": "2024&1"},
+            "azure",
+            "https://me.example/openai/models?api-version=2024%261",
+        ),
+    ],
+)
+def test_each_provider_has_its_models_at_a_place_of_its_own(
+    environment: dict[str, str], name: str, url: str
+) -> None:
+    """Azure's list is not asked for one, because evals name deployments there."""
+    assert access(environment).routes[name].models_url("org/m?") == url
+
+
+def test_azure_without_a_version_has_no_list_of_models() -> None:
+    """It answers nothing without one."""
+    assert access({"AZURE_OPENAI_ENDPOINT": "https://me.example"}).routes["azure"].models == ""
+
+
 def test_an_upstream_has_variables_by_its_name() -> None:
     """Its key is taken from the host, and stays outside."""
     found = access({"MY_LAB_API_KEY": KEY}, upstreams=(Upstream("my-lab", "https://lab/v1"),))
     assert found.routes["my-lab"].url("/chat/completions") == "https://lab/v1/chat/completions"
+    assert found.routes["my-lab"].models_url("m") == "https://lab/v1/models/m"
     assert found.inside["MY_LAB_BASE_URL"] == f"{INSIDE}/my-lab"
     assert found.inside["MY_LAB_API_KEY"] == WORTHLESS
 
@@ -123,6 +150,40 @@ def test_other_keys_stay_outside_unless_they_are_named() -> None:
     assert found.inside["NO_PROXY"] == "intranet,127.0.0.1,localhost"
 
 
+def test_blanks_and_newlines_around_a_key_do_no_harm() -> None:
+    """Files often end with one; what is searched for in logs has none, either."""
+    environment = {
+        "OPENAI_API_KEY": f" {KEY}\r\n",
+        "OPENAI_ORG_ID": "org-1\n",
+        "OPENAI_PROJECT_ID": "\n",
+        "LAB_API_KEY": f"{KEY}\n",
+    }
+    found = access(environment, upstreams=(Upstream("lab", "https://lab"),))
+    assert found.routes["openai"].headers == {
+        "Authorization": f"Bearer {KEY}",
+        "OpenAI-Organization": "org-1",
+    }
+    assert found.routes["lab"].headers == {"Authorization": f"Bearer {KEY}"}
+    assert found.hidden["OPENAI_API_KEY"] == KEY
+
+
+def test_blanks_are_no_key() -> None:
+    """So there is no provider."""
+    assert access({"OPENAI_API_KEY": " \n"}).routes == {}
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "OPENAI_PROJECT_ID", "LAB_API_KEY"])
+@pytest.mark.parametrize("character", ["\n", "\0", "\x7f", "\x85", "\u2026", "\udc80"])
+def test_what_no_header_can_have_is_refused(name: str, character: str) -> None:
+    """The variable is named; its value is not shown."""
+    environment = {"OPENAI_API_KEY": KEY, name: f"sk-half{character}half"}
+    with pytest.raises(UsageError) as caught:
+        access(environment, upstreams=(Upstream("lab", "https://lab"),))
+    assert str(caught.value) == (
+        f"the variable {name} has characters that no key has; export it anew"
+    )
+
+
 def test_a_model_that_calls_nothing_has_no_route() -> None:
     """Its placeholder is no key."""
     found = access({"OPENAI_API_KEY": PLACEHOLDER_KEY})
@@ -130,11 +191,40 @@ def test_a_model_that_calls_nothing_has_no_route() -> None:
     assert found.inside == {"OPENAI_API_KEY": PLACEHOLDER_KEY}
 
 
-@pytest.mark.parametrize("address", ["localhost:8000", "ftp://x", "https://", "http://x:0", "no"])
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:8000", "ftp://x", "https://", "http://x:0", "no", "http://x/a b", "http://x/\n1"],
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     """By the variable's name."""
     with pytest.raises(UsageError, match="OPENAI_BASE_URL is no address of a provider"):
         access({"OPENAI_BASE_URL": address})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:word@x/v1",
+        "https://word@x",
+        "https://x/v1?word=1",
+        "https://x/v1#word",
+        "http://x?",
+    ],
+)
+def test_an_address_with_a_login_or_a_query_is_refused(address: str) -> None:
+    """By the variable's name, without its value."""
+    with pytest.raises(UsageError) as caught:
+        access({"OPENAI_BASE_URL": address})
+    assert str(caught.value) == (
+        "OPENAI_BASE_URL has more than a host and a path in it; "
+        "leave the rest out, and put the key into OPENAI_API_KEY"
+    )
+
+
+def test_a_newline_after_an_address_does_no_harm() -> None:
+    """A file often ends with one."""
+    route = access({"OPENAI_BASE_URL": "http://x/v1/\n"}).routes["openai"]
+    assert route.address == "http://x/v1"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
+from runner.units import Budget, Rate, parse_rate
 from tests.outcomes import failure, job, success
 
 HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
@@ -233,3 +234,56 @@ def test_what_is_on_record_as_a_success_does_not_run_again_for_a_damaged_line(
     plan = planned(prepared, state)
     assert first.command in [each.command for each in plan.done]
     assert "runs again, unless its success is in the attempts file" in state.damaged[0]
+
+
+@pytest.fixture
+def in_dollars(options: RunOptions, tmp_path: Path) -> RunOptions:
+    """A run with a budget in dollars, and a price of another model."""
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("models: {other: {input: 2, output: 8}}")
+    return msgspec.structs.replace(options, model="m", budget=Budget(5, "usd"), prices=prices)
+
+
+@pytest.mark.docker
+def test_a_budget_in_dollars_needs_a_price_of_the_model(in_dollars: RunOptions, host: Host) -> None:
+    """Before any container starts."""
+    with_key = changed(host, {"OPENAI_API_KEY": "sk-1"})
+    with pytest.raises(UsageError, match="no price is known for `m`"):
+        ready(in_dollars, with_key)
+    ready(msgspec.structs.replace(in_dollars, model="other"), with_key)
+
+
+@pytest.mark.docker
+def test_a_model_that_nobody_is_asked_for_needs_no_price(
+    in_dollars: RunOptions, host: Host
+) -> None:
+    """What a registry defines asks for other names, `dummy` for none, and none without a route."""
+    with_key = changed(host, {"OPENAI_API_KEY": "sk-1"})
+    ready(in_dollars, with_key, msgspec.structs.replace(HERE, defines_model=True))
+    ready(msgspec.structs.replace(in_dollars, model="dummy"), with_key)
+    ready(in_dollars, host)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("gateway", [True, False])
+def test_without_a_network_no_proxy_is_handed_in(
+    options: RunOptions, host: Host, tmp_path: Path, *, gateway: bool
+) -> None:
+    """Its login would be for nothing; the gateway keeps it, as do evals with a network."""
+    rules = put(tmp_path / "own", "containers", "a: {network: none, env: [ALL_PROXY]}")
+    asked = msgspec.structs.replace(options, registry_paths=(str(rules),), gateway=gateway)
+    proxy = dict.fromkeys(("HTTPS_PROXY", "http_proxy", "ALL_PROXY"), "http://u:secret@proxy")
+    prepared = ready(asked, changed(host, {**proxy, "no_proxy": "intranet"}))
+    without, with_network = (set(prepared.settings_for(each).env) for each in ("a", "b"))
+    assert not proxy.keys() & without
+    assert "no_proxy" in without
+    assert {"HTTPS_PROXY", "http_proxy"} <= with_network
+    assert prepared.environment["HTTPS_PROXY"] == "http://u:secret@proxy"
+
+
+@pytest.mark.parametrize("value", ["x=5=6", "x = 5 = 6", "x==6", "=5=6"])
+def test_a_rate_with_two_limits_is_refused(value: str) -> None:
+    """It is a slip, and no model is called `x=5`; some have a `=` elsewhere."""
+    with pytest.raises(UsageError, match="must be a number above zero, or MODEL=NUMBER"):
+        parse_rate(value)
+    assert parse_rate("org/a=b:1=20") == Rate("org/a=b:1", 20)
