@@ -103,7 +103,11 @@ class Caller:
         """Ask, and leave the answer to be read."""
         connection = self.connect(timeout)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request(method, path, content, {**JSON, **headers})
+        try:
+            connection.request(method, path, content, {**JSON, **headers})
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def raw(self, *pieces: bytes) -> bytes:
