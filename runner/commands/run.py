@@ -122,7 +122,8 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     part = f" ({whole} in the eval set)" if whole > len(table) else ""
     line = f"{done} of {evals(len(table))} finished{part}; logs are in {prepared.layout.evallogs}"
     if result.left:
-        line += f"; {result.left} are left because the {result.used_up} is used up"
+        verb = "is" if result.left == 1 else "are"
+        line += f"; {result.left} {verb} left because the {result.used_up} is used up"
     if done < len(table):
         line += "; the same command continues with the rest"
     print(harmless(line), file=out)

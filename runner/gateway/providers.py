@@ -214,6 +214,7 @@ def access_for(
     covered = {name for known, _ in found for name in known.variables}
     usual = set(USUAL_NAMES) - _PROXIES - {"OPENAI_API_VERSION"} - set(named)
     hidden = {name: given[name].strip() for name in (covered | usual) & given.keys()}
+    hidden |= {name: environ[name].strip() for name in covered & environ.keys()}
     inside = {name: value for name, value in given.items() if name not in hidden}
     inside.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)  # oaieval asks for one in any case
     for known, route in found:

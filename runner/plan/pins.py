@@ -38,6 +38,9 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
         network: the default one; None in a file of an earlier version.
         gpus: the default ones; None is none.
+        seeds: of random numbers, by the variable that sets them: `PYTHONHASHSEED`, and
+            `EVALS_SEED` where it is set; else global ones have that of `--seed`. None in a file of
+            an earlier version.
         registry: digest of what each job takes from registry folders, by the key of its argv;
             None in a file of an earlier version.
         settings: of each job's settings that matter for results those that are not the run's own,
@@ -61,6 +64,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, int | float | None]
     network: str | None = None
     gpus: str | None = None
+    seeds: dict[str, str] | None = None
     registry: dict[str, str] | None = None
     settings: dict[str, dict[str, Setting]] | None = None
     generation: _Count = 0

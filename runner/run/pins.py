@@ -118,7 +118,16 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         limits={name: getattr(settings, name) for name in _LIMITS},
         network=settings.network,
         gpus=settings.gpus,
+        seeds=_seeds(prepared, is_ours=fingerprint is not None),
         registry=(before.digests if before else {})
         | {job.argv.key: digests[job.eval] for job in plan.whole},
         generation=next_generation(prepared.layout, before),
     )
+
+
+def _seeds(prepared: Prepared, *, is_ours: bool) -> dict[str, str]:
+    """Those that evals get; our image fixes the one of hashes."""
+    fixed = {"PYTHONHASHSEED": "0"} if is_ours else {}
+    names = ("PYTHONHASHSEED", "EVALS_SEED")
+    given = prepared.environment
+    return fixed | {name: given[name] for name in names if name in given}

@@ -129,6 +129,18 @@ def test_an_upstream_has_variables_by_its_name() -> None:
     assert found.routes["my-lab"].models_url("m") == "https://lab/v1/models/m"
     assert found.inside["MY_LAB_BASE_URL"] == f"{INSIDE}/my-lab"
     assert found.inside["MY_LAB_API_KEY"] == WORTHLESS
+    assert found.hidden == {"MY_LAB_API_KEY": KEY}
+
+
+def test_the_key_of_an_upstream_need_not_be_handed_in() -> None:
+    """It is known, so that it is masked and in no snapshot."""
+    found = access_for(
+        {},
+        named=(),
+        upstreams=(Upstream("lab", "https://lab/v1"),),
+        environ={"LAB_API_KEY": KEY, "OTHER": "x"},
+    )
+    assert found.hidden == {"LAB_API_KEY": KEY}
 
 
 def test_other_keys_stay_outside_unless_they_are_named() -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from runner.image.image import FINGERPRINT, find_image, own_fingerprint
+from runner.records.run_file import read_run_file
 from tests.conftest import Place, engine_api
 from tests.run.pinned import build, pinned, refused, write_evals
 
@@ -248,3 +249,12 @@ def test_pins_come_with_the_progress_branch(place: Place, other_image: str, tmp_
     assert elsewhere.run(*snapshot, *fresh, EVALSET_IMAGE=other_image).returncode == 1
     assert len(elsewhere.records()) == 2
     assert not elsewhere.leftovers()
+
+
+def test_seeds_are_on_record(place: Place) -> None:
+    """Those that were given, and with our image the one that it fixes."""
+    place.registry("succeed.a")
+    assert place.run(EVALS_SEED="7").returncode == 0
+    pinned = read_run_file(place.layout.run)
+    assert pinned
+    assert pinned.seeds == {"EVALS_SEED": "7"}
