@@ -270,6 +270,11 @@ def _proxy_for(address: str) -> str | None:
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
+def forget_proxies() -> None:
+    """Look at the environment again, because another run has another."""
+    _proxy_for.cache_clear()
+
+
 async def _put_down(flight: Flight, sent: Sent) -> None:
     """Have on record, durably, that a request is sent; GoneError if nobody waits for it."""
     store, asked = flight.store, flight.asked

@@ -21,7 +21,7 @@ from runner.gateway.flight import Cost, Flight, Reply, sum_of
 from runner.gateway.offline import not_on_record
 from runner.gateway.providers import Asked, Refused, asked
 from runner.gateway.queue import queue_of
-from runner.gateway.sender import Sender
+from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
 from runner.model import Spending
 from runner.records.answers import Given, Kept
@@ -127,6 +127,7 @@ class Gateway:
         self._problems: dict[str, str] = {}
         self._last_request = time.monotonic()
         self._end = asyncio.Event()
+        self._admitting = asyncio.Lock()
 
     def _tell(self, kind: str, text: str) -> None:
         self._problems.setdefault(kind, text)
@@ -206,6 +207,10 @@ class Gateway:
         """Another run takes over, perhaps with other keys."""
         before, self._config = self._config, config
         self._sender.routes = config.routes
+        for name in before.environment.keys() - config.environment.keys():
+            os.environ.pop(name, None)
+        os.environ.update(config.environment)
+        forget_proxies()
         if before.limits != config.limits:
             old, self._sender.queue = self._sender.queue, queue_of(config)
             old.release()
@@ -213,6 +218,10 @@ class Gateway:
         self._end.clear()
 
     async def _admit(self, admission: Admission) -> Account:
+        async with self._admitting:  # a run and its watch may ask at the same time
+            return await self._let_in(admission)
+
+    async def _let_in(self, admission: Admission) -> Account:
         if known := self._attempts.get(admission.attempt):
             return self._account(known)
         store = self._store(Path(admission.answers))

@@ -82,7 +82,8 @@ class Turns:
     def remove(self, ticket: Ticket, now: float) -> None:
         """Take a request out of the queue that nobody waits for any more; KeyError if not there."""
         self._take(ticket)
-        self._waiting[ticket.wish.attempt].change(now, queued=-1)
+        if (waiting := self._waiting.get(ticket.wish.attempt)) is not None:
+            waiting.change(now, queued=-1)
 
     def decide(self, now: float) -> list[tuple[Ticket, Go | Refused]]:
         """Decide about as many as can be decided about; these are out of the queue.
@@ -103,7 +104,8 @@ class Turns:
                 self._lines.move_to_end(name)
                 self._take(ticket)
                 is_sent = isinstance(verdict, Go)
-                self._waiting[attempt].change(now, queued=-1, under_way=int(is_sent))
+                if (waiting := self._waiting.get(attempt)) is not None:
+                    waiting.change(now, queued=-1, under_way=int(is_sent))
                 if name in self._lines:
                     pending.append(name)
                 continue

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from runner.gateway.client import end_process
 from runner.gateway.providers import WORTHLESS
 from tests.command_lines import watched
 from tests.conftest import Place, engine_api, until
+from tests.forked import PROGRAMS
 from tests.provider import KEY, Provider, provider
 
 pytestmark = pytest.mark.docker
@@ -179,3 +182,34 @@ def test_a_finished_run_leaves_nothing_of_the_gateway(place: Place, stub: Provid
     until(lambda: not list(place.progress.glob(".gateway/*")))
     (answers,) = place.layout.answers.iterdir()
     assert answers.read_bytes().count(b'"kind":"answer"') == 3
+
+
+def test_the_drop_in_has_the_same_protection(place: Place, stub: Provider) -> None:
+    """Without a word more on its command line."""
+    registry = place.registry("ask.3.wait")
+    line = [sys.executable, *PROGRAMS["oaievalset"], "m", "s", "--registry_path", str(registry)]
+    variables = {"EVALSET_PROGRESS_DIR": str(place.progress), **with_key(stub)}
+    with subprocess.Popen(
+        line,
+        cwd=place.folder,
+        env=place.environ(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as run:
+        place.until_running(1)
+        (container,) = place.containers()
+        about = engine_api().inspect_container(container)
+        place.let_go()
+        printed, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, printed
+    assert KEY not in json.dumps(about)
+    assert place.reports()["ask.3.wait"]["answers"] == texts(stub)
+
+
+def test_two_evals_share_the_hosts_network(place: Place, stub: Provider) -> None:
+    """Each with an address of its own, at which it asks."""
+    place.registry("ask.3.a", "ask.3.b")
+    ended = place.run("--network", "host", "--jobs", "2", **with_key(stub))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(billed(stub)) == 6
