@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from bench.figure import PYTHON, ROOT, Figure
-from runner.gateway.providers import Route, asked
+from runner.gateway.providers import Route
+from runner.gateway.requests import asked
 from runner.gateway.store import utc
 from runner.records.answers import Answer, Request, Reserved, Sent, Usage
 from tests.gateway.desk import CHAT, Desk, desk, prompt

@@ -12,7 +12,7 @@ from runner.branch.filter import SnapshotFilter
 from runner.branch.git import Entry, Repository
 from runner.branch.restore import groups
 from runner.files import named
-from runner.gateway.providers import kept_headers
+from runner.gateway.requests import kept_headers
 from runner.records.answers import Answer, AnswersFile, AnswersLine, Sent, read_line
 from runner.records.layout import Layout
 from runner.records.lock import is_held

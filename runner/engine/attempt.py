@@ -24,7 +24,8 @@ from runner.engine.image_probe import CANNOT_START, NO_SUCH_COMMAND, lacks_progr
 from runner.engine.leftovers import Label, remove_attempt
 from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
 from runner.files import make_folder, named
-from runner.gateway.client import FORWARD, PLACE, Account, Gateway, loopback_of, moved_to
+from runner.gateway.client import FORWARD, PLACE, Gateway, loopback_of, moved_to
+from runner.gateway.messages import Account
 from runner.model import Attempt, Job, Result, Task
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private

@@ -10,7 +10,7 @@ from runner.engine import docker_py
 from runner.engine.container import Container, ContainerState
 from runner.engine.engine import EngineWait, explain
 from runner.errors import EnvironmentFault
-from runner.gateway.client import Account
+from runner.gateway.messages import Account
 from runner.model import ContainerSettings, Fault, Result
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

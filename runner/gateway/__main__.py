@@ -9,8 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from runner.gateway.client import Config, tidy
-from runner.gateway.server import Gateway, avoid_pauses, keep_quiet, listen, raise_limits
+from runner.gateway.client import tidy
+from runner.gateway.messages import Config
+from runner.gateway.process import avoid_pauses, keep_quiet, listen, raise_limits
+from runner.gateway.server import Gateway
 
 # Seconds until another gateway in the same folder counts as one that stays.
 PATIENCE = 3.0

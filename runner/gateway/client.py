@@ -15,16 +15,12 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.files import make_folder, named, read_bytes
-from runner.gateway.limits import Limits
+from runner.gateway.messages import PROTOCOL, Account, Admission, Config, Standing
 from runner.gateway.providers import INSIDE, Route
-from runner.model import Job, Spending
-from runner.records.answers import plus
+from runner.model import Job
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.lock import is_held
-
-# Bumped whenever a runner and a gateway of different versions would not understand each other.
-PROTOCOL = 1
 
 # Seconds for a gateway to start; without an answer after which it is taken to hang; between two
 # looks at it, and while it does not answer.
@@ -61,92 +57,6 @@ def moved_to(address: str, name: str, value: str) -> str:
     if name.lower() == "no_proxy":
         return f"{value},{address}"
     return value.replace(INSIDE, INSIDE.replace("127.0.0.1", address))
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway is told when it starts; it holds the keys.
-
-    Attributes:
-        lock: path of the run's lock: while it is held, a run is there.
-        routes: providers, by name.
-        answers: folder of the answers files of all its evals.
-        limits: that all of them share.
-        environment: further variables, such as those of proxies.
-        offline: whether it only replays, and sends nothing to anybody.
-    """
-
-    protocol: int = PROTOCOL
-    lock: str
-    routes: dict[str, Route]
-    answers: str
-    limits: Limits = Limits()
-    environment: dict[str, str] = {}
-    offline: bool = False
-
-
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that may ask.
-
-    Attributes:
-        folder: where its socket is to be.
-        answers: path of its eval's answers file.
-    """
-
-    attempt: str
-    folder: str
-    answers: str
-
-
-class Account(msgspec.Struct, kw_only=True):
-    """What an attempt has done at the gateway.
-
-    Attributes:
-        spending: what it asked of providers.
-        refused: what it was not allowed, at most 20.
-        stopped: why it could not continue, such as a budget that is used up; empty if it could.
-        kind: of that: `budget`, `price`, `key` or `quota`.
-        waited: seconds in which all of its requests waited for their turn.
-    """
-
-    spending: Spending = Spending()
-    refused: list[str] = []
-    stopped: str = ""
-    kind: str = ""
-    waited: float = 0.0
-
-    def __add__(self, later: "Account") -> "Account":
-        """With what it did at the gateway that was started after the first one was gone."""
-        one, other = self.spending, later.spending
-        return Account(
-            spending=Spending(
-                requests=one.requests + other.requests,
-                replayed=one.replayed + other.replayed,
-                tokens=one.tokens + other.tokens,
-                saved_tokens=one.saved_tokens + other.saved_tokens,
-                usd=plus(one.usd, other.usd),
-                saved_usd=plus(one.saved_usd, other.saved_usd),
-            ),
-            refused=[*self.refused, *later.refused],
-            stopped=self.stopped or later.stopped,
-            kind=self.kind or later.kind,
-            waited=self.waited + later.waited,
-        )
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How a gateway is.
-
-    Attributes:
-        pid: its process.
-        attempts: what those that may ask have done, by id.
-        problems: what a run must know, by kind: `key`, `quota` and `disk`, with which requests
-            cannot succeed, and `damaged`, with which they can.
-    """
-
-    protocol: int = PROTOCOL
-    pid: int
-    attempts: dict[str, Account]
-    problems: dict[str, str] = {}
 
 
 class Gateway:

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from runner.gateway.providers import Asked, error_body
+from runner.gateway.requests import Asked, error_body
 from runner.gateway.store import Store
 from runner.records.answers import Answer, Kept, Usage
 

@@ -1,7 +1,7 @@
 import secrets
 
 from runner.gateway.flight import Reply
-from runner.gateway.providers import Asked
+from runner.gateway.requests import Asked
 from runner.gateway.store import Store
 from runner.records.answers import Failed, Request, Sent
 

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Wish
-from runner.gateway.client import Config
+from runner.gateway.messages import Config
 from runner.gateway.rates import WINDOW
 from runner.gateway.turns import Ticket, Turns
-from runner.records.answers import Usage, read_sums
+from runner.records.answers import Usage
+from runner.records.sums import read_sums
 
 
 class Queue:

@@ -14,8 +14,9 @@ import aiohttp
 from runner.gateway.allowance import Allowance, Go, Reservation, Wish
 from runner.gateway.bounds import bound_of
 from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
-from runner.gateway.providers import Asked, Route, error_body, kept_headers
+from runner.gateway.providers import Route
 from runner.gateway.queue import Queue
+from runner.gateway.requests import Asked, error_body, kept_headers
 from runner.gateway.store import ERROR, utc
 from runner.gateway.usage import usage_of
 from runner.records.answers import Answer, Failed, Request, Reserved, Sent, Usage

@@ -1,9 +1,6 @@
 import asyncio
 import functools
-import gc
-import logging
 import os
-import resource
 import socket
 import time
 from collections import defaultdict
@@ -12,18 +9,18 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
-from aiohttp import ClientPayloadError, web
-from aiohttp.http import HttpProcessingError
+from aiohttp import web
 
 from runner.errors import EnvironmentFault
-from runner.gateway.client import Account, Admission, Config, Standing
-from runner.gateway.flight import Cost, Flight, Reply, sum_of
+from runner.gateway.attempt import AskingAttempt
+from runner.gateway.flight import Cost, Flight, Reply
+from runner.gateway.messages import Account, Admission, Config, Standing
 from runner.gateway.offline import not_on_record
-from runner.gateway.providers import Asked, Refused, asked
+from runner.gateway.process import listen
 from runner.gateway.queue import queue_of
+from runner.gateway.requests import Asked, Refused, asked
 from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
-from runner.model import Spending
 from runner.records.answers import Given, Kept
 from runner.records.lock import is_held
 
@@ -32,9 +29,6 @@ from runner.records.lock import is_held
 MOST_OF_A_BODY = 32 * 2**20
 MOST_HELD = 512 * 2**20
 MOST_CONNECTIONS = 2048
-
-# Requests of one attempt under way, whether its clients wait for them or have gone.
-MOST_AT_ONCE = 1024
 
 # Forbidden requests of an attempt that are named.
 MOST_NAMED = 20
@@ -51,69 +45,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SAMPLE = "x-evalset-sample"
 
 
-class _Attempt:
-    """One attempt that may ask, and what it has asked so far.
-
-    Attributes:
-        held: bytes of its requests' bodies that are in memory.
-    """
-
-    def __init__(
-        self,
-        admission: Admission,
-        store: Store,
-        listening: asyncio.Server,
-        web_server: web.Server,
-    ) -> None:
-        self.id = admission.attempt
-        self.store = store
-        self.held = 0
-        self._listening = listening
-        self._web = web_server
-        self.room = asyncio.Semaphore(MOST_AT_ONCE)
-        self.requests = 0
-        self.replayed = 0
-        self._paid: list[Cost] = []
-        self._saved: list[Cost] = []
-        self.refused: list[str] = []
-        self.stopped = self.kind = ""
-
-    def paid(self, reply: Reply) -> None:
-        """It was given an answer of its provider's."""
-        self._paid = [sum_of([*self._paid, reply.cost])]
-        if reply.stopped and not self.stopped:
-            self.stopped, self.kind = reply.text, reply.stopped
-
-    def saved(self, cost: Cost) -> None:
-        """It was given an answer on record."""
-        self.replayed += 1
-        self._saved = [sum_of([*self._saved, cost])]
-
-    def close(self) -> None:
-        """Serve it no more; what it has sent is for the next who asks the same."""
-        self._listening.close()
-        for connection in self._web.connections:
-            connection.force_close()
-
-    def account(self, waited: float) -> Account:
-        """All of it; `waited` are seconds."""
-        paid, saved = sum_of(self._paid), sum_of(self._saved)
-        return Account(
-            spending=Spending(
-                requests=self.requests,
-                replayed=self.replayed,
-                tokens=paid.tokens,
-                saved_tokens=saved.tokens,
-                usd=paid.usd,
-                saved_usd=saved.usd,
-            ),
-            refused=self.refused,
-            stopped=self.stopped,
-            kind=self.kind,
-            waited=waited,
-        )
-
-
 class Gateway:
     """Takes requests of containers, and answers them from the record or from their providers."""
 
@@ -121,7 +52,7 @@ class Gateway:
         self._config = config
         self._sender = Sender(config.routes, queue_of(config), self._tell)
         self._stores: dict[Path, Store] = {}
-        self._attempts: dict[str, _Attempt] = {}
+        self._attempts: dict[str, AskingAttempt] = {}
         self._orphans: defaultdict[tuple[Store, str], list[Flight]] = defaultdict(list)
         self._flights: set[asyncio.Task[None]] = set()
         self._problems: dict[str, str] = {}
@@ -240,7 +171,7 @@ class Gateway:
         server = await loop.create_unix_server(protocol, sock=listener, backlog=1024)
         store.admit(admission.attempt)
         store.users += 1
-        attempt = _Attempt(admission, store, server, web_server)
+        attempt = AskingAttempt(admission, store, server, web_server)
         self._attempts[admission.attempt] = attempt
         return self._account(attempt)
 
@@ -258,7 +189,7 @@ class Gateway:
             self._tell("damaged", found.damaged[0])
         return found
 
-    def _dismiss(self, ended: _Attempt) -> Account:
+    def _dismiss(self, ended: AskingAttempt) -> Account:
         """An attempt has ended."""
         del self._attempts[ended.id]
         ended.close()
@@ -267,7 +198,7 @@ class Gateway:
         self._sender.queue.forget(ended.id)
         return account
 
-    def _account(self, attempt: _Attempt) -> Account:
+    def _account(self, attempt: AskingAttempt) -> Account:
         return attempt.account(self._sender.queue.waited(attempt.id))
 
     def _release(self, store: Store) -> None:
@@ -302,12 +233,12 @@ class Gateway:
         finally:
             self._release(attempt.store)
 
-    def _name(self, attempt: _Attempt, refused: Refused) -> None:
+    def _name(self, attempt: AskingAttempt, refused: Refused) -> None:
         if len(attempt.refused) < MOST_NAMED and refused.text not in attempt.refused:
             attempt.refused.append(refused.text)
 
     async def _give(
-        self, attempt: _Attempt, wanted: Asked, request: web.BaseRequest
+        self, attempt: AskingAttempt, wanted: Asked, request: web.BaseRequest
     ) -> web.StreamResponse:
         sample = request.headers.get(SAMPLE, "")[:200]
         store = attempt.store
@@ -330,7 +261,7 @@ class Gateway:
             self._leave(flight, attempt.id)
             raise
 
-    def _launch(self, attempt: _Attempt, wanted: Asked, sample: str) -> Flight:
+    def _launch(self, attempt: AskingAttempt, wanted: Asked, sample: str) -> Flight:
         store = attempt.store
         flight = Flight(wanted, store, attempt.id, sample)
         flight.task = task = asyncio.create_task(self._fly(flight, attempt))
@@ -346,7 +277,7 @@ class Gateway:
         task.add_done_callback(landed)
         return flight
 
-    async def _fly(self, flight: Flight, attempt: _Attempt) -> None:
+    async def _fly(self, flight: Flight, attempt: AskingAttempt) -> None:
         try:
             async with attempt.room:
                 await self._sender.fly(flight)
@@ -386,7 +317,7 @@ class Gateway:
         flight.reply.add_done_callback(landed)
 
     async def _replay(
-        self, attempt: _Attempt, kept: Kept, request: web.BaseRequest
+        self, attempt: AskingAttempt, kept: Kept, request: web.BaseRequest
     ) -> web.StreamResponse:
         try:
             answer = attempt.store.read(kept)
@@ -400,7 +331,7 @@ class Gateway:
         return sent
 
     async def _stream(
-        self, attempt: _Attempt, flight: Flight, request: web.BaseRequest
+        self, attempt: AskingAttempt, flight: Flight, request: web.BaseRequest
     ) -> web.StreamResponse:
         """Pass a stream on as it comes; its last piece comes when all of it is on record."""
         head = flight.head.result()
@@ -424,7 +355,7 @@ class _Closing(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def _body_of(request: web.BaseRequest, attempt: _Attempt) -> AsyncIterator[bytes]:
+async def _body_of(request: web.BaseRequest, attempt: AskingAttempt) -> AsyncIterator[bytes]:
     """The body of a request, which counts as held while the `with` block lasts."""
     pieces = []
     size = 0
@@ -467,39 +398,3 @@ async def _deliver(response: web.Response, request: web.BaseRequest) -> web.Stre
 
 def _response(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
-
-
-def listen(folder: Path, name: str) -> socket.socket:
-    """Listen on a Unix socket, however long its path is."""
-    with suppress(FileNotFoundError):
-        (folder / name).unlink()
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(f"/proc/self/fd/{descriptor}/{name}")
-    finally:
-        os.close(descriptor)
-    listener.setblocking(False)  # noqa: FBT003 - its only argument
-    return listener
-
-
-def keep_quiet() -> None:
-    """Do not log what is no HTTP: a program could fill the disk with it."""
-
-    def is_ours(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, (HttpProcessingError, ClientPayloadError))
-
-    logging.getLogger("aiohttp.server").addFilter(is_ours)
-
-
-def raise_limits() -> None:
-    """Allow as many connections as the system lets this process have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def avoid_pauses() -> None:
-    """Look for garbage rarely: what was imported and what is on record is never garbage."""
-    gc.freeze()
-    gc.set_threshold(50_000)

@@ -5,9 +5,9 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.model import Command
-from runner.records.answers import Totals, read_sums
 from runner.records.layout import Layout
 from runner.records.lock import is_held
+from runner.records.sums import Totals, read_sums
 
 
 class EvalSpent(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,8 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.gateway.prices import DOLLARS, Prices
-from runner.records.answers import Short, Sums, Totals, plus, read_sums
+from runner.records.answers import Short
+from runner.records.sums import Sums, Totals, plus, read_sums
 from runner.report.timeline import moment
 
 

@@ -1,8 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from runner.records.answers import Totals
 from runner.records.spent import Spent
+from runner.records.sums import Totals
 from runner.report.figures import dollars
 
 

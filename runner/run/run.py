@@ -13,7 +13,8 @@ from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
 from runner.errors import EnvironmentFault
-from runner.gateway.client import Config, Gateway, end_process
+from runner.gateway.client import Gateway, end_process
+from runner.gateway.messages import Config
 from runner.gateway.providers import route_of
 from runner.host import KEYLESS_MODEL, Host
 from runner.image.image import find_image

@@ -7,16 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.records.answers import (
-    Answer,
-    AnswersLine,
-    Failed,
-    Given,
-    Request,
-    Returned,
-    Sent,
-    parse_sums,
-)
+from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
+from runner.records.sums import parse_sums
 from tests.answered import START, Answered
 from tests.docs.page import blocks, rows, section, spans
 from tests.docs.shown import BLOCKS

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from runner.gateway import client
+from runner.gateway.messages import Config
 from runner.records.layout import Layout
 from tests.gateway.desk import Caller, job, prompt
 
@@ -40,7 +41,7 @@ class Part(msgspec.Struct, frozen=True):
         folder: of the attempt's socket.
     """
 
-    config: client.Config
+    config: Config
     attempt: str = ""
     eval: str = ""
     folder: str = ""

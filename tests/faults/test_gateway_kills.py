@@ -10,17 +10,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from runner.gateway.client import MODULE, Config, end_process
+from runner.gateway.client import MODULE, end_process
 from tests.amount import amount
 from tests.conftest import until
 from tests.faults.gateway_parts import PROMPTS, Part, Wanted, body_of, layout_in, put
 from tests.gateway.desk import Desk, job
 from tests.provider import ROOT, Provider, body_key, provider
+
+if TYPE_CHECKING:
+    from runner.gateway.messages import Config
 
 pytestmark = pytest.mark.timeout(3600)
 

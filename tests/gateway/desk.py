@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from runner.gateway.client import Account, Config, Gateway, Standing, end_process
+from runner.gateway.client import Gateway, end_process
 from runner.gateway.connection import Connection
+from runner.gateway.messages import Account, Config, Standing
 from runner.gateway.providers import Route
 from runner.model import Command, ContainerSettings, Job
 from runner.records.layout import Layout

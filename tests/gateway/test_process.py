@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from runner.gateway import client
+from runner.gateway.messages import PROTOCOL
 from tests.conftest import until
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.gateway.desk import Answer, Caller, Desk, desk, prompt
@@ -121,7 +122,7 @@ def test_a_gateway_of_another_version_is_replaced(
     """It would not understand what it is asked."""
     old = alone.standing().pid
     alone.abandon()
-    monkeypatch.setattr(client, "PROTOCOL", client.PROTOCOL + 1)
+    monkeypatch.setattr(client, "PROTOCOL", PROTOCOL + 1)
     alone.config = msgspec.structs.replace(alone.config)
     alone.start()
     assert alone.standing().pid != old

@@ -6,17 +6,8 @@ import pytest
 
 from runner.errors import UsageError
 from runner.gateway.client import loopback_of, moved_to
-from runner.gateway.providers import (
-    INSIDE,
-    WORTHLESS,
-    Access,
-    Asked,
-    Refused,
-    access_for,
-    asked,
-    kept_headers,
-    route_of,
-)
+from runner.gateway.providers import INSIDE, WORTHLESS, Access, access_for, route_of
+from runner.gateway.requests import Asked, Refused, asked, kept_headers
 from runner.host import PLACEHOLDER_KEY
 from runner.units import Upstream
 

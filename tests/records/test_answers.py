@@ -19,14 +19,11 @@ from runner.records.answers import (
     Reserved,
     Returned,
     Sent,
-    Sums,
-    Totals,
     Usage,
     parse_answers,
-    parse_sums,
     read_answers,
-    read_sums,
 )
+from runner.records.sums import Sums, Totals, parse_sums, read_sums
 from tests.answered import Answered
 
 LINES: list[AnswersLine] = [

@@ -1,0 +1,137 @@
+"""Which requests evals may make, and what stands for them: pure."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from runner.gateway.providers import Route
+
+# What an eval may ask for, below a route: it must not spend by files, batches or fine-tuning.
+_ALLOWED = (
+    ("POST", re.compile(r"(?:/v1)?/(?:chat/completions|completions|embeddings|responses)")),
+    (
+        "POST",
+        re.compile(r"/openai/deployments/[\w.-]+/(?:chat/completions|completions|embeddings)"),
+    ),
+    ("POST", re.compile(r"/openai/(?:v1/)?(?:chat/completions|embeddings|responses)")),
+    ("POST", re.compile(r"(?:/v1)?/messages(?:/count_tokens)?")),
+    ("GET", re.compile(r"(?:/v1|/openai)?/models(?:/[\w.:/-]+)?")),
+)
+
+
+# Parts of a path that are resolved on the way: what arrives would be another path.
+_DETOUR = re.compile(r"//|/\.{1,2}(?:/|$)")
+
+# Headers of a request that change its meaning.
+_MEANING = ("anthropic-version", "anthropic-beta", "openai-beta")
+
+
+# Headers of an answer that mean something to whoever gets it; no cookie and no organisation.
+_KEPT = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
+
+
+def is_allowed(method: str, path: str) -> bool:
+    """Whether an eval may ask for this; `path` is below the route's name, without its query."""
+    if _DETOUR.search(path):
+        return False
+    return any(method == verb and shape.fullmatch(path) for verb, shape in _ALLOWED)
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as it came, without what stands for whoever asks.
+
+    Attributes:
+        path: below the route's name, with its query.
+        body: as it is sent on.
+        content: the body as JSON; None where there is none.
+        headers: those that change its meaning.
+    """
+
+    route: str
+    method: str
+    path: str
+    body: bytes
+    content: Any
+    headers: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Stands for the request: equal ones have the same."""
+        parts = [self.route, self.method, self.path, self.content, sorted(self.headers.items())]
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+    @property
+    def model(self) -> str:
+        """The model that is asked, or an Azure deployment's name."""
+        if isinstance(self.content, dict) and isinstance(model := self.content.get("model"), str):
+            return model
+        found = re.match(r"/openai/deployments/([\w.-]+)/", self.path)
+        return found[1] if found else ""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is to come in pieces."""
+        return isinstance(self.content, dict) and self.content.get("stream") is True
+
+
+class Refused(Exception):
+    """A request that is not sent on: the status and the text of the answer to it."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def asked(
+    routes: Mapping[str, Route], method: str, target: str, body: bytes, headers: Mapping[str, str]
+) -> Asked:
+    """Understand a request.
+
+    Args:
+        target: path and query as they came.
+
+    Raises:
+        Refused: no eval may ask for this.
+    """
+    path, _, query = target.partition("?")
+    name, _, rest = path.removeprefix("/").partition("/")
+    rest = f"/{rest}"
+    if name not in routes:
+        raise Refused(404, f"the gateway has no provider {name[:60]!r}")
+    if not is_allowed(method, rest):
+        raise Refused(404, f"{method} {rest[:200]} is not allowed through the gateway")
+    content = None
+    if body:
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Refused(400, "the body is not JSON") from None
+    if query:
+        rest += "?" + urlencode(parse_qsl(query, keep_blank_values=True))
+    return Asked(
+        route=name,
+        method=method,
+        path=rest,
+        body=body,
+        content=content,
+        headers={
+            header: value for header in _MEANING if (value := headers.get(header)) is not None
+        },
+    )
+
+
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an answer's headers that are kept with it."""
+    return {name: headers[name] for name in _KEPT if name in headers}
+
+
+def error_body(text: str, kind: str) -> bytes:
+    """An error in the form that the providers' clients show."""
+    return json.dumps({"error": {"message": text, "type": kind, "code": kind}}).encode()
