@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.host import PLACEHOLDER_KEY
 from runner.options import DEFAULT_IMAGE
 from tests.actions.conftest import BIN, LOGIN, Repository, checkout_action, forget_images
 from tests.actions.files import ROOT, run_script, script
