@@ -212,7 +212,7 @@ def test_another_workflow_calls_it(repository: Repository) -> None:
     (seen,) = [record["final_report"] for record in records if record["eval"] == "look.1"]
     assert seen["environment"]["FLAG"] == "on"
     assert seen["environment"]["OTHER"] == "off"
-    assert "OPENAI_API_KEY" not in seen["environment"]
+    assert seen["environment"]["OPENAI_API_KEY"] == PLACEHOLDER_KEY
     assert "the-token-of-the-job" not in json.dumps(seen)
     assert not [name for name in seen["environment"] if name.startswith(("GITHUB_", "EVALSET_"))]
 
