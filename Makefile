@@ -40,7 +40,7 @@ bare:
 
 # Needs nothing but .venv.
 check: lint
-	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -q -n 2 \
+	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -q -n 4 \
 		-m 'not docker and not upstream and not browser and not tools and not slow'
 
 # The long form of the tests that disturb runs. To repeat one, set its seed: make soak SEED=1
