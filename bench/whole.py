@@ -30,6 +30,7 @@ def _eval_set() -> Iterator[tuple[str, Path, dict[str, str]]]:
         (sets / "bench.yaml").write_text(f"{name}:\n  evals:\n{lines}")
         environment = os.environ | {
             "OPENAI_API_KEY": "none",
+            "EVALSET_GATEWAY": "false",  # no model is asked
             "EVALSET_PROGRESS_DIR": f"{folder}/progress",
         }
         try:
@@ -69,7 +70,8 @@ def first_command(runs: int) -> Figure:
     model = f"bench-{uuid.uuid4().hex[:8]}"
     record = Path(f"/tmp/oaievalset/{model}.test-basic.progress.txt")
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"OPENAI_API_KEY": "none", "EVALSET_PROGRESS_DIR": folder}
+        own = {"OPENAI_API_KEY": "none", "EVALSET_GATEWAY": "false", "EVALSET_PROGRESS_DIR": folder}
+        environment = os.environ | own
         note = Path(folder, "began")
         program = Path(folder, "oaieval")
         program.write_text(f"#!/bin/sh\n[ -e {note} ] || date +%s%N > {note}\n")
