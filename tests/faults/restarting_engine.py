@@ -33,8 +33,14 @@ while :; do rm -f "$number"; dockerd "$@"; sleep 0.5; done
         """The numbers of the engine's process: one, or none while it is away."""
         found = []
         for first in self._children():
-            for each in Path(f"/proc/{first}/task/{first}/children").read_text().split():
-                with suppress(FileNotFoundError):
-                    if Path(f"/proc/{each}/comm").read_text().strip() == "dockerd":
-                        found.append(int(each))
+            for each in _told(f"/proc/{first}/task/{first}/children").split():
+                if _told(f"/proc/{each}/comm").strip() == "dockerd":
+                    found.append(int(each))
         return found
+
+
+def _told(path: str) -> str:
+    """What a file of a process says; nothing where the process has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(path).read_text()
+    return ""

@@ -189,4 +189,5 @@ def roots_of(name: str) -> set[str]:
     """The progress directories of reruns whose container of an eval runs."""
     command = json.dumps(["/bin/program", "m", name, "--registry_path", "/registry/0"])
     listed = engine_api().containers(filters={"label": f"{Label.COMMAND}={command}"})
-    return {about["Labels"][Label.PROGRESS] for about in listed}
+    found = {about["Labels"][Label.PROGRESS] for about in listed}
+    return {root for root in found if Path(root).parent.name.startswith("evalset-verify-")}
