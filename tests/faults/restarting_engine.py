@@ -33,9 +33,8 @@ while :; do rm -f "$number"; dockerd "$@"; sleep 0.5; done
         """The numbers of the engine's process: one, or none while it is away."""
         found = []
         for first in self._children():
-            for each in _told(f"/proc/{first}/task/{first}/children").split():
-                if _told(f"/proc/{each}/comm").strip() == "dockerd":
-                    found.append(int(each))
+            children = _told(f"/proc/{first}/task/{first}/children").split()
+            found += [int(each) for each in children if _told(f"/proc/{each}/comm") == "dockerd\n"]
         return found
 
 
