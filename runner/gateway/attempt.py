@@ -36,7 +36,7 @@ class AskingAttempt:
         self._paid: list[Cost] = []
         self._saved: list[Cost] = []
         self.refused: list[str] = []
-        self.stopped = self.kind = ""
+        self.kind, self.stopped = store.stopped.get(self.id, ("", ""))
 
     def paid(self, reply: Reply) -> None:
         """It was given an answer of its provider's."""

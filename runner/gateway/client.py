@@ -67,6 +67,7 @@ class Gateway:
 
     Attributes:
         tell: is told once of each kind of problem: its kind, and one line.
+        warn: is told once of what a run should know besides: one line.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Gateway:
         layout: Layout,
         config: Config,
         tell: Callable[[str, str], None] = lambda *_: None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._layout = layout
         self._folder = layout.gateway
         self._config = config
         self.tell = tell
+        self.warn = warn
         self._told: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._admitted: dict[str, Admission] = {}
@@ -246,7 +249,7 @@ class Gateway:
             standing = self._look()
             if standing is not None:
                 silent_since, serves, fruitless = None, True, 0
-                self._told_of(standing.problems)
+                self._told_of(standing)
                 self._admit_again(standing)
                 continue
             now = time.monotonic()
@@ -262,16 +265,22 @@ class Gateway:
                 started = silent_since = time.monotonic()
                 serves = False
 
-    def _told_of(self, problems: Mapping[str, str]) -> None:
-        for kind, text in problems.items():
+    def _told_of(self, standing: Standing) -> None:
+        for kind, text in standing.problems.items():
             self._tell_once(kind, text)
+        for text in standing.warnings:
+            if self._is_new(text):
+                self.warn(text)
 
     def _tell_once(self, kind: str, text: str) -> None:
-        with self._lock:
-            new = kind not in self._told
-            self._told.add(kind)
-        if new:
+        if self._is_new(kind):
             self.tell(kind, text)
+
+    def _is_new(self, what: str) -> bool:
+        with self._lock:
+            new = what not in self._told
+            self._told.add(what)
+        return new
 
     def _admit_again(self, standing: Standing) -> None:
         """Tell a gateway that was started again about the attempts under way."""

@@ -87,11 +87,13 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pid: its process.
         attempts: what those that may ask have done, by id.
-        problems: what a run must know, by kind: `key`, `quota` and `disk`, with which requests
-            cannot succeed, and `damaged`, with which they can.
+        problems: with which no request can succeed, by kind: `key`, `quota`, `budget`, `price` and
+            `disk`.
+        warnings: what a run should know besides.
     """
 
     protocol: int = PROTOCOL
     pid: int
     attempts: dict[str, Account]
     problems: dict[str, str] = {}
+    warnings: list[str] = []

@@ -46,8 +46,9 @@ END = re.compile(
     re.MULTILINE,
 )
 
-# How long a provider may take to begin, and to go on, in seconds.
+# Seconds that a provider may be silent, and that a whole answer may take.
 PATIENCE = 600.0
+LONGEST = 6 * PATIENCE
 
 
 class Sender:
@@ -57,15 +58,21 @@ class Sender:
         routes: by name.
         queue: in which requests wait for their turn.
         tell: is told why no request can succeed any more, such as a key that was refused.
+        warn: is told what makes requests slow.
     """
 
     def __init__(
-        self, routes: Mapping[str, Route], queue: Queue, tell: Callable[[str, str], None]
+        self,
+        routes: Mapping[str, Route],
+        queue: Queue,
+        tell: Callable[[str, str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self.routes = routes
         self.queue = queue
         self._tell = tell
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=PATIENCE)
+        self._warn = warn
+        timeout = aiohttp.ClientTimeout(total=LONGEST, sock_connect=30, sock_read=PATIENCE)
         self._session = aiohttp.ClientSession(
             timeout=timeout,
             connector=aiohttp.TCPConnector(limit=0),
@@ -104,6 +111,11 @@ class Sender:
                 return await self._once(flight, queue.allowance, reservation)
             except Failure as failure:
                 limited = failure.status == LIMITED and failure.again
+                if limited:
+                    self._warn(
+                        f"{flight.asked.route} limits the rate of {flight.asked.model} (429); its "
+                        "requests wait as long as it says"
+                    )
                 left -= not limited
                 if not (failure.again and left) or flight.head.done():
                     raise

@@ -50,18 +50,23 @@ class Gateway:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._sender = Sender(config.routes, queue_of(config), self._tell)
+        self._sender = Sender(config.routes, queue_of(config), self._tell, self._warn)
         self._stores: dict[Path, Store] = {}
         self._attempts: dict[str, AskingAttempt] = {}
         self._orphans: defaultdict[tuple[Store, str], list[Flight]] = defaultdict(list)
         self._flights: set[asyncio.Task[None]] = set()
         self._problems: dict[str, str] = {}
+        self._warnings: list[str] = []
         self._last_request = time.monotonic()
         self._end = asyncio.Event()
         self._admitting = asyncio.Lock()
 
     def _tell(self, kind: str, text: str) -> None:
         self._problems.setdefault(kind, text)
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.append(text)
 
     async def serve(self, control: socket.socket) -> None:
         """Serve until a run ends it, or none has needed it for a while."""
@@ -132,7 +137,9 @@ class Gateway:
         full = next((store.problem for store in self._stores.values() if store.problem), "")
         problems = self._problems | ({"disk": full} if full else {})
         accounts = {name: self._account(attempt) for name, attempt in self._attempts.items()}
-        return Standing(pid=os.getpid(), attempts=accounts, problems=problems)
+        return Standing(
+            pid=os.getpid(), attempts=accounts, problems=problems, warnings=self._warnings
+        )
 
     def _configure(self, config: Config) -> None:
         """Another run takes over, perhaps with other keys."""
@@ -146,6 +153,7 @@ class Gateway:
             old, self._sender.queue = self._sender.queue, queue_of(config)
             old.release()
         self._problems.clear()
+        self._warnings.clear()
         self._end.clear()
 
     async def _admit(self, admission: Admission) -> Account:
@@ -186,7 +194,7 @@ class Gateway:
             self._tell("disk", str(fault))
             raise
         if found.damaged:
-            self._tell("damaged", found.damaged[0])
+            self._warn(found.damaged[0])
         return found
 
     def _dismiss(self, ended: AskingAttempt) -> Account:
@@ -256,6 +264,8 @@ class Gateway:
                     return await self._stream(attempt, flight, request)
             reply = await _waited_for(flight.reply, request)
             attempt.paid(reply)
+            if reply.stopped:
+                await store.stop(attempt.id, reply.stopped, reply.text)
             return await _deliver(_response(reply), request)
         except (asyncio.CancelledError, ConnectionError):
             self._leave(flight, attempt.id)

@@ -6,7 +6,15 @@ from pathlib import Path
 
 from runner.errors import EnvironmentFault
 from runner.gateway.exchange import Exchange
-from runner.records.answers import Answer, AnswersFile, AnswersLine, Given, Kept, Returned
+from runner.records.answers import (
+    Answer,
+    AnswersFile,
+    AnswersLine,
+    Given,
+    Kept,
+    Returned,
+    Stopped,
+)
 
 # Seconds until a full disk is tried again.
 PAUSE = 1.0
@@ -27,6 +35,7 @@ class Store:
         errors: whether errors on record are given, too.
 
     Attributes:
+        stopped: by attempt that was refused an answer for good, why, and one line that says it.
         damaged: a message for each line of the file that could not be read.
         problem: why nothing can be written at the moment; empty when it can.
         users: how many attempts, clients and requests under way need it open.
@@ -39,6 +48,7 @@ class Store:
         self._requests = found.requests
         self._on_record = found.given
         self.exchange = Exchange(kept for kept in found.kept if errors or kept.status < ERROR)
+        self.stopped = found.stopped
         self.damaged = found.damaged
         self.problem = ""
         self.users = 0
@@ -56,6 +66,13 @@ class Store:
     def admit(self, attempt: str) -> None:
         """An attempt is going to ask; what it was given before a crash it is not given again."""
         self.exchange.was_given(attempt, self._on_record.pop(attempt, ()))
+
+    async def stop(self, attempt: str, why: str, reason: str) -> None:
+        """Have on record, durably, that an attempt is refused an answer for good."""
+        if attempt not in self.stopped:
+            self.stopped[attempt] = why, reason
+            await self.write(Stopped(attempt=attempt, why=why, reason=reason))
+            await self.durable()
 
     def describes(self, key: str) -> bool:
         """Whether the file has the request with this key; from now on it is taken to."""

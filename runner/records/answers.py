@@ -151,7 +151,20 @@ class Failed(_Line, frozen=True, kw_only=True):
     reason: str = ""
 
 
-AnswersLine = Request | Sent | Answer | Given | Returned | Failed
+class Stopped(_Line, frozen=True, kw_only=True):
+    """An attempt was refused an answer for good, so that it cannot succeed any more.
+
+    Attributes:
+        why: `budget`, `key` or `quota`.
+        reason: one line for people.
+    """
+
+    attempt: str
+    why: str
+    reason: str = ""
+
+
+AnswersLine = Request | Sent | Answer | Given | Returned | Failed | Stopped
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -188,6 +201,8 @@ class Short(msgspec.Struct, kw_only=True, gc=False):
     usd: float | None = None
     billed: bool | None = None
     reserved: Reserved = Reserved()
+    why: str = ""
+    reason: str = ""
 
 
 _decode = msgspec.json.Decoder(Short).decode
@@ -200,7 +215,7 @@ class _Request(Request, frozen=True, kw_only=True, tag="request"):
 
 
 _decode_line: Callable[[str], AnswersLine] = msgspec.json.Decoder(
-    _Request | Sent | Answer | Given | Returned | Failed
+    _Request | Sent | Answer | Given | Returned | Failed | Stopped
 ).decode
 
 
@@ -221,12 +236,14 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
         kept: the answers in file order.
         requests: keys of the requests that it describes.
         given: ids of the answers that an attempt was given, by attempt.
+        stopped: by attempt that cannot succeed any more, why, and one line that says it.
         damaged: as `Sums` has it.
     """
 
     kept: list[Kept] = []
     requests: set[str] = set()
     given: dict[str, set[str]] = {}
+    stopped: dict[str, tuple[str, str]] = {}
     damaged: list[str] = []
 
 
@@ -262,6 +279,7 @@ def _index(file: BinaryIO, source: str) -> Answers:
     kept: dict[str, Kept] = {}
     requests: dict[str, str] = {}
     given: defaultdict[str, set[str]] = defaultdict(set)
+    stopped: dict[str, tuple[str, str]] = {}
     for start, size, line in lines:
         kind, name = line.kind, line.id
         if kind == "request":
@@ -281,10 +299,13 @@ def _index(file: BinaryIO, source: str) -> Answers:
             given[line.attempt].add(name)
         elif kind == "returned":
             given[line.attempt].discard(name)
+        elif kind == "stopped":
+            stopped.setdefault(line.attempt, (line.why, line.reason))
     return Answers(
         kept=list(kept.values()),
         requests=set(requests),
         given=dict(given),
+        stopped=stopped,
         damaged=lines.damaged(),
     )
 

@@ -202,7 +202,9 @@ class Loop:
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
             outcome = msgspec.structs.replace(outcome, console_log=str(_from_here(path)))
-            lines = last_lines(path, self._display.tail_lines)
+            # What an eval says of being stopped helps nobody.
+            stopped = outcome.result is Result.LOST and self.stopping.begun
+            lines = () if stopped else last_lines(path, self._display.tail_lines)
             if lines:
                 tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
         self._display.ended(outcome, again=again, tail=tail)

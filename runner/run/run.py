@@ -231,13 +231,11 @@ class _Run:
         if route is not None and asks and not self.adopted:
             self._gateway.check(route, "" if prepared.resolution.defines_model else model)
         self._gateway.tell = self._bar
+        self._gateway.warn = lambda text: self._events.put(Told(text))
         self._gateway.start()
 
     def _bar(self, kind: str, text: str) -> None:
         """No request can succeed any more: nothing is started, and nothing retried."""
-        if kind == "damaged":
-            self._events.put(Told(text))
-            return
         if self._schedule is not None:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))

@@ -129,6 +129,7 @@ class Desk:
 
     Attributes:
         told: what the gateway's client was told, by kind.
+        warned: of what it was warned.
         prefix: of the names of all attempts and evals.
     """
 
@@ -150,11 +151,12 @@ class Desk:
         )
         self.stub = stub
         self.told: dict[str, str] = {}
+        self.warned: list[str] = []
         self.gateways: list[Gateway] = []
 
     def start(self) -> Gateway:
         """Start the gateway, or take it over; give it once it answers."""
-        gateway = Gateway(self.layout, self.config, self._tell)
+        gateway = Gateway(self.layout, self.config, self._tell, self.warned.append)
         self.gateways.append(gateway)
         gateway.start()
         until(gateway._standing)

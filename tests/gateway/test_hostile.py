@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.gateway.attempt import MOST_AT_ONCE
 from runner.gateway.server import MOST_CONNECTIONS, MOST_NAMED
 from tests.conftest import until
 from tests.gateway.desk import CHAT, Answer, Caller, Desk, prompt
@@ -214,6 +215,20 @@ def test_bodies_of_one_attempt_have_a_limit_together(alone: Desk) -> None:
         assert other.ask(prompt("x" * 20_000_000)).status == 200
         assert _memory(alone.standing().pid) < 1500 * 2**20
     assert until(lambda: _answered(flooding)).status == 200
+
+
+@pytest.mark.usefixtures("many_files")
+def test_requests_of_one_attempt_are_sent_so_many_at_once(alone: Desk) -> None:
+    """What is more waits; requests of others do not wait for it."""
+    alone.stub.behave(way="hang")
+    flooding, other = alone.enter("a"), alone.enter("b", "another")
+    with ExitStack() as stack:
+        for number in range(MOST_AT_ONCE + 50):
+            stack.enter_context(closing(flooding.begin(prompt(str(number)))))
+        until(lambda: len(alone.stub.requests()) == MOST_AT_ONCE, 60)
+        alone.stub.behave()
+        assert other.ask(prompt()).status == 200
+        assert len(alone.stub.requests()) == MOST_AT_ONCE + 1
 
 
 def test_the_log_does_not_grow_with_what_is_wrong(alone: Desk) -> None:

@@ -155,6 +155,23 @@ def test_two_gateways_do_not_work_in_one_folder(alone: Desk) -> None:
     assert alone.enter("a").ask(prompt()).status == 200
 
 
+def test_an_attempt_that_is_let_in_twice_at_once_is_let_in_once(alone: Desk) -> None:
+    """As by a run and its watch; else one of the two would keep its file open for ever."""
+    caller = alone.enter("a")
+    admission = alone.gateway._admitted["a"]
+    alone.leave("a")
+    caller.folder.mkdir()
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(alone.gateway._ask, "POST", "/attempts", admission) for _ in range(32)]
+        assert all(each.result() for each in asked)
+    assert caller.ask(prompt()).status == 200
+    opened = Path(f"/proc/{alone.standing().pid}/fd")
+    file = str(alone.file())
+    assert [str(each.readlink()) for each in opened.iterdir()].count(file) == 1
+    alone.leave("a")
+    until(lambda: file not in [str(each.readlink()) for each in opened.iterdir()])
+
+
 def test_a_run_knows_soon_that_its_gateway_serves(tmp_path: Path, stub: Provider) -> None:
     """An attempt that was let in before that need not wait for the next look."""
     with desk(tmp_path / "progress", stub) as here:

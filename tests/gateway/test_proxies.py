@@ -57,6 +57,20 @@ def test_a_proxy_that_is_not_for_a_provider_is_not_used(tmp_path: Path, stub: Pr
     assert not stub.requests()
 
 
+def test_a_run_that_takes_over_brings_its_own_proxies(tmp_path: Path, stub: Provider) -> None:
+    """Those of the run before it may be gone."""
+    with behind(tmp_path, stub, http_proxy="http://127.0.0.1:9", https_proxy="x") as desk:
+        with closing(desk.enter().begin(prompt())):
+            until(lambda: desk.lines("failed"))
+        pid = desk.standing().pid
+        desk.abandon()
+        environment = {"http_proxy": f"http://127.0.0.1:{stub.port}"}
+        desk.config = msgspec.structs.replace(desk.config, environment=environment)
+        desk.start()
+        assert desk.standing().pid == pid
+        assert desk.enter("b").ask(prompt("two")).status == 200
+
+
 def test_a_login_from_a_file_of_the_users_is_not_sent(
     tmp_path: Path, stub: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

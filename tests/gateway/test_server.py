@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.gateway.client import end_process
 from runner.gateway.server import MOST_OF_A_BODY
 from tests.conftest import until
 from tests.gateway.desk import CHAT, Answer, Caller, Desk, job, prompt
@@ -195,6 +196,19 @@ def test_where_there_is_no_quota_nobody_tries_again(alone: Desk, *, stream: bool
     assert "no money" in alone.account("a").stopped
 
 
+def test_a_killed_gateway_forgets_no_stop(alone: Desk) -> None:
+    """The eval may take the refusal for an answer, and must not count as finished."""
+    alone.stub.behave(status=429, code="insufficient_quota")
+    alone.enter("a").ask(prompt())
+    alone.abandon()
+    assert end_process(alone.layout.gateway)
+    alone.start()
+    alone.enter("a")
+    alone.enter("b")
+    assert "no money" in alone.leave("a").stopped
+    assert not alone.leave("b").stopped
+
+
 @pytest.mark.parametrize("stream", STREAM)
 def test_a_refused_key_is_passed_on_once(alone: Desk, *, stream: bool) -> None:
     """And with the cure."""
@@ -218,6 +232,7 @@ def test_a_rate_limit_is_waited_for(here: Desk, step: dict[str, object]) -> None
     (refusal,) = here.stub.refusals()
     assert here.stub.bills()[0].at >= (refusal.until or refusal.at)
     assert [each.get("billed") for each in here.lines("failed")] == [False]
+    until(lambda: "openai limits the rate of m (429)" in " ".join(here.warned))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529])
@@ -462,9 +477,21 @@ def test_a_damaged_answers_file_is_told_and_the_rest_used(alone: Desk) -> None:
     before = alone.file().read_bytes()
     alone.start()
     assert alone.enter("b").ask(prompt()).bill == first.bill
-    assert "line 3" in until(lambda: alone.told.get("damaged"))
+    (warning,) = until(lambda: alone.warned)
+    assert "line 3" in warning
     assert alone.file().read_bytes().startswith(before)
     assert len(alone.billed()) == 2
+
+
+def test_each_damaged_answers_file_is_told(alone: Desk) -> None:
+    """And not the first one alone; a warning stops no run."""
+    for name in ("one", "two"):
+        path = alone.file(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{ broken\n")
+        assert alone.enter(name, name).ask(prompt()).status == 200
+    until(lambda: len(alone.warned) == 2)
+    assert alone.told == {}
 
 
 def test_a_torn_last_line_is_set_aside(alone: Desk) -> None:
