@@ -155,7 +155,7 @@ class Stopped(_Line, frozen=True, kw_only=True):
     """An attempt was refused an answer for good, so that it cannot succeed any more.
 
     Attributes:
-        why: `budget`, `key` or `quota`.
+        why: `budget`, `price`, `key` or `quota`.
         reason: one line for people.
     """
 

@@ -7,14 +7,23 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
+from runner.records.answers import (
+    Answer,
+    AnswersLine,
+    Failed,
+    Given,
+    Request,
+    Returned,
+    Sent,
+    Stopped,
+)
 from runner.records.sums import parse_sums
 from tests.answered import START, Answered
 from tests.docs.page import blocks, rows, section, spans
 from tests.docs.shown import BLOCKS
 
 TEXT = section("docs/formats.md", "answers")
-KINDS = (Request, Sent, Answer, Given, Returned, Failed)
+KINDS = (Request, Sent, Answer, Given, Returned, Failed, Stopped)
 JQ = [
     typed.text
     for block in BLOCKS

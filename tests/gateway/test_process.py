@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from runner.gateway import client
+from runner.gateway.connection import Connection
 from runner.gateway.messages import PROTOCOL
 from tests.conftest import until
 from tests.faults.small_disk import SmallDisk, small_disk
@@ -22,6 +23,15 @@ from tests.gateway.desk import Answer, Caller, Desk, desk, prompt
 from tests.provider import Provider
 
 pytestmark = pytest.mark.timeout(120)
+
+
+def opened(pid: int, path: Path) -> int:
+    """How often a process has a file open."""
+    found = 0
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            found += each.readlink() == path
+    return found
 
 
 def persistent(caller: Caller, body: object) -> Answer:
@@ -161,15 +171,22 @@ def test_an_attempt_that_is_let_in_twice_at_once_is_let_in_once(alone: Desk) -> 
     admission = alone.gateway._admitted["a"]
     alone.leave("a")
     caller.folder.mkdir()
-    with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(alone.gateway._ask, "POST", "/attempts", admission) for _ in range(32)]
-        assert all(each.result() for each in asked)
+    body = msgspec.json.encode(admission)
+    pid = alone.standing().pid
+    with ExitStack() as stack:
+        asked = [
+            stack.enter_context(closing(Connection(alone.layout.gateway, "control.sock", 30)))
+            for _ in range(32)
+        ]
+        os.kill(pid, signal.SIGSTOP)
+        for each in asked:
+            each.request("POST", "/attempts", body)
+        os.kill(pid, signal.SIGCONT)
+        assert {each.getresponse().status for each in asked} == {200}
     assert caller.ask(prompt()).status == 200
-    opened = Path(f"/proc/{alone.standing().pid}/fd")
-    file = str(alone.file())
-    assert [str(each.readlink()) for each in opened.iterdir()].count(file) == 1
+    assert opened(pid, alone.file()) == 1
     alone.leave("a")
-    until(lambda: file not in [str(each.readlink()) for each in opened.iterdir()])
+    until(lambda: opened(pid, alone.file()) == 0)
 
 
 def test_a_run_knows_soon_that_its_gateway_serves(tmp_path: Path, stub: Provider) -> None:
