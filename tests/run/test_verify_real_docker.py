@@ -1,8 +1,9 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,19 @@ MATCH, FUZZY = "test-match.s1.simple-v0", "test-fuzzy-match.s1.simple-v0"
 
 
 def evalset(
-    place: Place, *arguments: str, progress: Path, **variables: str
+    place: Place,
+    *arguments: str,
+    progress: Path,
+    inside: Sequence[str] = (),
+    **variables: str,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the program with a real model's name, and no more variables than named."""
+    """Run the program with a real model's name, and no more variables than named.
+
+    Args:
+        inside: what stands before the command line, to run it in another world.
+    """
     return subprocess.run(
-        [sys.executable, "-m", "runner", *arguments, "--progress-dir", progress],
+        [*inside, sys.executable, "-m", "runner", *arguments, "--progress-dir", progress],
         capture_output=True,
         text=True,
         check=False,
@@ -64,8 +73,11 @@ def copy(place: Place, name: str) -> Layout:
     return Layout(root=root, model="gpt-3.5-turbo", eval_set="test-basic")
 
 
-def verified(place: Place, root: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    return evalset(place, "verify", "gpt-3.5-turbo", "test-basic", *options, progress=root)
+def verified(
+    place: Place, root: Path, *options: str, inside: Sequence[str] = ()
+) -> "subprocess.CompletedProcess[str]":
+    names = "gpt-3.5-turbo", "test-basic"
+    return evalset(place, "verify", *names, *options, progress=root, inside=inside)
 
 
 def answers_of(layout: Layout, name: str) -> Path:
@@ -117,15 +129,15 @@ def test_without_answers_nobody_can_tell(run_once: Place) -> None:
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
 def test_a_branch_with_answers_is_all_that_it_takes(run_once: Place) -> None:
-    """Whoever has it can check the scores, without the progress directory of the run."""
+    """Whoever has it can check the scores, without the run's progress directory or any network."""
     repository = run_once.folder / "clone.git"
     shutil.copytree(run_once.progress / ".snapshots.git", repository)
     branch = "evalset/gpt-3.5-turbo.test-basic"
     root = run_once.folder / "elsewhere"
-    ended = verified(
-        run_once, root, "--branch", branch, "--snapshot-repo", str(repository), "--select", FUZZY
-    )
+    branch_of = "--branch", branch, "--snapshot-repo", str(repository)
+    ended = verified(run_once, root, *branch_of, "--select", FUZZY, inside=("unshare", "--net"))
     assert ended.returncode == 0, ended
     assert ended.stdout.startswith(f"same         {FUZZY}  (3 samples, 3 answers)\n")
     assert not root.exists()
