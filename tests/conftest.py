@@ -31,6 +31,7 @@ from runner.records.layout import Layout
 from runner.records.progress import read_progress
 from tests.forked import PROGRAMS, run_forked
 from tests.images import build_image
+from tests.provider import Provider, provider
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -340,3 +341,19 @@ def place(tmp_path: Path, cache: Path, test_image: str) -> Iterator[Place]:
     for container in found.containers():
         engine_api().remove_container(container, force=True, v=True)
     assert not left
+
+
+@pytest.fixture(scope="module")
+def one_stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    """One process for all tests of a file."""
+    with provider(tmp_path_factory.mktemp("provider")) as found:
+        yield found
+
+
+@pytest.fixture
+def stub(one_stub: Provider) -> Provider:
+    """A provider that behaves well and has written nothing down."""
+    one_stub.behave()
+    for path in one_stub.folder.glob("*.jsonl"):
+        path.write_bytes(b"")
+    return one_stub

@@ -1,14 +1,13 @@
 import base64
 import gzip
 import json
-import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import (
@@ -72,21 +71,6 @@ class Answer(msgspec.Struct):
         """What a stream sent, without its end."""
         lines = [line for line in self.body.split(b"\n") if line.startswith(b"data: {")]
         return [json.loads(line.removeprefix(b"data: ")) for line in lines]
-
-
-@pytest.fixture(scope="module")
-def one_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    with provider(tmp_path_factory.mktemp("provider")) as found:
-        yield found
-
-
-@pytest.fixture
-def stub(one_for_all: Provider) -> Provider:
-    """A provider that behaves, and has done nothing in this test yet."""
-    one_for_all.behave()
-    for path in one_for_all.folder.glob("*.jsonl"):
-        os.truncate(path, 0)
-    return one_for_all
 
 
 def open_answer(

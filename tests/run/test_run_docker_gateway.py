@@ -26,15 +26,6 @@ def one_stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
         yield found
 
 
-@pytest.fixture
-def stub(one_stub: Provider) -> Provider:
-    """A provider that behaves well and has written nothing down."""
-    one_stub.behave()
-    for path in one_stub.folder.glob("*.jsonl"):
-        path.write_bytes(b"")
-    return one_stub
-
-
 def with_key(stub: Provider) -> dict[str, str]:
     """The variables of a user who has a key."""
     return {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{stub.url}/v1"}
