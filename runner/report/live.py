@@ -64,6 +64,11 @@ class _Picture(Live):
         self._width = console.width
         self._rows: list[int] = []
 
+    def say(self, line: Text) -> None:
+        """Print a line above, and let nobody draw the picture meanwhile: it may be smaller now."""
+        with self._lock:
+            self.console.print(line)
+
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """Move up by the rows that the terminal has made of ours."""
         width = self.console.width
@@ -97,7 +102,7 @@ class LiveConsole:
         self._failed = 0
         # None where nothing runs but what an earlier run started.
         self._task: TaskID | None = None
-        self._live: Live | None = None
+        self._live: _Picture | None = None
 
     def begin(self, *, total: int, done: int, todo: int) -> None:
         """Draw the bar, unless there is nothing to run."""
@@ -113,11 +118,11 @@ class LiveConsole:
 
     def note(self, text: str) -> None:
         """Print one line above the bar."""
-        self._console.print(Text(harmless(text)))
+        self._say(text)
 
     def warn(self, text: str) -> None:
         """Print one yellow line above the bar."""
-        self._console.print(Text(harmless(f"warning: {text}"), style="yellow"))
+        self._say(f"warning: {text}", "yellow")
 
     def started(self, job: Job) -> None:
         """Add a line for a running eval."""
@@ -137,9 +142,9 @@ class LiveConsole:
         line, details = ended_lines(outcome, again=again, tail=tail)
         success = outcome.result is Result.SUCCESS
         style = "green" if success else "yellow" if again else "bold red"
-        self._console.print(Text(harmless(f"{'✓' if success else '✗'} {line}"), style=style))
+        self._say(f"{'✓' if success else '✗'} {line}", style)
         for detail in (*details, *(f"warning: {each}" for each in outcome.warnings)):
-            self._console.print(Text(harmless(f"    {detail}"), style="dim"))
+            self._say(f"    {detail}", "dim")
         if self._task is None:
             return
         if success:
@@ -152,6 +157,13 @@ class LiveConsole:
         """Take the live part away."""
         if self._live:
             self._live.stop()
+
+    def _say(self, text: str, style: str = "") -> None:
+        line = Text(harmless(text), style=style)
+        if self._live:
+            self._live.say(line)
+        else:
+            self._console.print(line)
 
     def _picture(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))

@@ -225,3 +225,41 @@ def test_a_low_window_says_how_many_evals_it_does_not_show() -> None:
         text = found.text()
     assert sum("a-rather" in line for line in text) == 3
     assert text[-2].strip() == "... and 5 more running"
+
+
+CROWDED = """
+import sys, threading, time
+from runner.report.live import LiveConsole
+from tests.outcomes import job, success
+console = LiveConsole(sys.stdout)
+console.begin(total=200, done=0, todo=200)
+sys.setswitchinterval(1e-5)
+
+def refresh():
+    while console._live.is_started:
+        console._live.refresh()
+
+thread = threading.Thread(target=refresh, daemon=True)
+thread.start()
+for first in range(0, 200, 4):
+    jobs = [job(f"eval-{first + each}") for each in range(4)]
+    for each in jobs:
+        console.started(each)
+    for each in jobs:
+        console.ended(success(each), again=False, tail=())
+console.end()
+print("over")
+time.sleep(60)
+"""
+
+
+def test_no_line_is_drawn_over() -> None:
+    """The picture is drawn by a thread of its own, and may become smaller while a line is said."""
+    found = Window(CROWDED, width=90, height=24)
+    try:
+        until(lambda: "over" in found.text())
+        text = found.text()
+    finally:
+        found.close()
+    ended = [line.split()[2] for line in text if "finished" in line]
+    assert ended == [f"eval-{number}" for number in range(200)]
