@@ -259,6 +259,13 @@ def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile
     return files
 
 
+def misnamed(folder: Path) -> list[Path]:
+    """Files that look like a registry's and are read by nobody, since they end in `.yml`."""
+    return sorted(
+        path for kind in (*KINDS, "modelgraded") for path in (folder / kind).glob("*.yml")
+    )
+
+
 def folder_problem(folder: Path) -> UsageError | None:
     """Why a folder that was named is not a registry, and what to do; None if it is one."""
     if not folder.is_dir():
