@@ -344,7 +344,8 @@ def _told(error: BaseException) -> Finding:
     lines = traceback.format_exception_only(type(error), error)
     said = " ".join(lines[-1].split()) if lines else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    last = frames[-1] if frames else None
+    where = f"{last.filename}:{last.lineno}" if last and last.filename[:1] == "/" else ""
     return {"said": said[:500], "where": where}
 
 

@@ -180,11 +180,12 @@ def _entry(found: Finding, around: Surroundings) -> UsageError:
     if found.alias:
         return UsageError(
             f"{where}: `{found.entry}` is plain text (`{found.alias}`), which oaieval's loader "
-            "refuses, and with it every eval",
+            "refuses, and all else in its folder with it",
             f"write `{found.entry}: {{id: {found.alias}}}`",
         )
     return UsageError(
-        f"{where}: oaieval's loader refuses `{found.entry}` ({found.said}), and with it every eval",
+        f"{where}: oaieval's loader refuses `{found.entry}` ({found.said}), and all else in "
+        "its folder with it",
         "mend it, or take it out",
     )
 
@@ -217,8 +218,9 @@ def _log(found: Finding, _: Surroundings) -> UsageError:
 
 
 def _start(found: Finding, around: Surroundings) -> UsageError:
+    where = f" ({around.on_host(found.where)})" if found.where else ""
     return UsageError(
-        f"oaieval cannot start in the image {around.settings.image}: {found.said} ({found.where})",
+        f"oaieval cannot start in the image {around.settings.image}: {found.said}{where}",
         "mend the image, or the module on PYTHONPATH that takes another's place",
     )
 
@@ -248,9 +250,9 @@ def _own_module(found: Finding, around: Surroundings) -> _Told:
 
 
 def _import(found: Finding, around: Surroundings) -> _Told:
+    where = f" ({around.on_host(found.where)})" if found.where else ""
     return UsageError(
-        f"the class `{found.cls}` cannot be imported: {found.said} "
-        f"({around.on_host(found.where) if found.where else 'it does not say where'})",
+        f"the class `{found.cls}` cannot be imported: {found.said}{where}",
         "mend the module, or use an --image in which it can",
     )
 
@@ -416,8 +418,8 @@ NO_GPU = Obstacle(
 
 
 def _named(found: Finding, around: Surroundings) -> str:
-    where = around.on_host(found.file)
-    return f"`{found.entry}` in {where}" if where else f"`{found.entry}`"
+    """Where the entry stands; a line names the eval itself."""
+    return around.on_host(found.file) or f"`{found.entry}`"
 
 
 def copied(builtin: Mapping[str, str], own: Mapping[str, str], folder: Path) -> UsageError | None:

@@ -163,8 +163,8 @@ class _Run:
             )
         for warning in filter(None, warnings):
             display.warn(warning)
-        for line in obstacle_lines(prepared.obstacles):
-            display.note(line)
+        for number, line in enumerate(obstacle_lines(prepared.obstacles)):
+            (display.note if number else display.warn)(line)
         display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
 
     def to_the_end(
