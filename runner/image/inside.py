@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Finding = dict[str, Any]
     # By class, who wants it and the arguments that it gets; None where nobody knows them.
-    Owners = dict[str, list[tuple[str, "dict[str, Any] | None"]]]
+    Owners = dict[str, list[tuple[str, dict[str, Any] | None]]]
 
 # The image's `oaieval` asks for a key at import; that one is missing is said elsewhere.
 KEY = "OPENAI_API_KEY"

@@ -22,7 +22,8 @@ from runner.plan.obstacles import (
 )
 from runner.plan.plan import Plan
 from runner.registry.content import state_of_folders
-from runner.run.prepare import OAIEVAL, Prepared, environment_for
+from runner.report.text import evals
+from runner.run.prepare import OAIEVAL, Prepared, environment_for, noting
 
 # Containers that are alike in these are looked into once.
 _Kind = tuple[str, tuple[str, ...], str | None, str]
@@ -46,7 +47,8 @@ def fit(prepared: Prepared, plan: Plan, host: Host, *, pull: bool = True) -> Pre
     if not options.probe or options.run_command != OAIEVAL or not plan.todo:
         return prepared
     fitness = _Fitness(prepared, plan, host, pull=pull)
-    found = fitness.obstacles()
+    with noting(prepared.warnings):
+        found = fitness.obstacles()
     said = tuple(
         f"{some(names)}: {obstacle.why}; {obstacle.cure}"
         for obstacle, names in grouped(found).items()
@@ -62,9 +64,8 @@ def fit(prepared: Prepared, plan: Plan, host: Host, *, pull: bool = True) -> Pre
 
 
 def _refused(said: Sequence[str], count: int) -> UsageError:
-    verb = "eval of the plan cannot run" if count == 1 else "evals of the plan cannot run"
     error = UsageError(
-        f"{count} {verb}, and --exit-on-error asks for all of them or none",
+        f"{evals(count)} cannot run, and --exit-on-error asks for all or none",
         "leave it out to run the others, or leave these out with --exclude",
     )
     for line in said:
@@ -104,21 +105,21 @@ class _Fitness:
     def _of(self, jobs: Sequence[Job]) -> dict[str, Obstacle]:
         memory = max(job.settings.memory for job in jobs)
         settings = msgspec.structs.replace(jobs[0].settings, memory=memory)
-        evals = [job.eval for job in jobs]
+        names = [job.eval for job in jobs]
         without_gpus = False
         try:
-            look = self._look(jobs[0], settings, evals)
+            look = self._look(jobs[0], settings, names)
         except NoGpuError:
             without_gpus = True
-            look = self._look(jobs[0], msgspec.structs.replace(settings, gpus=None), evals)
+            look = self._look(jobs[0], msgspec.structs.replace(settings, gpus=None), names)
         if look is None:
             return {}
         around = self._surroundings(settings)
         if error := refusal(look, around):
             raise error
-        found, warnings = obstacles(look, evals, around)
+        found, warnings = obstacles(look, names, around)
         self.warnings += (each for each in warnings if each not in self.warnings)
-        return dict.fromkeys(evals, NO_GPU) if without_gpus else found
+        return dict.fromkeys(names, NO_GPU) if without_gpus else found
 
     def _surroundings(self, settings: ContainerSettings) -> Surroundings:
         return Surroundings(
@@ -129,7 +130,7 @@ class _Fitness:
             defines_model=self._prepared.resolution.defines_model,
         )
 
-    def _look(self, job: Job, settings: ContainerSettings, evals: Sequence[str]) -> Look | None:
+    def _look(self, job: Job, settings: ContainerSettings, names: Sequence[str]) -> Look | None:
         prepared = self._prepared
         engine = prepared.engine
         image = self._image(settings.image)
@@ -141,7 +142,7 @@ class _Fitness:
         question = Question(
             models=tuple(prepared.options.model.split(",")),
             arguments=job.argv.arguments,
-            evals=tuple(evals),
+            evals=tuple(names),
             content=self._content,
         )
         user = "0:0" if engine.info().rootless else self._host.user

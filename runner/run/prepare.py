@@ -118,7 +118,7 @@ def prepare(
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
-        with _noting(folder_warnings):  # such a folder may be why a set is not there
+        with noting(folder_warnings):  # such a folder may be why a set is not there
             registries = [builtin_registry(engine, image, host), *map(parse_registry, own.values())]
             _check_not_copied(registries, mounts)
             resolution = resolve_eval_set(
@@ -180,7 +180,7 @@ def _check_not_copied(registries: Sequence[Registry], mounts: Mapping[Path, str]
 
 
 @contextmanager
-def _noting(warnings: Sequence[str]) -> Iterator[None]:
+def noting(warnings: Sequence[str]) -> Iterator[None]:
     """Let an error say these, too."""
     try:
         yield
