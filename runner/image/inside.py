@@ -24,6 +24,7 @@ import sys
 import time
 import traceback
 import zlib
+from functools import partial
 from pathlib import Path
 
 TYPE_CHECKING = False  # typing's own would cost some milliseconds
@@ -354,7 +355,8 @@ def _import_problem(error: BaseException, reference: str) -> Finding:
     if isinstance(error, SystemExit):
         return {"kind": "exits", **told}
     if isinstance(error, ModuleNotFoundError) and error.name:
-        own = error.name.partition(".")[0] == re.split("[.:]", reference)[0]
+        package = error.name.partition(".")[0]
+        own = package == re.split("[.:]", reference)[0] != "evals"
         return {"kind": "own_module" if own else "module", "module": error.name, **told}
     cause: BaseException | None = error
     for _ in range(20):
@@ -472,18 +474,31 @@ def _tried(reference: str, owners: list[tuple[str, dict[str, Any] | None]]) -> d
     except BaseException as error:  # noqa: BLE001 - whatever a module raises
         problem = _import_problem(error, reference)
         return {"problem": problem, "refusals": {}, "suspect": problem["kind"] != "module"}
-    try:
-        bind: Callable[..., object] = inspect.signature(found).bind
-    except (TypeError, ValueError):
-        return {"problem": None, "refusals": {}}
+    bind = _binding(found)
     refusals = {}
     for owner, given in owners:
         try:
-            if given is not None:
+            if bind and given is not None:
                 bind(**given)
         except TypeError as error:
             refusals[owner] = " ".join(str(error).split())[:500]
     return {"problem": None, "refusals": refusals}
+
+
+def _binding(made: Any) -> Callable[..., object] | None:  # noqa: ANN401 - whatever a module has
+    """What raises a TypeError for arguments that a class or function does not take, if known.
+
+    A class is asked for its `__init__`: upstream's completion functions inherit a signature that
+    is not theirs.
+    """
+    try:
+        if not isinstance(made, type):
+            return inspect.signature(made).bind
+        if type(made).__call__ is type.__call__ and made.__new__ is object.__new__:
+            return partial(inspect.signature(made.__init__).bind, made)
+    except (TypeError, ValueError):
+        pass
+    return None
 
 
 class Lines:
