@@ -492,10 +492,12 @@ def _binding(made: Any) -> Callable[..., object] | None:  # noqa: ANN401 - whate
     is not theirs.
     """
     try:
-        if not isinstance(made, type):
+        found: Any = made
+        if not inspect.isclass(made):
             return inspect.signature(made).bind
-        if type(made).__call__ is type.__call__ and made.__new__ is object.__new__:
-            return partial(inspect.signature(made.__init__).bind, made)
+        ways: list[Any] = [type(made).__call__, made.__new__]
+        if ways == [type.__call__, object.__new__]:
+            return partial(inspect.signature(found.__init__).bind, made)
     except (TypeError, ValueError):
         pass
     return None

@@ -78,8 +78,8 @@ def told(finding: Finding, around: Surroundings = AROUND) -> str:
                 kind="data", argument="samples_jsonl", said="x.jsonl", file="/opt/evals/e.yaml"
             ),
             (
-                "i:1:/opt/evals/e.yaml: there is no data `x.jsonl`, which `samples_jsonl` names; put "
-                "it below the folder `data` of its registry, from which the path starts"
+                "i:1:/opt/evals/e.yaml: there is no data `x.jsonl`, which `samples_jsonl` names; "
+                "put it below the folder `data` of its registry, from which the path starts"
             ),
         ),
     ],

@@ -301,7 +301,7 @@ def test_another_program_is_not_looked_for(
     put(options, {"own.dev.v0": {"class": "mine:B"}})
     monkeypatch.setattr(fitness, "look_inside", pytest.fail)
     for changed in ({"probe": False}, {"run_command": "/bin/program"}):
-        assert reasons(msgspec.structs.replace(options, **changed), host) == {}  # type: ignore[arg-type] # known names
+        assert reasons(msgspec.structs.replace(options, **changed), host) == {}
 
 
 def test_an_image_without_oaieval_is_said_and_tried(
