@@ -124,8 +124,8 @@ def obstacles(
     found_by_eval: dict[str, Obstacle] = {}
     doubts: dict[str, list[str]] = {}
     for name in evals:
-        for found in (*of_models, *look.evals.get(name, ())):
-            told = _EXPLAINED[found.kind](found, around) if found.kind in _EXPLAINED else None
+        for found in sorted((*of_models, *look.evals.get(name, ())), key=_rank):
+            told = _EXPLAINED[found.kind](found, around)
             if told is None:
                 continue
             if _is_sure(found, around):
@@ -141,6 +141,10 @@ def obstacles(
         *map(str, warnings),
         *(f"{some(names)}: {text}" for text, names in doubts.items()),
     )
+
+
+def _rank(found: Finding) -> int:
+    return list(_EXPLAINED).index(found.kind)
 
 
 def _is_sure(found: Finding, around: Surroundings) -> bool:
@@ -388,6 +392,7 @@ def _provider(found: Finding, around: Surroundings) -> _Told:
     return UsageError(f"`{found.entry}` asks {found.said}, and {key} is not set", "export it")
 
 
+# What is told of an eval that has several is what comes first here.
 _EXPLAINED = {
     "entry": _entry,
     "module": _module,
@@ -396,8 +401,6 @@ _EXPLAINED = {
     "exits": _exits,
     "killed": _killed,
     "hangs": _hangs,
-    "network": _network,
-    "loads": _loads,
     "takes": _takes,
     "data": _data,
     "pointer": _pointer,
@@ -408,6 +411,8 @@ _EXPLAINED = {
     "name": _name,
     "unknown": _unknown,
     "grader": _grader,
+    "network": _network,
+    "loads": _loads,
     "provider": _provider,
 }
 

@@ -107,7 +107,7 @@ def test_what_is_kept_offline_needs_no_network() -> None:
 
 
 def test_what_is_found_of_a_model_is_every_evals() -> None:
-    """It comes before what is found of the eval itself."""
+    """The others have nothing else."""
     look = Look(
         evals={
             "/m": (Finding(kind="module", module="langchain"),),
