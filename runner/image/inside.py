@@ -52,6 +52,11 @@ LOCAL = re.compile(r"://(localhost|127\.\d+\.\d+\.\d+|\[::1\]|0\.0\.0\.0)\b")
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 POINTER = b"version https://git-lfs.github.com/spec/"
 
+# Events of an import that reaches for a network.
+REACHES = frozenset(
+    {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyname_ex"}
+)
+
 # What an import raises that reaches for a network which is not there.
 NO_NETWORK = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ECONNREFUSED, errno.ETIMEDOUT}
@@ -420,8 +425,14 @@ class Children:
             for reference in references:
                 limit = min(self._until, time.monotonic() + self._seconds)
                 line = lines.next(limit)
+                reached = line == Reached.LINE
+                if reached:
+                    line = lines.next(limit)
                 if line is None:
-                    yield reference, {"problem": _ended(child), "refusals": {}, "suspect": True}
+                    problem = _ended(child)
+                    if reached and problem["kind"] == "hangs":
+                        problem = {"kind": "network", "said": "it waits for one", "sure": False}
+                    yield reference, {"problem": problem, "refusals": {}, "suspect": True}
                     return
                 yield reference, json.loads(line)
         finally:
@@ -445,11 +456,40 @@ class Children:
             nowhere = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(nowhere, descriptor)
+            reached = Reached(writer)
+            sys.addaudithook(reached.hook)
             for reference in references:
+                reached.told = False
                 result = _tried(reference, classes[reference])
+                if reached.told and result["problem"]:
+                    result["problem"]["kind"] = "network"
                 os.write(writer, json.dumps(result).encode() + b"\n")
         finally:
             os._exit(0)
+
+
+class Reached:
+    """Notices where an import reaches for a network, whatever it makes of not finding one.
+
+    Attributes:
+        told: whether the present class did, which was told then.
+    """
+
+    LINE = b'"network"'
+
+    def __init__(self, writer: int) -> None:
+        self._writer = writer
+        self.told = False
+
+    def hook(self, event: str, args: tuple[Any, ...]) -> None:
+        """Take part in Python's audit events."""
+        if self.told or event not in REACHES:
+            return
+        # an address of another kind is a file on this host
+        if event == "socket.connect" and not isinstance(args[1], tuple):
+            return
+        self.told = True
+        os.write(self._writer, self.LINE + b"\n")
 
 
 def _ended(child: int) -> Finding:

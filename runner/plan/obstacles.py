@@ -69,6 +69,15 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[Finding, ...] = ()
     evals: dict[str, tuple[Finding, ...]] = {}
 
+    def without(self, kind: str) -> "Look":
+        """The same without the evals of which such a finding is the case."""
+        kept = {
+            name: found
+            for name, found in self.evals.items()
+            if not any(each.kind == kind for each in found)
+        }
+        return msgspec.structs.replace(self, evals=kept)
+
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """Why an eval cannot run, and what to do, each a part of one line."""

@@ -272,6 +272,12 @@ def folder_problem(folder: Path) -> UsageError | None:
         return UsageError(f"the registry folder {folder} does not exist", "check --registry-path")
     if any((folder / kind).exists() for kind in (*KINDS, "data", "modelgraded")):
         return None
+    loose = sorted(path.name for path in folder.glob("*.yaml"))
+    if loose:
+        return UsageError(
+            f"the registry folder {folder} has {loose[0]} in it directly, where no registry looks",
+            "put files of evals into a folder `evals` in it, those of eval sets into `eval_sets`",
+        )
     # Most likely the one above it, or below it, was meant.
     return UsageError(
         f"the registry folder {folder} has none of a registry's folders (evals, eval_sets and "

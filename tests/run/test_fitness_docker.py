@@ -34,6 +34,10 @@ HOSTILE = {
     "hangs": "import time; time.sleep(1000)",
     "forks": "import os, time; os.fork() or time.sleep(1000); It = dict",
     "calls": "import socket; socket.create_connection(('192.0.2.1', 80), 3)",
+    "hides": (
+        "import socket\ntry: socket.getaddrinfo('example.org', 80)\n"
+        "except OSError: raise LookupError('no data')"
+    ),
     "writes": "open('/etc/x', 'w')",
 }
 
@@ -165,7 +169,9 @@ def test_a_class_of_any_kind_costs_only_itself(
     assert any("kills.dev.v0: importing the class" in each for each in found.warnings)
     assert any("hangs.dev.v0: importing the class" in each for each in found.warnings)
     offline = reasons(msgspec.structs.replace(options, network="none"), host)
-    assert offline["calls.dev.v0"].startswith("the class `calls:It` needs a network when it is")
+    for name in ("calls", "hides"):
+        told = f"the class `{name}:It` needs a network when it is imported, and has none: "
+        assert offline[f"{name}.dev.v0"].startswith(told)
 
 
 def test_an_image_is_asked_once(
