@@ -431,7 +431,7 @@ class Children:
                 if line is None:
                     problem = _ended(child)
                     if reached and problem["kind"] == "hangs":
-                        problem = {"kind": "network", "said": "it waits for one", "sure": False}
+                        problem = {"kind": "network", "said": "it waits", "sure": False}
                     yield reference, {"problem": problem, "refusals": {}, "suspect": True}
                     return
                 yield reference, json.loads(line)
