@@ -148,7 +148,12 @@ def _run(
     }
     # Upstream continues whatever has changed; here a warning says what has.
     options = msgspec.structs.replace(
-        options_of(context), as_typed=True, repin=True, passed_through=tuple(unknown), **changes
+        options_of(context),
+        as_typed=True,
+        repin=True,
+        passed_through=tuple(unknown),
+        all_or_none=False,
+        **changes,
     )
     ours = list(run_command_line.our_options())
     out = sys.stdout or io.StringIO()  # there is none where it was closed, as `>&-` does

@@ -141,6 +141,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         as_typed: whether commands carry the registry folders as typed, as upstream's do, and not
             the places where the container sees them.
+        all_or_none: whether `exit_on_error` was asked for, and is no mere default: nothing is
+            started where an eval of the plan cannot run.
         explicit: names of the settings that were given on the command line, which no rule
             overrides.
     """
@@ -195,6 +197,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Option("GPUs of an eval, as `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
     ] = None
+    probe: Annotated[
+        bool,
+        Option("Look into the image for evals that cannot run there, and leave them out."),
+    ] = True
     run_command: Annotated[
         str,
         Option("Program that runs one eval; takes model, eval and arguments.", Kind("PROGRAM")),
@@ -284,6 +290,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: SnapshotOptions = SnapshotOptions()
 
     as_typed: bool = False
+    all_or_none: bool = False
     explicit: frozenset[str] = frozenset()
 
     @property

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import click
 import msgspec
@@ -12,15 +13,21 @@ from runner.commands.command_line import evalset_command
 from runner.commands.list import all_registries
 from runner.engine.engine import Engine, where
 from runner.errors import EnvironmentFault, RunnerError
+from runner.host import KEYLESS_MODEL, this_host
 from runner.image.image import find_image, own_fingerprint
 from runner.options import (
     DEFAULT_IMAGE,
+    NAME,
     PROGRESS_DIR,
     AsJson,
     Image,
     ProgressDir,
     RegistryPaths,
+    RunOptions,
 )
+from runner.parameters import Option
+from runner.records.state import RunState
+from runner.report.text import evals, plain_line
 
 # Below this a run of any size fills the disk.
 LEAST_FREE = 2 * 2**30
@@ -116,15 +123,52 @@ def _existing(path: Path) -> Path:
     return path
 
 
-@evalset_command("evalset doctor")
+def _evals(options: RunOptions, lines: list[str]) -> Check | str:
+    """Whether the evals of a set can run; a table of those that cannot is added to `lines`."""
+    from runner.report.obstacles import obstacle_lines
+    from runner.run.fitness import fit
+    from runner.run.prepare import planned, prepare
+
+    host = this_host()
+    prepared = prepare(options, host)
+    fitted = fit(prepared, planned(prepared, RunState(model="", eval_set="")), host, pull=False)
+    plan = planned(fitted, RunState(model="", eval_set=""))
+    lines += [f"warning: {each}" for each in fitted.warnings]
+    lines += obstacle_lines(fitted.obstacles)
+    if plan.unable:
+        return Check(
+            name="evals",
+            ok=False,
+            found=f"{len(plan.unable)} of {evals(len(plan.jobs))} cannot run",
+            cure="the table below says why; `evalset run` leaves them out",
+        )
+    return f"nothing stands in the way of {evals(len(plan.jobs))}"
+
+
+@evalset_command("evalset doctor --eval-set test-basic")
 def command(
     *,
     image: Image = DEFAULT_IMAGE,
     registry_paths: RegistryPaths = (),
+    eval_set: Annotated[
+        str | None,
+        Option("Look for evals of this set that cannot run.", NAME, configurable=False),
+    ] = None,
+    model: Annotated[
+        str, Option("With this model, for --eval-set.", NAME, configurable=False)
+    ] = KEYLESS_MODEL,
     progress_dir: ProgressDir = PROGRESS_DIR,
     as_json: AsJson = False,
 ) -> int:
     """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
+    lines: list[str] = []
+    options = RunOptions(
+        model=model,
+        eval_set=eval_set or "",
+        image=image,
+        registry_paths=registry_paths,
+        progress_dir=progress_dir,
+    )
     checks = (
         _check("Docker engine", _engine),
         _check("eval image", lambda: _image(image)),
@@ -133,6 +177,7 @@ def command(
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("OPENAI_API_KEY", _key),
+        *([_check("evals", lambda: _evals(options, lines))] if eval_set else ()),
     )
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())
@@ -142,4 +187,6 @@ def command(
             click.echo(f"{mark} {check.name}: {check.found}")
             if check.cure:
                 click.echo(f"     {check.cure}")
+        for line in lines:
+            click.echo(plain_line(line))
     return 0 if all(check.ok for check in checks) else 3

@@ -107,8 +107,9 @@ def _tell(prepared: "Prepared", result: "RunResult", out: TextIO) -> bool:
 def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     """Say what is on disk now, and how to continue."""
     plan = result.plan
+    unable = f"; {len(plan.unable)} cannot run: see above" if plan.unable else ""
     if not plan.todo and not result.outcomes:
-        print(f"nothing to run; finished: {evals(len(plan.jobs))}", file=out)
+        print(f"nothing to run; finished: {evals(len(plan.done))}{unable}", file=out)
         return
     from runner.records.spent import read_spent
     from runner.report.spending import spent_line
@@ -124,7 +125,8 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     if result.left:
         verb = "is" if result.left == 1 else "are"
         line += f"; {result.left} {verb} left because the {result.used_up} is used up"
-    if done < len(table):
+    line += unable
+    if done + len(plan.unable) < len(table):
         line += "; the same command continues with the rest"
     print(harmless(line), file=out)
     spent = read_spent(prepared.layout, [job.command for job in plan.jobs])
@@ -160,7 +162,9 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
 
 
 def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> int:
-    """Print the plan of a run, and start nothing."""
+    """Print the plan of a run, and start nothing; return 1 if some of it cannot run."""
+    from runner.report.obstacles import obstacle_lines
+    from runner.run.fitness import fit
     from runner.run.pins import pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
@@ -172,8 +176,9 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
             print(plain_line(line), file=out)
 
     ready = prepare(options, host, ours=ours)
-    with after_fetching(ready, host, tell=tell, warn=print_warning) as prepared:
-        state = state_of(prepared)
+    with after_fetching(ready, host, tell=tell, warn=print_warning) as found:
+        state = state_of(found)
+        prepared = fit(found, planned(found, state), host, pull=False)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
     if differs and not options.repin:
@@ -184,17 +189,20 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
         content = {
             "done": [job.command for job in plan.done],
             "todo": [job.command for job in plan.todo],
+            "cannot": [job.command for job in plan.unable],
             "why": [{"command": job.command, "why": plan.why[job.key]} for job in plan.jobs],
         }
         print(msgspec.json.encode(content).decode(), file=out)
-        return 0
+        return int(bool(plan.unable))
     print(f"done ({len(plan.done)}):", file=out)
     for job in plan.done:
         print(_planned(plan, job), file=out)
     print(f"to do ({len(plan.todo)}):", file=out)
     for job in plan.todo:
         print(_planned(plan, job), file=out)
-    return 0
+    for line in obstacle_lines(prepared.obstacles):
+        print(plain_line(line), file=out)
+    return int(bool(plan.unable))
 
 
 def _planned(plan: "Plan", job: Job) -> str:
@@ -208,7 +216,13 @@ def options_of(context: click.Context) -> RunOptions:
         for name in SETTINGS
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    return call(RunOptions, context.params, explicit=frozenset(explicit))
+    asked = context.get_parameter_source("exit_on_error") is not ParameterSource.DEFAULT
+    return call(
+        RunOptions,
+        context.params,
+        explicit=frozenset(explicit),
+        all_or_none=asked and context.params["exit_on_error"],
+    )
 
 
 @evalset_command(

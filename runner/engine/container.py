@@ -183,7 +183,7 @@ def _config(spec: ContainerSpec) -> dict[str, Any]:
             "ExtraHosts": []
             if settings.network in {"none", "host"}
             else ["host.docker.internal:host-gateway"],
-            "DeviceRequests": _device_requests(settings.gpus),
+            "DeviceRequests": device_requests(settings.gpus),
             "LogConfig": json_log(CONSOLE_FILE_SIZE, files=2),
         },
     }
@@ -199,7 +199,8 @@ def json_log(size: str, *, files: int = 1) -> dict[str, Any]:
     return {"Type": "json-file", "Config": {"max-size": size, "max-file": str(files)}}
 
 
-def _device_requests(gpus: str | None) -> list[dict[str, Any]]:
+def device_requests(gpus: str | None) -> list[dict[str, Any]]:
+    """The GPUs of a container, `all`, a number or `device=ID,...`, as the engine's API has them."""
     if gpus is None:
         return []
     wanted: dict[str, Any] = {"Driver": "", "Count": 0, "DeviceIDs": [], "Options": {}}

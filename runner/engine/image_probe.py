@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 
 from runner.engine import docker_py
-from runner.engine.container import ContainerSpec, bind, json_log, remove
+from runner.engine.container import ContainerSpec, bind, device_requests, json_log, remove
 from runner.engine.engine import as_environment_fault
+from runner.errors import EnvironmentFault
 
 # By this label `evalset clean` finds a probe whose runner was killed.
 PROBE = "evalset.probe"
@@ -15,6 +16,9 @@ PROBE = "evalset.probe"
 NO_COMMAND = 127
 
 TIME_LIMIT = 60
+
+# For one that imports what evals import.
+TRY_TIME = 90
 
 # What tini, the init process of every container, prints when there is no such program, the status
 # that it ends with, and seconds in which it does.
@@ -124,6 +128,54 @@ def lacks_program(api: docker_py.Api, spec: ContainerSpec) -> bool:
     except docker_py.ERRORS:
         return False
     return said.exit_code in CANNOT_START and said.stderr.startswith(NO_SUCH_COMMAND)
+
+
+class NoGpuError(EnvironmentFault):
+    """The engine cannot give a container the GPUs that it is to have."""
+
+
+def try_out(api: docker_py.Api, spec: ContainerSpec, argv: Sequence[str]) -> Answer | None:
+    """Run `argv` with all that an eval's container has, where it can reach nothing.
+
+    It can write nowhere but to a small `/tmp` of its own.
+
+    Returns:
+        What it said; None where it did not end in time.
+
+    Raises:
+        EnvironmentFault: the engine does not do its part.
+        NoGpuError: it cannot give the container its GPUs.
+    """
+    settings = spec.settings
+    config = {
+        "Image": spec.image,
+        "Entrypoint": list(argv),
+        "User": spec.user,
+        "WorkingDir": "/tmp",  # noqa: S108 - inside the container
+        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "HostConfig": {
+            **_LOCKED,
+            "Init": True,
+            "Memory": settings.memory,
+            "MemorySwap": settings.memory,
+            "PidsLimit": settings.pids_limit,
+            "DeviceRequests": device_requests(settings.gpus),
+            "Tmpfs": {"/tmp": "size=64m"},  # noqa: S108 - inside the container
+            "Mounts": [bind(folder, place) for folder, place in spec.mounts.items()],
+            "LogConfig": json_log("64m"),
+        },
+    }
+    with as_environment_fault():
+        try:
+            return _answer(api, config, TRY_TIME)
+        except docker_py.APIError as error:
+            if "could not select device driver" in str(error.explanation or error):
+                raise NoGpuError("the engine cannot give GPUs") from error
+            raise
+        except docker_py.ConnectionError as error:
+            if "Read timed out" in str(error):
+                return None
+            raise
 
 
 def remove_leftover_probes(api: docker_py.Api, *, older: float = 600) -> None:

@@ -47,6 +47,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
             by the key of its argv; None in a file of an earlier version.
         generation: greater than that of each file that the run knew, because clocks of hosts
             differ.
+        unable: why evals were left out, because they could not run, by key; None for none.
     """
 
     version: int = VERSION
@@ -68,6 +69,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     registry: dict[str, str] | None = None
     settings: dict[str, dict[str, Setting]] | None = None
     generation: _Count = 0
+    unable: dict[str, str] | None = None
 
     @property
     def age(self) -> tuple[int, str]:

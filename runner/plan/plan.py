@@ -238,6 +238,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         jobs: those of this shard, in order.
         done: those of the shard that a progress file holds.
         todo: the others.
+        unable: those that are not done and cannot run here.
         why: for each job, by its key, why it is to do, or when and where it was finished.
         finished: evals that are finished with this model and these arguments, those of other
             shards and selections among them.
@@ -248,6 +249,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Job, ...]
     done: tuple[Job, ...]
     todo: tuple[Job, ...]
+    unable: tuple[Job, ...] = ()
     why: dict[str, str]
     finished: frozenset[str]
     warnings: tuple[str, ...] = ()
@@ -267,6 +269,7 @@ def make_plan(
     past: Mapping[Command, Past] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
     shard: Shard | None = None,
+    obstacles: Mapping[str, str] | None = None,
 ) -> Plan:
     """Decide what a run has to do.
 
@@ -275,6 +278,7 @@ def make_plan(
         settings: gives an eval's container settings.
         done: finished commands; for the older format their text.
         names: for each key the names, aliases too, that a selection may use for it.
+        obstacles: why evals cannot run here, by key.
 
     Raises:
         UsageError: a selection matches nothing, or leaves nothing.
@@ -294,18 +298,23 @@ def make_plan(
     )
     jobs = whole if shard is None else take_shard(whole, shard)
     done_jobs = tuple(job for job in jobs if job.eval in finished.evals)
-    todo = tuple(job for job in jobs if job.eval not in finished.evals)
+    left = tuple(job for job in jobs if job.eval not in finished.evals)
+    obstacles = obstacles or {}
+    todo = tuple(job for job in left if job.eval not in obstacles)
+    unable = tuple(job for job in left if job.eval in obstacles)
 
     def known(job: Job) -> Past | None:
         return (past or {}).get(job.command) or (past or {}).get(job.argv)
 
     why = {job.key: how_done(known(job)) for job in done_jobs}
     why |= {job.key: why_to_do(known(job), finished.otherwise(job.eval)) for job in todo}
+    why |= {job.key: f"cannot run: {obstacles[job.eval]}" for job in unable}
     return Plan(
         whole=whole,
         jobs=jobs,
         done=done_jobs,
         todo=todo,
+        unable=unable,
         why=why,
         finished=frozenset(finished.evals),
         warnings=warnings,

@@ -23,7 +23,7 @@ class EvalState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         eval: the resolved key.
-        reason: why it failed, empty otherwise.
+        reason: why it failed, or why the newest run left it out; empty otherwise.
         final_report: of the newest attempt.
         samples: in its logs.
         duration: of the newest attempt, in seconds; None when there was none.
@@ -140,6 +140,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         commands = self.commands if commands is None else commands
         found = (states or EvalStates()).of(self, commands)
         times = Counter(one.eval for one in found)
+        unable = self._unable
         for index, (command, one) in enumerate(zip(commands, found, strict=True)):
             if command in running and one.state is not State.DONE:
                 one = msgspec.structs.replace(  # noqa: PLW2901 - the same eval
@@ -147,8 +148,21 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
                 )
             if times[one.eval] > 1:
                 one = msgspec.structs.replace(one, arguments=in_words(command.arguments))  # noqa: PLW2901 - as above
+            if one.state is State.TO_DO and command in unable:
+                why = f"left out: {unable[command]}"
+                one = msgspec.structs.replace(one, reason=why)  # noqa: PLW2901 - as above
             found[index] = one
         return found
+
+    @property
+    def _unable(self) -> dict[Command, str]:
+        """Why the newest run left commands out."""
+        if self.run is None or not self.run.unable:
+            return {}
+        commands = map(Command, self.run.commands)
+        return {
+            each: self.run.unable[each.eval] for each in commands if each.eval in self.run.unable
+        }
 
     def past(self) -> dict[Command, Past]:
         """What is on record of the attempts of each command."""

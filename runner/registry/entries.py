@@ -259,12 +259,25 @@ def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile
     return files
 
 
+def misnamed(folder: Path) -> list[Path]:
+    """Files that look like a registry's and are read by nobody, since they end in `.yml`."""
+    return sorted(
+        path for kind in (*KINDS, "modelgraded") for path in (folder / kind).glob("*.yml")
+    )
+
+
 def folder_problem(folder: Path) -> UsageError | None:
     """Why a folder that was named is not a registry, and what to do; None if it is one."""
     if not folder.is_dir():
         return UsageError(f"the registry folder {folder} does not exist", "check --registry-path")
     if any((folder / kind).exists() for kind in (*KINDS, "data", "modelgraded")):
         return None
+    loose = sorted(path.name for path in folder.glob("*.yaml"))
+    if loose:
+        return UsageError(
+            f"the registry folder {folder} has {loose[0]} in it directly, where no registry looks",
+            "put files of evals into a folder `evals` in it, those of eval sets into `eval_sets`",
+        )
     # Most likely the one above it, or below it, was meant.
     return UsageError(
         f"the registry folder {folder} has none of a registry's folders (evals, eval_sets and "

@@ -1,7 +1,7 @@
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from rich import box
@@ -65,6 +65,19 @@ def print_answers(out: TextIO, spent: Spent) -> None:
         totals = spent.totals
         table.add_row(Text("total", style="bold"), *(cell(totals) for cell in shown.values()))
     _print(out, table)
+
+
+def drawn(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table of text, for where lines are shown."""
+    table = _table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        cells = ("\n".join(map(one_line, cell.split("\n"))) for cell in row)
+        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+    out = io.StringIO()
+    console_for(out).print(table)
+    return [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
 
 
 def _table() -> Table:

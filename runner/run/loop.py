@@ -246,7 +246,7 @@ class Loop:
             return 1
         if (self.stopping.used_up or self._schedule.out_of_time) and self._left(plan):
             return OUT_OF_TIME
-        return EnvironmentFault.exit_code if faults else 0
+        return EnvironmentFault.exit_code if faults else int(bool(plan.unable))
 
 
 def _from_here(path: Path) -> Path:

@@ -122,6 +122,7 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         registry=(before.digests if before else {})
         | {job.argv.key: digests[job.eval] for job in plan.whole},
         generation=next_generation(prepared.layout, before),
+        unable={job.eval: prepared.obstacles[job.eval].why for job in plan.unable} or None,
     )
 
 

@@ -15,13 +15,16 @@ from runner.image.image import Image, builtin_registry, find_image
 from runner.model import ContainerSettings, check_names, container_registries
 from runner.options import RunOptions
 from runner.plan.grammar import check_passed_through
+from runner.plan.obstacles import Obstacle, copied, passed_over
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
 from runner.records.layout import Layout
 from runner.records.state import RunState, StateReader
 from runner.registry.entries import (
+    Registry,
     RegistryFile,
     folder_problem,
     merge_registries,
+    misnamed,
     parse_registry,
     read_folder,
 )
@@ -48,6 +51,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         offline: whether the gateway only replays answers on record.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
+        obstacles: why evals cannot run, by key, once `fit` has looked.
     """
 
     options: RunOptions
@@ -64,6 +68,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     mounts: dict[Path, str]
     own: dict[str, tuple[RegistryFile, ...]]
     warnings: tuple[str, ...]
+    obstacles: dict[str, Obstacle] = {}
     offline: bool = False
 
     def settings_for(self, key: str) -> ContainerSettings:
@@ -105,6 +110,7 @@ def prepare(
     folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
     folder_warnings = _folder_warnings(folders, options)
     mounts = _mounts(folders, host)
+    folder_warnings += passed_over(path for folder in mounts for path in misnamed(folder))
     root = options.progress_dir.resolve()
     _check_apart(root, mounts)
     own = {place: tuple(read_folder(folder)) for folder, place in mounts.items()}
@@ -112,8 +118,9 @@ def prepare(
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
-        with _noting(folder_warnings):  # such a folder may be why a set is not there
+        with noting(folder_warnings):  # such a folder may be why a set is not there
             registries = [builtin_registry(engine, image, host), *map(parse_registry, own.values())]
+            _check_not_copied(registries, mounts)
             resolution = resolve_eval_set(
                 merge_registries(registries),
                 options.eval_set,
@@ -162,8 +169,18 @@ def _folder_warnings(folders: Sequence[Path], options: RunOptions) -> tuple[str,
     return tuple(map(str, problems))
 
 
+def _check_not_copied(registries: Sequence[Registry], mounts: Mapping[Path, str]) -> None:
+    """Refuse folders that hold what the image has, as a clone or a fork of upstream does."""
+    builtin, *others = [
+        {name: entry.source for name, entry in each.evals.items()} for each in registries
+    ]
+    for folder, own in zip(mounts, others, strict=True):
+        if problem := copied(builtin, own, folder):
+            raise problem
+
+
 @contextmanager
-def _noting(warnings: Sequence[str]) -> Iterator[None]:
+def noting(warnings: Sequence[str]) -> Iterator[None]:
     """Let an error say these, too."""
     try:
         yield
@@ -249,6 +266,7 @@ def planned(prepared: Prepared, state: RunState) -> Plan:
         done=state.done(),
         past=state.past(),
         shard=prepared.shard,
+        obstacles={name: found.why for name, found in prepared.obstacles.items()},
     )
 
 

@@ -26,8 +26,10 @@ from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
 from runner.records.state import StateReader
 from runner.report.display import Display
+from runner.report.obstacles import obstacle_lines
 from runner.report.text import evals
 from runner.run.disk import Disk
+from runner.run.fitness import fit
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
@@ -61,7 +63,9 @@ def run(
     run_id = new_id()
     reader = StateReader()
     # Refuse what cannot be before anything is written.
-    environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
+    plan = planned(prepared, state_of(prepared, reader))
+    environment_for(plan, prepared, host)
+    prepared = fit(prepared, plan, host)
     with (
         run_lock(prepared.layout.lock),
         _gateway(prepared) as gateway,
@@ -76,11 +80,14 @@ def run(
             one = _Run(prepared, host, display, recorder, reader, gateway=gateway)
             if one.plan.todo or one.adopted:
                 return one.to_the_end(snapshots, new_id=new_id, began=began)
-            if one.pinned.differs:
+            if one.pinned.differs or one.unable_differ:
                 write_run_file(prepared.layout, one.pinned.file)
+            result = RunResult(plan=one.plan, exit_code=int(bool(one.plan.unable)))
             if snapshots is None:
-                return RunResult(plan=one.plan)
-            return RunResult(plan=one.plan, not_pushed=snapshots.end(), snapshot=snapshots.where)
+                return result
+            return msgspec.structs.replace(
+                result, not_pushed=snapshots.end(), snapshot=snapshots.where
+            )
 
 
 def _gateway(prepared: Prepared) -> "AbstractContextManager[Gateway | None]":
@@ -116,6 +123,7 @@ class _Run:
 
     Attributes:
         adopted: attempts that an earlier run started, and that this one continues.
+        unable_differ: whether other evals cannot run than when the run before started.
     """
 
     def __init__(
@@ -146,6 +154,7 @@ class _Run:
         adopted = {task.job.eval for task in self.adopted}
         self.pinned = pin(prepared, plan, recorder.run, state.run, adopted)
         repinned = check_pins(prepared, self.pinned)
+        self.unable_differ = (state.run and state.run.unable) != self.pinned.file.unable
         warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
         if others:
             warnings.append(
@@ -154,6 +163,8 @@ class _Run:
             )
         for warning in filter(None, warnings):
             display.warn(warning)
+        for number, line in enumerate(obstacle_lines(prepared.obstacles)):
+            (display.note if number else display.warn)(line)
         display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
 
     def to_the_end(

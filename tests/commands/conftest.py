@@ -36,6 +36,7 @@ c.dev.v0: {class: "evals.elsuite.basic.match:Match", args: {samples_jsonl: a.jso
     "eval_sets/mine.yaml": """\
 mine: {evals: [a, b.dev.v0, c.dev.v0]}
 """,
+    "data/a.jsonl": '{"input": "1", "ideal": "1"}\n',
 }
 
 

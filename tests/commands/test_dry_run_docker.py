@@ -29,6 +29,7 @@ def test_json_is_one_object_and_nothing_else(here: Here) -> None:
     assert json.loads(ended.stdout) == {
         "done": [["oaieval", "dummy", name, *REGISTRY] for name in ("a.dev.v0", "c.dev.v0")],
         "todo": [["oaieval", "dummy", "b.dev.v0", *REGISTRY]],
+        "cannot": [],
         "why": [
             {"command": ["oaieval", "dummy", name, *REGISTRY], "why": why}
             for name, why in (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.engine.container import _device_requests
+from runner.engine.container import device_requests
 from runner.engine.leftovers import Label
 from runner.options import EVAL_NETWORK
 from tests.conftest import Place, engine_api, until
@@ -210,7 +210,7 @@ def test_a_flood_of_output_keeps_the_end(place: Place) -> None:
 )
 def test_gpus_are_asked_for_as_docker_does(gpus: str, request_: dict[str, object]) -> None:
     """The three forms of `docker run --gpus` reach the engine's API."""
-    (made,) = _device_requests(gpus)
+    (made,) = device_requests(gpus)
     assert request_.items() <= made.items()
     assert made["Capabilities"] == [["gpu"]]
-    assert _device_requests(None) == []
+    assert device_requests(None) == []

@@ -49,6 +49,22 @@ def test_nothing_on_record_leaves_all_to_do() -> None:
     assert set(found.why.values()) == {"not run yet"}
 
 
+def test_what_cannot_run_is_neither_done_nor_to_do() -> None:
+    """It stays in the plan, with its reason; what is finished needs to run no more."""
+    found = make_plan(
+        asked(passed_through=SEED),
+        evals=EVALS,
+        settings=lambda _: SETTINGS,
+        done=[DONE],
+        obstacles={"a.dev.v0": "x", "b.dev.v0": "no module `y`", "not.in.it": "z"},
+    )
+    assert [job.eval for job in found.done] == ["a.dev.v0"]
+    assert [job.eval for job in found.unable] == ["b.dev.v0"]
+    assert [job.eval for job in found.todo] == ["c.dev.v0", "c.test.v0"]
+    assert keys(found) == list(EVALS)
+    assert found.why[found.unable[0].key] == "cannot run: no module `y`"
+
+
 def test_each_job_has_the_settings_of_its_eval() -> None:
     """They are asked for by the resolved key."""
     given = {key: msgspec.structs.replace(SETTINGS, memory=len(key)) for key in EVALS}

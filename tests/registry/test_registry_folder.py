@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault, UsageError
-from runner.registry.entries import folder_problem, read_folder
+from runner.registry.entries import folder_problem, misnamed, read_folder
 
 
 def put(folder: Path, name: str, content: bytes = b"a: {class: x}\n") -> Path:
@@ -27,6 +27,24 @@ def test_files_come_by_kind_and_then_by_name(tmp_path: Path) -> None:
         ("c.yaml", "containers"),
     ]
     assert found[0].text == "a: {class: x}\n"
+
+
+def test_files_that_end_otherwise_are_named(tmp_path: Path) -> None:
+    """Those that look like a registry's, and no others."""
+    for name in ("evals/b.yml", "modelgraded/m.yml", "evals/a.yaml", "data/d.yml", "x.yml"):
+        put(tmp_path, name)
+    assert misnamed(tmp_path) == [tmp_path / "evals/b.yml", tmp_path / "modelgraded/m.yml"]
+
+
+def test_files_beside_the_folders_are_named(tmp_path: Path) -> None:
+    """Where a folder has nothing but them."""
+    put(tmp_path, "mine.yaml")
+    assert str(folder_problem(tmp_path)) == (
+        f"the registry folder {tmp_path} has mine.yaml in it directly, where no registry looks; "
+        "put files of evals into a folder `evals` in it, those of eval sets into `eval_sets`"
+    )
+    put(tmp_path, "evals/mine.yaml")
+    assert folder_problem(tmp_path) is None
 
 
 def test_a_kind_may_be_a_single_file(tmp_path: Path) -> None:

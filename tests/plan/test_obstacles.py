@@ -1,0 +1,228 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.model import ContainerSettings
+from runner.plan.obstacles import (
+    Finding,
+    Look,
+    Obstacle,
+    Surroundings,
+    copied,
+    grouped,
+    inside_data,
+    obstacles,
+    refusal,
+    some,
+)
+
+SETTINGS = ContainerSettings(
+    image="i:1", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="evalset"
+)
+AROUND = Surroundings(settings=SETTINGS, folders={"/registry/0": Path("/home/me/own")})
+FILE = "/registry/0/evals/x.yaml"
+
+
+def without_network(around: Surroundings) -> Surroundings:
+    return msgspec.structs.replace(
+        around, settings=msgspec.structs.replace(SETTINGS, network="none")
+    )
+
+
+def told(finding: Finding, around: Surroundings = AROUND) -> str:
+    """The line about an eval `a.b` of which this was found; empty where it can run."""
+    found, warnings = obstacles(Look(evals={"a.b": (finding,)}), ["a.b"], around)
+    assert not warnings
+    return f"{found['a.b'].why}; {found['a.b'].cure}" if found else ""
+
+
+@pytest.mark.parametrize(
+    ("finding", "line"),
+    [
+        (
+            Finding(kind="module", module="torch"),
+            "no module `torch` in the image i:1; use an --image that has it",
+        ),
+        (
+            Finding(kind="own_module", module="mine.x", cls="mine.x:Y", file=FILE),
+            (
+                "/home/me/own/evals/x.yaml: no module `mine.x`, which has `mine.x:Y`; put it into "
+                "an --image, or set PYTHONPATH to where containers see it"
+            ),
+        ),
+        (
+            Finding(kind="import", cls="a:B", said="KeyError: 'x'", where="/registry/0/a.py:3"),
+            (
+                "the class `a:B` cannot be imported: KeyError: 'x' (/home/me/own/a.py:3); mend the "
+                "module, or use an --image in which it can"
+            ),
+        ),
+        (
+            Finding(kind="pointer", path="/registry/0/data/x.jsonl"),
+            (
+                "/home/me/own/data/x.jsonl is a pointer of Git LFS, not the data; run `git lfs "
+                "pull`; actions/checkout needs `lfs: true`"
+            ),
+        ),
+        (
+            Finding(kind="absolute", argument="samples_jsonl", said="/r/data/m/x.jsonl", file=FILE),
+            (
+                "/home/me/own/evals/x.yaml: `samples_jsonl` names `/r/data/m/x.jsonl`, a path that "
+                "is not in the container; put the file below the folder `data` of the registry and "
+                "write its path from there, such as `m/x.jsonl`"
+            ),
+        ),
+        (
+            Finding(
+                kind="data", argument="samples_jsonl", said="x.jsonl", file="/opt/evals/e.yaml"
+            ),
+            (
+                "i:1:/opt/evals/e.yaml: there is no data `x.jsonl`, which `samples_jsonl` names; "
+                "put it below the folder `data` of its registry, from which the path starts"
+            ),
+        ),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Finding) else "",
+)
+def test_a_finding_is_one_line_with_file_and_cure(finding: Finding, line: str) -> None:
+    """Paths are those that people know: the host's, or with the image's name."""
+    assert told(finding) == line
+
+
+@pytest.mark.parametrize("kind", ["network", "loads"])
+def test_a_network_is_missed_only_where_there_is_none(kind: str) -> None:
+    """The look has none itself; the eval may."""
+    finding = Finding(kind=kind, said="hf://x")
+    assert told(finding) == ""
+    assert "leave --network none out" in told(finding, without_network(AROUND))
+
+
+def test_what_is_kept_offline_needs_no_network() -> None:
+    """With the hub's own variable for it."""
+    around = msgspec.structs.replace(
+        without_network(AROUND), environment=frozenset({"HF_HUB_OFFLINE"})
+    )
+    assert told(Finding(kind="loads", said="hf://x"), around) == ""
+
+
+def test_what_is_found_of_a_model_is_every_evals() -> None:
+    """The others have nothing else."""
+    look = Look(
+        evals={
+            "/m": (Finding(kind="module", module="langchain"),),
+            "a.b": (Finding(kind="module", module="torch"),),
+        }
+    )
+    found, _ = obstacles(look, ["a.b", "c.d"], AROUND)
+    assert {name: each.why for name, each in found.items()} == dict.fromkeys(
+        ("a.b", "c.d"), "no module `langchain` in the image i:1"
+    )
+
+
+def test_a_models_provider_must_be_reached() -> None:
+    """By the gateway, or with a key that is handed in."""
+    finding = Finding(kind="provider", said="anthropic", entry="m")
+    look = Look(evals={"/m": (finding,)})
+    found, _ = obstacles(look, ["a.b"], AROUND)
+    assert found["a.b"].why == "`m` asks anthropic, and ANTHROPIC_API_KEY is not set"
+    covered = msgspec.structs.replace(AROUND, providers=frozenset({"anthropic"}))
+    assert obstacles(look, ["a.b"], covered)[0] == {}
+    handed_in = msgspec.structs.replace(AROUND, environment=frozenset({"GEMINI_API_KEY"}))
+    google = Look(evals={"/m": (msgspec.structs.replace(finding, said="google"),)})
+    assert "which the gateway does not cover" in obstacles(google, ["a.b"], AROUND)[0]["a.b"].why
+    assert obstacles(google, ["a.b"], handed_in)[0] == {}
+
+
+def test_what_is_not_sure_is_a_warning_with_the_evals() -> None:
+    """They run; the same words are said once."""
+    finding = Finding(kind="hangs", cls="a:B", sure=False)
+    names = ["a.1", "a.2", "a.3", "a.4"]
+    look = Look(evals=dict.fromkeys(names, (finding,)))
+    found, warnings = obstacles(look, names, AROUND)
+    assert found == {}
+    assert warnings == (
+        (
+            "a.1, a.2, a.3 and 1 more: importing the class `a:B` takes very long; see whether it "
+            "waits for something"
+        ),
+    )
+
+
+def test_a_broken_file_of_models_keeps_only_those_from_running_that_it_may_define() -> None:
+    """A model of a provider is looked for there first."""
+    entry = Finding(kind="entry", file="/registry/0/solvers/x.yaml", entry="s", alias="t")
+    look = Look(evals={"/gpt-4o": (entry,)})
+    found, warnings = obstacles(look, ["a.b"], AROUND)
+    assert not found
+    assert "/home/me/own/solvers/x.yaml: `s` is plain text (`t`)" in warnings[0]
+    ours = msgspec.structs.replace(AROUND, defines_model=True)
+    assert list(obstacles(look, ["a.b"], ours)[0]) == ["a.b"]
+
+
+def test_what_every_eval_fails_of_is_an_error_with_the_others_as_notes() -> None:
+    """One line each."""
+    look = Look(
+        refused=(
+            Finding(kind="arguments", said="unrecognized arguments: --record_dir logs"),
+            Finding(kind="log", said="x.log", sure=False),
+            Finding(kind="http"),
+        )
+    )
+    error = refusal(look, AROUND)
+    assert error is not None
+    assert str(error) == (
+        "oaieval refuses the arguments that are passed through: unrecognized arguments: "
+        "--record_dir logs; leave that out; `evalset run --help` shows evalset's own options"
+    )
+    (note,) = error.__notes__
+    assert note.startswith("Error: oaieval refuses --http-run without")
+    _, (warning,) = obstacles(look, ["a.b"], AROUND)
+    assert warning.startswith("--log_to_file x.log is a path inside the container")
+
+
+def test_an_alias_as_plain_text_is_told_how_to_write_it() -> None:
+    """With the file, the entry and what to write."""
+    entry = Finding(kind="entry", file=FILE, entry="short", alias="cap.dev.v0", shape="str")
+    error = refusal(Look(refused=(entry,)), AROUND)
+    assert str(error) == (
+        "/home/me/own/evals/x.yaml: `short` is plain text (`cap.dev.v0`), which oaieval's loader "
+        "refuses, and all else in its folder with it; write `short: {id: cap.dev.v0}`"
+    )
+
+
+def test_evals_with_the_same_reason_are_together() -> None:
+    """The largest group first."""
+    one, two = Obstacle(why="a", cure="x"), Obstacle(why="b", cure="y")
+    assert grouped({"1": one, "2": two, "3": two}) == {two: ["2", "3"], one: ["1"]}
+    assert list(grouped({"1": one, "2": two, "3": two})) == [two, one]
+
+
+def test_a_long_list_is_cut() -> None:
+    """Three are named."""
+    assert some(["a", "b", "c"]) == "a, b, c"
+    assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("/home/me/own/data/x/y.jsonl", "x/y.jsonl"),
+        ("/mnt/y.jsonl", "y.jsonl"),
+    ],
+)
+def test_a_path_of_the_host_becomes_one_below_data(path: str, inside: str) -> None:
+    """Where it has a folder of that name; else the file's name is all that is known."""
+    assert inside_data(path) == inside
+
+
+def test_a_copy_of_upstreams_registry_is_known_by_what_it_has_in_common() -> None:
+    """What it has besides is named; a few names in common are an accident."""
+    builtin = {f"e{number}": "i:evals/a.yaml" for number in range(20)}
+    assert copied(builtin, dict.fromkeys(list(builtin)[:9], "f"), Path("/f")) is None
+    whole = copied(builtin, builtin, Path("/f"))
+    assert whole is not None
+    assert "20 of its 20 evals are there; leave --registry-path out" in str(whole)
+    fork = copied(builtin, {**builtin, "mine.v0": "/f/evals/mine.yaml"}, Path("/f"))
+    assert fork is not None
+    assert "20 of its 21 evals are there; copy your own files (mine.yaml," in str(fork)
