@@ -161,6 +161,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
 
 def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> int:
     """Print the plan of a run, and start nothing."""
+    from runner.run.packages import with_locks
     from runner.run.pins import pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
@@ -172,9 +173,11 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
             print(plain_line(line), file=out)
 
     ready = prepare(options, host, ours=ours)
-    with after_fetching(ready, host, tell=tell, warn=print_warning) as prepared:
+    with after_fetching(ready, host, tell=tell, warn=print_warning) as fetched:
+        prepared = fetched
         state = state_of(prepared)
         plan = planned(prepared, state)
+        prepared = with_locks(prepared, plan, state.run, host, tell=tell)
         differs = pin(prepared, plan, new_id(), state.run).differs
     if differs and not options.repin:
         differs += "; without `--repin` the run stops here"

@@ -29,6 +29,7 @@ from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.disk import Disk
 from runner.run.loop import Loop, RunResult
+from runner.run.packages import images_with_packages, with_locks
 from runner.run.pins import check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
@@ -141,6 +142,7 @@ class _Run:
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
+        prepared = self._prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
         self._state = state
         self.plan = plan
         adopted = {task.job.eval for task in self.adopted}
@@ -247,13 +249,18 @@ class _Run:
         engine = prepared.engine
         default = prepared.options.settings.image
         names = {job.settings.image for job in plan.jobs} - {default}
-        images = {name: find_image(engine.api, name).id for name in names}
+        images = {name: find_image(engine.api, name) for name in names}
+        images[default] = prepared.image
+        added = images_with_packages(prepared, plan.todo, self._host, tell=self._display.note)
         info = engine.info()
         shared = RunFacts(
             layout=prepared.layout,
             run=self._recorder.run,
             host=self._host.name,
-            images=images | {default: prepared.image.id},
+            images={name: image.id for name, image in images.items()},
+            added=added,
+            python_paths={name: image.python_path for name, image in images.items()},
+            classes=prepared.classes,
             registries=prepared.mounts,
             environment=environment_for(plan, prepared, self._host),
             user="0:0" if info.rootless else self._host.user,
