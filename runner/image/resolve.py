@@ -105,16 +105,18 @@ def resolve(asked: Requirements, ground: Ground, *, tell: Callable[[str], None])
         (folder / "known.txt").write_text("\n".join([*asked.constraints, *pinned, ""]))
         command = [
             *_pip(ground),
-            *("install", "--dry-run", "--ignore-installed", "--quiet", "--no-input"),
+            *("install", "--dry-run", "--ignore-installed", "--no-input"),
             *("--disable-pip-version-check", "--only-binary=:all:"),
             *platform_options(ground.platform),
             *("--target", str(folder / "target"), "--report", str(report)),
             *("--requirement", str(folder / "asked.txt")),
             *("--constraint", str(folder / "known.txt")),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
         if done.returncode:
-            raise _failure(asked, ground, done.stderr)
+            raise _failure(asked, ground, done.stdout)
         found = json.loads(report.read_bytes())
     return _lock(asked, ground, found["install"])
 
@@ -154,24 +156,22 @@ def _lock(asked: Requirements, ground: Ground, chosen: Iterable[dict[str, Any]])
     return "".join(sorted(lines))
 
 
-def _failure(asked: Requirements, ground: Ground, stderr: str) -> RunnerError:
+def _failure(asked: Requirements, ground: Ground, said: str) -> RunnerError:
     """What pip said, on one line that says what to do."""
-    said = _last_words(stderr)
-    if "Retrying (" in stderr or "No matching distribution" not in said + stderr:
-        if "Retrying (" in stderr:
-            return EnvironmentFault(
-                f"pip reached no package index for {asked.file}: {said}",
-                "check the network and pip's settings (`pip config list`)",
-            )
-        return UsageError(f"{asked.file}: pip cannot fulfil it: {said}", "change the file")
-    name = re.search(r"No matching distribution found for ([A-Za-z0-9._-]*[A-Za-z0-9])", stderr)
-    if name and "(from versions: none)" in stderr and _has_source(asked, name[1]):
+    why = _last_words(said)
+    if "Retrying (" in said:
+        return EnvironmentFault(
+            f"pip reached no package index for {asked.file}: {why}",
+            "check the network and pip's settings (`pip config list`)",
+        )
+    name = re.search(r"No matching distribution found for ([A-Za-z0-9._-]*[A-Za-z0-9])", said)
+    if name and "(from versions: none)" in said and _has_source(asked, name[1]):
         return UsageError(
             f"{asked.file}: {name[1]} has no wheel for the image ({ground.platform}), only source "
             "code, which needs a compiler",
             f"build a wheel of it where one is (`pip wheel {name[1]}`), and name that file there",
         )
-    return UsageError(f"{asked.file}: pip cannot fulfil it: {said}", "change the file")
+    return UsageError(f"{asked.file}: pip cannot fulfil it: {why}", "change the file")
 
 
 def _has_source(asked: Requirements, name: str) -> bool:
@@ -182,10 +182,10 @@ def _has_source(asked: Requirements, name: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _last_words(stderr: str) -> str:
+def _last_words(said: str) -> str:
     """Of what pip wrote, the line that says what is wrong; of a conflict, who is in it."""
-    if "The conflict is caused by:" in stderr:
-        block = stderr.partition("The conflict is caused by:")[2].strip("\n").partition("\n\n")[0]
+    if "The conflict is caused by:" in said:
+        block = said.partition("The conflict is caused by:")[2].strip("\n").partition("\n\n")[0]
         parts = [
             line.strip()
             .replace("The user requested (constraint) ", "the image has ")
@@ -193,7 +193,7 @@ def _last_words(stderr: str) -> str:
             for line in block.splitlines()
         ]
         return ", ".join(parts)
-    errors = [line for line in stderr.splitlines() if line.startswith("ERROR")]
-    lines: Sequence[str] = errors or stderr.strip().splitlines() or ["it said nothing"]
+    errors = [line for line in said.splitlines() if line.startswith("ERROR")]
+    lines: Sequence[str] = errors or said.strip().splitlines() or ["it said nothing"]
     line = lines[-1].removeprefix("ERROR: ")
     return re.sub(r" \(from .*$", "", line)
