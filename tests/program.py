@@ -154,7 +154,8 @@ def imports(module: str, *_rest: str) -> None:
     done = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
     print(done.stderr)
     note(found=done.stdout.split())
-    sys.exit(done.returncode)
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def ask(count: str, then: str = "", *_rest: str) -> None:

@@ -21,7 +21,7 @@ from runner.host import Host
 from runner.image.build import BASE, BASE_NAME, LOCK, STAGE, Recipe, remove_image, run_steps
 from runner.image.image import FINGERPRINT, Image, look_up_image, own_fingerprint, require_image
 from runner.image.requirements import Lock, Requirements
-from runner.image.resolve import Ground, ground_of, resolve
+from runner.image.resolve import ground_of, resolve
 from runner.image.wheels import fetch_wheels
 from runner.model import key_of
 
@@ -29,21 +29,21 @@ from runner.model import key_of
 ADDED = "evalset.added"
 NAME = "evalset/added"
 
-DOCKERFILE = """\
+DOCKERFILE = f"""\
 ARG BASE_IMAGE
 FROM ${{BASE_IMAGE}} AS added
-LABEL {stage}=added
+LABEL {STAGE}=added
 USER root
 COPY pip/ /pip/
 COPY wheels/ /wheels/
 COPY added.lock /wheels/
 RUN python3 "$(ls /pip/pip-*.whl)/pip" --disable-pip-version-check install --quiet --no-cache-dir \\
         --no-index --no-deps --no-compile --no-warn-script-location --ignore-installed \\
-        --require-hashes --root-user-action ignore --find-links /wheels --prefix /added \\
+        --require-hashes --root-user-action ignore --find-links /wheels --root /added \\
         --requirement /wheels/added.lock \\
-    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /added -p {prefix} /added
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /added -p / /added
 FROM ${{BASE_IMAGE}}
-COPY --from=added /added/ {prefix}/
+COPY --from=added /added/ /
 """
 
 
@@ -155,7 +155,7 @@ def _build(
         BASE: added.identity,
         BASE_NAME: added.image.name,
     }
-    with _context(lock, ground, wheels, tool) as content:
+    with _context(lock, wheels, tool) as content:
         run_steps(api, content, tag=tag, base_name=added.image.id, labels=labels, nocache=False)
     tell(f"image: built {tag} in {time.monotonic() - began:.0f} s")
 
@@ -174,10 +174,9 @@ def _asked(asked: Requirements, lock: Lock) -> bytes:
 
 
 @contextmanager
-def _context(lock: Lock, ground: Ground, wheels: Path, tool: Path) -> Iterator[IO[bytes]]:
+def _context(lock: Lock, wheels: Path, tool: Path) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as file:
-        dockerfile = DOCKERFILE.format(stage=STAGE, prefix=ground.prefix)
-        texts = {"Dockerfile": dockerfile.encode(), "added.lock": lock.text.encode()}
+        texts = {"Dockerfile": DOCKERFILE.encode(), "added.lock": lock.text.encode()}
         found = (
             (f"{place}/{path.name}", path.read_bytes())
             for place, folder in (("pip", tool), ("wheels", wheels))

@@ -17,9 +17,8 @@ from runner.image.requirements import Requirements, canonical
 from runner.image.wheels import Platform, pip, platform_options
 
 QUESTIONS = """
-import importlib.metadata, json, platform, sys
+import importlib.metadata, json, platform
 print(json.dumps({
-    "prefix": sys.prefix,
     "python": platform.python_version(),
     "machine": platform.machine(),
     "libc": platform.libc_ver(),
@@ -43,12 +42,10 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """What an image has that packages are added to.
 
     Attributes:
-        prefix: where its Python has them.
         python: its version in full.
         packages: versions by canonical name.
     """
 
-    prefix: str
     python: str
     platform: Platform
     packages: dict[str, str]
@@ -76,7 +73,6 @@ def ground_of(api: docker_py.Api, image: Image) -> Ground:
             "choose a Debian-based --image",
         )
     return Ground(
-        prefix=found["prefix"],
         python=found["python"],
         platform=Platform(
             python=".".join(found["python"].split(".")[:2]),

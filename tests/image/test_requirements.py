@@ -11,7 +11,7 @@ from runner.image.wheels import Platform
 from tests.wheel import write_source, write_wheel
 
 PLATFORM = Platform(python="3.12", machine="x86_64", glibc=36)
-GROUND = Ground(prefix="/usr", python="3.12.4", platform=PLATFORM, packages={"there": "1.0"})
+GROUND = Ground(python="3.12.4", platform=PLATFORM, packages={"there": "1.0"})
 
 
 @pytest.fixture
