@@ -18,7 +18,10 @@ def write_wheel(
     requires: Sequence[str] = (),
     tag: str = "py3-none-any",
 ) -> Path:
-    """Write a wheel; without files it is a module of its name that says its version."""
+    """Write a wheel; without files it is a module of its name that says its version.
+
+    The same arguments give the same bytes.
+    """
     files = files or {f"{name}.py": f"SAYS = '{version}'\n"}
     about = f"{name}-{version}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
@@ -33,8 +36,8 @@ def write_wheel(
     wheel = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, text in content.items():
-            archive.writestr(path, text)
-        archive.writestr(f"{about}/RECORD", f"{record}{about}/RECORD,,\n")
+            archive.writestr(zipfile.ZipInfo(path), text)
+        archive.writestr(zipfile.ZipInfo(f"{about}/RECORD"), f"{record}{about}/RECORD,,\n")
     return wheel
 
 

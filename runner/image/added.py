@@ -18,7 +18,7 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.files import make_folder, named, replace
 from runner.host import Host
-from runner.image.build import BASE, BASE_NAME, LOCK, STAGE, Recipe, remove_image, run_steps
+from runner.image.build import BASE, BASE_NAME, LOCK, Recipe, remove_image, run_steps
 from runner.image.image import FINGERPRINT, Image, look_up_image, own_fingerprint, require_image
 from runner.image.requirements import Lock, Requirements
 from runner.image.resolve import ground_of, resolve
@@ -29,22 +29,7 @@ from runner.model import key_of
 ADDED = "evalset.added"
 NAME = "evalset/added"
 
-DOCKERFILE = f"""\
-ARG BASE_IMAGE
-FROM ${{BASE_IMAGE}} AS added
-LABEL {STAGE}=added
-USER root
-COPY pip/ /pip/
-COPY wheels/ /wheels/
-COPY added.lock /wheels/
-RUN python3 "$(ls /pip/pip-*.whl)/pip" --disable-pip-version-check install --quiet --no-cache-dir \\
-        --no-index --no-deps --no-compile --no-warn-script-location --ignore-installed \\
-        --require-hashes --root-user-action ignore --find-links /wheels --root /added \\
-        --requirement /wheels/added.lock \\
-    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /added -p / /added
-FROM ${{BASE_IMAGE}}
-COPY --from=added /added/ /
-"""
+DOCKERFILE = Path(__file__).with_name("added.dockerfile")
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +102,7 @@ def image_with(
     """
     if not lock.text:
         return added.image
-    fingerprint = key_of([added.identity, lock.text, DOCKERFILE])
+    fingerprint = key_of([added.identity, lock.text, DOCKERFILE.read_text()])
     tag = f"{NAME}:{fingerprint}"
     with _alone(host, added.key):
         there = look_up_image(api, tag)
@@ -176,9 +161,9 @@ def _asked(asked: Requirements, lock: Lock) -> bytes:
 @contextmanager
 def _context(lock: Lock, wheels: Path, tool: Path) -> Iterator[IO[bytes]]:
     with tempfile.TemporaryFile() as file:
-        texts = {"Dockerfile": DOCKERFILE.encode(), "added.lock": lock.text.encode()}
+        texts = {"Dockerfile": DOCKERFILE.read_bytes(), "packages/lock": lock.text.encode()}
         found = (
-            (f"{place}/{path.name}", path.read_bytes())
+            (f"packages/{place}/{path.name}", path.read_bytes())
             for place, folder in (("pip", tool), ("wheels", wheels))
             for path in sorted(folder.glob("*.whl"))
         )

@@ -37,6 +37,10 @@ sys.argv[0] = "pip"
 runpy.run_module("pip", run_name="__main__")
 """
 
+# What pip says before it lists who is in a conflict, and of those that it was given.
+CONFLICT = "conflict is caused by:"
+REQUESTED = "The user requested"
+
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """What an image has that packages are added to.
@@ -180,12 +184,12 @@ def _has_source(asked: Requirements, name: str) -> bool:
 
 def _last_words(said: str) -> str:
     """Of what pip wrote, the line that says what is wrong; of a conflict, who is in it."""
-    if "The conflict is caused by:" in said:
-        block = said.partition("The conflict is caused by:")[2].strip("\n").partition("\n\n")[0]
+    if CONFLICT in said:
+        block = said.partition(CONFLICT)[2].strip("\n").partition("\n\n")[0]
         parts = [
             line.strip()
-            .replace("The user requested (constraint) ", "the image has ")
-            .replace("The user requested ", "it asks for ")
+            .replace(f"{REQUESTED} (constraint) ", "the image has ")
+            .replace(f"{REQUESTED} ", "it asks for ")
             for line in block.splitlines()
         ]
         return ", ".join(parts)

@@ -125,13 +125,13 @@ def _parse_env(value: object) -> tuple[str, ...]:
 
 def _parse_folders(value: object) -> list[str]:
     if not isinstance(value, list):
-        raise UsageError("must be a list of folders")
+        raise UsageError("must be a list of folders", "put [ ] around it")
     return [_parse_path(each) for each in value]
 
 
 def _parse_path(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise UsageError(f"`{value}` is not a path")
+        raise UsageError(f"`{value}` is not a path", "give one as text")
     return value
 
 

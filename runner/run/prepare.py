@@ -61,6 +61,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
         classes: registry folder that defines the models that are classes; None for none.
+        model_is_code: whether the model is the user's own code, which need not ask any provider.
         locks: packages that requirements add to images, by `ContainerSettings.packages`.
     """
 
@@ -80,6 +81,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     offline: bool = False
     classes: Path | None = None
+    model_is_code: bool = False
     locks: dict[tuple[str, str | None], Lock] = {}
 
     def settings_for(self, key: str) -> ContainerSettings:
@@ -135,7 +137,8 @@ def prepare(
         if file is not None:
             read_requirements(str(file))
     models = _models(own)
-    if _are_code(options.model, models, code):
+    model_is_code = _are_code(options.model, models, code)
+    if model_is_code:
         environment = with_placeholder(environment)
     access = _access(options, environment, host)
     engine = Engine()
@@ -177,6 +180,7 @@ def prepare(
             *(shadowing(code, modules_in(engine, image, host)) if code else ()),
         ),
         classes=classes,
+        model_is_code=model_is_code,
     )
     for together in {prepared.settings_for(name).code for name in resolution.evals}:
         check_code([Path(folder) for folder in together])

@@ -229,7 +229,8 @@ class _Run:
         prepared = self._prepared
         model = prepared.options.model
         route = route_of(model, prepared.routes)
-        asks = model != KEYLESS_MODEL and not prepared.offline
+        keyless = model == KEYLESS_MODEL or prepared.model_is_code
+        asks = not keyless and not prepared.offline
         if route is not None and asks and not self.adopted:
             self._gateway.check(route, "" if prepared.resolution.defines_model else model)
         self._gateway.tell = self._bar

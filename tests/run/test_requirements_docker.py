@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from runner.image.added import ADDED
+from runner.image.image import find_image
 from tests.branch.desk import make_bare
 from tests.conftest import TEST_IMAGE, Place, engine_api
 from tests.forked import run_forked
@@ -25,17 +26,25 @@ def images() -> set[str]:
     }
 
 
-@pytest.fixture(autouse=True)
-def cleaned() -> Iterator[None]:
-    """See to it that no image of a test is left."""
-    yield
+def remove_images() -> None:
     for image in images():
         engine_api().remove_image(image, force=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cleaned() -> Iterator[None]:
+    """See to it that no image is left; tests with the same packages have the same."""
+    yield
+    remove_images()
+
+
 @pytest.fixture
 def place(place: Place, tmp_path: Path) -> Place:
-    """A place with a cache of its own, where nothing was chosen or built."""
+    """A place where no packages were chosen yet; wheels were fetched."""
+    own = tmp_path / "cache/evalset"
+    own.mkdir(parents=True)
+    (place.cache / "evalset/wheels").mkdir(parents=True, exist_ok=True)
+    (own / "wheels").symlink_to(place.cache / "evalset/wheels")
     return msgspec.structs.replace(place, cache=tmp_path / "cache")
 
 
@@ -66,6 +75,7 @@ def where(version: str) -> list[str]:
 
 def test_an_eval_has_the_packages_and_the_second_run_makes_nothing(place: Place) -> None:
     """The image is built from the run's own, once; pip is not asked again, nor the index needed."""
+    remove_images()
     file = ask_for(place, "extra")
     place.registry("imports.extra", "fail.1")
     ended = place.run("--requirements", file)
@@ -77,12 +87,12 @@ def test_an_eval_has_the_packages_and_the_second_run_makes_nothing(place: Place)
     (image,) = images()
     assert {record.image for record in place.records()} == {image}
     shutil.rmtree(place.folder / "index")
-    shutil.rmtree(place.cache / "evalset/wheels")
+    (place.cache / "evalset/wheels").unlink()
     again = place.run("--requirements", file)
     assert again.returncode == 1
     assert "requirements: " not in again.stdout
     assert "image: " not in again.stdout
-    assert images() == {image}
+    assert image in images()
 
 
 def test_what_was_chosen_stays_for_this_run_and_for_another_host(
@@ -116,11 +126,11 @@ def test_other_packages_are_refused_until_they_are_allowed(place: Place) -> None
     place.run("--requirements", ask_for(place, "extra"))
     (before,) = set(pinned(place).packages.values())
     line = refused(place)
-    assert f"packages of --requirements: {before} before, none now; `--repin` continues" in line
+    assert f": packages of --requirements: {before} before, none now; `--repin` continues" in line
     file = ask_for(place, "extra>1", version="2.0")
-    assert f"packages of --requirements: {before} before, " in refused(
-        place, "--requirements", file
-    )
+    ended = place.run("--requirements", file)
+    assert ended.returncode == 2
+    assert f": packages of --requirements: {before} before, " in ended.stderr
     ended = place.run("--requirements", file, "--repin")
     assert "under the new conditions" in ended.stdout
     assert [lock.split()[0] for lock in pinned(place).locks.values()] == ["extra==2.0"]
@@ -151,14 +161,16 @@ def test_packages_that_the_image_has_need_no_other(place: Place, other_image: st
     place.registry("imports.extra")
     ended = place.run("--requirements", ask_for(place, "extra"), EVALSET_IMAGE=other_image)
     assert ended.returncode == 0, ended
-    assert images() == set()
+    assert {record.image for record in place.records()} == {
+        find_image(engine_api(), other_image).id
+    }
     assert list(pinned(place).locks.values()) == [""]
     again = place.run("--requirements", ask_for(place, "extra"), EVALSET_IMAGE=other_image)
     assert again.stdout.startswith("nothing to run")
-    line = refused(
-        place, "--requirements", ask_for(place, "extra>1", version="2.0"), EVALSET_IMAGE=other_image
-    )
-    assert "it asks for extra>1, the image has extra==1.0; change the file" in line
+    file = ask_for(place, "extra>1", version="2.0")
+    ended = place.run("--requirements", file, EVALSET_IMAGE=other_image)
+    assert ended.returncode == 2
+    assert "it asks for extra>1, the image has extra==1.0; change the file" in ended.stderr
 
 
 def test_requirements_that_cannot_be_fulfilled_stop_a_run_before_it_starts(place: Place) -> None:
@@ -196,15 +208,15 @@ def test_clean_removes_what_nobody_uses(place: Place) -> None:
     file = ask_for(place, "extra")
     with place.running("--requirements", file) as process:
         place.until_running(1)
-        (image,) = images()
+        (container,) = place.containers()
+        image = engine_api().inspect_container(container)["Image"]
         assert "which a container uses" in clean(place)
-        assert images() == {image}
+        assert image in images()
         place.let_go()
         process.wait()
-    assert "images removed: 1" in clean(place)
+    assert "images removed: " in clean(place)
     assert images() == set()
-    assert list((place.cache / "evalset/wheels").glob("*")) != []  # pip's own
     ask_for(place, "extra", version="2.0")
     place.registry("imports.extra")
-    assert place.run("--requirements", file).returncode == 0
+    assert place.run("--no-resume", "--requirements", file).returncode == 0
     assert found(place) == where("2.0")
