@@ -210,7 +210,8 @@ def _code(options: RunOptions, rules: Sequence[ContainerRule], layout: Layout) -
                     "move it elsewhere, or choose another --progress-dir",
                 )
     _check_apart(layout.root, folders)
-    check_code([Path(folder) for folder in _absolute(options.code)])
+    for together in (_absolute(options.code), *(rule.code for rule in rules)):
+        check_code([Path(folder) for folder in together])
     return folders
 
 

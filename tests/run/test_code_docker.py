@@ -35,6 +35,22 @@ def test_an_eval_imports_what_it_cannot_change(place: Place) -> None:
     assert sorted(path.name for path in Path(code).rglob("*")) == ["__init__.py", "mine"]
 
 
+def test_nothing_is_imported_on_the_host(place: Place) -> None:
+    """Not to plan, to run, to record, or to verify."""
+    mark = place.folder / "it-ran"
+    leave = f"try:\n    pathlib.Path({str(mark)!r}).write_text('')\nexcept OSError:\n    pass\n"
+    code = write(place, f"import pathlib\n{leave}SAYS = 1\n")
+    for name in ("sitecustomize", "usercustomize", "conftest", "setup"):
+        (Path(code) / f"{name}.py").write_text(f"import pathlib\n{leave}")
+    place.registry("imports.mine")
+    assert place.run("--code", code, "--dry-run").returncode == 0
+    assert place.run("--code", code).returncode == 0
+    change(place, lambda line: line.update(spending={"requests": 0}))
+    line = ("--registry-path", str(place.folder / "registry"), "--code", code)
+    assert "imports.mine" in place.ask("verify", "m", "s", *line).stdout
+    assert not mark.exists()
+
+
 def test_an_eval_without_it_does_not_find_it(place: Place) -> None:
     """Nor has it the variable."""
     place.registry("imports.mine", "look")
