@@ -30,6 +30,7 @@ COMMANDS = (
     "reset",
     "clean",
     "matrix",
+    "new",
     "image",
     "doctor",
 )

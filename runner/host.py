@@ -60,10 +60,15 @@ def handed_in(
     """Variables for the containers: the usual ones, a file's, and those named, the last winning."""
     values = usual(environ)
     if model == KEYLESS_MODEL:
-        values.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)
+        values = with_placeholder(values)
     if env_file:
         values |= read_env_file(env_file, environ)
     return values | {name: from_host(environ, name) for name in names}
+
+
+def with_placeholder(values: Mapping[str, str]) -> dict[str, str]:
+    """Variables for a model that needs no key: `oaieval` asks for one in any case."""
+    return {"OPENAI_API_KEY": PLACEHOLDER_KEY, **values}
 
 
 def usual(environ: Mapping[str, str]) -> dict[str, str]:

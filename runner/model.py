@@ -64,6 +64,11 @@ def container_registries(count: int) -> tuple[str, ...]:
     return tuple(f"/registry/{index}" for index in range(count))
 
 
+def container_code(count: int) -> tuple[str, ...]:
+    """Where folders of code lie in every container, unless they are registry folders as well."""
+    return tuple(f"/code/{index}" for index in range(count))
+
+
 def decode_command(kind: type, value: object) -> object:
     """What `msgspec` needs to decode a `Command`, as `dec_hook`.
 
@@ -128,6 +133,9 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
         tmp_limit: bytes that the eval may have in its `/tmp`.
         network: a Docker network's name, or `none`, `host`, `bridge`.
         env: names of the host's environment variables that are handed in.
+        code: folders of the host with Python code, absolute, which it can import from.
+        requirements: file of the packages that it has besides those of its image, absolute; None
+            is none.
     """
 
     image: str
@@ -139,9 +147,16 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     tmp_limit: int = 10 * 2**30
     env: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    requirements: str | None = None
+
+    @property
+    def packages(self) -> tuple[str, str | None]:
+        """What the container is created from: an image, and the packages that are added to it."""
+        return self.image, self.requirements
 
 
-# The value of one of these but `env`.
+# The value of one of these but `env` and `code`.
 Setting = str | int | float | None
 
 

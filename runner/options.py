@@ -60,6 +60,14 @@ RegistryPaths = Annotated[
         names=("--registry-path", "--registry_path"),
     ),
 ]
+Code = Annotated[
+    tuple[str, ...],
+    Option("A folder with Python code of yours; evals can import from it.", FOLDER),
+]
+Requirements = Annotated[
+    str | None,
+    Option("Add these packages to the image: pip's file, or a pyproject.toml.", FILE),
+]
 Select = Annotated[tuple[str, ...], Option("Run these evals only; * is any text.", PATTERN)]
 Exclude = Annotated[tuple[str, ...], Option("Leave these evals out.", PATTERN)]
 Env = Annotated[
@@ -155,6 +163,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     exclude: Exclude = ()
     shard: Annotated[str | None, Option("Run the I-th of N disjoint parts.", Kind("I/N"))] = None
     registry_paths: RegistryPaths = ()
+    code: Code = ()
+    requirements: Requirements = None
     jobs: Annotated[
         int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
     ] = None
@@ -162,8 +172,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     repin: Annotated[
         bool,
         Option(
-            "Continue although image, registry, network, GPUs or limits differ from those of "
-            "finished evals."
+            "Continue although image, registry, code, network, GPUs or limits differ from those "
+            "of finished evals."
         ),
     ] = False
     dry_run: Annotated[

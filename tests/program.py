@@ -148,6 +148,16 @@ def look(*_rest: str) -> None:
     )
 
 
+def imports(module: str, *_rest: str) -> None:
+    """Import a module as `oaieval` would, and note where it is and what it says."""
+    code = f"import {module}; print({module}.__file__, {module}.SAYS)"
+    done = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
+    print(done.stderr)
+    note(found=done.stdout.split())
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
 def ask(count: str, then: str = "", *_rest: str) -> None:
     """Ask the model this often, one after the other, and note the answers; perhaps wait then."""
     from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - takes time

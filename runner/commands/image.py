@@ -6,6 +6,7 @@ import msgspec
 from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine
 from runner.host import this_host
+from runner.image.added import clean_images
 from runner.image.build import build_image
 from runner.image.image import FINGERPRINT, builtin_registry, find_image, own_fingerprint
 from runner.options import DEFAULT_IMAGE, NAME, AsJson, Image
@@ -41,6 +42,24 @@ def build(
     # So that the first run starts fast.
     builtin_registry(engine, built, this_host())
     engine.make_eval_network()
+
+
+@evalset_command("evalset image clean", group=command)
+def clean(*, as_json: AsJson = False) -> None:
+    """Remove the images that --requirements made, unless a container uses them.
+
+    The next run makes its image again, with the newest packages that its requirements allow, where
+    no finished eval of it had others.
+    """
+    cleaned = clean_images(Engine().api, this_host())
+    if as_json:
+        click.echo(msgspec.json.encode(cleaned).decode())
+        return
+    for name in cleaned.removed:
+        click.echo(f"removed {name}")
+    for name in cleaned.used:
+        click.echo(f"left alone: {name}, which a container uses")
+    click.echo(f"images removed: {len(cleaned.removed)}")
 
 
 @evalset_command("evalset image show --json", group=command)

@@ -165,6 +165,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
     """Print the plan of a run, and start nothing; return 1 if some of it cannot run."""
     from runner.report.obstacles import obstacle_lines
     from runner.run.fitness import fit
+    from runner.run.packages import with_locks
     from runner.run.pins import pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
@@ -178,7 +179,9 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
     ready = prepare(options, host, ours=ours)
     with after_fetching(ready, host, tell=tell, warn=print_warning) as found:
         state = state_of(found)
-        prepared = fit(found, planned(found, state), host, pull=False)
+        plan = planned(found, state)
+        locked = with_locks(found, plan, state.run, host, tell=tell)
+        prepared = fit(locked, plan, host, pull=False)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
     if differs and not options.repin:

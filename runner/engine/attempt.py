@@ -26,7 +26,7 @@ from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
 from runner.files import make_folder, named
 from runner.gateway.client import FORWARD, PLACE, Gateway, loopback_of, moved_to
 from runner.gateway.messages import Account
-from runner.model import Attempt, Job, Result, Task
+from runner.model import Attempt, ContainerSettings, Job, Result, Task, container_code
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
 from runner.records.layout import Layout
@@ -35,6 +35,9 @@ from runner.secrets import Mask
 
 # Characters of an eval's key in a container's name; an engine takes many more.
 MOST_OF_A_NAME = 100
+
+# Where a container sees the registry folder that defines models by their classes.
+CLASSES = "/classes"
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +48,10 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         run: id of the run.
         host: name of this host.
         images: ids of images by the names that jobs use.
+        added: ids of images with the packages of requirements, by `ContainerSettings.packages`.
+        python_paths: each image's own `PYTHONPATH`, by its name, where it has one.
         registries: container path by host folder.
+        classes: host folder of a registry that defines models by their classes; None for none.
         environment: values by variable name, for all that any job may name.
         user: `uid:gid` inside the containers.
         cpus: that the engine has; no container can get more.
@@ -61,13 +67,43 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     cpus: int
     gateway: Gateway | None = None
+    added: Mapping[tuple[str, str | None], str] = {}
+    python_paths: Mapping[str, str] = {}
+    classes: Path | None = None
+
+    def image_of(self, settings: ContainerSettings) -> str:
+        """The id of the image that a container is created from."""
+        if settings.requirements is not None:
+            return self.added[settings.packages]
+        return self.images[settings.image]
+
+    def mounts_of(self, settings: ContainerSettings) -> dict[Path, str]:
+        """The user's folders in a container: container path by host folder, all read-only."""
+        places = zip(map(Path, settings.code), container_code(len(settings.code)), strict=True)
+        code = {folder: place for folder, place in places if folder not in self.registries}
+        classes = {} if self.classes is None else {self.classes: CLASSES}
+        return {**self.registries, **code, **classes}
+
+    def environment_of(self, settings: ContainerSettings) -> dict[str, str]:
+        """The variables of a container, but for what the gateway changes in them."""
+        values = {name: self.environment[name] for name in settings.env}
+        if settings.code:
+            mounts = self.mounts_of(settings)
+            first = values.get("PYTHONPATH") or self.python_paths.get(settings.image)
+            places = (mounts[Path(folder)] for folder in settings.code)
+            values["PYTHONPATH"] = ":".join([*([first] if first else []), *places])
+        return {"HOME": "/tmp", **values}  # noqa: S108 - inside the container
+
+    def arguments_of(self, job: Job) -> tuple[str, ...]:
+        """The program of a job and its arguments."""
+        return job.argv if self.classes is None else (*job.argv, "--registry_path", CLASSES)
 
     def spec(self, job: Job, attempt: str) -> ContainerSpec:
         """What the container of an attempt is created from."""
         settings = job.settings
-        argv: tuple[str, ...] = job.argv
-        mounts = self.registries
-        values = {name: self.environment[name] for name in settings.env}
+        argv = self.arguments_of(job)
+        mounts = self.mounts_of(settings)
+        values = self.environment_of(settings)
         if self.gateway is not None:
             mounts = {**mounts, self.gateway.enter(job, attempt): PLACE}
             if settings.network == "host":
@@ -80,11 +116,11 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]
         return ContainerSpec(
             name=f"evalset-{eval_part}-{attempt}",
-            image=self.images[settings.image],
+            image=self.image_of(settings),
             argv=argv,
             private=self.layout.private(attempt),
             mounts=mounts,
-            environment={"HOME": "/tmp", **values},  # noqa: S108 - inside the container
+            environment=values,
             labels={
                 Label.RUN: self.run,
                 Label.JOB: job.key,

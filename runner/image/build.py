@@ -130,10 +130,10 @@ def build_image(
         "evalset.version.runner": runner.__version__,
     }
     with _context(recipe, folder) as content:
-        _run_steps(api, content, tag=tag, base_name=ground.name, labels=labels, nocache=rebuild)
+        run_steps(api, content, tag=tag, base_name=ground.name, labels=labels, nocache=rebuild)
     image = require_image(api, tag, "built")
     if there is not None and there.fingerprint and there.id != image.id:
-        _remove_unused(api, there.id)
+        remove_image(api, there.id)
     tell(f"image: built {tag} in {time.monotonic() - began:.0f} s ({image.fingerprint})")
     return image
 
@@ -165,7 +165,7 @@ def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _run_steps(
+def run_steps(
     api: docker_py.Api,
     content: IO[bytes],
     *,
@@ -174,6 +174,11 @@ def _run_steps(
     labels: dict[str, str],
     nocache: bool,
 ) -> None:
+    """Build an image from a tar archive, without a network, and remove the stages it leaves.
+
+    Raises:
+        EnvironmentFault: a step fails, or the engine does.
+    """
     step = "start"
     said: deque[str] = deque(maxlen=8)
     with as_environment_fault():
@@ -201,15 +206,20 @@ def _run_steps(
                     why = " | ".join(said) or " ".join(str(line["error"]).split())
                     raise EnvironmentFault(
                         f"the image {tag} could not be built: {step[:60]}...: {why}",
-                        "fix that, then run `evalset image build` again",
+                        "fix that, then run this again",
                     )
         finally:
             # The disk that the first stage took; a build under way meanwhile keeps its own.
             for stage in api.images(filters={"dangling": True, "label": STAGE}):
-                _remove_unused(api, stage["Id"])
+                remove_image(api, stage["Id"])
 
 
-def _remove_unused(api: docker_py.Api, image_id: str) -> None:
-    # The engine refuses what a container, another image or another name still needs.
+def remove_image(api: docker_py.Api, image_id: str) -> bool:
+    """Remove an image, and tell whether it is gone.
+
+    The engine refuses what a container, another image or another name still needs.
+    """
     with as_environment_fault(), suppress(docker_py.APIError):
         api.remove_image(image_id)
+        return True
+    return False

@@ -1,4 +1,5 @@
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ from runner.engine import docker_py
 from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.image_probe import NO_COMMAND, ask
 from runner.errors import EnvironmentFault
+from runner.files import UNREADABLE, replace
 from runner.host import Host
 from runner.options import DEFAULT_IMAGE
 from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse_registry
@@ -45,6 +47,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         id: `sha256:...`, of its configuration; two hosts that build alike have different ones.
         digest: its repository digest, of the name's own repository if that is among those it
             was pulled from; None for an image that no image registry knows.
+        python_path: its own `PYTHONPATH`; empty where it has none.
         fingerprint: of its content, as `build` labels it: the same wherever it is built alike. It
             may be that of an image that it was built on; `own_fingerprint` tells.
     """
@@ -54,6 +57,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None
     fingerprint: str | None
     labels: dict[str, str]
+    python_path: str = ""
 
 
 def find_image(api: docker_py.Api, name: str) -> Image:
@@ -100,6 +104,7 @@ def look_up_image(api: docker_py.Api, name: str) -> Image | None:
         except docker_py.ImageNotFound:
             return None
     labels: dict[str, str] = details["Config"].get("Labels") or {}
+    environ = dict(each.split("=", 1) for each in details["Config"].get("Env") or ())
     own = f"{_repository(name)}@"
     digests = sorted(details.get("RepoDigests") or (), key=lambda it: (not it.startswith(own), it))
     return Image(
@@ -108,6 +113,7 @@ def look_up_image(api: docker_py.Api, name: str) -> Image | None:
         digest=digests[0] if digests else None,
         fingerprint=labels.get(FINGERPRINT),
         labels=labels,
+        python_path=environ.get("PYTHONPATH", ""),
     )
 
 
@@ -143,6 +149,28 @@ def read_builtin_registry(api: docker_py.Api, image: Image) -> dict[str, str]:
             "try `evalset image build --rebuild`, or another --image",
         )
     return msgspec.json.decode(answer.stdout, type=dict[str, str])
+
+
+# What Python finds there without importing it.
+READ_MODULES = """
+import json, pkgutil, sys
+names = {each.name for each in pkgutil.iter_modules()} | sys.stdlib_module_names
+json.dump(sorted(names), sys.stdout)
+"""
+
+
+def modules_in(engine: Engine, image: Image, host: Host) -> list[str]:
+    """The names that can be imported in an image, asked once per image; empty without Python."""
+    kept = host.cache / "modules" / f"{image.id.removeprefix('sha256:')}.json"
+    try:
+        return msgspec.json.decode(kept.read_bytes(), type=list[str])
+    except (OSError, *UNREADABLE):
+        answer = ask(engine.api, image.id, ["python3", "-c", READ_MODULES])
+    if answer.exit_code:
+        return []
+    with suppress(EnvironmentFault):  # it is asked again next time
+        replace(kept, answer.stdout)
+    return msgspec.json.decode(answer.stdout, type=list[str])
 
 
 def builtin_registry(engine: Engine, image: Image, host: Host) -> Registry:

@@ -51,11 +51,19 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
         return f"cp{self.python.replace('.', '')}-{self.machine}-glibc2.{self.glibc}"
 
 
-def fetch_wheels(lock: bytes, platform: Platform, *, tell: Callable[[str], None]) -> Path:
+def fetch_wheels(
+    lock: bytes, platform: Platform, *, tell: Callable[[str], None], asked: bytes | None = None
+) -> Path:
     """A folder with exactly the lock's wheels for the platform.
 
     They are fetched by the host's own pip, with its settings and certificates, once: the folder
     stays in the user's cache directory.
+
+    Args:
+        lock: what the folder is to have.
+        platform: that they run on.
+        tell: what is done.
+        asked: the same as pip is asked for it, with where it is; None is the lock itself.
 
     Raises:
         EnvironmentFault: there is no pip, or it cannot get them.
@@ -65,11 +73,13 @@ def fetch_wheels(lock: bytes, platform: Platform, *, tell: Callable[[str], None]
     if _is_whole(folder, lock):
         tell(f"Python packages: the wheels in {folder}")
         return folder
-    tell(f"Python packages: fetching {lock.count(b'==')} wheels with pip into {folder}")
+    count = lock.count(b"==")
+    what = "a wheel" if count == 1 else f"{count} wheels"
+    tell(f"Python packages: fetching {what} with pip into {folder}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as fresh:
-            _download(lock, platform, Path(fresh))
+            _download(asked or lock, platform, Path(fresh))
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(fresh, folder, copy_function=os.link)
     except OSError as error:
@@ -93,11 +103,10 @@ def _download(lock: bytes, platform: Platform, folder: Path) -> None:
     requirements = folder / "image.lock"
     requirements.write_bytes(lock)
     command = [
-        *_pip(),
+        *pip(),
         *("download", "--quiet", "--disable-pip-version-check", "--no-input"),
         *("--require-hashes", "--no-deps", "--only-binary=:all:"),
-        *("--implementation", "cp", "--python-version", platform.python),
-        *(word for tag in platform.tags for word in ("--platform", tag)),
+        *platform_options(platform),
         *("--requirement", str(requirements), "--dest", str(folder)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -112,7 +121,20 @@ def _download(lock: bytes, platform: Platform, folder: Path) -> None:
         )
 
 
-def _pip() -> list[str]:
+def platform_options(platform: Platform) -> list[str]:
+    """What tells pip which wheels it may choose from."""
+    return [
+        *("--implementation", "cp", "--python-version", platform.python),
+        *(word for tag in platform.tags for word in ("--platform", tag)),
+    ]
+
+
+def pip() -> list[str]:
+    """The host's pip, as a command.
+
+    Raises:
+        EnvironmentFault: there is none.
+    """
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     if pip := shutil.which("pip3") or shutil.which("pip"):

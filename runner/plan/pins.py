@@ -45,6 +45,9 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
             None in a file of an earlier version.
         settings: of each job's settings that matter for results those that are not the run's own,
             by the key of its argv; None in a file of an earlier version.
+        code: digest of the folders of code that each job gets, by the key of its argv.
+        packages: digest of the lock of what requirements add to each job's image, likewise.
+        locks: texts of these locks, by what they fulfil.
         generation: greater than that of each file that the run knew, because clocks of hosts
             differ.
         unable: why evals were left out, because they could not run, by key; None for none.
@@ -68,6 +71,9 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     seeds: dict[str, str] | None = None
     registry: dict[str, str] | None = None
     settings: dict[str, dict[str, Setting]] | None = None
+    code: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    locks: dict[str, str] = {}
     generation: _Count = 0
     unable: dict[str, str] | None = None
 
@@ -136,7 +142,18 @@ def differences(
         for key, eval_key in finished.items()
         if (then := before.digests.get(key)) and (today := now.digests.get(key)) and then != today
     }
-    return (*said, *_described("registry content", contents))
+    said += _described("registry content", contents)
+    for what, old_ones, new_ones in (
+        ("code", before.code, now.code),
+        ("packages of --requirements", before.packages, now.packages),
+    ):
+        changed = {
+            eval_key: (old_ones.get(key, "none"), new_ones.get(key, "none"))
+            for key, eval_key in finished.items()
+            if key in before.digests and old_ones.get(key) != new_ones.get(key)
+        }
+        said += _described(what, changed, total)
+    return tuple(said)
 
 
 def _images(

@@ -119,6 +119,12 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """The folder of the process that stands between containers and providers."""
         return self.root / ".gateway" / key_of([self.model, self.eval_set])
 
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """The folders that runs, or evals, write to."""
+        names = ("oaievalset", "evallogs", "answers", ".gateway", ".attempts")
+        return tuple(self.root / name for name in names)
+
     def private(self, attempt: str) -> Path:
         """The folder that the container of a running attempt sees as `/tmp`."""
         return self.root / ".attempts" / attempt

@@ -11,11 +11,11 @@ import msgspec
 from runner.model import key_of
 from runner.registry.entries import RegistryFile, parse_mapping, read_folder
 
-# A model may be either.
-_MODELS = ("completion_fns", "solvers")
+# Kinds of entries; a model may be of either.
+MODELS = ("completion_fns", "solvers")
 
 # What an argument of an eval or a model may name.
-_NAMED = (*_MODELS, "modelgraded")
+_NAMED = (*MODELS, "modelgraded")
 
 # The entries of a registry folder, by kind and name.
 Entries = dict[str, dict[str, Any]]
@@ -91,7 +91,7 @@ def content_of(
     """
     entries: set[tuple[str, str, str]] = set()
     data: set[tuple[str, str]] = set()
-    ahead = [("evals", eval), *((kind, name) for name in model.split(",") for kind in _MODELS)]
+    ahead = [("evals", eval), *((kind, name) for name in model.split(",") for kind in MODELS)]
     typed = [part for argument in passed_through for part in re.split("[,=]", argument)]
     ahead += [(kind, text) for text in typed for kind in _NAMED]
     known = set(ahead)
@@ -169,7 +169,7 @@ class DataFiles:
             return None
         if path not in self._known:
             try:
-                self._known[path] = _hash_folder(path) if path.is_dir() else _hash_file(path)
+                self._known[path] = _hash_folder(path) if path.is_dir() else hash_file(path)
             except (OSError, ValueError):  # no such name, or no name at all
                 self._known[path] = None
         return self._known[path]
@@ -206,7 +206,8 @@ def state_of_folders(folders: Iterable[Path]) -> str:
     return whole.hexdigest()
 
 
-def _hash_file(path: Path) -> str | None:
+def hash_file(path: Path) -> str | None:
+    """The SHA-256 of a file, in hex digits; None for what is no plain file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -217,5 +218,5 @@ def _hash_folder(folder: Path) -> str:
     whole = hashlib.sha256()
     paths = [Path(above, name) for above, _, names in os.walk(folder) for name in names]
     for path in sorted(paths):
-        whole.update(f"{path.relative_to(folder)}\0{_hash_file(path)}\n".encode(errors="replace"))
+        whole.update(f"{path.relative_to(folder)}\0{hash_file(path)}\n".encode(errors="replace"))
     return whole.hexdigest()

@@ -1,5 +1,7 @@
+import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -22,16 +24,20 @@ class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pattern: of the evals' resolved keys.
-        settings: values for fields of `ContainerSettings`, by name, without `env`.
+        settings: values for fields of `ContainerSettings`, by name, without `env` and `code`.
+        code: folders with Python code, absolute.
     """
 
     pattern: str
     settings: dict[str, Setting]
     env: tuple[str, ...]
+    code: tuple[str, ...] = ()
 
 
 def parse_rules(files: Sequence[RegistryFile]) -> tuple[ContainerRule, ...]:
     """Read `containers/*.yaml`, each a mapping of an eval pattern to settings.
+
+    Relative paths in a file start at its registry folder.
 
     Raises:
         UsageError: naming the file, the pattern and the key that is unknown or has a bad value.
@@ -52,7 +58,7 @@ def settings_for(
 ) -> ContainerSettings:
     """Give one eval's settings: the defaults, then each rule that matches, in order, key by key.
 
-    Environment names add up; every other key replaces the value before.
+    Environment names and folders of code add up; every other key replaces the value before.
 
     Args:
         explicit: fields that the command line gives: no rule changes them.
@@ -62,9 +68,11 @@ def settings_for(
         return defaults
     changes = {name: value for rule in matched for name, value in rule.settings.items()}
     env = dict.fromkeys((*defaults.env, *(name for rule in matched for name in rule.env)))
+    code = dict.fromkeys((*defaults.code, *(folder for rule in matched for folder in rule.code)))
     return msgspec.structs.replace(
         defaults,
         env=tuple(env),
+        code=tuple(code),
         **{name: value for name, value in changes.items() if name not in explicit},
     )
 
@@ -75,6 +83,7 @@ def _parse_rule(path: str, pattern: str, given: object) -> ContainerRule:
         raise UsageError(f"{where} must be a mapping of settings, such as `memory: 2g`")
     settings: dict[str, Setting] = {}
     env: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
     for key, value in given.items():
         if key not in KEYS:
             hint = did_you_mean(str(key), KEYS) or f"known are {', '.join(KEYS)}"
@@ -82,13 +91,17 @@ def _parse_rule(path: str, pattern: str, given: object) -> ContainerRule:
         try:
             if key == "env":
                 env = _parse_env(value)
+            elif key == "code":
+                code = tuple(_path(path, folder) for folder in _parse_folders(value))
             elif value is None and key in _MAY_BE_NONE:
                 settings[key] = None
+            elif key == "requirements":
+                settings[key] = _path(path, _parse_path(value))
             else:
                 settings[key] = _PARSERS[key](value)
         except UsageError as error:
             raise UsageError(f"{where}: `{key}`: {error.what}", error.cure) from None
-    return ContainerRule(pattern=pattern, settings=settings, env=env)
+    return ContainerRule(pattern=pattern, settings=settings, env=env, code=code)
 
 
 def _parse_name(value: object) -> str:
@@ -110,6 +123,25 @@ def _parse_env(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _parse_folders(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise UsageError("must be a list of folders", "put [ ] around it")
+    return [_parse_path(each) for each in value]
+
+
+def _parse_path(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise UsageError(f"`{value}` is not a path", "give one as text")
+    return value
+
+
+def _path(file: str, path: str) -> str:
+    """A path that a file of rules names, absolute."""
+    above = Path(file).parent
+    registry = above.parent if above.name == "containers" else above
+    return os.path.abspath(registry / path)  # noqa: PTH100 - links stay as typed
+
+
 _PARSERS: dict[str, Callable[[object], Setting]] = {
     "image": _parse_name,
     "memory": parse_memory,
@@ -121,8 +153,8 @@ _PARSERS: dict[str, Callable[[object], Setting]] = {
     "network": _parse_name,
 }
 
-# cpus: as many as the engine has; gpus: none
-_MAY_BE_NONE = ("cpus", "gpus")
+# cpus: as many as the engine has; gpus, requirements: none
+_MAY_BE_NONE = ("cpus", "gpus", "requirements")
 
 # What a rule may have.
-KEYS = (*_PARSERS, "env")
+KEYS = (*_PARSERS, "env", "code", "requirements")

@@ -1,13 +1,14 @@
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from runner.errors import UsageError
 from runner.image.image import own_fingerprint
-from runner.model import Command
+from runner.model import Command, ContainerSettings, key_of
 from runner.plan.pins import SETTINGS, RunFile, differences
 from runner.plan.plan import Plan
 from runner.records.run_file import next_generation
+from runner.registry.code import CodeDigests
 from runner.registry.content import digests_of
 from runner.run.prepare import Prepared
 
@@ -54,6 +55,7 @@ def pin(
         for key, (_, settings) in jobs.items()
     }
     now = _run_file(prepared, plan, run_id, before).with_settings(kept | given)
+    now = _with_code(prepared, now, before, {key: settings for key, (_, settings) in jobs.items()})
     compared = {key: name for key, (name, _) in jobs.items() if name in finished}
     differs = ""
     if before and compared:
@@ -123,6 +125,28 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         | {job.argv.key: digests[job.eval] for job in plan.whole},
         generation=next_generation(prepared.layout, before),
         unable={job.eval: prepared.obstacles[job.eval].why for job in plan.unable} or None,
+    )
+
+
+def _with_code(
+    prepared: Prepared,
+    file: RunFile,
+    before: RunFile | None,
+    jobs: Mapping[str, ContainerSettings],
+) -> RunFile:
+    """Pin jobs, by the keys of their argv, to their code and packages; others keep theirs."""
+    digests = CodeDigests()
+    code = {key: digests.of(settings.code) for key, settings in jobs.items()}
+    locks = {key: prepared.locks.get(settings.packages) for key, settings in jobs.items()}
+    packages = {key: lock.digest if lock else "" for key, lock in locks.items()}
+    before = before or file
+    packages = {key: digest for key, digest in (before.packages | packages).items() if digest}
+    texts = before.locks | {lock.key: lock.text for lock in locks.values() if lock}
+    return msgspec.structs.replace(
+        file,
+        code={key: digest for key, digest in (before.code | code).items() if digest},
+        packages=packages,
+        locks={key: text for key, text in texts.items() if key_of(text) in packages.values()},
     )
 
 

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -7,24 +7,36 @@ import msgspec
 
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
+from runner.files import make_folder, replace
 from runner.gateway.limits import Limits, limits_of_run
 from runner.gateway.prices import check_budget
 from runner.gateway.providers import Access, Route, access_for, route_of
-from runner.host import KEYLESS_MODEL, Host, from_host, handed_in, read_env_file
-from runner.image.image import Image, builtin_registry, find_image
-from runner.model import ContainerSettings, check_names, container_registries
+from runner.host import (
+    KEYLESS_MODEL,
+    Host,
+    from_host,
+    handed_in,
+    read_env_file,
+    with_placeholder,
+)
+from runner.image.image import Image, builtin_registry, find_image, modules_in
+from runner.image.requirements import Lock, read_requirements
+from runner.model import ContainerSettings, check_names, container_registries, key_of
 from runner.options import RunOptions
 from runner.plan.grammar import check_passed_through
 from runner.plan.obstacles import Obstacle, copied, passed_over
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
 from runner.records.layout import Layout
 from runner.records.state import RunState, StateReader
+from runner.registry.code import check_code, classes_of, code_problem, registry_of, shadowing
+from runner.registry.content import MODELS
 from runner.registry.entries import (
     Registry,
     RegistryFile,
     folder_problem,
     merge_registries,
     misnamed,
+    parse_mapping,
     parse_registry,
     read_folder,
 )
@@ -52,6 +64,9 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
         obstacles: why evals cannot run, by key, once `fit` has looked.
+        classes: registry folder that defines the models that are classes; None for none.
+        model_is_code: whether the model is the user's own code, which need not ask any provider.
+        locks: packages that requirements add to images, by `ContainerSettings.packages`.
     """
 
     options: RunOptions
@@ -70,6 +85,9 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     obstacles: dict[str, Obstacle] = {}
     offline: bool = False
+    classes: Path | None = None
+    model_is_code: bool = False
+    locks: dict[tuple[str, str | None], Lock] = {}
 
     def settings_for(self, key: str) -> ContainerSettings:
         """What the container of an eval gets; variables are named, and have no values here.
@@ -77,7 +95,12 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         Without a network no proxy can be reached, so that none is handed in.
         """
         options = self.options
-        defaults = msgspec.structs.replace(options.settings, env=tuple(sorted(self.environment)))
+        defaults = msgspec.structs.replace(
+            options.settings,
+            env=tuple(sorted(self.environment)),
+            code=_absolute(options.code),
+            requirements=options.requirements and os.path.abspath(options.requirements),  # noqa: PTH100 - links stay as typed
+        )
         found = settings_for(key, defaults=defaults, rules=self.rules, explicit=options.explicit)
         if found.network != "none":
             return found
@@ -104,16 +127,26 @@ def prepare(
     environment = handed_in(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
-    access = _access(options, environment, host)
     limits = limits_of_run(options)
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
-    folders = [Path(os.path.abspath(path)) for path in options.registry_paths]  # noqa: PTH100 - links stay as typed
+    folders = [Path(path) for path in _absolute(options.registry_paths)]
     folder_warnings = _folder_warnings(folders, options)
     mounts = _mounts(folders, host)
     folder_warnings += passed_over(path for folder in mounts for path in misnamed(folder))
     root = options.progress_dir.resolve()
     _check_apart(root, mounts)
     own = {place: tuple(read_folder(folder)) for folder, place in mounts.items()}
+    layout = Layout(root=root, model=options.model, eval_set=options.eval_set)
+    rules = parse_rules([f for files in own.values() for f in files if f.kind == "containers"])
+    code = _code(options, rules, layout)
+    for file in [options.requirements, *(rule.settings.get("requirements") for rule in rules)]:
+        if file is not None:
+            read_requirements(str(file))
+    models = _models(own)
+    model_is_code = _are_code(options.model, models, code)
+    if model_is_code:
+        environment = with_placeholder(environment)
+    access = _access(options, environment, host)
     engine = Engine()
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
@@ -127,16 +160,19 @@ def prepare(
                 model=options.model,
                 passed_through=options.passed_through,
             )
+    classes = _classes(options.model, code, models, host)
+    if classes is not None:
+        resolution = msgspec.structs.replace(resolution, defines_model=True)
     if _is_asked_by_name(options.model, resolution, access):
         check_budget(limits.budget, limits.prices, model=options.model)
-    return Prepared(
+    prepared = Prepared(
         options=options,
-        layout=Layout(root=root, model=options.model, eval_set=options.eval_set),
+        layout=layout,
         engine=engine,
         image=image,
         resolution=resolution,
         shard=shard,
-        rules=parse_rules([f for files in own.values() for f in files if f.kind == "containers"]),
+        rules=rules,
         environment=access.inside,
         hidden=access.hidden,
         routes=access.routes,
@@ -148,8 +184,77 @@ def prepare(
             *folder_warnings,
             *resolution.warnings,
             *_environment_warnings(options, environment, access),
+            *(shadowing(code, modules_in(engine, image, host)) if code else ()),
         ),
+        classes=classes,
+        model_is_code=model_is_code,
     )
+    for together in {prepared.settings_for(name).code for name in resolution.evals}:
+        check_code([Path(folder) for folder in together])
+    return prepared
+
+
+def _absolute(paths: Sequence[str]) -> tuple[str, ...]:
+    """Folders that were typed, each once."""
+    return tuple(dict.fromkeys(map(os.path.abspath, paths)))
+
+
+def _code(options: RunOptions, rules: Sequence[ContainerRule], layout: Layout) -> list[Path]:
+    """All folders of code that an eval may get, each of which can be one.
+
+    Raises:
+        UsageError: Python can import nothing from one, or evals could read or change results there.
+    """
+    named = [*_absolute(options.code), *(folder for rule in rules for folder in rule.code)]
+    folders = [Path(folder) for folder in dict.fromkeys(named)]
+    for folder in folders:
+        if problem := code_problem(folder):
+            raise problem
+        for written in layout.written:
+            if folder.resolve().is_relative_to(written):
+                raise UsageError(
+                    f"the code folder {folder} lies in {written}, where runs write",
+                    "move it elsewhere, or choose another --progress-dir",
+                )
+    _check_apart(layout.root, folders)
+    for together in (_absolute(options.code), *(rule.code for rule in rules)):
+        check_code([Path(folder) for folder in together])
+    return folders
+
+
+def _models(own: Mapping[str, Sequence[RegistryFile]]) -> dict[str, str]:
+    """The class of each model that the user's registry folders define, by its name."""
+    files = (file for files in own.values() for file in files if file.kind in MODELS)
+    entries = (parse_mapping(file.path, file.text) for file in files)
+    return {
+        name: str(spec.get("class")) if isinstance(spec, dict) else ""
+        for found in entries
+        for name, spec in found.items()
+    }
+
+
+def _are_code(model: str, models: Mapping[str, str], code: Sequence[Path]) -> bool:
+    """Whether all of `MODEL[,MODEL...]` are the user's own code, which may need no key."""
+    names = model.split(",")
+    classes = [models.get(name, name) for name in names]
+    return set(classes_of(",".join(classes), code)) == set(classes)
+
+
+def _classes(
+    model: str, code: Sequence[Path], models: Mapping[str, str], host: Host
+) -> Path | None:
+    """A registry folder for the models that are classes of the user's code; None without any.
+
+    openai/evals takes no class for a model, but the name of an entry, which may look like one.
+    """
+    missing = [name for name in classes_of(model, code) if name not in models]
+    if not missing:
+        return None
+    folder = host.cache / "classes" / key_of(missing)
+    for name, text in registry_of(missing).items():
+        make_folder((folder / name).parent, option="XDG_CACHE_HOME")
+        replace(folder / name, text.encode())
+    return folder
 
 
 def _check_text(options: RunOptions) -> None:
@@ -200,13 +305,13 @@ def _mounts(folders: Sequence[Path], host: Host) -> dict[Path, str]:
     return mounts | {folder: place for folder, place in places if folder.is_dir()}
 
 
-def _check_apart(root: Path, mounts: Mapping[Path, str]) -> None:
+def _check_apart(root: Path, folders: Iterable[Path]) -> None:
     """Refuse a progress directory that evals could read: it has the results of others."""
-    for folder in mounts:
+    for folder in folders:
         if root.is_relative_to(folder.resolve()):
             raise UsageError(
                 f"the progress directory {root} lies in {folder}, which every eval can read",
-                "choose another --progress-dir, or name the registry's own folder",
+                "choose another --progress-dir, or name the registry's or the code's own folder",
             )
 
 

@@ -10,8 +10,8 @@ from runner.errors import EnvironmentFault
 from runner.gateway.providers import access_offline
 from runner.host import USUAL_PREFIX, Host, from_host
 from runner.image.image import look_up_image
-from runner.model import Attempt, Command, Result
-from runner.options import Env, N, RegistryPaths, RunOptions
+from runner.model import Attempt, Command, ContainerSettings, Result
+from runner.options import Code, Env, N, RegistryPaths, Requirements, RunOptions
 from runner.parameters import Option
 from runner.plan.pins import RunFile, differences
 from runner.plan.plan import Plan
@@ -22,6 +22,7 @@ from runner.records.sameness import Sameness, compare_logs, compare_values
 from runner.records.state import RunState
 from runner.registry.resolve import Resolution
 from runner.report.display import Display
+from runner.run.packages import with_locks
 from runner.run.pins import pin
 from runner.run.prepare import Prepared, planned, prepare
 from runner.run.run import run
@@ -43,6 +44,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     registry_paths: Annotated[
         RegistryPaths, "A registry folder that the run had, in the same order."
     ] = ()
+    code: Annotated[Code, "A folder with Python code that the run had."] = ()
+    requirements: Annotated[Requirements, "The file of packages that the run had."] = None
     env: Annotated[Env, "Hand in this variable of the host, by name, if it is set."] = ()
     jobs: Annotated[
         int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
@@ -114,6 +117,7 @@ class Rerun:
             return [case.verified(Verdict.CANNOT_TELL, why) for case in cases], 0
         prepared, host = self._prepared(cases)
         plan = _plan(prepared)
+        prepared = with_locks(prepared, plan, self._before, host, tell=display.note)
         unlike = self._unlike(cases, prepared, plan, run_id=new_id())
         known = [
             case.verified(Verdict.CANNOT_TELL, unlike[case.eval])
@@ -182,6 +186,8 @@ class Rerun:
             eval_set=self._layout.eval_set,
             passed_through=group.arguments,
             registry_paths=self._given.registry_paths if group.folders else (),
+            code=self._given.code,
+            requirements=self._given.requirements,
             jobs=self._given.jobs,
             image=before.image,
             gpus=before.gpus,
@@ -222,20 +228,25 @@ class Rerun:
             if job.argv.key not in before.digests:
                 why.append("run.json does not say with which registry content it was run")
             if not why:
-                why = self._other_image(case, job.settings.image, prepared)
+                why = self._other_image(case, job.settings, prepared)
             if why:
                 found[case.eval] = "; ".join(why)
         return found
 
-    def _other_image(self, case: Case, name: str, prepared: Prepared) -> list[str]:
+    def _other_image(
+        self, case: Case, settings: ContainerSettings, prepared: Prepared
+    ) -> list[str]:
         """Why an eval's image is not the one that it was run in.
 
-        The default one has been compared with run.json, and may have another id on another host.
+        The default one has been compared with run.json, and may have another id on another host;
+        so have the packages that were added to another.
         """
+        name = settings.image
         image = look_up_image(prepared.engine.api, name)
         if image is None:
             return [f"the image {name} is not here"]
-        if name == self._before.image or case.attempt.image in {"", image.id}:
+        known = name == self._before.image or settings.requirements is not None
+        if known or case.attempt.image in {"", image.id}:
             return []
         return [f"it was run in the image {case.attempt.image}, and {name} is {image.id}"]
 

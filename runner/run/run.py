@@ -31,6 +31,7 @@ from runner.report.text import evals
 from runner.run.disk import Disk
 from runner.run.fitness import fit
 from runner.run.loop import Loop, RunResult
+from runner.run.packages import images_with_packages, with_locks
 from runner.run.pins import check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
@@ -149,6 +150,7 @@ class _Run:
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
+        prepared = self._prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
         self._state = state
         self.plan = plan
         adopted = {task.job.eval for task in self.adopted}
@@ -238,7 +240,8 @@ class _Run:
         prepared = self._prepared
         model = prepared.options.model
         route = route_of(model, prepared.routes)
-        asks = model != KEYLESS_MODEL and not prepared.offline
+        keyless = model == KEYLESS_MODEL or prepared.model_is_code
+        asks = not keyless and not prepared.offline
         if route is not None and asks and not self.adopted:
             self._gateway.check(route, "" if prepared.resolution.defines_model else model)
         self._gateway.tell = self._bar
@@ -256,13 +259,18 @@ class _Run:
         engine = prepared.engine
         default = prepared.options.settings.image
         names = {job.settings.image for job in plan.jobs} - {default}
-        images = {name: find_image(engine.api, name).id for name in names}
+        images = {name: find_image(engine.api, name) for name in names}
+        images[default] = prepared.image
+        added = images_with_packages(prepared, plan.todo, self._host, tell=self._display.note)
         info = engine.info()
         shared = RunFacts(
             layout=prepared.layout,
             run=self._recorder.run,
             host=self._host.name,
-            images=images | {default: prepared.image.id},
+            images={name: image.id for name, image in images.items()},
+            added=added,
+            python_paths={name: image.python_path for name, image in images.items()},
+            classes=prepared.classes,
             registries=prepared.mounts,
             environment=environment_for(plan, prepared, self._host),
             user="0:0" if info.rootless else self._host.user,

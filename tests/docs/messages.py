@@ -24,6 +24,8 @@ SAYING = {
 }
 # What this room has beside errors lays out results; docs/report.md shows what that looks like.
 RESULTS = "runner/report"
+# It is evals' code, which says what its user wants.
+TEMPLATE = "runner/template"
 
 # Of these, each part is as much said as the whole.
 TOGETHER = (ast.BinOp, ast.BoolOp, ast.IfExp, ast.keyword)
@@ -34,7 +36,9 @@ SHELL_FIELD = re.compile(r"\$\([^()]*\)|\$\{[^}]*\}|\$\w+|\$[#?@]")
 
 def in_runner() -> set[str]:
     """The sentences in the code of the package, `...` for each field."""
-    paths = sorted((ROOT / "runner").rglob("*.py"))
+    paths = sorted(
+        path for path in (ROOT / "runner").rglob("*.py") if not path.is_relative_to(ROOT / TEMPLATE)
+    )
     texts = [
         path.read_text()
         for path in paths

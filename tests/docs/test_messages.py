@@ -41,7 +41,8 @@ NOT_MESSAGES = {
     "Samples ... to ... of ...",
     "Searching, ... of ...",
     "watching the run",
-    # what Git and the engine say, to be known by
+    # what Git, pip and the engine say, to be known by
+    "conflict is caused by:",
     "bind source path does not exist",
     "could not select device driver",
     "fatal: Could not read from remote repository",

@@ -44,7 +44,7 @@ def test_wheels_are_fetched_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     folder = fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
     assert folder.is_relative_to(cache / "evalset" / "wheels")
     assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["sniffio"]
-    monkeypatch.setattr(wheels, "_pip", no_pip)
+    monkeypatch.setattr(wheels, "pip", no_pip)
     assert fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None) == folder
 
 

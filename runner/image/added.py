@@ -1,0 +1,233 @@
+import fcntl
+import hashlib
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from runner.engine import docker_py
+from runner.engine.engine import as_environment_fault
+from runner.files import make_folder, named, replace
+from runner.host import Host
+from runner.image.build import BASE, BASE_NAME, LOCK, Recipe, remove_image, run_steps
+from runner.image.image import FINGERPRINT, Image, look_up_image, own_fingerprint, require_image
+from runner.image.requirements import Lock, Requirements
+from runner.image.resolve import ground_of, resolve
+from runner.image.wheels import fetch_wheels
+from runner.model import key_of
+
+# By this label the images are found, and this is how they are called.
+ADDED = "evalset.added"
+NAME = "evalset/added"
+
+DOCKERFILE = Path(__file__).with_name("added.dockerfile")
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """The packages of some requirements on top of an image.
+
+    Attributes:
+        image: that they are added to.
+        identity: of that image, the same on hosts that built or pulled the same.
+        asked: the requirements.
+    """
+
+    image: Image
+    identity: str
+    asked: Requirements
+
+    @classmethod
+    def to(cls, api: docker_py.Api, image: Image, asked: Requirements) -> "Added":
+        """The packages of some requirements on top of an image that the engine has."""
+        digest = (image.digest or "").partition("@")[2]
+        identity = own_fingerprint(api, image) or digest or image.id
+        return cls(image=image, identity=identity, asked=asked)
+
+    @property
+    def key(self) -> str:
+        """Stands for image and requirements, not for what is chosen to fulfil them."""
+        return key_of([self.identity, self.asked.content])
+
+
+def lock_of(
+    api: docker_py.Api,
+    added: Added,
+    known: Mapping[str, str],
+    host: Host,
+    *,
+    tell: Callable[[str], None],
+) -> Lock:
+    """The packages that fulfil requirements: those of the record, else of this host's cache.
+
+    Only where neither has some, pip is asked, and the cache keeps what it chose.
+
+    Args:
+        api: of the engine.
+        added: requirements and image.
+        known: texts of the locks on record, by their keys.
+        host: this one.
+        tell: what is done.
+
+    Raises:
+        UsageError: the requirements cannot be fulfilled.
+        EnvironmentFault: the engine or a package index does not do its part.
+    """
+    if added.key in known:
+        return Lock(key=added.key, text=known[added.key])
+    with _alone(host, added.key) as folder:
+        kept = folder / "lock"
+        if kept.is_file():
+            return Lock(key=added.key, text=kept.read_text())
+        text = resolve(added.asked, ground_of(api, added.image), tell=tell)
+        replace(kept, text.encode())
+        return Lock(key=added.key, text=text)
+
+
+def image_with(
+    api: docker_py.Api, added: Added, lock: Lock, host: Host, *, tell: Callable[[str], None]
+) -> Image:
+    """The image with the packages of a lock; it is built if the engine does not have it.
+
+    Raises:
+        EnvironmentFault: the engine or a package index does not do its part, or a step fails.
+    """
+    if not lock.text:
+        return added.image
+    fingerprint = key_of([added.identity, lock.text, DOCKERFILE.read_text()])
+    tag = f"{NAME}:{fingerprint}"
+    with _alone(host, added.key):
+        there = look_up_image(api, tag)
+        if there is not None and there.labels.get(ADDED) == fingerprint:
+            return there
+        _build(api, added, lock, fingerprint, tag, tell=tell)
+    return require_image(api, tag, "built")
+
+
+def _build(
+    api: docker_py.Api,
+    added: Added,
+    lock: Lock,
+    fingerprint: str,
+    tag: str,
+    *,
+    tell: Callable[[str], None],
+) -> None:
+    ground = ground_of(api, added.image)
+    recipe = Recipe()
+    wheels = fetch_wheels(
+        lock.text.encode(), ground.platform, tell=tell, asked=_asked(added.asked, lock)
+    )
+    pip = re.search(rb"^pip==(?:.*\\\n)*.*\n", recipe.lock, re.MULTILINE)
+    assert pip is not None  # noqa: S101 - a test builds the eval image with it
+    tool = fetch_wheels(pip[0], ground.platform, tell=lambda _: None)
+    count = lock.text.count("\n")
+    what = "a package" if count == 1 else f"{count} packages"
+    tell(f"image: adding {what} of {added.asked.file} to {added.image.name}")
+    began = time.monotonic()
+    labels = {
+        ADDED: fingerprint,
+        FINGERPRINT: fingerprint,
+        LOCK: hashlib.sha256(lock.text.encode()).hexdigest(),
+        BASE: added.identity,
+        BASE_NAME: added.image.name,
+    }
+    with _context(lock, wheels, tool) as content:
+        run_steps(api, content, tag=tag, base_name=added.image.id, labels=labels, nocache=False)
+    tell(f"image: built {tag} in {time.monotonic() - began:.0f} s")
+
+
+def _asked(asked: Requirements, lock: Lock) -> bytes:
+    """A lock as pip is asked for it: with where packages are, which no record has."""
+    lines = list(asked.where)
+    for line in lock.text.splitlines():
+        package, _, digest = line.partition(" ")
+        name = package.partition("==")[0]
+        wheel = asked.wheels.get(name)
+        if wheel and "://" not in wheel:
+            wheel = Path(wheel).as_uri()
+        lines.append(f"{name} @ {wheel} {digest}" if wheel else line)
+    return "\n".join([*lines, ""]).encode()
+
+
+@contextmanager
+def _context(lock: Lock, wheels: Path, tool: Path) -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as file:
+        texts = {"Dockerfile": DOCKERFILE.read_bytes(), "packages/lock": lock.text.encode()}
+        found = (
+            (f"packages/{place}/{path.name}", path.read_bytes())
+            for place, folder in (("pip", tool), ("wheels", wheels))
+            for path in sorted(folder.glob("*.whl"))
+        )
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            for name, content in chain(texts.items(), found):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, BytesIO(content))
+        file.seek(0)
+        yield file
+
+
+@contextmanager
+def _alone(host: Host, key: str) -> Iterator[Path]:
+    """The folder of the cache for some requirements, which one process has at a time."""
+    folder = host.cache / "requirements" / key
+    make_folder(folder, option="XDG_CACHE_HOME")
+    with named(folder, "lock"), (folder / "busy").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield folder
+
+
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    """What was removed.
+
+    Attributes:
+        removed: names of images.
+        used: names of those that a container still has.
+        locks: choices of packages that this host's cache had.
+    """
+
+    removed: tuple[str, ...]
+    used: tuple[str, ...]
+    locks: int
+
+
+def clean_images(api: docker_py.Api, host: Host) -> Cleaned:
+    """Remove the images that requirements were added to, unless a container has them.
+
+    The choices of packages go with them, so that the next run chooses anew, and their wheels.
+    """
+    removed: list[str] = []
+    used: list[str] = []
+    with as_environment_fault():
+        listed = api.images(filters={"label": ADDED})
+    for about in listed:
+        name = (about["RepoTags"] or [about["Id"]])[0]
+        (removed if remove_image(api, about["Id"]) else used).append(name)
+    return Cleaned(removed=tuple(removed), used=tuple(used), locks=_forget(host))
+
+
+def _forget(host: Host) -> int:
+    count = 0
+    for folder in sorted((host.cache / "requirements").glob("*/")):
+        with (folder / "busy").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # a run is choosing or building
+                continue
+            kept = folder / "lock"
+            if kept.is_file():
+                digest = hashlib.sha256(kept.read_bytes()).hexdigest()
+                for wheels in (host.cache / "wheels").glob(f"{digest[:16]}-*"):
+                    shutil.rmtree(wheels, ignore_errors=True)
+                kept.unlink()
+                count += 1
+    return count

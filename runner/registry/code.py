@@ -1,0 +1,154 @@
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from runner.errors import UsageError
+from runner.files import named
+from runner.model import key_of
+from runner.registry.content import hash_file
+
+# A model that is a class, or anything else that can be called: `my_package.models:MyFn`.
+_CLASS = re.compile(r"([A-Za-z_]\w*)(?:\.\w+)*:[A-Za-z_]\w*(?:\.\w+)*")
+
+# What many repositories have at their top, and nobody imports.
+_NOBODYS = frozenset({"conftest", "doc", "docs", "examples", "noxfile", "setup", "test", "tests"})
+
+
+def code_problem(folder: Path) -> UsageError | None:
+    """Why Python could import nothing from a folder that was named; None if it can."""
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        return UsageError(f"the code folder {folder} {what}", "check --code")
+    if (folder / "__init__.py").exists():
+        return UsageError(
+            f"the code folder {folder} is itself a package, and is not found by its name",
+            f"name the folder that it is in, {folder.parent}",
+        )
+    if modules_of(folder):
+        return None
+    source = folder / "src"
+    if source.is_dir() and modules_of(source):
+        return UsageError(
+            f"the code folder {folder} has its packages in src", f"name {source} instead"
+        )
+    return UsageError(
+        f"the code folder {folder} has no Python package and no module",
+        "name the folder that your package is in",
+    )
+
+
+def modules_of(folder: Path) -> frozenset[str]:
+    """The names that Python can import from a folder: modules and packages at its top."""
+    return frozenset(name for name, _ in _modules(folder))
+
+
+def _modules(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Each name, and whether another folder may have it, too, as parts of one namespace."""
+    with named(folder, "read"):
+        paths = list(folder.iterdir())
+    for path in paths:
+        if path.suffix in {".py", ".so"} and path.name.split(".")[0].isidentifier():
+            yield path.name.split(".")[0], False
+        elif path.name.isidentifier() and path.is_dir() and not _is_left_out(path):
+            if (path / "__init__.py").exists():
+                yield path.name, False
+            elif any(path.glob("*.py")) or (path.name != "src" and any(path.glob("*/*.py"))):
+                yield path.name, True
+
+
+def check_code(folders: Sequence[Path]) -> None:
+    """Refuse folders of which two have a module of the same name: only one would be found.
+
+    Raises:
+        UsageError: two have; it names both.
+    """
+    known: dict[str, Path] = {}
+    for folder in folders:
+        for name in sorted(name for name, shared in _modules(folder) if not shared):
+            if name in known and name not in _NOBODYS:
+                raise UsageError(
+                    f"two code folders have `{name}`: {known[name]} and {folder}",
+                    "name one of them with --code, or rename the package",
+                )
+            known.setdefault(name, folder)
+
+
+def shadowing(folders: Iterable[Path], image: Iterable[str]) -> Iterator[str]:
+    """Warn of modules that are found before those of the same name in the image.
+
+    Args:
+        folders: the user's own.
+        image: names that can be imported in the image.
+    """
+    there = set(image) - _NOBODYS
+    for folder in folders:
+        if both := sorted(modules_of(folder) & there):
+            names = ", ".join(f"`{name}`" for name in both)
+            yield (
+                f"evals import {names} from {folder}, and not from the image, which has that, "
+                "too; rename it, unless you mean to replace it"
+            )
+
+
+class CodeDigests:
+    """Digests of folders of code, each folder read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of(self, folders: Sequence[str]) -> str:
+        """Sixteen hex digits for what several folders hold, in any order; empty for none."""
+        if not folders:
+            return ""
+        return key_of(sorted(self._of(folder) for folder in folders))
+
+    def _of(self, folder: str) -> str:
+        if folder not in self._known:
+            files = sorted(_files(Path(folder)))
+            self._known[folder] = key_of(
+                [[str(path.relative_to(folder)), _hash(path)] for path in files]
+            )
+        return self._known[folder]
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return hash_file(path)
+    except OSError:  # nor can an eval read it
+        return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What counts as the content of a folder: not what tools leave there."""
+    for above, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_left_out(Path(above, name))]
+        for name in files:
+            if not name.startswith(".") and not name.endswith(".pyc"):
+                yield Path(above, name)
+
+
+def _is_left_out(folder: Path) -> bool:
+    name = folder.name
+    return (
+        name.startswith(".")
+        or name == "__pycache__"
+        or name.endswith(".egg-info")
+        or (folder / "pyvenv.cfg").exists()
+    )
+
+
+def classes_of(model: str, folders: Iterable[Path]) -> tuple[str, ...]:
+    """Those of the models in `MODEL[,MODEL...]` that are classes of these folders."""
+    found = [(name, _CLASS.fullmatch(name)) for name in model.split(",")]
+    classes = [(name, match[1]) for name, match in found if match]
+    if not classes:
+        return ()
+    modules = {module for folder in folders for module in modules_of(folder)}
+    return tuple(dict.fromkeys(name for name, module in classes if module in modules))
+
+
+def registry_of(classes: Sequence[str]) -> Mapping[str, str]:
+    """A registry folder that defines classes as models, each by its own name: text by path."""
+    lines = [f'"{name}":\n  class: "{name}"\n' for name in classes]
+    return {"completion_fns/classes.yaml": "".join(lines)}
