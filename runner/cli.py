@@ -31,6 +31,7 @@ COMMANDS = (
     "clean",
     "matrix",
     "image",
+    "data",
     "doctor",
 )
 

@@ -45,6 +45,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
             None in a file of an earlier version.
         settings: of each job's settings that matter for results those that are not the run's own,
             by the key of its argv; None in a file of an earlier version.
+        data: hash of the fetched data that a job is given, by the key of its argv; a job that was
+            given none is left out. None in a file of an earlier version.
         generation: greater than that of each file that the run knew, because clocks of hosts
             differ.
     """
@@ -67,6 +69,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     seeds: dict[str, str] | None = None
     registry: dict[str, str] | None = None
     settings: dict[str, dict[str, Setting]] | None = None
+    data: dict[str, str] | None = None
     generation: _Count = 0
 
     @property
@@ -129,12 +132,20 @@ def differences(
             if differs(old.get(name), new.get(name))
         }
         said += _described(f"--{name.replace('_', '-')}", changed, total)
-    contents = {
-        eval_key: (then, today)
+    said += _described("registry content", _changed(before.digests, now.digests, finished))
+    data = _changed(before.data or {}, now.data or {}, finished)
+    return (*said, *_described("data", data))
+
+
+def _changed(
+    before: Mapping[str, str], now: Mapping[str, str], finished: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Both digests of each eval that has two different ones."""
+    return {
+        eval_key: (then[:_SHORT], today[:_SHORT])
         for key, eval_key in finished.items()
-        if (then := before.digests.get(key)) and (today := now.digests.get(key)) and then != today
+        if (then := before.get(key)) and (today := now.get(key)) and then != today
     }
-    return (*said, *_described("registry content", contents))
 
 
 def _images(

@@ -9,6 +9,7 @@ from runner.plan.pins import SETTINGS, RunFile, differences
 from runner.plan.plan import Plan
 from runner.records.run_file import next_generation
 from runner.registry.content import digests_of
+from runner.report.text import evals
 from runner.run.prepare import Prepared
 
 _LIMITS = ("memory", "cpus", "pids_limit", "timeout", "tmp_limit")
@@ -70,6 +71,9 @@ def pin(
     else:
         stay = {key: settings for key, settings in kept.items() if key in compared}
         now = now.with_settings(kept | given | stay)
+        data = {key: value for key, value in (now.data or {}).items() if key not in compared}
+        before_data = {k: v for k, v in _data_of(before).items() if k in compared}
+        now = msgspec.structs.replace(now, data=data | before_data)
     return Pinned(file=now, differs=differs)
 
 
@@ -86,6 +90,30 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
             f"`--repin` continues and keeps the finished evals, `{fresh}` starts over",
         )
     return f"{pinned.differs}; finished evals are kept, the others run under the new conditions"
+
+
+def check_data(prepared: Prepared, plan: Plan, before: RunFile | None) -> None:
+    """Refuse to run evals without the data that they are pinned to.
+
+    Raises:
+        UsageError: some of these are not on this host; `--repin` runs the evals without them.
+    """
+    pinned = _data_of(before)
+    missing = [
+        job.eval for job in plan.todo if job.argv.key in pinned and job.eval not in prepared.data
+    ]
+    if missing and not prepared.options.repin:
+        named = missing[0] + (f" and {evals(len(missing) - 1)} more" if missing[1:] else "")
+        options = prepared.options
+        raise UsageError(
+            f"this run is pinned to data of {named} that are not on this host",
+            f"fetch them with `evalset data fetch {options.model} {options.eval_set}`, or run "
+            "without them with `--repin`",
+        )
+
+
+def _data_of(before: RunFile | None) -> dict[str, str]:
+    return (before.data or {}) if before else {}
 
 
 def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | None) -> RunFile:
@@ -119,6 +147,12 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         network=settings.network,
         gpus=settings.gpus,
         seeds=_seeds(prepared, is_ours=fingerprint is not None),
+        data=_data_of(before)
+        | {
+            job.argv.key: prepared.data[job.eval].lock.sha256
+            for job in plan.whole
+            if job.eval in prepared.data
+        },
         registry=(before.digests if before else {})
         | {job.argv.key: digests[job.eval] for job in plan.whole},
         generation=next_generation(prepared.layout, before),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from runner.data.cache import Data, DataCache, fetched_for
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
 from runner.gateway.limits import Limits, limits_of_run
@@ -48,6 +49,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         offline: whether the gateway only replays answers on record.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
+        data: what was fetched for evals that load something, by the eval.
     """
 
     options: RunOptions
@@ -65,6 +67,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     own: dict[str, tuple[RegistryFile, ...]]
     warnings: tuple[str, ...]
     offline: bool = False
+    data: dict[str, Data] = {}
 
     def settings_for(self, key: str) -> ContainerSettings:
         """What the container of an eval gets; variables are named, and have no values here.
@@ -136,6 +139,7 @@ def prepare(
         limits=limits,
         mounts=mounts,
         own=own,
+        data=fetched_for(DataCache(host.cache), resolution.evals, own, options.passed_through),
         warnings=(
             *warnings,
             *folder_warnings,

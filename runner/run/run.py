@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner.data.cache import Data
+from runner.data.lock import add_locks
 from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
@@ -29,7 +31,7 @@ from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.disk import Disk
 from runner.run.loop import Loop, RunResult
-from runner.run.pins import check_pins, pin
+from runner.run.pins import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
 from runner.run.schedule import Barred, Event, Schedule, Signalled, Told
@@ -144,6 +146,7 @@ class _Run:
         self._state = state
         self.plan = plan
         adopted = {task.job.eval for task in self.adopted}
+        check_data(prepared, plan, state.run)
         self.pinned = pin(prepared, plan, recorder.run, state.run, adopted)
         repinned = check_pins(prepared, self.pinned)
         warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
@@ -178,6 +181,7 @@ class _Run:
             new_id=new_id,
             budget=self._budget(began),
         )
+        add_locks(prepared.layout.data, [data.lock for data in self._data().values()])
         write_run_file(prepared.layout, self.pinned.file)
         if snapshots is not None:
             snapshots.begin()
@@ -242,6 +246,11 @@ class _Run:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))
 
+    def _data(self) -> dict[str, Data]:
+        """What the evals to run are given of fetched data."""
+        data = self._prepared.data
+        return {job.eval: data[job.eval] for job in self.plan.todo if job.eval in data}
+
     def _attempts(self) -> LocalAttempts:
         prepared, plan = self._prepared, self.plan
         engine = prepared.engine
@@ -259,6 +268,7 @@ class _Run:
             user="0:0" if info.rootless else self._host.user,
             cpus=info.cpus,
             gateway=self._gateway,
+            data=self._data(),
         )
         if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
             engine.make_eval_network()
