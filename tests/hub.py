@@ -39,17 +39,24 @@ class Hub:
     """Answers like the hub, and writes down what it was asked.
 
     Attributes:
+        address: where it answers, `http://...`.
         repositories: by name, `OWNER/NAME`.
+        renamed: new names of repositories by their old ones.
         files: further files that it serves, by path.
         log: requests, `GET /path`, oldest first.
         cut: paths (of files) whose answers break off in the middle, each once.
+        may_answer: while it is not set, nobody gets an answer.
     """
 
     def __init__(self) -> None:
+        self.address = ""
         self.repositories: dict[str, Repository] = {}
+        self.renamed: dict[str, str] = {}
         self.files: dict[str, bytes] = {}
         self.log: list[str] = []
         self.cut: set[str] = set()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def repository(self, name: str) -> Repository:
         """A data set, made where it is missing."""
@@ -78,58 +85,60 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         hub = self.server.hub
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = urlsplit(self.path)
-        path = unquote(parts.path)
+        path = unquote(urlsplit(self.path).path)
         hub.log.append(f"{self.command} {path}")
+        hub.may_answer.wait()
         if path in hub.files:
             self._file(hub.files[path], {}, path)
             return
         words = path.strip("/").split("/")
-        is_api = words[:1] == ["api"]
-        words = words[is_api:]
-        if words[:1] != ["datasets"]:
-            self._error(404, "EntryNotFound")
+        is_api = words[0] == "api"
+        kind, *words = words[is_api:]
+        if words and words[0] in hub.renamed:
+            parts = ["api"] * is_api + [kind, hub.renamed[words[0]], *words[1:]]
+            self._error(307, "", {"Location": "/" + "/".join(parts)})
             return
-        words = words[1:]
         name = "/".join(words[:2])
-        if name in hub.repositories:
-            words = words[2:]
-        elif words and words[0] in hub.repositories:
-            name, words = words[0], words[1:]
-        else:
-            self._error(401 if is_api else 404, "RepoNotFound")
+        if name not in hub.repositories:
+            name = words[0] if words else ""
+        if kind != "datasets" or name not in hub.repositories:
+            self._error(404, "RepoNotFound" if kind == "datasets" else "EntryNotFound")
             return
+        words = words[name.count("/") + 1 :] or ["revision"]
+        what, ref, below = words[0], (words[1:2] or ["main"])[0], "/".join(words[2:])
         repository = hub.repositories[name]
-        what, ref, *rest = [*words, "revision", "main"][: max(len(words), 2)]
         commit = repository.at(ref)
         if commit is None:
             self._error(404, "RevisionNotFound")
-            return
-        files = repository.commits[commit]
-        below = "/".join(rest)
-        if what == "resolve":
-            if below not in files:
-                self._error(404, "EntryNotFound", {"X-Repo-Commit": commit})
-                return
-            data = files[below]
-            self._file(data, {"X-Repo-Commit": commit, "ETag": f'"{_blob(data)}"'}, path)
-        elif what == "revision":
-            self._json(
-                {
-                    "_id": commit[:24],
-                    "id": name,
-                    "sha": commit,
-                    "private": False,
-                    "gated": False,
-                    "disabled": False,
-                    "tags": [],
-                    "downloads": 0,
-                    "likes": 0,
-                    "siblings": [{"rfilename": each} for each in sorted(files)],
-                }
-            )
+        elif what == "resolve":
+            self._resolve(repository.commits[commit], below, commit, path)
+        else:
+            about = {"name": name, "commit": commit}
+            self._about(what, below, body, repository.commits[commit], about)
+
+    def _resolve(self, files: Mapping[str, bytes], name: str, commit: str, path: str) -> None:
+        if name in files:
+            about = {"X-Repo-Commit": commit, "ETag": f'"{_blob(files[name])}"'}
+            self._file(files[name], about, path)
+        else:
+            self._error(404, "EntryNotFound", {"X-Repo-Commit": commit})
+
+    def _about(
+        self, what: str, below: str, body: bytes, files: Mapping[str, bytes], repo: dict[str, str]
+    ) -> None:
+        if what == "revision":
+            names = [{"rfilename": each} for each in sorted(files)]
+            about = {
+                "id": repo["name"],
+                "sha": repo["commit"],
+                "private": False,
+                "gated": False,
+                "tags": [],
+            }
+            counts = {"_id": repo["commit"][:24], "disabled": False, "downloads": 0, "likes": 0}
+            self._json({**about, **counts, "siblings": names})
         elif what == "tree":
-            query = parse_qs(parts.query)
+            query = parse_qs(urlsplit(self.path).query)
             recursive = query.get("recursive", ["false"])[0].lower() in {"true", "1"}
             self._tree(files, below, recursive=recursive)
         elif what == "paths-info":
@@ -213,8 +222,12 @@ def _entries(files: Mapping[str, bytes], path: str) -> list[dict[str, Any]]:
         data = files[path]
         return [{"type": "file", "path": path, "oid": _blob(data), "size": len(data)}]
     if any(name.startswith(f"{path}/") for name in files):
-        return [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0}]
+        return [_folder(path)]
     return []
+
+
+def _folder(path: str) -> dict[str, Any]:
+    return {"type": "directory", "path": path, "oid": "0" * 40, "size": 0}
 
 
 class _Server(ThreadingHTTPServer):

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 FETCH = "EVALSET_DATA_FETCH"
 PINS = "EVALSET_DATA_PINS"
-URLS = "EVALSET_DATA_URLS"
+KEPT = "EVALSET_DATA_KEPT"
 PROBLEMS = "EVALSET_DATA_PROBLEMS"
 
 # The host that stands for every model while data are fetched; no name server knows it.
@@ -143,6 +143,34 @@ def keep_nltk(module: Any) -> None:  # noqa: ANN401 - as above
     module.Downloader.download = download
 
 
+def name_owners(module: Any) -> None:  # noqa: ANN401 - as above
+    """Let `datasets` load what upstream names without its owner, as the hub's older names were.
+
+    The hub leads from such a name to the new one, but newer clients refuse to ask for it. Which
+    it led to is kept with the data.
+    """
+    load = module.load_dataset
+    file = Path(os.environ[KEPT]) / "owners.json"
+
+    def owned(name: object) -> object:
+        is_old = isinstance(name, str) and re.fullmatch(r"[\w.-]+", name)
+        if not is_old or name in module._PACKAGED_DATASETS_MODULES or Path(str(name)).exists():  # noqa: SLF001 - as datasets itself does
+            return name
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if name not in known and FETCH in os.environ:
+            from huggingface_hub import HfApi  # noqa: PLC0415 - of the image
+
+            known[name] = HfApi().dataset_info(name).id
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(known), encoding="utf-8")
+        return known.get(name, name)
+
+    def load_dataset(path: object, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - datasets' own
+        return load(owned(path), *args, **named)
+
+    module.load_dataset = load_dataset
+
+
 class Addresses:
     """What addresses held when they were fetched, as files below a folder.
 
@@ -220,11 +248,14 @@ class Addresses:
 
 def keep_addresses(module: Any) -> None:  # noqa: ANN401 - as above
     """Let blobfile read what was fetched, in place of what the address has now."""
-    found = Addresses(Path(os.environ[URLS]), module, fetching=FETCH in os.environ)
+    found = Addresses(Path(os.environ[KEPT]), module, fetching=FETCH in os.environ)
     module.BlobFile, module.isdir, module.listdir = found.open, found.isdir, found.listdir
 
 
-ALWAYS: dict[str, Callable[[ModuleType], None]] = {"blobfile": keep_addresses}
+ALWAYS: dict[str, Callable[[ModuleType], None]] = {
+    "blobfile": keep_addresses,
+    "datasets.load": name_owners,
+}
 
 FETCHING: dict[str, Callable[[ModuleType], None]] = {
     "httpx": watch_client,

@@ -38,7 +38,7 @@ def _places(root: str) -> dict[str, str]:
         "HF_DATASETS_CACHE": f"{_OWN}/{PREPARED}",
         "TIKTOKEN_CACHE_DIR": f"{root}/tiktoken",
         "NLTK_DATA": f"{root}/nltk",
-        "EVALSET_DATA_URLS": f"{root}/urls",
+        "EVALSET_DATA_KEPT": f"{root}/kept",
     }
 
 

@@ -319,7 +319,7 @@ class _Fetch:
     def _judge(self, job: Job, passing: Path, status: int) -> None:
         """Refuse what an eval that did not end well has left."""
         problems = read_bytes(passing / place.PROBLEMS).decode(errors="replace").splitlines()
-        said = "".join(last_lines(passing / "console.log", 30))
+        said = "\n".join(last_lines(passing / "console.log", 30))
         missing = [line for line in problems if line.startswith("missing ")]
         if not status and not missing:
             return
