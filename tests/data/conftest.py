@@ -3,8 +3,10 @@ import io
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -22,7 +24,8 @@ from runner.records.progress import read_progress
 from runner.records.state import RunState
 from runner.run.fetch import LABEL
 from tests.conftest import OURS, engine_api
-from tests.forked import run_forked
+from tests.faults.small_disk import small_disk
+from tests.forked import PROGRAMS, run_forked
 from tests.hub import Hub, serving
 from tests.images import build_image
 
@@ -178,8 +181,9 @@ class Desk(msgspec.Struct, frozen=True):
         return {lock.eval: lock for _, lock in self.cache.all() if lock}
 
     def registry(self, *names: str, **entries: dict[str, object]) -> None:
-        """Write a registry whose eval set `s` has these evals, and those that are defined here."""
-        content = {"evals": entries, "eval_sets": {"s": {"evals": [*names, *entries]}}}
+        """Write a registry whose eval set `s` has these evals, and `NAME.dev.v0` of each entry."""
+        defined = {f"{name}.dev.v0": entry for name, entry in entries.items()}
+        content = {"evals": defined, "eval_sets": {"s": {"evals": [*names, *defined]}}}
         for kind, value in content.items():
             folder = self.folder / "registry" / kind
             folder.mkdir(parents=True, exist_ok=True)
@@ -228,9 +232,32 @@ class Desk(msgspec.Struct, frozen=True):
             "data", "fetch", "dummy", "s", "--registry-path", "registry", *options, **variables
         )
 
+    @contextmanager
+    def fetching(self, *options: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
+        """Start to fetch, and see to it that it ends with the `with` block."""
+        line = [sys.executable, *PROGRAMS["evalset"], "data", "fetch", "dummy", "s"]
+        with subprocess.Popen(
+            [*line, "--registry-path", "registry", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environ(**variables),
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def run(self, *options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run the eval set `s`."""
         return self.do("run", "dummy", "s", "--registry-path", "registry", *options, **variables)
+
+    def containers(self, *, every: bool = True) -> list[str]:
+        """Ids of the containers that fetch for its cache, or of the running ones alone."""
+        label = f"{LABEL}={self.cache.root}"
+        listed = engine_api().containers(all=every, filters={"label": label})
+        return [about["Id"] for about in listed]
 
     def finished(self) -> set[str]:
         """Evals in the progress file."""
@@ -245,9 +272,8 @@ class Desk(msgspec.Struct, frozen=True):
 def _made(folder: Path, image: str, network: str, hub: Hub) -> Iterator[Desk]:
     desk = Desk(folder, image, network, hub.address)
     yield desk
-    label = f"{LABEL}={desk.cache.root}"
-    for about in engine_api().containers(all=True, filters={"label": label}):
-        engine_api().remove_container(about["Id"], force=True)
+    for container in desk.containers():
+        engine_api().remove_container(container, force=True)
 
 
 @pytest.fixture
@@ -262,3 +288,10 @@ def other_desk(tmp_path: Path, data_image: str, network: str, hub: Hub) -> Itera
     folder = tmp_path / "other"
     folder.mkdir()
     yield from _made(folder, data_image, network, hub)
+
+
+@pytest.fixture
+def small_cache(tmp_path: Path) -> Iterator[Path]:
+    """A cache folder on a disk of its own, of 16 MB."""
+    with small_disk(tmp_path / "small", 16 << 20) as disk:
+        yield disk.folder

@@ -1,7 +1,6 @@
 """An eval that loads what its arguments say, in the ways of upstream's evals; in the image."""
 
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ class Loading(evals.Eval):
     Args:
         tokens: address of an encoding of tiktoken's.
         corpus: address of an index of nltk's, which has a corpus `words`.
-        leave: `link`, `pipe` or `big`: what it leaves in the folder of its data.
+        leave: what it does in the folder of its data: leave a `link`, a `pipe`, something `big`,
+            or try to `change` it.
     """
 
     def __init__(
@@ -53,8 +53,20 @@ class Loading(evals.Eval):
             (place / "link").symlink_to("/etc/passwd")
         elif self.leave == "pipe":
             os.mkfifo(place / "pipe")
-        elif self.leave == "socket":
-            socket.socket(socket.AF_UNIX).bind(str(place / "socket"))
+        elif self.leave == "change":
+            kept = Path(os.environ["EVALSET_DATA_KEPT"])
+            report["refused"] = self.cannot_change(kept)
+            report["files"] = sorted(each.name for each in kept.rglob("*"))
         elif self.leave == "big":
             (place / "big").write_bytes(bytes(64 << 20))
         return report
+
+    @staticmethod
+    def cannot_change(kept: Path) -> bool:
+        """Whether the folder refuses to be written to."""
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+            (kept / "change").write_text("changed")
+        except OSError:
+            return True
+        return False

@@ -76,9 +76,9 @@ def test_encodings_corpora_and_addresses_are_fetched_once_as_well(desk: Desk, hu
     assert run.returncode == 0, run.stdout + run.stderr
     assert hub.log[asked:] == []
     reports = desk.reports()
-    assert reports["tokens"] == {"tokens": 2}
-    assert reports["corpus"] == {"words": 3}
-    assert reports["match"] is not None
+    assert reports["tokens.dev.v0"] == {"tokens": 2}
+    assert reports["corpus.dev.v0"] == {"words": 3}
+    assert reports["match.dev.v0"] is not None
 
 
 def test_an_eval_that_loads_nothing_is_said_to_need_none(desk: Desk, hub: Hub) -> None:
@@ -103,18 +103,18 @@ def test_data_that_changed_are_a_changed_pin(desk: Desk, hub: Hub) -> None:
     hub.files["/samples.jsonl"] = lines(*SAMPLES)
     desk.registry(a=desk.match("/samples.jsonl"), b=desk.match("/samples.jsonl"))
     assert desk.fetch().returncode == 0
-    before = desk.locks()["a"].sha256
-    assert desk.run("--select", "a").returncode == 0
+    before = desk.locks()["a.dev.v0"].sha256
+    assert desk.run("--select", "a.*").returncode == 0
     hub.files["/samples.jsonl"] = lines(*SAMPLES, *SAMPLES)
     kept = desk.fetch("--refresh")
     assert kept.returncode == 0
-    now = desk.locks()["a"].sha256
+    now = desk.locks()["a.dev.v0"].sha256
 
     run = desk.run()
 
     assert run.returncode == 2
-    assert f"data of a: {before[:12]} before, {now[:12]} now" in run.stderr
-    assert desk.finished() == {"a"}
+    assert f"data of a.dev.v0: {before[:12]} before, {now[:12]} now" in run.stderr
+    assert desk.finished() == {"a.dev.v0"}
 
 
 def test_another_host_fetches_what_the_run_is_pinned_to(
@@ -180,6 +180,8 @@ def test_an_address_that_has_other_data_than_those_pinned_is_refused(desk: Desk,
     fetched = desk.fetch()
 
     assert fetched.returncode == 1
-    assert re.search("the data of a are not those that the run is pinned to: kept/", fetched.stdout)
+    assert re.search(
+        "the data of a.dev.v0 are not those that the run is pinned to: kept/", fetched.stdout
+    )
     assert "--refresh" in fetched.stdout
     assert not desk.locks()
