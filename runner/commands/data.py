@@ -7,6 +7,7 @@ import click
 from runner.commands.command_line import evalset_command
 from runner.data.cache import DataCache, remove
 from runner.data.lock import DataLock
+from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.options import (
     DEFAULT_IMAGE,
@@ -163,8 +164,9 @@ def clean(
     select: Annotated[Select, "Remove the data of these evals only; * is any text."] = (),
 ) -> None:
     """Remove fetched data, and what interrupted fetches left."""
-    from runner.run.fetch import alone
+    from runner.run.fetch import alone, require_unused
 
+    api = Engine().api
     cache = _cache()
     freed = 0
     removed = 0
@@ -174,6 +176,7 @@ def clean(
                 if _is_selected(folder, lock, select):
                     freed += lock.size if lock else 0
                     removed += 1
+                    require_unused(api, folder)
                     remove(folder)
     print(plain_line(f"removed the data of {evals(removed)}, {size(freed)}"))
     if select and not removed:

@@ -161,7 +161,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
 
 def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> int:
     """Print the plan of a run, and start nothing."""
-    from runner.run.pins import pin
+    from runner.run.pins import missing_data, pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
 
@@ -176,9 +176,12 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
         state = state_of(prepared)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
+        missing = missing_data(prepared, plan, state.run)
     if differs and not options.repin:
         differs += "; without `--repin` the run stops here"
-    for warning in filter(None, (*prepared.warnings, *plan.warnings, *state.damaged, differs)):
+    for warning in filter(
+        None, (*prepared.warnings, *plan.warnings, *state.damaged, differs, missing)
+    ):
         print_warning(warning)
     if options.as_json:
         content = {

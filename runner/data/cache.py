@@ -76,8 +76,14 @@ class DataCache:
 
     def folder(self, name: str, key: str) -> Path:
         """The folder of an eval's data."""
-        plain = re.sub("[^a-zA-Z0-9_.-]+", "-", name)[:_MOST_OF_A_NAME]
-        return self.root / f"{plain}.{key}"
+        return self.root / f"{_plain(name)}.{key}"
+
+    def may_have(self, evals: Iterable[str]) -> list[str]:
+        """Those evals of which there may be data, by a look at the names of folders alone."""
+        if not self.root.is_dir():
+            return []
+        known = {path.name.rpartition(".")[0] for path in self.root.iterdir()}
+        return [name for name in evals if _plain(name) in known]
 
     def passing(self, name: str, key: str) -> Path:
         """Where an eval's data are while they are fetched."""
@@ -143,6 +149,10 @@ class DataCache:
         return Data(lock=lock, content=folder / "content")
 
 
+def _plain(name: str) -> str:
+    return re.sub("[^a-zA-Z0-9_.-]+", "-", name)[:_MOST_OF_A_NAME]
+
+
 def remove(folder: Path) -> None:
     """Remove a folder of the cache, where it is there."""
     with named(folder, "remove", option=ELSEWHERE):
@@ -184,11 +194,12 @@ def fetched_for(
     Raises:
         EnvironmentFault: some of it is damaged.
     """
-    if not cache.root.is_dir():
+    known = cache.may_have(evals)
+    if not known:
         return {}
     found = {
         name: data
-        for name, key in keys_of(evals, own, passed_through).items()
+        for name, key in keys_of(known, own, passed_through).items()
         if (data := cache.get(name, key)) is not None
     }
     return {name: data for name, data in found.items() if data.lock.files}

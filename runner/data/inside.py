@@ -34,9 +34,17 @@ HUB = re.compile(
 )
 
 
-def is_remote(path: object) -> bool:
-    """Whether a path is the address of something elsewhere."""
-    return isinstance(path, str) and "://" in path and not path.startswith("file:")
+ADDRESS = re.compile(r"(?:/.*/data/)?(?P<scheme>https?|gs|az|as):/+(?P<rest>.+)")
+
+
+def address_of(path: object) -> str:
+    """The address of something elsewhere that a path stands for; empty for a path of this machine.
+
+    Upstream puts the registry's folder before all that `samples_jsonl` says: an address becomes
+    `/registry/0/data/https:/host/file`.
+    """
+    found = ADDRESS.fullmatch(str(path))
+    return f"{found['scheme']}://{found['rest']}" if found else ""
 
 
 def pinned(url: str, pins: dict[str, dict[str, str]]) -> str:
@@ -187,63 +195,67 @@ class Addresses:
         self._listdir = module.listdir
         self._fetching = fetching
 
-    def _place(self, path: str) -> Path:
-        return self._folder / hashlib.sha256(path.encode()).hexdigest()
+    def _place(self, address: str) -> Path:
+        return self._folder / hashlib.sha256(address.encode()).hexdigest()
 
-    def _answer(self, path: str, what: str, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
-        place = self._place(path).with_suffix(f".{what}.json")
+    def _answer(self, address: str, what: str, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
+        place = self._place(address).with_suffix(f".{what}.json")
         if self._fetching and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps({"url": path, what: ask()}), encoding="utf-8")
+            place.write_text(json.dumps({"url": address, what: ask()}), encoding="utf-8")
         if not place.exists():
-            raise FileNotFoundError(f"{path} is not among the data that were fetched")
+            raise FileNotFoundError(f"{address} is not among the data that were fetched")
         return json.loads(place.read_text(encoding="utf-8"))[what]
 
     def isdir(self, path: Any) -> bool:  # noqa: ANN401 - a text or a path
         """Whether it is a folder; a web page is none."""
-        if not is_remote(path):
+        address = address_of(path)
+        if not address:
             return bool(self._isdir(path))
-        if self._is_web(path):
+        if is_web(address):
             return False
-        return bool(self._answer(path, "isdir", lambda: self._isdir(path)))
+        return bool(self._answer(address, "isdir", lambda: self._isdir(address)))
 
     def listdir(self, path: Any, **named: Any) -> Iterator[str]:  # noqa: ANN401 - as above
         """The names in a folder."""
-        if not is_remote(path):
+        address = address_of(path)
+        if not address:
             return iter(self._listdir(path, **named))
-        return iter(self._answer(path, "listdir", lambda: list(self._listdir(path, **named))))
+        return iter(self._answer(address, "listdir", lambda: list(self._listdir(address))))
 
     def open(self, path: Any, mode: str = "r", **named: Any) -> Any:  # noqa: ANN401 - a file
-        """A file, for the address as it was fetched."""
-        if not is_remote(path) or "r" not in mode:
+        """A file, for an address as it was fetched."""
+        address = address_of(path)
+        if not address or "r" not in mode:
             return self._file(path, mode, **named)
-        place = self._place(path)
+        place = self._place(address)
         if self._fetching and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             passing = place.with_suffix(".incomplete")
-            with self._remote(path) as source, passing.open("wb") as target:
+            with self._remote(address) as source, passing.open("wb") as target:
                 shutil.copyfileobj(source, target)
             passing.rename(place)
         if not place.exists():
-            raise FileNotFoundError(f"{path} is not among the data that were fetched")
+            raise FileNotFoundError(f"{address} is not among the data that were fetched")
         return self._file(str(place), mode, **named)
 
-    def _remote(self, path: str) -> Any:  # noqa: ANN401 - as above
-        if self._is_web(path):
+    def _remote(self, address: str) -> Any:  # noqa: ANN401 - as above
+        if is_web(address):
             import urllib.request  # noqa: PLC0415 - few evals need it
 
-            return urllib.request.urlopen(path)  # noqa: S310 - a web address, as checked
+            return urllib.request.urlopen(address)  # noqa: S310 - a web address, as checked
         try:
-            return self._file(path, "rb")
+            return self._file(address, "rb")
         except Exception as error:
-            note(f"away {path}: {error}")
+            note(f"away {address}: {error}")
             raise
 
-    @staticmethod
-    def _is_web(path: str) -> bool:
-        parts = urlsplit(path)
-        azure = (parts.hostname or "").endswith(".blob.core.windows.net")
-        return parts.scheme in {"http", "https"} and not azure
+
+def is_web(address: str) -> bool:
+    """Whether it is an address of the web; blobfile knows those of Azure itself."""
+    parts = urlsplit(address)
+    azure = (parts.hostname or "").endswith(".blob.core.windows.net")
+    return parts.scheme in {"http", "https"} and not azure
 
 
 def keep_addresses(module: Any) -> None:  # noqa: ANN401 - as above

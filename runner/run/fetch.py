@@ -12,6 +12,7 @@ import msgspec
 from runner.data import place
 from runner.data.cache import DataCache, keys_of, remove
 from runner.data.lock import ELSEWHERE, DataLock, lock_of, read_locks
+from runner.engine import docker_py
 from runner.engine.container import Container, ContainerSpec
 from runner.engine.container import remove as remove_container
 from runner.engine.engine import as_environment_fault
@@ -136,6 +137,19 @@ def alone(cache: DataCache) -> Iterator[None]:
         ) from error
 
 
+def require_unused(api: docker_py.Api, folder: Path) -> None:
+    """Refuse to change data that a container reads.
+
+    Raises:
+        EnvironmentFault: one does.
+    """
+    with as_environment_fault():
+        listed = api.containers()
+    places = (Path(each.get("Source", "")) for about in listed for each in about["Mounts"])
+    if any(place_.is_relative_to(folder) for place_ in places):
+        raise EnvironmentFault(f"a container uses the data in {folder}", "wait for its run to end")
+
+
 class _Fetch:
     """One look at all evals of a set, with the cache's lock."""
 
@@ -229,6 +243,7 @@ class _Fetch:
                 f"the data of {name} are not those that the run is pinned to: {unlike}",
                 "`--refresh` takes them as they are now, and the run then needs `--repin`",
             )
+        require_unused(self._prepared.engine.api, self._cache.folder(name, key))
         self._cache.put(lock, folder)
         remove(passing)
         return lock

@@ -92,24 +92,26 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
     return f"{pinned.differs}; finished evals are kept, the others run under the new conditions"
 
 
-def check_data(prepared: Prepared, plan: Plan, before: RunFile | None) -> None:
-    """Refuse to run evals without the data that they are pinned to.
+def missing_data(prepared: Prepared, plan: Plan, before: RunFile | None) -> str:
+    """Of which evals to run the data are missing that they are pinned to, on one line; or nothing.
 
-    Raises:
-        UsageError: some of these are not on this host; `--repin` runs the evals without them.
+    With `--repin` the evals run without them.
     """
     pinned = _data_of(before)
     missing = [
         job.eval for job in plan.todo if job.argv.key in pinned and job.eval not in prepared.data
     ]
-    if missing and not prepared.options.repin:
-        named = missing[0] + (f" and {evals(len(missing) - 1)} more" if missing[1:] else "")
-        options = prepared.options
-        raise UsageError(
-            f"this run is pinned to data of {named} that are not on this host",
-            f"fetch them with `evalset data fetch {options.model} {options.eval_set}`, or run "
-            "without them with `--repin`",
-        )
+    if not missing or prepared.options.repin:
+        return ""
+    more = f" and {evals(len(missing) - 1)} more" if missing[1:] else ""
+    return f"this run is pinned to data of {missing[0]}{more} that are not on this host"
+
+
+def check_data(prepared: Prepared, plan: Plan, before: RunFile | None) -> None:
+    """Refuse to run evals without the data that they are pinned to."""
+    if missing := missing_data(prepared, plan, before):
+        fetch = f"evalset data fetch {prepared.options.model} {prepared.options.eval_set}"
+        raise UsageError(missing, f"fetch them with `{fetch}`, or run without them with `--repin`")
 
 
 def _data_of(before: RunFile | None) -> dict[str, str]:

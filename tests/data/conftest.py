@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import io
 import json
 import os
@@ -95,6 +96,8 @@ def words() -> dict[str, bytes]:
         archive.writestr("words/en", "one\ntwo\nthree\n")
     packed = file.getvalue()
     about = f'id="words" name="Words" subdir="corpora" size="{len(packed)}" unzip="1"'
+    about += f' checksum="{hashlib.md5(packed).hexdigest()}"'  # noqa: S324 - as nltk does
+    about += f' sha256_checksum="{hashlib.sha256(packed).hexdigest()}"'
     about += f' unzipped_size="{len(packed)}" url="ADDRESS/words.zip"'
     index = f'<?xml version="1.0"?><nltk_data><packages><package {about} /></packages></nltk_data>'
     return {"/words.zip": packed, "/index.xml": index.encode()}

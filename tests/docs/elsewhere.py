@@ -90,7 +90,9 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
     "evalset data fetch gpt-4 lambada --env HF_TOKEN": Test(
         "data/test_fetch_faults_docker.py", "test_no_key_gets_into_a_container_that_fetches"
     ),
-    "evalset data list": Test("data/test_fetch_faults_docker.py", "test_data_are_listed_and_removed"),
+    "evalset data list": Test(
+        "data/test_fetch_faults_docker.py", "test_data_are_listed_and_removed"
+    ),
     "evalset data clean --select 'lambada*'": Test(
         "data/test_fetch_faults_docker.py", "test_data_are_listed_and_removed"
     ),
