@@ -34,7 +34,7 @@ HUB = re.compile(
 )
 
 
-ADDRESS = re.compile(r"(?:/.*/data/)?(?P<scheme>https?|gs|az|as):/+(?P<rest>.+)")
+ADDRESS = re.compile(r"(?:/.*/data/)?(?P<scheme>https?|gs|az):/+(?P<rest>.+)")
 
 
 def address_of(path: object) -> str:

@@ -181,7 +181,8 @@ class _Run:
             new_id=new_id,
             budget=self._budget(began),
         )
-        add_locks(prepared.layout.data, [data.lock for data in self._data().values()])
+        pinned = {job.eval for job in self.plan.whole} & prepared.data.keys()
+        add_locks(prepared.layout.data, [prepared.data[name].lock for name in sorted(pinned)])
         write_run_file(prepared.layout, self.pinned.file)
         if snapshots is not None:
             snapshots.begin()

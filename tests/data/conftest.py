@@ -91,14 +91,15 @@ def readme(**files: dict[str, str]) -> bytes:
 
 def words() -> dict[str, bytes]:
     """An index of nltk's, and a corpus."""
+    text = "one\ntwo\nthree\n"
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("words/en", "one\ntwo\nthree\n")
+        archive.writestr("words/en", text)
     packed = file.getvalue()
     about = f'id="words" name="Words" subdir="corpora" size="{len(packed)}" unzip="1"'
     about += f' checksum="{hashlib.md5(packed).hexdigest()}"'  # noqa: S324 - as nltk does
     about += f' sha256_checksum="{hashlib.sha256(packed).hexdigest()}"'
-    about += f' unzipped_size="{len(packed)}" url="ADDRESS/words.zip"'
+    about += f' unzipped_size="{len(text)}" url="ADDRESS/words.zip"'
     index = f'<?xml version="1.0"?><nltk_data><packages><package {about} /></packages></nltk_data>'
     return {"/words.zip": packed, "/index.xml": index.encode()}
 
