@@ -32,6 +32,7 @@ COMMANDS = (
     "matrix",
     "new",
     "image",
+    "data",
     "doctor",
 )
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from runner.branch.filter import COMPRESSED
 from runner.branch.git import Entry, Repository
 from runner.branch.progress_branch import ProgressBranch, state_prefix
+from runner.data.lock import add_locks, parse_locks
 from runner.files import named, sync_folder, write_whole
 from runner.model import Command
 from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
@@ -65,6 +66,7 @@ def restore_progress(
         progress_lines=states.get(f"{start}progress.txt", b""),
         attempts_lines=attempts_lines,
     )
+    add_locks(layout.data, parse_locks(states.get(f"{start}data.jsonl", b"")).values())
     theirs = states.get(f"{start}run.json", b"")
     newest, here = parse_run_file(theirs), read_run_file(layout.run)
     if newest is not None and (here is None or newest.age > here.age):

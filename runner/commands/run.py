@@ -166,7 +166,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
     from runner.report.obstacles import obstacle_lines
     from runner.run.fitness import fit
     from runner.run.packages import with_locks
-    from runner.run.pins import pin
+    from runner.run.pins import missing_data, pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
 
@@ -184,9 +184,12 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
         prepared = fit(locked, plan, host, pull=False)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
+        missing = missing_data(prepared, plan, state.run)
     if differs and not options.repin:
         differs += "; without `--repin` the run stops here"
-    for warning in filter(None, (*prepared.warnings, *plan.warnings, *state.damaged, differs)):
+    for warning in filter(
+        None, (*prepared.warnings, *plan.warnings, *state.damaged, differs, missing)
+    ):
         print_warning(warning)
     if options.as_json:
         content = {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from runner.data import place
+from runner.data.cache import Data
 from runner.engine import docker_py
 from runner.engine.container import (
     CannotRun,
@@ -56,6 +58,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         user: `uid:gid` inside the containers.
         cpus: that the engine has; no container can get more.
         gateway: through which containers reach their providers; None where they do so themselves.
+        data: what was fetched for evals, by the eval.
     """
 
     layout: Layout
@@ -70,6 +73,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     added: Mapping[tuple[str, str | None], str] = {}
     python_paths: Mapping[str, str] = {}
     classes: Path | None = None
+    data: Mapping[str, Data] = {}
 
     def image_of(self, settings: ContainerSettings) -> str:
         """The id of the image that a container is created from."""
@@ -111,6 +115,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
                 values = {name: moved_to(own, name, text) for name, text in values.items()}
                 argv = (f"--listen={own}", *argv)
             argv = (*FORWARD, *argv)
+        if data := self.data.get(job.eval):
+            mounts = {**mounts, **place.MOUNTS, data.content: place.CONTENT}
+            values |= place.reading() | place.python_path(values)
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]
@@ -191,6 +198,8 @@ class LocalAttempts:
         spec = self._shared.spec(task.job, task.attempt)
         try:
             with private_folder(self._shared.layout, task.attempt):
+                if data := self._shared.data.get(task.job.eval):
+                    place.lay_out(data.lock.paths, spec.private)
                 container = Container.create(self._engine.api, spec)
         except BaseException as error:
             remove_private(self._shared.layout, task.attempt)

@@ -48,6 +48,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         code: digest of the folders of code that each job gets, by the key of its argv.
         packages: digest of the lock of what requirements add to each job's image, likewise.
         locks: texts of these locks, by what they fulfil.
+        data: hash of the fetched data that a job is given, by the key of its argv; a job that was
+            given none is left out. None in a file of an earlier version.
         generation: greater than that of each file that the run knew, because clocks of hosts
             differ.
         unable: why evals were left out, because they could not run, by key; None for none.
@@ -74,6 +76,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     code: dict[str, str] = {}
     packages: dict[str, str] = {}
     locks: dict[str, str] = {}
+    data: dict[str, str] | None = None
     generation: _Count = 0
     unable: dict[str, str] | None = None
 
@@ -137,12 +140,7 @@ def differences(
             if differs(old.get(name), new.get(name))
         }
         said += _described(f"--{name.replace('_', '-')}", changed, total)
-    contents = {
-        eval_key: (then, today)
-        for key, eval_key in finished.items()
-        if (then := before.digests.get(key)) and (today := now.digests.get(key)) and then != today
-    }
-    said += _described("registry content", contents)
+    said += _described("registry content", _changed(before.digests, now.digests, finished))
     for what, old_ones, new_ones in (
         ("code", before.code, now.code),
         ("packages of --requirements", before.packages, now.packages),
@@ -153,7 +151,19 @@ def differences(
             if key in before.digests and old_ones.get(key) != new_ones.get(key)
         }
         said += _described(what, changed, total)
-    return tuple(said)
+    data = _changed(before.data or {}, now.data or {}, finished)
+    return (*said, *_described("data", data))
+
+
+def _changed(
+    before: Mapping[str, str], now: Mapping[str, str], finished: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Both digests of each eval that has two different ones."""
+    return {
+        eval_key: (then[:_SHORT], today[:_SHORT])
+        for key, eval_key in finished.items()
+        if (then := before.get(key)) and (today := now.get(key)) and then != today
+    }
 
 
 def _images(

@@ -86,6 +86,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return self._beside("run.json")
 
     @property
+    def data(self) -> Path:
+        """The lock file of the data that evals were given."""
+        return self._beside("data.jsonl")
+
+    @property
     def lock(self) -> Path:
         """Held by the live run."""
         return self._beside("lock")
@@ -93,7 +98,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kept(self) -> tuple[Path, ...]:
         """What tells what was done, which `evalset reset` sets aside: files, and the answers."""
-        return self.progress, self.attempts, self.run, self.answers
+        return self.progress, self.attempts, self.run, self.data, self.answers
 
     @property
     def evallogs(self) -> Path:

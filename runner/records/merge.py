@@ -19,6 +19,9 @@ README = "README.md"
 # Byte order marks, which some editors put before a file, and so before a line of it.
 _MARKS = re.compile(rb"^(?:\xef\xbb\xbf)+")
 
+# How the names of files end whose lines stand each for itself.
+_LINES = (".progress.txt", ".attempts.jsonl", ".data.jsonl", ".left-out.jsonl", ".torn")
+
 _DATED = re.compile(r"\.\d{8}T\d{6}\.\d+Z$")
 
 
@@ -37,7 +40,7 @@ def kind_of(path: str) -> Kind:
         return Kind.README
     if not path.startswith("oaievalset/") or _DATED.search(path):
         return Kind.WHOLE
-    if path.endswith((".progress.txt", ".attempts.jsonl", ".left-out.jsonl", ".torn")):
+    if path.endswith(_LINES):
         return Kind.LINES
     if path.endswith(".run.json"):
         return Kind.RUN

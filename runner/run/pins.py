@@ -10,6 +10,7 @@ from runner.plan.plan import Plan
 from runner.records.run_file import next_generation
 from runner.registry.code import CodeDigests
 from runner.registry.content import digests_of
+from runner.report.text import evals
 from runner.run.prepare import Prepared
 
 _LIMITS = ("memory", "cpus", "pids_limit", "timeout", "tmp_limit")
@@ -72,6 +73,9 @@ def pin(
     else:
         stay = {key: settings for key, settings in kept.items() if key in compared}
         now = now.with_settings(kept | given | stay)
+        data = {key: value for key, value in (now.data or {}).items() if key not in compared}
+        before_data = {k: v for k, v in _data_of(before).items() if k in compared}
+        now = msgspec.structs.replace(now, data=data | before_data)
     return Pinned(file=now, differs=differs)
 
 
@@ -88,6 +92,32 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
             f"`--repin` continues and keeps the finished evals, `{fresh}` starts over",
         )
     return f"{pinned.differs}; finished evals are kept, the others run under the new conditions"
+
+
+def missing_data(prepared: Prepared, plan: Plan, before: RunFile | None) -> str:
+    """Of which evals to run the data are missing that they are pinned to, on one line; or nothing.
+
+    With `--repin` the evals run without them.
+    """
+    pinned = _data_of(before)
+    missing = [
+        job.eval for job in plan.todo if job.argv.key in pinned and job.eval not in prepared.data
+    ]
+    if not missing or prepared.options.repin:
+        return ""
+    more = f" and {evals(len(missing) - 1)} more" if missing[1:] else ""
+    return f"this run is pinned to data of {missing[0]}{more} that are not on this host"
+
+
+def check_data(prepared: Prepared, plan: Plan, before: RunFile | None) -> None:
+    """Refuse to run evals without the data that they are pinned to."""
+    if missing := missing_data(prepared, plan, before):
+        fetch = f"evalset data fetch {prepared.options.model} {prepared.options.eval_set}"
+        raise UsageError(missing, f"fetch them with `{fetch}`, or run without them with `--repin`")
+
+
+def _data_of(before: RunFile | None) -> dict[str, str]:
+    return (before.data or {}) if before else {}
 
 
 def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | None) -> RunFile:
@@ -121,6 +151,12 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         network=settings.network,
         gpus=settings.gpus,
         seeds=_seeds(prepared, is_ours=fingerprint is not None),
+        data=_data_of(before)
+        | {
+            job.argv.key: prepared.data[job.eval].lock.sha256
+            for job in plan.whole
+            if job.eval in prepared.data
+        },
         registry=(before.digests if before else {})
         | {job.argv.key: digests[job.eval] for job in plan.whole},
         generation=next_generation(prepared.layout, before),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from runner.data.cache import Data, DataCache, fetched_for
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
 from runner.files import make_folder, replace
@@ -67,6 +68,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         classes: registry folder that defines the models that are classes; None for none.
         model_is_code: whether the model is the user's own code, which need not ask any provider.
         locks: packages that requirements add to images, by `ContainerSettings.packages`.
+        data: what was fetched for evals that load something, by the eval.
     """
 
     options: RunOptions
@@ -88,6 +90,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     classes: Path | None = None
     model_is_code: bool = False
     locks: dict[tuple[str, str | None], Lock] = {}
+    data: dict[str, Data] = {}
 
     def settings_for(self, key: str) -> ContainerSettings:
         """What the container of an eval gets; variables are named, and have no values here.
@@ -179,6 +182,7 @@ def prepare(
         limits=limits,
         mounts=mounts,
         own=own,
+        data=fetched_for(DataCache(host.cache), resolution.evals, own, options.passed_through),
         warnings=(
             *warnings,
             *folder_warnings,

@@ -225,6 +225,8 @@ class Rerun:
                 same_arguments=case.command.without_eval == first,
             )
             why = [text for text in said if not text.startswith("--network")]
+            if job.argv.key in (before.data or {}) and job.eval not in prepared.data:
+                why.append("the data that it was run with are not here; `evalset data fetch` them")
             if job.argv.key not in before.digests:
                 why.append("run.json does not say with which registry content it was run")
             if not why:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from runner.data.cache import Data
+from runner.data.lock import add_locks
 from runner.engine.attempt import LocalAttempts, RunFacts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
@@ -32,7 +34,7 @@ from runner.run.disk import Disk
 from runner.run.fitness import fit
 from runner.run.loop import Loop, RunResult
 from runner.run.packages import images_with_packages, with_locks
-from runner.run.pins import check_pins, pin
+from runner.run.pins import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
 from runner.run.schedule import Barred, Event, Schedule, Signalled, Told
@@ -154,6 +156,7 @@ class _Run:
         self._state = state
         self.plan = plan
         adopted = {task.job.eval for task in self.adopted}
+        check_data(prepared, plan, state.run)
         self.pinned = pin(prepared, plan, recorder.run, state.run, adopted)
         repinned = check_pins(prepared, self.pinned)
         self.unable_differ = (state.run and state.run.unable) != self.pinned.file.unable
@@ -191,6 +194,8 @@ class _Run:
             new_id=new_id,
             budget=self._budget(began),
         )
+        pinned = {job.eval for job in self.plan.whole} & prepared.data.keys()
+        add_locks(prepared.layout.data, [prepared.data[name].lock for name in sorted(pinned)])
         write_run_file(prepared.layout, self.pinned.file)
         if snapshots is not None:
             snapshots.begin()
@@ -254,6 +259,11 @@ class _Run:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))
 
+    def _data(self) -> dict[str, Data]:
+        """What the evals to run are given of fetched data."""
+        data = self._prepared.data
+        return {job.eval: data[job.eval] for job in self.plan.todo if job.eval in data}
+
     def _attempts(self) -> LocalAttempts:
         prepared, plan = self._prepared, self.plan
         engine = prepared.engine
@@ -276,6 +286,7 @@ class _Run:
             user="0:0" if info.rootless else self._host.user,
             cpus=info.cpus,
             gateway=self._gateway,
+            data=self._data(),
         )
         if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
             engine.make_eval_network()

@@ -1,0 +1,188 @@
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from runner.commands.command_line import evalset_command
+from runner.data.cache import DataCache, remove
+from runner.data.lock import DataLock
+from runner.engine.engine import Engine
+from runner.host import this_host
+from runner.options import (
+    DEFAULT_IMAGE,
+    DURATION,
+    EVAL_NETWORK,
+    NAME,
+    PROGRESS_DIR,
+    AsJson,
+    Env,
+    EnvFile,
+    EvalSet,
+    Exclude,
+    Image,
+    Model,
+    N,
+    ProgressDir,
+    RegistryPaths,
+    RunOptions,
+    Select,
+)
+from runner.parameters import Argument, Option
+from runner.registry.resolve import names_matching
+from runner.report.text import evals, json_line, plain_line, print_warning, size
+
+if TYPE_CHECKING:
+    from runner.report.fetching import FetchDisplay
+    from runner.run.fetch import Fetched
+
+
+@click.group(epilog="Example: evalset data fetch gpt-4 lambada")
+def command() -> None:
+    """Fetch what evals load from a hub or an address, and see what is there."""
+
+
+class _Shown:
+    """Shows a fetch: says in a line what became of each eval's data."""
+
+    def __init__(self, display: "FetchDisplay") -> None:
+        self.begin = display.begin
+        self.has = display.has
+        self._display = display
+
+    def ended(self, fetched: "Fetched") -> None:
+        """Show what became of one eval's data."""
+        self._display.ended(_line(fetched))
+
+
+def _line(fetched: "Fetched") -> str:
+    lock = fetched.lock
+    if lock is None:
+        return f"error: {fetched.problem}"
+    if not lock.files:
+        return f"no data  {fetched.eval} needs none"
+    how = "fetched" if fetched.new else "is here"
+    return f"{how}  {fetched.eval}  ({size(lock.size)}, {lock.sha256[:12]}){_revisions(lock)}"
+
+
+def _revisions(lock: DataLock) -> str:
+    said = [
+        f"{name.partition('/')[2]}@{commit[:12]}"
+        for name, branches in sorted(lock.revisions.items())
+        for commit in branches.values()
+    ]
+    return f"  {', '.join(said)}" if said else ""
+
+
+@evalset_command("evalset data fetch gpt-4 lambada", group=command)
+def fetch(
+    *,
+    model: Model,
+    eval_set: EvalSet,
+    passed_through: Annotated[tuple[str, ...], Argument(metavar="[ARGS]...")] = (),
+    select: Annotated[Select, "Fetch for these evals only; * is any text."] = (),
+    exclude: Exclude = (),
+    refresh: Annotated[
+        bool, Option("Fetch anew what is there, whatever is pinned.", configurable=False)
+    ] = False,
+    registry_paths: RegistryPaths = (),
+    image: Image = DEFAULT_IMAGE,
+    network: Annotated[str, Option("Docker network that leads to the data.", NAME)] = EVAL_NETWORK,
+    env: Annotated[
+        Env, "Hand in this variable of the host, by name, such as HF_TOKEN; no other is."
+    ] = (),
+    env_file: EnvFile = None,
+    jobs: Annotated[
+        int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
+    ] = None,
+    timeout: Annotated[float, Option("Stop an eval after this.", DURATION)] = 3600.0,
+    progress_dir: ProgressDir = PROGRESS_DIR,
+) -> int:
+    """Fetch what the evals of EVAL_SET load from a hub or an address, once.
+
+    Each eval is started with no model behind it, and whatever it loads is kept in the user's cache
+    and locked. Runs give it to the eval, which then asks no hub. What the run of MODEL in the
+    progress directory is pinned to is fetched at that revision. Exits with 1 if data are missing.
+    """
+    from runner.report.fetching import FetchDisplay
+    from runner.run.fetch import fetch as fetch_data
+
+    options = RunOptions(
+        model=model,
+        eval_set=eval_set,
+        passed_through=passed_through,
+        select=select,
+        exclude=exclude,
+        registry_paths=registry_paths,
+        image=image,
+        network=network,
+        env=env,
+        env_file=env_file,
+        jobs=jobs,
+        timeout=timeout,
+        progress_dir=progress_dir,
+        explicit=frozenset({"network", "timeout"}),
+    )
+    display = FetchDisplay(sys.stdout)
+    try:
+        found = fetch_data(options, this_host(), _Shown(display), refresh=refresh)
+    finally:
+        display.end()
+    with_data = [each.lock for each in found if each.lock and each.lock.files]
+    failed = sum(each.lock is None for each in found)
+    total = size(sum(lock.size for lock in with_data))
+    line = f"{evals(len(with_data))} of {len(found)} with data, {total} in {_cache().root}"
+    print(plain_line(f"{line}; {failed} failed" if failed else line))
+    return 1 if failed else 0
+
+
+def _cache() -> DataCache:
+    return DataCache(this_host().cache)
+
+
+@evalset_command("evalset data list --json", group=command)
+def list(*, as_json: AsJson = False) -> None:  # noqa: A001 - the command's name
+    """Show what was fetched: for which eval, how much, and which revision."""
+    found = tuple(_cache().all())
+    if as_json:
+        print(json_line([{"folder": str(folder), "lock": lock} for folder, lock in found]))
+        return
+    for folder, lock in found:
+        if lock is None:
+            print(plain_line(f"not whole  {folder.name}"))
+        elif lock.files:
+            print(
+                plain_line(f"{lock.eval}  {size(lock.size)}  {lock.sha256[:12]}{_revisions(lock)}")
+            )
+    none = sum(lock is not None and not lock.files for _, lock in found)
+    print(plain_line(f"{evals(len(found) - none)} with data in {_cache().root}, {none} need none"))
+
+
+@evalset_command("evalset data clean --select 'lambada*'", group=command)
+def clean(
+    *,
+    select: Annotated[Select, "Remove the data of these evals only; * is any text."] = (),
+) -> None:
+    """Remove fetched data, and what interrupted fetches left."""
+    from runner.run.fetch import alone, require_unused
+
+    api = Engine().api
+    cache = _cache()
+    freed = 0
+    removed = 0
+    if cache.root.is_dir():
+        with alone(cache):
+            for folder, lock in cache.all():
+                if _is_selected(folder, lock, select):
+                    freed += lock.size if lock else 0
+                    removed += 1
+                    require_unused(api, folder)
+                    remove(folder)
+    print(plain_line(f"removed the data of {evals(removed)}, {size(freed)}"))
+    if select and not removed:
+        print_warning(f"no data in {cache.root} are of {', '.join(select)}")
+
+
+def _is_selected(folder: Path, lock: DataLock | None, select: tuple[str, ...]) -> bool:
+    name = lock.eval if lock else folder.name.removeprefix(".fetching-").rpartition(".")[0]
+    return not select or any(names_matching(pattern, [name]) for pattern in select)

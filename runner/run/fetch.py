@@ -1,0 +1,408 @@
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from runner.data import place
+from runner.data.cache import DataCache, keys_of, remove
+from runner.data.lock import ELSEWHERE, DataLock, lock_of, read_locks
+from runner.engine import docker_py
+from runner.engine.container import Container, ContainerSpec
+from runner.engine.container import remove as remove_container
+from runner.engine.engine import as_environment_fault
+from runner.engine.image_probe import NO_SUCH_COMMAND
+from runner.errors import EnvironmentFault, LockHeld, RunnerError, UsageError
+from runner.files import make_folder, named, read_bytes, room, used
+from runner.host import KEYLESS_MODEL, PLACEHOLDER_KEY, Host, from_host, read_env_file
+from runner.image.image import find_image
+from runner.model import Job
+from runner.options import EVAL_NETWORK, RunOptions
+from runner.records.lock import run_lock
+from runner.records.logs import last_lines
+from runner.records.run_file import read_run_file
+from runner.records.state import RunState
+from runner.run.prepare import PROXIES, Prepared, planned, prepare
+
+# By this label containers that fetch are found again; its value is the cache's folder.
+LABEL = "evalset.data"
+
+# Handed to containers that fetch where they are set; none is a secret.
+USUAL = (*PROXIES, *(name.upper() for name in PROXIES), "no_proxy", "NO_PROXY", "HF_ENDPOINT")
+
+# What stands for every model: whoever asks it has loaded its data.
+_MODEL = "http://model.invalid/v1"
+_NO_MODEL = {
+    "OPENAI_API_KEY": PLACEHOLDER_KEY,
+    "OPENAI_BASE_URL": _MODEL,
+    "ANTHROPIC_API_KEY": PLACEHOLDER_KEY,
+    "ANTHROPIC_BASE_URL": _MODEL,
+    "TOGETHER_API_KEY": PLACEHOLDER_KEY,
+    "TOGETHER_BASE_URL": _MODEL,
+}
+
+# Bytes: no data is larger than this, which only means that the disk is the limit.
+_ANY_SIZE = 2**60
+
+# Seconds between two looks at what has come.
+_LOOK = 1.0
+
+# With less than this a disk is full.
+_FULL = 2**16
+
+_NO_ROOM = ("No space left on device", "Errno 28", "Disk quota exceeded")
+
+
+class Fetched(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one eval's data.
+
+    Attributes:
+        lock: what they are; None where they could not be fetched.
+        new: whether they were fetched just now.
+        problem: why they could not be, and what to do.
+    """
+
+    eval: str
+    lock: DataLock | None = None
+    new: bool = False
+    problem: str = ""
+
+
+class Progress(Protocol):
+    """What shows people how far it is."""
+
+    def begin(self, total: int) -> None:
+        """So many evals are looked at."""
+
+    def has(self, name: str, size: int) -> None:
+        """So many bytes of an eval's data are here by now."""
+
+    def ended(self, fetched: Fetched) -> None:
+        """An eval's data are here, or will not come."""
+
+
+def fetch(
+    options: RunOptions, host: Host, progress: Progress, *, refresh: bool = False
+) -> list[Fetched]:
+    """Bring what the evals of a set load into the cache, each by a container that loads it.
+
+    What is pinned by the run in the progress directory is fetched at that revision, and has to
+    be the same.
+
+    Args:
+        options: of the run that will use it; nothing secret is handed in but what `env` names.
+        refresh: fetch what is there anew, whatever is pinned.
+
+    Raises:
+        RunnerError: nothing can be fetched at all: no engine, no hub, no room.
+    """
+    prepared = _prepared(options, host)
+    cache = DataCache(host.cache)
+    make_folder(cache.root, option=ELSEWHERE)
+    with alone(cache):
+        return _Fetch(prepared, host, cache, progress, refresh=refresh).all()
+
+
+def _prepared(options: RunOptions, host: Host) -> Prepared:
+    """A run of the same evals that is handed nothing but what is named, and no rule's variables."""
+    named_ = {name: from_host(host.environ, name) for name in options.env}
+    if options.env_file:
+        named_ |= read_env_file(options.env_file, host.environ)
+    usual = {name: host.environ[name] for name in USUAL if name in host.environ}
+    options = msgspec.structs.replace(options, gateway=False, env=(), env_file=None)
+    prepared = prepare(options, msgspec.structs.replace(host, environ={}))
+    rules = tuple(msgspec.structs.replace(rule, env=()) for rule in prepared.rules)
+    environment = {**usual, **named_, **_NO_MODEL}
+    return msgspec.structs.replace(prepared, rules=rules, environment=environment)
+
+
+@contextlib.contextmanager
+def alone(cache: DataCache) -> Iterator[None]:
+    """Let one process at a time change the cache.
+
+    Raises:
+        LockHeld: another does.
+    """
+    try:
+        with run_lock(cache.fetch_lock):
+            yield
+    except LockHeld as error:
+        raise LockHeld(
+            f"another `evalset data` command works in {cache.root}", "wait for it to end"
+        ) from error
+
+
+def require_unused(api: docker_py.Api, folder: Path) -> None:
+    """Refuse to change data that a container reads.
+
+    Raises:
+        EnvironmentFault: one does.
+    """
+    with as_environment_fault():
+        listed = api.containers()
+    places = (Path(each.get("Source", "")) for about in listed for each in about["Mounts"])
+    if any(place_.is_relative_to(folder) for place_ in places):
+        raise EnvironmentFault(f"a container uses the data in {folder}", "wait for its run to end")
+
+
+class _Fetch:
+    """One look at all evals of a set, with the cache's lock."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        host: Host,
+        cache: DataCache,
+        progress: Progress,
+        *,
+        refresh: bool,
+    ) -> None:
+        self._prepared = prepared
+        self._cache = cache
+        self._progress = progress
+        self._refresh = refresh
+        layout, options = prepared.layout, prepared.options
+        plan = planned(prepared, RunState(model=layout.model, eval_set=layout.eval_set))
+        self._jobs = plan.jobs
+        evals = [job.eval for job in plan.jobs]
+        self._keys = keys_of(evals, prepared.own, options.passed_through)
+        self._pinned = {} if refresh else _pinned(prepared, self._keys)
+        self._images: dict[str, tuple[str, str]] = {}
+        self._live: set[str] = set()
+        self._stopped = threading.Event()
+        info = prepared.engine.info()
+        self._user = "0:0" if info.rootless else host.user
+        self._cpus = info.cpus
+
+    def all(self) -> list[Fetched]:
+        """Fetch for one eval after the other, some at the same time."""
+        self._end_leftovers()
+        prepared = self._prepared
+        self._progress.begin(len(self._jobs))
+        found = {job.eval: self._there(job.eval) for job in self._jobs}
+        for fetched in filter(None, found.values()):
+            self._progress.ended(fetched)
+        todo = [job for job in self._jobs if found[job.eval] is None]
+        for name in {job.settings.image for job in todo}:
+            image = find_image(prepared.engine.api, name)
+            self._images[name] = image.id, image.fingerprint or image.id
+        if any(job.settings.network == EVAL_NETWORK for job in todo):
+            prepared.engine.make_eval_network()
+        pool = ThreadPoolExecutor(prepared.options.jobs or self._cpus)
+        try:
+            for future in as_completed([pool.submit(self._one, job) for job in todo]):
+                fetched = future.result()
+                found[fetched.eval] = fetched
+                self._progress.ended(fetched)
+        except BaseException:
+            self._stopped.set()
+            for container in tuple(self._live):
+                remove_container(prepared.engine.api, container)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [each for job in self._jobs if (each := found[job.eval])]
+
+    def _there(self, name: str) -> Fetched | None:
+        """What is in the cache already, read and compared with its lock."""
+        if self._refresh:
+            return None
+        data = self._cache.intact(name, self._keys[name])
+        if data is None or self._unlike(data.lock):
+            return None
+        return Fetched(eval=name, lock=data.lock)
+
+    def _one(self, job: Job) -> Fetched:
+        try:
+            return Fetched(eval=job.eval, lock=self._fetched(job), new=True)
+        except _OfOneEval as error:
+            return Fetched(eval=job.eval, problem=str(error))
+
+    def _fetched(self, job: Job) -> DataLock:
+        name, key = job.eval, self._keys[job.eval]
+        passing = self._cache.passing(name, key)
+        folder = passing / place.OWN
+        with named(passing, "write", option=ELSEWHERE):
+            _make_ready(passing)
+        self._run(job, passing)
+        image = self._images[job.settings.image][1]
+        try:
+            with named(folder, "read", option=ELSEWHERE):
+                lock = lock_of(folder, name, key, image=image)
+        except UsageError as error:
+            remove(passing)
+            raise _OfOneEval(error.what, error.cure) from error
+        if unlike := self._unlike(lock):
+            remove(passing)
+            raise _OfOneEval(
+                f"the data of {name} are not those that the run is pinned to: {unlike}",
+                "`--refresh` takes them as they are now, and the run then needs `--repin`",
+            )
+        require_unused(self._prepared.engine.api, self._cache.folder(name, key))
+        self._cache.put(lock, folder)
+        remove(passing)
+        return lock
+
+    def _unlike(self, lock: DataLock) -> str:
+        """In what an eval's data differ from those that are pinned; empty where they do not."""
+        pinned = self._pinned.get(lock.eval)
+        if pinned is None or pinned.sha256 == lock.sha256:
+            return ""
+        for repository, branches in pinned.revisions.items():
+            for branch, commit in branches.items():
+                now = lock.revisions.get(repository, {}).get(branch)
+                if now and now != commit:
+                    return f"{branch} of {repository} is {now[:12]} now, and was {commit[:12]}"
+        before = {file.path: file for file in pinned.files}
+        now_ = {file.path: file for file in lock.files}
+        differ = sorted(path for path in before.keys() | now_ if before.get(path) != now_.get(path))
+        return f"{differ[0]} differs" if differ else "their hash differs"
+
+    def _run(self, job: Job, passing: Path) -> None:
+        """Run an eval until it has loaded its data.
+
+        Raises:
+            _OfOneEval: it cannot, and others may.
+            EnvironmentFault: no other can, either.
+        """
+        settings = job.settings
+        if settings.network == "none":
+            raise _OfOneEval(
+                f"{job.eval} gets no network (--network none, or a rule in containers/)",
+                "fetch with --network NAME",
+            )
+        spec = self._spec(job, passing)
+        api = self._prepared.engine.api
+        with as_environment_fault():
+            container = Container.create(api, spec)
+            self._live.add(container.id)
+            try:
+                container.start(spec)
+                ended = self._wait(container, job, passing)
+                status = container.state().exit_code if ended else None
+                container.save_console(passing / "console.log")
+            finally:
+                self._live.discard(container.id)
+                remove_container(api, container.id)
+        if status is None:
+            limit = f"{settings.timeout:g} s"
+            raise _OfOneEval(
+                f"{job.eval} has not loaded its data within {limit}",
+                "raise --timeout; what has come is kept",
+            )
+        self._judge(job, passing, status)
+
+    def _wait(self, container: Container, job: Job, passing: Path) -> bool:
+        """Wait until a container has ended; tell whether it did in time."""
+        began = time.monotonic()
+        while not container.wait(_LOOK):
+            if self._stopped.is_set() or time.monotonic() - began > job.settings.timeout:
+                return False
+            if (size := used(passing / place.OWN)) is not None:
+                self._progress.has(job.eval, size.size)
+        return True
+
+    def _spec(self, job: Job, passing: Path) -> ContainerSpec:
+        pins = self._pinned.get(job.eval)
+        environment = {name: self._prepared.environment[name] for name in job.settings.env}
+        environment |= {"HOME": "/tmp"}  # noqa: S108 - inside the container
+        environment |= place.fetching(json.dumps(pins.revisions if pins else {}))
+        environment |= place.python_path(environment)
+        settings = msgspec.structs.replace(
+            job.settings,
+            tmp_limit=_ANY_SIZE,
+            cpus=min(job.settings.cpus or self._cpus, self._cpus),
+        )
+        command = (job.argv.program, KEYLESS_MODEL, job.eval, *job.argv.arguments)
+        return ContainerSpec(
+            name=f"evalset-data-{passing.name.removeprefix('.fetching-')[:100]}",
+            image=self._images[job.settings.image][0],
+            argv=(*command, "--max_samples", "1"),
+            private=passing,
+            mounts={**self._prepared.mounts, **place.MOUNTS},
+            environment=environment,
+            labels={LABEL: str(self._cache.root)},
+            user=self._user,
+            settings=settings,
+        )
+
+    def _judge(self, job: Job, passing: Path, status: int) -> None:
+        """Refuse what an eval that did not end well has left."""
+        problems = read_bytes(passing / place.PROBLEMS).decode(errors="replace").splitlines()
+        said = "\n".join(last_lines(passing / "console.log", 30))
+        missing = [line for line in problems if line.startswith("missing ")]
+        if not status and not missing:
+            return
+        root = self._cache.root
+        if room(root).free < _FULL or any(sign in said for sign in _NO_ROOM):
+            raise EnvironmentFault(
+                f"cannot keep the data of {job.eval}: the disk of {root} is full",
+                f"make room there, or point {ELSEWHERE} elsewhere; what has come is kept",
+            )
+        gone = [line for line in problems if line.startswith("gone ")]
+        if gone and (pins := self._pinned.get(job.eval)):
+            commits = ", ".join(
+                f"{commit[:12]} of {name}"
+                for name, branches in pins.revisions.items()
+                for commit in branches.values()
+            )
+            raise _OfOneEval(
+                f"{job.eval} is pinned to a revision that is gone from the hub: {commits}",
+                "copy its folder from the cache of a host that has it, or fetch what is there now "
+                "with `--refresh`",
+            )
+        away = [line for line in problems if line.startswith("away ")]
+        if away:
+            host_, _, why = away[0].removeprefix("away ").partition(": ")
+            raise EnvironmentFault(
+                f"{host_} cannot be reached for the data of {job.eval}: {why}",
+                "check the network, proxies and HF_ENDPOINT; what has come is kept",
+            )
+        if missing:
+            raise _OfOneEval(f"{job.eval} could not get {missing[0].removeprefix('missing ')}")
+        if said.startswith(NO_SUCH_COMMAND.decode()):
+            raise EnvironmentFault(
+                f"the image {job.settings.image} has no command {job.argv.program!r}",
+                "choose another --image",
+            )
+        last = said.strip().splitlines()[-1:] or ["it said nothing"]
+        raise _OfOneEval(
+            f"{job.eval} ended with status {status} while its data were fetched: {last[0]}"
+        )
+
+    def _end_leftovers(self) -> None:
+        """Remove the containers of a fetch that was killed; we hold its lock."""
+        api = self._prepared.engine.api
+        label = f"{LABEL}={self._cache.root}"
+        with as_environment_fault():
+            for about in api.containers(all=True, filters={"label": label}):
+                remove_container(api, about["Id"])
+
+
+class _OfOneEval(RunnerError):
+    """The data of one eval cannot be fetched; those of others may."""
+
+
+def _pinned(prepared: Prepared, keys: Mapping[str, str]) -> dict[str, DataLock]:
+    """What the run in the progress directory says that evals' data have to be, by eval."""
+    run = read_run_file(prepared.layout.run)
+    hashes = set((run.data or {}).values()) if run else set()
+    known = read_locks(prepared.layout.data).values()
+    return {
+        lock.eval: lock
+        for lock in known
+        if lock.sha256 in hashes and lock.key == keys.get(lock.eval)
+    }
+
+
+def _make_ready(passing: Path) -> None:
+    """Keep what came of an interrupted fetch, but nothing that was made of it."""
+    remove(passing / place.OWN / place.PREPARED)
+    (passing / place.PROBLEMS).unlink(missing_ok=True)
+    # nltk writes only to a folder that is there.
+    (passing / place.OWN / "nltk").mkdir(parents=True, exist_ok=True)
