@@ -8,7 +8,7 @@ from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.image_probe import NO_COMMAND, ask
 from runner.errors import EnvironmentFault
 from runner.host import Host
-from runner.options import DEFAULT_IMAGE
+from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse_registry
 
 
@@ -64,6 +64,11 @@ def find_image(api: docker_py.Api, name: str) -> Image:
         raise EnvironmentFault(
             f"the image {name} is not here", "build it with `evalset image build`"
         )
+    for extra in EXTRAS:
+        if name == extra_image(extra):
+            raise EnvironmentFault(
+                f"the image {name} is not here", f"build it with `evalset image build --extra {extra}`"
+            )
     if refusal := pull(api, name):
         raise EnvironmentFault(
             f"the image {name} is not here and cannot be pulled: {refusal}",
