@@ -47,10 +47,9 @@ PROGRESS_DIR = Path("progress")
 MAX_FILE = 50 * 2**20
 
 
-
-def extra_image(extra: str) -> str:
-    """The name of one of the `EXTRAS`."""
-    return f"{DEFAULT_IMAGE}-{extra}"
+def extra_image(extra: str, eval_image: str = DEFAULT_IMAGE) -> str:
+    """The name of one of the `EXTRAS` on an eval image."""
+    return f"{eval_image}-{extra}"
 
 
 AsJson = Annotated[

@@ -18,7 +18,7 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
 from runner.image.base import Base, base_of_ours, prepare_base
-from runner.image.image import FINGERPRINT, Image, find_image, look_up_image, require_image
+from runner.image.image import BASE, FINGERPRINT, Image, find_image, look_up_image, require_image
 from runner.image.wheels import fetch_wheels
 from runner.options import DEFAULT_IMAGE, extra_image
 
@@ -85,7 +85,6 @@ def _read(name: str) -> bytes:
 STEP_TIME = 1800
 
 # Labels.
-BASE = "evalset.base"
 BASE_NAME = "evalset.base.name"
 MACHINE = "evalset.machine"
 LOCK = "evalset.lock"
@@ -93,6 +92,13 @@ STAGE = "evalset.stage"
 
 # What the classic builder says between the words of a step's own commands.
 BUILDER_SAYS = ("---> ", "Removing intermediate container ")
+
+# How it says what a step made, by the first digits of an image's id.
+SHORT = 12
+BUILT = re.compile(rf"---> ([0-9a-f]{{{SHORT}}})$")
+
+# Seconds after which a stage that no build has removed belongs to none that is under way.
+ABANDONED = 2 * STEP_TIME
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -128,7 +134,6 @@ def build_extra(
     api: docker_py.Api,
     extra: str,
     *,
-    tag: str | None = None,
     eval_image: str = DEFAULT_IMAGE,
     tell: Callable[[str], None],
     rebuild: bool = False,
@@ -138,7 +143,7 @@ def build_extra(
     Raises:
         EnvironmentFault: eval image, Python packages or engine cannot be had, or a step fails.
     """
-    tag = tag or extra_image(extra)
+    tag = extra_image(extra, eval_image)
     recipe = Recipe(extra)
     ground = base_of_ours(api, find_image(api, eval_image))
     fingerprint = recipe.fingerprint(ground.identity, ground.platform.machine)
@@ -218,6 +223,7 @@ def _run_steps(
     nocache: bool,
 ) -> None:
     step = "start"
+    own: set[str] = set()
     said: deque[str] = deque(maxlen=8)
     with as_environment_fault():
         try:
@@ -235,6 +241,7 @@ def _run_steps(
                 timeout=STEP_TIME,
             ):
                 text = COLOUR.sub("", str(line.get("stream", ""))).strip()
+                own.update(BUILT.findall(text))
                 if text.startswith("Step "):
                     step = text
                     said.clear()
@@ -247,9 +254,11 @@ def _run_steps(
                         "fix that, then run `evalset image build` again",
                     )
         finally:
-            # The disk that the first stage took; a build under way meanwhile keeps its own.
+            # The disk that the first stage took, here or in a build that was killed.
             for stage in api.images(filters={"dangling": True, "label": STAGE}):
-                _remove_unused(api, stage["Id"])
+                short = stage["Id"].removeprefix("sha256:")[:SHORT]
+                if short in own or time.time() - stage["Created"] > ABANDONED:
+                    _remove_unused(api, stage["Id"])
 
 
 def _remove_unused(api: docker_py.Api, image_id: str) -> None:

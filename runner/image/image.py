@@ -34,6 +34,9 @@ def _why(said: str) -> str:
 # The label by which hosts that built alike can tell.
 FINGERPRINT = "evalset.fingerprint"
 
+# The label for the identity of what our build was built on.
+BASE = "evalset.base"
+
 # What the labels of our build begin with.
 _OURS = "evalset."
 
@@ -67,7 +70,8 @@ def find_image(api: docker_py.Api, name: str) -> Image:
     for extra in EXTRAS:
         if name == extra_image(extra):
             raise EnvironmentFault(
-                f"the image {name} is not here", f"build it with `evalset image build --extra {extra}`"
+                f"the image {name} is not here",
+                f"build it with `evalset image build --extra {extra}`",
             )
     if refusal := pull(api, name):
         raise EnvironmentFault(

@@ -11,9 +11,9 @@ from runner.gateway.limits import Limits, limits_of_run
 from runner.gateway.prices import check_budget
 from runner.gateway.providers import Access, Route, access_for, route_of
 from runner.host import KEYLESS_MODEL, Host, from_host, handed_in, read_env_file
-from runner.image.image import Image, builtin_registry, find_image
+from runner.image.image import BASE, Image, builtin_registry, find_image, look_up_image
 from runner.model import ContainerSettings, check_names, container_registries
-from runner.options import RunOptions
+from runner.options import DEFAULT_IMAGE, RunOptions, extra_image
 from runner.plan.grammar import check_passed_through
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
 from runner.records.layout import Layout
@@ -25,6 +25,7 @@ from runner.registry.entries import (
     parse_registry,
     read_folder,
 )
+from runner.registry.needs import by_image
 from runner.registry.resolve import Resolution, resolve_eval_set
 from runner.registry.rules import ContainerRule, parse_rules, settings_for
 
@@ -120,6 +121,8 @@ def prepare(
                 model=options.model,
                 passed_through=options.passed_through,
             )
+    rules = parse_rules([f for files in own.values() for f in files if f.kind == "containers"])
+    extras, extra_warnings = _extras(engine, image, options, resolution.evals)
     if _is_asked_by_name(options.model, resolution, access):
         check_budget(limits.budget, limits.prices, model=options.model)
     return Prepared(
@@ -129,7 +132,8 @@ def prepare(
         image=image,
         resolution=resolution,
         shard=shard,
-        rules=parse_rules([f for files in own.values() for f in files if f.kind == "containers"]),
+        # those of the user come last, and win
+        rules=(*extras, *rules),
         environment=access.inside,
         hidden=access.hidden,
         routes=access.routes,
@@ -140,9 +144,40 @@ def prepare(
             *warnings,
             *folder_warnings,
             *resolution.warnings,
+            *extra_warnings,
             *_environment_warnings(options, environment, access),
         ),
     )
+
+
+def _extras(
+    engine: Engine, image: Image, options: RunOptions, evals: Sequence[str]
+) -> tuple[list[ContainerRule], list[str]]:
+    """Rules that give evals the image with what they need, and how to build one that is not here.
+
+    Whoever chooses an image gets it for every eval.
+    """
+    rules: list[ContainerRule] = []
+    warnings: list[str] = []
+    if options.settings.image != DEFAULT_IMAGE or "image" in options.explicit:
+        return rules, warnings
+    for extra, names in by_image(evals).items():
+        name = extra_image(extra)
+        built = look_up_image(engine.api, name)
+        cure = f"`evalset image build --extra {extra}`"
+        if built is None:
+            warnings.append(
+                f"{len(names)} of the evals, such as {names[0]}, need the image {name}, which is "
+                f"not here, and fail without it; build it with {cure}"
+            )
+            continue
+        if built.labels.get(BASE) != image.fingerprint:
+            warnings.append(
+                f"the image {name} is not built on the {image.name} that is here; {cure} builds "
+                "it anew"
+            )
+        rules += (ContainerRule(pattern=it, settings={"image": name}, env=()) for it in names)
+    return rules, warnings
 
 
 def _check_text(options: RunOptions) -> None:
