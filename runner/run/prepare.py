@@ -164,17 +164,16 @@ def _extras(
     for extra, names in by_image(evals).items():
         name = extra_image(extra)
         built = look_up_image(engine.api, name)
-        cure = f"`evalset image build --extra {extra}`"
         if built is None:
             warnings.append(
                 f"{len(names)} of the evals, such as {names[0]}, need the image {name}, which is "
-                f"not here, and fail without it; build it with {cure}"
+                f"not here, and fail without it; build it with `evalset image build --extra {extra}`"
             )
             continue
         if built.labels.get(BASE) != image.fingerprint:
             warnings.append(
-                f"the image {name} is not built on the {image.name} that is here; {cure} builds "
-                "it anew"
+                f"the image {name} is not built on the {image.name} that is here; "
+                f"`evalset image build --extra {extra}` builds it anew"
             )
         rules += (ContainerRule(pattern=it, settings={"image": name}, env=()) for it in names)
     return rules, warnings
