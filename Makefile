@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bare soak lint compat bench mutants dist docs site lock clean venv engine image upstream test-tools
+.PHONY: help demo test check bare soak lint compat bench mutants dist docs coverage site lock clean venv engine image upstream test-tools
 
 EVALSET := .venv/bin/evalset
 
@@ -18,6 +18,7 @@ help:
 	@echo 'make bench   measure the runner against upstream'
 	@echo 'make mutants show which small changes of plan/, registry/ and records/ no test notices'
 	@echo 'make docs    write docs/commands.md from the help of the commands'
+	@echo 'make coverage  run every eval of openai/evals, and write docs/coverage.md: half an hour'
 	@echo 'make site    build the website of the documentation in site/'
 	@echo 'make lock    update the locked Python packages of the eval image and of releases'
 	@echo 'make dist    build the files of a release in dist/; publishes nothing'
@@ -65,6 +66,12 @@ mutants: venv
 
 docs: venv
 	.venv/bin/python -m tests.docs.commands_page
+	.venv/bin/python -m tests.coverage --page
+
+# Of every eval, once, with the model `dummy`, one sample and no network; needs 20 GB of disk.
+coverage: venv engine image
+	$(EVALSET) image build --extra ml
+	.venv/bin/python -m tests.coverage
 
 # Fails at a link that leads nowhere. SOURCE is the address that links to the repository's files get.
 site: venv

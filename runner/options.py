@@ -38,11 +38,19 @@ EvalSet = Annotated[str, Argument("eval_set")]
 # The options of more than one command, and their defaults.
 
 DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"  # a name of our own: no image registry is asked for it
+# Images that are built on the eval image, with what only a few evals need and what is huge.
+EXTRAS = ("ml",)
 # The network that evals share by default: a bridge of our own, on which containers reach the
 # outside but not one another. One for all runs, because an engine has room for about 30.
 EVAL_NETWORK = "evalset"
 PROGRESS_DIR = Path("progress")
 MAX_FILE = 50 * 2**20
+
+
+def extra_image(extra: str, eval_image: str = DEFAULT_IMAGE) -> str:
+    """The name of one of the `EXTRAS` on an eval image."""
+    return f"{eval_image}-{extra}"
+
 
 AsJson = Annotated[
     bool,

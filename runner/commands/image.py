@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Literal
 
 import click
 import msgspec
@@ -7,10 +7,12 @@ from runner.commands.command_line import evalset_command
 from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.image.added import clean_images
-from runner.image.build import build_image
+from runner.image.build import build_extra, build_image
 from runner.image.image import FINGERPRINT, builtin_registry, find_image, own_fingerprint
 from runner.options import DEFAULT_IMAGE, NAME, AsJson, Image
 from runner.parameters import Option
+
+Extra = Literal["ml"]
 
 
 @click.group(epilog="Example: evalset image build")
@@ -25,6 +27,10 @@ def build(
         str | None,
         Option("Base to pull or use.", NAME, configurable=False, default="found by itself"),
     ] = None,
+    extra: Annotated[
+        Extra | None,
+        Option("Also build the image for evals that need this, on top.", configurable=False),
+    ] = None,
     rebuild: Annotated[
         bool, Option("Build even if the same image is there.", configurable=False)
     ] = False,
@@ -34,11 +40,16 @@ def build(
 
     Where no image registry can be reached, the base is made from Debian's packages. Nothing is
     built when the same image is there.
+
+    `--extra ml` also builds the image with torch, in which a run starts those evals that need it.
+    It takes about 10 GB.
     """
     engine = Engine()
     built = build_image(
         engine.api, tag=image, base_image=base_image, rebuild=rebuild, tell=click.echo
     )
+    if extra is not None:
+        build_extra(engine.api, extra, eval_image=image, rebuild=rebuild, tell=click.echo)
     # So that the first run starts fast.
     builtin_registry(engine, built, this_host())
     engine.make_eval_network()

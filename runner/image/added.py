@@ -18,8 +18,15 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.files import make_folder, named, replace
 from runner.host import Host
-from runner.image.build import BASE, BASE_NAME, LOCK, Recipe, remove_image, run_steps
-from runner.image.image import FINGERPRINT, Image, look_up_image, own_fingerprint, require_image
+from runner.image.build import BASE_NAME, LOCK, Recipe, remove_image, run_steps
+from runner.image.image import (
+    BASE,
+    FINGERPRINT,
+    Image,
+    look_up_image,
+    own_fingerprint,
+    require_image,
+)
 from runner.image.requirements import Lock, Requirements
 from runner.image.resolve import ground_of, resolve
 from runner.image.wheels import fetch_wheels

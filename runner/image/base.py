@@ -13,7 +13,7 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.engine.image_probe import ask
 from runner.errors import EnvironmentFault
-from runner.image.image import look_up_image, pull, require_image
+from runner.image.image import Image, look_up_image, pull, require_image
 from runner.image.wheels import Platform
 from runner.records.folders import passing_folder
 
@@ -201,6 +201,12 @@ def _without_registry(
         tell(f"base image: Debian's packages instead, because {refusal}")
         make_debian_base(api, tell=tell)
     return DEBIAN_BASE
+
+
+def base_of_ours(api: docker_py.Api, image: Image) -> Base:
+    """An image of our own making as the base of another: its fingerprint says what it is."""
+    found = _describe(api, image.name)
+    return msgspec.structs.replace(found, identity=image.fingerprint or image.id)
 
 
 def _describe(api: docker_py.Api, name: str) -> Base:

@@ -17,24 +17,28 @@ import runner
 from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
-from runner.image.base import prepare_base
-from runner.image.image import FINGERPRINT, Image, look_up_image, require_image
+from runner.image.base import Base, base_of_ours, prepare_base
+from runner.image.image import BASE, FINGERPRINT, Image, find_image, look_up_image, require_image
 from runner.image.wheels import fetch_wheels
-from runner.options import DEFAULT_IMAGE
+from runner.options import DEFAULT_IMAGE, extra_image
 
 HERE = Path(__file__).parent
 
 
 class Recipe:
-    """What the eval image is made from, apart from its base: the files of this package.
+    """What an image is made from, apart from its base: the files of this package.
 
     The lock is in pip's requirements format, with hashes; the hook goes into site-packages.
+
+    Args:
+        extra: one of the `EXTRAS`, which are built on the eval image; None is the eval image.
     """
 
-    def __init__(self) -> None:
-        self.dockerfile = _read("Dockerfile")
-        self.lock = _read("image.lock")
-        self.image_hook = _read("hook.py")
+    def __init__(self, extra: str | None = None) -> None:
+        self.extra = extra
+        self.dockerfile = _read(f"{extra}.dockerfile" if extra else "Dockerfile")
+        self.lock = _read(f"{extra}.lock" if extra else "image.lock")
+        self.image_hook = b"" if extra else _read("hook.py")
 
     @cached_property
     def base_image(self) -> str:
@@ -55,7 +59,8 @@ class Recipe:
     @cached_property
     def evals_version(self) -> str:
         """The version of openai/evals that is locked."""
-        found = re.search(rb"^evals==(\S+)", self.lock, re.MULTILINE)
+        lock = _read("image.lock") if self.extra else self.lock
+        found = re.search(rb"^evals==(\S+)", lock, re.MULTILINE)
         return found[1].decode() if found else "unknown"
 
     def fingerprint(self, base: str, machine: str) -> str:
@@ -80,7 +85,6 @@ def _read(name: str) -> bytes:
 STEP_TIME = 1800
 
 # Labels.
-BASE = "evalset.base"
 BASE_NAME = "evalset.base.name"
 MACHINE = "evalset.machine"
 LOCK = "evalset.lock"
@@ -88,6 +92,13 @@ STAGE = "evalset.stage"
 
 # What the classic builder says between the words of a step's own commands.
 BUILDER_SAYS = ("---> ", "Removing intermediate container ")
+
+# How it says what a step made, by the first digits of an image's id.
+SHORT = 12
+BUILT = re.compile(rf"---> ([0-9a-f]{{{SHORT}}})$")
+
+# Seconds after which a stage that no build has removed belongs to none that is under way.
+ABANDONED = 2 * STEP_TIME
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -116,8 +127,45 @@ def build_image(
     ground = prepare_base(
         api, wanted=base_image, default=recipe.base_image, fresh=rebuild, tell=tell
     )
+    return _build(api, recipe, ground, tag=tag, tell=tell, rebuild=rebuild)
+
+
+def build_extra(
+    api: docker_py.Api,
+    extra: str,
+    *,
+    eval_image: str = DEFAULT_IMAGE,
+    tell: Callable[[str], None],
+    rebuild: bool = False,
+) -> Image:
+    """Build one of the `EXTRAS` on the eval image, which must be here, or return the same image.
+
+    Raises:
+        EnvironmentFault: eval image, Python packages or engine cannot be had, or a step fails.
+    """
+    tag = extra_image(extra, eval_image)
+    recipe = Recipe(extra)
+    ground = base_of_ours(api, find_image(api, eval_image))
+    fingerprint = recipe.fingerprint(ground.identity, ground.platform.machine)
+    there = look_up_image(api, tag)
+    if there is not None and not rebuild and there.fingerprint == fingerprint:
+        tell(f"image: {tag} is up to date ({fingerprint})")
+        return there
+    return _build(api, recipe, ground, tag=tag, tell=tell, rebuild=rebuild)
+
+
+def _build(
+    api: docker_py.Api,
+    recipe: Recipe,
+    ground: Base,
+    *,
+    tag: str,
+    tell: Callable[[str], None],
+    rebuild: bool,
+) -> Image:
+    there = look_up_image(api, tag)
     folder = fetch_wheels(recipe.lock, ground.platform, tell=tell)
-    tell(f"image: building {tag} on {ground.name}, about a minute")
+    tell(f"image: building {tag} on {ground.name}, some minutes")
     began = time.monotonic()
     labels = {
         FINGERPRINT: recipe.fingerprint(ground.identity, ground.platform.machine),
@@ -180,6 +228,7 @@ def run_steps(
         EnvironmentFault: a step fails, or the engine does.
     """
     step = "start"
+    own: set[str] = set()
     said: deque[str] = deque(maxlen=8)
     with as_environment_fault():
         try:
@@ -197,6 +246,7 @@ def run_steps(
                 timeout=STEP_TIME,
             ):
                 text = COLOUR.sub("", str(line.get("stream", ""))).strip()
+                own.update(BUILT.findall(text))
                 if text.startswith("Step "):
                     step = text
                     said.clear()
@@ -209,9 +259,11 @@ def run_steps(
                         "fix that, then run this again",
                     )
         finally:
-            # The disk that the first stage took; a build under way meanwhile keeps its own.
+            # The disk that the first stage took, here or in a build that was killed.
             for stage in api.images(filters={"dangling": True, "label": STAGE}):
-                remove_image(api, stage["Id"])
+                short = stage["Id"].removeprefix("sha256:")[:SHORT]
+                if short in own or time.time() - stage["Created"] > ABANDONED:
+                    remove_image(api, stage["Id"])
 
 
 def remove_image(api: docker_py.Api, image_id: str) -> bool:

@@ -198,10 +198,16 @@ def move_together(together_solver: ModuleType) -> None:
     solver._api_base = property(address)  # noqa: SLF001 - as above
 
 
+def name_dummy(api: ModuleType) -> None:
+    """Let `dummy` say what model it is, as schelling_point asks."""
+    api.DummyCompletionFn.model = "dummy"
+
+
 CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "yaml": quicken_yaml,
     "openai._base_client": tell_the_gateway,
     "anthropic._base_client": tell_the_gateway,
+    "evals.api": name_dummy,
     "evals.cli.oaieval": change_oaieval,
     "evals.completion_fns.openai": keep_clients,
     "evals.elsuite.make_me_say.utils": keep_clients,

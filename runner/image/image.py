@@ -10,7 +10,7 @@ from runner.engine.image_probe import NO_COMMAND, ask
 from runner.errors import EnvironmentFault
 from runner.files import UNREADABLE, replace
 from runner.host import Host
-from runner.options import DEFAULT_IMAGE
+from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse_registry
 
 
@@ -35,6 +35,9 @@ def _why(said: str) -> str:
 
 # The label by which hosts that built alike can tell.
 FINGERPRINT = "evalset.fingerprint"
+
+# The label for the identity of what our build was built on.
+BASE = "evalset.base"
 
 # What the labels of our build begin with.
 _OURS = "evalset."
@@ -68,6 +71,12 @@ def find_image(api: docker_py.Api, name: str) -> Image:
         raise EnvironmentFault(
             f"the image {name} is not here", "build it with `evalset image build`"
         )
+    for extra in EXTRAS:
+        if name == extra_image(extra):
+            raise EnvironmentFault(
+                f"the image {name} is not here",
+                f"build it with `evalset image build --extra {extra}`",
+            )
     if refusal := pull(api, name):
         raise EnvironmentFault(
             f"the image {name} is not here and cannot be pulled: {refusal}",

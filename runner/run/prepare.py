@@ -20,10 +20,17 @@ from runner.host import (
     read_env_file,
     with_placeholder,
 )
-from runner.image.image import Image, builtin_registry, find_image, modules_in
+from runner.image.image import (
+    BASE,
+    Image,
+    builtin_registry,
+    find_image,
+    look_up_image,
+    modules_in,
+)
 from runner.image.requirements import Lock, read_requirements
 from runner.model import ContainerSettings, check_names, container_registries, key_of
-from runner.options import RunOptions
+from runner.options import DEFAULT_IMAGE, RunOptions, extra_image
 from runner.plan.grammar import check_passed_through
 from runner.plan.obstacles import Obstacle, copied, passed_over
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
@@ -41,6 +48,7 @@ from runner.registry.entries import (
     parse_registry,
     read_folder,
 )
+from runner.registry.needs import by_image
 from runner.registry.resolve import Resolution, resolve_eval_set
 from runner.registry.rules import ContainerRule, parse_rules, settings_for
 
@@ -166,6 +174,7 @@ def prepare(
     classes = _classes(options.model, code, models, host)
     if classes is not None:
         resolution = msgspec.structs.replace(resolution, defines_model=True)
+    extras, extra_warnings = _extras(engine, image, options, resolution.evals)
     if _is_asked_by_name(options.model, resolution, access):
         check_budget(limits.budget, limits.prices, model=options.model)
     prepared = Prepared(
@@ -175,7 +184,8 @@ def prepare(
         image=image,
         resolution=resolution,
         shard=shard,
-        rules=rules,
+        # those of the user come last, and win
+        rules=(*extras, *rules),
         environment=access.inside,
         hidden=access.hidden,
         routes=access.routes,
@@ -187,6 +197,7 @@ def prepare(
             *warnings,
             *folder_warnings,
             *resolution.warnings,
+            *extra_warnings,
             *_environment_warnings(options, environment, access),
             *(shadowing(code, modules_in(engine, image, host)) if code else ()),
         ),
@@ -259,6 +270,35 @@ def _classes(
         make_folder((folder / name).parent, option="XDG_CACHE_HOME")
         replace(folder / name, text.encode())
     return folder
+
+
+def _extras(
+    engine: Engine, image: Image, options: RunOptions, evals: Sequence[str]
+) -> tuple[list[ContainerRule], list[str]]:
+    """Rules that give evals the image with what they need, and how to build one that is not here.
+
+    Whoever chooses an image gets it for every eval.
+    """
+    rules: list[ContainerRule] = []
+    warnings: list[str] = []
+    if options.settings.image != DEFAULT_IMAGE or "image" in options.explicit:
+        return rules, warnings
+    for extra, names in by_image(evals).items():
+        name = extra_image(extra)
+        built = look_up_image(engine.api, name)
+        if built is None:
+            warnings.append(
+                f"{len(names)} of the evals, such as {names[0]}, need the image {name}, which "
+                f"is not here; build it with `evalset image build --extra {extra}`"
+            )
+            continue
+        if built.labels.get(BASE) != image.fingerprint:
+            warnings.append(
+                f"the image {name} is not built on the {image.name} that is here; "
+                f"`evalset image build --extra {extra}` builds it anew"
+            )
+        rules += (ContainerRule(pattern=it, settings={"image": name}, env=()) for it in names)
+    return rules, warnings
 
 
 def _check_text(options: RunOptions) -> None:

@@ -16,9 +16,6 @@ import yaml
 
 from runner.data.cache import DataCache
 from runner.data.lock import DataLock
-from runner.engine.image_probe import ask
-from runner.image.image import find_image
-from runner.image.wheels import Platform, _pip
 from runner.options import DEFAULT_IMAGE
 from runner.records.layout import Layout
 from runner.records.progress import read_progress
@@ -36,19 +33,11 @@ NETWORK = "evalset-test-hub"
 # Seconds for one command, on a machine that is busy with others.
 PATIENCE = 280
 
-# What evals load with.
-PACKAGES = ("datasets", "nltk", "pillow")
-
-INSTALL = "COPY wheels /wheels\nRUN python3 -m pip install -q --no-index --find-links /wheels {}"
-DOCKERFILE = """
-FROM {base}
-{install}
+DOCKERFILE = f"""
+FROM {DEFAULT_IMAGE}
 COPY loading.py /tmp/
 RUN cp /tmp/loading.py $(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 """
-
-# Where one of them is missing it fails; nothing is imported, because that takes a `/tmp`.
-HAS = f"import importlib.util as it; assert all(map(it.find_spec, {(*PACKAGES[:2], 'PIL')}))"
 
 # A data set with pictures, as a file that the hub's own library writes.
 PICTURES = """
@@ -105,26 +94,11 @@ def words() -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def data_image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The eval image, with what loads data from a hub, and an eval that does; gives its name."""
-    api = engine_api()
-    base = find_image(api, DEFAULT_IMAGE)
+def data_image() -> str:
+    """The eval image, with an eval that loads data from a hub; gives its name."""
     files = {"loading.py": Path(__file__).with_name("loading.py").read_bytes()}
-    has = ask(api, base.id, ["python3", "-c", HAS]).exit_code == 0
-    install = "" if has else INSTALL.format(" ".join(PACKAGES))
-    if not has:
-        files |= _wheels(base.labels["evalset.machine"], tmp_path_factory.mktemp("wheels"))
-    build_image(api, IMAGE, DOCKERFILE.format(base=base.name, install=install), files=files)
+    build_image(engine_api(), IMAGE, DOCKERFILE, files=files)
     return IMAGE
-
-
-def _wheels(machine: str, folder: Path) -> dict[str, bytes]:
-    platform = Platform(python="3.11", machine=machine, glibc=36)
-    tags = [word for tag in platform.tags for word in ("--platform", tag)]
-    command = [*_pip(), "download", "-q", "--only-binary=:all:", "--implementation", "cp"]
-    command += ["--python-version", platform.python, *tags, "--dest", str(folder), *PACKAGES]
-    subprocess.run(command, check=True)
-    return {f"wheels/{path.name}": path.read_bytes() for path in folder.glob("*.whl")}
 
 
 @pytest.fixture(scope="session")

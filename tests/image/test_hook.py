@@ -128,3 +128,10 @@ def test_the_hook_changes_upstreams_command(monkeypatch: pytest.MonkeyPatch) -> 
     assert callable(module.add_token_usage_to_result)
     assert callable(module.run)
     assert frozen == [True]
+
+
+def test_dummy_says_its_name() -> None:
+    """As other models do, so that an eval that asks for it runs with `dummy`, too."""
+    api = SimpleNamespace(DummyCompletionFn=type("DummyCompletionFn", (), {}))
+    CHANGES["evals.api"](cast("ModuleType", api))
+    assert vars(api.DummyCompletionFn)["model"] == "dummy"

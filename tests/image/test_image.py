@@ -13,10 +13,11 @@ from runner.engine.engine import Engine
 from runner.engine.image_probe import ask
 from runner.errors import EnvironmentFault
 from runner.image import build, image
-from runner.image.build import BASE, BASE_NAME, LOCK, MACHINE, STAGE, Recipe, build_image
-from runner.image.image import Image, find_image, look_up_image, own_fingerprint
+from runner.image.build import BASE_NAME, LOCK, MACHINE, STAGE, Recipe, build_extra, build_image
+from runner.image.image import BASE, Image, find_image, look_up_image, own_fingerprint
 from runner.options import DEFAULT_IMAGE
 from tests.image.test_base import UNREACHABLE
+from tests.images import build_image as build_test_image
 
 ROOT = Path(__file__).parents[2]
 SMALL_DOCKERFILE = b"""ARG BASE_IMAGE=unused
@@ -46,8 +47,8 @@ def _change_recipe(monkeypatch: pytest.MonkeyPatch, dockerfile: bytes) -> None:
     lock = found[0]
 
     class SmallRecipe(Recipe):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, extra: str | None = None) -> None:
+            super().__init__(extra)
             self.dockerfile = dockerfile
             self.lock = lock
 
@@ -191,6 +192,61 @@ def test_a_build_on_a_pulled_base_is_whole(
 
     anew = build_image(api, tag=tag, base_image=loopback_base, tell=told.append, rebuild=True)
     assert (anew.fingerprint, look_up_image(api, built.id)) == (built.fingerprint, None)
+
+
+@pytest.mark.usefixtures("small_recipe")
+def test_an_extra_image_follows_the_eval_image(
+    api: docker.APIClient, local_base: str, tag: str
+) -> None:
+    """It is built on the eval image, and anew once that has changed, but not otherwise."""
+    told: list[str] = []
+
+    def build(*, rebuilt_on: bytes = b"") -> tuple[Image, Image]:
+        if rebuilt_on:
+            dockerfile = SMALL_DOCKERFILE.replace(b"FROM ${BASE_IMAGE}\n", rebuilt_on)
+            _change_recipe(monkeypatch, dockerfile)
+        below = build_image(api, tag=tag, base_image=local_base, tell=told.append)
+        return below, build_extra(api, "ml", eval_image=tag, tell=told.append)
+
+    try:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            below, extra = build()
+            assert extra.name == f"{tag}-ml"
+            assert (extra.labels[BASE_NAME], extra.labels[BASE]) == (tag, below.fingerprint)
+            assert extra.labels["evalset.version.evals"] == Recipe().evals_version
+            assert own_fingerprint(api, extra) == extra.fingerprint != below.fingerprint
+            told.clear()
+            assert build() == (below, extra)
+            assert [line.partition(" is ")[2][:10] for line in told] == ["up to date"] * 2
+            above, another = build(rebuilt_on=b"FROM ${BASE_IMAGE}\nENV ANOTHER=1\n")
+            assert above.fingerprint != below.fingerprint
+            assert another.labels[BASE] == above.fingerprint
+            assert look_up_image(api, extra.id) is None
+    finally:
+        with suppress(ImageNotFound):
+            api.remove_image(f"{tag}-ml", force=True)
+
+
+def test_an_extra_image_that_is_missing_is_said_how_to_build(
+    api: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never pulled."""
+    monkeypatch.setattr(image, "extra_image", lambda extra: f"evalset/evals:none-{extra}")
+    with pytest.raises(EnvironmentFault, match=r"build it with `evalset image build --extra ml`"):
+        find_image(api, "evalset/evals:none-ml")
+
+
+@pytest.mark.usefixtures("small_recipe")
+def test_a_build_leaves_the_stages_of_others_alone(
+    api: docker.APIClient, local_base: str, tag: str
+) -> None:
+    """Another build, which has not come to its last step, goes on from its stage."""
+    dockerfile = f"FROM {local_base}\nLABEL {STAGE}=venv\nRUN true\n"
+    other = build_test_image(api, tag, dockerfile, anew=True)
+    build_image(api, tag=tag, base_image=local_base, tell=lambda _: None)
+    stages = [about["Id"] for about in api.images(filters={"dangling": True, "label": STAGE})]
+    api.remove_image(other)
+    assert other in stages
 
 
 def test_a_step_that_fails_is_told_with_its_last_words(

@@ -7,12 +7,14 @@ import pytest
 from runner.engine.engine import Engine
 from runner.errors import UsageError
 from runner.host import Host, this_host
+from runner.image.image import Image
 from runner.options import DEFAULT_IMAGE, RunOptions
 from runner.records.attempts import AttemptsFile
 from runner.records.progress import ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
 from runner.units import Budget, Rate, parse_rate
+from tests.conftest import engine_api
 from tests.outcomes import failure, job, success
 
 HERE = Resolution(evals=("a", "b"), names={"a": ("a",), "b": ("b",)})
@@ -287,3 +289,44 @@ def test_a_rate_with_two_limits_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match="must be a number above zero, or MODEL=NUMBER"):
         parse_rate(value)
     assert parse_rate("org/a=b:1=20") == Rate("org/a=b:1", 20)
+
+
+@pytest.fixture
+def b_needs_ml(monkeypatch: pytest.MonkeyPatch, tag: str) -> str:
+    """The eval `b` needs the extra image `ml`, whose name this gives."""
+    monkeypatch.setattr("runner.run.prepare.by_image", lambda _: {"ml": ["b"]})
+    monkeypatch.setattr("runner.run.prepare.extra_image", lambda _: tag)
+    return tag
+
+
+@pytest.mark.docker
+def test_an_eval_that_needs_an_extra_image_gets_it(
+    options: RunOptions, host: Host, tmp_path: Path, b_needs_ml: str, eval_image: Image
+) -> None:
+    """Where it is built; whoever chooses an image, by rule or by option, gets that one."""
+    repository, _, version = b_needs_ml.partition(":")
+    engine_api().tag(eval_image.id, repository, version)
+    prepared = ready(options, host)
+    images = [prepared.settings_for(name).image for name in ("a", "b")]
+    assert images == [DEFAULT_IMAGE, b_needs_ml]
+    (warning,) = [line for line in prepared.warnings if b_needs_ml in line]
+    assert f"is not built on the {DEFAULT_IMAGE} that is here" in warning
+
+    own = put(tmp_path / "own", "containers", "b: {image: mine}")
+    ruled = ready(msgspec.structs.replace(options, registry_paths=(str(own),)), host)
+    assert ruled.settings_for("b").image == "mine"
+    chosen = ready(msgspec.structs.replace(options, explicit=frozenset({"image"})), host)
+    assert chosen.settings_for("b").image == DEFAULT_IMAGE
+    assert not [line for line in chosen.warnings if b_needs_ml in line]
+
+
+@pytest.mark.docker
+def test_an_extra_image_that_is_not_built_is_said(
+    options: RunOptions, host: Host, b_needs_ml: str
+) -> None:
+    """One line says how many need it, and how to build it."""
+    prepared = ready(options, host)
+    assert prepared.settings_for("b").image == DEFAULT_IMAGE
+    (warning,) = [line for line in prepared.warnings if b_needs_ml in line]
+    assert warning.startswith("1 of the evals, such as b, need the image")
+    assert warning.endswith("build it with `evalset image build --extra ml`")

@@ -1,0 +1,110 @@
+"""What each eval of upstream's registry needs beside the eval image: `needs.json`, as measured.
+
+`make coverage` writes that file: it imports each eval's class in our images, runs each eval once,
+with the model `dummy` and no network, and keeps what came of it. It is for the release of
+openai/evals that the eval image holds.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import msgspec
+
+# What keeps an eval from running. The first four can be cured: `fetch` by a network or a cache of
+# data, `model` by a provider and its key, `dummy` by any other model, `setting` by what `why` says.
+# For `package`, `engine`, `data` and `upstream` there is no cure in an image of ours.
+Kind = Literal["fetch", "model", "dummy", "setting", "package", "engine", "data", "upstream"]
+
+
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """Why some evals of a class do not run offline with `dummy`.
+
+    Attributes:
+        why: one line, which goes on from "it ...": `loads cais/mmlu from the Hugging Face hub`.
+        evals: resolved keys.
+    """
+
+    kind: Kind
+    why: str
+    evals: tuple[str, ...]
+
+
+class ClassNeeds(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the evals of one class need.
+
+    Attributes:
+        name: the class, as registries give it: `module:Class`.
+        image: one of `EXTRAS`, in which its module can be imported; empty for the eval image.
+        fails: the last line of the traceback, where it can be imported in no image of ours.
+        runs: resolved keys of the evals that run.
+        obstacles: of the other evals.
+    """
+
+    name: str
+    image: str = ""
+    fails: str = ""
+    runs: tuple[str, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+
+    @property
+    def evals(self) -> tuple[str, ...]:
+        """All its evals."""
+        return (*self.runs, *(name for each in self.obstacles for name in each.evals))
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What one eval needs.
+
+    Attributes:
+        image: one of `EXTRAS`; empty for the eval image.
+        kind, why: what keeps it from running offline with `dummy`; None and empty if nothing does.
+    """
+
+    image: str
+    kind: Kind | None = None
+    why: str = ""
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file.
+
+    Attributes:
+        evals_version: of openai/evals, as locked for the eval image.
+    """
+
+    evals_version: str
+    classes: tuple[ClassNeeds, ...]
+
+    def by_eval(self) -> dict[str, Need]:
+        """What each eval needs, by its resolved key."""
+        found: dict[str, Need] = {}
+        for each in self.classes:
+            found |= {name: Need(image=each.image) for name in each.runs}
+            for obstacle in each.obstacles:
+                need = Need(image=each.image, kind=obstacle.kind, why=obstacle.why)
+                found |= dict.fromkeys(obstacle.evals, need)
+        return found
+
+
+def read_needs() -> Needs:
+    """Read the file."""
+    content = files("runner.registry").joinpath("needs.json").read_bytes()
+    return msgspec.json.decode(content, type=Needs)
+
+
+@cache
+def needs() -> Mapping[str, Need]:
+    """What each eval of upstream's registry needs, by resolved key; others are not in it."""
+    return read_needs().by_eval()
+
+
+def by_image(evals: Iterable[str]) -> dict[str, list[str]]:
+    """Those of the evals that need another image than the eval image, by the extra, in order."""
+    found: dict[str, list[str]] = {}
+    for name in evals:
+        need = needs().get(name)
+        if need is not None and need.image:
+            found.setdefault(need.image, []).append(name)
+    return found

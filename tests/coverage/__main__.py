@@ -1,0 +1,45 @@
+"""`make coverage` measures what each eval needs; `make docs` only writes the page anew."""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from runner.records.layout import Layout
+from runner.registry import needs as reader
+from runner.registry.needs import read_needs
+from tests.coverage.measure import classes, run, with_outcomes
+from tests.coverage.page import PAGE, page
+
+NEEDS = Path(reader.__file__).with_name("needs.json")
+
+
+def measure(folder: Path) -> None:
+    """Import every class, run every eval, and keep what came of it."""
+    needs = classes()
+    _keep(needs)  # by which the runner chooses images
+    attempts = run(["*"], folder)
+    layout = Layout(root=folder / "progress", model="dummy", eval_set="everything")
+    _keep(with_outcomes(needs, attempts, layout))
+
+
+def _keep(needs: object) -> None:
+    NEEDS.write_text(json.dumps(msgspec.to_builtins(needs), indent=1) + "\n")
+
+
+def main() -> None:
+    """Measure, unless only the page is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.coverage", description=__doc__)
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    parser.add_argument("--folder", type=Path, help="where the run's files stay")
+    given = parser.parse_args()
+    if not given.page:
+        with tempfile.TemporaryDirectory() as temporary:
+            measure(given.folder or Path(temporary))
+    PAGE.write_text(page(read_needs()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Writes docs/coverage.md from `needs.json`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.options import DEFAULT_IMAGE, extra_image
+from runner.registry.needs import ClassNeeds, Kind, Needs
+
+PAGE = Path(__file__).parents[2] / "docs/coverage.md"
+
+HEAD = """\
+# Coverage
+
+Which evals of upstream's registry run, and why the others do not. `make coverage` writes this page.
+It runs every eval of openai/evals {version} once, with the model
+`dummy`, one sample, and no network.
+
+**{runs} of {total} evals run so.** With a network, another model, or what else the table says, more
+do.
+"""
+
+FAMILIES = """\
+A family is what shares a class. [The eval image](install.md#the-eval-image) is built by
+`evalset image build`, the one for evals that need torch by `evalset image build --extra ml`; a run
+takes the right one by itself.
+"""
+
+CURES: dict[Kind, tuple[str, str]] = {
+    "fetch": ("need data that they fetch when they run", "a network, or the data fetched before"),
+    "model": ("ask a model of their own choice", "a provider's key"),
+    "dummy": ("run with every model but `dummy`", "another model"),
+    "setting": ("need a person at the terminal", "upstream's own `oaieval`, outside a container"),
+    "package": ("import a package that no image of ours has", "an image of your own"),
+    "engine": ("start containers themselves", "upstream's own `oaieval`, outside a container"),
+    "data": ("read a file that the release of openai/evals lacks", "a checkout of openai/evals"),
+    "upstream": ("fail for another reason", "a fix by upstream"),
+}
+
+
+def page(needs: Needs) -> str:
+    """The page as it is to be."""
+    runs = sum(len(each.runs) for each in needs.classes)
+    total = sum(len(each.evals) for each in needs.classes)
+    parts = [
+        HEAD.format(version=needs.evals_version, runs=runs, total=total),
+        *_totals(needs),
+        "\n## By family\n",
+        FAMILIES,
+        "| family | evals | image | run | why the others do not |\n|---|---|---|---|---|",
+        *(_row(each) for each in sorted(needs.classes, key=lambda it: it.name)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _totals(needs: Needs) -> Iterator[str]:
+    yield "| evals that do not run so | how many | what helps |\n|---|---|---|"
+    for kind, (what, cure) in CURES.items():
+        obstacles = [it for each in needs.classes for it in each.obstacles if it.kind == kind]
+        if number := sum(len(it.evals) for it in obstacles):
+            yield f"| {what} | {number} | {cure} |"
+
+
+def _row(each: ClassNeeds) -> str:
+    image = f"`{extra_image(each.image)}`" if each.image else f"`{DEFAULT_IMAGE}`"
+    why = "; ".join(
+        f"{len(it.evals)} {it.why}".replace("|", "\\|")
+        for it in sorted(each.obstacles, key=lambda it: -len(it.evals))
+    )
+    return f"| `{each.name}` | {len(each.evals)} | {image} | {len(each.runs)} | {why} |"

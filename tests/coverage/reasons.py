@@ -1,0 +1,47 @@
+"""What the end of an eval's console log says of why it failed."""
+
+import re
+from collections.abc import Iterable
+
+from runner.registry.needs import Kind
+
+# The first pattern found decides; `{0}` stands for its first group.
+_REASONS: tuple[tuple[str, Kind, str], ...] = (
+    (
+        r"Couldn't reach '([^']+)' on the Hub",
+        "fetch",
+        "loads the data set {0} from the Hugging Face hub",
+    ),
+    (r"/encodings/(\w+)\.tiktoken", "fetch", "fetches tiktoken's encoding {0}"),
+    (r"Resource '?(\w+)'? not found", "fetch", "fetches NLTK's {0}"),
+    (
+        r"FileNotFoundError: .*/registry/data/(\S+)'",
+        "data",
+        "reads registry/data/{0}, which the release lacks",
+    ),
+    (
+        r"'DummyCompletionFn' object has no attribute '(\w+)'",
+        "dummy",
+        "asks the model for its `{0}`, and `dummy` has none",
+    ),
+    (r"available only with (EVALS_SEQUENTIAL=1)", "setting", "takes a person's input; set {0}"),
+    (r"No module named '([\w.]+)'", "package", "imports {0}, which no image of ours has"),
+    (r"openai\.\w*(?:Connection|Authentication)Error", "model", "asks a model of its own choice"),
+)
+
+# How a line begins that says what a traceback is of.
+_ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Env|Interrupt)\b.*", re.MULTILINE)
+
+
+def explain(text: str) -> tuple[Kind, str]:
+    """Why an eval failed, by what it printed or its module's import raised."""
+    for pattern, kind, why in _REASONS:
+        if found := re.search(pattern, text):
+            return kind, why.format(*found.groups())
+    errors = _ERROR.findall(text)
+    return "upstream", f"fails: {errors[-1] if errors else _last(text.splitlines())}"
+
+
+def _last(lines: Iterable[str]) -> str:
+    words = [line.strip() for line in lines if line.strip(" *\t")]
+    return words[-1] if words else "it printed nothing"
