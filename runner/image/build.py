@@ -35,6 +35,8 @@ class Recipe:
         self.dockerfile = _read("Dockerfile")
         self.lock = _read("image.lock")
         self.image_hook = _read("hook.py")
+        self.prepare = _read("prepare.py")
+        self.put_off = _read("put_off.py")
 
     @cached_property
     def base_image(self) -> str:
@@ -63,7 +65,7 @@ class Recipe:
 
         `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
-        parts = [self.dockerfile, self.lock, self.image_hook]
+        parts = [self.dockerfile, self.lock, self.image_hook, self.prepare, self.put_off]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
         return hashlib.sha256(json.dumps([*hashes, base, machine]).encode()).hexdigest()
 
@@ -154,6 +156,8 @@ def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
             "Dockerfile": recipe.dockerfile,
             "image.lock": recipe.lock,
             "image_hook.py": recipe.image_hook,
+            "prepare.py": recipe.prepare,
+            "put_off.py": recipe.put_off,
         }
         wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
         with tarfile.open(fileobj=file, mode="w") as archive:
