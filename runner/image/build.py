@@ -24,19 +24,20 @@ from runner.options import DEFAULT_IMAGE
 
 HERE = Path(__file__).parent
 
+# What runs inside the image: each time Python starts there, and once, while it is built.
+PROGRAMS = ("hook.py", "late.py", "prepare.py", "put_off.py")
+
 
 class Recipe:
     """What the eval image is made from, apart from its base: the files of this package.
 
-    The lock is in pip's requirements format, with hashes; the hook goes into site-packages.
+    The lock is in pip's requirements format, with hashes; the programs run inside the image.
     """
 
     def __init__(self) -> None:
         self.dockerfile = _read("Dockerfile")
         self.lock = _read("image.lock")
-        self.image_hook = _read("hook.py")
-        self.prepare = _read("prepare.py")
-        self.put_off = _read("put_off.py")
+        self.programs = {f"runner/image/{name}": _read(name) for name in PROGRAMS}
 
     @cached_property
     def base_image(self) -> str:
@@ -65,7 +66,7 @@ class Recipe:
 
         `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
-        parts = [self.dockerfile, self.lock, self.image_hook, self.prepare, self.put_off]
+        parts = [self.dockerfile, self.lock, *self.programs.values()]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
         return hashlib.sha256(json.dumps([*hashes, base, machine]).encode()).hexdigest()
 
@@ -155,9 +156,7 @@ def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
         recipes = {
             "Dockerfile": recipe.dockerfile,
             "image.lock": recipe.lock,
-            "image_hook.py": recipe.image_hook,
-            "prepare.py": recipe.prepare,
-            "put_off.py": recipe.put_off,
+            **recipe.programs,
         }
         wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
         with tarfile.open(fileobj=file, mode="w") as archive:

@@ -208,14 +208,16 @@ def use_parsed_registry(registry: ModuleType) -> None:
     Only those of files that are still the same; all others are read by evals itself, and so are all
     if registry.py is another one, or if a program has taught YAML's loader.
     """
-    find = registry.Registry._load_directory  # noqa: SLF001 - there is no other way in
-    package = os.path.dirname(str(registry.__file__))  # noqa: PTH120 - pathlib may not be there yet
+    read = getattr(registry.Registry, "_load_directory", None)
+    if read is None:
+        return
+    package, _ = os.path.split(str(registry.__file__))
 
     def load_directory(self: Any, path: Any) -> Iterator[tuple[Any, Any, Any]]:  # noqa: ANN401 - evals' own
         folder, kind = os.path.split(path)
         parsed = _prepared(kind) if folder == f"{package}/registry" else {}
         if _is_taught(sys.modules.get("yaml")) or not _is_same(f"{package}/registry.py", parsed):
-            yield from find(self, path)
+            yield from read(self, path)
             return
         for file in path.glob("*.yaml"):
             entries = _is_same(str(file), parsed) and parsed[str(file)][1]
@@ -225,82 +227,27 @@ def use_parsed_registry(registry: ModuleType) -> None:
             else:
                 yield from self._load_file(file)
 
-    registry.Registry._load_directory = load_directory  # noqa: SLF001 - as above
+    registry.Registry._load_directory = load_directory  # noqa: SLF001 - there is no other way in
 
 
 def _is_same(path: str, parsed: dict[str, Any]) -> bool:
     """Whether a file is as it was when the image was built."""
     if path not in parsed:
         return False
-    status = os.stat(path)  # noqa: PTH116 - as above
-    return parsed[path][0] == (status.st_size, int(status.st_mtime))
+    status = os.stat(path)  # noqa: PTH116 - an oaieval may do this before it imports pathlib
+    return bool(parsed[path][0] == (status.st_size, int(status.st_mtime)))
 
 
 def _prepared(name: str) -> dict[str, Any]:
-    """What prepare.py has left under this name, made anew; nothing if there is no such file."""
+    """What prepare.py has left under this name, made anew; nothing if it has not."""
     import marshal  # noqa: PLC0415 - as above
 
+    folder, _ = os.path.split(__file__)
     try:
-        with open(f"{os.path.dirname(__file__)}/evalset_prepared/{name}", "rb") as file:  # noqa: PTH120, PTH123 - as above
-            return dict(marshal.load(file))  # noqa: S302 - the image's own
+        with open(f"{folder}/evalset_prepared/{name}", "rb") as file:  # noqa: PTH123 - as above
+            return dict(marshal.loads(file.read()))  # noqa: S302 - the image's own
     except (OSError, ValueError, EOFError, TypeError):
         return {}
-
-
-def put_off_attribute(module: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - as before
-    """What a module gives for a name it does not have (yet); see put_off.py.
-
-    Args:
-        module: its global variables.
-
-    Raises:
-        AttributeError: it will never have the name.
-    """
-    if name == "__all__":  # `from ... import *` asks for it, and then takes what is there
-        put_off_names(module)
-    elif name in module["__put_off__"]:
-        module["__put_off__"][name]()
-        return module[name]
-    elif "__path__" in module and not name.startswith("__"):
-        return _submodule(module["__name__"], name)
-    raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
-
-
-def put_off_names(module: dict[str, Any]) -> list[str]:
-    """The names of a module whose imports are put off, once it has them all."""
-    for name, load in module["__put_off__"].items():
-        if name not in module:
-            load()
-    return sorted(module)
-
-
-def _submodule(package: str, name: str) -> ModuleType:
-    """A submodule that nobody has imported yet.
-
-    Raises:
-        AttributeError: there is none, which is what whoever asks for an attribute expects.
-    """
-    from importlib import import_module  # noqa: PLC0415 - as above
-
-    try:
-        return import_module(f"{package}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{package}.{name}":
-            raise
-        message = f"module {package!r} has no attribute {name!r}"
-        raise AttributeError(message) from None
-
-
-class StandIn:
-    """Stands for a module, and imports it when something in it is used; see put_off.py."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as before
-        from importlib import import_module  # noqa: PLC0415 - as above
-
-        return getattr(import_module(self.__name__), name)
 
 
 def give_submodules() -> None:
@@ -309,15 +256,15 @@ def give_submodules() -> None:
     A program may use `urllib.parse` although it imports `urllib` alone, because something else has
     imported the submodule. It still may.
     """
-
-    from functools import partial  # noqa: PLC0415 - as above
+    from functools import partial  # noqa: PLC0415 - not every Python that starts here needs it
+    from importlib import import_module  # noqa: PLC0415 - as above
 
     def give(names: frozenset[str], package: ModuleType) -> None:
         before = vars(package).get("__getattr__")
 
         def attribute(name: str) -> Any:  # noqa: ANN401 - as before
             if name in names:
-                return _submodule(package.__name__, name)
+                return import_module(f"{package.__name__}.{name}")
             if before:
                 return before(name)
             raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")

@@ -1,9 +1,7 @@
 """Does once, when the eval image is built, what each `oaieval` in it would do anew.
 
-It is run by the image's own Python. The hook uses what it leaves, hook.py.
+The image's own Python runs it. The hook (hook.py) uses what it leaves behind.
 """
-
-from __future__ import annotations
 
 import marshal
 import subprocess
@@ -15,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from put_off import put_off_imports
+from runner.image.put_off import put_off_imports
 
 # Beside the hook, which reads these files: `submodules`, and one for each kind of registry entries.
 FOLDER = "evalset_prepared"
@@ -59,8 +57,10 @@ MISSING = """
 import evals.cli.oaieval, importlib, os, sys
 for package, *names in map(str.split, sys.argv[1:]):
     if os.fork() == 0:
-        importlib.import_module(package)
-        print(package, *(it for it in names if f"{package}.{it}" not in sys.modules), flush=True)
+        module = importlib.import_module(package)
+        if not hasattr(module, "__put_off__"):  # it gives all its submodules by itself
+            missing = [it for it in names if f"{package}.{it}" not in sys.modules]
+            print(package, *missing, flush=True)
         os._exit(0)
     os.wait()
 """
@@ -90,13 +90,13 @@ def _entries(path: Path) -> dict[Any, Any] | None:
         return None
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
-        same = repr(marshal.loads(marshal.dumps(entries))) == repr(entries)
+        same = repr(marshal.loads(marshal.dumps(entries))) == repr(entries)  # noqa: S302 - our own
     except ValueError:  # a date, for one
         return None
     return entries if same and isinstance(entries, dict) else None
 
 
-def _write(path: Path, content: object) -> None:
+def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_bytes(marshal.dumps(content))
 
 

@@ -7,8 +7,6 @@ somebody has changed it, such as a later version of the package, it is compiled 
 put off.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import marshal
@@ -54,17 +52,17 @@ UNSEEN = {
 # it, making them fails.
 VARIABLES = {("evals/registry.py", "client"): "OPENAI_API_KEY"}
 
-# What a package's modules import for type hints and remote files: they get something that imports it
-# when it is used.
+# What a package's modules import for type hints and remote files. They get a stand-in, which
+# imports it when it is used.
 STAND_INS = {"blobfile": "urllib3"}
 
 HELPERS = """
 def __getattr__(name):
-    from evalset_image_hook import put_off_attribute
-    return put_off_attribute(globals(), name)
+    from evalset_image_late import attribute
+    return attribute(globals(), name)
 def __dir__():
-    from evalset_image_hook import put_off_names
-    return put_off_names(globals())
+    from evalset_image_late import names
+    return names(globals())
 """
 
 
@@ -98,7 +96,7 @@ def rewritten(path: Path, name: str) -> ast.Module | None:
     waiting = _names_that_can_wait(tree, path, name)
     if not waiting:
         return ast.fix_missing_locations(tree) if changed else None
-    loaders = {name: f"__put_off_{count}__" for count, name in enumerate(sorted(waiting))}
+    loaders = {each: f"__put_off_{count}__" for count, each in enumerate(sorted(waiting))}
     late = _LoadWhereUsed(loaders)
     kept: list[ast.stmt] = []
     put_off: list[ast.stmt] = []
@@ -153,7 +151,7 @@ def _put_stand_in(tree: ast.Module, module: str | None) -> bool:
     for index, statement in enumerate(tree.body):
         match statement:
             case ast.Import(names=[ast.alias(name=name, asname=None)]) if name == module:
-                code = f"{module} = __import__('evalset_image_hook').StandIn({module!r})"
+                code = f"{module} = __import__('evalset_image_late').StandIn({module!r})"
                 tree.body[index : index + 1] = _parsed(code)
                 if not any(map(_is_future, tree.body)):
                     _HintsAsText(module).visit(tree)
@@ -274,10 +272,9 @@ def _used_in_text(text: str) -> Iterator[str]:
 
 def _loader(name: str, bound: str, statement: ast.stmt) -> ast.stmt:
     """A function that does what the statement does, and returns what it binds."""
-    (loader,) = _parsed(f"def {name}():\n global {bound}\n return {bound}")
-    assert isinstance(loader, ast.FunctionDef)
-    loader.body.insert(1, statement)
-    return loader
+    first, last = _parsed(f"global {bound}")[0], ast.Return(ast.Name(bound, ast.Load()))
+    arguments = ast.arguments([], [], None, [], [], None, [])
+    return ast.FunctionDef(name, arguments, [first, statement, last], [])
 
 
 class _LoadWhereUsed(ast.NodeTransformer):
@@ -291,16 +288,14 @@ class _LoadWhereUsed(ast.NodeTransformer):
         self._loaders = loaders
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
+        """A name, wherever it is used."""
         if node.id not in self._loaders:
             return node
         text = f"{node.id} if {node.id!r} in globals() else {self._loaders[node.id]}()"
-        return _at(ast.parse(text, mode="eval").body, node)
-
-
-def _at(new: ast.expr, old: ast.expr) -> ast.expr:
-    for node in ast.walk(new):
-        ast.copy_location(node, old)
-    return new
+        new = ast.parse(text, mode="eval").body
+        for each in ast.walk(new):
+            ast.copy_location(each, node)
+        return new
 
 
 def _beginning(statements: list[ast.stmt]) -> int:
