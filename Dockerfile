@@ -15,11 +15,12 @@ RUN python3 -m venv --without-pip /opt/evals \
         install --quiet --no-cache-dir --no-index --no-deps --no-compile --require-hashes \
         --find-links /wheels --requirement /wheels/image.lock \
     && /opt/evals/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/evals/lib
-COPY image_hook.py /wheels/
+COPY runner/ /wheels/runner/
 RUN site=$(/opt/evals/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-    && cp /wheels/image_hook.py "$site/evalset_image_hook.py" \
+    && for name in hook late; do cp "/wheels/runner/image/$name.py" "$site/evalset_image_$name.py"; done \
     && echo 'import evalset_image_hook' > "$site/evalset_image_hook.pth" \
-    && /opt/evals/bin/python -m compileall -q --invalidation-mode unchecked-hash "$site/evalset_image_hook.py"
+    && /opt/evals/bin/python -m compileall -q --invalidation-mode unchecked-hash "$site"/evalset_image_*.py \
+    && cd /wheels && /opt/evals/bin/python -m runner.image.prepare
 
 FROM ${BASE_IMAGE}
 # The official Python images come without bytecode of the standard library; Debian's has it already.

@@ -24,11 +24,14 @@ from runner.options import DEFAULT_IMAGE, extra_image
 
 HERE = Path(__file__).parent
 
+# What runs inside the image: each time Python starts there, and once, while it is built.
+PROGRAMS = ("hook.py", "late.py", "prepare.py", "put_off.py")
+
 
 class Recipe:
     """What an image is made from, apart from its base: the files of this package.
 
-    The lock is in pip's requirements format, with hashes; the hook goes into site-packages.
+    The lock is in pip's requirements format, with hashes; the programs run inside the image.
 
     Args:
         extra: one of the `EXTRAS`, which are built on the eval image; None is the eval image.
@@ -38,7 +41,8 @@ class Recipe:
         self.extra = extra
         self.dockerfile = _read(f"{extra}.dockerfile" if extra else "Dockerfile")
         self.lock = _read(f"{extra}.lock" if extra else "image.lock")
-        self.image_hook = b"" if extra else _read("hook.py")
+        programs = () if extra else PROGRAMS
+        self.programs = {f"runner/image/{name}": _read(name) for name in programs}
 
     @cached_property
     def base_image(self) -> str:
@@ -68,7 +72,7 @@ class Recipe:
 
         `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
-        parts = [self.dockerfile, self.lock, self.image_hook]
+        parts = [self.dockerfile, self.lock, *self.programs.values()]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
         return hashlib.sha256(json.dumps([*hashes, base, machine]).encode()).hexdigest()
 
@@ -201,7 +205,7 @@ def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
         recipes = {
             "Dockerfile": recipe.dockerfile,
             "image.lock": recipe.lock,
-            "image_hook.py": recipe.image_hook,
+            **recipe.programs,
         }
         wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
         with tarfile.open(fileobj=file, mode="w") as archive:

@@ -42,10 +42,13 @@ def quicken_yaml(yaml: ModuleType) -> None:
         return
 
     def safe_load(stream: str | bytes | IO[Any]) -> Any:  # noqa: ANN401 - as PyYAML's own
-        taught = not TAUGHT.isdisjoint(vars(yaml.SafeLoader))
-        return yaml.load(stream, yaml.SafeLoader if taught else yaml.CSafeLoader)
+        return yaml.load(stream, yaml.SafeLoader if _is_taught(yaml) else yaml.CSafeLoader)
 
     yaml.safe_load = safe_load  # type: ignore[attr-defined] # a module's names are not known
+
+
+def _is_taught(yaml: ModuleType | None) -> bool:
+    return yaml is not None and not TAUGHT.isdisjoint(vars(yaml.SafeLoader))
 
 
 def mend_token_usage(oaieval: ModuleType) -> None:
@@ -111,6 +114,7 @@ def change_oaieval(oaieval: ModuleType) -> None:
     What importing it made is never garbage, yet Python looks through all of it for garbage when it
     ends, for 0.08 s. What the eval itself makes is still looked at.
     """
+    give_submodules()
     mend_token_usage(oaieval)
     seed_random_numbers(oaieval)
     gc.freeze()
@@ -203,11 +207,89 @@ def name_dummy(api: ModuleType) -> None:
     api.DummyCompletionFn.model = "dummy"
 
 
+def use_parsed_registry(registry: ModuleType) -> None:
+    """Let `Registry` take the entries of evals' own registry as they were parsed for the image.
+
+    Only those of files that are still the same; all others are read by evals itself, and so are all
+    if registry.py is another one, or if a program has taught YAML's loader.
+    """
+    read = getattr(registry.Registry, "_load_directory", None)
+    if read is None:
+        return
+    package, _ = os.path.split(str(registry.__file__))
+
+    def load_directory(self: Any, path: Any) -> Iterator[tuple[Any, Any, Any]]:  # noqa: ANN401 - evals' own
+        folder, kind = os.path.split(path)
+        parsed = _prepared(kind) if folder == f"{package}/registry" else {}
+        if _is_taught(sys.modules.get("yaml")) or not _is_same(f"{package}/registry.py", parsed):
+            yield from read(self, path)
+            return
+        for file in path.glob("*.yaml"):
+            entries = _is_same(str(file), parsed) and parsed[str(file)][1]
+            if entries:
+                for name, spec in entries.items():
+                    yield name, file, spec
+            else:
+                yield from self._load_file(file)
+
+    registry.Registry._load_directory = load_directory  # noqa: SLF001 - there is no other way in
+
+
+def _is_same(path: str, parsed: dict[str, Any]) -> bool:
+    """Whether a file is as it was when the image was built."""
+    if path not in parsed:
+        return False
+    status = os.stat(path)  # noqa: PTH116 - an oaieval may do this before it imports pathlib
+    return bool(parsed[path][0] == (status.st_size, int(status.st_mtime)))
+
+
+def _prepared(name: str) -> dict[str, Any]:
+    """What prepare.py has left under this name, made anew; nothing if it has not."""
+    import marshal  # noqa: PLC0415 - as above
+
+    folder, _ = os.path.split(__file__)
+    try:
+        with open(f"{folder}/evalset_prepared/{name}", "rb") as file:  # noqa: PTH123 - as above
+            return dict(marshal.loads(file.read()))  # noqa: S302 - the image's own
+    except (OSError, ValueError, EOFError, TypeError):
+        return {}
+
+
+def give_submodules() -> None:
+    """Give packages the submodules that `oaieval` used to import, when they are asked for.
+
+    A program may use `urllib.parse` although it imports `urllib` alone, because something else has
+    imported the submodule. It still may.
+    """
+    from functools import partial  # noqa: PLC0415 - not every Python that starts here needs it
+    from importlib import import_module  # noqa: PLC0415 - as above
+
+    def give(names: frozenset[str], package: ModuleType) -> None:
+        before = vars(package).get("__getattr__")
+
+        def attribute(name: str) -> Any:  # noqa: ANN401 - as before
+            if name in names:
+                return import_module(f"{package.__name__}.{name}")
+            if before:
+                return before(name)
+            raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+
+        package.__getattr__ = attribute  # type: ignore[method-assign] # a module has its own
+
+    for package, names in _prepared("submodules").items():
+        change = partial(give, frozenset(names))
+        if package in sys.modules:
+            change(sys.modules[package])
+        else:
+            CHANGES.setdefault(package, change)
+
+
 CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "yaml": quicken_yaml,
     "openai._base_client": tell_the_gateway,
     "anthropic._base_client": tell_the_gateway,
     "evals.api": name_dummy,
+    "evals.registry": use_parsed_registry,
     "evals.cli.oaieval": change_oaieval,
     "evals.completion_fns.openai": keep_clients,
     "evals.elsuite.make_me_say.utils": keep_clients,

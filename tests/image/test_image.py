@@ -71,11 +71,14 @@ def test_the_default_image_is_named_after_the_locked_evals() -> None:
     assert DEFAULT_IMAGE.partition(":")[2] == Recipe().evals_version
 
 
-@pytest.mark.parametrize("part", ["dockerfile", "lock", "image_hook"])
+@pytest.mark.parametrize("part", ["dockerfile", "lock", *Recipe().programs])
 def test_each_part_of_the_recipe_counts_in_the_fingerprint(part: str) -> None:
-    """A change of the Dockerfile, the lock or the yaml hook shows."""
+    """A change of the Dockerfile, the lock or what runs in the image shows."""
     recipe, changed = Recipe(), Recipe()
-    setattr(changed, part, getattr(changed, part) + b"\n")
+    if part in changed.programs:
+        changed.programs[part] += b"\n"
+    else:
+        setattr(changed, part, getattr(changed, part) + b"\n")
     assert recipe.fingerprint("base", "x86_64") != changed.fingerprint("base", "x86_64")
     assert recipe.fingerprint("base", "x86_64") != recipe.fingerprint("other", "x86_64")
     assert recipe.fingerprint("base", "x86_64") != recipe.fingerprint("base", "aarch64")

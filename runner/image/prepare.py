@@ -1,0 +1,104 @@
+"""Does once, when the eval image is built, what each `oaieval` in it would do anew.
+
+The image's own Python runs it. The hook (hook.py) uses what it leaves behind.
+"""
+
+import marshal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.image.put_off import put_off_imports
+
+# Beside the hook, which reads these files: `submodules`, and one for each kind of registry entries.
+FOLDER = "evalset_prepared"
+KINDS = ("completion_fns", "eval_sets", "evals", "modelgraded", "solvers")
+
+
+def main() -> None:
+    """Put imports off, and parse the registry that evals brings along."""
+    site = Path(sysconfig.get_path("purelib"))
+    folder = site / FOLDER
+    folder.mkdir()
+    before = _imported()
+    put_off_imports(site)
+    _write(folder / "submodules", _missing(before))
+    package = site / "evals"
+    for kind in KINDS:
+        paths = [package / "registry.py", *sorted(package.glob(f"registry/{kind}/*.yaml"))]
+        files = {str(path): (_size_and_time(path), _entries(path)) for path in paths}
+        _write(folder / kind, files)
+
+
+def _python(code: str, *arguments: str) -> str:
+    """What code prints in a new Python."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={"OPENAI_API_KEY": "none"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def _imported() -> list[str]:
+    """The modules that a program has once it has imported `oaieval`."""
+    return _python("import sys, evals.cli.oaieval; print(*sys.modules)").split()
+
+
+# Each package is imported in a process of its own, for its import may bring others along.
+MISSING = """
+import evals.cli.oaieval, importlib, os, sys
+for package, *names in map(str.split, sys.argv[1:]):
+    if os.fork() == 0:
+        module = importlib.import_module(package)
+        if not hasattr(module, "__put_off__"):  # it gives all its submodules by itself
+            missing = [it for it in names if f"{package}.{it}" not in sys.modules]
+            print(package, *missing, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def _missing(before: Iterable[str]) -> dict[str, list[str]]:
+    """The submodules that `oaieval` used to import, and nobody does now, by their packages."""
+    submodules: dict[str, list[str]] = {}
+    for module in before:
+        package, _, name = module.rpartition(".")
+        if package:
+            submodules.setdefault(package, []).append(name)
+    lines = _python(MISSING, *(" ".join([it, *names]) for it, names in submodules.items()))
+    found = {package: names for package, *names in map(str.split, lines.splitlines())}
+    return {package: names for package, names in found.items() if names}
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """What tells whether a file is still the same; image layers keep times in whole seconds."""
+    status = path.stat()
+    return status.st_size, int(status.st_mtime)
+
+
+def _entries(path: Path) -> dict[Any, Any] | None:
+    """A registry file's entries; None if marshal cannot give the same ones back."""
+    if path.suffix != ".yaml":
+        return None
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        same = repr(marshal.loads(marshal.dumps(entries))) == repr(entries)  # noqa: S302 - our own
+    except ValueError:  # a date, for one
+        return None
+    return entries if same and isinstance(entries, dict) else None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_bytes(marshal.dumps(content))
+
+
+if __name__ == "__main__":
+    main()
