@@ -126,12 +126,15 @@ def _existing(path: Path) -> Path:
 def _evals(options: RunOptions, lines: list[str]) -> Check | str:
     """Whether the evals of a set can run; a table of those that cannot is added to `lines`."""
     from runner.report.obstacles import obstacle_lines
+    from runner.run.containers import with_locks
     from runner.run.fitness import fit
     from runner.run.prepare import planned, prepare
 
     host = this_host()
     prepared = prepare(options, host)
-    fitted = fit(prepared, planned(prepared, RunState(model="", eval_set="")), host, pull=False)
+    plan = planned(prepared, RunState(model="", eval_set=""))
+    prepared = with_locks(prepared, plan, None, host, tell=lines.append)
+    fitted = fit(prepared, plan, host, makes=False, tell=lines.append)
     plan = planned(fitted, RunState(model="", eval_set=""))
     lines += [f"warning: {each}" for each in fitted.warnings]
     lines += obstacle_lines(fitted.obstacles)

@@ -164,8 +164,8 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
 def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> int:
     """Print the plan of a run, and start nothing; return 1 if some of it cannot run."""
     from runner.report.obstacles import obstacle_lines
+    from runner.run.containers import with_locks
     from runner.run.fitness import fit
-    from runner.run.packages import with_locks
     from runner.run.pins import missing_data, pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
@@ -181,7 +181,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
         state = state_of(found)
         plan = planned(found, state)
         locked = with_locks(found, plan, state.run, host, tell=tell)
-        prepared = fit(locked, plan, host, pull=False)
+        prepared = fit(locked, plan, host, makes=False, tell=tell)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
         missing = missing_data(prepared, plan, state.run)

@@ -81,6 +81,11 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
             return self.added[settings.packages]
         return self.images[settings.image]
 
+    def has_image_of(self, settings: ContainerSettings) -> bool:
+        """Whether that image is here."""
+        known = settings.requirements is None and settings.image in self.images
+        return known or settings.packages in self.added
+
     def mounts_of(self, settings: ContainerSettings) -> dict[Path, str]:
         """The user's folders in a container: container path by host folder, all read-only."""
         places = zip(map(Path, settings.code), container_code(len(settings.code)), strict=True)
@@ -116,8 +121,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
                 argv = (f"--listen={own}", *argv)
             argv = (*FORWARD, *argv)
         if data := self.data.get(job.eval):
+            own = {"PYTHONPATH": self.python_paths.get(settings.image, "")}
             mounts = {**mounts, **place.MOUNTS, data.content: place.CONTENT}
-            values |= place.reading() | place.python_path(values)
+            values |= place.reading() | place.python_path(own | values)
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]

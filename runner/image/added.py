@@ -107,16 +107,30 @@ def image_with(
     Raises:
         EnvironmentFault: the engine or a package index does not do its part, or a step fails.
     """
-    if not lock.text:
-        return added.image
-    fingerprint = key_of([added.identity, lock.text, DOCKERFILE.read_text()])
-    tag = f"{NAME}:{fingerprint}"
     with _alone(host, added.key):
-        there = look_up_image(api, tag)
-        if there is not None and there.labels.get(ADDED) == fingerprint:
+        if there := look_up_image_with(api, added, lock):
             return there
+        fingerprint = _fingerprint(added, lock)
+        tag = f"{NAME}:{fingerprint}"
         _build(api, added, lock, fingerprint, tag, tell=tell)
     return require_image(api, tag, "built")
+
+
+def look_up_image_with(api: docker_py.Api, added: Added, lock: Lock) -> Image | None:
+    """The image with the packages of a lock; None if it has to be built.
+
+    Raises:
+        EnvironmentFault: the engine does not do its part.
+    """
+    if not lock.text:
+        return added.image
+    fingerprint = _fingerprint(added, lock)
+    there = look_up_image(api, f"{NAME}:{fingerprint}")
+    return there if there is not None and there.labels.get(ADDED) == fingerprint else None
+
+
+def _fingerprint(added: Added, lock: Lock) -> str:
+    return key_of([added.identity, lock.text, DOCKERFILE.read_text()])
 
 
 def _build(

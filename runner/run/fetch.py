@@ -13,6 +13,7 @@ from runner.data import place
 from runner.data.cache import DataCache, keys_of, remove
 from runner.data.lock import ELSEWHERE, DataLock, lock_of, read_locks
 from runner.engine import docker_py
+from runner.engine.attempt import RunFacts
 from runner.engine.container import Container, ContainerSpec
 from runner.engine.container import remove as remove_container
 from runner.engine.engine import as_environment_fault
@@ -20,13 +21,14 @@ from runner.engine.image_probe import NO_SUCH_COMMAND
 from runner.errors import EnvironmentFault, LockHeld, RunnerError, UsageError
 from runner.files import make_folder, named, read_bytes, room, used
 from runner.host import KEYLESS_MODEL, PLACEHOLDER_KEY, Host, from_host, read_env_file
-from runner.image.image import find_image
+from runner.image.image import look_up_image
 from runner.model import Job
 from runner.options import EVAL_NETWORK, RunOptions
 from runner.records.lock import run_lock
 from runner.records.logs import last_lines
 from runner.records.run_file import read_run_file
 from runner.records.state import RunState
+from runner.run.containers import facts_of, with_locks
 from runner.run.prepare import PROXIES, Prepared, planned, prepare
 
 # By this label containers that fetch are found again; its value is the cache's folder.
@@ -118,7 +120,7 @@ def _prepared(options: RunOptions, host: Host) -> Prepared:
     prepared = prepare(options, msgspec.structs.replace(host, environ={}))
     rules = tuple(msgspec.structs.replace(rule, env=()) for rule in prepared.rules)
     environment = {**usual, **named_, **_NO_MODEL}
-    return msgspec.structs.replace(prepared, rules=rules, environment=environment)
+    return msgspec.structs.replace(prepared, rules=rules, environment=environment, data={})
 
 
 @contextlib.contextmanager
@@ -168,16 +170,15 @@ class _Fetch:
         self._refresh = refresh
         layout, options = prepared.layout, prepared.options
         plan = planned(prepared, RunState(model=layout.model, eval_set=layout.eval_set))
+        self._plan = plan
         self._jobs = plan.jobs
         evals = [job.eval for job in plan.jobs]
         self._keys = keys_of(evals, prepared.own, options.passed_through)
         self._pinned = {} if refresh else _pinned(prepared, self._keys)
-        self._images: dict[str, tuple[str, str]] = {}
+        self._host = host
+        self._facts: RunFacts | None = None
         self._live: set[str] = set()
         self._stopped = threading.Event()
-        info = prepared.engine.info()
-        self._user = "0:0" if info.rootless else host.user
-        self._cpus = info.cpus
 
     def all(self) -> list[Fetched]:
         """Fetch for one eval after the other, some at the same time."""
@@ -188,12 +189,12 @@ class _Fetch:
         for fetched in filter(None, found.values()):
             self._progress.ended(fetched)
         todo = [job for job in self._jobs if found[job.eval] is None]
-        for name in {job.settings.image for job in todo}:
-            image = find_image(prepared.engine.api, name)
-            self._images[name] = image.id, image.fingerprint or image.id
+        plan = msgspec.structs.replace(self._plan, todo=tuple(todo))
+        prepared = with_locks(prepared, plan, None, self._host, tell=_say_nothing)
+        self._facts = facts_of(prepared, plan, self._host, tell=_say_nothing)
         if any(job.settings.network == EVAL_NETWORK for job in todo):
             prepared.engine.make_eval_network()
-        pool = ThreadPoolExecutor(prepared.options.jobs or self._cpus)
+        pool = ThreadPoolExecutor(prepared.options.jobs or self._facts.cpus)
         try:
             for future in as_completed([pool.submit(self._one, job) for job in todo]):
                 fetched = future.result()
@@ -230,7 +231,10 @@ class _Fetch:
         with named(passing, "write", option=ELSEWHERE):
             _make_ready(passing)
         self._run(job, passing)
-        image = self._images[job.settings.image][1]
+        facts = self._facts
+        assert facts  # noqa: S101 - nothing is fetched before
+        found = look_up_image(self._prepared.engine.api, facts.image_of(job.settings))
+        image = (found and found.fingerprint) or facts.image_of(job.settings)
         try:
             with named(folder, "read", option=ELSEWHERE):
                 lock = lock_of(folder, name, key, image=image)
@@ -308,27 +312,23 @@ class _Fetch:
         return True
 
     def _spec(self, job: Job, passing: Path) -> ContainerSpec:
+        assert self._facts  # noqa: S101 - nothing is fetched before
         pins = self._pinned.get(job.eval)
-        environment = {name: self._prepared.environment[name] for name in job.settings.env}
-        environment |= {"HOME": "/tmp"}  # noqa: S108 - inside the container
-        environment |= place.fetching(json.dumps(pins.revisions if pins else {}))
-        environment |= place.python_path(environment)
-        settings = msgspec.structs.replace(
-            job.settings,
-            tmp_limit=_ANY_SIZE,
-            cpus=min(job.settings.cpus or self._cpus, self._cpus),
-        )
+        spec = self._facts.spec(job, passing.name)
         command = (job.argv.program, KEYLESS_MODEL, job.eval, *job.argv.arguments)
-        return ContainerSpec(
+        return msgspec.structs.replace(
+            spec,
             name=f"evalset-data-{passing.name.removeprefix('.fetching-')[:100]}",
-            image=self._images[job.settings.image][0],
             argv=(*command, "--max_samples", "1"),
             private=passing,
-            mounts={**self._prepared.mounts, **place.MOUNTS},
-            environment=environment,
+            mounts={**spec.mounts, **place.MOUNTS},
+            environment={
+                **spec.environment,
+                **place.fetching(json.dumps(pins.revisions if pins else {})),
+                **place.python_path(spec.environment),
+            },
             labels={LABEL: str(self._cache.root)},
-            user=self._user,
-            settings=settings,
+            settings=msgspec.structs.replace(spec.settings, tmp_limit=_ANY_SIZE),
         )
 
     def _judge(self, job: Job, passing: Path, status: int) -> None:
@@ -398,6 +398,10 @@ def _pinned(prepared: Prepared, keys: Mapping[str, str]) -> dict[str, DataLock]:
         for lock in known
         if lock.sha256 in hashes and lock.key == keys.get(lock.eval)
     }
+
+
+def _say_nothing(_: str) -> None:
+    """The progress is shown instead."""
 
 
 def _make_ready(passing: Path) -> None:

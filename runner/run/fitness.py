@@ -1,13 +1,13 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from runner.data import place
 from runner.engine.container import ContainerSpec
 from runner.engine.image_probe import NoGpuError
 from runner.errors import UsageError
 from runner.host import Host
-from runner.image.image import find_image, look_up_image
 from runner.image.look import Question, look_inside
 from runner.model import ContainerSettings, Job
 from runner.plan.obstacles import (
@@ -23,21 +23,30 @@ from runner.plan.obstacles import (
 from runner.plan.plan import Plan
 from runner.registry.content import state_of_folders
 from runner.report.text import evals
-from runner.run.prepare import OAIEVAL, Prepared, environment_for, noting
-
-# Containers that are alike in these are looked into once.
-_Kind = tuple[str, tuple[str, ...], str | None, str]
+from runner.run.containers import facts_of
+from runner.run.prepare import OAIEVAL, Prepared, noting
 
 
-def fit(prepared: Prepared, plan: Plan, host: Host, *, pull: bool = True) -> Prepared:
+def fit(
+    prepared: Prepared,
+    plan: Plan,
+    host: Host,
+    *,
+    makes: bool = True,
+    tell: Callable[[str], None],
+) -> Prepared:
     """Find which evals of a plan cannot run in their image, before any of them is started.
 
     They are left out of plans that are made from what this returns. The drop-in only says which
     they are, and tries them, as upstream would.
 
     Args:
+        prepared: the run, with the locks of its packages.
         plan: what there is to do.
-        pull: whether an image that is not here is pulled; else its evals are not looked at.
+        host: this one.
+        makes: whether an image that is not here is pulled or built; else its evals are not looked
+            at.
+        tell: what is done.
 
     Raises:
         UsageError: every eval would fail, or one would and nothing is to run then.
@@ -46,7 +55,7 @@ def fit(prepared: Prepared, plan: Plan, host: Host, *, pull: bool = True) -> Pre
     options = prepared.options
     if not options.probe or options.run_command != OAIEVAL or not plan.todo:
         return prepared
-    fitness = _Fitness(prepared, plan, host, pull=pull)
+    fitness = _Fitness(prepared, plan, host, makes=makes, tell=tell)
     with noting(prepared.warnings):
         found = fitness.obstacles()
     said = tuple(
@@ -80,22 +89,29 @@ class _Fitness:
         warnings: of what may go wrong, one line each.
     """
 
-    def __init__(self, prepared: Prepared, plan: Plan, host: Host, *, pull: bool) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        plan: Plan,
+        host: Host,
+        *,
+        makes: bool,
+        tell: Callable[[str], None],
+    ) -> None:
         self._prepared = prepared
         self._plan = plan
         self._host = host
-        self._pull = pull
-        self._folders = {place: folder for folder, place in prepared.mounts.items()}
-        self._content = state_of_folders(prepared.mounts)
-        self._environment = environment_for(plan, prepared, host)
+        self._facts = facts_of(prepared, plan, host, makes=makes, tell=tell)
         self.warnings: list[str] = []
 
     def obstacles(self) -> dict[str, Obstacle]:
         """What each eval surely fails of, by key, in the plan's order."""
-        kinds: dict[_Kind, list[Job]] = {}
+        kinds: dict[tuple[object, ...], list[Job]] = {}
         for job in self._plan.todo:
-            settings = job.settings
-            kind = (settings.image, settings.env, settings.gpus, settings.network)
+            it = job.settings
+            has_data = job.eval in self._facts.data
+            # Containers that are alike in these are looked into once.
+            kind = (it.packages, it.code, it.env, it.gpus, it.network, has_data)
             kinds.setdefault(kind, []).append(job)
         found: dict[str, Obstacle] = {}
         for jobs in kinds.values():
@@ -114,39 +130,54 @@ class _Fitness:
             look = self._look(jobs[0], msgspec.structs.replace(settings, gpus=None), names)
         if look is None:
             return {}
-        around = self._surroundings(settings)
+        around = self._surroundings(jobs[0], settings)
         if error := refusal(look, around):
             raise error
         found, warnings = obstacles(look, names, around)
         self.warnings += (each for each in warnings if each not in self.warnings)
         return dict.fromkeys(names, NO_GPU) if without_gpus else found
 
-    def _surroundings(self, settings: ContainerSettings) -> Surroundings:
+    def _environment(self, job: Job, settings: ContainerSettings) -> dict[str, str]:
+        found = self._facts.environment_of(settings)
+        return found | place.reading() if job.eval in self._facts.data else found
+
+    def _surroundings(self, job: Job, settings: ContainerSettings) -> Surroundings:
+        mounts = self._facts.mounts_of(settings)
         return Surroundings(
             settings=settings,
-            folders=self._folders,
+            folders={where: folder for folder, where in mounts.items()},
             providers=frozenset(self._prepared.routes),
-            environment=frozenset(settings.env),
+            environment=frozenset(self._environment(job, settings)),
             defines_model=self._prepared.resolution.defines_model,
         )
 
     def _look(self, job: Job, settings: ContainerSettings, names: Sequence[str]) -> Look | None:
         prepared = self._prepared
         engine = prepared.engine
-        image = self._image(settings.image)
-        if image is None:
+        facts = self._facts
+        if not facts.has_image_of(settings):
             self.warnings.append(
                 f"the image {settings.image} is not here yet, so its evals were not looked at"
             )
             return None
+        mounts = facts.mounts_of(settings)
         question = Question(
             models=tuple(prepared.options.model.split(",")),
-            arguments=job.argv.arguments,
+            arguments=facts.arguments_of(job)[3:],
             evals=tuple(names),
-            content=self._content,
+            content=state_of_folders(mounts),
         )
-        user = "0:0" if engine.info().rootless else self._host.user
-        spec = _spec(image, settings, prepared.mounts, self._environment, user)
+        spec = ContainerSpec(
+            name="",
+            image=facts.image_of(settings),
+            argv=(),
+            private=Path(),
+            mounts=mounts,
+            environment=self._environment(job, settings),
+            labels={},
+            user=facts.user,
+            settings=settings,
+        )
         look = look_inside(engine.api, spec, question, self._host)
         if look is None or not look.looked:
             self.warnings.append(
@@ -155,34 +186,3 @@ class _Fitness:
             )
             return None
         return look
-
-    def _image(self, name: str) -> str | None:
-        prepared = self._prepared
-        if name == prepared.image.name:
-            return prepared.image.id
-        if self._pull:
-            return find_image(prepared.engine.api, name).id
-        found = look_up_image(prepared.engine.api, name)
-        return found.id if found else None
-
-
-def _spec(
-    image: str,
-    settings: ContainerSettings,
-    mounts: Mapping[Path, str],
-    environment: Mapping[str, str],
-    user: str,
-) -> ContainerSpec:
-    """The container of any of some evals, as far as a look needs it."""
-    values = {name: environment[name] for name in settings.env}
-    return ContainerSpec(
-        name="",
-        image=image,
-        argv=(),
-        private=Path(),
-        mounts=mounts,
-        environment={"HOME": "/tmp", **values},  # noqa: S108 - inside the container
-        labels={},
-        user=user,
-        settings=settings,
-    )

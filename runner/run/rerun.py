@@ -22,7 +22,7 @@ from runner.records.sameness import Sameness, compare_logs, compare_values
 from runner.records.state import RunState
 from runner.registry.resolve import Resolution
 from runner.report.display import Display
-from runner.run.packages import with_locks
+from runner.run.containers import with_locks
 from runner.run.pins import pin
 from runner.run.prepare import Prepared, planned, prepare
 from runner.run.run import run

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.data.cache import Data
 from runner.data.lock import add_locks
-from runner.engine.attempt import LocalAttempts, RunFacts
+from runner.engine.attempt import LocalAttempts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
 from runner.errors import EnvironmentFault
@@ -19,7 +18,6 @@ from runner.gateway.client import Gateway, end_process
 from runner.gateway.messages import Config
 from runner.gateway.providers import route_of
 from runner.host import KEYLESS_MODEL, Host
-from runner.image.image import find_image
 from runner.model import Result
 from runner.options import EVAL_NETWORK
 from runner.plan.cutoffs import Budget
@@ -30,10 +28,10 @@ from runner.records.state import StateReader
 from runner.report.display import Display
 from runner.report.obstacles import obstacle_lines
 from runner.report.text import evals
+from runner.run.containers import facts_of, with_locks
 from runner.run.disk import Disk
 from runner.run.fitness import fit
 from runner.run.loop import Loop, RunResult
-from runner.run.packages import images_with_packages, with_locks
 from runner.run.pins import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
@@ -66,9 +64,7 @@ def run(
     run_id = new_id()
     reader = StateReader()
     # Refuse what cannot be before anything is written.
-    plan = planned(prepared, state_of(prepared, reader))
-    environment_for(plan, prepared, host)
-    prepared = fit(prepared, plan, host)
+    environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
     with (
         run_lock(prepared.layout.lock),
         _gateway(prepared) as gateway,
@@ -152,10 +148,14 @@ class _Run:
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
-        prepared = self._prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
-        self._state = state
-        self.plan = plan
         adopted = {task.job.eval for task in self.adopted}
+        new = [job for job in plan.todo if job.eval not in adopted]
+        prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
+        prepared = self._prepared = fit(
+            prepared, msgspec.structs.replace(plan, todo=tuple(new)), host, tell=display.note
+        )
+        self._state = state
+        self.plan = plan = planned(prepared, state)
         check_data(prepared, plan, state.run)
         self.pinned = pin(prepared, plan, recorder.run, state.run, adopted)
         repinned = check_pins(prepared, self.pinned)
@@ -259,34 +259,16 @@ class _Run:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))
 
-    def _data(self) -> dict[str, Data]:
-        """What the evals to run are given of fetched data."""
-        data = self._prepared.data
-        return {job.eval: data[job.eval] for job in self.plan.todo if job.eval in data}
-
     def _attempts(self) -> LocalAttempts:
         prepared, plan = self._prepared, self.plan
         engine = prepared.engine
-        default = prepared.options.settings.image
-        names = {job.settings.image for job in plan.jobs} - {default}
-        images = {name: find_image(engine.api, name) for name in names}
-        images[default] = prepared.image
-        added = images_with_packages(prepared, plan.todo, self._host, tell=self._display.note)
-        info = engine.info()
-        shared = RunFacts(
-            layout=prepared.layout,
+        shared = facts_of(
+            prepared,
+            plan,
+            self._host,
             run=self._recorder.run,
-            host=self._host.name,
-            images={name: image.id for name, image in images.items()},
-            added=added,
-            python_paths={name: image.python_path for name, image in images.items()},
-            classes=prepared.classes,
-            registries=prepared.mounts,
-            environment=environment_for(plan, prepared, self._host),
-            user="0:0" if info.rootless else self._host.user,
-            cpus=info.cpus,
             gateway=self._gateway,
-            data=self._data(),
+            tell=self._display.note,
         )
         if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
             engine.make_eval_network()

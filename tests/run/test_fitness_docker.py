@@ -85,7 +85,7 @@ def put(options: RunOptions, evals: Mapping[str, object], **files: str) -> Path:
 def fitted(options: RunOptions, host: Host) -> tuple[Prepared, Plan]:
     """A run that was looked at, and its plan."""
     prepared = prepare(options, host)
-    found = fit(prepared, planned(prepared, state_of(prepared)), host)
+    found = fit(prepared, planned(prepared, state_of(prepared)), host, tell=print)
     return found, planned(found, state_of(found))
 
 
