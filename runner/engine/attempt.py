@@ -121,9 +121,9 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
                 argv = (f"--listen={own}", *argv)
             argv = (*FORWARD, *argv)
         if data := self.data.get(job.eval):
-            own = {"PYTHONPATH": self.python_paths.get(settings.image, "")}
+            of_image = {"PYTHONPATH": self.python_paths.get(settings.image, "")}
             mounts = {**mounts, **place.MOUNTS, data.content: place.CONTENT}
-            values |= place.reading() | place.python_path(own | values)
+            values |= place.reading() | place.python_path(of_image | values)
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]

@@ -13,7 +13,6 @@ from runner.data import place
 from runner.data.cache import DataCache, keys_of, remove
 from runner.data.lock import ELSEWHERE, DataLock, lock_of, read_locks
 from runner.engine import docker_py
-from runner.engine.attempt import RunFacts
 from runner.engine.container import Container, ContainerSpec
 from runner.engine.container import remove as remove_container
 from runner.engine.engine import as_environment_fault
@@ -170,13 +169,12 @@ class _Fetch:
         self._refresh = refresh
         layout, options = prepared.layout, prepared.options
         plan = planned(prepared, RunState(model=layout.model, eval_set=layout.eval_set))
-        self._plan = plan
         self._jobs = plan.jobs
         evals = [job.eval for job in plan.jobs]
         self._keys = keys_of(evals, prepared.own, options.passed_through)
         self._pinned = {} if refresh else _pinned(prepared, self._keys)
-        self._host = host
-        self._facts: RunFacts | None = None
+        prepared = with_locks(prepared, plan, None, host, tell=_say_nothing)
+        self._facts = facts_of(prepared, plan, host, tell=_say_nothing)
         self._live: set[str] = set()
         self._stopped = threading.Event()
 
@@ -189,9 +187,6 @@ class _Fetch:
         for fetched in filter(None, found.values()):
             self._progress.ended(fetched)
         todo = [job for job in self._jobs if found[job.eval] is None]
-        plan = msgspec.structs.replace(self._plan, todo=tuple(todo))
-        prepared = with_locks(prepared, plan, None, self._host, tell=_say_nothing)
-        self._facts = facts_of(prepared, plan, self._host, tell=_say_nothing)
         if any(job.settings.network == EVAL_NETWORK for job in todo):
             prepared.engine.make_eval_network()
         pool = ThreadPoolExecutor(prepared.options.jobs or self._facts.cpus)
@@ -231,10 +226,9 @@ class _Fetch:
         with named(passing, "write", option=ELSEWHERE):
             _make_ready(passing)
         self._run(job, passing)
-        facts = self._facts
-        assert facts  # noqa: S101 - nothing is fetched before
-        found = look_up_image(self._prepared.engine.api, facts.image_of(job.settings))
-        image = (found and found.fingerprint) or facts.image_of(job.settings)
+        image = self._facts.image_of(job.settings)
+        found = look_up_image(self._prepared.engine.api, image)
+        image = (found and found.fingerprint) or image
         try:
             with named(folder, "read", option=ELSEWHERE):
                 lock = lock_of(folder, name, key, image=image)
@@ -312,7 +306,6 @@ class _Fetch:
         return True
 
     def _spec(self, job: Job, passing: Path) -> ContainerSpec:
-        assert self._facts  # noqa: S101 - nothing is fetched before
         pins = self._pinned.get(job.eval)
         spec = self._facts.spec(job, passing.name)
         command = (job.argv.program, KEYLESS_MODEL, job.eval, *job.argv.arguments)
