@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import msgspec
 from runner.data.cache import Data, DataCache, fetched_for
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
-from runner.files import make_folder, replace
 from runner.gateway.limits import Limits, limits_of_run
 from runner.gateway.prices import check_budget
 from runner.gateway.providers import Access, Route, access_for, route_of
@@ -28,29 +27,25 @@ from runner.image.image import (
     look_up_image,
     modules_in,
 )
-from runner.image.requirements import Lock, read_requirements
-from runner.model import ContainerSettings, check_names, container_registries, key_of
+from runner.image.requirements import Lock
+from runner.model import ContainerSettings, check_names
 from runner.options import DEFAULT_IMAGE, RunOptions, extra_image
 from runner.plan.grammar import check_passed_through
-from runner.plan.obstacles import Obstacle, copied, passed_over
+from runner.plan.obstacles import Obstacle
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
 from runner.records.layout import Layout
 from runner.records.state import RunState, StateReader
-from runner.registry.code import check_code, classes_of, code_problem, registry_of, shadowing
-from runner.registry.content import MODELS
+from runner.registry.code import check_code, shadowing
 from runner.registry.entries import (
     Registry,
     RegistryFile,
-    folder_problem,
     merge_registries,
-    misnamed,
-    parse_mapping,
     parse_registry,
-    read_folder,
 )
 from runner.registry.needs import by_image
 from runner.registry.resolve import Resolution, resolve_eval_set
-from runner.registry.rules import ContainerRule, parse_rules, settings_for
+from runner.registry.rules import ContainerRule, settings_for
+from runner.run.folders import Folders, absolute
 
 # openai/evals' own program.
 OAIEVAL = "oaieval"
@@ -109,7 +104,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         defaults = msgspec.structs.replace(
             options.settings,
             env=tuple(sorted(self.environment)),
-            code=_absolute(options.code),
+            code=absolute(options.code),
             requirements=options.requirements and os.path.abspath(options.requirements),  # noqa: PTH100 - links stay as typed
         )
         found = settings_for(key, defaults=defaults, rules=self.rules, explicit=options.explicit)
@@ -140,43 +135,26 @@ def prepare(
     )
     limits = limits_of_run(options)
     warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
-    folders = [Path(path) for path in _absolute(options.registry_paths)]
-    folder_warnings = _folder_warnings(folders, options)
-    mounts = _mounts(folders, host)
-    folder_warnings += passed_over(path for folder in mounts for path in misnamed(folder))
-    root = options.progress_dir.resolve()
-    _check_apart(root, mounts)
-    own = {place: tuple(read_folder(folder)) for folder, place in mounts.items()}
-    layout = Layout(root=root, model=options.model, eval_set=options.eval_set)
-    rules = parse_rules([f for files in own.values() for f in files if f.kind == "containers"])
-    code = _code(options, rules, layout)
-    for file in [options.requirements, *(rule.settings.get("requirements") for rule in rules)]:
-        if file is not None:
-            read_requirements(str(file))
-    models = _models(own)
-    model_is_code = _are_code(options.model, models, code)
-    if model_is_code:
+    layout = Layout(
+        root=options.progress_dir.resolve(), model=options.model, eval_set=options.eval_set
+    )
+    folders = Folders.of(options, host, layout)
+    if folders.model_is_code:
         environment = with_placeholder(environment)
     access = _access(options, environment, host)
     engine = Engine()
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
-        with noting(folder_warnings):  # such a folder may be why a set is not there
-            registries = [builtin_registry(engine, image, host), *map(parse_registry, own.values())]
-            _check_not_copied(registries, mounts)
-            resolution = resolve_eval_set(
-                merge_registries(registries),
-                options.eval_set,
-                model=options.model,
-                passed_through=options.passed_through,
-            )
-    classes = _classes(options.model, code, models, host)
-    if classes is not None:
+        with noting(folders.warnings):  # such a folder may be why a set is not there
+            resolution = _resolution(options, folders, builtin_registry(engine, image, host))
+    if (classes := folders.classes(host)) is not None:
         resolution = msgspec.structs.replace(resolution, defines_model=True)
     extras, extra_warnings = _extras(engine, image, options, resolution.evals)
     if _is_asked_by_name(options.model, resolution, access):
         check_budget(limits.budget, limits.prices, model=options.model)
+    data = DataCache(host.cache)
+    code = folders.code
     prepared = Prepared(
         options=options,
         layout=layout,
@@ -185,91 +163,40 @@ def prepare(
         resolution=resolution,
         shard=shard,
         # those of the user come last, and win
-        rules=(*extras, *rules),
+        rules=(*extras, *folders.rules),
         environment=access.inside,
         hidden=access.hidden,
         routes=access.routes,
         limits=limits,
-        mounts=mounts,
-        own=own,
-        data=fetched_for(DataCache(host.cache), resolution.evals, own, options.passed_through),
+        mounts=folders.mounts,
+        own=folders.own,
+        data=fetched_for(data, resolution.evals, folders.own, options.passed_through),
         warnings=(
             *warnings,
-            *folder_warnings,
+            *folders.warnings,
             *resolution.warnings,
             *extra_warnings,
             *_environment_warnings(options, environment, access),
             *(shadowing(code, modules_in(engine, image, host)) if code else ()),
         ),
         classes=classes,
-        model_is_code=model_is_code,
+        model_is_code=folders.model_is_code,
     )
     for together in {prepared.settings_for(name).code for name in resolution.evals}:
         check_code([Path(folder) for folder in together])
     return prepared
 
 
-def _absolute(paths: Sequence[str]) -> tuple[str, ...]:
-    """Folders that were typed, each once."""
-    return tuple(dict.fromkeys(map(os.path.abspath, paths)))
-
-
-def _code(options: RunOptions, rules: Sequence[ContainerRule], layout: Layout) -> list[Path]:
-    """All folders of code that an eval may get, each of which can be one.
-
-    Raises:
-        UsageError: Python can import nothing from one, or evals could read or change results there.
-    """
-    named = [*_absolute(options.code), *(folder for rule in rules for folder in rule.code)]
-    folders = [Path(folder) for folder in dict.fromkeys(named)]
-    for folder in folders:
-        if problem := code_problem(folder):
-            raise problem
-        for written in layout.written:
-            if folder.resolve().is_relative_to(written):
-                raise UsageError(
-                    f"the code folder {folder} lies in {written}, where runs write",
-                    "move it elsewhere, or choose another --progress-dir",
-                )
-    _check_apart(layout.root, folders)
-    for together in (_absolute(options.code), *(rule.code for rule in rules)):
-        check_code([Path(folder) for folder in together])
-    return folders
-
-
-def _models(own: Mapping[str, Sequence[RegistryFile]]) -> dict[str, str]:
-    """The class of each model that the user's registry folders define, by its name."""
-    files = (file for files in own.values() for file in files if file.kind in MODELS)
-    entries = (parse_mapping(file.path, file.text) for file in files)
-    return {
-        name: str(spec.get("class")) if isinstance(spec, dict) else ""
-        for found in entries
-        for name, spec in found.items()
-    }
-
-
-def _are_code(model: str, models: Mapping[str, str], code: Sequence[Path]) -> bool:
-    """Whether all of `MODEL[,MODEL...]` are the user's own code, which may need no key."""
-    names = model.split(",")
-    classes = [models.get(name, name) for name in names]
-    return set(classes_of(",".join(classes), code)) == set(classes)
-
-
-def _classes(
-    model: str, code: Sequence[Path], models: Mapping[str, str], host: Host
-) -> Path | None:
-    """A registry folder for the models that are classes of the user's code; None without any.
-
-    openai/evals takes no class for a model, but the name of an entry, which may look like one.
-    """
-    missing = [name for name in classes_of(model, code) if name not in models]
-    if not missing:
-        return None
-    folder = host.cache / "classes" / key_of(missing)
-    for name, text in registry_of(missing).items():
-        make_folder((folder / name).parent, option="XDG_CACHE_HOME")
-        replace(folder / name, text.encode())
-    return folder
+def _resolution(options: RunOptions, folders: Folders, builtin: Registry) -> Resolution:
+    """The evals of the set, by the image's registry and the user's."""
+    own = [parse_registry(files) for files in folders.own.values()]
+    folders.check_not_copied(builtin, own)
+    return resolve_eval_set(
+        merge_registries([builtin, *own]),
+        options.eval_set,
+        model=options.model,
+        passed_through=options.passed_through,
+    )
 
 
 def _extras(
@@ -310,24 +237,6 @@ def _check_text(options: RunOptions) -> None:
             raise UsageError(f"the argument {text!a} is not UTF-8", "give it in UTF-8") from None
 
 
-def _folder_warnings(folders: Sequence[Path], options: RunOptions) -> tuple[str, ...]:
-    """What is wrong with registry folders; the drop-in passes over them, as upstream does."""
-    problems = [problem for folder in folders if (problem := folder_problem(folder))]
-    if problems and not options.as_typed:
-        raise problems[0]
-    return tuple(map(str, problems))
-
-
-def _check_not_copied(registries: Sequence[Registry], mounts: Mapping[Path, str]) -> None:
-    """Refuse folders that hold what the image has, as a clone or a fork of upstream does."""
-    builtin, *others = [
-        {name: entry.source for name, entry in each.evals.items()} for each in registries
-    ]
-    for folder, own in zip(mounts, others, strict=True):
-        if problem := copied(builtin, own, folder):
-            raise problem
-
-
 @contextmanager
 def noting(warnings: Sequence[str]) -> Iterator[None]:
     """Let an error say these, too."""
@@ -337,26 +246,6 @@ def noting(warnings: Sequence[str]) -> Iterator[None]:
         for warning in warnings:
             error.add_note(f"warning: {warning}")
         raise
-
-
-def _mounts(folders: Sequence[Path], host: Host) -> dict[Path, str]:
-    """The user's registry folders, each with its place in the container; later ones win."""
-    home = host.home / ".evals"
-    # the home folder inside the container
-    mounts = {home: "/tmp/.evals"} if home.is_dir() else {}  # noqa: S108 - as openai/evals looks there
-    places = zip(folders, container_registries(len(folders)), strict=True)
-    # Upstream passes over what is not there, and no engine mounts it.
-    return mounts | {folder: place for folder, place in places if folder.is_dir()}
-
-
-def _check_apart(root: Path, folders: Iterable[Path]) -> None:
-    """Refuse a progress directory that evals could read: it has the results of others."""
-    for folder in folders:
-        if root.is_relative_to(folder.resolve()):
-            raise UsageError(
-                f"the progress directory {root} lies in {folder}, which every eval can read",
-                "choose another --progress-dir, or name the registry's or the code's own folder",
-            )
 
 
 def _access(options: RunOptions, environment: dict[str, str], host: Host) -> Access:
