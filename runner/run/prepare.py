@@ -167,7 +167,8 @@ def _extras(
         if built is None:
             warnings.append(
                 f"{len(names)} of the evals, such as {names[0]}, need the image {name}, which is "
-                f"not here, and fail without it; build it with `evalset image build --extra {extra}`"
+                "not here, and fail without it; build it with "
+                f"`evalset image build --extra {extra}`"
             )
             continue
         if built.labels.get(BASE) != image.fingerprint:
