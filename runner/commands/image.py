@@ -42,7 +42,7 @@ def build(
     built when the same image is there.
 
     `--extra ml` also builds the image with torch, in which a run starts those evals that need it.
-    It takes about 10 GB.
+    It takes 6 GB more.
     """
     engine = Engine()
     built = build_image(

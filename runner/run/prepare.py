@@ -215,8 +215,9 @@ def _extras(
         built = look_up_image(engine.api, name)
         if built is None:
             warnings.append(
-                f"{len(names)} of the evals, such as {names[0]}, need the image {name}, which "
-                f"is not here; build it with `evalset image build --extra {extra}`"
+                f"{len(names)} of the evals, such as {names[0]}, need the image {name}, which is "
+                "not here, and fail without it; build it with "
+                f"`evalset image build --extra {extra}`"
             )
             continue
         if built.labels.get(BASE) != image.fingerprint:

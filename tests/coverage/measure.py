@@ -16,7 +16,7 @@ from tests.coverage.classes import Found, classes_in
 from tests.coverage.reasons import explain
 
 # Of a console log, so that a traceback through many libraries is in them.
-LINES = 80
+LINES = 400
 
 # What an eval may take; the longest train a model first.
 TIME_LIMIT = "10m"

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.options import DEFAULT_IMAGE, extra_image
 from runner.registry.needs import ClassNeeds, Kind, Needs
 
 PAGE = Path(__file__).parents[2] / "docs/coverage.md"
@@ -12,17 +11,16 @@ HEAD = """\
 # Coverage
 
 Which evals of upstream's registry run, and why the others do not. `make coverage` writes this page.
-It runs every eval of openai/evals {version} once, with the model
-`dummy`, one sample, and no network.
+It runs every eval of openai/evals {version} once, with the model `dummy`, one sample, and no
+network.
 
 **{runs} of {total} evals run so.** With a network, another model, or what else the table says, more
 do.
 """
 
 FAMILIES = """\
-A family is what shares a class. [The eval image](install.md#the-eval-image) is built by
-`evalset image build`, the one for evals that need torch by `evalset image build --extra ml`; a run
-takes the right one by itself.
+A family is what shares a class. The image `default` is built by `evalset image build`, and `ml` by
+`evalset image build --extra ml`; [a run takes the right one](install.md#the-eval-image) by itself.
 """
 
 CURES: dict[Kind, tuple[str, str]] = {
@@ -46,7 +44,7 @@ def page(needs: Needs) -> str:
         *_totals(needs),
         "\n## By family\n",
         FAMILIES,
-        "| family | evals | image | run | why the others do not |\n|---|---|---|---|---|",
+        "| family | image | data | run | why the others do not |\n|---|---|---|---|---|",
         *(_row(each) for each in sorted(needs.classes, key=lambda it: it.name)),
     ]
     return "\n".join(parts) + "\n"
@@ -61,9 +59,22 @@ def _totals(needs: Needs) -> Iterator[str]:
 
 
 def _row(each: ClassNeeds) -> str:
-    image = f"`{extra_image(each.image)}`" if each.image else f"`{DEFAULT_IMAGE}`"
     why = "; ".join(
-        f"{len(it.evals)} {it.why}".replace("|", "\\|")
+        f"{it.why} ({len(it.evals)})".replace("|", "\\|")
         for it in sorted(each.obstacles, key=lambda it: -len(it.evals))
     )
-    return f"| `{each.name}` | {len(each.evals)} | {image} | {len(each.runs)} | {why} |"
+    runs = f"{len(each.runs)} of {len(each.evals)}"
+    return f"| `{each.name}` | {_image(each)} | {_data(each)} | {runs} | {why} |"
+
+
+def _image(each: ClassNeeds) -> str:
+    if any(it.kind in {"package", "engine"} for it in each.obstacles) and not each.runs:
+        return "none"
+    return each.image or "default"
+
+
+def _data(each: ClassNeeds) -> str:
+    fetched = sum(len(it.evals) for it in each.obstacles if it.kind == "fetch")
+    if not fetched:
+        return "in the image"
+    return "fetched" if fetched == len(each.evals) else f"fetched for {fetched}"

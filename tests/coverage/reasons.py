@@ -8,9 +8,15 @@ from runner.registry.needs import Kind
 # The first pattern found decides; `{0}` stands for its first group.
 _REASONS: tuple[tuple[str, Kind, str], ...] = (
     (
-        r"Couldn't reach '([^']+)' on the Hub",
+        r"Couldn't reach '([^'{]+)' on the Hub",
         "fetch",
         "loads the data set {0} from the Hugging Face hub",
+    ),
+    (
+        # A solver that is not the one that was asked for.
+        r"openai_solver\.py[\s\S]*/encodings/(\w+)\.tiktoken",
+        "model",
+        "asks a model of its own choice at OpenAI, and fetches tiktoken's encoding {0} for it",
     ),
     (r"/encodings/(\w+)\.tiktoken", "fetch", "fetches tiktoken's encoding {0}"),
     (r"Resource '?(\w+)'? not found", "fetch", "fetches NLTK's {0}"),
