@@ -18,9 +18,17 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
 from runner.image.base import Base, base_of_ours, prepare_base
-from runner.image.image import BASE, FINGERPRINT, Image, find_image, look_up_image, require_image
+from runner.image.image import (
+    BASE,
+    FINGERPRINT,
+    Image,
+    find_image,
+    look_up_image,
+    own_fingerprint,
+    require_image,
+)
 from runner.image.wheels import fetch_wheels
-from runner.options import DEFAULT_IMAGE, extra_image
+from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 
 HERE = Path(__file__).parent
 
@@ -188,6 +196,17 @@ def _build(
         remove_image(api, there.id)
     tell(f"image: built {tag} in {time.monotonic() - began:.0f} s ({image.fingerprint})")
     return image
+
+
+def kind_of(api: docker_py.Api, image: Image) -> str | None:
+    """Which image of our own making it is: empty for the eval image, or one of the `EXTRAS`.
+
+    None for any other, for one that was built on top of one, and for one of another release.
+    """
+    if own_fingerprint(api, image) is None:
+        return None
+    locks = {Recipe(extra).lock_hash: extra for extra in EXTRAS} | {Recipe().lock_hash: ""}
+    return locks.get(image.labels.get(LOCK, ""))
 
 
 def _is_made_by(image: Image, recipe: Recipe, base_image: str | None) -> bool:

@@ -94,8 +94,8 @@ class Look:
     """One look at what a run would do in this image.
 
     Args:
-        question: `arguments` of `oaieval` behind its eval, `models`, `evals` and the seconds that
-            one class may take, and all of them.
+        question: `arguments` of `oaieval` behind its eval, `models`, `evals`, those of them whose
+            classes are `tested`, and the seconds that one class may take, and all of them.
         out: where the answer goes, which no child may reach.
     """
 
@@ -221,6 +221,8 @@ class Look:
         self._look_at_data(registry, key, spec, args)
         if str(spec.cls).startswith("evals.elsuite.modelgraded."):
             self._look_at_graders(registry, key, args.get("modelgraded_spec"))
+        if key in self._question["tested"] and not extra:
+            return
         given = {
             "completion_fns": [],
             "seed": 0,

@@ -52,12 +52,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         arguments: of `oaieval`, behind the eval.
         evals: resolved keys.
         content: stands for what is in the folders that the container sees.
+        tested: evals whose classes are known to be importable there.
     """
 
     models: tuple[str, ...]
     arguments: tuple[str, ...]
     evals: tuple[str, ...]
     content: str
+    tested: tuple[str, ...] = ()
 
 
 def look_inside(
@@ -116,6 +118,7 @@ def _ask(
         "models": question.models,
         "arguments": question.arguments,
         "evals": evals,
+        "tested": question.tested,
         "seconds": _ONE_CLASS,
         "seconds_in_all": _ALL_CLASSES,
     }

@@ -5,7 +5,9 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from runner.errors import UsageError
+from runner.host import KEYLESS_MODEL
 from runner.model import ContainerSettings
+from runner.registry.needs import Need
 
 # Below this, what an image and a folder have in common may be chance.
 _COPIED = 10
@@ -103,6 +105,16 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     environment: frozenset[str] = frozenset()
     defines_model: bool = False
 
+    @property
+    def has_data(self) -> bool:
+        """Whether what it loads from a hub comes from a cache."""
+        return not self.environment.isdisjoint(_OFFLINE)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether a provider's key is handed in."""
+        return not self.environment.isdisjoint({"OPENAI_API_KEY", *PROVIDER_KEYS.values()})
+
     def on_host(self, path: str) -> str:
         """A path of containers as people know it: the host's, or the image's."""
         for place, folder in self.folders.items():
@@ -150,6 +162,42 @@ def obstacles(
         *map(str, warnings),
         *(f"{some(names)}: {text}" for text, names in doubts.items()),
     )
+
+
+# What helps an eval of upstream's that runs in no image of ours, by the kind of its need.
+_BARE = "run it with upstream's own `oaieval`, or leave it out"
+_CURES = {
+    "engine": _BARE,
+    "setting": _BARE,
+    "data": _BARE,
+    "upstream": _BARE,
+    "package": "use an --image of your own that has it, or leave it out",
+}
+
+
+def obstacle_of(need: Need, around: Surroundings, *, model: str) -> Obstacle | None:
+    """What an eval of upstream's fails of with this model; None if nothing keeps it from running.
+
+    Args:
+        need: what it needs, as measured in our images.
+        around: of its container; with data that were fetched for it, as `environment` says.
+        model: as typed.
+    """
+    kind = need.kind
+    cure = _CURES.get(kind or "", "")
+    if kind == "fetch" and around.settings.network == "none" and not around.has_data:
+        cure = "`evalset data fetch` brings it; or leave --network none out"
+    elif kind == "model" and not around.providers and not around.has_keys:
+        cure = "set the key of its provider, or leave it out"
+    elif kind == "dummy" and model == KEYLESS_MODEL:
+        cure = "use another model"
+    return Obstacle(why=f"it {need.why}", cure=cure) if cure else None
+
+
+def lacks_image(name: str, extra: str) -> Obstacle:
+    """What an eval fails of whose image is not here."""
+    why = f"it needs the image {name}, which is not here"
+    return Obstacle(why=why, cure=f"build it with `evalset image build --extra {extra}`")
 
 
 def _rank(found: Finding) -> int:
@@ -301,7 +349,7 @@ def _network(found: Finding, around: Surroundings) -> _Told:
 
 
 def _loads(found: Finding, around: Surroundings) -> _Told:
-    if around.settings.network != "none" or not around.environment.isdisjoint(_OFFLINE):
+    if around.settings.network != "none" or around.has_data:
         return None
     return UsageError(
         f"it loads {found.said.partition('://')[0]}:// and has no network",

@@ -8,20 +8,26 @@ from runner.engine.container import ContainerSpec
 from runner.engine.image_probe import NoGpuError
 from runner.errors import UsageError
 from runner.host import Host
+from runner.image.build import kind_of
+from runner.image.image import look_up_image
 from runner.image.look import Question, look_inside
 from runner.model import ContainerSettings, Job
+from runner.options import extra_image
 from runner.plan.obstacles import (
     NO_GPU,
     Look,
     Obstacle,
     Surroundings,
     grouped,
+    lacks_image,
+    obstacle_of,
     obstacles,
     refusal,
     some,
 )
 from runner.plan.plan import Plan
 from runner.registry.content import state_of_folders
+from runner.registry.needs import needs
 from runner.report.text import evals
 from runner.run.containers import facts_of
 from runner.run.prepare import OAIEVAL, Prepared, noting
@@ -115,7 +121,7 @@ class _Fitness:
             kinds.setdefault(kind, []).append(job)
         found: dict[str, Obstacle] = {}
         for jobs in kinds.values():
-            found |= self._of(jobs)
+            found |= self._of(jobs) | self._measured(jobs)
         return {job.eval: found[job.eval] for job in self._plan.todo if job.eval in found}
 
     def _of(self, jobs: Sequence[Job]) -> dict[str, Obstacle]:
@@ -136,6 +142,33 @@ class _Fitness:
         found, warnings = obstacles(look, names, around)
         self.warnings += (each for each in warnings if each not in self.warnings)
         return dict.fromkeys(names, NO_GPU) if without_gpus else found
+
+    def _measured(self, jobs: Sequence[Job]) -> dict[str, Obstacle]:
+        """What evals of upstream's fail of in an image of ours, as was measured."""
+        settings = jobs[0].settings
+        here = self._kind_of(settings)
+        if here is None:
+            return {}
+        around = self._surroundings(jobs[0], settings)
+        model = self._prepared.options.model
+        found = {}
+        for job in jobs:
+            need = needs().get(job.eval)
+            if need is None:
+                continue
+            if need.image not in {"", here}:
+                found[job.eval] = lacks_image(extra_image(need.image), need.image)
+            elif obstacle := obstacle_of(need, around, model=model):
+                found[job.eval] = obstacle
+        return found
+
+    def _kind_of(self, settings: ContainerSettings) -> str | None:
+        """Which image of ours containers are created from; None for any other."""
+        prepared = self._prepared
+        api, name = prepared.engine.api, settings.image
+        is_default = name == prepared.image.name
+        image = prepared.image if is_default else look_up_image(api, name)
+        return None if image is None else kind_of(api, image)
 
     def _environment(self, job: Job, settings: ContainerSettings) -> dict[str, str]:
         found = self._facts.environment_of(settings)
@@ -161,11 +194,14 @@ class _Fitness:
             )
             return None
         mounts = facts.mounts_of(settings)
+        here = self._kind_of(settings)
+        tested = {name for name in names if here is not None and name in needs()}
         question = Question(
             models=tuple(prepared.options.model.split(",")),
             arguments=facts.arguments_of(job)[3:],
             evals=tuple(names),
             content=state_of_folders(mounts),
+            tested=tuple(sorted(tested)),
         )
         spec = ContainerSpec(
             name="",
