@@ -144,7 +144,7 @@ def test_a_stand_in_imports_the_module_when_it_is_used(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hints that mention it can still be resolved."""
-    code = "import wave\ndef use(it: wave.Wave_read) -> 'wave.Wave_write': return wave.open\n"
+    code = "import wave\ndef use(it: wave.Wave_read = 0) -> 'wave.Wave_write': return wave.open\n"
     monkeypatch.delitem(sys.modules, "wave", raising=False)
     package = make(code)
     assert "wave" not in sys.modules
