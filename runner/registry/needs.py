@@ -15,7 +15,9 @@ import msgspec
 # What keeps an eval from running. The first five can be cured: `fetch` by a network or a cache of
 # data, `model` by a provider and its key, `dummy` by any other model, `time` by a longer time limit
 # and perhaps a GPU, `setting` by what `why` says. For the others there is no cure in our images.
-Kind = Literal["fetch", "model", "dummy", "time", "setting", "package", "engine", "data", "upstream"]
+Kind = Literal[
+    "fetch", "model", "dummy", "time", "setting", "package", "engine", "data", "upstream"
+]
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
