@@ -12,10 +12,12 @@ from typing import Literal
 
 import msgspec
 
-# What keeps an eval from running. The first four can be cured: `fetch` by a network or a cache of
-# data, `model` by a provider and its key, `dummy` by any other model, `setting` by what `why` says.
-# For `package`, `engine`, `data` and `upstream` there is no cure in an image of ours.
-Kind = Literal["fetch", "model", "dummy", "setting", "package", "engine", "data", "upstream"]
+# What keeps an eval from running. The first five can be cured: `fetch` by a network or a cache of
+# data, `model` by a provider and its key, `dummy` by any other model, `time` by a longer time limit
+# and perhaps a GPU, `setting` by what `why` says. For the others there is no cure in our images.
+Kind = Literal[
+    "fetch", "model", "dummy", "time", "setting", "package", "engine", "data", "upstream"
+]
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,8 @@ from tests.coverage.reasons import explain
 # Of a console log, so that a traceback through many libraries is in them.
 LINES = 400
 
-# What an eval may take; the longest train a model first.
-TIME_LIMIT = "10m"
+# What an eval may take; some train a model first, for hours.
+TIME_LIMIT = "5m"
 
 
 def classes(extras: Iterable[str] = EXTRAS, eval_image: str = DEFAULT_IMAGE) -> Needs:
@@ -109,7 +109,9 @@ def _measured(each: ClassNeeds, attempts: Mapping[str, Attempt], layout: Layout)
 
 def reason(attempt: Attempt, layout: Layout) -> tuple[Kind, str]:
     """Why an eval failed."""
-    if attempt.exit_code is None or not attempt.console_log:
+    if "(--timeout)" in attempt.reason:
+        return "time", f"trains a model first, for longer than {TIME_LIMIT}"
+    if not attempt.console_log:
         return "upstream", f"fails: {attempt.reason}"
     (path,) = layout.log_paths([attempt.console_log])
     return explain("\n".join(last_lines(path, LINES)))

@@ -27,6 +27,7 @@ CURES: dict[Kind, tuple[str, str]] = {
     "fetch": ("need data that they fetch when they run", "a network, or the data fetched before"),
     "model": ("ask a model of their own choice", "a provider's key"),
     "dummy": ("run with every model but `dummy`", "another model"),
+    "time": ("train a model first, for longer than 5 minutes", "a longer `--timeout`, and a GPU"),
     "setting": ("need a person at the terminal", "upstream's own `oaieval`, outside a container"),
     "package": ("import a package that no image of ours has", "an image of your own"),
     "engine": ("start containers themselves", "upstream's own `oaieval`, outside a container"),
