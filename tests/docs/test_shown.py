@@ -50,7 +50,13 @@ jobs:
           h
 ```
 """
-PYTHON = [block for text in PAGES.values() for block in blocks(text, "python")]
+# What imports evals runs in a container, as the test of its page shows.
+PYTHON = [
+    block
+    for text in PAGES.values()
+    for block in blocks(text, "python")
+    if "import evals" not in block
+]
 
 
 @pytest.mark.parametrize("command", ELSEWHERE)
