@@ -47,4 +47,4 @@ def test_the_example_beside_the_rule_has_every_key() -> None:
     (file,) = files("containers")
     text = "\n".join(re.findall(r"^#   (.*)", file.text, re.MULTILINE))
     (example,) = parse_rules([msgspec.structs.replace(file, text=text)])
-    assert {*example.settings, "env"} == {*ContainerSettings.__struct_fields__}
+    assert {*example.settings, "env", "code"} == {*ContainerSettings.__struct_fields__}
