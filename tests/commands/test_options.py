@@ -148,7 +148,7 @@ def test_every_field_of_the_settings_can_be_given() -> None:
     found = options(
         *("--image", "i", "--memory", "1g", "--cpus", "1.5", "--pids-limit", "9"),
         *("--gpus", "all", "--timeout", "1h30m", "--network", "none"),
-        *("--tmp-limit", "5g"),
+        *("--tmp-limit", "5g", "--code", "a", "--code", "b", "--requirements", "r.txt"),
     )
     assert msgspec.structs.asdict(found.settings) == {
         "image": "i",
@@ -160,6 +160,8 @@ def test_every_field_of_the_settings_can_be_given() -> None:
         "network": "none",
         "tmp_limit": 5 * 2**30,
         "env": (),
+        "code": ("a", "b"),
+        "requirements": "r.txt",
     }
     assert found.explicit == frozenset(
         {"image", "memory", "cpus", "pids_limit", "gpus", "timeout", "network", "tmp_limit"}
