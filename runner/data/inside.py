@@ -78,7 +78,8 @@ def watched(host: str, send: Callable[[], Any]) -> Any:  # noqa: ANN401 - a libr
     try:
         response = send()
     except Exception as error:
-        note(f"away {host}: {error}")
+        if not hasattr(error, "code"):  # as urllib's error has that is an answer
+            note(f"away {host}: {error}")
         raise
     headers = getattr(response, "headers", None)
     if headers is not None and headers.get("X-Error-Code") == "RevisionNotFound":

@@ -151,8 +151,9 @@ def differences(
             if key in before.digests and old_ones.get(key) != new_ones.get(key)
         }
         said += _described(what, changed, total)
-    data = _changed(before.data or {}, now.data or {}, finished)
-    return (*said, *_described("data", data))
+    data = _changed(before.data or {}, now.data or {}, finished).items()
+    shown = {eval_key: (then[:_SHORT], today[:_SHORT]) for eval_key, (then, today) in data}
+    return (*said, *_described("data", shown))
 
 
 def _changed(
@@ -160,7 +161,7 @@ def _changed(
 ) -> dict[str, tuple[str, str]]:
     """Both digests of each eval that has two different ones."""
     return {
-        eval_key: (then[:_SHORT], today[:_SHORT])
+        eval_key: (then, today)
         for key, eval_key in finished.items()
         if (then := before.get(key)) and (today := now.get(key)) and then != today
     }

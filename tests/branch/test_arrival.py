@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from runner.branch.restore import restore_progress
+from runner.data.lock import DataLock, add_locks, read_locks
 from runner.records.run_file import read_run_file
 from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 
@@ -66,6 +67,25 @@ def test_a_compressed_log_arrives_as_it_was(two: tuple[Desk, Desk]) -> None:
     assert bring(b) == (1, [])
     (log,) = b.layout.evallogs.iterdir()
     assert (log.name, log.read_bytes()) == ("ax_m_x.jsonl", b"line\n" * 1000)
+
+
+def test_locks_of_data_arrive_and_stay(two: tuple[Desk, Desk]) -> None:
+    """The other host fetches what they say; its own are kept, in the order in which they came."""
+    a, b = two
+    ours, theirs = (DataLock(eval=name, key="k", sha256=name * 64) for name in "ab")
+    a.succeed("x")
+    add_locks(a.layout.data, [theirs])
+    add_locks(b.layout.data, [ours])
+    push(a)
+
+    for _ in range(2):
+        bring(b)
+
+    assert b.layout.data.read_bytes() == ours.line + theirs.line
+    push(b)
+    bring(a)
+    found = read_locks(a.layout.data).values()
+    assert sorted(lock.eval for lock in found) == ["a", "b"]
 
 
 def test_a_newer_run_of_ours_is_not_forgotten(two: tuple[Desk, Desk]) -> None:

@@ -1,9 +1,11 @@
 import io
 import json
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -160,3 +162,18 @@ def test_a_request_that_goes_nowhere_is_noted(
         inside.watched("hub", send)
 
     assert (tmp_path / "problems").read_text() == "away hub: refused by it\n"
+
+
+def test_an_answer_that_says_no_is_no_host_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The eval's own last line says it better."""
+    monkeypatch.setenv(inside.PROBLEMS, str(tmp_path / "problems"))
+
+    def send() -> None:
+        raise HTTPError("http://hub/a", 404, "Not Found", Message(), None)
+
+    with pytest.raises(HTTPError):
+        inside.watched("hub", send)
+
+    assert not (tmp_path / "problems").exists()

@@ -12,10 +12,13 @@ from runner.plan.obstacles import (
     copied,
     grouped,
     inside_data,
+    lacks_image,
+    obstacle_of,
     obstacles,
     refusal,
     some,
 )
+from runner.registry.needs import Kind, Need
 
 SETTINGS = ContainerSettings(
     image="i:1", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="evalset"
@@ -226,3 +229,48 @@ def test_a_copy_of_upstreams_registry_is_known_by_what_it_has_in_common() -> Non
     fork = copied(builtin, {**builtin, "mine.v0": "/f/evals/mine.yaml"}, Path("/f"))
     assert fork is not None
     assert "20 of its 21 evals are there; copy your own files (mine.yaml," in str(fork)
+
+
+def measured(kind: Kind | None, around: Surroundings = AROUND, model: str = "gpt-4") -> str:
+    """The cure for an eval of upstream's with such a need; empty where it can run."""
+    need = Need(image="", kind=kind, why="does something")
+    found = obstacle_of(need, around, model=model)
+    assert found is None or found.why == "it does something"
+    return found.cure if found else ""
+
+
+@pytest.mark.parametrize("kind", ["package", "engine", "data", "upstream", "setting"])
+def test_what_no_image_of_ours_has_keeps_an_eval_from_running(kind: Kind) -> None:
+    """Whatever model and network it has."""
+    assert "leave it out" in measured(kind)
+
+
+def test_what_is_fetched_needs_a_network_or_a_cache() -> None:
+    """A cache shows in the variables that make libraries ask nobody."""
+    assert not measured("fetch")
+    assert "evalset data fetch" in measured("fetch", without_network(AROUND))
+    cached = msgspec.structs.replace(
+        without_network(AROUND), environment=frozenset({"HF_HUB_OFFLINE"})
+    )
+    assert not measured("fetch", cached)
+
+
+def test_an_eval_with_a_model_of_its_own_needs_a_key() -> None:
+    """Of the gateway's providers, or one that is handed in."""
+    assert "key" in measured("model")
+    assert not measured("model", msgspec.structs.replace(AROUND, providers=frozenset({"openai"})))
+    named = frozenset({"ANTHROPIC_API_KEY"})
+    assert not measured("model", msgspec.structs.replace(AROUND, environment=named))
+
+
+def test_what_only_dummy_cannot_do_is_said_of_dummy_alone() -> None:
+    """And nothing is said of what runs."""
+    assert "another model" in measured("dummy", model="dummy")
+    assert not measured("dummy")
+    assert not measured(None)
+
+
+def test_an_image_that_is_not_here_is_named() -> None:
+    """With the command that builds it."""
+    assert lacks_image("evals-ml", "ml").why == "it needs the image evals-ml, which is not here"
+    assert "evalset image build --extra ml" in lacks_image("evals-ml", "ml").cure

@@ -105,6 +105,18 @@ def test_changed_content_counts_for_finished_evals_alone() -> None:
     )
 
 
+def test_other_data_count_where_both_runs_had_some() -> None:
+    """Data that nobody fetched are not known, and an eval that is finished needs none."""
+    before = pins(data={"k1": "a" * 64, "k2": "b" * 64})
+
+    assert compare(before, pins(data={"k1": "c" * 64, "k2": "d" * 64})) == (
+        f"data of a.dev.v0: {'a' * 12} before, {'c' * 12} now",
+    )
+    for other in ({"k2": "b" * 64}, {}, None):
+        assert compare(before, pins(data=other)) == ()
+        assert compare(pins(data=other), before) == ()
+
+
 def test_many_changed_evals_are_counted() -> None:
     """The message stays one line that can be read."""
     finished = {str(number): f"e{number}" for number in range(5)}

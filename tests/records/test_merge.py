@@ -126,6 +126,7 @@ def test_of_two_logs_of_one_name_the_longer_stays() -> None:
         ("README.md", Kind.README),
         ("oaievalset/a/b.s.progress.txt", Kind.LINES),
         ("oaievalset/m.s.attempts.jsonl.torn", Kind.LINES),
+        ("oaievalset/m.s.data.jsonl", Kind.LINES),
         ("oaievalset/m.s.attempts.jsonl.20261121T031555.060129Z", Kind.WHOLE),
         ("evallogs/x.progress.txt", Kind.WHOLE),
         ("answers/m.s/x.progress.txt", Kind.WHOLE),
