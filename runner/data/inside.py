@@ -244,7 +244,11 @@ class Addresses:
         if is_web(address):
             import urllib.request  # noqa: PLC0415 - few evals need it
 
-            return urllib.request.urlopen(address)  # noqa: S310 - a web address, as checked
+            try:
+                return urllib.request.urlopen(address)  # noqa: S310 - a web address, as checked
+            except urllib.error.HTTPError as error:
+                note(f"missing {address}: {error}")
+                raise
         try:
             return self._file(address, "rb")
         except Exception as error:

@@ -53,6 +53,9 @@ _ANY_SIZE = 2**60
 # Seconds between two looks at what has come.
 _LOOK = 1.0
 
+# What an eval printed, beside its data.
+CONSOLE = "console.log"
+
 # With less than this a disk is full.
 _FULL = 2**16
 
@@ -116,7 +119,7 @@ def _prepared(options: RunOptions, host: Host) -> Prepared:
         named_ |= read_env_file(options.env_file, host.environ)
     usual = {name: host.environ[name] for name in USUAL if name in host.environ}
     options = msgspec.structs.replace(options, gateway=False, env=(), env_file=None)
-    prepared = prepare(options, msgspec.structs.replace(host, environ={}))
+    prepared = prepare(options, msgspec.structs.replace(host, environ={}), with_data=False)
     rules = tuple(msgspec.structs.replace(rule, env=()) for rule in prepared.rules)
     environment = {**usual, **named_, **_NO_MODEL}
     return msgspec.structs.replace(prepared, rules=rules, environment=environment, data={})
@@ -283,7 +286,8 @@ class _Fetch:
                 container.start(spec)
                 ended = self._wait(container, job, passing)
                 status = container.state().exit_code if ended else None
-                container.save_console(passing / "console.log")
+                with contextlib.suppress(OSError):  # of a full disk, which is seen below
+                    container.save_console(passing / CONSOLE)
             finally:
                 self._live.discard(container.id)
                 remove_container(api, container.id)
@@ -327,7 +331,7 @@ class _Fetch:
     def _judge(self, job: Job, passing: Path, status: int) -> None:
         """Refuse what an eval that did not end well has left."""
         problems = read_bytes(passing / place.PROBLEMS).decode(errors="replace").splitlines()
-        said = "\n".join(last_lines(passing / "console.log", 30))
+        said = "\n".join(last_lines(passing / CONSOLE, 30))
         missing = [line for line in problems if line.startswith("missing ")]
         if not status and not missing:
             return
@@ -400,6 +404,7 @@ def _say_nothing(_: str) -> None:
 def _make_ready(passing: Path) -> None:
     """Keep what came of an interrupted fetch, but nothing that was made of it."""
     remove(passing / place.OWN / place.PREPARED)
-    (passing / place.PROBLEMS).unlink(missing_ok=True)
+    for name in (place.PROBLEMS, CONSOLE):
+        (passing / name).unlink(missing_ok=True)
     # nltk writes only to a folder that is there.
     (passing / place.OWN / "nltk").mkdir(parents=True, exist_ok=True)

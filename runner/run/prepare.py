@@ -120,12 +120,14 @@ def prepare(
     *,
     ours: Sequence[str] = (),
     resolution: Resolution | None = None,
+    with_data: bool = True,
 ) -> Prepared:
     """Find all that a run needs, and refuse what cannot be.
 
     Args:
         ours: spellings of our own options, to notice one that was mistyped and passed through.
         resolution: the evals, where the caller has a registry of its own.
+        with_data: whether fetched data are looked for.
     """
     check_names(options.model, options.eval_set)
     _check_text(options)
@@ -153,7 +155,6 @@ def prepare(
     extras, extra_warnings = _extras(engine, image, options, resolution.evals)
     if _is_asked_by_name(options.model, resolution, access):
         check_budget(limits.budget, limits.prices, model=options.model)
-    data = DataCache(host.cache)
     code = folders.code
     prepared = Prepared(
         options=options,
@@ -170,7 +171,7 @@ def prepare(
         limits=limits,
         mounts=folders.mounts,
         own=folders.own,
-        data=fetched_for(data, resolution.evals, folders.own, options.passed_through),
+        data=_data(options, host, resolution, folders.own) if with_data else {},
         warnings=(
             *warnings,
             *folders.warnings,
@@ -222,6 +223,15 @@ def _extras(
             )
         rules += (ContainerRule(pattern=it, settings={"image": name}, env=()) for it in names)
     return rules, warnings
+
+
+def _data(
+    options: RunOptions,
+    host: Host,
+    resolution: Resolution,
+    own: dict[str, tuple[RegistryFile, ...]],
+) -> dict[str, Data]:
+    return fetched_for(DataCache(host.cache), resolution.evals, own, options.passed_through)
 
 
 def _check_text(options: RunOptions) -> None:

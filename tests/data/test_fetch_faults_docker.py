@@ -48,8 +48,8 @@ def test_one_eval_that_fails_leaves_the_others_fetched(desk: Desk, hub: Hub) -> 
     fetched = desk.fetch()
 
     assert fetched.returncode == 1
-    assert "error: b.dev.v0 ended with status 1 while its data were fetched: " in fetched.stdout
-    assert "404" in fetched.stdout
+    said = f"error: b.dev.v0 could not get {hub.address}/nowhere.jsonl: HTTP Error 404: Not Found"
+    assert said in fetched.stdout
     assert "1 eval of 2 with data" in fetched.stdout
     assert "1 failed" in fetched.stdout
     hub.files["/nowhere.jsonl"] = lines(*SAMPLES)
@@ -57,6 +57,17 @@ def test_one_eval_that_fails_leaves_the_others_fetched(desk: Desk, hub: Hub) -> 
     again = desk.fetch()
     assert again.returncode == 0
     assert {line.split()[1] for line in hub.log[asked:]} == {"/nowhere.jsonl"}
+
+
+def test_an_eval_that_cannot_begin_is_quoted(desk: Desk) -> None:
+    """The last line of what it printed says why."""
+    desk.registry(a={"class": "nowhere:Eval"})
+
+    fetched = desk.fetch()
+
+    assert fetched.returncode == 1
+    said = "error: a.dev.v0 ended with status 1 while its data were fetched: ModuleNotFoundError: "
+    assert said in fetched.stdout
 
 
 def test_a_fetch_that_was_killed_continues_where_it_was(desk: Desk, hub: Hub) -> None:
