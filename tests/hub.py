@@ -44,7 +44,6 @@ class Hub:
         renamed: new names of repositories by their old ones.
         files: further files that it serves, by path.
         log: requests, `GET /path`, oldest first.
-        cut: paths (of files) whose answers break off in the middle, each once.
         may_answer: while it is not set, nobody gets an answer.
     """
 
@@ -54,7 +53,6 @@ class Hub:
         self.renamed: dict[str, str] = {}
         self.files: dict[str, bytes] = {}
         self.log: list[str] = []
-        self.cut: set[str] = set()
         self.may_answer = threading.Event()
         self.may_answer.set()
 
@@ -89,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub.log.append(f"{self.command} {path}")
         hub.may_answer.wait()
         if path in hub.files:
-            self._file(hub.files[path], {}, path)
+            self._file(hub.files[path], {})
             return
         words = path.strip("/").split("/")
         is_api = words[0] == "api"
@@ -111,15 +109,15 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             self._error(404, "RevisionNotFound")
         elif what == "resolve":
-            self._resolve(repository.commits[commit], below, commit, path)
+            self._resolve(repository.commits[commit], below, commit)
         else:
             about = {"name": name, "commit": commit}
             self._about(what, below, body, repository.commits[commit], about)
 
-    def _resolve(self, files: Mapping[str, bytes], name: str, commit: str, path: str) -> None:
+    def _resolve(self, files: Mapping[str, bytes], name: str, commit: str) -> None:
         if name in files:
             about = {"X-Repo-Commit": commit, "ETag": f'"{_blob(files[name])}"'}
-            self._file(files[name], about, path)
+            self._file(files[name], about)
         else:
             self._error(404, "EntryNotFound", {"X-Repo-Commit": commit})
 
@@ -172,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
                 found[name] = _entries(files, name)[0]
         self._json(list(found.values()))
 
-    def _file(self, data: bytes, headers: Mapping[str, str], path: str) -> None:
+    def _file(self, data: bytes, headers: Mapping[str, str]) -> None:
         start = 0
         wanted = self.headers.get("Range", "")
         if wanted.startswith("bytes="):
@@ -187,15 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        if path in self.server.hub.cut:
-            self.server.hub.cut.discard(path)
-            self.wfile.write(data[: len(data) // 2])
-            self.wfile.flush()
-            self.close_connection = True
-            return
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
     def _json(self, content: object) -> None:
         data = json.dumps(content).encode()

@@ -171,7 +171,7 @@ def prepare(
         limits=limits,
         mounts=folders.mounts,
         own=folders.own,
-        data=_data(options, host, resolution, folders.own) if with_data else {},
+        data=_data(options, host, resolution, folders) if with_data else {},
         warnings=(
             *warnings,
             *folders.warnings,
@@ -226,12 +226,10 @@ def _extras(
 
 
 def _data(
-    options: RunOptions,
-    host: Host,
-    resolution: Resolution,
-    own: dict[str, tuple[RegistryFile, ...]],
+    options: RunOptions, host: Host, resolution: Resolution, folders: Folders
 ) -> dict[str, Data]:
-    return fetched_for(DataCache(host.cache), resolution.evals, own, options.passed_through)
+    cache = DataCache(host.cache)
+    return fetched_for(cache, resolution.evals, folders.own, options.passed_through)
 
 
 def _check_text(options: RunOptions) -> None:
