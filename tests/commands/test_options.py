@@ -164,5 +164,8 @@ def test_every_field_of_the_settings_can_be_given() -> None:
         "requirements": "r.txt",
     }
     assert found.explicit == frozenset(
-        {"image", "memory", "cpus", "pids_limit", "gpus", "timeout", "network", "tmp_limit"}
+        {
+            *("image", "memory", "cpus", "pids_limit", "gpus", "timeout", "network", "tmp_limit"),
+            *("code", "requirements"),
+        }
     )
