@@ -52,7 +52,18 @@ NOT_MESSAGES = {
     "could not select device driver",
     "fatal: Could not read from remote repository",
     "fatal: the remote end hung up",
+    # why an eval of upstream's cannot run, and what helps: docs/coverage.md has them all
+    "it needs the image ..., which is not here",
+    "build it with `evalset image build --extra ...`",
+    "`evalset data fetch` brings it; or leave --network none out",
+    "run it with upstream's own `oaieval`, or leave it out",
+    "set the key of its provider, or leave it out",
+    "use an --image of your own that has it, or leave it out",
     # nobody sees them
+    "... if ... in globals() else ...()",
+    "__import__('os').environ.get(...) or ...()",
+    "import sys, evals.cli.oaieval; print(*sys.modules)",
+    "module ... has no attribute ...",
     "a command is a list of texts",
     "others were faster",
     "the engine closed the connection without an answer",
