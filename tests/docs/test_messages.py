@@ -33,6 +33,11 @@ NOT_MESSAGES = {
     "an OpenAI admin key",
     "an OpenAI project key",
     "an OpenAI service key",
+    # code for the eval image, and what Python itself says there
+    "... if ... in globals() else ...()",
+    "__import__('os').environ.get(...) or ...()",
+    "import sys, evals.cli.oaieval; print(*sys.modules)",
+    "module ... has no attribute ...",
     # results
     "nothing is new since",
     "on this host alone",

@@ -195,7 +195,7 @@ for name in names:
     module = importlib.import_module(name)
     for attribute in dir(module):
         value = getattr(module, attribute)
-        if not attribute.startswith("__"):
+        if not attribute.startswith("__") and f"{name}.{attribute}" not in sys.modules:
             if type(value).__name__ == "StandIn":
                 value = importlib.import_module(value.__name__)
             print(name, attribute, type(value).__name__,
@@ -204,11 +204,11 @@ for name in names:
 
 
 def test_modules_have_all_their_names(twice: Twice) -> None:
-    """Whoever asks a module for a name gets what it is without any preparation."""
+    """Whoever lists a module's names gets what they are without preparation, submodules aside."""
     prepared, plain = twice(SURFACE, *MODULES)
     expected = plain.printed.splitlines()
     assert prepared.status == 0
-    assert len(expected) > 2500
+    assert len(expected) > 2000
     assert set(expected) - set(prepared.printed.splitlines()) == set()
 
 
@@ -233,7 +233,7 @@ print(typing.get_type_hints(evals.solvers.utils.maybe_wrap_with_solver))
 print(typing.get_type_hints(evals.registry.Registry.get_eval))
 print(typing.get_type_hints(evals.data.zstd_open), blobfile._common.urllib3.PoolManager)
 print(typing.get_type_hints(blobfile._common.execute_request))
-print(typing.get_type_hints(blobfile._common.PoolDirector.get_http_pool))
+print(typing.get_type_hints(blobfile._common.PoolDirector.get_http_pool), blobfile._azure)
 print(type(evals.registry.client).__name__, evals.registry.client.api_key)
 print(pickle.loads(pickle.dumps(evals.Eval)) is evals.eval.Eval, evals.OpenAIChatCompletionFn)
 print(hasattr(evals, "no_such_name"), hasattr(openai.types, "no_such_name"))
