@@ -158,6 +158,15 @@ def keep_clients(module: ModuleType, name: str = "OpenAI") -> None:
     setattr(module, name, client)
 
 
+def change_anthropic(solver: ModuleType) -> None:
+    """Keep the clients of the solver for Anthropic, and let it write messages.
+
+    It makes them of a class that has become a union of many in the SDK, and crashes.
+    """
+    keep_clients(solver, "Anthropic")
+    solver.ContentBlock = sys.modules["anthropic.types"].TextBlockParam  # type: ignore[attr-defined] # as above
+
+
 def tell_the_gateway(base_client: ModuleType) -> None:
     """Let requests to the gateway say which sample they are of, and wait for as long as it takes.
 
@@ -293,7 +302,7 @@ CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "evals.cli.oaieval": change_oaieval,
     "evals.completion_fns.openai": keep_clients,
     "evals.elsuite.make_me_say.utils": keep_clients,
-    "evals.solvers.providers.anthropic.anthropic_solver": lambda it: keep_clients(it, "Anthropic"),
+    "evals.solvers.providers.anthropic.anthropic_solver": change_anthropic,
     "evals.solvers.providers.together.together_solver": move_together,
 }
 
