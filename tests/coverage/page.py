@@ -31,7 +31,10 @@ CURES: dict[Kind, tuple[str, str]] = {
     "setting": ("need a person at the terminal", "upstream's own `oaieval`, outside a container"),
     "package": ("import a package that no image of ours has", "an image of your own"),
     "engine": ("start containers themselves", "upstream's own `oaieval`, outside a container"),
-    "data": ("read a file that the release of openai/evals lacks", "a checkout of openai/evals"),
+    "data": (
+        "need data in the package that the release lacks",
+        "an image of your own, with these data",
+    ),
     "upstream": ("fail for another reason", "a fix by upstream"),
 }
 
@@ -76,6 +79,9 @@ def _image(each: ClassNeeds) -> str:
 
 def _data(each: ClassNeeds) -> str:
     fetched = sum(len(it.evals) for it in each.obstacles if it.kind == "fetch")
+    lacking = sum(len(it.evals) for it in each.obstacles if it.kind == "data")
+    if lacking:
+        return f"lacking for {lacking}"
     if not fetched:
         return "in the image"
     return "fetched" if fetched == len(each.evals) else f"fetched for {fetched}"

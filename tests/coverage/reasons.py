@@ -26,6 +26,16 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
         "reads registry/data/{0}, which the release lacks",
     ),
     (
+        r"AssertionError: \S*/registry/data/(\S+) does not exist",
+        "data",
+        "reads registry/data/{0}, which the release lacks",
+    ),
+    (
+        r"Read-only file system: '\S*/site-packages/",
+        "data",
+        "downloads its data into its own package, where a container of a run cannot write",
+    ),
+    (
         r"'DummyCompletionFn' object has no attribute '(\w+)'",
         "dummy",
         "asks the model for its `{0}`, and `dummy` has none",
