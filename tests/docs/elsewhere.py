@@ -74,6 +74,7 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
     "evalset image build --base-image python:3.11-slim-bookworm": Test(
         "packaging/test_installed.py", "test_the_image_is_built_without_the_checkout"
     ),
+    "evalset image build --extra ml": Script("Makefile", "$(EVALSET) image build --extra ml"),
     "evalset verify gpt-4 test-basic": Test(
         "run/test_verify_real_docker.py", "test_a_run_is_the_same_again_without_its_provider"
     ),
