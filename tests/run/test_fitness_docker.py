@@ -256,9 +256,9 @@ def test_a_grader_that_the_loader_refuses_concerns_those_who_ask_for_one(
 
 def test_a_module_that_takes_anothers_place_is_named(options: RunOptions, host: Host) -> None:
     """Without oaieval nothing can run."""
-    put(options, {"good.dev.v0": GOOD}, **{"code/openai.py": "x = 1\n"})
+    put(options, {"good.dev.v0": GOOD}, **{"code/pydantic.py": "x = 1\n"})
     line = refused(options, host)
-    assert line.startswith(f"oaieval cannot start in the image {options.image}: ImportError")
+    assert line.startswith(f"oaieval cannot start in the image {options.image}: ModuleNotFoundError")
 
 
 def test_a_model_whose_class_is_not_there_keeps_all_from_running(
