@@ -65,10 +65,6 @@ NOT_MESSAGES = {
     "set the key of its provider, or leave it out",
     "use an --image of your own that has it, or leave it out",
     # nobody sees them
-    "... if ... in globals() else ...()",
-    "__import__('os').environ.get(...) or ...()",
-    "import sys, evals.cli.oaieval; print(*sys.modules)",
-    "module ... has no attribute ...",
     "a command is a list of texts",
     "others were faster",
     "the engine closed the connection without an answer",

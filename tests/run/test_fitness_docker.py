@@ -258,7 +258,9 @@ def test_a_module_that_takes_anothers_place_is_named(options: RunOptions, host: 
     """Without oaieval nothing can run."""
     put(options, {"good.dev.v0": GOOD}, **{"code/pydantic.py": "x = 1\n"})
     line = refused(options, host)
-    assert line.startswith(f"oaieval cannot start in the image {options.image}: ModuleNotFoundError")
+    assert line.startswith(
+        f"oaieval cannot start in the image {options.image}: ModuleNotFoundError"
+    )
 
 
 def test_a_model_whose_class_is_not_there_keeps_all_from_running(
