@@ -28,9 +28,12 @@ CURES: dict[Kind, tuple[str, str]] = {
     "model": ("ask a model of their own choice", "a provider's key"),
     "dummy": ("run with every model but `dummy`", "another model"),
     "time": ("train a model first, for longer than 5 minutes", "a longer `--timeout`, and a GPU"),
-    "setting": ("need a person at the terminal", "upstream's own `oaieval`, outside a container"),
+    "setting": ("need a certain setting", "what the table below says"),
     "package": ("import a package that no image of ours has", "an image of your own"),
-    "engine": ("start containers themselves", "upstream's own `oaieval`, outside a container"),
+    "engine": (
+        "need what no container of a run has: an engine of their own, or a person",
+        "upstream's own `oaieval`, outside a container",
+    ),
     "data": (
         "need data in the package that the release lacks",
         "an image of your own, with these data",

@@ -1,6 +1,7 @@
 """What the end of an eval's console log says of why it failed."""
 
 import re
+import textwrap
 from collections.abc import Iterable
 
 from runner.registry.needs import Kind
@@ -21,7 +22,7 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
     (r"/encodings/(\w+)\.tiktoken", "fetch", "fetches tiktoken's encoding {0}"),
     (r"Resource '?(\w+)'? not found", "fetch", "fetches NLTK's {0}"),
     (
-        r"FileNotFoundError: .*/registry/data/(\S+)'",
+        r"(?:FileNotFoundError|Failed to open): .*/registry/data/([^\s']+)",
         "data",
         "reads registry/data/{0}, which the release lacks",
     ),
@@ -40,10 +41,14 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
         "dummy",
         "asks the model for its `{0}`, and `dummy` has none",
     ),
-    (r"available only with (EVALS_SEQUENTIAL=1)", "setting", "takes a person's input; set {0}"),
+    (r"human_cli player is available only", "engine", "asks a person at the terminal"),
+    (r"assert n_models > 1", "setting", "compares models: give several, as in `gpt-4,gpt-4o`"),
     (r"No module named '([\w.]+)'", "package", "imports {0}, which no image of ours has"),
     (r"openai\.\w*(?:Connection|Authentication)Error", "model", "asks a model of its own choice"),
 )
+
+# Of what an error says, on the page.
+WIDTH = 150
 
 # How a line begins that says what a traceback is of.
 _ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Env|Interrupt)\b.*", re.MULTILINE)
@@ -55,7 +60,8 @@ def explain(text: str) -> tuple[Kind, str]:
         if found := re.search(pattern, text):
             return kind, why.format(*found.groups())
     errors = _ERROR.findall(text)
-    return "upstream", f"fails: {errors[-1] if errors else _last(text.splitlines())}"
+    last = errors[-1] if errors else _last(text.splitlines())
+    return "upstream", f"fails: {textwrap.shorten(last, WIDTH)}"
 
 
 def _last(lines: Iterable[str]) -> str:

@@ -47,6 +47,22 @@ def test_what_was_measured_is_of_the_locked_release() -> None:
             "data",
             "reads registry/data/a/b.c, which",
         ),
+        (
+            "RuntimeError: Failed to open: /x/evals/registry/data/a/b.jsonl\n",
+            "data",
+            "reads registry/data/a/b.jsonl, which",
+        ),
+        (
+            "OSError: [Errno 30] Read-only file system: '/x/site-packages/evals/y'",
+            "data",
+            "downloads its data into its own package",
+        ),
+        (
+            "File openai_solver.py, line 3\nConnectionError: /encodings/o200k_base.tiktoken (Caused",
+            "model",
+            "asks a model of its own choice at OpenAI, and fetches tiktoken's encoding o200k_base",
+        ),
+        ("    assert n_models > 1\nAssertionError\n", "setting", "compares models"),
         ("a.b.DeprecatedEnv: old\n[logged] 1 row", "upstream", "fails: a.b.DeprecatedEnv: old"),
         ("said something\nand ended\n****\n", "upstream", "fails: and ended"),
         ("", "upstream", "fails: it printed nothing"),
