@@ -58,7 +58,7 @@ def test_what_was_measured_is_of_the_locked_release() -> None:
             "downloads its data into its own package",
         ),
         (
-            "File openai_solver.py, line 3\nConnectionError: /encodings/o200k_base.tiktoken (Caused",
+            "File openai_solver.py, line 3\nConnectionError: /encodings/o200k_base.tiktoken (",
             "model",
             "asks a model of its own choice at OpenAI, and fetches tiktoken's encoding o200k_base",
         ),
