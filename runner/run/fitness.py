@@ -152,6 +152,7 @@ class _Fitness:
         around = self._surroundings(jobs[0], settings)
         model = self._prepared.options.model
         found = {}
+        fetching = []
         for job in jobs:
             need = needs().get(job.eval)
             if need is None:
@@ -160,6 +161,14 @@ class _Fitness:
                 found[job.eval] = lacks_image(extra_image(need.image), need.image)
             elif obstacle := obstacle_of(need, around, model=model):
                 found[job.eval] = obstacle
+            elif need.kind == "fetch" and not around.has_data:
+                fetching.append(job.eval)
+        if fetching:
+            command = f"evalset data fetch {model} {self._prepared.options.eval_set}"
+            self.warnings.append(
+                f"{some(fetching)}: loads data from elsewhere in each run; `{command}` brings them "
+                "once, and pins them"
+            )
         return found
 
     def _kind_of(self, settings: ContainerSettings) -> str | None:
