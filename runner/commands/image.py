@@ -69,7 +69,7 @@ def clean(*, as_json: AsJson = False) -> None:
     for name in cleaned.removed:
         click.echo(f"removed {name}")
     for name in cleaned.used:
-        click.echo(f"left alone: {name}, which a container uses")
+        click.echo(f"left alone: {name}, which a run or a container uses")
     click.echo(f"images removed: {len(cleaned.removed)}")
 
 

@@ -1,5 +1,6 @@
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import tarfile
@@ -107,10 +108,13 @@ def image_with(
     Raises:
         EnvironmentFault: the engine or a package index does not do its part, or a step fails.
     """
+    if not lock.text:
+        return added.image
+    fingerprint = _fingerprint(added, lock)
+    _hold(host, fingerprint)
     with _alone(host, added.key):
         if there := look_up_image_with(api, added, lock):
             return there
-        fingerprint = _fingerprint(added, lock)
         tag = f"{NAME}:{fingerprint}"
         _build(api, added, lock, fingerprint, tag, tell=tell)
     return require_image(api, tag, "built")
@@ -197,6 +201,36 @@ def _context(lock: Lock, wheels: Path, tool: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+# Held until this process ends, however it does.
+_held: set[Path] = set()
+
+
+def _hold(host: Host, fingerprint: str) -> None:
+    """Keep an image from being cleaned for as long as this process runs."""
+    path = host.cache / "added" / fingerprint
+    make_folder(path.parent, option="XDG_CACHE_HOME")
+    if path not in _held:
+        with named(path, "lock"):
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            _held.add(path)
+
+
+@contextmanager
+def _unused(path: Path) -> Iterator[bool]:
+    """Whether nobody holds a file's lock; nobody gets it in the `with` block."""
+    if not path.is_file():
+        yield True
+        return
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 @contextmanager
 def _alone(host: Host, key: str) -> Iterator[Path]:
     """The folder of the cache for some requirements, which one process has at a time."""
@@ -212,7 +246,7 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         removed: names of images.
-        used: names of those that a container still has.
+        used: names of those that a run or a container still has.
         locks: choices of packages that this host's cache had.
     """
 
@@ -222,7 +256,7 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def clean_images(api: docker_py.Api, host: Host) -> Cleaned:
-    """Remove the images that requirements were added to, unless a container has them.
+    """Remove the images that requirements were added to, unless a run or a container has them.
 
     The choices of packages go with them, so that the next run chooses anew, and their wheels.
     """
@@ -232,20 +266,18 @@ def clean_images(api: docker_py.Api, host: Host) -> Cleaned:
         listed = api.images(filters={"label": ADDED})
     for about in listed:
         name = (about["RepoTags"] or [about["Id"]])[0]
-        (removed if remove_image(api, about["Id"]) else used).append(name)
+        with _unused(host.cache / "added" / about["Labels"][ADDED]) as is_unused:
+            gone = is_unused and remove_image(api, about["Id"])
+        (removed if gone else used).append(name)
     return Cleaned(removed=tuple(removed), used=tuple(used), locks=_forget(host))
 
 
 def _forget(host: Host) -> int:
     count = 0
     for folder in sorted((host.cache / "requirements").glob("*/")):
-        with (folder / "busy").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # a run is choosing or building
-                continue
+        with _unused(folder / "busy") as is_unused:  # else a run is choosing or building
             kept = folder / "lock"
-            if kept.is_file():
+            if is_unused and kept.is_file():
                 digest = hashlib.sha256(kept.read_bytes()).hexdigest()
                 for wheels in (host.cache / "wheels").glob(f"{digest[:16]}-*"):
                     shutil.rmtree(wheels, ignore_errors=True)

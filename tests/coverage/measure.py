@@ -68,7 +68,7 @@ def run(evals: Sequence[str], folder: Path, image: str = "") -> dict[str, Attemp
             *(sys.executable, "-m", "runner", "run", "dummy", "everything"),
             *("--registry-path", str(folder / "registry"), "--progress-dir", str(progress)),
             *("--network", "none", "--timeout", TIME_LIMIT, "--no-exit-on-error"),
-            *("--max-failures", "0", "--retries", "0", "--env", "HF_HUB_OFFLINE"),
+            *("--max-failures", "0", "--retries", "0", "--env", "HF_HUB_OFFLINE", "--no-probe"),
             *(("--image", image) if image else ()),
             *("--max_samples", "1"),
         ],
@@ -80,7 +80,14 @@ def run(evals: Sequence[str], folder: Path, image: str = "") -> dict[str, Attemp
 
 
 def with_outcomes(needs: Needs, attempts: Mapping[str, Attempt], layout: Layout) -> Needs:
-    """What is needed, given how evals ended; one that was not run stays what it was."""
+    """What is needed, given how evals ended.
+
+    Raises:
+        SystemExit: one that can be imported was not run.
+    """
+    importable = (name for each in needs.classes if not each.fails for name in each.evals)
+    if missing := [name for name in importable if name not in attempts]:
+        raise SystemExit(f"{len(missing)} evals were not run, such as {missing[0]}")
     return Needs(
         evals_version=needs.evals_version,
         classes=tuple(_measured(each, attempts, layout) for each in needs.classes),
@@ -92,8 +99,8 @@ def _measured(each: ClassNeeds, attempts: Mapping[str, Attempt], layout: Layout)
         return each
     failed: dict[tuple[Kind, str], list[str]] = {}
     for name in each.evals:
-        attempt = attempts.get(name)
-        if attempt is not None and attempt.result is not Result.SUCCESS:
+        attempt = attempts[name]
+        if attempt.result is not Result.SUCCESS:
             failed.setdefault(reason(attempt, layout), []).append(name)
     without = {name for names in failed.values() for name in names}
     return ClassNeeds(

@@ -76,7 +76,7 @@ def test_the_reason_is_found_in_what_was_printed(said: str, kind: str, why: str)
 
 
 def test_an_eval_that_failed_gets_its_reason(tmp_path: Path) -> None:
-    """Those that succeeded or were not run stay; so does a class that cannot be imported."""
+    """Those that succeeded stay; so does a class that cannot be imported."""
     layout = Layout(root=tmp_path, model="dummy", eval_set="everything")
     cannot = ClassNeeds(
         name="m:B",
@@ -89,8 +89,12 @@ def test_an_eval_that_failed_gets_its_reason(tmp_path: Path) -> None:
     attempts = {
         "a": success(job("a")),
         "b": failure(job("b")),
+        "c": success(job("c")),
     }
     after = with_outcomes(before, attempts, layout)
     assert after.classes[1] == cannot
     assert after.classes[0].runs == ("a", "c")
     assert [it.evals for it in after.classes[0].obstacles] == [("b",)]
+    del attempts["c"]
+    with pytest.raises(SystemExit, match="1 evals were not run, such as c"):
+        with_outcomes(before, attempts, layout)

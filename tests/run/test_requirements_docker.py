@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,6 +217,22 @@ def test_verify_takes_the_packages_of_the_record(place: Place) -> None:
     assert ended.stdout.startswith("differs      imports.extra  (1 sample, 0 answers)"), ended
 
 
+def test_clean_leaves_what_a_run_uses(place: Place) -> None:
+    """Although no container of it has the image at the moment."""
+    place.registry("wait")
+    file = ask_for(place, "extra")
+    with place.running("--requirements", file) as process:
+        place.until_running(1)
+        process.send_signal(signal.SIGSTOP)
+        for container in place.containers():
+            engine_api().remove_container(container, force=True)
+        assert "left alone: evalset/added:" in clean(place)
+        process.kill()
+    assert "removed evalset/added:" in clean(place)
+    place.registry("imports.extra")
+    assert place.run("--requirements", file).returncode == 0
+
+
 def test_clean_removes_what_nobody_uses(place: Place) -> None:
     """A container keeps its image; the choice goes, and the next run chooses anew."""
     place.registry("wait")
@@ -224,7 +241,7 @@ def test_clean_removes_what_nobody_uses(place: Place) -> None:
         place.until_running(1)
         (container,) = place.containers()
         image = engine_api().inspect_container(container)["Image"]
-        assert "which a container uses" in clean(place)
+        assert "which a run or a container uses" in clean(place)
         assert image in images()
         place.let_go()
         process.wait()
