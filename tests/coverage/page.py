@@ -34,7 +34,10 @@ CURES: dict[Kind, tuple[str, str]] = {
         "need what no container of a run has: an engine of their own, or a person",
         "upstream's own `oaieval`, outside a container",
     ),
-    "data": ("need files that the release lacks", "an image of your own, with these files"),
+    "data": (
+        "need files that the release lacks, or write into it",
+        "an image of your own with these files",
+    ),
     "upstream": ("fail for another reason", "a fix by upstream"),
 }
 

@@ -34,7 +34,7 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
     (
         r"Read-only file system: '\S*/site-packages/",
         "data",
-        "downloads its data into its own package, where a container of a run cannot write",
+        "writes into its own package, which is read-only in a run",
     ),
     (
         r"'DummyCompletionFn' object has no attribute '(\w+)'",
@@ -43,6 +43,8 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
     ),
     (r"human_cli player is available only", "engine", "asks a person at the terminal"),
     (r"assert n_models > 1", "setting", "compares models: give several, as in `gpt-4,gpt-4o`"),
+    (r"NameNotFound: Environment `(\w+)`", "upstream", "plays {0}, which gymnasium has no more"),
+    (r"is only supported on `(mujoco<3)`", "package", "needs {0}"),
     (r"No module named '([\w.]+)'", "package", "imports {0}, which no image of ours has"),
     (r"openai\.\w*(?:Connection|Authentication)Error", "model", "asks a model of its own choice"),
 )

@@ -55,7 +55,7 @@ def test_what_was_measured_is_of_the_locked_release() -> None:
         (
             "OSError: [Errno 30] Read-only file system: '/x/site-packages/evals/y'",
             "data",
-            "downloads its data into its own package",
+            "writes into its own package",
         ),
         (
             "File openai_solver.py, line 3\nConnectionError: /encodings/o200k_base.tiktoken (",
