@@ -68,6 +68,7 @@ def run(evals: Sequence[str], folder: Path, image: str = "") -> dict[str, Attemp
             *(sys.executable, "-m", "runner", "run", "dummy", "everything"),
             *("--registry-path", str(folder / "registry"), "--progress-dir", str(progress)),
             *("--network", "none", "--timeout", TIME_LIMIT, "--no-exit-on-error"),
+            # Without the probe, which leaves out what was measured not to run.
             *("--max-failures", "0", "--retries", "0", "--env", "HF_HUB_OFFLINE", "--no-probe"),
             *(("--image", image) if image else ()),
             *("--max_samples", "1"),
