@@ -229,8 +229,7 @@ def test_clean_leaves_what_a_run_uses(place: Place) -> None:
         assert "left alone: evalset/added:" in clean(place)
         process.kill()
     assert "removed evalset/added:" in clean(place)
-    place.registry("imports.extra")
-    assert place.run("--requirements", file).returncode == 0
+    shutil.rmtree(place.progress / ".attempts")
 
 
 def test_clean_removes_what_nobody_uses(place: Place) -> None:
