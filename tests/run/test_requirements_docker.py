@@ -229,7 +229,7 @@ def test_clean_leaves_what_a_run_uses(place: Place) -> None:
         assert "left alone: evalset/added:" in clean(place)
         process.kill()
     assert "removed evalset/added:" in clean(place)
-    shutil.rmtree(place.progress / ".attempts")
+    shutil.rmtree(place.progress)
 
 
 def test_clean_removes_what_nobody_uses(place: Place) -> None:
