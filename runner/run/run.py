@@ -64,7 +64,10 @@ def run(
     run_id = new_id()
     reader = StateReader()
     # Refuse what cannot be before anything is written.
-    environment_for(planned(prepared, state_of(prepared, reader)), prepared, host)
+    plan = planned(prepared, state_of(prepared, reader))
+    environment_for(plan, prepared, host)
+    if not any(job.settings.requirements for job in plan.todo):  # else packages come first
+        fit(prepared, plan, host, tell=display.note)
     with (
         run_lock(prepared.layout.lock),
         _gateway(prepared) as gateway,
