@@ -168,7 +168,6 @@ def obstacles(
 _BARE = "run it with upstream's own `oaieval`, or leave it out"
 _CURES = {
     "engine": _BARE,
-    "setting": _BARE,
     "data": _BARE,
     "upstream": _BARE,
     "package": "use an --image of your own that has it, or leave it out",
@@ -191,6 +190,8 @@ def obstacle_of(need: Need, around: Surroundings, *, model: str) -> Obstacle | N
         cure = "set the key of its provider, or leave it out"
     elif kind == "dummy" and model == KEYLESS_MODEL:
         cure = "use another model"
+    elif kind == "models" and "," not in model:
+        cure = "give several models, as in gpt-4,gpt-4o"
     return Obstacle(why=f"it {need.why}", cure=cure) if cure else None
 
 

@@ -27,8 +27,8 @@ CURES: dict[Kind, tuple[str, str]] = {
     "fetch": ("need data that they fetch when they run", "a network, or the data fetched before"),
     "model": ("ask a model of their own choice", "a provider's key"),
     "dummy": ("run with every model but `dummy`", "another model"),
+    "models": ("compare models with each other", "several models, as in `gpt-4,gpt-4o`"),
     "time": ("train a model first, for longer than 5 minutes", "a longer `--timeout`, and a GPU"),
-    "setting": ("need a certain setting", "what the table below says"),
     "package": ("import a package that no image of ours has", "an image of your own"),
     "engine": (
         "need what no container of a run has: an engine of their own, or a person",

@@ -42,7 +42,7 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
         "asks the model for its `{0}`, and `dummy` has none",
     ),
     (r"human_cli player is available only", "engine", "asks a person at the terminal"),
-    (r"assert n_models > 1", "setting", "compares models: give several, as in `gpt-4,gpt-4o`"),
+    (r"assert n_models > 1", "models", "compares several models with each other"),
     (r"NameNotFound: Environment `(\w+)`", "upstream", "plays {0}, which gymnasium has no more"),
     (r"is only supported on `(mujoco<3)`", "package", "needs {0}"),
     (r"No module named '([\w.]+)'", "package", "imports {0}, which no image of ours has"),

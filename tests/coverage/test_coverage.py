@@ -62,7 +62,7 @@ def test_what_was_measured_is_of_the_locked_release() -> None:
             "model",
             "asks a model of its own choice at OpenAI, and fetches tiktoken's encoding o200k_base",
         ),
-        ("    assert n_models > 1\nAssertionError\n", "setting", "compares models"),
+        ("    assert n_models > 1\nAssertionError\n", "models", "compares several models"),
         ("a.b.DeprecatedEnv: old\n[logged] 1 row", "upstream", "fails: a.b.DeprecatedEnv: old"),
         ("said something\nand ended\n****\n", "upstream", "fails: and ended"),
         ("", "upstream", "fails: it printed nothing"),

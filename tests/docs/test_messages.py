@@ -62,6 +62,7 @@ NOT_MESSAGES = {
     "build it with `evalset image build --extra ...`",
     "`evalset data fetch` brings it; or leave --network none out",
     "run it with upstream's own `oaieval`, or leave it out",
+    "give several models, as in gpt-4,gpt-4o",
     "set the key of its provider, or leave it out",
     "use an --image of your own that has it, or leave it out",
     # nobody sees them

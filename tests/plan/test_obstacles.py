@@ -239,7 +239,7 @@ def measured(kind: Kind | None, around: Surroundings = AROUND, model: str = "gpt
     return found.cure if found else ""
 
 
-@pytest.mark.parametrize("kind", ["package", "engine", "data", "upstream", "setting"])
+@pytest.mark.parametrize("kind", ["package", "engine", "data", "upstream"])
 def test_what_no_image_of_ours_has_keeps_an_eval_from_running(kind: Kind) -> None:
     """Whatever model and network it has."""
     assert "leave it out" in measured(kind)
@@ -268,6 +268,12 @@ def test_what_only_dummy_cannot_do_is_said_of_dummy_alone() -> None:
     assert "another model" in measured("dummy", model="dummy")
     assert not measured("dummy")
     assert not measured(None)
+
+
+def test_an_eval_that_compares_models_runs_with_several() -> None:
+    """As `oaieval` takes them: with commas between them."""
+    assert "several models" in measured("models")
+    assert not measured("models", model="gpt-4,gpt-4o")
 
 
 def test_an_image_that_is_not_here_is_named() -> None:
