@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from runner.errors import UsageError
-from runner.host import KEYLESS_MODEL
+from runner.host import KEYLESS_MODEL, PLACEHOLDER_KEY
 from runner.model import ContainerSettings
 from runner.registry.needs import Need
 
@@ -95,25 +95,27 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         settings: of the containers.
         folders: the user's, by the place where containers see them.
         providers: whose models can be reached.
-        environment: names of the variables that containers get.
+        environment: the variables that containers get.
         defines_model: whether the model is an entry of a registry.
     """
 
     settings: ContainerSettings
     folders: Mapping[str, Path]
     providers: frozenset[str] = frozenset()
-    environment: frozenset[str] = frozenset()
+    environment: Mapping[str, str] = {}
     defines_model: bool = False
 
     @property
     def has_data(self) -> bool:
         """Whether what it loads from a hub comes from a cache."""
-        return not self.environment.isdisjoint(_OFFLINE)
+        return not self.environment.keys().isdisjoint(_OFFLINE)
 
     @property
-    def has_keys(self) -> bool:
-        """Whether a provider's key is handed in."""
-        return not self.environment.isdisjoint({"OPENAI_API_KEY", *PROVIDER_KEYS.values()})
+    def reaches_openai(self) -> bool:
+        """Whether OpenAI, or who takes its place, is reached: by the gateway, or past it."""
+        if "openai" in self.providers or self.environment.get("OPENAI_BASE_URL"):
+            return True
+        return self.environment.get("OPENAI_API_KEY", "") not in {"", PLACEHOLDER_KEY}
 
     def on_host(self, path: str) -> str:
         """A path of containers as people know it: the host's, or the image's."""
@@ -186,8 +188,8 @@ def obstacle_of(need: Need, around: Surroundings, *, model: str) -> Obstacle | N
     cure = _CURES.get(kind or "", "")
     if kind == "fetch" and around.settings.network == "none" and not around.has_data:
         cure = "`evalset data fetch` brings it; or leave --network none out"
-    elif kind == "model" and not around.providers and not around.has_keys:
-        cure = "set the key of its provider, or leave it out"
+    elif kind == "model" and not around.reaches_openai:
+        cure = "set OPENAI_API_KEY, or leave it out"
     elif kind == "dummy" and model == KEYLESS_MODEL:
         cure = "use another model"
     elif kind == "models" and "," not in model:
@@ -440,7 +442,7 @@ def _grader(found: Finding, around: Surroundings) -> _Told:
 
 def _provider(found: Finding, around: Surroundings) -> _Told:
     key = PROVIDER_KEYS.get(found.said, "")
-    if not key or found.said in around.providers or key in around.environment:
+    if not key or found.said in around.providers or around.environment.get(key):
         return None
     if found.said == "google":
         return UsageError(

@@ -189,7 +189,7 @@ class _Fitness:
             settings=settings,
             folders={where: folder for folder, where in mounts.items()},
             providers=frozenset(self._prepared.routes),
-            environment=frozenset(self._environment(job, settings)),
+            environment=self._environment(job, settings),
             defines_model=self._prepared.resolution.defines_model,
         )
 

@@ -25,7 +25,7 @@ A family is what shares a class. The image `default` is built by `evalset image 
 
 CURES: dict[Kind, tuple[str, str]] = {
     "fetch": ("need data that they fetch when they run", "a network, or the data fetched before"),
-    "model": ("ask a model of their own choice", "a provider's key"),
+    "model": ("ask a model of their own choice", "`OPENAI_API_KEY`"),
     "dummy": ("run with every model but `dummy`", "another model"),
     "models": ("compare models with each other", "several models, as in `gpt-4,gpt-4o`"),
     "time": ("train a model first, for longer than 5 minutes", "a longer `--timeout`, and a GPU"),

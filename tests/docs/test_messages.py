@@ -63,7 +63,7 @@ NOT_MESSAGES = {
     "`evalset data fetch` brings it; or leave --network none out",
     "run it with upstream's own `oaieval`, or leave it out",
     "give several models, as in gpt-4,gpt-4o",
-    "set the key of its provider, or leave it out",
+    "set OPENAI_API_KEY, or leave it out",
     "use an --image of your own that has it, or leave it out",
     # nobody sees them
     "a command is a list of texts",

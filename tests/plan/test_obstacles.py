@@ -3,6 +3,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.gateway.providers import access_for
+from runner.host import handed_in
 from runner.model import ContainerSettings
 from runner.plan.obstacles import (
     Finding,
@@ -103,9 +105,7 @@ def test_a_network_is_missed_only_where_there_is_none(kind: str) -> None:
 
 def test_what_is_kept_offline_needs_no_network() -> None:
     """With the hub's own variable for it."""
-    around = msgspec.structs.replace(
-        without_network(AROUND), environment=frozenset({"HF_HUB_OFFLINE"})
-    )
+    around = msgspec.structs.replace(without_network(AROUND), environment={"HF_HUB_OFFLINE": "1"})
     assert told(Finding(kind="loads", said="hf://x"), around) == ""
 
 
@@ -131,10 +131,10 @@ def test_a_models_provider_must_be_reached() -> None:
     assert found["a.b"].why == "`m` asks anthropic, and ANTHROPIC_API_KEY is not set"
     covered = msgspec.structs.replace(AROUND, providers=frozenset({"anthropic"}))
     assert obstacles(look, ["a.b"], covered)[0] == {}
-    handed_in = msgspec.structs.replace(AROUND, environment=frozenset({"GEMINI_API_KEY"}))
+    with_key = msgspec.structs.replace(AROUND, environment={"GEMINI_API_KEY": "k"})
     google = Look(evals={"/m": (msgspec.structs.replace(finding, said="google"),)})
     assert "which the gateway does not cover" in obstacles(google, ["a.b"], AROUND)[0]["a.b"].why
-    assert obstacles(google, ["a.b"], handed_in)[0] == {}
+    assert obstacles(google, ["a.b"], with_key)[0] == {}
 
 
 def test_what_is_not_sure_is_a_warning_with_the_evals() -> None:
@@ -249,18 +249,36 @@ def test_what_is_fetched_needs_a_network_or_a_cache() -> None:
     """A cache shows in the variables that make libraries ask nobody."""
     assert not measured("fetch")
     assert "evalset data fetch" in measured("fetch", without_network(AROUND))
-    cached = msgspec.structs.replace(
-        without_network(AROUND), environment=frozenset({"HF_HUB_OFFLINE"})
-    )
+    cached = msgspec.structs.replace(without_network(AROUND), environment={"HF_HUB_OFFLINE": "1"})
     assert not measured("fetch", cached)
 
 
-def test_an_eval_with_a_model_of_its_own_needs_a_key() -> None:
-    """Of the gateway's providers, or one that is handed in."""
-    assert "key" in measured("model")
-    assert not measured("model", msgspec.structs.replace(AROUND, providers=frozenset({"openai"})))
-    named = frozenset({"ANTHROPIC_API_KEY"})
-    assert not measured("model", msgspec.structs.replace(AROUND, environment=named))
+@pytest.mark.parametrize(
+    ("environ", "gateway", "runs"),
+    [
+        ({}, True, False),
+        ({}, False, False),
+        ({"OPENAI_API_KEY": ""}, False, False),
+        ({"ANTHROPIC_API_KEY": "k"}, True, False),
+        ({"OPENAI_API_KEY": "k"}, True, True),
+        ({"OPENAI_API_KEY": "k"}, False, True),
+        ({"OPENAI_BASE_URL": "http://192.0.2.1:8000/v1"}, True, True),
+        ({"OPENAI_BASE_URL": "http://192.0.2.1:8000/v1"}, False, True),
+    ],
+)
+def test_an_eval_with_a_model_of_its_own_must_reach_openai(
+    environ: dict[str, str], *, gateway: bool, runs: bool
+) -> None:
+    """A word that stands for a key, as each container gets one, is none."""
+    given = handed_in(environ, names=(), env_file=None, model="dummy")
+    access = access_for(given, named=(), upstreams=(), environ=environ)
+    around = msgspec.structs.replace(
+        AROUND,
+        providers=frozenset(access.routes if gateway else ()),
+        environment=access.inside if gateway else given,
+    )
+    assert around.environment.keys() >= {"OPENAI_API_KEY"}
+    assert measured("model", around) == ("" if runs else "set OPENAI_API_KEY, or leave it out")
 
 
 def test_what_only_dummy_cannot_do_is_said_of_dummy_alone() -> None:
