@@ -186,7 +186,7 @@ def obstacle_of(need: Need, around: Surroundings, *, model: str) -> Obstacle | N
     """
     kind = need.kind
     cure = _CURES.get(kind or "", "")
-    if kind == "fetch" and around.settings.network == "none" and not around.has_data:
+    if need.fetches and around.settings.network == "none" and not around.has_data:
         cure = "`evalset data fetch` brings it; or leave --network none out"
     elif kind == "model" and not around.reaches_openai:
         cure = "set OPENAI_API_KEY, or leave it out"

@@ -66,6 +66,11 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind | None = None
     why: str = ""
 
+    @property
+    def fetches(self) -> bool:
+        """Whether it loads data from elsewhere when it runs, whatever else it needs."""
+        return self.kind == "fetch" or (self.kind == "model" and "fetches" in self.why)
+
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file.

@@ -161,7 +161,7 @@ class _Fitness:
                 found[job.eval] = lacks_image(extra_image(need.image), need.image)
             elif obstacle := obstacle_of(need, around, model=model):
                 found[job.eval] = obstacle
-            elif need.kind == "fetch" and not around.has_data:
+            elif need.fetches and not around.has_data:
                 fetching.append(job.eval)
         if fetching:
             command = f"evalset data fetch {model} {self._prepared.options.eval_set}"

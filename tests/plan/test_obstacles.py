@@ -20,7 +20,7 @@ from runner.plan.obstacles import (
     refusal,
     some,
 )
-from runner.registry.needs import Kind, Need
+from runner.registry.needs import Kind, Need, needs
 
 SETTINGS = ContainerSettings(
     image="i:1", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="evalset"
@@ -279,6 +279,21 @@ def test_an_eval_with_a_model_of_its_own_must_reach_openai(
     )
     assert around.environment.keys() >= {"OPENAI_API_KEY"}
     assert measured("model", around) == ("" if runs else "set OPENAI_API_KEY, or leave it out")
+
+
+def test_such_an_eval_needs_what_it_fetches_besides() -> None:
+    """With a key it still asks elsewhere for how its model counts tokens."""
+    need = needs()["twenty_questions.full"]
+    around = msgspec.structs.replace(
+        without_network(AROUND), providers=frozenset({"openai"}), environment={}
+    )
+    found = obstacle_of(need, around, model="gpt-4")
+    assert found is not None
+    assert "evalset data fetch" in found.cure
+    cached = msgspec.structs.replace(around, environment={"HF_HUB_OFFLINE": "1"})
+    assert obstacle_of(need, cached, model="gpt-4") is None
+    networked = msgspec.structs.replace(around, settings=SETTINGS)
+    assert obstacle_of(need, networked, model="gpt-4") is None
 
 
 def test_what_only_dummy_cannot_do_is_said_of_dummy_alone() -> None:
