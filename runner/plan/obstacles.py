@@ -167,12 +167,11 @@ def obstacles(
 
 
 # What helps an eval of upstream's that runs in no image of ours, by the kind of its need.
-_BARE = "run it with upstream's own `oaieval`, or leave it out"
 _CURES = {
-    "engine": _BARE,
-    "data": _BARE,
-    "upstream": _BARE,
-    "package": "use an --image of your own that has it, or leave it out",
+    "engine": "run it with upstream's own `oaieval`, or leave it out",
+    "data": "use an --image of your own with these files, or leave it out",
+    "upstream": "leave it out; it fails in upstream's own `oaieval` too",
+    "package": "add it with --requirements, use an --image that has it, or leave it out",
 }
 
 
@@ -302,14 +301,14 @@ _REFUSED = {
 def _module(found: Finding, around: Surroundings) -> _Told:
     return UsageError(
         f"no module `{found.module}` in the image {around.settings.image}",
-        "use an --image that has it",
+        "add it with --requirements, or use an --image that has it",
     )
 
 
 def _own_module(found: Finding, around: Surroundings) -> _Told:
     return UsageError(
         f"{_named(found, around)}: no module `{found.module}`, which has `{found.cls}`",
-        "put it into an --image, or set PYTHONPATH to where containers see it",
+        "name its folder with --code",
     )
 
 

@@ -29,7 +29,10 @@ CURES: dict[Kind, tuple[str, str]] = {
     "dummy": ("run with every model but `dummy`", "another model"),
     "models": ("compare models with each other", "several models, as in `gpt-4,gpt-4o`"),
     "time": ("train a model first, for longer than 5 minutes", "a longer `--timeout`, and a GPU"),
-    "package": ("import a package that no image of ours has", "an image of your own"),
+    "package": (
+        "import a package that no image of ours has",
+        "`--requirements`, or an image of your own",
+    ),
     "engine": (
         "need what no container of a run has: an engine of their own, or a person",
         "upstream's own `oaieval`, outside a container",

@@ -64,7 +64,9 @@ NOT_MESSAGES = {
     "run it with upstream's own `oaieval`, or leave it out",
     "give several models, as in gpt-4,gpt-4o",
     "set OPENAI_API_KEY, or leave it out",
-    "use an --image of your own that has it, or leave it out",
+    "use an --image of your own with these files, or leave it out",
+    "leave it out; it fails in upstream's own `oaieval` too",
+    "add it with --requirements, use an --image that has it, or leave it out",
     # nobody sees them
     "a command is a list of texts",
     "others were faster",

@@ -47,13 +47,16 @@ def told(finding: Finding, around: Surroundings = AROUND) -> str:
     [
         (
             Finding(kind="module", module="torch"),
-            "no module `torch` in the image i:1; use an --image that has it",
+            (
+                "no module `torch` in the image i:1; add it with --requirements, or use an "
+                "--image that has it"
+            ),
         ),
         (
             Finding(kind="own_module", module="mine.x", cls="mine.x:Y", file=FILE),
             (
-                "/home/me/own/evals/x.yaml: no module `mine.x`, which has `mine.x:Y`; put it into "
-                "an --image, or set PYTHONPATH to where containers see it"
+                "/home/me/own/evals/x.yaml: no module `mine.x`, which has `mine.x:Y`; name its "
+                "folder with --code"
             ),
         ),
         (
