@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import msgspec
@@ -78,6 +78,11 @@ def fit(
     )
 
 
+def _adds(settings: ContainerSettings) -> bool:
+    """Whether containers have modules besides those of their image."""
+    return settings.requirements is not None or bool(settings.code)
+
+
 def _refused(said: Sequence[str], count: int) -> UsageError:
     error = UsageError(
         f"{evals(count)} cannot run, and --exit-on-error asks for all or none",
@@ -121,7 +126,8 @@ class _Fitness:
             kinds.setdefault(kind, []).append(job)
         found: dict[str, Obstacle] = {}
         for jobs in kinds.values():
-            found |= self._of(jobs) | self._measured(jobs)
+            seen = self._of(jobs)
+            found |= seen | self._measured(jobs, seen)
         return {job.eval: found[job.eval] for job in self._plan.todo if job.eval in found}
 
     def _of(self, jobs: Sequence[Job]) -> dict[str, Obstacle]:
@@ -143,8 +149,11 @@ class _Fitness:
         self.warnings += (each for each in warnings if each not in self.warnings)
         return dict.fromkeys(names, NO_GPU) if without_gpus else found
 
-    def _measured(self, jobs: Sequence[Job]) -> dict[str, Obstacle]:
-        """What evals of upstream's fail of in an image of ours, as was measured."""
+    def _measured(self, jobs: Sequence[Job], seen: Container[str]) -> dict[str, Obstacle]:
+        """What evals of upstream's fail of in an image of ours, as was measured.
+
+        What a package may cure that the user adds counts only for evals that fail in the look, too.
+        """
         settings = jobs[0].settings
         here = self._kind_of(settings)
         if here is None:
@@ -157,7 +166,10 @@ class _Fitness:
             need = needs().get(job.eval)
             if need is None:
                 continue
-            if need.image not in {"", here}:
+            lacks = need.image not in {"", here}
+            if (lacks or need.kind == "package") and _adds(settings) and job.eval not in seen:
+                continue
+            if lacks:
                 found[job.eval] = lacks_image(extra_image(need.image), need.image)
             elif obstacle := obstacle_of(need, around, model=model):
                 found[job.eval] = obstacle
@@ -204,7 +216,8 @@ class _Fitness:
             return None
         mounts = facts.mounts_of(settings)
         here = self._kind_of(settings)
-        tested = {name for name in names if here is not None and name in needs()}
+        as_measured = here is not None and not _adds(settings)
+        tested = {name for name in names if as_measured and name in needs()}
         question = Question(
             models=tuple(prepared.options.model.split(",")),
             arguments=facts.arguments_of(job)[3:],

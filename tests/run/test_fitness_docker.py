@@ -285,6 +285,22 @@ def test_a_model_whose_class_is_not_there_keeps_all_from_running(
     assert "my_solvers" in why["outer"]["good.dev.v0"]
 
 
+def test_what_is_added_to_the_image_may_cure_an_eval_of_upstreams(
+    options: RunOptions, host: Host, tmp_path: Path
+) -> None:
+    """Its class is then imported there, whatever was measured without."""
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "gymnasium_bandits.py").touch()
+    names = ["incontext_rl.v0", "steganography.direct", "best.dev.v0"]
+    eval_set = json.dumps({"mine": {"evals": names}})
+    put(options, {}, **{"eval_sets/mine.yaml": eval_set})
+    assert list(reasons(options, host)) == names
+    found, _ = fitted(msgspec.structs.replace(options, code=(str(code),)), host)
+    assert list(found.obstacles) == names[1:]
+    assert "--requirements" in found.obstacles[names[1]].cure
+
+
 def test_all_or_none_is_refused_with_the_reasons(options: RunOptions, host: Host) -> None:
     """Who asks for --exit-on-error wants nothing to start."""
     put(options, {"good.dev.v0": GOOD, "own.dev.v0": {"class": "mine:B"}})
