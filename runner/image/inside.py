@@ -407,9 +407,13 @@ class Children:
             if not done:
                 break  # there is no time left
         for reference in again:
-            for _, result in self._batch([reference], classes):
-                result.pop("suspect", False)
+            alone = list(self._batch([reference], classes))
+            if not alone:
+                ahead.append(reference)
+            for _, result in alone:
                 yield reference, result["problem"], result["refusals"]
+        for reference in ahead:
+            yield reference, {"kind": "unseen", "sure": False}, {}
 
     def _batch(
         self, references: Sequence[str], classes: Owners

@@ -89,7 +89,7 @@ def look_inside(
         if found is None:
             return None
         known = _joined(known, found, missing)
-        _keep(path, known.without("hangs"))  # which may have been the host's fault
+        _keep(path, known.lasting())
     return known
 
 

@@ -26,6 +26,10 @@ PROVIDER_KEYS = {
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
+# What may have been for lack of memory or time, unless it is sure.
+_PASSING = {"hangs", "killed", "unseen", "network"}
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that a look into an image found; `runner/image/inside.py` says it.
 
@@ -71,13 +75,19 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[Finding, ...] = ()
     evals: dict[str, tuple[Finding, ...]] = {}
 
-    def without(self, kind: str) -> "Look":
-        """The same without the evals of which such a finding is the case."""
-        kept = {
-            name: found
+    def lasting(self) -> "Look":
+        """The same without the evals of which another look may find something else.
+
+        What was found of a model is found again only with some eval, so that none is kept then.
+        """
+        passing = {
+            name
             for name, found in self.evals.items()
-            if not any(each.kind == kind for each in found)
+            if any(each.kind in _PASSING and not each.sure for each in found)
         }
+        kept = {name: found for name, found in self.evals.items() if name not in passing}
+        if any(name.startswith("/") for name in passing):
+            kept = {}
         return msgspec.structs.replace(self, evals=kept)
 
 
@@ -341,6 +351,12 @@ def _hangs(found: Finding, _: Surroundings) -> _Told:
     )
 
 
+def _unseen(_: Finding, __: Surroundings) -> _Told:
+    return UsageError(
+        "there was no time to see whether its class can be imported", "it is tried all the same"
+    )
+
+
 def _network(found: Finding, around: Surroundings) -> _Told:
     if around.settings.network != "none":
         return None
@@ -460,6 +476,7 @@ _EXPLAINED = {
     "exits": _exits,
     "killed": _killed,
     "hangs": _hangs,
+    "unseen": _unseen,
     "takes": _takes,
     "data": _data,
     "pointer": _pointer,

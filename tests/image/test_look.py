@@ -5,9 +5,30 @@ from pathlib import Path
 
 import pytest
 
-from runner.image.look import _FIND_PYTHON
+from runner.engine.container import ContainerSpec
+from runner.host import Host
+from runner.image import look as looking
+from runner.image.inside import Children
+from runner.image.look import _FIND_PYTHON, Question, look_inside
+from runner.model import ContainerSettings
+from runner.plan.obstacles import Finding, Look
 
 SAY = "import sys; print(sys.executable, sys.argv)"
+
+SETTINGS = ContainerSettings(
+    image="i:1", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
+)
+SPEC = ContainerSpec(
+    name="",
+    image="sha256:0",
+    argv=(),
+    private=Path(),
+    mounts={},
+    environment={},
+    labels={},
+    user="1:1",
+    settings=SETTINGS,
+)
 
 
 def asked(folder: Path, content: str | bytes | None) -> "subprocess.CompletedProcess[str]":
@@ -54,3 +75,48 @@ def test_an_oaieval_that_is_no_python_program_is_told(tmp_path: Path, content: s
     """As a shell tells of a command that is not there; it is not started."""
     ended = asked(tmp_path, content)
     assert (ended.returncode, ended.stdout) == (127, "")
+
+
+def test_what_no_time_is_left_for_is_said(tmp_path: Path) -> None:
+    """It is no class of which nothing is wrong."""
+    with (tmp_path / "out").open("wb") as out:
+        children = Children(out.fileno(), until=0, seconds=1)
+        found = list(children.results({"a:B": [("a.b", None)], "c:D": [("c.d", None)]}))
+    unseen = {"kind": "unseen", "sure": False}
+    assert found == [("a:B", unseen, {}), ("c:D", unseen, {})]
+
+
+@pytest.mark.parametrize(
+    ("owner", "finding", "again"),
+    [
+        ("a.b", Finding(kind="unseen", sure=False), ["a.b"]),
+        ("a.b", Finding(kind="killed", said="9", sure=False), ["a.b"]),
+        ("a.b", Finding(kind="network", said="it waits", sure=False), ["a.b"]),
+        ("a.b", Finding(kind="network", said="gaierror"), []),
+        ("a.b", Finding(kind="localhost", sure=False), []),
+        ("/model", Finding(kind="hangs", sure=False), ["a.b", "c.d"]),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Finding) else None,
+)
+def test_what_another_look_may_not_find_is_looked_for_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str,
+    finding: Finding,
+    again: list[str],
+) -> None:
+    """More memory or time may be all that it takes; what was found of the others is kept."""
+    asked: list[object] = []
+
+    def ask(*given: object) -> Look:
+        asked.append(given[-1])
+        return Look(evals={owner: (finding,)})
+
+    monkeypatch.setattr(looking, "_ask", ask)
+    host = Host(environ={}, home=tmp_path, cache=tmp_path, name="here", user="1:1")
+    question = Question(models=("m",), arguments=(), evals=("a.b", "c.d"), content="")
+    for _ in range(2):
+        look = look_inside(None, SPEC, question, host)  # type: ignore[arg-type] # nobody is asked
+        assert look is not None
+        assert look.evals.keys() >= {owner, "a.b", "c.d"}
+    assert asked == [["a.b", "c.d"], *([again] if again else [])]
