@@ -47,7 +47,18 @@ SAMPLES = re.compile(r"_jsonl$")
 PROVIDER = re.compile(r"evals\.solvers\.providers\.(\w+)")
 
 ADDRESS = re.compile(r"(\w+)://")
-LOCAL = re.compile(r"://(localhost|127\.\d+\.\d+\.\d+|\[::1\]|0\.0\.0\.0)\b")
+
+# This host, with a scheme or without; at 8470 of it the gateway is reached.
+LOCAL = re.compile(
+    r"(^|//|@)(localhost|127\.\d+\.\d+\.\d+|\[::1\]|0\.0\.0\.0)(?!:8470(/|$))(:\d|/|$)"
+)
+
+# Where people keep files on a host; other texts that begin like a path may be anything.
+HOST = re.compile(r"(~|/(home|Users|root|mnt|media|srv|scratch))/\S+$")
+
+# Arguments that name what an eval writes, and where that is kept.
+WRITTEN = re.compile(r"^(output|results?|logs?)(_|$|path|dir|file)|_(output|results?|logs?)_")
+KEPT = "/tmp/evallogs"  # noqa: S108 - inside the container
 
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -133,9 +144,16 @@ class Look:
             self._refused.append({"kind": "arguments", "said": text or "it prints its help"})
             return None
         for option in "extra_eval_params", "completion_args":
+            about = {"entry": f"--{option}"}
             for pair in filter(None, (getattr(args, option, "") or "").split(",")):
+                name, _, value = pair.partition("=")
                 if pair.count("=") != 1:
-                    self._refused.append({"kind": "pairs", "entry": f"--{option}", "said": pair})
+                    self._refused.append({"kind": "pairs", **about, "said": pair})
+                elif (finding := _elsewhere(name, value)) and (
+                    # paths among the arguments of evals are looked at with theirs
+                    option == "completion_args" or finding["kind"] == "localhost"
+                ):
+                    self._refused.append({**about, **finding})
         if getattr(args, "http_run", False) and not args.http_run_url:
             self._refused.append({"kind": "http"})
         if log := getattr(args, "log_to_file", None):
@@ -164,14 +182,23 @@ class Look:
                     said = refusals[owner]
                     self._note(owner, {"kind": "takes", "cls": reference, "said": said})
 
-    def _note(self, owner: str, finding: Finding) -> None:
-        """Add what was found of an eval; of a model its name begins with a slash."""
+    def _note(self, owner: str, finding: Finding, entry: str = "") -> None:
+        """Add what was found of an eval; of a model its name begins with a slash.
+
+        It is about the entry of that name, or another one that this asks for.
+        """
         kind = "completion_fns" if owner.startswith("/") else "evals"
-        entry = owner.lstrip("/")
+        entry = entry or owner.lstrip("/")
         about = {"entry": entry, "file": self._files.get((kind, entry), "")}
         found = self._found.setdefault(owner, [])
-        if len(found) < 5:  # noqa: PLR2004 - nobody reads more of one
+        # nobody reads more of one, but a doubt must not keep what is sure out
+        if len(found) < (10 if finding.get("sure", True) else 5):
             found.append({**about, **finding})
+
+    def _note_elsewhere(self, owner: str, args: Any, entry: str = "") -> None:  # noqa: ANN401 - YAML's
+        for name, value in _texts(args):
+            if finding := _elsewhere(name, value):
+                self._note(owner, finding, entry)
 
     def _remember_files(self, registry: Any) -> None:  # noqa: ANN401 - evals' own
         """Let the loader tell which file and entry it is at."""
@@ -219,6 +246,8 @@ class Look:
             self._note(key, {"kind": "name"})
         args = {**(spec.args or {}), **extra}
         self._look_at_data(registry, key, spec, args)
+        nested = {name: it for name, it in args.items() if not isinstance(it, str)}
+        self._note_elsewhere(key, nested)
         if str(spec.cls).startswith("evals.elsuite.modelgraded."):
             self._look_at_graders(registry, key, args.get("modelgraded_spec"))
         if key in self._question["tested"] and not extra:
@@ -251,15 +280,14 @@ class Look:
                 continue
             about = {"argument": name, "said": value[:500]}
             if LOCAL.search(value):
-                self._note(key, {"kind": "localhost", "sure": False, **about})
+                # of the arguments of all evals it is said once
+                if (spec.args or {}).get(name) == value:
+                    self._note(key, {"kind": "localhost", "sure": False, **about})
             elif address := ADDRESS.match(value):
                 if address[1] == "hf" or DATA.search(name):
                     self._note(key, {"kind": "loads", **about})
-            else:
-                sure = ours and DATA.search(name) is not None
-                finding = _data_problem(value, bases, sure=sure, samples=bool(SAMPLES.search(name)))
-                if finding:
-                    self._note(key, {**about, **finding})
+            elif finding := _path_problem(name, value, bases, ours=ours):
+                self._note(key, {**about, **finding})
 
     def _look_at_models(self, registry: Any, extra: dict[str, Any]) -> None:  # noqa: ANN401 - as above
         is_known = getattr(sys.modules["evals.registry"], "is_chat_model", lambda _: False)
@@ -296,7 +324,9 @@ class Look:
         except Exception as error:  # noqa: BLE001 - as above
             self._note(owner, {"kind": "spec", **_told(error)})
             return []
-        args = {**(spec.args or {}), **extra, "registry": registry}
+        given = {key: it for key, it in (spec.args or {}).items() if key not in extra}
+        self._note_elsewhere(owner, given, name)
+        args = {**given, **extra, "registry": registry}
         self._want(spec.cls, owner, args)
         nested = list(_nested(spec.args))
         for reference in (spec.cls, *(each for each, _ in nested)):
@@ -325,6 +355,40 @@ def _nested(value: Any, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, list):
         for each in value:
             yield from _nested(each, depth + 1)
+
+
+def _texts(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - YAML's
+    """All texts in arguments, with the nearest name above each."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, (dict, list)) and depth <= 10:  # noqa: PLR2004 - an anchor around itself
+        pairs = value.items() if isinstance(value, dict) else ((name, each) for each in value)
+        for key, each in pairs:
+            yield from _texts(each, str(key), depth + 1)
+
+
+def _elsewhere(name: str, value: str) -> Finding | None:
+    """What is wrong with a text that may name something of the host."""
+    about = {"sure": False, "argument": name, "said": " ".join(value.split())[:500]}
+    if LOCAL.search(value):
+        return {"kind": "localhost", **about}
+    if HOST.match(value) and not os.path.exists(value):  # noqa: PTH110 - raises nothing
+        return {"kind": "outside", **about}
+    return None
+
+
+def _path_problem(name: str, value: str, bases: list[Path], *, ours: bool) -> Finding | None:
+    """What is wrong with an argument of an eval that may be a path."""
+    if not WRITTEN.search(name):
+        sure = ours and DATA.search(name) is not None
+        return _data_problem(value, bases, sure=sure, samples=bool(SAMPLES.search(name)))
+    place = os.path.normpath(Path.cwd() / value)
+    places = [place, *(str(base / "data" / value) for base in bases)]
+    is_path = DATA.search(name) is not None or "/" in value
+    is_read = any(os.path.isfile(each) for each in places)  # noqa: PTH113 - raises nothing
+    if not is_path or is_read or f"{place}/".startswith(f"{KEPT}/"):
+        return None
+    return {"kind": "written", "sure": False}
 
 
 def _data_problem(value: str, bases: list[Path], *, sure: bool, samples: bool) -> Finding | None:

@@ -1,5 +1,5 @@
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -166,12 +166,12 @@ def obstacles(
             else:
                 doubts.setdefault(str(told), []).append(name)
     warnings = [
-        _REFUSED[found.kind](found, around)
+        _DOUBTED[found.kind](found, around)
         for found in look.refused
-        if not found.sure and found.kind in _REFUSED
+        if not found.sure and found.kind in _DOUBTED
     ]
     return found_by_eval, (
-        *map(str, warnings),
+        *(str(each) for each in warnings if each is not None),
         *(f"{some(names)}: {text}" for text, names in doubts.items()),
     )
 
@@ -428,6 +428,21 @@ def _localhost(found: Finding, around: Surroundings) -> _Told:
     )
 
 
+def _outside(found: Finding, around: Surroundings) -> _Told:
+    return UsageError(
+        f"{_named(found, around)}: `{found.argument}` names `{found.said}`, a path of the host",
+        "put it into a registry folder, and write where containers see it, below /registry/0",
+    )
+
+
+def _written(found: Finding, around: Surroundings) -> _Told:
+    return UsageError(
+        f"{_named(found, around)}: `{found.argument}` names `{found.said}`; what an eval writes "
+        "there is thrown away",
+        "name a path below /tmp/evallogs, which is kept",
+    )
+
+
 def _spec(found: Finding, around: Surroundings) -> _Told:
     return UsageError(
         f"{_named(found, around)}: oaieval cannot make this entry: {found.said}", "mend it"
@@ -483,6 +498,8 @@ _EXPLAINED = {
     "unreadable": _unreadable,
     "absolute": _absolute,
     "localhost": _localhost,
+    "outside": _outside,
+    "written": _written,
     "spec": _spec,
     "name": _name,
     "unknown": _unknown,
@@ -490,6 +507,13 @@ _EXPLAINED = {
     "network": _network,
     "loads": _loads,
     "provider": _provider,
+}
+
+# Told of arguments that are every eval's.
+_DOUBTED: Mapping[str, Callable[[Finding, Surroundings], _Told]] = {
+    "log": _log,
+    "localhost": _localhost,
+    "outside": _outside,
 }
 
 NO_GPU = Obstacle(

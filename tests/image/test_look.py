@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from runner.engine.container import ContainerSpec
+from runner.gateway.providers import INSIDE
 from runner.host import Host
 from runner.image import look as looking
-from runner.image.inside import Children
+from runner.image.inside import Children, _elsewhere, _path_problem, _texts
 from runner.image.look import _FIND_PYTHON, Question, look_inside
 from runner.model import ContainerSettings
 from runner.plan.obstacles import Finding, Look
@@ -120,3 +121,65 @@ def test_what_another_look_may_not_find_is_looked_for_again(
         assert look is not None
         assert look.evals.keys() >= {owner, "a.b", "c.d"}
     assert asked == [["a.b", "c.d"], *([again] if again else [])]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("http://localhost:8000/v1", "localhost"),
+        ("http://me@127.0.0.1/v1", "localhost"),
+        ("ws://[::1]:80", "localhost"),
+        ("localhost:8000", "localhost"),
+        ("localhost", "localhost"),
+        ("0.0.0.0:80", "localhost"),
+        (f"{INSIDE}/openai/v1", None),
+        ("http://localhost.example.org", None),
+        ("localhost is where you are", None),
+        ("notlocalhost:80", None),
+        ("/home/me/prompt.txt", "outside"),
+        ("~/models/x", "outside"),
+        ("/home/me and you", None),
+        ("/v1/chat/completions", None),
+        (str(Path(__file__)), None),
+    ],
+)
+def test_what_a_container_cannot_see_is_known_by_its_text(value: str, kind: str | None) -> None:
+    """The host's loopback, but for the gateway's place there, and the host's folders."""
+    found = _elsewhere("x", value)
+    assert (found and found["kind"]) == kind
+    assert not found or not found["sure"]
+
+
+def test_texts_are_found_at_any_depth_with_the_name_above() -> None:
+    """An anchor around itself ends somewhere."""
+    value: dict[str, object] = {"a": "1", "b": [{"c": ["2"]}, "3"], "n": 4}
+    assert list(_texts(value)) == [("a", "1"), ("c", "2"), ("b", "3")]
+    value["again"] = value
+    assert ("a", "1") in list(_texts(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("output_path", "out.json", "written"),
+        ("output_dir", "/home/me/out", "written"),
+        ("result_file", "x", "written"),
+        ("log_path", "/tmp/x.log", "written"),
+        ("my_results_dir", "runs/1", "written"),
+        ("output_path", "/tmp/evallogs/out.json", None),
+        ("log_level", "debug", None),
+        ("output_format", "json", None),
+        ("log_file", "there.log", None),
+        ("login_path", "none", "data"),
+        ("rubric_path", "none", "data"),
+    ],
+)
+def test_a_path_that_is_written_is_no_missing_data(
+    tmp_path: Path, name: str, value: str, kind: str | None
+) -> None:
+    """But what is there may be read, and what is kept is kept."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "there.log").touch()
+    found = _path_problem(name, value, [tmp_path], ours=True)
+    assert (found and found["kind"]) == kind
+    assert kind != "written" or (found and found["sure"] is False)

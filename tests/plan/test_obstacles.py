@@ -155,6 +155,23 @@ def test_what_is_not_sure_is_a_warning_with_the_evals() -> None:
     )
 
 
+def test_localhost_in_everybodys_arguments_is_said_once() -> None:
+    """And not where a container shares it."""
+    found = Finding(
+        kind="localhost",
+        sure=False,
+        entry="--completion_args",
+        argument="api_base",
+        said="localhost:80",
+    )
+    look = Look(refused=(found,), evals={"a.b": ()})
+    assert refusal(look, AROUND) is None
+    _, (warning,) = obstacles(look, ["a.b"], AROUND)
+    assert warning.startswith("`--completion_args`: `api_base` names `localhost:80`, which inside")
+    shared = msgspec.structs.replace(SETTINGS, network="host")
+    assert obstacles(look, ["a.b"], msgspec.structs.replace(AROUND, settings=shared)) == ({}, ())
+
+
 def test_a_broken_file_of_models_keeps_only_those_from_running_that_it_may_define() -> None:
     """A model of a provider is looked for there first."""
     entry = Finding(kind="entry", file="/registry/0/solvers/x.yaml", entry="s", alias="t")

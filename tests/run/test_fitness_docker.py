@@ -301,6 +301,36 @@ def test_what_is_added_to_the_image_may_cure_an_eval_of_upstreams(
     assert "--requirements" in found.obstacles[names[1]].cure
 
 
+def test_what_a_container_cannot_see_is_found_in_all_arguments(
+    options: RunOptions, host: Host
+) -> None:
+    """Of a model, of one that it names, of an eval, and of the run."""
+    fn = {"class": "evals.completion_fns.openai:OpenAICompletionFn"}
+    models = {
+        "near": {**fn, "args": {"api_base": "http://localhost:8000/v1"}},
+        "outer": {
+            "class": "evals.completion_fns.cot:ChainOfThoughtCompletionFn",
+            "args": {"cot_completion_fn": "near", "cot_template": "/home/me/prompt.txt"},
+        },
+    }
+    nested = {"class": MATCH, "args": {**GOOD["args"], "extra": {"urls": ["127.0.0.1:9"]}}}  # type: ignore[dict-item] # JSON
+    evals = {"good.dev.v0": GOOD, "nested.dev.v0": nested}
+    folder = put(options, evals, **{"completion_fns/own.yaml": json.dumps(models)})
+    arguments = ("--extra_eval_params", "output_path=out.json,judge=localhost:70")
+    found, _ = fitted(
+        msgspec.structs.replace(options, model="outer", passed_through=arguments), host
+    )
+    for said in (
+        f"{folder}/completion_fns/own.yaml: `api_base` names `http://localhost:8000/v1`, which",
+        f"{folder}/completion_fns/own.yaml: `cot_template` names `/home/me/prompt.txt`, a path of",
+        f"{folder}/evals/nested.dev.v0.yaml: `urls` names `127.0.0.1:9`, which",
+        "`output_path` names `out.json`; what an eval writes there is thrown away",
+        "`--extra_eval_params`: `judge` names `localhost:70`, which",
+    ):
+        assert [said in each for each in found.warnings].count(True) >= 1, said
+    assert found.obstacles == {}
+
+
 def test_all_or_none_is_refused_with_the_reasons(options: RunOptions, host: Host) -> None:
     """Who asks for --exit-on-error wants nothing to start."""
     put(options, {"good.dev.v0": GOOD, "own.dev.v0": {"class": "mine:B"}})
