@@ -16,6 +16,7 @@ from runner.options import (
     NAME,
     PROGRESS_DIR,
     AsJson,
+    Code,
     Env,
     EnvFile,
     EvalSet,
@@ -25,6 +26,7 @@ from runner.options import (
     N,
     ProgressDir,
     RegistryPaths,
+    Requirements,
     RunOptions,
     Select,
 )
@@ -86,6 +88,8 @@ def fetch(
         bool, Option("Fetch anew what is there, whatever is pinned.", configurable=False)
     ] = False,
     registry_paths: RegistryPaths = (),
+    code: Code = (),
+    requirements: Requirements = None,
     image: Image = DEFAULT_IMAGE,
     network: Annotated[str, Option("Docker network that leads to the data.", NAME)] = EVAL_NETWORK,
     env: Annotated[
@@ -114,6 +118,8 @@ def fetch(
         select=select,
         exclude=exclude,
         registry_paths=registry_paths,
+        code=code,
+        requirements=requirements,
         image=image,
         network=network,
         env=env,

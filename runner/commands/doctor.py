@@ -17,12 +17,16 @@ from runner.host import KEYLESS_MODEL, this_host
 from runner.image.image import find_image, own_fingerprint
 from runner.options import (
     DEFAULT_IMAGE,
+    EVAL_NETWORK,
     NAME,
     PROGRESS_DIR,
     AsJson,
+    Code,
+    Env,
     Image,
     ProgressDir,
     RegistryPaths,
+    Requirements,
     RunOptions,
 )
 from runner.parameters import Option
@@ -37,12 +41,18 @@ LEAST_GIT = (2, 29)
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a run needs, what was found of it, and what to do; empty if nothing is."""
+    """One thing that a run needs, and what was found of it.
+
+    Attributes:
+        cure: what to do; empty if nothing is.
+        lines: what was found of each eval, to be shown below all checks.
+    """
 
     name: str
     ok: bool
     found: str
     cure: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def _check(name: str, look: Callable[[], Check | str]) -> Check:
@@ -123,8 +133,14 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _evals(options: RunOptions, lines: list[str]) -> Check | str:
-    """Whether the evals of a set can run; a table of those that cannot is added to `lines`."""
+def _evals(options: RunOptions) -> Check:
+    """Whether the evals of a set can run, with a table of those that cannot."""
+    lines: list[str] = []
+    check = _check("evals", lambda: _looked_at(options, lines))
+    return msgspec.structs.replace(check, lines=tuple(lines))
+
+
+def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
     from runner.report.obstacles import obstacle_lines
     from runner.run.containers import with_locks
     from runner.run.fitness import fit
@@ -153,6 +169,12 @@ def command(
     *,
     image: Image = DEFAULT_IMAGE,
     registry_paths: RegistryPaths = (),
+    code: Code = (),
+    requirements: Requirements = None,
+    network: Annotated[
+        str, Option("Docker network of an eval, for --eval-set.", NAME)
+    ] = EVAL_NETWORK,
+    env: Env = (),
     eval_set: Annotated[
         str | None,
         Option("Look for evals of this set that cannot run.", NAME, configurable=False),
@@ -164,12 +186,15 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
-    lines: list[str] = []
     options = RunOptions(
         model=model,
         eval_set=eval_set or "",
         image=image,
         registry_paths=registry_paths,
+        code=code,
+        requirements=requirements,
+        network=network,
+        env=env,
         progress_dir=progress_dir,
     )
     checks = (
@@ -180,7 +205,7 @@ def command(
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("OPENAI_API_KEY", _key),
-        *([_check("evals", lambda: _evals(options, lines))] if eval_set else ()),
+        *([_evals(options)] if eval_set else ()),
     )
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())
@@ -190,6 +215,6 @@ def command(
             click.echo(f"{mark} {check.name}: {check.found}")
             if check.cure:
                 click.echo(f"     {check.cure}")
-        for line in lines:
+        for line in (line for check in checks for line in check.lines):
             click.echo(plain_line(line))
     return 0 if all(check.ok for check in checks) else 3

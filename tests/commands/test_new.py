@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,24 @@ def test_it_runs_with_a_class_as_the_model_and_a_package_more(here_with_engine: 
     assert record.final_report == {"accuracy": 0.25}
     again = run(here, folder, *line)
     assert again.stdout.startswith("nothing to run; finished: 1 eval")
+
+
+@pytest.mark.docker
+def test_its_data_are_fetched_and_it_is_looked_at_with_its_code(here_with_engine: Here) -> None:
+    """Its class is in a folder of code; what is missing there is said in JSON, too."""
+    here = here_with_engine
+    here.evalset("new", "my-evals")
+    folder = here.folder / "my-evals"
+
+    fetched = run(here, folder, "data", "fetch", "my-evals-calculator", "my-evals")
+    well = run(here, folder, "doctor", "--eval-set", "my-evals", "--json")
+    with (folder / "code/my_evals/addition.py").open("a") as file:
+        file.write("import answering\n")
+    badly = run(here, folder, "doctor", "--eval-set", "my-evals", "--json")
+
+    assert fetched.returncode == 0, fetched
+    assert "no data  my-evals.dev.v0 needs none" in fetched.stdout
+    assert well.returncode == 0, well
+    assert json.loads(well.stdout)[-1]["lines"] == []
+    assert badly.returncode == 3
+    assert any("answering" in line for line in json.loads(badly.stdout)[-1]["lines"])
