@@ -56,6 +56,13 @@ def pin(
         for key, (_, settings) in jobs.items()
     }
     now = _run_file(prepared, plan, run_id, before).with_settings(kept | given)
+    without = {
+        job.argv.key
+        for job in plan.todo
+        if job.eval not in prepared.data and job.eval not in finished
+    }
+    data = {key: value for key, value in (now.data or {}).items() if key not in without}
+    now = msgspec.structs.replace(now, data=data)
     now = _with_code(prepared, now, before, {key: settings for key, (_, settings) in jobs.items()})
     compared = {key: name for key, (name, _) in jobs.items() if name in finished}
     differs = ""

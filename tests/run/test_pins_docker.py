@@ -7,8 +7,11 @@ import msgspec
 import pytest
 import yaml
 
+from runner.data.cache import DataCache, keys_of, remove
+from runner.data.lock import lock_of
 from runner.image.image import FINGERPRINT, find_image, own_fingerprint
 from runner.records.run_file import read_run_file
+from runner.registry.entries import read_folder
 from tests.conftest import Place, engine_api
 from tests.run.pinned import build, pinned, refused, write_evals
 
@@ -102,6 +105,27 @@ def test_an_eval_that_is_not_finished_may_change(place: Place) -> None:
     write_evals(place, succeed_a="one", fail_1="two", succeed_new="one")
     ended = place.run("--no-exit-on-error")
     assert (ended.returncode, place.finished()) == (1, ["succeed.a", "succeed.new"])
+
+
+def test_an_eval_that_runs_without_its_data_is_pinned_to_none(place: Place) -> None:
+    """With `--repin`; a finished eval had its data, and stays pinned to them."""
+    folder = place.registry("succeed.a", "fail.1")
+    own = {"/registry/0": read_folder(folder)}
+    cache = DataCache(place.cache / "evalset")
+    hashes = {}
+    for name, key in keys_of(["succeed.a", "fail.1"], own).items():
+        passing = cache.passing(name, key) / "data"
+        passing.mkdir(parents=True)
+        (passing / "file").write_text(name)
+        hashes[name] = cache.put(lock_of(passing, name, key), passing).lock.sha256
+    place.run()
+    assert sorted((pinned(place).data or {}).values()) == sorted(hashes.values())
+    remove(cache.root)
+
+    assert "pinned to data of fail.1 that are not on this host" in refused(place)
+    assert place.run("--repin").returncode == 1
+
+    assert list((pinned(place).data or {}).values()) == [hashes["succeed.a"]]
 
 
 def test_another_shard_is_held_to_the_same(place: Place, other_image: str) -> None:
