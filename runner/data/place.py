@@ -1,6 +1,6 @@
 """Where a container finds an eval's data, and by which variables its libraries do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from runner.files import named
@@ -65,9 +65,8 @@ def reading() -> dict[str, str]:
     }
 
 
-def python_path(environment: Mapping[str, str]) -> dict[str, str]:
+def python_path(others: str) -> dict[str, str]:
     """The variable that lets Python find what runs first, before what was to be found there."""
-    others = environment.get("PYTHONPATH")
     return {"PYTHONPATH": f"{PYTHON}:{others}" if others else PYTHON}
 
 

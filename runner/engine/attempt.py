@@ -98,10 +98,14 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         values = {name: self.environment[name] for name in settings.env}
         if settings.code:
             mounts = self.mounts_of(settings)
-            first = values.get("PYTHONPATH") or self.python_paths.get(settings.image)
+            first = self.python_path_of(settings, values)
             places = (mounts[Path(folder)] for folder in settings.code)
             values["PYTHONPATH"] = ":".join([*([first] if first else []), *places])
         return {"HOME": "/tmp", **values}  # noqa: S108 - inside the container
+
+    def python_path_of(self, settings: ContainerSettings, values: Mapping[str, str]) -> str:
+        """Where Python looks in a container with these variables; else the image's own."""
+        return values.get("PYTHONPATH") or self.python_paths.get(settings.image, "")
 
     def arguments_of(self, job: Job) -> tuple[str, ...]:
         """The program of a job and its arguments."""
@@ -121,9 +125,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
                 argv = (f"--listen={own}", *argv)
             argv = (*FORWARD, *argv)
         if data := self.data.get(job.eval):
-            of_image = {"PYTHONPATH": self.python_paths.get(settings.image, "")}
             mounts = {**mounts, **place.MOUNTS, data.content: place.CONTENT}
-            values |= place.reading() | place.python_path(of_image | values)
+            values |= place.reading() | place.python_path(self.python_path_of(settings, values))
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]

@@ -322,7 +322,7 @@ class _Fetch:
             environment={
                 **spec.environment,
                 **place.fetching(json.dumps(pins.revisions if pins else {})),
-                **place.python_path(spec.environment),
+                **place.python_path(self._facts.python_path_of(job.settings, spec.environment)),
             },
             labels={LABEL: str(self._cache.root)},
             settings=msgspec.structs.replace(spec.settings, tmp_limit=_ANY_SIZE),

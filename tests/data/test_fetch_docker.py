@@ -3,8 +3,10 @@ import re
 import pytest
 
 from runner.records.run_file import read_run_file
+from tests.conftest import engine_api
 from tests.data.conftest import Desk, lines, readme, words
 from tests.hub import Hub
+from tests.images import build_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -188,3 +190,22 @@ def test_an_address_that_has_other_data_than_those_pinned_is_refused(desk: Desk,
     )
     assert "--refresh" in fetched.stdout
     assert not desk.locks()
+
+
+def test_an_image_keeps_its_own_path(desk: Desk, hub: Hub) -> None:
+    """Of modules: it sets PYTHONPATH, while data are fetched and when they are there."""
+    folder = "$(python3 -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))')"
+    image = f"{desk.image}-own-path"
+    recipe = f"FROM {desk.image}\nENV PYTHONPATH=/opt/own\nRUN mkdir /opt/own"
+    build_image(engine_api(), image, f"{recipe} && mv {folder}/loading.py /opt/own")
+    hub.files["/two.tiktoken"] = b"YQ== 0\nYg== 1\n"
+    desk.registry(own=desk.loading(tokens=f"{hub.address}/two.tiktoken"))
+    try:
+        fetched = desk.fetch(EVALSET_IMAGE=image)
+        run = desk.run(EVALSET_IMAGE=image)
+    finally:
+        engine_api().remove_image(image, force=True)
+
+    assert fetched.returncode == 0, fetched.stdout
+    assert run.returncode == 0, run.stderr
+    assert desk.reports()["own.dev.v0"] == {"tokens": 2}
