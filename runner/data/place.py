@@ -19,6 +19,12 @@ INSIDE = Path(__file__).with_name("inside.py")
 # Below the data: the hub's cache, where `datasets` insists on writing its locks.
 PREPARED = "hf/datasets"
 
+# Where tiktoken writes what it fetches, which a network may bring in a run as well.
+ENCODINGS = "tiktoken"
+
+# What is laid out anew for each container, because libraries write there.
+_WRITTEN = (f"{PREPARED}/", f"{ENCODINGS}/")
+
 # The file in the container's `/tmp` where it notes what was in the way of fetching.
 PROBLEMS = ".evalset-problems"
 
@@ -36,7 +42,7 @@ def _places(root: str) -> dict[str, str]:
         "HF_HOME": f"{_OWN}/hf",
         "HF_HUB_CACHE": f"{root}/hf/hub",
         "HF_DATASETS_CACHE": f"{_OWN}/{PREPARED}",
-        "TIKTOKEN_CACHE_DIR": f"{root}/tiktoken",
+        "TIKTOKEN_CACHE_DIR": f"{_OWN}/{ENCODINGS}",
         "NLTK_DATA": f"{root}/nltk",
         "EVALSET_DATA_KEPT": f"{root}/kept",
     }
@@ -75,7 +81,7 @@ MOUNTS = {INSIDE: f"{PYTHON}/sitecustomize.py"}
 
 
 def lay_out(paths: Iterable[str], private: Path) -> None:
-    """Make the folder that `datasets` takes for its cache: its own locks, and links to the data.
+    """Make the folders that `datasets` and tiktoken take for their caches, with links to the data.
 
     Args:
         paths: of the data's files.
@@ -83,7 +89,7 @@ def lay_out(paths: Iterable[str], private: Path) -> None:
     """
     with named(private, "write"):
         for path in paths:
-            if not path.startswith(f"{PREPARED}/"):
+            if not path.startswith(_WRITTEN):
                 continue
             link = private / OWN / path
             link.parent.mkdir(parents=True, exist_ok=True)

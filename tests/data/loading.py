@@ -13,6 +13,7 @@ class Loading(evals.Eval):
 
     Args:
         tokens: address of an encoding of tiktoken's.
+        later: address of an encoding that it loads in a run alone, as one for another model.
         corpus: address of an index of nltk's, which has a corpus `words`.
         leave: what it does in the folder of its data: leave a `link`, a `pipe`, something `big`,
             or try to `change` it.
@@ -22,12 +23,14 @@ class Loading(evals.Eval):
         self,
         *args: Any,  # noqa: ANN401 - evals' own
         tokens: str = "",
+        later: str = "",
         corpus: str = "",
         leave: str = "",
         **named: Any,  # noqa: ANN401 - as above
     ) -> None:
         super().__init__(*args, **named)
         self.tokens = tokens
+        self.later = "" if "EVALSET_DATA_FETCH" in os.environ else later
         self.corpus = corpus
         self.leave = leave
 
@@ -37,10 +40,11 @@ class Loading(evals.Eval):
     def run(self, recorder: RecorderBase) -> dict[str, object]:  # noqa: ARG002 - as above
         """Load, and report."""
         report: dict[str, object] = {}
-        if self.tokens:
-            from tiktoken.load import load_tiktoken_bpe  # noqa: PLC0415 - takes its time
+        for name, address in (("tokens", self.tokens), ("later", self.later)):
+            if address:
+                from tiktoken.load import load_tiktoken_bpe  # noqa: PLC0415 - takes its time
 
-            report["tokens"] = len(load_tiktoken_bpe(self.tokens))
+                report[name] = len(load_tiktoken_bpe(address))
         if self.corpus:
             import nltk  # noqa: PLC0415 - as above
 

@@ -83,6 +83,21 @@ def test_encodings_corpora_and_addresses_are_fetched_once_as_well(desk: Desk, hu
     assert reports["match.dev.v0"] is not None
 
 
+def test_an_encoding_for_another_model_comes_in_the_run(desk: Desk, hub: Hub) -> None:
+    """The cache has those that `dummy` needs; the network brings the other one."""
+    hub.files |= {"/two.tiktoken": b"YQ== 0\nYg== 1\n", "/one.tiktoken": b"YQ== 0\n"}
+    one, two = f"{hub.address}/one.tiktoken", f"{hub.address}/two.tiktoken"
+    desk.registry(tokens=desk.loading(tokens=two, later=one))
+    assert desk.fetch().returncode == 0
+    asked = len(hub.log)
+
+    run = desk.run()
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert desk.reports()["tokens.dev.v0"] == {"tokens": 2, "later": 1}
+    assert hub.log[asked:] == ["GET /one.tiktoken"]
+
+
 def test_an_eval_that_loads_nothing_is_said_to_need_none(desk: Desk, hub: Hub) -> None:
     """It is pinned to no data, and nobody is asked for it again."""
     desk.registry("test-match")
