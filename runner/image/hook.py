@@ -216,6 +216,32 @@ def name_dummy(api: ModuleType) -> None:
     api.DummyCompletionFn.model = "dummy"
 
 
+def name_owners(load: ModuleType) -> None:
+    """Let `datasets` load what evals name without an owner, as `hellaswag`, by its name of today.
+
+    The hub leads from such a name to the one with an owner; `datasets` refuses to ask for it.
+    """
+    load_dataset = load.load_dataset
+
+    def owned(path: Any) -> Any:  # noqa: ANN401 - datasets' own
+        is_plain = isinstance(path, str) and path and "/" not in path
+        if not is_plain or path in load._PACKAGED_DATASETS_MODULES or os.path.exists(path):  # noqa: PTH110, SLF001 - as datasets itself does
+            return path
+        if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE"):
+            return path
+        try:
+            from huggingface_hub import HfApi  # noqa: PLC0415 - not every Python needs it
+
+            return HfApi().dataset_info(path, timeout=30).id
+        except Exception:  # noqa: BLE001 - datasets says it better
+            return path
+
+    def load_owned(path: Any, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - as above
+        return load_dataset(owned(path), *args, **named)
+
+    load.load_dataset = load_owned  # type: ignore[attr-defined] # as above
+
+
 def use_parsed_registry(registry: ModuleType) -> None:
     """Let `Registry` take the entries of evals' own registry as they were parsed for the image.
 
@@ -297,6 +323,7 @@ CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "yaml": quicken_yaml,
     "openai._base_client": tell_the_gateway,
     "anthropic._base_client": tell_the_gateway,
+    "datasets.load": name_owners,
     "evals.api": name_dummy,
     "evals.registry": use_parsed_registry,
     "evals.cli.oaieval": change_oaieval,

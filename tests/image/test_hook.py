@@ -135,3 +135,47 @@ def test_dummy_says_its_name() -> None:
     api = SimpleNamespace(DummyCompletionFn=type("DummyCompletionFn", (), {}))
     CHANGES["evals.api"](cast("ModuleType", api))
     assert vars(api.DummyCompletionFn)["model"] == "dummy"
+
+
+@pytest.mark.parametrize(
+    ("asked", "variables", "loaded"),
+    [
+        ("hellaswag", {}, "Rowan/hellaswag"),
+        ("unknown", {}, "unknown"),
+        ("me/words", {}, "me/words"),
+        ("json", {}, "json"),
+        ("folder", {}, "folder"),
+        ("hellaswag", {"HF_HUB_OFFLINE": "1"}, "hellaswag"),
+        ("hellaswag", {"HF_DATASETS_OFFLINE": "1"}, "hellaswag"),
+    ],
+)
+def test_data_named_without_an_owner_get_the_one_that_the_hub_leads_to(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    variables: dict[str, str],
+    loaded: str,
+) -> None:
+    """It is asked for names that it leads elsewhere, and for no others."""
+    names: list[str] = []
+
+    def dataset_info(name: str, **_: object) -> SimpleNamespace:
+        names.append(name)
+        return SimpleNamespace(id={"hellaswag": "Rowan/hellaswag"}[name])
+
+    hub = SimpleNamespace(HfApi=lambda: SimpleNamespace(dataset_info=dataset_info))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", cast("ModuleType", hub))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    module = SimpleNamespace(
+        load_dataset=lambda path, split: (path, split), _PACKAGED_DATASETS_MODULES={"json": 1}
+    )
+
+    CHANGES["datasets.load"](cast("ModuleType", module))
+
+    assert module.load_dataset(asked, split="test") == (loaded, "test")
+    assert names == ([asked] if asked in {"hellaswag", "unknown"} and not variables else [])
