@@ -60,7 +60,7 @@ class SecondEngine:
             _do("ip", "netns", "add", self.name)
             _do("ip", "-n", self.name, "link", "set", "lo", "up")
         # What a machine keeps in /run is gone once it starts again, process numbers above all.
-        shutil.rmtree(self._folder / "run", ignore_errors=True)
+        until(self._without_run)
         (self._folder / "run").mkdir()
         line: list[str | Path] = [
             *("nsenter", f"--net={self._network}", "unshare", "--pid", "--mount", "--uts"),
@@ -140,6 +140,11 @@ class SecondEngine:
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()
         return not self._cgroups()
+
+    def _without_run(self) -> bool:
+        """Remove what lies in /run; a process that is still dying may put something there."""
+        shutil.rmtree(self._folder / "run", ignore_errors=True)
+        return not (self._folder / "run").exists()
 
     def _processes(self) -> Iterator[str]:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
