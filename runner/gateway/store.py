@@ -1,5 +1,4 @@
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,9 +18,6 @@ from runner.records.answers import (
 
 # Seconds until a full disk is tried again.
 PAUSE = 1.0
-
-# Seconds of a sync that is not worth another thread, which may wait as long until it is woken.
-QUICK = 0.002
 
 # Statuses from here on are errors.
 ERROR = 400
@@ -58,7 +54,6 @@ class Store:
         self.users = 0
         self._next: asyncio.Future[None] | None = None
         self._syncing: asyncio.Task[None] | None = None
-        self._took = 0.0
 
     def close(self) -> None:
         """Close the file."""
@@ -108,24 +103,17 @@ class Store:
     async def _sync(self) -> None:
         while (batch := self._next) is not None:
             self._next = None
-            while not await self._synced():  # noqa: ASYNC110 - a disk has no event
+            while not await asyncio.to_thread(self._is_synced):  # noqa: ASYNC110 - a disk has no event
                 await asyncio.sleep(PAUSE)
             batch.set_result(None)
         self._syncing = None
 
-    async def _synced(self) -> bool:
-        if self._took < QUICK:
-            return self._is_synced()
-        return await asyncio.to_thread(self._is_synced)
-
     def _is_synced(self) -> bool:
-        began = time.monotonic()
         try:
             self._file.sync()
         except EnvironmentFault as fault:
             self.problem = str(fault)
             return False
-        self._took = time.monotonic() - began
         return True
 
     async def add(self, answer: Answer, waits: Callable[[], str]) -> Kept:
