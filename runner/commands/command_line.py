@@ -1,5 +1,5 @@
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -109,6 +109,12 @@ class PassThroughCommand(Command):
                     args.append(f"--{option}" if value else f"--no-{option}")
             args += ["--", found.model, found.eval_set, *found.passed_through]
         return super().parse_args(ctx, args)
+
+
+def typed(names: Iterable[str]) -> frozenset[str]:
+    """Those of the parameters that the command line gives of the command that runs now."""
+    source = click.get_current_context().get_parameter_source
+    return frozenset(name for name in names if source(name) is ParameterSource.COMMANDLINE)
 
 
 def evalset_command(

@@ -9,7 +9,7 @@ from typing import Annotated
 import click
 import msgspec
 
-from runner.commands.command_line import evalset_command
+from runner.commands.command_line import evalset_command, typed
 from runner.commands.list import all_registries
 from runner.engine.engine import Engine, where
 from runner.errors import EnvironmentFault, RunnerError
@@ -20,6 +20,7 @@ from runner.options import (
     EVAL_NETWORK,
     NAME,
     PROGRESS_DIR,
+    SETTINGS,
     AsJson,
     Code,
     Env,
@@ -116,7 +117,7 @@ def _git() -> str:
 
 def _key() -> Check | str:
     if os.environ.get("OPENAI_API_KEY"):
-        return "is set, and handed into the containers"
+        return "is set; the gateway of a run holds it, and no container gets it"
     return Check(
         name="OPENAI_API_KEY",
         ok=True,
@@ -196,6 +197,7 @@ def command(
         network=network,
         env=env,
         progress_dir=progress_dir,
+        explicit=typed(SETTINGS),
     )
     checks = (
         _check("Docker engine", _engine),

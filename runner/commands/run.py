@@ -9,7 +9,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from runner.commands.command_line import PassThroughCommand, evalset_command
+from runner.commands.command_line import PassThroughCommand, evalset_command, typed
 from runner.errors import LockHeld, NobodyReads, NotPushed, RunnerError, UsageError
 from runner.host import Host, new_id, this_host
 from runner.model import Job, State
@@ -217,16 +217,11 @@ def _planned(plan: "Plan", job: Job) -> str:
 
 def options_of(context: click.Context) -> RunOptions:
     """What a command line of `evalset run` asks for."""
-    explicit = {
-        name
-        for name in SETTINGS
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
     asked = context.get_parameter_source("exit_on_error") is not ParameterSource.DEFAULT
     return call(
         RunOptions,
         context.params,
-        explicit=frozenset(explicit),
+        explicit=typed(SETTINGS),
         all_or_none=asked and context.params["exit_on_error"],
     )
 
@@ -262,13 +257,7 @@ def _check_snapshot(ctx: click.Context) -> None:
     """Refuse what was typed about snapshots where none are taken."""
     if ctx.params["snapshot"]:
         return
-    for name in (
-        "remote",
-        "snapshot_branch",
-        "snapshot_repo",
-        "snapshot_every",
-        "snapshot_answers",
-    ):
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"{option} needs --snapshot; add that, or leave {option} out")
+    names = ("remote", "snapshot_branch", "snapshot_repo", "snapshot_every", "snapshot_answers")
+    for name in sorted(typed(names), key=names.index):
+        option = f"--{name.replace('_', '-')}"
+        raise click.UsageError(f"{option} needs --snapshot; add that, or leave {option} out")

@@ -23,6 +23,7 @@ from runner.host import KEYLESS_MODEL, PLACEHOLDER_KEY, Host, from_host, read_en
 from runner.image.image import look_up_image
 from runner.model import Job
 from runner.options import EVAL_NETWORK, RunOptions
+from runner.plan.pins import RunFile
 from runner.records.lock import run_lock
 from runner.records.logs import last_lines
 from runner.records.run_file import read_run_file
@@ -175,8 +176,9 @@ class _Fetch:
         self._jobs = plan.jobs
         evals = [job.eval for job in plan.jobs]
         self._keys = keys_of(evals, prepared.own, options.passed_through)
-        self._pinned = {} if refresh else _pinned(prepared, self._keys)
-        prepared = with_locks(prepared, plan, None, host, tell=_say_nothing)
+        before = None if refresh else read_run_file(layout.run)
+        self._pinned = _pinned(prepared, before, self._keys)
+        prepared = with_locks(prepared, plan, before, host, tell=_say_nothing)
         self._facts = facts_of(prepared, plan, host, tell=_say_nothing)
         self._live: set[str] = set()
         self._stopped = threading.Event()
@@ -385,9 +387,10 @@ class _OfOneEval(RunnerError):
     """The data of one eval cannot be fetched; those of others may."""
 
 
-def _pinned(prepared: Prepared, keys: Mapping[str, str]) -> dict[str, DataLock]:
+def _pinned(
+    prepared: Prepared, run: RunFile | None, keys: Mapping[str, str]
+) -> dict[str, DataLock]:
     """What the run in the progress directory says that evals' data have to be, by eval."""
-    run = read_run_file(prepared.layout.run)
     hashes = set((run.data or {}).values()) if run else set()
     known = read_locks(prepared.layout.data).values()
     return {

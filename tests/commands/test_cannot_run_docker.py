@@ -104,6 +104,18 @@ def test_doctor_names_them(here: Here) -> None:
     assert "ok   evals: nothing stands in the way of 3 evals\n" in good.stdout
 
 
+def test_doctor_lets_a_network_that_was_typed_beat_a_rule(here: Here) -> None:
+    """As a run does."""
+    here.put("own/containers/rules.yaml", '"*": {network: none}\n')
+    here.put("own/eval_sets/hub.yaml", "hub: {evals: [lambada.oaitest.v1]}\n")
+    line = ("doctor", "--eval-set", "hub", "--registry-path", "own")
+    ruled = here.evalset(*line)
+    assert ruled.returncode == 3
+    assert "FAIL evals: 1 of 1 eval cannot run\n" in ruled.stdout
+    typed = here.evalset(*line, "--network", "bridge")
+    assert "ok   evals: nothing stands in the way of 1 eval\n" in typed.stdout, typed.stdout
+
+
 def test_a_file_that_is_passed_over_is_said_where_its_eval_is_missed(here: Here) -> None:
     """`.yml` is no registry's ending."""
     here.put("own/evals/more.yml", 'm.dev.v0: {class: "evals.elsuite.basic.match:Match"}\n')

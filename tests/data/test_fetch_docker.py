@@ -1,12 +1,15 @@
 import re
+import shutil
 
 import pytest
 
 from runner.records.run_file import read_run_file
+from runner.records.state import RunState
 from tests.conftest import engine_api
 from tests.data.conftest import Desk, lines, readme, words
 from tests.hub import Hub
 from tests.images import build_image
+from tests.wheel import write_wheel
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -224,3 +227,30 @@ def test_an_image_keeps_its_own_path(desk: Desk, hub: Hub) -> None:
     assert fetched.returncode == 0, fetched.stdout
     assert run.returncode == 0, run.stderr
     assert desk.reports()["own.dev.v0"] == {"tokens": 2}
+
+
+def test_data_are_fetched_with_the_packages_that_the_run_is_pinned_to(
+    desk: Desk, other_desk: Desk, hub: Hub
+) -> None:
+    """Another host asks no package index: the choice came with the progress directory."""
+    hub.files["/samples.jsonl"] = lines(*SAMPLES)
+    for each in (desk, other_desk):
+        each.registry(match=each.match("/samples.jsonl"))
+        file = each.folder / "requirements.txt"
+        file.write_text("--no-index\n--find-links index\nextra\n")
+    write_wheel(desk.folder / "index", "extra", "1.0")
+    words = ("--requirements", "requirements.txt")
+    assert desk.fetch(*words).returncode == 0
+    ran = desk.run(*words)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    shutil.copytree(desk.layout.root, other_desk.layout.root)
+
+    fetched = other_desk.fetch(*words)
+
+    assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+    assert "fetched  match.dev.v0" in fetched.stdout
+    anew = other_desk.fetch(*words, "--refresh")
+    assert anew.returncode == 2
+    assert "extra" in anew.stderr
+    (record,) = RunState.from_directory(desk.layout).attempts
+    engine_api().remove_image(record.image, force=True)
