@@ -20,6 +20,7 @@ def of_runs() -> list[Figure]:
         whole.first_command(runs=7),
         whole.help_time(runs=15),
         whole.nothing_to_run(runs=7),
+        *whole.looking(runs=5),
         *progress_file.resuming(runs=5),
         progress_file.adding(runs=3, together=16),
         progress_file.adding(runs=3, together=1),

@@ -14,6 +14,7 @@ from pathlib import Path
 import docker
 
 from bench.figure import EVALSET, IMAGE, PYTHON, UPSTREAM, Figure, in_turn, seconds
+from runner.registry.needs import needs
 
 EVALS = ("test-match", "test-fuzzy-match", "test-includes", "test-includes-ignore-case")
 
@@ -122,6 +123,57 @@ def nothing_to_run(runs: int) -> Figure:
         runs=runs,
         what="evalset run dummy test-basic, a second time; `theirs` is the limit",
     )
+
+
+def looking(runs: int, count: int = 100) -> list[Figure]:
+    """What the look for evals that cannot run adds, the first time and later."""
+    names = [name for name, need in needs().items() if not need.kind and not need.image][:count]
+    with tempfile.TemporaryDirectory() as folder:
+        sets = Path(folder, "registry/eval_sets")
+        sets.mkdir(parents=True)
+        lines = "".join(f"    - {name}\n" for name in names)
+        (sets / "set.yaml").write_text(f"hundred:\n  evals:\n{lines}")
+        own = {"XDG_CACHE_HOME": folder, "EVALSET_PROGRESS_DIR": f"{folder}/progress"}
+        environment = os.environ | own
+        line: list[str | Path] = [EVALSET, "run", "dummy", "hundred", "--dry-run"]
+        line += ["--registry-path", Path(folder, "registry")]
+
+        def without() -> float:
+            return seconds([*line, "--no-probe"], env=environment)
+
+        def later() -> float:
+            return seconds(line, env=environment)
+
+        def first() -> float:
+            shutil.rmtree(Path(folder, "evalset/looks"), ignore_errors=True)
+            return later()
+
+        without()  # reads the image's registry
+        at_first, plain = in_turn(first, without, runs)
+        again, plain_again = in_turn(later, without, runs)
+    what = f"evalset run dummy SET --dry-run, {count} evals of upstream's; with --no-probe"
+    return [
+        Figure(
+            name=f"a first look at {count} evals, of 2 s",
+            ratio=(at_first - plain) / 2,
+            goal=1,
+            unit="s",
+            ours=at_first,
+            theirs=plain,
+            runs=runs,
+            what=f"{what}; the ratio is of the difference to 2 s",
+        ),
+        Figure(
+            name=f"a later look at {count} evals, of 0.1 s",
+            ratio=(again - plain_again) / 0.1,
+            goal=1,
+            unit="s",
+            ours=again,
+            theirs=plain_again,
+            runs=runs,
+            what=f"{what}; the ratio is of the difference to 0.1 s",
+        ),
+    ]
 
 
 def until_created(command: list[str | Path], environment: dict[str, str], model: str) -> float:
