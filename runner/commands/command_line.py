@@ -111,9 +111,9 @@ class PassThroughCommand(Command):
         return super().parse_args(ctx, args)
 
 
-def typed(names: Iterable[str]) -> frozenset[str]:
-    """Those of the parameters that the command line gives of the command that runs now."""
-    source = click.get_current_context().get_parameter_source
+def typed(context: click.Context, names: Iterable[str]) -> frozenset[str]:
+    """Those of a command's parameters that its command line gives."""
+    source = context.get_parameter_source
     return frozenset(name for name in names if source(name) is ParameterSource.COMMANDLINE)
 
 

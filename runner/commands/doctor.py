@@ -197,7 +197,7 @@ def command(
         network=network,
         env=env,
         progress_dir=progress_dir,
-        explicit=typed(SETTINGS),
+        explicit=typed(click.get_current_context(), SETTINGS),
     )
     checks = (
         _check("Docker engine", _engine),

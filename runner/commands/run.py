@@ -221,7 +221,7 @@ def options_of(context: click.Context) -> RunOptions:
     return call(
         RunOptions,
         context.params,
-        explicit=typed(SETTINGS),
+        explicit=typed(context, SETTINGS),
         all_or_none=asked and context.params["exit_on_error"],
     )
 
@@ -258,6 +258,6 @@ def _check_snapshot(ctx: click.Context) -> None:
     if ctx.params["snapshot"]:
         return
     names = ("remote", "snapshot_branch", "snapshot_repo", "snapshot_every", "snapshot_answers")
-    for name in sorted(typed(names), key=names.index):
+    for name in sorted(typed(ctx, names), key=names.index):
         option = f"--{name.replace('_', '-')}"
         raise click.UsageError(f"{option} needs --snapshot; add that, or leave {option} out")

@@ -33,6 +33,7 @@ from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
 from runner.records.layout import Layout
 from runner.records.logs import summarise
+from runner.registry.code import hidden_in
 from runner.secrets import Mask
 
 # Characters of an eval's key in a container's name; an engine takes many more.
@@ -93,6 +94,15 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         classes = {} if self.classes is None else {self.classes: CLASSES}
         return {**self.registries, **code, **classes}
 
+    def hidden_of(self, settings: ContainerSettings) -> dict[str, bool]:
+        """What is empty in these folders, as `ContainerSpec.hidden`."""
+        mounts = self.mounts_of(settings)
+        return {
+            f"{mounts[folder]}/{path}": is_folder
+            for folder in map(Path, settings.code)
+            for path, is_folder in hidden_in(folder, self.layout.root)
+        }
+
     def environment_of(self, settings: ContainerSettings) -> dict[str, str]:
         """The variables of a container, but for what the gateway changes in them."""
         values = {name: self.environment[name] for name in settings.env}
@@ -136,6 +146,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
             argv=argv,
             private=self.layout.private(attempt),
             mounts=mounts,
+            hidden=self.hidden_of(settings),
             environment=values,
             labels={
                 Label.RUN: self.run,

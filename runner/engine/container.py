@@ -1,4 +1,5 @@
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
         argv: program and arguments.
         private: host folder that becomes the container's `/tmp`, its only writable place.
         mounts: container path by host folder, all read-only.
+        hidden: container paths within them that are empty there, and whether each is a folder.
         environment: variables and their values.
         labels: by which it is found again.
         user: `uid:gid`.
@@ -50,6 +52,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str]
     user: str
     settings: ContainerSettings
+    hidden: Mapping[str, bool] = {}
 
 
 class ContainerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +173,7 @@ def _config(spec: ContainerSpec) -> dict[str, Any]:
             "ReadonlyRootfs": True,
             "Mounts": [
                 bind(spec.private, "/tmp", read_only=False),  # noqa: S108 - inside the container
-                *(bind(folder, place) for folder, place in spec.mounts.items()),
+                *mounts(spec),
             ],
             "Memory": settings.memory,
             "MemorySwap": settings.memory,
@@ -187,6 +190,22 @@ def _config(spec: ContainerSpec) -> dict[str, Any]:
             "LogConfig": json_log(CONSOLE_FILE_SIZE, files=2),
         },
     }
+
+
+def mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
+    """The user's folders inside a container, as the engine's API has them."""
+    shown = [bind(folder, place) for folder, place in spec.mounts.items()]
+    empty: dict[str, Any] = {
+        "Type": "tmpfs",
+        "ReadOnly": True,
+        "TmpfsOptions": {"SizeBytes": 4096},
+    }
+    nothing = Path(os.devnull)
+    hidden = [
+        {**empty, "Target": place} if is_folder else bind(nothing, place)
+        for place, is_folder in spec.hidden.items()
+    ]
+    return shown + hidden
 
 
 def bind(source: Path, target: str, *, read_only: bool = True) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from runner.engine import docker_py
-from runner.engine.container import ContainerSpec, bind, device_requests, json_log, remove
+from runner.engine.container import ContainerSpec, bind, device_requests, json_log, mounts, remove
 from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault
 
@@ -161,7 +161,7 @@ def try_out(api: docker_py.Api, spec: ContainerSpec, argv: Sequence[str]) -> Ans
             "PidsLimit": settings.pids_limit,
             "DeviceRequests": device_requests(settings.gpus),
             "Tmpfs": {"/tmp": "size=64m"},  # noqa: S108 - inside the container
-            "Mounts": [bind(folder, place) for folder, place in spec.mounts.items()],
+            "Mounts": mounts(spec),
             "LogConfig": json_log("64m"),
         },
     }

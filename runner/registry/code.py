@@ -91,10 +91,39 @@ def shadowing(folders: Iterable[Path], image: Iterable[str]) -> Iterator[str]:
             )
 
 
-class CodeDigests:
-    """Digests of folders of code, each folder read once."""
+def hidden_in(folder: Path, progress: Path) -> Iterator[tuple[str, bool]]:
+    """What evals do not see of a folder of code: the results of others, and what may be a key.
 
-    def __init__(self) -> None:
+    Args:
+        folder: the user's own, often the top of a repository.
+        progress: the progress directory, with its links resolved.
+
+    Returns:
+        Each hidden file and folder at its top, such as `.env` and `.git`, and the progress
+        directory if it is in there: its relative path, and whether it is a folder.
+    """
+    with named(folder, "read"), os.scandir(folder) as entries:
+        hidden = {
+            entry.name: entry.is_dir()
+            for entry in entries
+            if entry.name.startswith(".") and not entry.is_symlink()
+        }
+    yield from sorted(hidden.items())
+    if progress.is_relative_to(folder.resolve()) and progress.is_dir():
+        below = progress.relative_to(folder.resolve())
+        if below.parts[0] not in hidden:
+            yield str(below), True
+
+
+class CodeDigests:
+    """Digests of folders of code, each folder read once.
+
+    Args:
+        progress: the progress directory, which is no code wherever it is.
+    """
+
+    def __init__(self, progress: Path) -> None:
+        self._progress = progress
         self._known: dict[str, str] = {}
 
     def of(self, folders: Sequence[str]) -> str:
@@ -105,7 +134,7 @@ class CodeDigests:
 
     def _of(self, folder: str) -> str:
         if folder not in self._known:
-            files = sorted(_files(Path(folder)))
+            files = sorted(_files(Path(folder), self._progress))
             self._known[folder] = key_of(
                 [[str(path.relative_to(folder)), _hash(path)] for path in files]
             )
@@ -119,10 +148,13 @@ def _hash(path: Path) -> str | None:
         return None
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, progress: Path) -> Iterator[Path]:
     """What counts as the content of a folder: not what tools leave there."""
     for above, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not _is_left_out(Path(above, name))]
+        paths = [Path(above, name) for name in folders]
+        folders[:] = [
+            path.name for path in paths if not _is_left_out(path) and path.resolve() != progress
+        ]
         for name in files:
             if not name.startswith(".") and not name.endswith(".pyc"):
                 yield Path(above, name)

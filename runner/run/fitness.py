@@ -231,6 +231,7 @@ class _Fitness:
             argv=(),
             private=Path(),
             mounts=mounts,
+            hidden=facts.hidden_of(settings),
             environment=self._environment(job, settings),
             labels={},
             user=facts.user,

@@ -131,7 +131,7 @@ def _check_apart(root: Path, folders: Iterable[Path]) -> None:
         if root.is_relative_to(folder.resolve()):
             raise UsageError(
                 f"the progress directory {root} lies in {folder}, which every eval can read",
-                "choose another --progress-dir, or name the registry's or the code's own folder",
+                "choose another --progress-dir, or name the registry's own folder",
             )
 
 
@@ -142,13 +142,13 @@ def _code(options: RunOptions, rules: Sequence[ContainerRule], layout: Layout) -
     for folder in folders:
         if problem := code_problem(folder):
             raise problem
-        for written in layout.written:
-            if folder.resolve().is_relative_to(written):
-                raise UsageError(
-                    f"the code folder {folder} lies in {written}, where runs write",
-                    "move it elsewhere, or choose another --progress-dir",
-                )
-    _check_apart(layout.root, folders)
+        path = folder.resolve()
+        written = [each for each in layout.written if path.is_relative_to(each)]
+        if written or path == layout.root:
+            raise UsageError(
+                f"the code folder {folder} lies in {[*written, path][0]}, where runs write",
+                "move it elsewhere, or choose another --progress-dir",
+            )
     for together in sets:
         check_code([Path(folder) for folder in together])
     return tuple(folders)

@@ -178,7 +178,7 @@ def _with_code(
     jobs: Mapping[str, ContainerSettings],
 ) -> RunFile:
     """Pin jobs, by the keys of their argv, to their code and packages; others keep theirs."""
-    digests = CodeDigests()
+    digests = CodeDigests(prepared.layout.root)
     code = {key: digests.of(settings.code) for key, settings in jobs.items()}
     locks = {key: prepared.locks.get(settings.packages) for key, settings in jobs.items()}
     packages = {key: lock.digest if lock else "" for key, lock in locks.items()}

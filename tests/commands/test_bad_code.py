@@ -46,8 +46,8 @@ def here(here: Here) -> Here:
             "rename the package",
         ),
         (
-            ["--code", "code", "--progress-dir", "code/x"],
-            "code/x lies in ",
+            ["--code", "code", "--progress-dir", "code"],
+            "/code, where runs write",
             "another --progress-dir",
         ),
         (

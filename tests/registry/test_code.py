@@ -9,6 +9,7 @@ from runner.registry.code import (
     check_code,
     classes_of,
     code_problem,
+    hidden_in,
     modules_of,
     shadowing,
 )
@@ -72,7 +73,7 @@ def test_a_module_that_the_image_has_too_is_told(tmp_path: Path) -> None:
 
 
 def digest(*folders: Path) -> str:
-    return CodeDigests().of(list(map(str, folders)))
+    return CodeDigests(folders[0] / "progress" if folders else Path()).of(list(map(str, folders)))
 
 
 def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
@@ -120,3 +121,15 @@ def test_which_models_are_classes(tmp_path: Path, model: str, classes: tuple[str
     """Those whose module is in a folder of code; other names may look alike."""
     write(tmp_path, "mine/__init__.py")
     assert classes_of(model, [tmp_path]) == classes
+
+
+def test_evals_do_not_see_what_is_hidden_nor_the_results_of_others(tmp_path: Path) -> None:
+    """Links lead nowhere in a container, and what is hidden already is not hidden again."""
+    write(tmp_path, "a.py", ".git/HEAD", ".env", "a/.kept", "out/progress/x")
+    (tmp_path / ".link").symlink_to(tmp_path / "a.py")
+    progress = (tmp_path / "out/progress").resolve()
+    seen = [(".env", False), (".git", True), ("out/progress", True)]
+    assert list(hidden_in(tmp_path, progress)) == seen
+    assert list(hidden_in(tmp_path, progress / "later")) == seen[:2]
+    assert list(hidden_in(tmp_path, (tmp_path / ".git").resolve())) == seen[:2]
+    assert list(hidden_in(tmp_path / "a", progress)) == [(".kept", False)]

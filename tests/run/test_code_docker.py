@@ -35,6 +35,29 @@ def test_an_eval_imports_what_it_cannot_change(place: Place) -> None:
     assert sorted(path.name for path in Path(code).rglob("*")) == ["__init__.py", "mine"]
 
 
+def test_the_top_of_a_repository_is_code_without_what_evals_may_not_see(place: Place) -> None:
+    """The progress directory and hidden files are in there, empty for evals, and do not count."""
+    top = write(
+        place,
+        "import os\n"
+        "seen = os.listdir('/code/0/progress') + os.listdir('/code/0/.git')\n"
+        "SAYS = f\"{len(seen)}{open('/code/0/.env').read()}{'.link' in os.listdir('/code/0')}\"\n",
+        folder=".",
+    )
+    (place.folder / ".git").mkdir()
+    (place.folder / ".git/config").write_text("token")
+    (place.folder / ".env").write_text("OPENAI_API_KEY=sk-none")
+    (place.folder / ".link").symlink_to("/nowhere")
+    place.registry("imports.mine", "fail.1")
+    assert place.run("--code", top, "--dry-run").returncode == 0
+    assert place.run("--code", top).returncode == 1
+    assert found(place, "imports.mine") == ["/code/0/mine/__init__.py", "0True"]
+    again = place.run("--code", top)
+    assert again.returncode == 1
+    assert "different conditions" not in again.stderr
+    assert place.finished() == ["imports.mine"]
+
+
 def test_nothing_is_imported_on_the_host(place: Place) -> None:
     """Not to plan, to run, to record, or to verify."""
     mark = place.folder / "it-ran"
