@@ -49,6 +49,9 @@ USUAL_NAMES = (
 
 USUAL_PREFIX = "EVALS_"
 
+# The variable that says where GitHub takes Markdown for the page of a job from.
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+
 # openai/evals asks for a key at import, even for its built-in model that calls nothing.
 KEYLESS_MODEL = "dummy"
 PLACEHOLDER_KEY = "not-needed-by-dummy"

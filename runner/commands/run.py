@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from runner.commands.command_line import PassThroughCommand, evalset_command, typed
 from runner.errors import LockHeld, NobodyReads, NotPushed, RunnerError, UsageError
-from runner.host import Host, new_id, this_host
+from runner.host import STEP_SUMMARY, Host, new_id, this_host
 from runner.model import Job, State
 from runner.options import SETTINGS, RunOptions, SnapshotOptions
 from runner.parameters import call
@@ -39,13 +39,15 @@ def run_eval_set(
         NobodyReads: it has ended and is on record, but nobody reads `out` any more.
     """
     began = time.monotonic()
-    from runner.report.ci import check_junit
     from runner.report.display import display_for
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.run import run
 
     host = this_host()
-    check_junit(options.junit)
+    if options.junit is not None:
+        from runner.report.ci import check_junit
+
+        check_junit(options.junit)
     prepared = prepare(options, host, ours=ours, resolution=resolution)
     display = display_for(out)
     try:
@@ -143,14 +145,14 @@ def _table(prepared: "Prepared", plan: "Plan") -> list[EvalState]:
 
 def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
     """Write the results where the options and GitHub Actions want them."""
-    from runner.report.ci import STEP_SUMMARY, after_run
+    junit = prepared.options.junit
+    if junit is None and not host.environ.get(STEP_SUMMARY):
+        return 0
+    from runner.report.ci import after_run
     from runner.report.figures import Results
     from runner.run.prepare import kept_out
     from runner.secrets import Mask
 
-    junit = prepared.options.junit
-    if junit is None and not host.environ.get(STEP_SUMMARY):
-        return 0
     table = _table(prepared, plan)
     part = part_of_set(len(plan.whole), len(prepared.resolution.evals))
     return after_run(

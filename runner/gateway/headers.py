@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
@@ -101,6 +100,8 @@ def _until(moment: datetime | None, wall: float) -> float | None:
 
 
 def _http_date(text: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few providers send one
+
     try:
         return _in_utc(parsedate_to_datetime(text))
     except (ValueError, IndexError, OverflowError):

@@ -1,6 +1,5 @@
 import hashlib
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +98,8 @@ def read_requirements(file: str) -> Requirements:
 
 
 def _dependencies(path: Path) -> list[str]:
+    import tomllib  # noqa: PLC0415 - most runs read none
+
     try:
         project = tomllib.loads(read_text(path)).get("project")
     except tomllib.TOMLDecodeError as error:

@@ -7,7 +7,7 @@ openai/evals that the eval image holds.
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -95,7 +95,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_needs() -> Needs:
     """Read the file."""
-    content = files("runner.registry").joinpath("needs.json").read_bytes()
+    content = Path(__file__).with_name("needs.json").read_bytes()
     return msgspec.json.decode(content, type=Needs)
 
 

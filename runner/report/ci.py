@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import append, named, replace
+from runner.host import STEP_SUMMARY
 from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
@@ -27,10 +28,6 @@ _ELEMENTS = {
     State.RUNNING: "skipped",
     State.TO_DO: "skipped",
 }
-
-
-# Where GitHub takes Markdown for the page of a job from.
-STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 # GitHub refuses more than 1 MB from a step.
 SUMMARY_ROWS = 400

@@ -7,11 +7,11 @@ import pytest
 
 from runner.commands.status import Shown, show
 from runner.errors import EnvironmentFault, UsageError
+from runner.host import STEP_SUMMARY
 from runner.model import State
 from runner.records.layout import Layout
 from runner.records.state import EvalState, RunState
 from runner.report.ci import (
-    STEP_SUMMARY,
     SUMMARY_ROWS,
     add_summary,
     after_run,
