@@ -178,6 +178,7 @@ jobs:
       shards: "4"
       exclude: fail.* sleep.*
       snapshot-branch: a/branch
+      lfs: true
       registry-path: registry
       image: evalset/test:program
       evalset: installed
@@ -206,6 +207,8 @@ def test_another_workflow_calls_it(repository: Repository) -> None:
     assert ended.status == 0, ended.log
     assert '"shard":"2/2"' in ended.log
     assert "2 of 2" in ended.log
+    # By the plan, which reads the registry, and by each shard.
+    assert ended.output.count("checked out with lfs: true") == 3
     assert sorted(repository.finished("a/branch")) == ["look.1", "succeed.2"]
     attempts = repository.on_branch("oaievalset/m.s.attempts.jsonl", "a/branch")
     records = map(json.loads, attempts.splitlines())
