@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache as once
 from pathlib import Path
@@ -20,6 +20,7 @@ from xdist.remote import Producer  # type: ignore[import-untyped] # it has no ty
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # as above
 from xdist.workermanage import WorkerController  # type: ignore[import-untyped] # as above
 
+from runner.engine.container import remove
 from runner.engine.engine import Engine
 from runner.engine.leftovers import Label
 from runner.image.build import BASE_NAME
@@ -289,8 +290,9 @@ class Place(msgspec.Struct, frozen=True):
     def let_go(self, status: int = 0) -> None:
         """Tell every waiting eval to end."""
         for private in (self.progress / ".attempts").iterdir():
-            (private / "go.new").write_text(str(status or ""))
-            (private / "go.new").rename(private / "go")
+            with suppress(FileNotFoundError):  # of one that has ended by itself
+                (private / "go.new").write_text(str(status or ""))
+                (private / "go.new").rename(private / "go")
 
     def finished(self) -> list[str]:
         """Evals in the progress file, in file order."""
@@ -332,14 +334,19 @@ def until(ask: Callable[[], T | None], seconds: float = 20) -> T:
     return answer
 
 
+def remove_containers(ids: Iterable[str]) -> None:
+    """Remove containers, of which some may be on their way out."""
+    for container in ids:
+        remove(engine_api(), container)
+
+
 @pytest.fixture
 def place(tmp_path: Path, cache: Path, test_image: str) -> Iterator[Place]:
     """A place of its own for a test, where nothing may be left at its end."""
     found = Place(tmp_path, cache, test_image)
     yield found
     left = found.leftovers()
-    for container in found.containers():
-        engine_api().remove_container(container, force=True, v=True)
+    remove_containers(found.containers())
     assert not left
 
 

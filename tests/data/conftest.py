@@ -21,7 +21,7 @@ from runner.records.layout import Layout
 from runner.records.progress import read_progress
 from runner.records.state import RunState
 from runner.run.fetch import LABEL
-from tests.conftest import OURS, engine_api
+from tests.conftest import OURS, engine_api, remove_containers
 from tests.faults.small_disk import small_disk
 from tests.forked import PROGRAMS, run_forked
 from tests.hub import Hub, serving
@@ -250,8 +250,7 @@ class Desk(msgspec.Struct, frozen=True):
 def _made(folder: Path, image: str, network: str, hub: Hub) -> Iterator[Desk]:
     desk = Desk(folder, image, network, hub.address)
     yield desk
-    for container in desk.containers():
-        engine_api().remove_container(container, force=True)
+    remove_containers(desk.containers())
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SEED, Place, engine_api
+from tests.conftest import SEED, Place, remove_containers
 
 
 @pytest.fixture
@@ -27,8 +27,7 @@ def places(tmp_path: Path, cache: Path, test_image: str) -> Iterator[Callable[[]
 
     yield make
     for each in made:
-        for container in each.containers():
-            engine_api().remove_container(container, force=True, v=True)
+        remove_containers(each.containers())
 
 
 def numbered(count: int, *behaviours: str) -> list[str]:

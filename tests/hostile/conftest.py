@@ -8,7 +8,7 @@ import pytest
 from runner.image.build import BASE_NAME
 from runner.image.image import find_image
 from runner.options import DEFAULT_IMAGE
-from tests.conftest import Place, engine_api, impatient
+from tests.conftest import Place, engine_api, impatient, remove_containers
 from tests.images import build_image
 
 EVALS = Path(__file__).with_name("evals")
@@ -69,8 +69,7 @@ def tidied(found: Hostile) -> Iterator[Hostile]:
         yield found
     finally:
         left = found.leftovers()
-        for container in found.containers():
-            engine_api().remove_container(container, force=True, v=True)
+        remove_containers(found.containers())
         # pytest cannot remove a deep tree.
         subprocess.run(["rm", "-rf", found.progress / ".attempts"], check=True)
     assert not left
