@@ -71,6 +71,10 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it loads data from elsewhere when it runs, whatever else it needs."""
         return self.kind == "fetch" or (self.kind == "model" and "fetches" in self.why)
 
+    def lacks_package(self, image: str | None) -> bool:
+        """Whether its class cannot be imported in an image of ours, as `Need.image` has it."""
+        return self.image not in {"", image} or self.kind == "package"
+
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file.

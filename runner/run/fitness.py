@@ -9,7 +9,7 @@ from runner.engine.image_probe import NoGpuError
 from runner.errors import UsageError
 from runner.host import Host
 from runner.image.build import kind_of
-from runner.image.image import look_up_image
+from runner.image.image import look_up_image, modules_in
 from runner.image.look import Question, look_inside
 from runner.model import ContainerSettings, Job
 from runner.options import extra_image
@@ -26,6 +26,7 @@ from runner.plan.obstacles import (
     some,
 )
 from runner.plan.plan import Plan
+from runner.registry.code import modules_of
 from runner.registry.content import state_of_folders
 from runner.registry.needs import needs
 from runner.report.text import evals
@@ -166,10 +167,9 @@ class _Fitness:
             need = needs().get(job.eval)
             if need is None:
                 continue
-            lacks = need.image not in {"", here}
-            if (lacks or need.kind == "package") and _adds(settings) and job.eval not in seen:
+            if need.lacks_package(here) and _adds(settings) and job.eval not in seen:
                 continue
-            if lacks:
+            if need.image not in {"", here}:
                 found[job.eval] = lacks_image(extra_image(need.image), need.image)
             elif obstacle := obstacle_of(need, around, model=model):
                 found[job.eval] = obstacle
@@ -190,6 +190,18 @@ class _Fitness:
         is_default = name == prepared.image.name
         image = prepared.image if is_default else look_up_image(api, name)
         return None if image is None else kind_of(api, image)
+
+    def _replaces(self, settings: ContainerSettings) -> bool:
+        """Whether containers may have other modules in the place of their image's."""
+        if settings.requirements is not None:
+            return True
+        if not settings.code:
+            return False
+        image = look_up_image(self._prepared.engine.api, settings.image)
+        if image is None:
+            return True
+        there = set(modules_in(self._prepared.engine, image, self._host))
+        return any(there & modules_of(Path(folder)) for folder in settings.code)
 
     def _environment(self, job: Job, settings: ContainerSettings) -> dict[str, str]:
         found = self._facts.environment_of(settings)
@@ -216,8 +228,11 @@ class _Fitness:
             return None
         mounts = facts.mounts_of(settings)
         here = self._kind_of(settings)
-        as_measured = here is not None and not _adds(settings)
-        tested = {name for name in names if as_measured and name in needs()}
+        tested: set[str] = set()
+        if here is not None and not self._replaces(settings):
+            tested = {name for name in names if name in needs()}
+        if _adds(settings):  # which may be what these lack
+            tested -= {name for name in tested if needs()[name].lacks_package(here)}
         question = Question(
             models=tuple(prepared.options.model.split(",")),
             arguments=facts.arguments_of(job)[3:],

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -299,6 +300,30 @@ def test_what_is_added_to_the_image_may_cure_an_eval_of_upstreams(
     found, _ = fitted(msgspec.structs.replace(options, code=(str(code),)), host)
     assert list(found.obstacles) == names[1:]
     assert "--requirements" in found.obstacles[names[1]].cure
+
+
+def test_code_that_replaces_nothing_leaves_what_was_measured(
+    options: RunOptions, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what it may change is imported, which takes long for all of upstream's classes."""
+    asked: list[looking.Question] = []
+
+    def question(**facts: Any) -> looking.Question:  # noqa: ANN401 - those of a question
+        asked.append(looking.Question(**facts))
+        return asked[-1]
+
+    monkeypatch.setattr(fitness, "Question", question)
+    names = ["incontext_rl.v0", "test-match.s1.simple-v0"]
+    put(options, {}, **{"eval_sets/mine.yaml": json.dumps({"mine": {"evals": names}})})
+    code = tmp_path / "code"
+    code.mkdir()
+    own = msgspec.structs.replace(options, code=(str(code),))
+    (code / "mine.py").touch()
+    reasons(own, host)
+    (code / "numpy.py").write_text("x = 1")
+    found = reasons(own, host)
+    assert [each.tested for each in asked] == [(names[1],), ()]
+    assert [*found] == names
 
 
 def test_what_a_container_cannot_see_is_found_in_all_arguments(
