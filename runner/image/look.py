@@ -14,15 +14,30 @@ from runner.engine.image_probe import NO_COMMAND, try_out
 from runner.errors import EnvironmentFault
 from runner.files import UNREADABLE, replace
 from runner.host import Host
-from runner.plan.obstacles import Finding, Look
+from runner.plan.findings import Finding, Look
 
-_SCRIPT = Path(__file__).with_name("inside.py")
+_INSIDE = Path(__file__).with_name("inside")
+
+# The modules of the program, each after those that it imports.
+_MODULES = ("errors", "classes", "values", "arguments", "entries", "program")
+
+# Makes modules of a package that only this process has, and starts the program. An image has none
+# of our files, and may have a package `runner` of its own.
+_LOADER = """
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+for name, source in {sources!r}:
+    sys.modules[name] = module = module_from_spec(ModuleSpec(name, None))
+    exec(compile(source, "<" + name + ">", "exec"), module.__dict__)
+module.main()
+"""
 
 # Seconds that the import of one class may take, and all of them.
 _ONE_CLASS = 30
 _ALL_CLASSES = 60
 
-# Looks that are kept; each change of a registry makes a new one.
+# Answers that the cache keeps; each change of a registry makes a new one.
 _KEPT = 50
 
 # The kernel takes 128 KiB as one argument.
@@ -62,6 +77,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     tested: tuple[str, ...] = ()
 
 
+def program() -> str:
+    """The program that runs in the image, as one text for `python -c`."""
+    sources = [
+        (f"evalset_inside.{name}", (_INSIDE / f"{name}.py").read_text()) for name in _MODULES
+    ]
+    return _LOADER.format(sources=sources)
+
+
 def look_inside(
     api: docker_py.Api, spec: ContainerSpec, question: Question, host: Host
 ) -> Look | None:
@@ -80,7 +103,7 @@ def look_inside(
         EnvironmentFault: the engine does not do its part.
         NoGpuError: it cannot give the container its GPUs.
     """
-    script = _SCRIPT.read_text()
+    script = program()
     path = host.cache / "looks" / f"{_key(script, spec, question)}.json"
     known = _read(path)
     missing = [name for name in question.evals if known is None or name not in known.evals]
@@ -136,7 +159,7 @@ def _ask(
 
 
 def _joined(known: Look | None, found: Look, asked: Sequence[str]) -> Look:
-    """What is known by now; an eval of which nothing was found has nothing."""
+    """The findings of before with the new ones; evals that were asked about now may have none."""
     nothing: dict[str, tuple[Finding, ...]] = dict.fromkeys(asked, ())
     before = known.evals if known else {}
     return msgspec.structs.replace(found, evals={**before, **nothing, **found.evals})
@@ -150,7 +173,7 @@ def _read(path: Path) -> Look | None:
 
 
 def _keep(path: Path, look: Look) -> None:
-    """Keep a look; where that cannot be, the image is asked again next time."""
+    """Keep a look in the cache; if that fails, the image is asked again next time."""
     with suppress(EnvironmentFault, OSError):
         replace(path, msgspec.json.encode(look))
         kept = sorted(path.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)

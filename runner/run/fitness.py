@@ -13,11 +13,11 @@ from runner.image.image import look_up_image, modules_in
 from runner.image.look import Question, look_inside
 from runner.model import ContainerSettings, Job
 from runner.options import extra_image
+from runner.plan.explanations import Context
+from runner.plan.findings import Look
 from runner.plan.obstacles import (
     NO_GPU,
-    Look,
     Obstacle,
-    Surroundings,
     grouped,
     lacks_image,
     obstacle_of,
@@ -143,10 +143,10 @@ class _Fitness:
             look = self._look(jobs[0], msgspec.structs.replace(settings, gpus=None), names)
         if look is None:
             return {}
-        around = self._surroundings(jobs[0], settings)
-        if error := refusal(look, around):
+        context = self._context(jobs[0], settings)
+        if error := refusal(look, context):
             raise error
-        found, warnings = obstacles(look, names, around)
+        found, warnings = obstacles(look, names, context)
         self.warnings += (each for each in warnings if each not in self.warnings)
         return dict.fromkeys(names, NO_GPU) if without_gpus else found
 
@@ -159,7 +159,7 @@ class _Fitness:
         here = self._kind_of(settings)
         if here is None:
             return {}
-        around = self._surroundings(jobs[0], settings)
+        context = self._context(jobs[0], settings)
         model = self._prepared.options.model
         found = {}
         fetching = []
@@ -171,9 +171,9 @@ class _Fitness:
                 continue
             if need.image not in {"", here}:
                 found[job.eval] = lacks_image(extra_image(need.image), need.image)
-            elif obstacle := obstacle_of(need, around, model=model):
+            elif obstacle := obstacle_of(need, context, model=model):
                 found[job.eval] = obstacle
-            elif need.fetches and not around.has_data:
+            elif need.fetches and not context.has_data:
                 fetching.append(job.eval)
         if fetching:
             command = f"evalset data fetch {model} {self._prepared.options.eval_set}"
@@ -207,9 +207,9 @@ class _Fitness:
         found = self._facts.environment_of(settings)
         return found | place.reading() if job.eval in self._facts.data else found
 
-    def _surroundings(self, job: Job, settings: ContainerSettings) -> Surroundings:
+    def _context(self, job: Job, settings: ContainerSettings) -> Context:
         mounts = self._facts.mounts_of(settings)
-        return Surroundings(
+        return Context(
             settings=settings,
             folders={where: folder for folder, where in mounts.items()},
             providers=frozenset(self._prepared.routes),

@@ -1,6 +1,9 @@
+import base64
+import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -9,10 +12,11 @@ from runner.engine.container import ContainerSpec
 from runner.gateway.providers import INSIDE
 from runner.host import Host
 from runner.image import look as looking
-from runner.image.inside import Children, _elsewhere, _path_problem, _texts
-from runner.image.look import _FIND_PYTHON, Question, look_inside
+from runner.image.inside.classes import Children
+from runner.image.inside.values import elsewhere, path_problem, texts
+from runner.image.look import _FIND_PYTHON, Question, look_inside, program
 from runner.model import ContainerSettings
-from runner.plan.obstacles import Finding, Look
+from runner.plan.findings import Finding, Look
 
 SAY = "import sys; print(sys.executable, sys.argv)"
 
@@ -78,13 +82,25 @@ def test_an_oaieval_that_is_no_python_program_is_told(tmp_path: Path, content: s
     assert (ended.returncode, ended.stdout) == (127, "")
 
 
+def test_the_program_needs_no_package_of_ours() -> None:
+    """An image has the standard library; whether it has evals is the first thing to find."""
+    question = {"seconds": 1, "seconds_in_all": 1}
+    packed = base64.b64encode(zlib.compress(json.dumps(question).encode()))
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program(), packed],
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.stderr, json.loads(ended.stdout)) == (b"", {"looked": False})
+
+
 def test_what_no_time_is_left_for_is_said(tmp_path: Path) -> None:
     """It is no class of which nothing is wrong."""
     with (tmp_path / "out").open("wb") as out:
         children = Children(out.fileno(), until=0, seconds=1)
         found = list(children.results({"a:B": [("a.b", None)], "c:D": [("c.d", None)]}))
-    unseen = {"kind": "unseen", "sure": False}
-    assert found == [("a:B", unseen, {}), ("c:D", unseen, {})]
+    unseen = {"problem": {"kind": "unseen", "sure": False}, "refusals": {}}
+    assert found == [("a:B", unseen), ("c:D", unseen)]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +161,7 @@ def test_what_another_look_may_not_find_is_looked_for_again(
 )
 def test_what_a_container_cannot_see_is_known_by_its_text(value: str, kind: str | None) -> None:
     """The host's loopback, but for the gateway's place there, and the host's folders."""
-    found = _elsewhere("x", value)
+    found = elsewhere("x", value)
     assert (found and found["kind"]) == kind
     assert not found or not found["sure"]
 
@@ -153,9 +169,9 @@ def test_what_a_container_cannot_see_is_known_by_its_text(value: str, kind: str 
 def test_texts_are_found_at_any_depth_with_the_name_above() -> None:
     """An anchor around itself ends somewhere."""
     value: dict[str, object] = {"a": "1", "b": [{"c": ["2"]}, "3"], "n": 4}
-    assert list(_texts(value)) == [("a", "1"), ("c", "2"), ("b", "3")]
+    assert list(texts(value)) == [("a", "1"), ("c", "2"), ("b", "3")]
     value["again"] = value
-    assert ("a", "1") in list(_texts(value))
+    assert ("a", "1") in list(texts(value))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +196,6 @@ def test_a_path_that_is_written_is_no_missing_data(
     """But what is there may be read, and what is kept is kept."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "there.log").touch()
-    found = _path_problem(name, value, [tmp_path], ours=True)
+    found = path_problem(name, value, [tmp_path], ours=True)
     assert (found and found["kind"]) == kind
     assert kind != "written" or (found and found["sure"] is False)

@@ -6,14 +6,12 @@ import pytest
 from runner.gateway.providers import access_for
 from runner.host import handed_in
 from runner.model import ContainerSettings
+from runner.plan.explanations import Context, inside_data
+from runner.plan.findings import Finding, Look
 from runner.plan.obstacles import (
-    Finding,
-    Look,
     Obstacle,
-    Surroundings,
     copied,
     grouped,
-    inside_data,
     lacks_image,
     obstacle_of,
     obstacles,
@@ -25,19 +23,19 @@ from runner.registry.needs import Kind, Need, needs
 SETTINGS = ContainerSettings(
     image="i:1", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="evalset"
 )
-AROUND = Surroundings(settings=SETTINGS, folders={"/registry/0": Path("/home/me/own")})
+CONTEXT = Context(settings=SETTINGS, folders={"/registry/0": Path("/home/me/own")})
 FILE = "/registry/0/evals/x.yaml"
 
 
-def without_network(around: Surroundings) -> Surroundings:
+def without_network(context: Context) -> Context:
     return msgspec.structs.replace(
-        around, settings=msgspec.structs.replace(SETTINGS, network="none")
+        context, settings=msgspec.structs.replace(SETTINGS, network="none")
     )
 
 
-def told(finding: Finding, around: Surroundings = AROUND) -> str:
+def told(finding: Finding, context: Context = CONTEXT) -> str:
     """The line about an eval `a.b` of which this was found; empty where it can run."""
-    found, warnings = obstacles(Look(evals={"a.b": (finding,)}), ["a.b"], around)
+    found, warnings = obstacles(Look(evals={"a.b": (finding,)}), ["a.b"], context)
     assert not warnings
     return f"{found['a.b'].why}; {found['a.b'].cure}" if found else ""
 
@@ -103,13 +101,13 @@ def test_a_network_is_missed_only_where_there_is_none(kind: str) -> None:
     """The look has none itself; the eval may."""
     finding = Finding(kind=kind, said="hf://x")
     assert told(finding) == ""
-    assert "leave --network none out" in told(finding, without_network(AROUND))
+    assert "leave --network none out" in told(finding, without_network(CONTEXT))
 
 
 def test_what_is_kept_offline_needs_no_network() -> None:
     """With the hub's own variable for it."""
-    around = msgspec.structs.replace(without_network(AROUND), environment={"HF_HUB_OFFLINE": "1"})
-    assert told(Finding(kind="loads", said="hf://x"), around) == ""
+    context = msgspec.structs.replace(without_network(CONTEXT), environment={"HF_HUB_OFFLINE": "1"})
+    assert told(Finding(kind="loads", said="hf://x"), context) == ""
 
 
 def test_what_is_found_of_a_model_is_every_evals() -> None:
@@ -120,7 +118,7 @@ def test_what_is_found_of_a_model_is_every_evals() -> None:
             "a.b": (Finding(kind="module", module="torch"),),
         }
     )
-    found, _ = obstacles(look, ["a.b", "c.d"], AROUND)
+    found, _ = obstacles(look, ["a.b", "c.d"], CONTEXT)
     assert {name: each.why for name, each in found.items()} == dict.fromkeys(
         ("a.b", "c.d"), "no module `langchain` in the image i:1"
     )
@@ -130,13 +128,13 @@ def test_a_models_provider_must_be_reached() -> None:
     """By the gateway, or with a key that is handed in."""
     finding = Finding(kind="provider", said="anthropic", entry="m")
     look = Look(evals={"/m": (finding,)})
-    found, _ = obstacles(look, ["a.b"], AROUND)
+    found, _ = obstacles(look, ["a.b"], CONTEXT)
     assert found["a.b"].why == "`m` asks anthropic, and ANTHROPIC_API_KEY is not set"
-    covered = msgspec.structs.replace(AROUND, providers=frozenset({"anthropic"}))
+    covered = msgspec.structs.replace(CONTEXT, providers=frozenset({"anthropic"}))
     assert obstacles(look, ["a.b"], covered)[0] == {}
-    with_key = msgspec.structs.replace(AROUND, environment={"GEMINI_API_KEY": "k"})
+    with_key = msgspec.structs.replace(CONTEXT, environment={"GEMINI_API_KEY": "k"})
     google = Look(evals={"/m": (msgspec.structs.replace(finding, said="google"),)})
-    assert "which the gateway does not cover" in obstacles(google, ["a.b"], AROUND)[0]["a.b"].why
+    assert "which the gateway does not cover" in obstacles(google, ["a.b"], CONTEXT)[0]["a.b"].why
     assert obstacles(google, ["a.b"], with_key)[0] == {}
 
 
@@ -145,7 +143,7 @@ def test_what_is_not_sure_is_a_warning_with_the_evals() -> None:
     finding = Finding(kind="hangs", cls="a:B", sure=False)
     names = ["a.1", "a.2", "a.3", "a.4"]
     look = Look(evals=dict.fromkeys(names, (finding,)))
-    found, warnings = obstacles(look, names, AROUND)
+    found, warnings = obstacles(look, names, CONTEXT)
     assert found == {}
     assert warnings == (
         (
@@ -165,21 +163,21 @@ def test_localhost_in_everybodys_arguments_is_said_once() -> None:
         said="localhost:80",
     )
     look = Look(refused=(found,), evals={"a.b": ()})
-    assert refusal(look, AROUND) is None
-    _, (warning,) = obstacles(look, ["a.b"], AROUND)
+    assert refusal(look, CONTEXT) is None
+    _, (warning,) = obstacles(look, ["a.b"], CONTEXT)
     assert warning.startswith("`--completion_args`: `api_base` names `localhost:80`, which inside")
     shared = msgspec.structs.replace(SETTINGS, network="host")
-    assert obstacles(look, ["a.b"], msgspec.structs.replace(AROUND, settings=shared)) == ({}, ())
+    assert obstacles(look, ["a.b"], msgspec.structs.replace(CONTEXT, settings=shared)) == ({}, ())
 
 
 def test_a_broken_file_of_models_keeps_only_those_from_running_that_it_may_define() -> None:
     """A model of a provider is looked for there first."""
     entry = Finding(kind="entry", file="/registry/0/solvers/x.yaml", entry="s", alias="t")
     look = Look(evals={"/gpt-4o": (entry,)})
-    found, warnings = obstacles(look, ["a.b"], AROUND)
+    found, warnings = obstacles(look, ["a.b"], CONTEXT)
     assert not found
     assert "/home/me/own/solvers/x.yaml: `s` is plain text (`t`)" in warnings[0]
-    ours = msgspec.structs.replace(AROUND, defines_model=True)
+    ours = msgspec.structs.replace(CONTEXT, defines_model=True)
     assert list(obstacles(look, ["a.b"], ours)[0]) == ["a.b"]
 
 
@@ -192,7 +190,7 @@ def test_what_every_eval_fails_of_is_an_error_with_the_others_as_notes() -> None
             Finding(kind="http"),
         )
     )
-    error = refusal(look, AROUND)
+    error = refusal(look, CONTEXT)
     assert error is not None
     assert str(error) == (
         "oaieval refuses the arguments that are passed through: unrecognized arguments: "
@@ -200,14 +198,14 @@ def test_what_every_eval_fails_of_is_an_error_with_the_others_as_notes() -> None
     )
     (note,) = error.__notes__
     assert note.startswith("Error: oaieval refuses --http-run without")
-    _, (warning,) = obstacles(look, ["a.b"], AROUND)
+    _, (warning,) = obstacles(look, ["a.b"], CONTEXT)
     assert warning.startswith("--log_to_file x.log is a path inside the container")
 
 
 def test_an_alias_as_plain_text_is_told_how_to_write_it() -> None:
     """With the file, the entry and what to write."""
     entry = Finding(kind="entry", file=FILE, entry="short", alias="cap.dev.v0", shape="str")
-    error = refusal(Look(refused=(entry,)), AROUND)
+    error = refusal(Look(refused=(entry,)), CONTEXT)
     assert str(error) == (
         "/home/me/own/evals/x.yaml: `short` is plain text (`cap.dev.v0`), which oaieval's loader "
         "refuses, and all else in its folder with it; write `short: {id: cap.dev.v0}`"
@@ -251,10 +249,10 @@ def test_a_copy_of_upstreams_registry_is_known_by_what_it_has_in_common() -> Non
     assert "20 of its 21 evals are there; copy your own files (mine.yaml," in str(fork)
 
 
-def measured(kind: Kind | None, around: Surroundings = AROUND, model: str = "gpt-4") -> str:
+def measured(kind: Kind | None, context: Context = CONTEXT, model: str = "gpt-4") -> str:
     """The cure for an eval of upstream's with such a need; empty where it can run."""
     need = Need(image="", kind=kind, why="does something")
-    found = obstacle_of(need, around, model=model)
+    found = obstacle_of(need, context, model=model)
     assert found is None or found.why == "it does something"
     return found.cure if found else ""
 
@@ -268,8 +266,8 @@ def test_what_no_image_of_ours_has_keeps_an_eval_from_running(kind: Kind) -> Non
 def test_what_is_fetched_needs_a_network_or_a_cache() -> None:
     """A cache shows in the variables that make libraries ask nobody."""
     assert not measured("fetch")
-    assert "evalset data fetch" in measured("fetch", without_network(AROUND))
-    cached = msgspec.structs.replace(without_network(AROUND), environment={"HF_HUB_OFFLINE": "1"})
+    assert "evalset data fetch" in measured("fetch", without_network(CONTEXT))
+    cached = msgspec.structs.replace(without_network(CONTEXT), environment={"HF_HUB_OFFLINE": "1"})
     assert not measured("fetch", cached)
 
 
@@ -292,27 +290,27 @@ def test_an_eval_with_a_model_of_its_own_must_reach_openai(
     """A word that stands for a key, as each container gets one, is none."""
     given = handed_in(environ, names=(), env_file=None, model="dummy")
     access = access_for(given, named=(), upstreams=(), environ=environ)
-    around = msgspec.structs.replace(
-        AROUND,
+    context = msgspec.structs.replace(
+        CONTEXT,
         providers=frozenset(access.routes if gateway else ()),
         environment=access.inside if gateway else given,
     )
-    assert around.environment.keys() >= {"OPENAI_API_KEY"}
-    assert measured("model", around) == ("" if runs else "set OPENAI_API_KEY, or leave it out")
+    assert context.environment.keys() >= {"OPENAI_API_KEY"}
+    assert measured("model", context) == ("" if runs else "set OPENAI_API_KEY, or leave it out")
 
 
 def test_such_an_eval_needs_what_it_fetches_besides() -> None:
     """With a key it still asks elsewhere for how its model counts tokens."""
     need = needs()["twenty_questions.full"]
-    around = msgspec.structs.replace(
-        without_network(AROUND), providers=frozenset({"openai"}), environment={}
+    context = msgspec.structs.replace(
+        without_network(CONTEXT), providers=frozenset({"openai"}), environment={}
     )
-    found = obstacle_of(need, around, model="gpt-4")
+    found = obstacle_of(need, context, model="gpt-4")
     assert found is not None
     assert "evalset data fetch" in found.cure
-    cached = msgspec.structs.replace(around, environment={"HF_HUB_OFFLINE": "1"})
+    cached = msgspec.structs.replace(context, environment={"HF_HUB_OFFLINE": "1"})
     assert obstacle_of(need, cached, model="gpt-4") is None
-    networked = msgspec.structs.replace(around, settings=SETTINGS)
+    networked = msgspec.structs.replace(context, settings=SETTINGS)
     assert obstacle_of(need, networked, model="gpt-4") is None
 
 

@@ -1,0 +1,347 @@
+"""How a finding is told: what it means for an eval, and what to do.
+
+Each kind of finding has a function here, and its place in a table says when it applies.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from runner.errors import UsageError
+from runner.host import PLACEHOLDER_KEY
+from runner.model import ContainerSettings
+from runner.plan.findings import Finding
+
+# Where a solver of upstream's looks for its key.
+PROVIDER_KEYS = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "google": "GEMINI_API_KEY",
+    "together": "TOGETHER_API_KEY",
+}
+
+# With one of these set, what evals load from a hub comes from a cache.
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """The containers of the evals that findings are about.
+
+    Attributes:
+        settings: what they get.
+        folders: the user's, by the place where containers see them.
+        providers: those whose models the containers can reach through the gateway.
+        environment: the variables that containers get.
+        defines_model: whether the model is an entry of a registry.
+    """
+
+    settings: ContainerSettings
+    folders: Mapping[str, Path]
+    providers: frozenset[str] = frozenset()
+    environment: Mapping[str, str] = {}
+    defines_model: bool = False
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data that evals load from a hub come from a cache."""
+        return not self.environment.keys().isdisjoint(_OFFLINE)
+
+    @property
+    def reaches_openai(self) -> bool:
+        """Whether OpenAI, or a server in its place, can be reached, with or without the gateway."""
+        if "openai" in self.providers or self.environment.get("OPENAI_BASE_URL"):
+            return True
+        return self.environment.get("OPENAI_API_KEY", "") not in {"", PLACEHOLDER_KEY}
+
+    def on_host(self, path: str) -> str:
+        """A path in containers as people know it: that of the host, or one in the image."""
+        for place, folder in self.folders.items():
+            if path.startswith(f"{place}/"):
+                return str(folder / path.removeprefix(f"{place}/"))
+        return f"{self.settings.image}:{path}" if path else ""
+
+
+# What it means, and what to do; None where it keeps no eval from running.
+_Told = UsageError | None
+
+
+def _named(found: Finding, context: Context) -> str:
+    """The file that the entry is in, because the line names the eval already."""
+    return context.on_host(found.file) or f"`{found.entry}`"
+
+
+def _entry(found: Finding, context: Context) -> UsageError:
+    where = context.on_host(found.file)
+    if not found.entry:
+        return UsageError(
+            f"{where}: oaieval's loader refuses this file: {found.said}",
+            "mend it, or take it out of the folder",
+        )
+    if found.alias:
+        return UsageError(
+            f"{where}: `{found.entry}` is plain text (`{found.alias}`), which oaieval's loader "
+            "refuses, and all else in its folder with it",
+            f"write `{found.entry}: {{id: {found.alias}}}`",
+        )
+    return UsageError(
+        f"{where}: oaieval's loader refuses `{found.entry}` ({found.said}), and all else in "
+        "its folder with it",
+        "mend it, or take it out",
+    )
+
+
+def _arguments(found: Finding, _: Context) -> UsageError:
+    return UsageError(
+        f"oaieval refuses the arguments that are passed through: {found.said}",
+        "leave that out; `evalset run --help` shows evalset's own options",
+    )
+
+
+def _pairs(found: Finding, _: Context) -> UsageError:
+    return UsageError(
+        f"{found.entry}: oaieval takes NAME=VALUE, with commas between them, not `{found.said}`",
+        "write it like that",
+    )
+
+
+def _http(_: Finding, __: Context) -> UsageError:
+    return UsageError(
+        "oaieval refuses --http-run without --http-run-url", "add the address, or leave it out"
+    )
+
+
+def _log(found: Finding, _: Context) -> UsageError:
+    return UsageError(
+        f"--log_to_file {found.said} is a path inside the container, which is thrown away",
+        "leave it out: what an eval prints is kept as its console log",
+    )
+
+
+def _start(found: Finding, context: Context) -> UsageError:
+    where = f" ({context.on_host(found.where)})" if found.where else ""
+    return UsageError(
+        f"oaieval cannot start in the image {context.settings.image}: {found.said}{where}",
+        "mend the image, or the module on PYTHONPATH that takes another's place",
+    )
+
+
+# About what every eval would fail of.
+REFUSALS = {
+    "entry": _entry,
+    "arguments": _arguments,
+    "pairs": _pairs,
+    "http": _http,
+    "log": _log,
+    "start": _start,
+}
+
+
+def _module(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"no module `{found.module}` in the image {context.settings.image}",
+        "add it with --requirements, or use an --image that has it",
+    )
+
+
+def _own_module(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: no module `{found.module}`, which has `{found.cls}`",
+        "name its folder with --code",
+    )
+
+
+def _import(found: Finding, context: Context) -> _Told:
+    where = f" ({context.on_host(found.where)})" if found.where else ""
+    return UsageError(
+        f"the class `{found.cls}` cannot be imported: {found.said}{where}",
+        "mend the module, or use an --image in which it can",
+    )
+
+
+def _exits(found: Finding, _: Context) -> _Told:
+    return UsageError(
+        f"importing the class `{found.cls}` ends the program: {found.said}",
+        "mend the module",
+    )
+
+
+def _killed(found: Finding, _: Context) -> _Told:
+    return UsageError(
+        f"importing the class `{found.cls}` was killed by signal {found.said}",
+        "give it --memory",
+    )
+
+
+def _hangs(found: Finding, _: Context) -> _Told:
+    return UsageError(
+        f"importing the class `{found.cls}` takes very long",
+        "see whether it waits for something",
+    )
+
+
+def _unseen(_: Finding, __: Context) -> _Told:
+    return UsageError(
+        "there was no time to see whether its class can be imported", "it is tried all the same"
+    )
+
+
+def _network(found: Finding, context: Context) -> _Told:
+    if context.settings.network != "none":
+        return None
+    return UsageError(
+        f"the class `{found.cls}` needs a network when it is imported, and has none: {found.said}",
+        "leave --network none out",
+    )
+
+
+def _loads(found: Finding, context: Context) -> _Told:
+    if context.settings.network != "none" or context.has_data:
+        return None
+    return UsageError(
+        f"it loads {found.said.partition('://')[0]}:// and has no network",
+        "leave --network none out",
+    )
+
+
+def _takes(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: the class `{found.cls}` does not take its `args`: {found.said}",
+        "mend them",
+    )
+
+
+def _data(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: there is no data `{found.said}`, which `{found.argument}` "
+        "names",
+        "put it below the folder `data` of its registry, from which the path starts",
+    )
+
+
+def _pointer(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{context.on_host(found.path)} is a pointer of Git LFS, not the data",
+        "run `git lfs pull`; actions/checkout needs `lfs: true`",
+    )
+
+
+def _unreadable(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: containers may not read `{found.said}`",
+        "let the user that runs evalset read it",
+    )
+
+
+def _absolute(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: `{found.argument}` names `{found.said}`, a path that is not "
+        "in the container",
+        f"put the file below the folder `data` of the registry and write its path from there, "
+        f"such as `{inside_data(found.said)}`",
+    )
+
+
+def inside_data(path: str) -> str:
+    """What to write for an absolute path of data: what comes behind `data/`, or the last name."""
+    behind = re.search(r"/data/(.+)", path)
+    return behind[1] if behind else PurePosixPath(path).name
+
+
+def _localhost(found: Finding, context: Context) -> _Told:
+    if context.settings.network == "host":
+        return None
+    return UsageError(
+        f"{_named(found, context)}: `{found.argument}` names `{found.said}`, which inside a "
+        "container is the container itself",
+        "write http://host.docker.internal:PORT, or use --network host",
+    )
+
+
+def _outside(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: `{found.argument}` names `{found.said}`, a path of the host",
+        "put it into a registry folder, and write where containers see it, below /registry/0",
+    )
+
+
+def _written(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: `{found.argument}` names `{found.said}`; what an eval writes "
+        "there is thrown away",
+        "name a path below /tmp/evallogs, which is kept",
+    )
+
+
+def _spec(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: oaieval cannot make this entry: {found.said}", "mend it"
+    )
+
+
+def _name(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: oaieval needs a dot in an eval's name",
+        f"call it `{found.entry}.dev.v0`, or the like",
+    )
+
+
+def _unknown(found: Finding, _: Context) -> _Told:
+    return UsageError(
+        f"oaieval finds no eval `{found.entry}` in the container",
+        "check the file's name and rights",
+    )
+
+
+def _grader(found: Finding, context: Context) -> _Told:
+    return UsageError(
+        f"{_named(found, context)}: no registry has `{found.said}` in modelgraded/",
+        "check its `modelgraded_spec`",
+    )
+
+
+def _provider(found: Finding, context: Context) -> _Told:
+    key = PROVIDER_KEYS.get(found.said, "")
+    if not key or found.said in context.providers or context.environment.get(key):
+        return None
+    if found.said == "google":
+        return UsageError(
+            f"`{found.entry}` asks {found.said}, which the gateway does not cover",
+            f"hand its key in with --env {key}",
+        )
+    return UsageError(f"`{found.entry}` asks {found.said}, and {key} is not set", "export it")
+
+
+# About one eval or model. Of several findings about an eval, the first in this order is told.
+EXPLANATIONS = {
+    "entry": _entry,
+    "module": _module,
+    "own_module": _own_module,
+    "import": _import,
+    "exits": _exits,
+    "killed": _killed,
+    "hangs": _hangs,
+    "unseen": _unseen,
+    "takes": _takes,
+    "data": _data,
+    "pointer": _pointer,
+    "unreadable": _unreadable,
+    "absolute": _absolute,
+    "localhost": _localhost,
+    "outside": _outside,
+    "written": _written,
+    "spec": _spec,
+    "name": _name,
+    "unknown": _unknown,
+    "grader": _grader,
+    "network": _network,
+    "loads": _loads,
+    "provider": _provider,
+}
+
+# About an argument that every eval gets, and of which evals may fail.
+DOUBTS: Mapping[str, Callable[[Finding, Context], _Told]] = {
+    "log": _log,
+    "localhost": _localhost,
+    "outside": _outside,
+}
