@@ -5,16 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runner.model import Command
-from runner.records.answers import (
-    Answer,
-    AnswersFile,
-    Failed,
-    Given,
-    Request,
-    Reserved,
-    Sent,
-    Usage,
-)
+from runner.records.answers import Answer, Failed, Given, Request, Reserved, Sent, Usage
+from runner.records.answers_file import AnswersFile
 from runner.records.layout import Layout
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

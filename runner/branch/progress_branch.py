@@ -15,7 +15,7 @@ from runner.errors import EnvironmentFault, UsageError
 from runner.files import named
 from runner.host import Host
 from runner.options import SnapshotOptions
-from runner.records.folders import passing_folder
+from runner.records.folders import temporary_folder
 from runner.records.layout import Layout
 from runner.records.merge import README, merge, merge_files
 from runner.report.text import print_warning
@@ -245,7 +245,7 @@ def open_branch(
 
     With `make` one of our own may be made in `root`, the progress directory.
     """
-    with passing_folder("snapshots") as folder:
+    with temporary_folder("snapshots") as folder:
         if options.repo is not None:
             there = options.repo.is_dir()
             repository = find_repository(options.repo, host=host.name) if there else None

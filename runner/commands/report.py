@@ -263,11 +263,11 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
     """
     from runner.branch.progress_branch import open_branch
     from runner.branch.restore import restore_progress
-    from runner.records.folders import passing_folder
+    from runner.records.folders import temporary_folder
     from runner.records.state import RunState
 
     with (
-        passing_folder("report") as place,
+        temporary_folder("report") as place,
         open_branch(options, root.resolve(), this_host(), name=name) as branch,
     ):
         for tip in branch.tips():

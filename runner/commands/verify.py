@@ -54,10 +54,10 @@ def record_of(
     from runner.branch.answers import restore_answers
     from runner.branch.progress_branch import open_branch
     from runner.branch.restore import restore_progress
-    from runner.records.folders import passing_folder
+    from runner.records.folders import temporary_folder
 
     with (
-        passing_folder("record") as place,
+        temporary_folder("record") as place,
         open_branch(options, layout.root, this_host(), name=options.branch) as branch,
     ):
         layout = Layout(root=place, model=model, eval_set=eval_set)

@@ -66,14 +66,14 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
     Raises:
         EnvironmentFault: the port is taken.
     """
-    from runner.records.folders import passing_folder
+    from runner.records.folders import temporary_folder
     from runner.report.site.server import SiteServer
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Where it is ignored, as under `nohup`, the view is meant to continue.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-    with passing_folder("view") as folder:
+    with temporary_folder("view") as folder:
         reports = Reports(options, folder)
         with suppress(KeyboardInterrupt):
             began = time.monotonic()

@@ -85,8 +85,8 @@ class DataCache:
         known = {path.name.rpartition(".")[0] for path in self.root.iterdir()}
         return [name for name in evals if _plain(name) in known]
 
-    def passing(self, name: str, key: str) -> Path:
-        """Where an eval's data are while they are fetched."""
+    def unfinished(self, name: str, key: str) -> Path:
+        """The folder that an eval's data are in while they are fetched."""
         folder = self.folder(name, key)
         return folder.with_name(f".fetching-{folder.name}")
 

@@ -1,16 +1,12 @@
 import contextlib
-import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from runner.data import place
-from runner.data.cache import Data
 from runner.engine import docker_py
 from runner.engine.container import (
     CannotRun,
@@ -20,148 +16,19 @@ from runner.engine.container import (
     environment_of,
     remove,
 )
-from runner.engine.ending import Ending, await_end, judge, now, since, stamp
+from runner.engine.ending import Ending, await_end, judge, now, since
 from runner.engine.engine import Engine, EngineWait, explain
 from runner.engine.image_probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
-from runner.engine.leftovers import Label, remove_attempt
+from runner.engine.leftovers import remove_attempt
 from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
+from runner.engine.run_facts import RunFacts
 from runner.files import make_folder, named
-from runner.gateway.client import FORWARD, PLACE, Gateway, loopback_of, moved_to
 from runner.gateway.messages import Account
-from runner.model import Attempt, ContainerSettings, Job, Result, Task, container_code
+from runner.model import Attempt, Job, Result, Task
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
-from runner.records.layout import Layout
 from runner.records.logs import summarise
-from runner.registry.code import hidden_in
 from runner.secrets import Mask
-
-# Characters of an eval's key in a container's name; an engine takes many more.
-MOST_OF_A_NAME = 100
-
-# Where a container sees the registry folder that defines models by their classes.
-CLASSES = "/classes"
-
-
-class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What all attempts of a run share.
-
-    Attributes:
-        layout: where files go.
-        run: id of the run.
-        host: name of this host.
-        images: ids of images by the names that jobs use.
-        added: ids of images with the packages of requirements, by `ContainerSettings.packages`.
-        python_paths: each image's own `PYTHONPATH`, by its name, where it has one.
-        registries: container path by host folder.
-        classes: host folder of a registry that defines models by their classes; None for none.
-        environment: values by variable name, for all that any job may name.
-        user: `uid:gid` inside the containers.
-        cpus: that the engine has; no container can get more.
-        gateway: through which containers reach their providers; None where they do so themselves.
-        data: what was fetched for evals, by the eval.
-    """
-
-    layout: Layout
-    run: str
-    host: str
-    images: Mapping[str, str]
-    registries: Mapping[Path, str]
-    environment: Mapping[str, str]
-    user: str
-    cpus: int
-    gateway: Gateway | None = None
-    added: Mapping[tuple[str, str | None], str] = {}
-    python_paths: Mapping[str, str] = {}
-    classes: Path | None = None
-    data: Mapping[str, Data] = {}
-
-    def image_of(self, settings: ContainerSettings) -> str:
-        """The id of the image that a container is created from."""
-        if settings.requirements is not None:
-            return self.added[settings.packages]
-        return self.images[settings.image]
-
-    def has_image_of(self, settings: ContainerSettings) -> bool:
-        """Whether that image is here."""
-        known = settings.requirements is None and settings.image in self.images
-        return known or settings.packages in self.added
-
-    def mounts_of(self, settings: ContainerSettings) -> dict[Path, str]:
-        """The user's folders in a container: container path by host folder, all read-only."""
-        places = zip(map(Path, settings.code), container_code(len(settings.code)), strict=True)
-        code = {folder: place for folder, place in places if folder not in self.registries}
-        classes = {} if self.classes is None else {self.classes: CLASSES}
-        return {**self.registries, **code, **classes}
-
-    def hidden_of(self, settings: ContainerSettings) -> dict[str, bool]:
-        """What is empty in these folders, as `ContainerSpec.hidden`."""
-        mounts = self.mounts_of(settings)
-        return {
-            f"{mounts[folder]}/{path}": is_folder
-            for folder in map(Path, settings.code)
-            for path, is_folder in hidden_in(folder, self.layout.root)
-        }
-
-    def environment_of(self, settings: ContainerSettings) -> dict[str, str]:
-        """The variables of a container, but for what the gateway changes in them."""
-        values = {name: self.environment[name] for name in settings.env}
-        if settings.code:
-            mounts = self.mounts_of(settings)
-            first = self.python_path_of(settings, values)
-            places = (mounts[Path(folder)] for folder in settings.code)
-            values["PYTHONPATH"] = ":".join([*([first] if first else []), *places])
-        return {"HOME": "/tmp", **values}  # noqa: S108 - inside the container
-
-    def python_path_of(self, settings: ContainerSettings, values: Mapping[str, str]) -> str:
-        """Where Python looks in a container with these variables; else the image's own."""
-        return values.get("PYTHONPATH") or self.python_paths.get(settings.image, "")
-
-    def arguments_of(self, job: Job) -> tuple[str, ...]:
-        """The program of a job and its arguments."""
-        return job.argv if self.classes is None else (*job.argv, "--registry_path", CLASSES)
-
-    def spec(self, job: Job, attempt: str) -> ContainerSpec:
-        """What the container of an attempt is created from."""
-        settings = job.settings
-        argv = self.arguments_of(job)
-        mounts = self.mounts_of(settings)
-        values = self.environment_of(settings)
-        if self.gateway is not None:
-            mounts = {**mounts, self.gateway.enter(job, attempt): PLACE}
-            if settings.network == "host":
-                own = loopback_of(attempt)
-                values = {name: moved_to(own, name, text) for name, text in values.items()}
-                argv = (f"--listen={own}", *argv)
-            argv = (*FORWARD, *argv)
-        if data := self.data.get(job.eval):
-            mounts = {**mounts, **place.MOUNTS, data.content: place.CONTENT}
-            values |= place.reading() | place.python_path(self.python_path_of(settings, values))
-        if settings.cpus and settings.cpus > self.cpus:
-            settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
-        eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]
-        return ContainerSpec(
-            name=f"evalset-{eval_part}-{attempt}",
-            image=self.image_of(settings),
-            argv=argv,
-            private=self.layout.private(attempt),
-            mounts=mounts,
-            hidden=self.hidden_of(settings),
-            environment=values,
-            labels={
-                Label.RUN: self.run,
-                Label.JOB: job.key,
-                Label.COMMAND: json.dumps(job.command),
-                Label.ATTEMPT: attempt,
-                Label.HOST: self.host,
-                Label.PROGRESS: str(self.layout.root),
-                Label.MODEL: self.layout.model,
-                Label.EVAL_SET: self.layout.eval_set,
-                Label.CREATED: stamp(),
-            },
-            user=self.user,
-            settings=settings,
-        )
 
 
 class LocalAttempts:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from runner.records.answers import Kept
+from runner.records.answers_file import Kept
 
 
 class Exchange:

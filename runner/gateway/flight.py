@@ -5,7 +5,8 @@ import msgspec
 
 from runner.gateway.requests import Asked, error_body
 from runner.gateway.store import Store
-from runner.records.answers import Answer, Kept, Usage
+from runner.records.answers import Answer, Usage
+from runner.records.answers_file import Kept
 
 
 class Cost(msgspec.Struct, frozen=True):

@@ -4,8 +4,7 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from aiohttp import web
 from runner.errors import EnvironmentFault
 from runner.gateway.attempt import AskingAttempt
 from runner.gateway.flight import Cost, Flight, Reply
+from runner.gateway.http_io import CONTINUE, TooMany, body_of, deliver, response_of, waited_for
 from runner.gateway.messages import Account, Admission, Config, Standing
 from runner.gateway.offline import not_on_record
 from runner.gateway.process import listen
@@ -21,27 +21,21 @@ from runner.gateway.queue import queue_of
 from runner.gateway.requests import Asked, Refused, asked
 from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
-from runner.records.answers import Given, Kept
+from runner.records.answers import Given
+from runner.records.answers_file import Kept
 from runner.records.lock import is_held
 
-# Bytes of a request's body, and of all bodies of one attempt that are in memory, each counted when
-# it is read and when it is sent; connections of one attempt at once.
-MOST_OF_A_BODY = 32 * 2**20
-MOST_HELD = 512 * 2**20
+# Connections of one attempt at once.
 MOST_CONNECTIONS = 2048
 
 # Forbidden requests of an attempt that are named.
 MOST_NAMED = 20
-
-# Seconds until a client that waits is told that it still may.
-REASSURE = 45.0
 
 # Seconds without a run and without a request after which a gateway ends by itself, and how often
 # it looks.
 FORSAKEN = 600.0
 LOOK = 2.0
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SAMPLE = "x-evalset-sample"
 
 
@@ -172,7 +166,7 @@ class Gateway:
 
         def protocol() -> asyncio.BaseProtocol:
             if len(web_server.connections) >= MOST_CONNECTIONS:
-                return _Closing()
+                return TooMany()
             return web_server()
 
         loop = asyncio.get_running_loop()
@@ -224,12 +218,12 @@ class Gateway:
         self._last_request = time.monotonic()
         attempt = self._attempts.get(name)
         if attempt is None:  # it was dismissed a moment ago
-            return _response(Reply.final(404, "this attempt has ended", "gateway_error"))
+            return response_of(Reply.final(404, "this attempt has ended", "gateway_error"))
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(CONTINUE)
         attempt.store.users += 1
         try:
-            async with _body_of(request, attempt) as body:
+            async with body_of(request, attempt) as body:
                 wanted = asked(
                     self._config.routes, request.method, request.raw_path, body, request.headers
                 )
@@ -237,7 +231,7 @@ class Gateway:
                 return await self._give(attempt, wanted, request)
         except Refused as refused:
             self._name(attempt, refused)
-            return _response(Reply.final(refused.status, refused.text, "not_allowed"))
+            return response_of(Reply.final(refused.status, refused.text, "not_allowed"))
         finally:
             self._release(attempt.store)
 
@@ -254,19 +248,19 @@ class Gateway:
         if kept is not None:
             return await self._replay(attempt, kept, request)
         if self._config.offline:
-            return _response(await not_on_record(store, wanted, attempt.id, sample))
+            return response_of(await not_on_record(store, wanted, attempt.id, sample))
         flight = self._adopt(store, wanted.key) or self._launch(attempt, wanted, sample)
         flight.attempt = attempt.id
         try:
             if wanted.streams and not flight.head.done():
-                await _waited_for(flight.head, request, flight.reply)
+                await waited_for(flight.head, request, flight.reply)
                 if flight.head.done():
                     return await self._stream(attempt, flight, request)
-            reply = await _waited_for(flight.reply, request)
+            reply = await waited_for(flight.reply, request)
             attempt.paid(reply)
             if reply.stopped:
                 await store.stop(attempt.id, reply.stopped, reply.text)
-            return await _deliver(_response(reply), request)
+            return await deliver(response_of(reply), request)
         except (asyncio.CancelledError, ConnectionError):
             self._leave(flight, attempt.id)
             raise
@@ -333,7 +327,7 @@ class Gateway:
             answer = attempt.store.read(kept)
             await attempt.store.write(Given(id=kept.id, attempt=attempt.id, at=utc()))
             reply = Reply(status=answer.status, headers=answer.headers, body=answer.body.encode())
-            sent = await _deliver(_response(reply), request)
+            sent = await deliver(response_of(reply), request)
         except (asyncio.CancelledError, ConnectionError):
             attempt.store.give_back(kept, attempt.id)
             raise
@@ -355,56 +349,3 @@ class Gateway:
         await response.write_eof()
         attempt.paid(flight.reply.result())
         return response
-
-
-class _Closing(asyncio.Protocol):
-    """What a connection gets that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
-@asynccontextmanager
-async def _body_of(request: web.BaseRequest, attempt: AskingAttempt) -> AsyncIterator[bytes]:
-    """The body of a request, which counts as held while the `with` block lasts."""
-    pieces = []
-    size = 0
-    try:
-        async for piece in request.content.iter_any():
-            size += len(piece)
-            attempt.held += len(piece)
-            if size > MOST_OF_A_BODY:
-                raise Refused(413, f"the body is larger than {MOST_OF_A_BODY >> 20} MiB")
-            if attempt.held > MOST_HELD:
-                raise Refused(413, f"the bodies at once are larger than {MOST_HELD >> 20} MiB")
-            pieces.append(piece)
-        yield b"".join(pieces)
-    finally:
-        attempt.held -= size
-
-
-async def _waited_for(
-    wanted: "asyncio.Future[Reply]", request: web.BaseRequest, *others: "asyncio.Future[Reply]"
-) -> Reply:
-    """Wait for a reply, and keep the client waiting, however long its turn takes to come."""
-    while True:
-        done, _ = await asyncio.wait(
-            (wanted, *others), timeout=REASSURE, return_when=asyncio.FIRST_COMPLETED
-        )
-        if done:
-            return next(iter(done)).result()
-        if request.transport is not None:
-            request.transport.write(CONTINUE)
-
-
-async def _deliver(response: web.Response, request: web.BaseRequest) -> web.StreamResponse:
-    """Send all of a response; ConnectionError if nobody takes it."""
-    if request.transport is None or request.transport.is_closing():
-        raise ConnectionResetError
-    await response.prepare(request)
-    await response.write_eof()
-    return response
-
-
-def _response(reply: Reply) -> web.Response:
-    return web.Response(status=reply.status, headers=reply.headers, body=reply.body)

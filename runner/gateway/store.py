@@ -6,15 +6,8 @@ from pathlib import Path
 
 from runner.errors import EnvironmentFault
 from runner.gateway.exchange import Exchange
-from runner.records.answers import (
-    Answer,
-    AnswersFile,
-    AnswersLine,
-    Given,
-    Kept,
-    Returned,
-    Stopped,
-)
+from runner.records.answers import Answer, AnswersLine, Given, Returned, Stopped
+from runner.records.answers_file import AnswersFile, Kept
 
 # Seconds until a full disk is tried again.
 PAUSE = 1.0

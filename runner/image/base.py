@@ -15,7 +15,7 @@ from runner.engine.image_probe import ask
 from runner.errors import EnvironmentFault
 from runner.image.image import Image, look_up_image, pull, require_image
 from runner.image.wheels import Platform
-from runner.records.folders import passing_folder
+from runner.records.folders import temporary_folder
 
 SUITE = "bookworm"
 
@@ -35,7 +35,7 @@ def make_debian_base(api: docker_py.Api, *, tell: Callable[[str], None]) -> None
     _need_mmdebstrap(tell)
     mirror = _mirror()
     tell(f"base image: making {DEBIAN_BASE} from Debian's packages at {mirror}, half a minute")
-    with passing_folder("base") as folder:
+    with temporary_folder("base") as folder:
         archive = folder / "base.tar"
         with as_environment_fault():
             architecture = api.version()["Arch"]

@@ -76,7 +76,7 @@ def _opened(folder: Path | str, above: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def passing_folder(
+def temporary_folder(
     what: str, *, before_removal: Callable[[Path], None] = lambda _: None
 ) -> Iterator[Path]:
     """A temporary folder, `evalset-{what}-...`; leftovers of this user's killed processes go.

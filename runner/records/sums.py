@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from runner.records.answers import FIRST_ERROR, Reserved, Short, ShortLines, Usage, opened
+from runner.records.answers import FIRST_ERROR, Reserved, Short, Usage
+from runner.records.answers_file import ShortLines, opened
 
 Visit = Callable[[Short], None]
 

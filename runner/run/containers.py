@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from runner.engine.attempt import RunFacts
+from runner.engine.run_facts import RunFacts
 from runner.gateway.client import Gateway
 from runner.host import Host
 from runner.image.added import Added, image_with, lock_of, look_up_image_with

@@ -1,7 +1,4 @@
 import contextlib
-import json
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -13,26 +10,20 @@ from runner.data import place
 from runner.data.cache import DataCache, keys_of, remove
 from runner.data.lock import ELSEWHERE, DataLock, lock_of, read_locks
 from runner.engine import docker_py
-from runner.engine.container import Container, ContainerSpec
-from runner.engine.container import remove as remove_container
 from runner.engine.engine import as_environment_fault
-from runner.engine.image_probe import NO_SUCH_COMMAND
-from runner.errors import EnvironmentFault, LockHeld, RunnerError, UsageError
-from runner.files import make_folder, named, read_bytes, room, used
-from runner.host import KEYLESS_MODEL, PLACEHOLDER_KEY, Host, from_host, read_env_file
+from runner.errors import EnvironmentFault, LockHeld, UsageError
+from runner.files import make_folder, named
+from runner.host import PLACEHOLDER_KEY, Host, from_host, read_env_file
 from runner.image.image import look_up_image
 from runner.model import Job
 from runner.options import EVAL_NETWORK, RunOptions
 from runner.plan.pins import RunFile
 from runner.records.lock import run_lock
-from runner.records.logs import last_lines
 from runner.records.run_file import read_run_file
 from runner.records.state import RunState
 from runner.run.containers import facts_of, with_locks
+from runner.run.fetch_containers import FetchContainers, OneEvalFails, make_ready
 from runner.run.prepare import PROXIES, Prepared, planned, prepare
-
-# By this label containers that fetch are found again; its value is the cache's folder.
-LABEL = "evalset.data"
 
 # Handed to containers that fetch where they are set; none is a secret.
 USUAL = (*PROXIES, *(name.upper() for name in PROXIES), "no_proxy", "NO_PROXY", "HF_ENDPOINT")
@@ -47,20 +38,6 @@ _NO_MODEL = {
     "TOGETHER_API_KEY": PLACEHOLDER_KEY,
     "TOGETHER_BASE_URL": _MODEL,
 }
-
-# Bytes: no data is larger than this, which only means that the disk is the limit.
-_ANY_SIZE = 2**60
-
-# Seconds between two looks at what has come.
-_LOOK = 1.0
-
-# What an eval printed, beside its data.
-CONSOLE = "console.log"
-
-# With less than this a disk is full.
-_FULL = 2**16
-
-_NO_ROOM = ("No space left on device", "Errno 28", "Disk quota exceeded")
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,15 +157,16 @@ class _Fetch:
         self._pinned = _pinned(prepared, before, self._keys)
         prepared = with_locks(prepared, plan, before, host, tell=_say_nothing)
         self._facts = facts_of(prepared, plan, host, tell=_say_nothing)
-        self._live: set[str] = set()
-        self._stopped = threading.Event()
+        self._containers = FetchContainers(
+            prepared.engine.api, self._facts, cache.root, self._pinned, progress.has
+        )
 
     def all(self) -> list[Fetched]:
         """Fetch for one eval after the other, some at the same time."""
-        self._end_leftovers()
+        self._containers.remove_leftovers()
         prepared = self._prepared
         self._progress.begin(len(self._jobs))
-        found = {job.eval: self._there(job.eval) for job in self._jobs}
+        found = {job.eval: self._in_cache(job.eval) for job in self._jobs}
         for fetched in filter(None, found.values()):
             self._progress.ended(fetched)
         todo = [job for job in self._jobs if found[job.eval] is None]
@@ -196,41 +174,39 @@ class _Fetch:
             prepared.engine.make_eval_network()
         pool = ThreadPoolExecutor(prepared.options.jobs or self._facts.cpus)
         try:
-            for future in as_completed([pool.submit(self._one, job) for job in todo]):
+            for future in as_completed([pool.submit(self._fetch_one, job) for job in todo]):
                 fetched = future.result()
                 found[fetched.eval] = fetched
                 self._progress.ended(fetched)
         except BaseException:
-            self._stopped.set()
-            for container in tuple(self._live):
-                remove_container(prepared.engine.api, container)
+            self._containers.stop()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
         return [each for job in self._jobs if (each := found[job.eval])]
 
-    def _there(self, name: str) -> Fetched | None:
+    def _in_cache(self, name: str) -> Fetched | None:
         """What is in the cache already, read and compared with its lock."""
         if self._refresh:
             return None
         data = self._cache.intact(name, self._keys[name])
-        if data is None or self._unlike(data.lock):
+        if data is None or self._difference(data.lock):
             return None
         return Fetched(eval=name, lock=data.lock)
 
-    def _one(self, job: Job) -> Fetched:
+    def _fetch_one(self, job: Job) -> Fetched:
         try:
             return Fetched(eval=job.eval, lock=self._fetched(job), new=True)
-        except _OfOneEval as error:
+        except OneEvalFails as error:
             return Fetched(eval=job.eval, problem=str(error))
 
     def _fetched(self, job: Job) -> DataLock:
         name, key = job.eval, self._keys[job.eval]
-        passing = self._cache.passing(name, key)
-        folder = passing / place.OWN
-        with named(passing, "write", option=ELSEWHERE):
-            _make_ready(passing)
-        self._run(job, passing)
+        unfinished = self._cache.unfinished(name, key)
+        folder = unfinished / place.OWN
+        with named(unfinished, "write", option=ELSEWHERE):
+            make_ready(unfinished)
+        self._containers.run(job, unfinished)
         image = self._facts.image_of(job.settings)
         found = look_up_image(self._prepared.engine.api, image)
         image = (found and found.fingerprint) or image
@@ -238,20 +214,20 @@ class _Fetch:
             with named(folder, "read", option=ELSEWHERE):
                 lock = lock_of(folder, name, key, image=image)
         except UsageError as error:
-            remove(passing)
-            raise _OfOneEval(error.what, error.cure) from error
-        if unlike := self._unlike(lock):
-            remove(passing)
-            raise _OfOneEval(
-                f"the data of {name} are not those that the run is pinned to: {unlike}",
+            remove(unfinished)
+            raise OneEvalFails(error.what, error.cure) from error
+        if difference := self._difference(lock):
+            remove(unfinished)
+            raise OneEvalFails(
+                f"the data of {name} are not those that the run is pinned to: {difference}",
                 "`--refresh` takes them as they are now, and the run then needs `--repin`",
             )
         require_unused(self._prepared.engine.api, self._cache.folder(name, key))
         self._cache.put(lock, folder)
-        remove(passing)
+        remove(unfinished)
         return lock
 
-    def _unlike(self, lock: DataLock) -> str:
+    def _difference(self, lock: DataLock) -> str:
         """In what an eval's data differ from those that are pinned; empty where they do not."""
         pinned = self._pinned.get(lock.eval)
         if pinned is None or pinned.sha256 == lock.sha256:
@@ -265,126 +241,6 @@ class _Fetch:
         now_ = {file.path: file for file in lock.files}
         differ = sorted(path for path in before.keys() | now_ if before.get(path) != now_.get(path))
         return f"{differ[0]} differs" if differ else "their hash differs"
-
-    def _run(self, job: Job, passing: Path) -> None:
-        """Run an eval until it has loaded its data.
-
-        Raises:
-            _OfOneEval: it cannot, and others may.
-            EnvironmentFault: no other can, either.
-        """
-        settings = job.settings
-        if settings.network == "none":
-            raise _OfOneEval(
-                f"{job.eval} gets no network (--network none, or a rule in containers/)",
-                "fetch with --network NAME",
-            )
-        spec = self._spec(job, passing)
-        api = self._prepared.engine.api
-        with as_environment_fault():
-            container = Container.create(api, spec)
-            self._live.add(container.id)
-            try:
-                container.start(spec)
-                ended = self._wait(container, job, passing)
-                status = container.state().exit_code if ended else None
-                with contextlib.suppress(OSError):  # of a full disk, which is seen below
-                    container.save_console(passing / CONSOLE)
-            finally:
-                self._live.discard(container.id)
-                remove_container(api, container.id)
-        if status is None:
-            limit = f"{settings.timeout:g} s"
-            raise _OfOneEval(
-                f"{job.eval} has not loaded its data within {limit}",
-                "raise --timeout; what has come is kept",
-            )
-        self._judge(job, passing, status)
-
-    def _wait(self, container: Container, job: Job, passing: Path) -> bool:
-        """Wait until a container has ended; tell whether it did in time."""
-        began = time.monotonic()
-        while not container.wait(_LOOK):
-            if self._stopped.is_set() or time.monotonic() - began > job.settings.timeout:
-                return False
-            if (size := used(passing / place.OWN)) is not None:
-                self._progress.has(job.eval, size.size)
-        return True
-
-    def _spec(self, job: Job, passing: Path) -> ContainerSpec:
-        pins = self._pinned.get(job.eval)
-        spec = self._facts.spec(job, passing.name)
-        command = (job.argv.program, KEYLESS_MODEL, job.eval, *job.argv.arguments)
-        return msgspec.structs.replace(
-            spec,
-            name=f"evalset-data-{passing.name.removeprefix('.fetching-')[:100]}",
-            argv=(*command, "--max_samples", "1"),
-            private=passing,
-            mounts={**spec.mounts, **place.MOUNTS},
-            environment={
-                **spec.environment,
-                **place.fetching(json.dumps(pins.revisions if pins else {})),
-                **place.python_path(self._facts.python_path_of(job.settings, spec.environment)),
-            },
-            labels={LABEL: str(self._cache.root)},
-            settings=msgspec.structs.replace(spec.settings, tmp_limit=_ANY_SIZE),
-        )
-
-    def _judge(self, job: Job, passing: Path, status: int) -> None:
-        """Refuse what an eval that did not end well has left."""
-        problems = read_bytes(passing / place.PROBLEMS).decode(errors="replace").splitlines()
-        said = "\n".join(last_lines(passing / CONSOLE, 30))
-        missing = [line for line in problems if line.startswith("missing ")]
-        if not status and not missing:
-            return
-        root = self._cache.root
-        if room(root).free < _FULL or any(sign in said for sign in _NO_ROOM):
-            raise EnvironmentFault(
-                f"cannot keep the data of {job.eval}: the disk of {root} is full",
-                f"make room there, or point {ELSEWHERE} elsewhere; what has come is kept",
-            )
-        gone = [line for line in problems if line.startswith("gone ")]
-        if gone and (pins := self._pinned.get(job.eval)):
-            commits = ", ".join(
-                f"{commit[:12]} of {name}"
-                for name, branches in pins.revisions.items()
-                for commit in branches.values()
-            )
-            raise _OfOneEval(
-                f"{job.eval} is pinned to a revision that is gone from the hub: {commits}",
-                "copy its folder from the cache of a host that has it, or fetch what is there now "
-                "with `--refresh`",
-            )
-        away = [line for line in problems if line.startswith("away ")]
-        if away:
-            host_, _, why = away[0].removeprefix("away ").partition(": ")
-            raise EnvironmentFault(
-                f"{host_} cannot be reached for the data of {job.eval}: {why}",
-                "check the network, proxies and HF_ENDPOINT; what has come is kept",
-            )
-        if missing:
-            raise _OfOneEval(f"{job.eval} could not get {missing[0].removeprefix('missing ')}")
-        if said.startswith(NO_SUCH_COMMAND.decode()):
-            raise EnvironmentFault(
-                f"the image {job.settings.image} has no command {job.argv.program!r}",
-                "choose another --image",
-            )
-        last = said.strip().splitlines()[-1:] or ["it said nothing"]
-        raise _OfOneEval(
-            f"{job.eval} ended with status {status} while its data were fetched: {last[0]}"
-        )
-
-    def _end_leftovers(self) -> None:
-        """Remove the containers of a fetch that was killed; we hold its lock."""
-        api = self._prepared.engine.api
-        label = f"{LABEL}={self._cache.root}"
-        with as_environment_fault():
-            for about in api.containers(all=True, filters={"label": label}):
-                remove_container(api, about["Id"])
-
-
-class _OfOneEval(RunnerError):
-    """The data of one eval cannot be fetched; those of others may."""
 
 
 def _pinned(
@@ -402,12 +258,3 @@ def _pinned(
 
 def _say_nothing(_: str) -> None:
     """The progress is shown instead."""
-
-
-def _make_ready(passing: Path) -> None:
-    """Keep what came of an interrupted fetch, but nothing that was made of it."""
-    remove(passing / place.OWN / place.PREPARED)
-    for name in (place.PROBLEMS, CONSOLE):
-        (passing / name).unlink(missing_ok=True)
-    # nltk writes only to a folder that is there.
-    (passing / place.OWN / "nltk").mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from runner.engine.attempt import LocalAttempts, RunFacts
+from runner.engine.attempt import LocalAttempts
 from runner.engine.engine import Engine, EngineWait, as_environment_fault
 from runner.engine.leftovers import Leftover, discard, find_leftovers
+from runner.engine.run_facts import RunFacts
 from runner.host import Host
 from runner.model import Attempt, Command, ContainerSettings, Job, Result, Task
 from runner.plan.plan import Plan

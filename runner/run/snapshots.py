@@ -14,7 +14,7 @@ from runner.errors import UsageError
 from runner.files import make_folder
 from runner.host import Host
 from runner.image.image import own_fingerprint
-from runner.records.folders import passing_folder
+from runner.records.folders import temporary_folder
 from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.prepare import Prepared, kept_out
@@ -131,7 +131,7 @@ def after_fetching(
         return
     layout = prepared.layout
     name = options.snapshot.branch or default_branch(options.model, options.eval_set)
-    with passing_folder("dry-run") as folder:
+    with temporary_folder("dry-run") as folder:
         copy = msgspec.structs.replace(layout, root=folder)
         for path in layout.state_files():
             make_folder((copy.root / path).parent)

@@ -10,7 +10,7 @@ from runner.gateway.client import remove_abandoned
 from runner.host import KEYLESS_MODEL, Host
 from runner.model import Attempt, Command, Result, State, check_name
 from runner.plan.plan import select_evals
-from runner.records.folders import passing_folder
+from runner.records.folders import temporary_folder
 from runner.records.layout import Layout
 from runner.records.replay import read_replay
 from runner.records.state import RunState
@@ -68,7 +68,7 @@ def verify(
             groups.setdefault(Group.of(case.command), []).append(case)
     known = {command: one for command, one in found.items() if isinstance(one, Verified)}
     code = 0
-    with passing_folder(FOLDER, before_removal=lambda left: _end(left, host)) as folder:
+    with temporary_folder(FOLDER, before_removal=lambda left: _end(left, host)) as folder:
         for number, (group, cases) in enumerate(groups.items()):
             if code or state.run is None:
                 break

@@ -13,17 +13,8 @@ from runner.branch import answers as answers_module
 from runner.branch.background import BackgroundSnapshots
 from runner.branch.snapshots import Restored
 from runner.records import segments
-from runner.records.answers import (
-    Answer,
-    AnswersFile,
-    AnswersLine,
-    Given,
-    Request,
-    Reserved,
-    Sent,
-    Usage,
-    read_answers,
-)
+from runner.records.answers import Answer, AnswersLine, Given, Request, Reserved, Sent, Usage
+from runner.records.answers_file import AnswersFile, read_answers
 from runner.records.segments import SegmentName, pack
 from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 from tests.conftest import until

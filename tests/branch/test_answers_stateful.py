@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runner.branch.answers import AnswerSegments, restore_answers
 from runner.branch.filter import SnapshotFilter
 from runner.branch.git import Entry, Repository
-from runner.records.answers import Answer, AnswersFile, read_answers
+from runner.records.answers import Answer
+from runner.records.answers_file import AnswersFile, read_answers
 from runner.records.layout import Layout
 from runner.records.merge import merge_files
 from runner.records.segments import SegmentName

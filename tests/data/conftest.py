@@ -20,7 +20,7 @@ from runner.options import DEFAULT_IMAGE
 from runner.records.layout import Layout
 from runner.records.progress import read_progress
 from runner.records.state import RunState
-from runner.run.fetch import LABEL
+from runner.run.fetch_containers import LABEL
 from tests.conftest import OURS, engine_api, remove_containers
 from tests.faults.small_disk import small_disk
 from tests.forked import PROGRAMS, run_forked

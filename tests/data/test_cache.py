@@ -18,7 +18,7 @@ def own(text: str) -> dict[str, tuple[RegistryFile, ...]]:
 
 def put(cache: DataCache, key: str, text: str, *, name: str = EVAL) -> Data:
     """Fetch a file for an eval."""
-    passing = cache.passing(name, key) / "data"
+    passing = cache.unfinished(name, key) / "data"
     passing.mkdir(parents=True)
     (passing / "file").write_text(text)
     return cache.put(lock_of(passing, name, key), passing)

@@ -9,9 +9,10 @@ import pytest
 from docker.errors import NotFound
 from requests.exceptions import Timeout
 
-from runner.engine.attempt import LocalAttempts, RunFacts
+from runner.engine.attempt import LocalAttempts
 from runner.engine.engine import Engine, EngineWait
 from runner.engine.leftovers import Label, Leftover, discard
+from runner.engine.run_facts import RunFacts
 from runner.image.image import find_image
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
 from runner.records.folders import private_folder

@@ -6,17 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runner.gateway.exchange import Exchange
-from runner.records.answers import (
-    Answer,
-    AnswersLine,
-    Failed,
-    Given,
-    Kept,
-    Request,
-    Returned,
-    Sent,
-    parse_answers,
-)
+from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
+from runner.records.answers_file import Kept, parse_answers
 
 KEYS = st.sampled_from(["k1", "k2", "k3"])
 ATTEMPTS = st.sampled_from(["a1", "a2", "a3"])

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from runner.gateway.client import end_process
-from runner.gateway.server import MOST_OF_A_BODY
+from runner.gateway.http_io import MOST_OF_A_BODY
 from tests.conftest import until
 from tests.gateway.desk import CHAT, Answer, Caller, Desk, job, prompt
 from tests.provider import COOKIE, KEY, ORGANIZATION

@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import EnvironmentFault
-from runner.records import answers
 from runner.records.answers import (
     Answer,
-    AnswersFile,
     AnswersLine,
     Failed,
     Given,
@@ -20,9 +18,8 @@ from runner.records.answers import (
     Returned,
     Sent,
     Usage,
-    parse_answers,
-    read_answers,
 )
+from runner.records.answers_file import Answers, AnswersFile, parse_answers, read_answers
 from runner.records.sums import Sums, Totals, parse_sums, read_sums
 from tests.answered import Answered
 
@@ -86,7 +83,7 @@ def test_what_was_written_is_found_again(path: Path) -> None:
 
 def test_a_file_that_is_not_there_says_nothing(path: Path) -> None:
     """It is not made, either."""
-    assert read_answers(path) == answers.Answers()
+    assert read_answers(path) == Answers()
     assert read_sums(path) == Sums()
     assert not path.exists()
 

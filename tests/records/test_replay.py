@@ -3,17 +3,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.records.answers import (
-    Answer,
-    AnswersFile,
-    AnswersLine,
-    Failed,
-    Given,
-    Request,
-    Returned,
-    Sent,
-    read_answers,
-)
+from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
+from runner.records.answers_file import AnswersFile, read_answers
 from runner.records.replay import (
     LONGEST,
     Missing,

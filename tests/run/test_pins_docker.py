@@ -114,7 +114,7 @@ def test_an_eval_that_runs_without_its_data_is_pinned_to_none(place: Place) -> N
     cache = DataCache(place.cache / "evalset")
     hashes = {}
     for name, key in keys_of(["succeed.a", "fail.1"], own).items():
-        passing = cache.passing(name, key) / "data"
+        passing = cache.unfinished(name, key) / "data"
         passing.mkdir(parents=True)
         (passing / "file").write_text(name)
         hashes[name] = cache.put(lock_of(passing, name, key), passing).lock.sha256

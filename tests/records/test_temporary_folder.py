@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runner.records.folders import passing_folder
+from runner.records.folders import temporary_folder
 
 HOLD = """
-from runner.records.folders import passing_folder
-with passing_folder("snapshots") as folder:
+from runner.records.folders import temporary_folder
+with temporary_folder("snapshots") as folder:
     (folder / "index").write_text("x")
     print(folder, flush=True)
     input()
@@ -34,7 +34,7 @@ def holding() -> tuple["subprocess.Popen[str]", Path]:
 
 def test_the_folder_goes_with_its_block() -> None:
     """Also with what is in it."""
-    with passing_folder("snapshots") as folder:
+    with temporary_folder("snapshots") as folder:
         (folder / "below").mkdir()
     assert not folder.exists()
 
@@ -46,7 +46,7 @@ def test_what_a_killed_process_left_is_deleted() -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert left.exists()
-    with passing_folder("snapshots"):
+    with temporary_folder("snapshots"):
         assert not left.exists()
 
 
@@ -57,7 +57,9 @@ def test_what_was_started_in_a_leftover_can_be_ended_before_it_goes() -> None:
         dead.send_signal(signal.SIGKILL)
         dead.wait()
         ended: list[tuple[Path, bool]] = []
-        with passing_folder("snapshots", before_removal=lambda it: ended.append((it, it.exists()))):
+        with temporary_folder(
+            "snapshots", before_removal=lambda it: ended.append((it, it.exists()))
+        ):
             assert ended == [(left, True)]
             assert not left.exists()
             assert theirs.exists()
@@ -68,7 +70,7 @@ def test_what_a_live_process_has_stays() -> None:
     """Several commands may work at once."""
     process, theirs = holding()
     with process:
-        with passing_folder("snapshots"):
+        with temporary_folder("snapshots"):
             assert (theirs / "index").exists()
         process.communicate("\n")
     assert process.returncode == 0
@@ -80,6 +82,6 @@ def test_a_link_of_that_name_is_not_followed(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     (tmp_path / "evalset-snapshots-link").symlink_to(kept)
-    with passing_folder("snapshots"):
+    with temporary_folder("snapshots"):
         assert os.path.lexists(tmp_path / "evalset-snapshots-link")
     assert kept.exists()
