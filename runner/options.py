@@ -151,6 +151,27 @@ class SnapshotOptions(msgspec.Struct, frozen=True, kw_only=True):
     answers: SnapshotAnswers = False
 
 
+class BranchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which progress branch a command reads; without a name it reads the progress directory."""
+
+    branch: Branch = None
+    repo: SnapshotRepo = None
+    remote: RemoteName = None
+
+    @property
+    def snapshots(self) -> SnapshotOptions:
+        """The same as a run has it."""
+        return SnapshotOptions(branch=self.branch, repo=self.repo, remote=self.remote)
+
+
+class OwnFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user adds to an image."""
+
+    registry_paths: RegistryPaths = ()
+    code: Code = ()
+    requirements: Requirements = None
+
+
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """All that one invocation of `evalset run` was asked for.
 

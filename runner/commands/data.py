@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
+import msgspec
 
 from runner.commands.command_line import evalset_command
 from runner.data.cache import DataCache, remove
@@ -16,7 +17,6 @@ from runner.options import (
     NAME,
     PROGRESS_DIR,
     AsJson,
-    Code,
     Env,
     EnvFile,
     EvalSet,
@@ -24,9 +24,8 @@ from runner.options import (
     Image,
     Model,
     N,
+    OwnFiles,
     ProgressDir,
-    RegistryPaths,
-    Requirements,
     RunOptions,
     Select,
 )
@@ -76,32 +75,43 @@ def _revisions(lock: DataLock) -> str:
     return f"  {', '.join(said)}" if said else ""
 
 
-@evalset_command("evalset data fetch gpt-4 lambada", group=command)
-def fetch(
-    *,
-    model: Model,
-    eval_set: EvalSet,
-    passed_through: Annotated[tuple[str, ...], Argument(metavar="[ARGS]...")] = (),
-    select: Annotated[Select, "Fetch for these evals only; * is any text."] = (),
-    exclude: Exclude = (),
+class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one invocation of `evalset data fetch` was asked for."""
+
+    model: Model
+    eval_set: EvalSet
+    passed_through: Annotated[tuple[str, ...], Argument(metavar="[ARGS]...")] = ()
+    select: Annotated[Select, "Fetch for these evals only; * is any text."] = ()
+    exclude: Exclude = ()
     refresh: Annotated[
         bool, Option("Fetch anew what is there, whatever is pinned.", configurable=False)
-    ] = False,
-    registry_paths: RegistryPaths = (),
-    code: Code = (),
-    requirements: Requirements = None,
-    image: Image = DEFAULT_IMAGE,
-    network: Annotated[str, Option("Docker network that leads to the data.", NAME)] = EVAL_NETWORK,
+    ] = False
+    own: OwnFiles = OwnFiles()
+    image: Image = DEFAULT_IMAGE
+    network: Annotated[str, Option("Docker network that leads to the data.", NAME)] = EVAL_NETWORK
     env: Annotated[
         Env, "Hand in this variable of the host, by name, such as HF_TOKEN; no other is."
-    ] = (),
-    env_file: EnvFile = None,
+    ] = ()
+    env_file: EnvFile = None
     jobs: Annotated[
         int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
-    ] = None,
-    timeout: Annotated[float, Option("Stop an eval after this.", DURATION)] = 3600.0,
-    progress_dir: ProgressDir = PROGRESS_DIR,
-) -> int:
+    ] = None
+    timeout: Annotated[float, Option("Stop an eval after this.", DURATION)] = 3600.0
+    progress_dir: ProgressDir = PROGRESS_DIR
+
+    @property
+    def run(self) -> RunOptions:
+        """A run that loads the same data."""
+        given = msgspec.structs.asdict(self)
+        own = given.pop("own")
+        del given["refresh"]
+        return RunOptions(
+            **given, **msgspec.structs.asdict(own), explicit=frozenset({"network", "timeout"})
+        )
+
+
+@evalset_command("evalset data fetch gpt-4 lambada", group=command)
+def fetch(options: FetchOptions) -> int:
     """Fetch what the evals of EVAL_SET load from a hub or an address, once.
 
     Each eval is started with no model behind it, and whatever it loads is kept in the user's cache
@@ -111,27 +121,9 @@ def fetch(
     from runner.report.fetching import FetchDisplay
     from runner.run.fetch import fetch as fetch_data
 
-    options = RunOptions(
-        model=model,
-        eval_set=eval_set,
-        passed_through=passed_through,
-        select=select,
-        exclude=exclude,
-        registry_paths=registry_paths,
-        code=code,
-        requirements=requirements,
-        image=image,
-        network=network,
-        env=env,
-        env_file=env_file,
-        jobs=jobs,
-        timeout=timeout,
-        progress_dir=progress_dir,
-        explicit=frozenset({"network", "timeout"}),
-    )
     display = FetchDisplay(sys.stdout)
     try:
-        found = fetch_data(options, this_host(), _Shown(display), refresh=refresh)
+        found = fetch_data(options.run, this_host(), _Shown(display), refresh=options.refresh)
     finally:
         display.end()
     with_data = [each.lock for each in found if each.lock and each.lock.files]

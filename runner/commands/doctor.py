@@ -22,12 +22,10 @@ from runner.options import (
     PROGRESS_DIR,
     SETTINGS,
     AsJson,
-    Code,
     Env,
     Image,
+    OwnFiles,
     ProgressDir,
-    RegistryPaths,
-    Requirements,
     RunOptions,
 )
 from runner.parameters import Option
@@ -169,9 +167,7 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
 def command(
     *,
     image: Image = DEFAULT_IMAGE,
-    registry_paths: RegistryPaths = (),
-    code: Code = (),
-    requirements: Requirements = None,
+    own: OwnFiles,
     network: Annotated[
         str, Option("Docker network of an eval, for --eval-set.", NAME)
     ] = EVAL_NETWORK,
@@ -191,9 +187,7 @@ def command(
         model=model,
         eval_set=eval_set or "",
         image=image,
-        registry_paths=registry_paths,
-        code=code,
-        requirements=requirements,
+        **msgspec.structs.asdict(own),
         network=network,
         env=env,
         progress_dir=progress_dir,
@@ -202,7 +196,7 @@ def command(
     checks = (
         _check("Docker engine", _engine),
         _check("eval image", lambda: _image(image)),
-        _check("registry", lambda: _registry(image, registry_paths)),
+        _check("registry", lambda: _registry(image, own.registry_paths)),
         _check("progress directory", lambda: _progress_dir(progress_dir)),
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),

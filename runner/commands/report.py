@@ -20,11 +20,9 @@ from runner.options import (
     FILE,
     FOLDER,
     PROGRESS_DIR,
-    Branch,
+    BranchOptions,
     ProgressDir,
-    RemoteName,
     SnapshotOptions,
-    SnapshotRepo,
 )
 from runner.parameters import Argument, Kind, Option
 from runner.records.layout import Layout, scan
@@ -70,9 +68,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
         Path | None,
         Option("What a million tokens of each model cost, as YAML.", FILE, configurable=False),
     ] = None
-    branch: Branch = None
-    snapshot_repo: SnapshotRepo = None
-    remote: RemoteName = None
+    where: BranchOptions = BranchOptions()
     ask: bool = True
 
     @property
@@ -165,16 +161,14 @@ def opened(options: ReportOptions) -> "Iterator[list[Source]]":
     if options.baseline is not None:
         before = sources_of(options.baseline, options.pairs, note=BEFORE)
     note = AFTER if before else ""
-    if options.branch is None:
+    where = options.where
+    if where.branch is None:
         now = sources_of(options.progress_dir, options.pairs, note=note, ask=options.ask)
         sources = [*before, *now]
         _warn(sources)
         yield sources
         return
-    snapshot = SnapshotOptions(
-        branch=options.branch, repo=options.snapshot_repo, remote=options.remote
-    )
-    with branch_folder(options.progress_dir, snapshot, options.branch) as folder:
+    with branch_folder(options.progress_dir, where.snapshots, where.branch) as folder:
         sources = [*before, *sources_of(folder, options.pairs, note=note)]
         _warn(sources)
         yield sources

@@ -15,13 +15,11 @@ from runner.options import (
     FILE,
     PROGRESS_DIR,
     AsJson,
-    Branch,
+    BranchOptions,
     EvalSet,
     Model,
     ProgressDir,
-    RemoteName,
     SnapshotOptions,
-    SnapshotRepo,
 )
 from runner.parameters import Option
 from runner.records.layout import Layout
@@ -206,9 +204,7 @@ def command(
     model: Model | None = None,
     eval_set: EvalSet | None = None,
     progress_dir: ProgressDir = PROGRESS_DIR,
-    branch: Branch = None,
-    snapshot_repo: SnapshotRepo = None,
-    remote: RemoteName = None,
+    where: BranchOptions,
     as_json: AsJson = False,
     junit: Annotated[
         Path | None, Option("Write the same to this file as JUnit XML.", FILE, configurable=False)
@@ -227,9 +223,10 @@ def command(
     With --branch, MODEL and EVAL_SET may be left out to see all that the branch has.
     """
     left = ""
-    if branch is not None:
-        options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
-        found = of_branch(progress_dir, options, branch, model=model, eval_set=eval_set)
+    if where.branch is not None:
+        found = of_branch(
+            progress_dir, where.snapshots, where.branch, model=model, eval_set=eval_set
+        )
     elif model is None or eval_set is None:
         raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
     else:

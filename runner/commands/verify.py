@@ -15,19 +15,17 @@ from runner.model import Attempt
 from runner.options import (
     PROGRESS_DIR,
     AsJson,
-    Branch,
+    BranchOptions,
     EvalSet,
     Model,
     ProgressDir,
-    RemoteName,
     Select,
     SnapshotOptions,
-    SnapshotRepo,
 )
 from runner.records.layout import Layout
 from runner.report.display import Display, display_for
 from runner.report.text import inert, json_line, one_line
-from runner.run.rerun import Surroundings
+from runner.run.rerun import RerunOptions
 from runner.run.verdict import Verdict, Verified
 from runner.run.verify import Outcome, verify
 
@@ -38,17 +36,15 @@ WIDTH = max(map(len, Verdict)) + 2
 
 
 @contextlib.contextmanager
-def record_of(
-    root: Path, model: str, eval_set: str, options: SnapshotOptions | None
-) -> Iterator[Layout]:
+def record_of(root: Path, model: str, eval_set: str, options: SnapshotOptions) -> Iterator[Layout]:
     """Where the record is, while its files are there: a progress directory, or one of a branch.
 
     Args:
         root: the progress directory, where a repository of our own may be.
-        options: which branch; None is the directory.
+        options: which branch, if any.
     """
     layout = Layout.named(root, model, eval_set)
-    if options is None or options.branch is None:
+    if options.branch is None:
         yield layout
         return
     from runner.branch.answers import restore_answers
@@ -71,7 +67,7 @@ def _warn(message: str) -> None:
     print(inert(one_line(f"warning: {message}")), file=sys.stderr)
 
 
-class _Passing:
+class _WithoutFiles:
     """A display of runs whose files are gone afterwards: it points to none of them."""
 
     def __init__(self, inner: Display) -> None:
@@ -86,13 +82,13 @@ class _Passing:
 
     @property
     def tail_lines(self) -> int:
-        """As many as ever."""
+        """As many as the display itself shows."""
         return self._inner.tail_lines
 
     def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
         """Show how an attempt ended."""
-        passing = msgspec.structs.replace(outcome, console_log=None)
-        self._inner.ended(passing, again=again, tail=tail)
+        outcome = msgspec.structs.replace(outcome, console_log=None)
+        self._inner.ended(outcome, again=again, tail=tail)
 
 
 def show(outcome: Outcome, *, out: TextIO) -> None:
@@ -167,11 +163,9 @@ def command(
     model: Model,
     eval_set: EvalSet,
     select: Annotated[Select, "Verify these evals only; * is any text."] = (),
-    given: Surroundings,
+    given: RerunOptions,
     progress_dir: ProgressDir = PROGRESS_DIR,
-    branch: Branch = None,
-    snapshot_repo: SnapshotRepo = None,
-    remote: RemoteName = None,
+    where: BranchOptions,
     as_json: AsJson = False,
 ) -> int:
     """Run finished evals again from the recorded answers, offline, and compare.
@@ -180,13 +174,12 @@ def command(
     if one differs, and with 3 if it cannot tell. No provider is asked and no key is needed.
     """
     began = time.monotonic()
-    options = SnapshotOptions(branch=branch, repo=snapshot_repo, remote=remote)
-    with record_of(progress_dir, model, eval_set, options) as layout:
+    with record_of(progress_dir, model, eval_set, where.snapshots) as layout:
         outcome = verify(
             layout,
             given,
             this_host(),
-            _Passing(display_for(sys.stderr)),
+            _WithoutFiles(display_for(sys.stderr)),
             select=select,
             new_id=new_id,
             began=began,

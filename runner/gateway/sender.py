@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import msgspec
 
 from runner.gateway.allowance import Allowance, Go, Reservation, Wish
 from runner.gateway.bounds import bound_of
@@ -165,7 +166,7 @@ class Sender:
             raise
         began = time.monotonic()
         try:
-            status, headers, body, tail = await self._exchange(flight, allowance, reservation)
+            reply, tail = await self._exchange(flight, allowance, reservation)
         except Failure as failure:
             _end(allowance, reservation, failure)
             await store.write(
@@ -178,7 +179,7 @@ class Sender:
             allowance.settle(reservation, None, time.monotonic())
             await store.write(Failed(id=sent.id, reason=type(error).__name__))
             raise
-        usage = usage_of(body) if status < ERROR else Usage()
+        usage = usage_of(reply.body) if reply.status < ERROR else Usage()
         usd = allowance.settle(reservation, usage, time.monotonic())
         answer = Answer(
             id=sent.id,
@@ -187,9 +188,9 @@ class Sender:
             sample=flight.sample,
             at=utc(),
             seconds=round(time.monotonic() - began, 3),
-            status=status,
-            headers=headers,
-            body=body.decode(errors="replace"),
+            status=reply.status,
+            headers=reply.headers,
+            body=reply.body.decode(errors="replace"),
             model=sent.model,
             usage=usage,
             usd=usd,
@@ -197,15 +198,15 @@ class Sender:
         kept = await store.add(answer, lambda: flight.attempt)
         if tail is not None:
             flight.pieces.put_nowait(tail)
-        return Reply(status=status, headers=headers, body=body, kept=kept, cost=Cost.of(answer))
+        return msgspec.structs.replace(reply, kept=kept, cost=Cost.of(answer))
 
     async def _exchange(
         self, flight: Flight, allowance: Allowance, reservation: Reservation
-    ) -> tuple[int, dict[str, str], bytes, bytes | None]:
+    ) -> tuple[Reply, bytes | None]:
         """Send a request and read all of its answer.
 
         Returns:
-            Its status, headers and body, and the last piece of a stream, which is held back.
+            The answer, and the last piece of a stream, which is held back.
         """
         asked = flight.asked
         route = self.routes[asked.route]
@@ -224,10 +225,10 @@ class Sender:
                     allowance.answered(reservation, response.headers, now, time.time())
                 if response.status == 200 and _is_stream(headers):  # noqa: PLR2004 - OK
                     body, tail = await _stream(flight, response, headers)
-                    return response.status, headers, body, tail
+                    return Reply(status=response.status, headers=headers, body=body), tail
                 body = await _whole(response)
                 self._check(route, response, headers, body)
-                return response.status, headers, body, None
+                return Reply(status=response.status, headers=headers, body=body), None
         except aiohttp.ClientConnectorError as error:
             text = f"{route.name} cannot be reached: {_why(error)}"
             raise _unanswered(text, billed=False, again=True) from error

@@ -53,7 +53,7 @@ def merge(path: str, one: bytes, other: bytes) -> bytes:
         case Kind.LINES:
             return _merge_lines(one, other)
         case Kind.RUN:
-            return max(one, other, key=_age)
+            return max(one, other, key=_Age.of)
         case Kind.WHOLE | Kind.README:
             return max(
                 one, other, key=lambda content: (_is_intact(path, content), len(content), content)
@@ -92,16 +92,29 @@ def _is_intact(path: str, content: bytes) -> bool:
     return name is not None and name.is_of(content)
 
 
-def _age(content: bytes) -> tuple[int, int, str, bytes]:
-    """Order versions of a run's file as readers do.
+class _Age(msgspec.Struct, frozen=True, order=True):
+    """Orders versions of a run's file as readers do; the greatest is the newest.
 
-    What they would not read is the oldest, but what a newer evalset wrote is not for us to replace.
+    A file that cannot be read is the oldest. One that a newer evalset wrote is the newest, because
+    this evalset must not replace it.
+
+    Attributes:
+        newer: 0 for a file that can be read, its version for one of a newer evalset, else -1.
+        age: as `RunFile` has it.
+        content: decides between files of the same age.
     """
-    file = parse_run_file(content)
-    if file is not None:
-        return (0, *file.age, content)
-    version = version_of(content)
-    return (version if version > VERSION else -1, -1, "", content)
+
+    newer: int
+    age: tuple[int, str]
+    content: bytes
+
+    @classmethod
+    def of(cls, content: bytes) -> "_Age":
+        file = parse_run_file(content)
+        if file is not None:
+            return cls(0, file.age, content)
+        version = version_of(content)
+        return cls(version if version > VERSION else -1, (-1, ""), content)
 
 
 # A reason that may be gone with the next snapshot: the limit is an option.

@@ -129,6 +129,66 @@ def prepare(
         resolution: the evals, where the caller has a registry of its own.
         with_data: whether fetched data are looked for.
     """
+    asked = _asked(options, host, ours)
+    folders, access = asked.folders, asked.access
+    engine = Engine()
+    engine.ask_ahead()
+    image = find_image(engine.api, options.settings.image)
+    if resolution is None:
+        with noting(folders.warnings):  # such a folder may be why a set is not there
+            resolution = _resolution(options, folders, builtin_registry(engine, image, host))
+    if (classes := folders.classes(host)) is not None:
+        resolution = msgspec.structs.replace(resolution, defines_model=True)
+    extras, extra_warnings = _extras(engine, image, options, resolution.evals)
+    if _is_asked_by_name(options.model, resolution, access):
+        check_budget(asked.limits.budget, asked.limits.prices, model=options.model)
+    code = folders.code
+    shadowed = shadowing(code, modules_in(engine, image, host)) if code else ()
+    prepared = Prepared(
+        options=options,
+        layout=asked.layout,
+        engine=engine,
+        image=image,
+        resolution=resolution,
+        shard=asked.shard,
+        # those of the user come last, and win
+        rules=(*extras, *folders.rules),
+        environment=access.inside,
+        hidden=access.hidden,
+        routes=access.routes,
+        limits=asked.limits,
+        mounts=folders.mounts,
+        own=folders.own,
+        data=_data(options, host, resolution, folders) if with_data else {},
+        warnings=(
+            *asked.warnings,
+            *resolution.warnings,
+            *extra_warnings,
+            *_environment_warnings(options, asked.environment, access),
+            *shadowed,
+        ),
+        classes=classes,
+        model_is_code=folders.model_is_code,
+    )
+    for together in {prepared.settings_for(name).code for name in resolution.evals}:
+        check_code([Path(folder) for folder in together])
+    return prepared
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run before the engine is asked for anything."""
+
+    layout: Layout
+    shard: Shard | None
+    folders: Folders
+    environment: dict[str, str]
+    access: Access
+    limits: Limits
+    warnings: tuple[str, ...]
+
+
+def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
+    """Read what the options name, and refuse what cannot be."""
     check_names(options.model, options.eval_set)
     _check_text(options)
     shard = parse_shard(options.shard) if options.shard else None
@@ -144,48 +204,15 @@ def prepare(
     if folders.model_is_code:
         environment = with_placeholder(environment)
     access = _access(options, environment, host)
-    engine = Engine()
-    engine.ask_ahead()
-    image = find_image(engine.api, options.settings.image)
-    if resolution is None:
-        with noting(folders.warnings):  # such a folder may be why a set is not there
-            resolution = _resolution(options, folders, builtin_registry(engine, image, host))
-    if (classes := folders.classes(host)) is not None:
-        resolution = msgspec.structs.replace(resolution, defines_model=True)
-    extras, extra_warnings = _extras(engine, image, options, resolution.evals)
-    if _is_asked_by_name(options.model, resolution, access):
-        check_budget(limits.budget, limits.prices, model=options.model)
-    code = folders.code
-    prepared = Prepared(
-        options=options,
+    return _Asked(
         layout=layout,
-        engine=engine,
-        image=image,
-        resolution=resolution,
         shard=shard,
-        # those of the user come last, and win
-        rules=(*extras, *folders.rules),
-        environment=access.inside,
-        hidden=access.hidden,
-        routes=access.routes,
+        folders=folders,
+        environment=environment,
+        access=access,
         limits=limits,
-        mounts=folders.mounts,
-        own=folders.own,
-        data=_data(options, host, resolution, folders) if with_data else {},
-        warnings=(
-            *warnings,
-            *folders.warnings,
-            *resolution.warnings,
-            *extra_warnings,
-            *_environment_warnings(options, environment, access),
-            *(shadowing(code, modules_in(engine, image, host)) if code else ()),
-        ),
-        classes=classes,
-        model_is_code=folders.model_is_code,
+        warnings=(*warnings, *folders.warnings),
     )
-    for together in {prepared.settings_for(name).code for name in resolution.evals}:
-        check_code([Path(folder) for folder in together])
-    return prepared
 
 
 def _resolution(options: RunOptions, folders: Folders, builtin: Registry) -> Resolution:

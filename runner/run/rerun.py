@@ -38,7 +38,7 @@ REGISTRY = "--registry_path"
 SIGNALLED = 128
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class RerunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the user names for a rerun, because no record has it."""
 
     registry_paths: Annotated[
@@ -89,7 +89,7 @@ class Rerun:
         before: RunFile,
         group: Group,
         *,
-        given: Surroundings,
+        given: RerunOptions,
         host: Host,
         root: Path,
     ) -> None:

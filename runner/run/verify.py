@@ -15,7 +15,7 @@ from runner.records.layout import Layout
 from runner.records.replay import read_replay
 from runner.records.state import RunState
 from runner.report.display import Display
-from runner.run.rerun import Group, Rerun, Surroundings
+from runner.run.rerun import Group, Rerun, RerunOptions
 from runner.run.verdict import Case, Verdict, Verified
 
 # Where reruns have their files.
@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 def verify(
     layout: Layout,
-    given: Surroundings,
+    given: RerunOptions,
     host: Host,
     display: Display,
     *,
