@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +32,7 @@ from runner.records.layout import Layout
 from runner.records.progress import read_progress
 from tests.forked import PROGRAMS, run_forked
 from tests.images import build_image
+from tests.processes import started
 from tests.provider import Provider, provider
 
 if TYPE_CHECKING:
@@ -252,21 +253,16 @@ class Place(msgspec.Struct, frozen=True):
             line, capture_output=True, text=True, check=False, cwd=self.folder, env=env, timeout=60
         )
 
-    @contextmanager
-    def running(self, *options: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
-        """Start a run, and see to it that it ends with the `with` block."""
-        with subprocess.Popen(
+    def running(
+        self, *options: str, **variables: str
+    ) -> AbstractContextManager["subprocess.Popen[str]"]:
+        """Start a run, which is killed when the `with` block ends."""
+        return started(
             self.line(*options),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
+            folder=self.folder,
             env=self.environ(**variables),
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+            stderr=subprocess.STDOUT,
+        )
 
     def containers(self, *, every: bool = True) -> list[str]:
         """Ids of the containers of this progress directory, or of the running ones alone."""

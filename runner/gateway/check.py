@@ -4,7 +4,6 @@ The run asks, and not its gateway, which is still starting when the first contai
 """
 
 import http.client
-import json
 import os
 import socket
 import ssl
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from runner import __version__
 from runner.errors import EnvironmentFault
 from runner.gateway.providers import Route
+from runner.gateway.requests import is_json
 
 # How long a provider may take to say whether it has a model, in seconds.
 PATIENCE = 15.0
@@ -62,7 +62,7 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
             f"the provider {route.name} has no model `{model}`, or not for this key",
             "check the model's name",
         )
-    if status in range(200, 300) and not _is_json(body):
+    if status in range(200, 300) and not is_json(body):
         raise EnvironmentFault(
             f"the provider {route.name} answers no JSON at {route.shown}", "is its address right?"
         )
@@ -84,14 +84,6 @@ def _ask(
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read(MOST)
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _proxies_for(route: Route, environment: Mapping[str, str]) -> urllib.request.ProxyHandler:

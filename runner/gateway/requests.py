@@ -135,3 +135,12 @@ def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def error_body(text: str, kind: str) -> bytes:
     """An error in the form that the providers' clients show."""
     return json.dumps({"error": {"message": text, "type": kind, "code": kind}}).encode()
+
+
+def is_json(body: bytes) -> bool:
+    """Whether a body can be read as JSON."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True

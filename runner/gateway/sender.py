@@ -1,6 +1,5 @@
 import asyncio
 import functools
-import json
 import os
 import re
 import secrets
@@ -17,7 +16,7 @@ from runner.gateway.bounds import bound_of
 from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Route
 from runner.gateway.queue import Queue
-from runner.gateway.requests import Asked, error_body, kept_headers
+from runner.gateway.requests import Asked, error_body, is_json, kept_headers
 from runner.gateway.store import ERROR, utc
 from runner.gateway.usage import usage_of
 from runner.records.answers import Answer, Failed, Request, Reserved, Sent, Usage
@@ -243,7 +242,7 @@ class Sender:
         """Raise a Failure unless an answer is worth keeping."""
         status = response.status
         if status < 300 or status in TEXTS:  # noqa: PLR2004 - the first redirect
-            if _is_json(body):
+            if is_json(body):
                 return
             kind = headers.get("content-type", "no content type").partition(";")[0]
             text = f"{route.name} answered {kind} that is not JSON; is its address right?"
@@ -335,14 +334,6 @@ def _content(asked: Asked) -> dict[str, str]:
 
 def _is_stream(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").startswith("text/event-stream")
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _unanswered(text: str, *, billed: bool | None, again: bool = False) -> Failure:

@@ -3,15 +3,10 @@ import hashlib
 import os
 import re
 import shutil
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from io import BytesIO
-from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -19,7 +14,7 @@ from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.files import make_folder, named, replace
 from runner.host import Host
-from runner.image.build import BASE_NAME, LOCK, Recipe, remove_image, run_steps
+from runner.image.build import BASE_NAME, LOCK, Recipe, build_context, remove_image, run_steps
 from runner.image.image import (
     BASE,
     FINGERPRINT,
@@ -165,7 +160,7 @@ def _build(
         BASE: added.identity,
         BASE_NAME: added.image.name,
     }
-    with _context(lock, wheels, tool) as content:
+    with build_context(_files(lock, wheels, tool)) as content:
         run_steps(api, content, tag=tag, base_name=added.image.id, labels=labels, nocache=False)
     tell(f"image: built {tag} in {time.monotonic() - began:.0f} s")
 
@@ -183,22 +178,13 @@ def _asked(asked: Requirements, lock: Lock) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-@contextmanager
-def _context(lock: Lock, wheels: Path, tool: Path) -> Iterator[IO[bytes]]:
-    with tempfile.TemporaryFile() as file:
-        texts = {"Dockerfile": DOCKERFILE.read_bytes(), "packages/lock": lock.text.encode()}
-        found = (
-            (f"packages/{place}/{path.name}", path.read_bytes())
-            for place, folder in (("pip", tool), ("wheels", wheels))
-            for path in sorted(folder.glob("*.whl"))
-        )
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            for name, content in chain(texts.items(), found):
-                entry = tarfile.TarInfo(name)
-                entry.size = len(content)
-                archive.addfile(entry, BytesIO(content))
-        file.seek(0)
-        yield file
+def _files(lock: Lock, wheels: Path, tool: Path) -> Iterator[tuple[str, bytes]]:
+    """What a build gets, by name: the Dockerfile, the lock, its wheels, and pip itself."""
+    yield "Dockerfile", DOCKERFILE.read_bytes()
+    yield "packages/lock", lock.text.encode()
+    for place, folder in ("pip", tool), ("wheels", wheels):
+        for path in sorted(folder.glob("*.whl")):
+            yield f"packages/{place}/{path.name}", path.read_bytes()
 
 
 # Held until this process ends, however it does.

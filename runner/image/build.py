@@ -5,7 +5,7 @@ import tarfile
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import BytesIO
@@ -219,16 +219,18 @@ def _is_made_by(image: Image, recipe: Recipe, base_image: str | None) -> bool:
 
 @contextmanager
 def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
-    """The build's input as a tar archive: the same bytes for the same content."""
+    recipes = {"Dockerfile": recipe.dockerfile, "image.lock": recipe.lock, **recipe.programs}
+    wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
+    with build_context(chain(recipes.items(), wheels)) as content:
+        yield content
+
+
+@contextmanager
+def build_context(files: Iterable[tuple[str, bytes]]) -> Iterator[IO[bytes]]:
+    """The input of a build as a tar archive: the same bytes for the same names and contents."""
     with tempfile.TemporaryFile() as file:
-        recipes = {
-            "Dockerfile": recipe.dockerfile,
-            "image.lock": recipe.lock,
-            **recipe.programs,
-        }
-        wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
         with tarfile.open(fileobj=file, mode="w") as archive:
-            for name, content in chain(recipes.items(), wheels):
+            for name, content in files:
                 entry = tarfile.TarInfo(name)
                 entry.size = len(content)
                 archive.addfile(entry, BytesIO(content))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.files import PASSING, make_folder, named, sync_folder
+from runner.files import PASSING, make_folder, named, sync_file, sync_folder
 from runner.model import MOST_BYTES
 from runner.records.layout import Layout
 
@@ -98,7 +98,7 @@ def _put(path: Path, wanted: Path, attempt: str) -> Path:
     if os.path.lexists(target) or len(os.fsencode(target.name)) > MOST_BYTES:
         raise _LeftOutError("files of its name are there already")
     path.chmod(0o644)
-    _sync(path)
+    sync_file(path)
     try:
         target.hardlink_to(path)
     except PermissionError:  # a file system without hard links
@@ -162,11 +162,3 @@ def _is_hollow(about: os.stat_result) -> bool:
     """Whether a file is a hole; no file system packs a log that well."""
     size = about.st_size
     return size > LARGEST_SPARSE and about.st_blocks * 512 * LEAST_FILLED < size
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

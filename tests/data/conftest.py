@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,7 @@ from tests.faults.small_disk import small_disk
 from tests.forked import PROGRAMS, run_forked
 from tests.hub import Hub, serving
 from tests.images import build_image
+from tests.processes import started
 
 IMAGE = "evalset/test:data"
 NETWORK = "evalset-test-hub"
@@ -210,22 +211,17 @@ class Desk(msgspec.Struct, frozen=True):
             "data", "fetch", "dummy", "s", "--registry-path", "registry", *options, **variables
         )
 
-    @contextmanager
-    def fetching(self, *options: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
-        """Start to fetch, and see to it that it ends with the `with` block."""
+    def fetching(
+        self, *options: str, **variables: str
+    ) -> AbstractContextManager["subprocess.Popen[str]"]:
+        """Start to fetch; the process is killed when the `with` block ends."""
         line = [sys.executable, *PROGRAMS["evalset"], "data", "fetch", "dummy", "s"]
-        with subprocess.Popen(
+        return started(
             [*line, "--registry-path", "registry", *options],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
+            folder=self.folder,
             env=self.environ(**variables),
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+            stdout=subprocess.DEVNULL,
+        )
 
     def run(self, *options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         """Run the eval set `s`."""

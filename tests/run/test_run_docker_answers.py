@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from runner.records.layout import Layout
 from runner.records.segments import SegmentName
 from tests.branch.desk import git, make_bare, make_clone
 from tests.conftest import Place, engine_api, until
+from tests.processes import started
 from tests.provider import KEY, Provider, provider
 
 pytestmark = pytest.mark.docker
@@ -67,17 +68,13 @@ class Machine(msgspec.Struct, frozen=True):
         """Where its files are."""
         return Layout(root=self.place.progress, model=MODEL, eval_set=EVAL_SET)
 
-    @contextmanager
-    def running(self, *options: str) -> Iterator["subprocess.Popen[str]"]:
-        """Start a run, and see to it that it ends with the `with` block."""
+    def running(self, *options: str) -> AbstractContextManager["subprocess.Popen[str]"]:
+        """Start a run, which is killed when the `with` block ends."""
         line = [sys.executable, "-m", "runner", "run", MODEL, EVAL_SET, *options]
         line += ["--registry-path", str(self.registry), "--progress-dir", str(self.place.progress)]
-        with subprocess.Popen(
+        return started(
             [*line, "--snapshot", "--snapshot-every", "1s"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.clone,
+            folder=self.clone,
             env=self.place.environ(
                 EVALSET_IMAGE=DEFAULT_IMAGE,
                 EVALSET_RUN_COMMAND="oaieval",
@@ -86,11 +83,8 @@ class Machine(msgspec.Struct, frozen=True):
                 OPENAI_BASE_URL=f"{self.url}/v1",
                 PYTHONPATH=str(Path(__file__).parents[2]),
             ),
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+            stderr=subprocess.STDOUT,
+        )
 
     def lose(self, run: "subprocess.Popen[str]") -> None:
         """All that runs there is gone at once, as when a host is lost."""
