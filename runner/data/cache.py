@@ -13,7 +13,7 @@ from runner.records.folders import remove_tree
 from runner.registry.content import Entries, content_of, parse_entries
 from runner.registry.entries import RegistryFile
 
-# Characters of an eval's name in that of its folder.
+# Characters of an eval's name that the name of its folder has.
 _MOST_OF_A_NAME = 60
 
 
@@ -31,12 +31,12 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 def key_of_eval(
     name: str, entries: Mapping[str, Entries], passed_through: Sequence[str] = ()
 ) -> str:
-    """Stand for what decides which data an eval loads: its name, its entry, and arguments for it.
+    """A key for what decides which data an eval loads: its name, its entry, and arguments for it.
 
     Args:
         name: its resolved key.
-        entries: of the user's registry folders, by their place.
-        passed_through: arguments of `oaieval`; only those that change an eval's own count.
+        entries: of the user's registry folders, by the folder's place in the container.
+        passed_through: arguments of `oaieval`; only those that change an eval's arguments count.
     """
     found = content_of(name, model="", passed_through=(), folders=entries)
     return key_of([name, sorted(found.entries), _own_arguments(passed_through)])
@@ -59,7 +59,7 @@ def keys_of(
     own: Mapping[str, Sequence[RegistryFile]],
     passed_through: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The same for many evals, by their resolved keys; `own` are the user's registry files."""
+    """The keys of many evals, by their resolved keys; `own` are the user's registry files."""
     entries = {place: parse_entries(files) for place, files in own.items()}
     return {name: key_of_eval(name, entries, passed_through) for name in evals}
 
@@ -79,7 +79,7 @@ class DataCache:
         return self.root / f"{_plain(name)}.{key}"
 
     def may_have(self, evals: Iterable[str]) -> list[str]:
-        """Those evals of which there may be data, by a look at the names of folders alone."""
+        """The evals that may have data here, going by the names of folders alone."""
         if not self.root.is_dir():
             return []
         known = {path.name.rpartition(".")[0] for path in self.root.iterdir()}
@@ -92,11 +92,11 @@ class DataCache:
 
     @property
     def fetch_lock(self) -> Path:
-        """Held by whoever fetches."""
+        """The lock of the process that changes the cache."""
         return self.root / "fetch.lock"
 
     def get(self, name: str, key: str) -> Data | None:
-        """The data of an eval; None where they were not fetched.
+        """The data of an eval; None if they were not fetched.
 
         Raises:
             EnvironmentFault: they are damaged: a file is missing, or is of another size.
@@ -114,7 +114,7 @@ class DataCache:
         return Data(lock=lock, content=content)
 
     def intact(self, name: str, key: str) -> Data | None:
-        """The same, with every file read and compared with its hash; None where one differs."""
+        """The data of an eval if each file still has its hash; else None."""
         try:
             found = self.get(name, key)
             if found is None or look_through(found.content, found.lock.eval) == found.lock.files:
@@ -132,7 +132,7 @@ class DataCache:
                 yield folder, _read_lock(folder / "lock.json")
 
     def put(self, lock: DataLock, fetched: Path) -> Data:
-        """Take in what was fetched, in place of what there was."""
+        """Put fetched data into the cache, replacing those that were there."""
         folder = self.folder(lock.eval, lock.key)
         fresh = folder.with_name(f".new-{folder.name}")
         with named(fresh, "write", option=ELSEWHERE):
@@ -154,7 +154,7 @@ def _plain(name: str) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of the cache, where it is there."""
+    """Remove a folder of the cache, if it is there."""
     with named(folder, "remove", option=ELSEWHERE):
         remove_tree(folder)
 
@@ -189,7 +189,7 @@ def fetched_for(
     own: Mapping[str, Sequence[RegistryFile]],
     passed_through: Sequence[str],
 ) -> dict[str, Data]:
-    """What was fetched for these evals; those that were found to need nothing are left out.
+    """The data of these evals, without evals that turned out to need none.
 
     Raises:
         EnvironmentFault: some of it is damaged.

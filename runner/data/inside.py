@@ -1,9 +1,9 @@
-"""Runs inside the container, as its `sitecustomize`, before anything of the image does.
+"""Runs in the container, as its `sitecustomize`, before any code of the image.
 
-Nothing of evalset is there, so that it imports the standard library alone. While data are fetched
-(EVALSET_DATA_FETCH) it leads requests to the pinned revisions, notes whom nobody could reach, and
-ends the eval where it would ask a model. In a run it hands out the files of addresses that were
-fetched, and keeps nltk from asking for newer ones.
+The container has nothing of evalset, so that this imports the standard library alone. While data
+are fetched (EVALSET_DATA_FETCH) it directs requests to the pinned revisions, notes which hosts
+cannot be reached, and ends the eval when it would ask a model. In a run it serves the files that
+were fetched from addresses, and keeps nltk from asking for newer ones.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ PINS = "EVALSET_DATA_PINS"
 KEPT = "EVALSET_DATA_KEPT"
 PROBLEMS = "EVALSET_DATA_PROBLEMS"
 
-# The host that stands for every model while data are fetched; no name server knows it.
+# The host of every model while data are fetched; no name server knows it.
 MODEL_HOST = "model.invalid"
 
-# What a part of an address of the hub names: a repository, then what is asked, then the revision.
+# The parts of an address of the hub: a repository, what is asked for, and the revision.
 HUB = re.compile(
     r"(?P<before>.*?/(?:api/)?)(?P<repo>(?:datasets|models|spaces)/[^/]+(?:/[^/]+)??)"
     r"(?:/(?P<what>revision|resolve|tree|paths-info|raw)/(?P<ref>[^/?]+)(?P<after>[/?].*)?)?$"
@@ -38,9 +38,9 @@ ADDRESS = re.compile(r"(?:/.*/data/)?(?P<scheme>https?|gs|az):/+(?P<rest>.+)")
 
 
 def address_of(path: object) -> str:
-    """The address of something elsewhere that a path stands for; empty for a path of this machine.
+    """The address that a path was made from; empty for a path of this machine.
 
-    Upstream puts the registry's folder before all that `samples_jsonl` says: an address becomes
+    Upstream puts the registry's folder before every value of `samples_jsonl`: an address becomes
     `/registry/0/data/https:/host/file`.
     """
     found = ADDRESS.fullmatch(str(path))
@@ -48,7 +48,7 @@ def address_of(path: object) -> str:
 
 
 def pinned(url: str, pins: dict[str, dict[str, str]]) -> str:
-    """The address of the pinned revision, where `url` asks the hub for a moving one.
+    """The address of the pinned revision, if `url` asks the hub for a branch.
 
     Args:
         url: without a query.
@@ -65,20 +65,20 @@ def pinned(url: str, pins: dict[str, dict[str, str]]) -> str:
 
 
 def note(problem: str) -> None:
-    """Keep a line for whoever started this."""
+    """Write a line into the file that evalset reads afterwards."""
     with open(os.environ[PROBLEMS], "a", encoding="utf-8") as file:  # noqa: PTH123 - short
         file.write(" ".join(problem.split()) + "\n")
 
 
 def watched(host: str, send: Callable[[], Any]) -> Any:  # noqa: ANN401 - a library's response
-    """Send a request; a host that cannot be reached, and a revision that is gone, are noted."""
+    """Send a request; note a host that cannot be reached, and a revision that is gone."""
     if host == MODEL_HOST:
         sys.stdout.flush()
-        os._exit(0)  # what is asked now is no data any more
+        os._exit(0)  # from here on the eval asks its model, and has its data
     try:
         response = send()
     except Exception as error:
-        if not hasattr(error, "code"):  # as urllib's error has that is an answer
+        if not hasattr(error, "code"):  # else it is urllib's error for an answer
             note(f"away {host}: {error}")
         raise
     headers = getattr(response, "headers", None)
@@ -88,7 +88,7 @@ def watched(host: str, send: Callable[[], Any]) -> Any:  # noqa: ANN401 - a libr
 
 
 def watch_client(module: ModuleType) -> None:
-    """Lead the requests of httpx, or a successor of its, to what is pinned."""
+    """Direct the requests of httpx, or of its successor, to what is pinned."""
     pins = json.loads(os.environ.get(PINS, "{}"))
     send = module.Client.send
 
@@ -117,7 +117,7 @@ def watch_requests(module: ModuleType) -> None:
 
 
 def watch_urllib(module: ModuleType) -> None:
-    """The same for Python's own, by which nltk asks."""
+    """The same for urllib, which nltk uses."""
     opened = module.OpenerDirector.open
 
     def open_(self: Any, fullurl: Any, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - as above
@@ -129,7 +129,7 @@ def watch_urllib(module: ModuleType) -> None:
 
 
 def watch_nltk(module: Any) -> None:  # noqa: ANN401 - a module of its own making
-    """Note what nltk could not get, because it only says so and lets the eval begin."""
+    """Note what nltk could not get, because it only prints that and lets the eval start."""
     download = module.Downloader.download
 
     def downloaded(self: Any, info_or_id: Any = None, *args: Any, **named: Any) -> bool:  # noqa: ANN401 - nltk's own
@@ -143,7 +143,7 @@ def watch_nltk(module: Any) -> None:  # noqa: ANN401 - a module of its own makin
 
 
 def keep_nltk(module: Any) -> None:  # noqa: ANN401 - as above
-    """Let nltk take what was fetched for the newest there is."""
+    """Let nltk take what was fetched to be the newest version."""
 
     def download(*_: object, **__: object) -> bool:
         return True
@@ -153,10 +153,10 @@ def keep_nltk(module: Any) -> None:  # noqa: ANN401 - as above
 
 
 def name_owners(module: Any) -> None:  # noqa: ANN401 - as above
-    """Let `datasets` load what upstream names without its owner, as the hub's older names were.
+    """Let `datasets` load what upstream names without an owner, as older names of the hub are.
 
-    The hub leads from such a name to the new one, but newer clients refuse to ask for it. Which
-    it led to is kept with the data.
+    The hub redirects such a name to the one with an owner, but newer clients refuse to ask for it.
+    The name that it redirects to is kept with the data.
     """
     load = module.load_dataset
     file = Path(os.environ[KEPT]) / "owners.json"
@@ -181,12 +181,12 @@ def name_owners(module: Any) -> None:  # noqa: ANN401 - as above
 
 
 class Addresses:
-    """What addresses held when they were fetched, as files below a folder.
+    """The files that were fetched from addresses, below a folder.
 
     Args:
         folder: of the files.
         module: blobfile.
-        fetching: whether what is missing is fetched.
+        fetching: whether to fetch what is missing.
     """
 
     def __init__(self, folder: Path, module: ModuleType, *, fetching: bool) -> None:
@@ -209,7 +209,7 @@ class Addresses:
         return json.loads(place.read_text(encoding="utf-8"))[what]
 
     def isdir(self, path: Any) -> bool:  # noqa: ANN401 - a text or a path
-        """Whether it is a folder; a web page is none."""
+        """Whether it is a folder; a web page is not."""
         address = address_of(path)
         if not address:
             return bool(self._isdir(path))
@@ -225,17 +225,17 @@ class Addresses:
         return iter(self._answer(address, "listdir", lambda: list(self._listdir(address))))
 
     def open(self, path: Any, mode: str = "r", **named: Any) -> Any:  # noqa: ANN401 - a file
-        """A file, for an address as it was fetched."""
+        """Open a file; of an address, the one that was fetched from it."""
         address = address_of(path)
         if not address or "r" not in mode:
             return self._file(path, mode, **named)
         place = self._place(address)
         if self._fetching and not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            passing = place.with_suffix(".incomplete")
-            with self._remote(address) as source, passing.open("wb") as target:
+            unfinished = place.with_suffix(".incomplete")
+            with self._remote(address) as source, unfinished.open("wb") as target:
                 shutil.copyfileobj(source, target)
-            passing.rename(place)
+            unfinished.rename(place)
         if not place.exists():
             raise FileNotFoundError(f"{address} is not among the data that were fetched")
         return self._file(str(place), mode, **named)
@@ -257,14 +257,14 @@ class Addresses:
 
 
 def is_web(address: str) -> bool:
-    """Whether it is an address of the web; blobfile knows those of Azure itself."""
+    """Whether it is a web address other than one of Azure, which blobfile reads itself."""
     parts = urlsplit(address)
     azure = (parts.hostname or "").endswith(".blob.core.windows.net")
     return parts.scheme in {"http", "https"} and not azure
 
 
 def keep_addresses(module: Any) -> None:  # noqa: ANN401 - as above
-    """Let blobfile read what was fetched, in place of what the address has now."""
+    """Let blobfile read the file that was fetched instead of the address."""
     found = Addresses(Path(os.environ[KEPT]), module, fetching=FETCH in os.environ)
     module.BlobFile, module.isdir, module.listdir = found.open, found.isdir, found.listdir
 
@@ -286,7 +286,7 @@ RUNNING: dict[str, Callable[[ModuleType], None]] = {"nltk.downloader": keep_nltk
 
 
 class Finder:
-    """Finds the modules above where Python would, and changes them once they are imported."""
+    """Finds the modules above as Python would, and changes them once they are imported."""
 
     changes = ALWAYS | (FETCHING if FETCH in os.environ else RUNNING)
 
@@ -294,7 +294,7 @@ class Finder:
     def find_spec(
         cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec that the other finders give a module that is changed; None for all else."""
+        """The spec that the other finders give a module to be changed; None for other modules."""
         change = cls.changes.get(name)
         if change is None:
             return None
@@ -311,7 +311,7 @@ class Finder:
 
 
 def run_the_next(name: str = "sitecustomize") -> None:
-    """Run the image's own `sitecustomize`, in whose place this stands."""
+    """Run the image's own `sitecustomize`, which this one replaces."""
     here = Path(__file__).parent
     others = [path for path in sys.path if Path(path or ".").resolve() != here]
     spec = PathFinder.find_spec(name, others)

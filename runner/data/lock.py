@@ -15,16 +15,16 @@ from runner.records.folders import remove_tree
 
 VERSION = 1
 
-# What moves the cache, as messages name it.
+# The variable that moves the cache, as messages name it.
 ELSEWHERE = "XDG_CACHE_HOME"
 
-# What libraries leave beside data, and what no run needs: locks, marks, halves, their own notes.
+# What libraries leave next to data and no run needs: locks, markers, partial files, notes.
 _CLUTTER = re.compile(
     r"(^|/)(\.locks|\.no_exist|xet|modules|CACHEDIR\.TAG|token|stored_tokens|\.agent[^/]*"
     r"|[^/]*\.(lock|incomplete|tmp))(/|$)"
 )
 
-# A commit of the hub, as it is in the names of folders.
+# A commit of the hub, as folders are named.
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 # The name that the hub's clients give a repository's folder.
@@ -52,7 +52,7 @@ class DataLock(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         eval: its resolved key.
-        key: of what the registry says of it; another entry with the same name may load others.
+        key: as `key_of_eval` gives it; another entry with the same name may load other data.
         sha256: of all files, by their paths; empty for an eval that needs no data.
         revisions: commits of the hub, by repository (`datasets/OWNER/NAME`) and branch.
         files: sorted by path.
@@ -87,7 +87,7 @@ def lock_of(folder: Path, name: str, key: str, *, image: str = "") -> DataLock:
     """Tidy up what an eval fetched, and describe it.
 
     Raises:
-        UsageError: it left what is no data: a link that leads elsewhere, or no file at all.
+        UsageError: it left something that is not data, such as a link that leads elsewhere.
     """
     files = look_through(folder, name, tidy=True) if folder.is_dir() else ()
     whole = hashlib.sha256(json.dumps([msgspec.to_builtins(file) for file in files]).encode())
@@ -105,9 +105,9 @@ def look_through(folder: Path, name: str, *, tidy: bool = False) -> tuple[DataFi
     """Read all files of an eval's data; no link is followed.
 
     Args:
-        folder: of the data; a stranger's program has written there.
+        folder: of the data; code that nobody has checked has written there.
         name: of the eval, for messages.
-        tidy: whether what is no data is removed.
+        tidy: whether to remove what is not data.
 
     Raises:
         UsageError: something in there is neither a file, nor a folder, nor a link to one of them.
@@ -163,7 +163,7 @@ def _hash(path: Path) -> str:
 
 
 def _revisions(folder: Path, files: Iterable[DataFile]) -> dict[str, dict[str, str]]:
-    """What the hub's branches stood for, by repository, as its clients write it down."""
+    """The commits of the hub's branches, by repository, as its clients have written them down."""
     revisions: dict[str, dict[str, str]] = {}
     for file in files:
         parts = Path(file.path).parts
@@ -184,7 +184,7 @@ def read_locks(path: Path) -> dict[tuple[str, str], DataLock]:
 
 
 def parse_locks(content: bytes) -> dict[tuple[str, str], DataLock]:
-    """The lines of a lock file by eval and hash; what cannot be read is passed over."""
+    """The lines of a lock file, by eval and hash; lines that cannot be read are ignored."""
     found = {}
     for line in content.splitlines():
         with suppress(*UNREADABLE):
@@ -194,7 +194,7 @@ def parse_locks(content: bytes) -> dict[tuple[str, str], DataLock]:
 
 
 def add_locks(path: Path, locks: Iterable[DataLock]) -> None:
-    """Add what a lock file lacks; no line of it is changed."""
+    """Add the lines that a lock file lacks; none of its own is changed."""
     content = read_bytes(path)
     known = parse_locks(content)
     new = {(lock.eval, lock.sha256): lock.line for lock in locks}

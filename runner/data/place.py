@@ -1,4 +1,4 @@
-"""Where a container finds an eval's data, and by which variables its libraries do."""
+"""Where a container finds an eval's data, and the variables that tell its libraries."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,26 +9,26 @@ from runner.files import named
 CONTENT = "/evalset-data"
 PYTHON = "/evalset-python"
 
-# Below the container's `/tmp`, which libraries may write to: what they call their cache.
+# Below the container's `/tmp`, where libraries may write: what they take for their cache.
 OWN = ".evalset-data"
 _OWN = f"/tmp/{OWN}"  # noqa: S108 - inside the container
 
-# What runs in the container before anything else does.
+# Runs in the container before anything else.
 INSIDE = Path(__file__).with_name("inside.py")
 
 # Below the data: the hub's cache, where `datasets` insists on writing its locks.
 PREPARED = "hf/datasets"
 
-# Where tiktoken writes what it fetches, which a network may bring in a run as well.
+# Where tiktoken writes what it fetches; in a run with a network it may do so as well.
 ENCODINGS = "tiktoken"
 
-# What is laid out anew for each container, because libraries write there.
+# Made anew for each container, because libraries write there.
 _WRITTEN = (f"{PREPARED}/", f"{ENCODINGS}/")
 
-# The file in the container's `/tmp` where it notes what was in the way of fetching.
+# The file in the container's `/tmp` that says why something could not be fetched.
 PROBLEMS = ".evalset-problems"
 
-# No hub counts how often this is asked, and no address but the data's is.
+# Libraries send no usage statistics, and ask no address but those of the data.
 _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
@@ -60,7 +60,7 @@ def fetching(pins: str) -> dict[str, str]:
 
 
 def reading() -> dict[str, str]:
-    """Variables of a container that finds its data, and asks nobody for them."""
+    """Variables of a container whose libraries take their data from here, and ask no hub."""
     return {
         **_QUIET,
         **_places(CONTENT),
@@ -72,16 +72,16 @@ def reading() -> dict[str, str]:
 
 
 def python_path(others: str) -> dict[str, str]:
-    """The variable that lets Python find what runs first, before what was to be found there."""
+    """PYTHONPATH with our `sitecustomize` before what it has already."""
     return {"PYTHONPATH": f"{PYTHON}:{others}" if others else PYTHON}
 
 
-# By folder or file of the host, where a container sees it.
+# Host folders and files, with the path where a container sees them.
 MOUNTS = {INSIDE: f"{PYTHON}/sitecustomize.py"}
 
 
 def lay_out(paths: Iterable[str], private: Path) -> None:
-    """Make the folders that `datasets` and tiktoken take for their caches, with links to the data.
+    """Make the folders that `datasets` and tiktoken use as caches, with links to the data.
 
     Args:
         paths: of the data's files.

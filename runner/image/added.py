@@ -28,7 +28,7 @@ from runner.image.resolve import ground_of, resolve
 from runner.image.wheels import fetch_wheels
 from runner.model import key_of
 
-# By this label the images are found, and this is how they are called.
+# The label by which these images are found, and the repository in their names.
 ADDED = "evalset.added"
 NAME = "evalset/added"
 
@@ -36,11 +36,11 @@ DOCKERFILE = Path(__file__).with_name("added.dockerfile")
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """The packages of some requirements on top of an image.
+    """Requirements, and the image that their packages are added to.
 
     Attributes:
-        image: that they are added to.
-        identity: of that image, the same on hosts that built or pulled the same.
+        image: the image.
+        identity: of the image, the same on all hosts that have built or pulled the same one.
         asked: the requirements.
     """
 
@@ -50,33 +50,33 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def to(cls, api: docker_py.Api, image: Image, asked: Requirements) -> "Added":
-        """The packages of some requirements on top of an image that the engine has."""
+        """Requirements for an image that the engine has."""
         digest = (image.digest or "").partition("@")[2]
         identity = own_fingerprint(api, image) or digest or image.id
         return cls(image=image, identity=identity, asked=asked)
 
     @property
     def key(self) -> str:
-        """Stands for image and requirements, not for what is chosen to fulfil them."""
+        """A key for image and requirements, whatever packages are chosen."""
         return key_of([self.identity, self.asked.content])
 
 
 def lock_of(
     api: docker_py.Api,
     added: Added,
-    known: Mapping[str, str],
+    recorded: Mapping[str, str],
     host: Host,
     *,
     tell: Callable[[str], None],
 ) -> Lock:
-    """The packages that fulfil requirements: those of the record, else of this host's cache.
+    """The packages that fulfil requirements: those on record, else those in this host's cache.
 
-    Only where neither has some, pip is asked, and the cache keeps what it chose.
+    If neither has any, pip chooses them, and the cache keeps its choice.
 
     Args:
         api: of the engine.
         added: requirements and image.
-        known: texts of the locks on record, by their keys.
+        recorded: texts of the locks on record, by their keys.
         host: this one.
         tell: what is done.
 
@@ -84,8 +84,8 @@ def lock_of(
         UsageError: the requirements cannot be fulfilled.
         EnvironmentFault: the engine or a package index does not do its part.
     """
-    if added.key in known:
-        return Lock(key=added.key, text=known[added.key])
+    if added.key in recorded:
+        return Lock(key=added.key, text=recorded[added.key])
     with _alone(host, added.key) as folder:
         kept = folder / "lock"
         if kept.is_file():
@@ -166,7 +166,7 @@ def _build(
 
 
 def _asked(asked: Requirements, lock: Lock) -> bytes:
-    """A lock as pip is asked for it: with where packages are, which no record has."""
+    """A lock in the form for pip, with the places of packages, which are not on record."""
     lines = list(asked.where)
     for line in lock.text.splitlines():
         package, _, digest = line.partition(" ")
@@ -187,7 +187,7 @@ def _files(lock: Lock, wheels: Path, tool: Path) -> Iterator[tuple[str, bytes]]:
             yield f"packages/{place}/{path.name}", path.read_bytes()
 
 
-# Held until this process ends, however it does.
+# Held until this process ends, in whatever way.
 _held: set[Path] = set()
 
 
@@ -204,7 +204,7 @@ def _hold(host: Host, fingerprint: str) -> None:
 
 @contextmanager
 def _unused(path: Path) -> Iterator[bool]:
-    """Whether nobody holds a file's lock; nobody gets it in the `with` block."""
+    """Whether nobody holds a file's lock; if so, nobody can take it in the `with` block."""
     if not path.is_file():
         yield True
         return
@@ -219,7 +219,7 @@ def _unused(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def _alone(host: Host, key: str) -> Iterator[Path]:
-    """The folder of the cache for some requirements, which one process has at a time."""
+    """The folder of the cache for some requirements, for one process at a time."""
     folder = host.cache / "requirements" / key
     make_folder(folder, option="XDG_CACHE_HOME")
     with named(folder, "lock"), (folder / "busy").open("a") as file:
@@ -232,8 +232,8 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         removed: names of images.
-        used: names of those that a run or a container still has.
-        locks: choices of packages that this host's cache had.
+        used: names of images that a run or a container still uses.
+        locks: how many choices of packages this host's cache had.
     """
 
     removed: tuple[str, ...]
@@ -242,9 +242,9 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def clean_images(api: docker_py.Api, host: Host) -> Cleaned:
-    """Remove the images that requirements were added to, unless a run or a container has them.
+    """Remove the images with added packages, unless a run or a container uses them.
 
-    The choices of packages go with them, so that the next run chooses anew, and their wheels.
+    The choices of packages are removed as well, so that the next run chooses anew, and the wheels.
     """
     removed: list[str] = []
     used: list[str] = []

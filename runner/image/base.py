@@ -19,14 +19,14 @@ from runner.records.folders import temporary_folder
 
 SUITE = "bookworm"
 
-# Its list of Debian packages says all about it.
+# Its list of Debian packages identifies it.
 DEBIAN_BASE = f"evalset/base:{SUITE}"
 
 MIRROR = "http://deb.debian.org/debian"
 ARCHITECTURES: Mapping[str, str] = {"arm": "armhf", "386": "i386"}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Debian 12's release: files that packages do not date get this one, the same on every host.
+# The date of Debian 12's release: files to which no package gives a date get it, on every host.
 RELEASE_TIME = "1686355200"
 
 
@@ -51,11 +51,11 @@ def make_debian_base(api: docker_py.Api, *, tell: Callable[[str], None]) -> None
 
 
 def _bootstrap(archive: Path, architecture: str, mirror: str) -> None:
-    left_out = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+    excluded = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
     command = [
         *("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,ca-certificates"),
         f"--architectures={architecture}",
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in left_out),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in excluded),
         *(f"--aptopt={line}" for line in _proxies()),
         *(SUITE, str(archive)),
         f"deb {mirror} {SUITE} main",
@@ -97,7 +97,7 @@ def _succeeds(command: list[str]) -> bool:
 
 
 def _mirror() -> str:
-    """The mirror that this host's apt takes Debian from, else Debian's own."""
+    """The Debian mirror that this host's apt uses, else Debian's own."""
     form = "$(REPO_URI) $(ORIGIN) $(LABEL)"
     targets = _output(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
     for line in targets.splitlines():
@@ -108,7 +108,7 @@ def _mirror() -> str:
 
 
 def _proxies() -> list[str]:
-    """The host's apt settings without which its mirror may not be reached."""
+    """The host's apt settings that its mirror may need."""
     said = _output(["apt-config", "dump"])
     return re.findall(
         r"^Acquire::https?::(?:Proxy|CaInfo|Verify-Peer)\b.* \".+\";$", said, re.MULTILINE
@@ -165,16 +165,16 @@ def prepare_base(
     fresh: bool,
     tell: Callable[[str], None],
 ) -> Base:
-    """Have a base image at the engine.
+    """Pull, make or find the base image.
 
     Args:
-        wanted: the image that the user named; it or an error.
-        default: without such a name, the image to pull. Where no image registry gives it, the base
+        wanted: the image that the user named; no other will do.
+        default: the image to pull if the user named none. If no image registry gives it, the base
             is made from Debian's packages.
-        fresh: whether to pull or make it although it is there.
+        fresh: whether to pull or make it even if the engine has it.
 
     Raises:
-        EnvironmentFault: neither way leads to a base, or it has no Python to build on.
+        EnvironmentFault: no base can be pulled or made, or it has no Python to build on.
     """
     name = wanted or default
     if look_up_image(api, name) is not None and not fresh:
@@ -204,7 +204,7 @@ def _without_registry(
 
 
 def base_of_ours(api: docker_py.Api, image: Image) -> Base:
-    """An image of our own making as the base of another: its fingerprint says what it is."""
+    """An image that evalset built, as the base of another; its fingerprint identifies it."""
     found = _describe(api, image.name)
     return msgspec.structs.replace(found, identity=image.fingerprint or image.id)
 

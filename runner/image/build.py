@@ -32,14 +32,14 @@ from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 
 HERE = Path(__file__).parent
 
-# What runs inside the image: each time Python starts there, and once, while it is built.
+# The programs that run in the image: when Python starts, and once, while it is built.
 PROGRAMS = ("hook.py", "late.py", "prepare.py", "put_off.py")
 
 
 class Recipe:
-    """What an image is made from, apart from its base: the files of this package.
+    """What an image is made from, in addition to its base: files of this package.
 
-    The lock is in pip's requirements format, with hashes; the programs run inside the image.
+    The lock is in pip's requirements format, with hashes; the programs run in the image.
 
     Args:
         extra: one of the `EXTRAS`, which are built on the eval image; None is the eval image.
@@ -54,7 +54,7 @@ class Recipe:
 
     @cached_property
     def base_image(self) -> str:
-        """The image that the Dockerfile builds on unless told otherwise."""
+        """The image that the Dockerfile builds on by default."""
         found = re.search(rb"^ARG BASE_IMAGE=(\S+)$", self.dockerfile, re.MULTILINE)
         if found is None:
             raise EnvironmentFault(
@@ -70,13 +70,13 @@ class Recipe:
 
     @cached_property
     def evals_version(self) -> str:
-        """The version of openai/evals that is locked."""
+        """The version of openai/evals in the lock."""
         lock = _read("image.lock") if self.extra else self.lock
         found = re.search(rb"^evals==(\S+)", lock, re.MULTILINE)
         return found[1].decode() if found else "unknown"
 
     def fingerprint(self, base: str, machine: str) -> str:
-        """Stand for the image's content: the same on every host that builds it alike.
+        """A hash of the image's content, the same on every host that builds it from the same.
 
         `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
@@ -93,7 +93,7 @@ def _read(name: str) -> bytes:
     raise EnvironmentFault(f"{HERE / name} is missing", "reinstall evalset")
 
 
-# The classic builder says nothing while a step runs.
+# The classic builder prints nothing while a step runs.
 STEP_TIME = 1800
 
 # Labels.
@@ -102,14 +102,14 @@ MACHINE = "evalset.machine"
 LOCK = "evalset.lock"
 STAGE = "evalset.stage"
 
-# What the classic builder says between the words of a step's own commands.
+# What the classic builder prints between the output of commands.
 BUILDER_SAYS = ("---> ", "Removing intermediate container ")
 
-# How it says what a step made, by the first digits of an image's id.
+# How it prints the image that a step made, by the first digits of its id.
 SHORT = 12
 BUILT = re.compile(rf"---> ([0-9a-f]{{{SHORT}}})$")
 
-# Seconds after which a stage that no build has removed belongs to none that is under way.
+# Seconds after which no build that is under way can have left a stage.
 ABANDONED = 2 * STEP_TIME
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -123,13 +123,13 @@ def build_image(
     tell: Callable[[str], None],
     rebuild: bool = False,
 ) -> Image:
-    """Build the eval image, or return the one that is tagged when it has the same content.
+    """Build the eval image, or return the one with the tag if it has the same content.
 
-    Without `base_image` it is built on what the Dockerfile says, or on Debian's packages. With
-    `rebuild` it is built although it is there, on a base that is fetched anew.
+    Without `base_image` it is built on the image that the Dockerfile names, or on one made from
+    Debian's packages. With `rebuild` it is built in any case, on a base that is fetched anew.
 
     Raises:
-        EnvironmentFault: base, Python packages or engine cannot be had, or a step fails.
+        EnvironmentFault: base or Python packages cannot be fetched, or a step or the engine fails.
     """
     recipe = Recipe()
     there = look_up_image(api, tag)
@@ -150,10 +150,11 @@ def build_extra(
     tell: Callable[[str], None],
     rebuild: bool = False,
 ) -> Image:
-    """Build one of the `EXTRAS` on the eval image, which must be here, or return the same image.
+    """Build one of the `EXTRAS` on the eval image, or return the one that has the same content.
 
     Raises:
-        EnvironmentFault: eval image, Python packages or engine cannot be had, or a step fails.
+        EnvironmentFault: there is no eval image, Python packages cannot be fetched, or a step or
+            the engine fails.
     """
     tag = extra_image(extra, eval_image)
     recipe = Recipe(extra)
@@ -199,9 +200,9 @@ def _build(
 
 
 def kind_of(api: docker_py.Api, image: Image) -> str | None:
-    """Which image of our own making it is: empty for the eval image, or one of the `EXTRAS`.
+    """Which image of ours it is: empty for the eval image, or one of the `EXTRAS`.
 
-    None for any other, for one that was built on top of one, and for one of another release.
+    None for any other image, for one that was built on top of ours, and for another release's.
     """
     if own_fingerprint(api, image) is None:
         return None
@@ -247,7 +248,7 @@ def run_steps(
     labels: dict[str, str],
     nocache: bool,
 ) -> None:
-    """Build an image from a tar archive, without a network, and remove the stages it leaves.
+    """Build an image from a tar archive, without a network, and remove intermediate stages.
 
     Raises:
         EnvironmentFault: a step fails, or the engine does.
@@ -284,7 +285,7 @@ def run_steps(
                         "fix that, then run this again",
                     )
         finally:
-            # The disk that the first stage took, here or in a build that was killed.
+            # Frees the disk that the first stage took, in this build or in one that was killed.
             for stage in api.images(filters={"dangling": True, "label": STAGE}):
                 short = stage["Id"].removeprefix("sha256:")[:SHORT]
                 if short in own or time.time() - stage["Created"] > ABANDONED:
@@ -292,9 +293,9 @@ def run_steps(
 
 
 def remove_image(api: docker_py.Api, image_id: str) -> bool:
-    """Remove an image, and tell whether it is gone.
+    """Remove an image; return whether it is gone.
 
-    The engine refuses what a container, another image or another name still needs.
+    The engine keeps an image that a container, another image or another name still needs.
     """
     with as_environment_fault(), suppress(docker_py.APIError):
         api.remove_image(image_id)

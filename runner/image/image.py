@@ -15,7 +15,7 @@ from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse
 
 
 def pull(api: docker_py.Api, name: str) -> str | None:
-    """Pull an image; say why the image registry does not give it, or None if it does."""
+    """Pull an image; return why that failed, or None if it did not."""
     with as_environment_fault():
         try:
             for line in api.pull(name, stream=True, decode=True):
@@ -33,13 +33,13 @@ def _why(said: str) -> str:
     return f"the image registry said: {text}"
 
 
-# The label by which hosts that built alike can tell.
+# The label with the image's fingerprint, by which hosts know that they built the same.
 FINGERPRINT = "evalset.fingerprint"
 
-# The label for the identity of what our build was built on.
+# The label with the identity of the base.
 BASE = "evalset.base"
 
-# What the labels of our build begin with.
+# The prefix of the labels that our build sets.
 _OURS = "evalset."
 
 
@@ -47,12 +47,12 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image that the engine has.
 
     Attributes:
-        id: `sha256:...`, of its configuration; two hosts that build alike have different ones.
+        id: `sha256:...`, of its configuration; it differs between hosts that build the same.
         digest: its repository digest, of the name's own repository if that is among those it
             was pulled from; None for an image that no image registry knows.
-        python_path: its own `PYTHONPATH`; empty where it has none.
-        fingerprint: of its content, as `build` labels it: the same wherever it is built alike. It
-            may be that of an image that it was built on; `own_fingerprint` tells.
+        python_path: its own `PYTHONPATH`; empty if it has none.
+        fingerprint: of its content, as `build` labels it: the same on all hosts that build the
+            same. It may be that of an image below it; `own_fingerprint` tells.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_image(api: docker_py.Api, name: str) -> Image:
-    """Look an image up; pull it if it is missing and not of our own making."""
+    """Look an image up; pull it if it is missing and not one that evalset builds."""
     if (image := look_up_image(api, name)) is not None:
         return image
     if name == DEFAULT_IMAGE:
@@ -86,7 +86,7 @@ def find_image(api: docker_py.Api, name: str) -> Image:
 
 
 def require_image(api: docker_py.Api, name: str, how: str) -> Image:
-    """Look up an image that was here a moment ago; `how` says how it came, as in `pulled`."""
+    """Look up an image that was made a moment ago; `how` says in which way, such as `pulled`."""
     image = look_up_image(api, name)
     if image is None:
         raise EnvironmentFault(f"the image {name} was {how} and is gone again", "run this again")
@@ -94,9 +94,9 @@ def require_image(api: docker_py.Api, name: str, how: str) -> Image:
 
 
 def own_fingerprint(api: docker_py.Api, image: Image) -> str | None:
-    """The fingerprint of an image of our own making; None for one that was built on top of one.
+    """The fingerprint of an image that evalset built; None for one that was built on top of it.
 
-    Such an image inherits the label, but our build's labels are not the last of its steps.
+    Such an image inherits the label, but our labels are not set by its last step.
     """
     if image.fingerprint is None:
         return None
@@ -106,7 +106,7 @@ def own_fingerprint(api: docker_py.Api, image: Image) -> str | None:
 
 
 def look_up_image(api: docker_py.Api, name: str) -> Image | None:
-    """Look an image up at the engine, and nowhere else."""
+    """Look an image up at the engine, without pulling it; None if the engine does not have it."""
     with as_environment_fault():
         try:
             details: dict[str, Any] = api.inspect_image(name)  # type: ignore[no-untyped-call] # its stubs lack it
@@ -127,11 +127,11 @@ def look_up_image(api: docker_py.Api, name: str) -> Image | None:
 
 
 def _repository(name: str) -> str:
-    """A name without digest and tag; a port is no tag, because a `/` follows it."""
+    """A name without digest and tag; what a `/` follows is a port and not a tag."""
     return re.sub(r":[^/]*$", "", name.partition("@")[0])
 
 
-# Imports nothing of evals, which would cost a second. Direct children only, as upstream reads them.
+# Does not import evals, which would take a second. Reads direct children only, as upstream does.
 READ_REGISTRY = """
 import importlib.util, json, pathlib, sys
 spec = importlib.util.find_spec("evals")
@@ -145,7 +145,7 @@ json.dump(found, sys.stdout)
 
 
 def read_builtin_registry(api: docker_py.Api, image: Image) -> dict[str, str]:
-    """The registry of the openai/evals inside an image: YAML text by path, such as `evals/a.yaml`.
+    """The registry of the openai/evals in an image: YAML text by path, such as `evals/a.yaml`.
 
     Empty for an image without python3 or without openai/evals.
     """
@@ -160,7 +160,7 @@ def read_builtin_registry(api: docker_py.Api, image: Image) -> dict[str, str]:
     return msgspec.json.decode(answer.stdout, type=dict[str, str])
 
 
-# What Python finds there without importing it.
+# Prints the names of all modules that Python can find, without importing any.
 READ_MODULES = """
 import json, pkgutil, sys
 names = {each.name for each in pkgutil.iter_modules()} | sys.stdlib_module_names
@@ -177,13 +177,13 @@ def modules_in(engine: Engine, image: Image, host: Host) -> list[str]:
         answer = ask(engine.api, image.id, ["python3", "-c", READ_MODULES])
     if answer.exit_code:
         return []
-    with suppress(EnvironmentFault):  # it is asked again next time
+    with suppress(EnvironmentFault):  # the image is asked again next time
         replace(kept, answer.stdout)
     return msgspec.json.decode(answer.stdout, type=list[str])
 
 
 def builtin_registry(engine: Engine, image: Image, host: Host) -> Registry:
-    """The registry inside an image, read once per image."""
+    """The registry in an image, read once per image."""
     cache = RegistryCache(host.cache)
     registry = cache.get(image.id)
     if registry is None:

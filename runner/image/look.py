@@ -40,11 +40,11 @@ _ALL_CLASSES = 60
 # Answers that the cache keeps; each change of a registry makes a new one.
 _KEPT = 50
 
-# The kernel takes 128 KiB as one argument.
+# The kernel allows at most 128 KiB for one argument.
 _PIECE = 100_000
 
-# Starts the Python that `oaieval` names in its first line, or, where pip found that line too long,
-# in its second one. 127 is what a shell says of a command that is not there.
+# Starts the Python that `oaieval` names in its first line or, where pip found that line too long,
+# in its second one. A shell exits with 127 if there is no such command.
 _FIND_PYTHON = r"""
 p=$(command -v oaieval) || exit 127
 { IFS= read -r a; IFS= read -r b; } <"$p"
@@ -66,8 +66,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         models: completion functions or solvers.
         arguments: of `oaieval`, behind the eval.
         evals: resolved keys.
-        content: stands for what is in the folders that the container sees.
-        tested: evals whose classes are known to be importable there.
+        content: a hash of what is in the folders that the container sees.
+        tested: evals whose classes can be imported there, as is known already.
     """
 
     models: tuple[str, ...]
@@ -88,7 +88,7 @@ def program() -> str:
 def look_inside(
     api: docker_py.Api, spec: ContainerSpec, question: Question, host: Host
 ) -> Look | None:
-    """Ask the `oaieval` of an image what it would refuse, of each eval once.
+    """Ask the `oaieval` of an image what it would refuse; about each eval it is asked once.
 
     Args:
         api: a client.
@@ -97,7 +97,7 @@ def look_inside(
         host: has the cache.
 
     Returns:
-        The answer for these evals; None where no answer came.
+        The answer for these evals; None if none came.
 
     Raises:
         EnvironmentFault: the engine does not do its part.

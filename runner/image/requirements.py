@@ -9,7 +9,7 @@ from runner.errors import UsageError
 from runner.files import named, read_text
 from runner.model import key_of
 
-# Options of a requirements file that say where packages are, and those that take a value.
+# Options of a requirements file that say where packages are, and which of them take a value.
 _WITH_VALUE = {
     *("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--trusted-host"),
     "--only-binary",
@@ -18,7 +18,7 @@ _WHERE = {*_WITH_VALUE, "--no-index", "--prefer-binary", "--pre"}
 
 _OTHER_FILE = re.compile(r"(?:(-r|-c)\s*|(--requirement|--constraint)(?:\s+|\s*=\s*))(\S.*)")
 
-# What would be built from source, on the host: an archive, a folder, a repository.
+# What pip would build from source, on the host: an archive, a folder, a repository.
 _ARCHIVE = re.compile(r"\.(zip|tar|tar\.\w+|tgz|tbz2?|txz|tlz)$", re.IGNORECASE)
 _PLACE = re.compile(r"^(\.|/|~|file:|https?:|\w+\+)|.*\.whl$", re.IGNORECASE)
 _NAME = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(.*)")
@@ -28,8 +28,8 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     """The packages that requirements add to an image.
 
     Attributes:
-        key: stands for the requirements and the image.
-        text: a line for each, `NAME==VERSION --hash=sha256:...`, sorted; none where the image has
+        key: of the requirements and the image, as `Added.key`.
+        text: a line for each, `NAME==VERSION --hash=sha256:...`, sorted; empty if the image has
             them all.
     """
 
@@ -38,21 +38,22 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Sixteen hex digits that stand for the packages."""
+        """Sixteen hex digits of a hash of the packages."""
         return key_of(self.text)
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file asks for, and what those that it names do.
+    """What a file asks for, including the files that it names.
 
     Attributes:
-        file: as it was named.
+        file: as the user named it.
         lines: of requirements, without comments and hashes.
         constraints: likewise.
         where: options that say where packages are, in pip's form.
         wheels: path or address of each wheel that is named directly, by its package's name.
-        hashes: that a package may have, in hex digits, by its name; one that is not in here any.
-        content: stands for all of that, the same on every host.
+        hashes: those that a package may have, in hex digits, by its name; a package that is not
+            in here may have any.
+        content: a hash of all of that, the same on every host.
     """
 
     file: str
@@ -73,8 +74,8 @@ def read_requirements(file: str) -> Requirements:
     """Read pip's requirements file, or the dependencies of a `pyproject.toml`.
 
     Raises:
-        UsageError: it is not there, is not understood, or asks for what only its source code can
-            give, which would run on the host.
+        UsageError: it is not there, is not understood, or asks for a package that would have to be
+            built from source, which would run its code on the host.
     """
     path = Path(file)
     if not path.is_file():
@@ -114,7 +115,7 @@ def _dependencies(path: Path) -> list[str]:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines without comments, those that end with a backslash joined to the next; numbered."""
+    """Numbered lines without comments; one that ends with a backslash is joined to the next."""
     whole, first = "", 0
     for number, line in enumerate(text.splitlines(), start=1):
         first = first if whole else number
@@ -127,7 +128,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 class _Reader:
-    """Takes requirements apart, file by file."""
+    """Reads requirements, file by file."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -188,7 +189,7 @@ class _Reader:
         self.where.append(f"{name} {value}".strip())
 
     def _requirement(self, line: str, folder: Path, place: str) -> tuple[str, str]:
-        """The package's name, and the line as pip understands it from any folder."""
+        """The package's name, and the line in a form that does not depend on the current folder."""
         found = _NAME.fullmatch(line)
         if found and found[2].startswith("@"):
             address = found[2][1:].partition(";")[0].strip()

@@ -27,7 +27,7 @@ print(json.dumps({
 }))
 """
 
-# pip compares requirements like `; python_version < "3.12"` with the Python that runs it.
+# pip evaluates markers such as `; python_version < "3.12"` for the Python that runs it.
 FOR_THE_IMAGE = """
 import runpy, sys
 from pip._vendor.packaging import markers
@@ -37,13 +37,13 @@ sys.argv[0] = "pip"
 runpy.run_module("pip", run_name="__main__")
 """
 
-# What pip says before it lists who is in a conflict, and of those that it was given.
+# What pip prints before the packages of a conflict, and about constraints that it was given.
 CONFLICT = "conflict is caused by:"
 REQUESTED = "The user requested"
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
-    """What an image has that packages are added to.
+    """What is in an image that packages are to be added to.
 
     Attributes:
         python: its version in full.
@@ -56,10 +56,10 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ground_of(api: docker_py.Api, image: Image) -> Ground:
-    """Ask an image for it.
+    """Ask an image.
 
     Raises:
-        EnvironmentFault: it has no Python, or one that no wheel is made for.
+        EnvironmentFault: it has no Python, or one for which there are no wheels.
     """
     answer = ask(api, image.id, ["python3", "-c", QUESTIONS])
     if answer.exit_code:
@@ -90,11 +90,11 @@ def ground_of(api: docker_py.Api, image: Image) -> Ground:
 def resolve(asked: Requirements, ground: Ground, *, tell: Callable[[str], None]) -> str:
     """The text of a lock: the wheels that requirements add, and nothing that the image has.
 
-    The host's own pip chooses them, without running a line of theirs.
+    The host's own pip chooses them, and runs none of their code.
 
     Raises:
-        UsageError: no choice is possible; in pip's own words.
-        EnvironmentFault: pip does not reach what it needs.
+        UsageError: no choice is possible; the message has pip's own words.
+        EnvironmentFault: pip cannot reach what it needs.
     """
     tell(f"requirements: choosing packages for {asked.file} with pip")
     with tempfile.TemporaryDirectory(prefix="evalset-") as place:
@@ -175,7 +175,7 @@ def _failure(asked: Requirements, ground: Ground, said: str) -> RunnerError:
 
 
 def _has_source(asked: Requirements, name: str) -> bool:
-    """Whether an index has a package's source code; nothing of it is fetched or run."""
+    """Whether an index has a package's source code; it is neither fetched nor run."""
     where = [word for line in asked.where for word in line.split(" ", 1)]
     where = [word for word in where if word not in {"--prefer-binary", "--pre"}]
     command = [*pip(), "index", "versions", "--disable-pip-version-check", name, *where]
@@ -183,7 +183,7 @@ def _has_source(asked: Requirements, name: str) -> bool:
 
 
 def _last_words(said: str) -> str:
-    """Of what pip wrote, the line that says what is wrong; of a conflict, who is in it."""
+    """The line of pip's output that says what is wrong; for a conflict, the packages in it."""
     if CONFLICT in said:
         block = said.partition(CONFLICT)[2].strip("\n").partition("\n\n")[0]
         parts = [

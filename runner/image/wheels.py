@@ -14,14 +14,14 @@ import msgspec
 from runner.errors import EnvironmentFault
 from runner.host import this_host
 
-# The oldest glibc that any wheel is made for.
+# The minor version of the oldest glibc that wheels are made for.
 OLDEST_GLIBC = 5
 
 LEGACY_TAGS = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True):
-    """What an image runs Python packages on.
+    """The Python, machine and glibc of an image, which decide which wheels it can use.
 
     Attributes:
         python: such as `3.11`.
@@ -37,7 +37,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     def tags(self) -> list[str]:
         """The platform tags that pip may choose from, best first.
 
-        pip takes `--platform` literally: a wheel for an older glibc is found only if it is named.
+        pip takes `--platform` literally: it finds a wheel for an older glibc only if that is named.
         """
         tags = []
         for minor in range(self.glibc, OLDEST_GLIBC - 1, -1):
@@ -47,7 +47,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
         return [*tags, f"linux_{self.machine}"]
 
     def __str__(self) -> str:
-        """A name for folders and messages."""
+        """Its name, for folders and messages."""
         return f"cp{self.python.replace('.', '')}-{self.machine}-glibc2.{self.glibc}"
 
 
@@ -56,14 +56,14 @@ def fetch_wheels(
 ) -> Path:
     """A folder with exactly the lock's wheels for the platform.
 
-    They are fetched by the host's own pip, with its settings and certificates, once: the folder
-    stays in the user's cache directory.
+    The host's own pip fetches them, with its settings and certificates. The folder stays in the
+    user's cache directory, so that this happens once.
 
     Args:
-        lock: what the folder is to have.
-        platform: that they run on.
+        lock: the packages that the folder is to have.
+        platform: what they have to run on.
         tell: what is done.
-        asked: the same as pip is asked for it, with where it is; None is the lock itself.
+        asked: the same in the form for pip, with the places of packages; None for the lock itself.
 
     Raises:
         EnvironmentFault: there is no pip, or it cannot get them.
@@ -91,7 +91,7 @@ def fetch_wheels(
 
 
 def _is_whole(folder: Path, lock: bytes) -> bool:
-    """Whether each wheel in the folder has a hash of the lock, and each package its wheel."""
+    """Whether each wheel in the folder has a hash of the lock, and each package has its wheel."""
     wheels = sorted(folder.glob("*.whl"))
     hashes = set(re.findall(rb"--hash=sha256:([0-9a-f]{64})", lock))
     return len(wheels) == lock.count(b"==") and all(
@@ -122,7 +122,7 @@ def _download(lock: bytes, platform: Platform, folder: Path) -> None:
 
 
 def platform_options(platform: Platform) -> list[str]:
-    """What tells pip which wheels it may choose from."""
+    """The options that tell pip which wheels it may choose from."""
     return [
         *("--implementation", "cp", "--python-version", platform.python),
         *(word for tag in platform.tags for word in ("--platform", tag)),
@@ -139,7 +139,7 @@ def pip() -> list[str]:
         return [sys.executable, "-m", "pip"]
     if pip := shutil.which("pip3") or shutil.which("pip"):
         return [pip]
-    # What uv has installed is without pip, and perhaps so is the host; uv says where it is itself.
+    # An environment that uv made has no pip, and perhaps the host has none; uv can bring one.
     if uv := os.environ.get("UV") or shutil.which("uv"):
         return [uv, "tool", "run", "--quiet", "--python", sys.executable, "pip"]
     raise EnvironmentFault(

@@ -6,7 +6,7 @@ from runner.model import Command
 
 
 class UsualTimes:
-    """How long evals take that end well: medians of what is on record, in seconds."""
+    """How long evals usually take to succeed: medians of what is on record, in seconds."""
 
     def __init__(self, past: Iterable[tuple[Command, float]] = ()) -> None:
         self._own: dict[Command, list[float]] = {}
@@ -15,15 +15,15 @@ class UsualTimes:
             self.add(command, seconds)
 
     def add(self, command: Command, seconds: float) -> None:
-        """Take in how long a success took."""
+        """Add how long a success took."""
         insort(self._own.setdefault(command, []), seconds)
         insort(self._alike.setdefault(command.without_eval, []), seconds)
 
     def of(self, command: Command) -> float | None:
-        """The usual time of a command; None where nothing tells it.
+        """The usual time of a command; None if nothing is on record.
 
-        Its own successes count. Where it has none, those of commands count that differ in the
-        eval alone, because other arguments, such as `--max_samples`, take another time.
+        Its own successes count. If it has none, those of commands count that differ only in the
+        eval: other arguments, such as `--max_samples`, take a different time.
         """
         own = self._own.get(command)
         return _median(own or self._alike.get(command.without_eval) or ())
@@ -33,8 +33,8 @@ class Budget:
     """The time that a run has, and which evals still fit into it.
 
     Args:
-        seconds: from `began`, by the clock, until its end.
-        clock: gives seconds that only grow.
+        seconds: from `began` until its end, by the clock.
+        clock: gives seconds that never decrease.
         past: commands and seconds of successes on record.
     """
 
@@ -51,18 +51,18 @@ class Budget:
         self._usual = UsualTimes(past)
 
     @property
-    def left(self) -> float:
-        """Seconds until the end; below zero after it."""
+    def remaining(self) -> float:
+        """Seconds until the end; negative after it."""
         return self._end - self._clock()
 
     def fits(self, command: Command) -> bool:
-        """Tell whether an eval may be started now; any may whose usual time nothing tells."""
-        left = self.left
+        """Whether an eval may be started now; one whose usual time is unknown may."""
+        remaining = self.remaining
         usual = self._usual.of(command)
-        return left > 0 and (usual is None or usual <= left)
+        return remaining > 0 and (usual is None or usual <= remaining)
 
     def spent(self, command: Command, seconds: float) -> None:
-        """Take in how long a success of this run took."""
+        """Add how long a success of this run took."""
         self._usual.add(command, seconds)
 
 
@@ -73,12 +73,12 @@ def _median(ordered: Sequence[float]) -> float | None:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-# What differs between two failures of the same cause: ids and addresses; in what was printed also
-# numbers, which in a reason tell causes apart.
+# What differs between two failures with the same cause: ids and addresses. In printed text numbers
+# differ as well; in a reason they distinguish causes.
 _ID = re.compile(r"0x[0-9a-f]+|\b(?=[a-z]*\d)[0-9a-z]{8,}(?:-[0-9a-z]{4,})*\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 
-# Seconds; what takes longer to fail has no cause that meets every eval at once.
+# Seconds; what takes longer to fail does not have a cause that affects all evals at once.
 LONGEST = 300.0
 
 
@@ -86,10 +86,10 @@ class Streak:
     """Failures in a row that are alike: a bad key, no network, a missing command.
 
     Args:
-        most: how many are taken for a cause that they have in common; 0 is never.
+        most: how many mean that they have a common cause; 0 for no number.
 
     Attributes:
-        count: how many were alike, up to now.
+        count: how many have been alike so far.
     """
 
     def __init__(self, most: int) -> None:
@@ -99,11 +99,11 @@ class Streak:
         self.count = 0
 
     def success(self) -> None:
-        """An eval has succeeded: whatever the others had, it is not common."""
+        """An eval has succeeded, so that there is no common cause."""
         self.count = 0
 
     def failure(self, reason: str, printed: Sequence[str], *, seconds: float = 0) -> bool:
-        """An eval has failed for good; tell whether as many as are too many did so alike.
+        """An eval has failed for good; whether too many in a row have failed alike.
 
         Two are alike if the last line of one is among the last lines of the other, because standard
         output and error come in any order.

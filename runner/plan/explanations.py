@@ -63,7 +63,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # What it means, and what to do; None where it keeps no eval from running.
-_Told = UsageError | None
+_Explanation = UsageError | None
 
 
 def _named(found: Finding, context: Context) -> str:
@@ -76,7 +76,7 @@ def _entry(found: Finding, context: Context) -> UsageError:
     if not found.entry:
         return UsageError(
             f"{where}: oaieval's loader refuses this file: {found.said}",
-            "mend it, or take it out of the folder",
+            "fix it, or remove it from the folder",
         )
     if found.alias:
         return UsageError(
@@ -87,7 +87,7 @@ def _entry(found: Finding, context: Context) -> UsageError:
     return UsageError(
         f"{where}: oaieval's loader refuses `{found.entry}` ({found.said}), and all else in "
         "its folder with it",
-        "mend it, or take it out",
+        "fix it, or remove it",
     )
 
 
@@ -122,7 +122,7 @@ def _start(found: Finding, context: Context) -> UsageError:
     where = f" ({context.on_host(found.where)})" if found.where else ""
     return UsageError(
         f"oaieval cannot start in the image {context.settings.image}: {found.said}{where}",
-        "mend the image, or the module on PYTHONPATH that takes another's place",
+        "fix the image, or the module on PYTHONPATH that hides another one",
     )
 
 
@@ -137,56 +137,56 @@ REFUSALS = {
 }
 
 
-def _module(found: Finding, context: Context) -> _Told:
+def _module(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"no module `{found.module}` in the image {context.settings.image}",
         "add it with --requirements, or use an --image that has it",
     )
 
 
-def _own_module(found: Finding, context: Context) -> _Told:
+def _own_module(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: no module `{found.module}`, which has `{found.cls}`",
         "name its folder with --code",
     )
 
 
-def _import(found: Finding, context: Context) -> _Told:
+def _import(found: Finding, context: Context) -> _Explanation:
     where = f" ({context.on_host(found.where)})" if found.where else ""
     return UsageError(
         f"the class `{found.cls}` cannot be imported: {found.said}{where}",
-        "mend the module, or use an --image in which it can",
+        "fix the module, or use an --image in which it can",
     )
 
 
-def _exits(found: Finding, _: Context) -> _Told:
+def _exits(found: Finding, _: Context) -> _Explanation:
     return UsageError(
         f"importing the class `{found.cls}` ends the program: {found.said}",
-        "mend the module",
+        "fix the module",
     )
 
 
-def _killed(found: Finding, _: Context) -> _Told:
+def _killed(found: Finding, _: Context) -> _Explanation:
     return UsageError(
         f"importing the class `{found.cls}` was killed by signal {found.said}",
         "give it --memory",
     )
 
 
-def _hangs(found: Finding, _: Context) -> _Told:
+def _hangs(found: Finding, _: Context) -> _Explanation:
     return UsageError(
         f"importing the class `{found.cls}` takes very long",
         "see whether it waits for something",
     )
 
 
-def _unseen(_: Finding, __: Context) -> _Told:
+def _unseen(_: Finding, __: Context) -> _Explanation:
     return UsageError(
         "there was no time to see whether its class can be imported", "it is tried all the same"
     )
 
 
-def _network(found: Finding, context: Context) -> _Told:
+def _network(found: Finding, context: Context) -> _Explanation:
     if context.settings.network != "none":
         return None
     return UsageError(
@@ -195,7 +195,7 @@ def _network(found: Finding, context: Context) -> _Told:
     )
 
 
-def _loads(found: Finding, context: Context) -> _Told:
+def _loads(found: Finding, context: Context) -> _Explanation:
     if context.settings.network != "none" or context.has_data:
         return None
     return UsageError(
@@ -204,14 +204,14 @@ def _loads(found: Finding, context: Context) -> _Told:
     )
 
 
-def _takes(found: Finding, context: Context) -> _Told:
+def _takes(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: the class `{found.cls}` does not take its `args`: {found.said}",
-        "mend them",
+        "fix them",
     )
 
 
-def _data(found: Finding, context: Context) -> _Told:
+def _data(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: there is no data `{found.said}`, which `{found.argument}` "
         "names",
@@ -219,21 +219,21 @@ def _data(found: Finding, context: Context) -> _Told:
     )
 
 
-def _pointer(found: Finding, context: Context) -> _Told:
+def _pointer(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{context.on_host(found.path)} is a pointer of Git LFS, not the data",
         "run `git lfs pull`; actions/checkout needs `lfs: true`",
     )
 
 
-def _unreadable(found: Finding, context: Context) -> _Told:
+def _unreadable(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: containers may not read `{found.said}`",
         "let the user that runs evalset read it",
     )
 
 
-def _absolute(found: Finding, context: Context) -> _Told:
+def _absolute(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: `{found.argument}` names `{found.said}`, a path that is not "
         "in the container",
@@ -248,7 +248,7 @@ def inside_data(path: str) -> str:
     return behind[1] if behind else PurePosixPath(path).name
 
 
-def _localhost(found: Finding, context: Context) -> _Told:
+def _localhost(found: Finding, context: Context) -> _Explanation:
     if context.settings.network == "host":
         return None
     return UsageError(
@@ -258,14 +258,14 @@ def _localhost(found: Finding, context: Context) -> _Told:
     )
 
 
-def _outside(found: Finding, context: Context) -> _Told:
+def _outside(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: `{found.argument}` names `{found.said}`, a path of the host",
         "put it into a registry folder, and write where containers see it, below /registry/0",
     )
 
 
-def _written(found: Finding, context: Context) -> _Told:
+def _written(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: `{found.argument}` names `{found.said}`; what an eval writes "
         "there is thrown away",
@@ -273,34 +273,34 @@ def _written(found: Finding, context: Context) -> _Told:
     )
 
 
-def _spec(found: Finding, context: Context) -> _Told:
+def _spec(found: Finding, context: Context) -> _Explanation:
     return UsageError(
-        f"{_named(found, context)}: oaieval cannot make this entry: {found.said}", "mend it"
+        f"{_named(found, context)}: oaieval cannot make this entry: {found.said}", "fix it"
     )
 
 
-def _name(found: Finding, context: Context) -> _Told:
+def _name(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: oaieval needs a dot in an eval's name",
         f"call it `{found.entry}.dev.v0`, or the like",
     )
 
 
-def _unknown(found: Finding, _: Context) -> _Told:
+def _unknown(found: Finding, _: Context) -> _Explanation:
     return UsageError(
         f"oaieval finds no eval `{found.entry}` in the container",
         "check the file's name and rights",
     )
 
 
-def _grader(found: Finding, context: Context) -> _Told:
+def _grader(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: no registry has `{found.said}` in modelgraded/",
         "check its `modelgraded_spec`",
     )
 
 
-def _provider(found: Finding, context: Context) -> _Told:
+def _provider(found: Finding, context: Context) -> _Explanation:
     key = PROVIDER_KEYS.get(found.said, "")
     if not key or found.said in context.providers or context.environment.get(key):
         return None
@@ -340,7 +340,7 @@ EXPLANATIONS = {
 }
 
 # About an argument that every eval gets, and of which evals may fail.
-DOUBTS: Mapping[str, Callable[[Finding, Context], _Told]] = {
+DOUBTS: Mapping[str, Callable[[Finding, Context], _Explanation]] = {
     "log": _log,
     "localhost": _localhost,
     "outside": _outside,

@@ -13,11 +13,11 @@ _HELP = "`evalset run --help` shows the form"
 class Split(msgspec.Struct, frozen=True, kw_only=True):
     """The command line of `evalset run`, taken apart.
 
-    MODEL and EVAL_SET are empty when help was asked for before they came; a switch is None when
-    the command line does not say.
+    MODEL and EVAL_SET are empty if help was asked for before them; a switch is None if the command
+    line does not have it.
 
     Attributes:
-        ours: the options that upstream does not know, with their values, in order.
+        ours: the options that upstream does not have, with their values, in order.
         passed_through: what each command gets, in order.
     """
 
@@ -31,7 +31,7 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Give the parser of the drop-in, for `parse_known_args`: upstream's names and defaults."""
+    """The parser of the drop-in, with upstream's names and defaults; use `parse_known_args`."""
     parser = argparse.ArgumentParser(
         description="Run every eval of an eval set, each in its own Docker container."
     )
@@ -40,17 +40,17 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def split(argv: Sequence[str], ours: Mapping[str, int]) -> Split:
-    """Take the command line of `evalset run` apart by the drop-in's grammar.
+    """Take the command line of `evalset run` apart, as the drop-in does with its own.
 
     Our own options count only in full, as `--jobs 3` or `--jobs=3`, and only before a `--`.
     Everything else goes through the drop-in's parser, so that both programs agree: a registry
     path may also be spelled `--registry-path` here, and abbreviations are upstream's own. What
-    stands after `--` is passed on, but fills MODEL and EVAL_SET if those are still missing.
+    follows `--` is passed on, but fills MODEL and EVAL_SET if those are still missing.
     The `--` itself is dropped, as in the drop-in (`without_dashes`).
 
     Args:
         argv: what follows `evalset run`.
-        ours: for each spelling of an option of ours how many values it takes, 0 or 1.
+        ours: how many values each of our options takes, 0 or 1, by its spelling.
 
     Raises:
         UsageError: a name is missing, or an option is ambiguous or lacks its value.
@@ -80,8 +80,8 @@ def split(argv: Sequence[str], ours: Mapping[str, int]) -> Split:
 def without_dashes(argv: Sequence[str], passed_through: Sequence[str]) -> tuple[str, ...]:
     """Drop the first `--` of a command line from what argparse says is passed through.
 
-    argparse drops it itself right after MODEL EVAL_SET, and keeps it behind any option: upstream
-    hands it on there, and `oaieval` then refuses all that follows it.
+    argparse itself drops it directly after MODEL EVAL_SET, but keeps it after an option. Upstream
+    passes that one on, and `oaieval` then refuses everything after it.
     """
     kept = list(passed_through)
     if "--" in argv:
@@ -132,7 +132,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class _HelpAskedForError(Exception):
-    """Parsing ends here, as it does where argparse prints its help: ours is click's to print."""
+    """Ends parsing where argparse would print its help, because click prints ours."""
 
 
 class _AskForHelp(argparse.Action):
@@ -168,7 +168,7 @@ OAIEVAL = frozenset(
 )
 
 _RECORD_PATH = "--record_path"
-# a shorter one could also be `--registry_path`, and oaieval refuses it itself
+# a shorter one could also mean `--registry_path`, and oaieval itself refuses it
 _LEAST_RECORD_PATH = "--rec"
 
 
@@ -178,14 +178,14 @@ def check_passed_through(
     handed_in: Mapping[str, str] | None = None,
     ours: Collection[str] = (),
 ) -> list[str]:
-    """Look for what must not, or should not, go to every command.
+    """Look for arguments that must not, or should not, be passed to every command.
 
     Args:
         handed_in: the host's environment variables that containers get, by name.
         ours: spellings of the options that are not passed through.
 
     Returns:
-        One warning a line, without any value.
+        Warnings, one line each, without any value.
 
     Raises:
         UsageError: an option would make evals overwrite one another's log, or holds a secret.
@@ -217,12 +217,12 @@ def check_passed_through(
 
 
 def _slip(option: str, ours: Collection[str]) -> str:
-    """A warning of an option that is probably mistyped, ours or oaieval's, or nothing."""
+    """A warning about an option that is probably mistyped, ours or oaieval's; empty for none."""
     if not option.startswith("--") or option in ours:
         return ""
     if any(known.startswith(option) for known in OAIEVAL):
         return ""
-    # argparse, which oaieval has, takes hyphens and underscores for different things
+    # oaieval's parser, argparse, distinguishes hyphens from underscores
     for known in OAIEVAL.difference(ours):
         if option.replace("_", "-") == known.replace("_", "-"):
             return f"`{option}` is passed on to every eval; oaieval's is `{known}`"

@@ -10,10 +10,10 @@ from runner.units import show_size
 # Of the format of run.json.
 VERSION = 1
 
-# What every reader of JSON can hold.
+# The largest integer that every reader of JSON can hold.
 MAX_GENERATION = 2**53
 
-# Evals, or groups of them, that one line names; the others are counted.
+# Evals, or groups of them, that one line names; further ones are counted.
 _NAMED = 3
 
 # Digits of a digest that a line shows.
@@ -31,8 +31,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         image: name of the default image; `image_id` is the engine's id of it.
         image_digest: the image registry's digest; None for an image that was built here.
         image_fingerprint: of what it was built from; None for an image that is not ours.
-        commands: the whole plan, those of other shards among them, in order.
-        in_eval_set: how many evals the set has, those that were not selected among them; None in
+        commands: the whole plan, including those of other shards, in order.
+        in_eval_set: how many evals the set has, including those that were not selected; None in
             a file of an earlier version.
         shard: `I/N`; None for all.
         limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
@@ -43,8 +43,8 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
             an earlier version.
         registry: digest of what each job takes from registry folders, by the key of its argv;
             None in a file of an earlier version.
-        settings: of each job's settings that matter for results those that are not the run's own,
-            by the key of its argv; None in a file of an earlier version.
+        settings: those of a job that matter for results and differ from the run's own, by the key
+            of its argv; None in a file of an earlier version.
         code: digest of the folders of code that each job gets, by the key of its argv.
         packages: digest of the lock of what requirements add to each job's image, likewise.
         locks: texts of these locks, by what they fulfil.
@@ -82,12 +82,12 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def age(self) -> tuple[int, str]:
-        """Of two files that with the greater one is the newer."""
+        """Orders files: the newer one has the greater age."""
         return self.generation, self.run
 
     @property
     def digests(self) -> dict[str, str]:
-        """The registry digests that can be compared: older ones cover some settings as well."""
+        """The registry digests that can be compared; earlier versions' cover settings too."""
         return (self.registry or {}) if self.settings is not None else {}
 
     @property
@@ -118,13 +118,13 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 def differences(
     before: RunFile, now: RunFile, *, finished: Mapping[str, str], same_arguments: bool = True
 ) -> tuple[str, ...]:
-    """Say in what two runs differ that matters for results, each with the old and the new.
+    """The differences between two runs that matter for results, with old and new value.
 
     Args:
         before: the run that finished evals.
         finished: evals that are compared, by the key of their job's argv.
         same_arguments: whether both runs have the same arguments. If not, the image is compared by
-            its name alone, because the other run did not finish what this one takes as finished.
+            its name alone, because the other run did not finish the evals of this one.
     """
     total = len(finished)
     said = _described("image", _images(before, now, finished, same_arguments=same_arguments), total)
@@ -204,7 +204,7 @@ def _image(run: RunFile) -> str:
 
 
 def _digest(run: RunFile) -> str:
-    """The digest without the repository's name, because several may have the same image."""
+    """The digest without the repository's name: several repositories may have the same image."""
     return (run.image_digest or "").rpartition("@")[2]
 
 
@@ -237,7 +237,7 @@ def _differs(before: Setting, now: Setting) -> bool:
 
 
 def _is_lower(before: Setting, now: Setting) -> bool:
-    """A higher limit is no difference: an eval that ran into it has to get more."""
+    """A higher limit does not count as a difference: an eval that reached it needs more."""
     return isinstance(before, int | float) and isinstance(now, int | float) and 0 < now < before
 
 
@@ -257,8 +257,8 @@ def _seconds(value: Setting) -> str:
     return f"{_number(value)}s"
 
 
-# For each field of `ContainerSettings`, which is named as its option, how its value is shown and
-# whether two values differ.
+# By field of `ContainerSettings`, which is named like its option: how a value is shown, and whether
+# two values differ.
 _COMPARED: dict[str, tuple[Callable[[Setting], str], Callable[[Setting, Setting], bool]]] = {
     "network": (_text, _differs),
     "gpus": (_text, _differs),

@@ -16,7 +16,7 @@ def select_evals(
     select: Sequence[str],
     exclude: Sequence[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Apply a selection; an exclusion that matches nothing harms nobody and is a warning.
+    """Apply a selection; an exclusion that matches nothing is only a warning.
 
     Args:
         evals: resolved keys, in order.
@@ -24,10 +24,10 @@ def select_evals(
         select: patterns of the evals to run; none selects all.
 
     Returns:
-        The keys that are left, each once and in order, and the warnings.
+        The selected keys, each once and in order, and the warnings.
 
     Raises:
-        UsageError: a selection matches nothing, or nothing is left.
+        UsageError: a selection matches nothing, or everything is excluded.
     """
     evals = tuple(dict.fromkeys(evals))
     if not select and not exclude:
@@ -90,11 +90,11 @@ def parse_shard(text: str) -> Shard:
 
 
 def take_shard(items: Sequence[Item], shard: Shard) -> tuple[Item, ...]:
-    """Deal the items out in turn, and give this shard's.
+    """Deal the items out in turn, and give those of this shard.
 
-    Neighbours in a plan are often alike, and alike in length, so turns balance better than
-    blocks. All items must come, finished ones too: else hosts that know of different progress
-    would cut differently, and run an eval twice or not at all.
+    Neighbours in a plan are often alike and take alike long, so that turns balance better than
+    blocks. Pass all items, finished ones too. Otherwise hosts that know of different progress
+    would divide differently, and run an eval twice or not at all.
     """
     return tuple(items[shard.index - 1 :: shard.count])
 
@@ -121,7 +121,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     """What is on record of a job's attempts.
 
     Attributes:
-        ended: how many there are, of which `failed` and `lost` were no success.
+        ended: how many there are, including the `failed` and `lost` ones.
         last: the reason of the latest that did not succeed, one line.
     """
 
@@ -133,11 +133,11 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def why_to_do(past: Past | None, otherwise: str = "") -> str:
-    """Say why a job is to do, on one line.
+    """Why a job has to run, on one line.
 
     Args:
         past: its attempts.
-        otherwise: with which other arguments the same eval is finished.
+        otherwise: other arguments with which the same eval is finished, in words.
     """
     past = past or Past()
     parts = []
@@ -155,7 +155,7 @@ def why_to_do(past: Past | None, otherwise: str = "") -> str:
 
 
 def how_done(past: Past | None) -> str:
-    """Say when, where and in which attempt a job was finished, on one line."""
+    """When, where and in which attempt a job was finished, on one line."""
     if past is None or past.success is None:
         return "finished; no attempt of it is on record"
     return _finished(past.success)
@@ -169,7 +169,7 @@ def _finished(success: Success) -> str:
 
 
 class FinishedCommands:
-    """Finished commands, looked up by the eval that they are of.
+    """Finished commands, looked up by their eval.
 
     Args:
         done: as for `make_plan`.
@@ -206,7 +206,7 @@ class FinishedCommands:
             }
 
     def otherwise(self, eval: str) -> str:  # noqa: A002 - upstream's word, and ours
-        """Say with which other arguments an eval is finished; empty when it is not."""
+        """The other arguments with which an eval is finished, in words; empty if it is not."""
         said = [
             " ".join(self._told_apart(command.arguments))
             if self._is_ours(command)
@@ -222,7 +222,7 @@ class FinishedCommands:
         return command.is_whole and command[:2] == self._start
 
     def _told_apart(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
-        """Leave out registry folders that are this run's as well."""
+        """The arguments without registry folders that this run has as well."""
         for folders in self._folders:
             start = arguments[: len(arguments) - len(folders)]
             if arguments == (*start, *folders):
@@ -237,11 +237,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         whole: all jobs of this selection, before the shard was taken, in order.
         jobs: those of this shard, in order.
         done: those of the shard that a progress file holds.
-        todo: the others.
-        unable: those that are not done and cannot run here.
+        todo: those of the shard that are to run.
+        unable: those of the shard that are not done and cannot run here.
         why: for each job, by its key, why it is to do, or when and where it was finished.
-        finished: evals that are finished with this model and these arguments, those of other
-            shards and selections among them.
+        finished: evals that are finished with this model and these arguments, including those of
+            other shards and selections.
         warnings: one line each.
     """
 
@@ -298,10 +298,10 @@ def make_plan(
     )
     jobs = whole if shard is None else take_shard(whole, shard)
     done_jobs = tuple(job for job in jobs if job.eval in finished.evals)
-    left = tuple(job for job in jobs if job.eval not in finished.evals)
+    unfinished = tuple(job for job in jobs if job.eval not in finished.evals)
     obstacles = obstacles or {}
-    todo = tuple(job for job in left if job.eval not in obstacles)
-    unable = tuple(job for job in left if job.eval in obstacles)
+    todo = tuple(job for job in unfinished if job.eval not in obstacles)
+    unable = tuple(job for job in unfinished if job.eval in obstacles)
 
     def known(job: Job) -> Past | None:
         return (past or {}).get(job.command) or (past or {}).get(job.argv)
@@ -322,7 +322,7 @@ def make_plan(
 
 
 def arguments_of(options: RunOptions) -> tuple[tuple[str, ...], ...]:
-    """What may follow an eval's name in a progress file where this run would skip it, each once.
+    """What may follow an eval's name in a progress file if this run skips the eval, each once.
 
     With the container's registry paths, as `evalset` records it, with the paths as typed, as the
     drop-in records it, and as upstream records several paths.

@@ -8,15 +8,15 @@ from runner.files import named
 from runner.model import key_of
 from runner.registry.content import hash_file
 
-# A model that is a class, or anything else that can be called: `my_package.models:MyFn`.
+# A model that is a class, or any other callable: `my_package.models:MyFn`.
 _CLASS = re.compile(r"([A-Za-z_]\w*)(?:\.\w+)*:[A-Za-z_]\w*(?:\.\w+)*")
 
-# What many repositories have at their top, and nobody imports.
+# What many repositories have at the top, and nobody imports.
 _NOBODYS = frozenset({"conftest", "doc", "docs", "examples", "noxfile", "setup", "test", "tests"})
 
 
 def code_problem(folder: Path) -> UsageError | None:
-    """Why Python could import nothing from a folder that was named; None if it can."""
+    """Why Python cannot import anything from a folder that the user named; None if it can."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         return UsageError(f"the code folder {folder} {what}", "check --code")
@@ -44,7 +44,7 @@ def modules_of(folder: Path) -> frozenset[str]:
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Each name, and whether another folder may have it, too, as parts of one namespace."""
+    """Each name, and whether it is a namespace package, which other folders may have as well."""
     with named(folder, "read"):
         paths = list(folder.iterdir())
     for path in paths:
@@ -58,10 +58,10 @@ def _modules(folder: Path) -> Iterator[tuple[str, bool]]:
 
 
 def check_code(folders: Sequence[Path]) -> None:
-    """Refuse folders of which two have a module of the same name: only one would be found.
+    """Refuse folders if two have a module of the same name, because only one would be found.
 
     Raises:
-        UsageError: two have; it names both.
+        UsageError: two do; it names both.
     """
     known: dict[str, Path] = {}
     for folder in folders:
@@ -75,7 +75,7 @@ def check_code(folders: Sequence[Path]) -> None:
 
 
 def shadowing(folders: Iterable[Path], image: Iterable[str]) -> Iterator[str]:
-    """Warn of modules that are found before those of the same name in the image.
+    """Warnings about modules that hide one of the same name in the image.
 
     Args:
         folders: the user's own.
@@ -127,7 +127,7 @@ class CodeDigests:
         self._known: dict[str, str] = {}
 
     def of(self, folders: Sequence[str]) -> str:
-        """Sixteen hex digits for what several folders hold, in any order; empty for none."""
+        """Sixteen hex digits for the content of folders, whatever their order; empty for none."""
         if not folders:
             return ""
         return key_of(sorted(self._of(folder) for folder in folders))
@@ -149,7 +149,7 @@ def _hash(path: Path) -> str | None:
 
 
 def _files(folder: Path, progress: Path) -> Iterator[Path]:
-    """What counts as the content of a folder: not what tools leave there."""
+    """The files that count as the content of a folder, without what tools and runs leave there."""
     for above, folders, files in os.walk(folder):
         paths = [Path(above, name) for name in folders]
         folders[:] = [
@@ -171,7 +171,7 @@ def _is_left_out(folder: Path) -> bool:
 
 
 def classes_of(model: str, folders: Iterable[Path]) -> tuple[str, ...]:
-    """Those of the models in `MODEL[,MODEL...]` that are classes of these folders."""
+    """The models of `MODEL[,MODEL...]` that are classes in these folders."""
     found = [(name, _CLASS.fullmatch(name)) for name in model.split(",")]
     classes = [(name, match[1]) for name, match in found if match]
     if not classes:
@@ -181,6 +181,6 @@ def classes_of(model: str, folders: Iterable[Path]) -> tuple[str, ...]:
 
 
 def registry_of(classes: Sequence[str]) -> Mapping[str, str]:
-    """A registry folder that defines classes as models, each by its own name: text by path."""
+    """A registry folder that defines classes as models under their own names: text by path."""
     lines = [f'"{name}":\n  class: "{name}"\n' for name in classes]
     return {"completion_fns/classes.yaml": "".join(lines)}

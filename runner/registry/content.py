@@ -11,10 +11,10 @@ import msgspec
 from runner.model import key_of
 from runner.registry.entries import RegistryFile, parse_mapping, read_folder
 
-# Kinds of entries; a model may be of either.
+# The kinds of entries that define models.
 MODELS = ("completion_fns", "solvers")
 
-# What an argument of an eval or a model may name.
+# The kinds of entries that an argument of an eval or a model may name.
 _NAMED = (*MODELS, "modelgraded")
 
 # The entries of a registry folder, by kind and name.
@@ -22,11 +22,11 @@ Entries = dict[str, dict[str, Any]]
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """What an eval takes from the user's registry folders.
+    """What an eval uses of the user's registry folders.
 
     Attributes:
         entries: kind, name and canonical text of the entries.
-        data: place of a folder, and a text that may name data in it.
+        data: pairs of a folder's place and a text that may name data in it.
     """
 
     entries: frozenset[tuple[str, str, str]]
@@ -41,17 +41,17 @@ def digests_of(
     folders: Mapping[str, Path],
     files: Mapping[str, Sequence[RegistryFile]],
 ) -> dict[str, str]:
-    """Give a digest of what each eval takes from the user's registry folders, by the eval's key.
+    """A digest of what each eval uses of the user's registry folders, by the eval's key.
 
-    What evals take from the image is pinned with the image.
+    What evals use of the image is pinned with the image.
 
     Args:
-        model: as given; `oaieval` takes several with commas between them.
-        folders: the user's own, by the place where containers see them.
+        model: as given; it may be several, with commas between them.
+        folders: the user's, by the place where containers see them.
         files: of these folders, by the same, without those that define graders.
 
     Raises:
-        UsageError: a file is no mapping of names.
+        UsageError: a file is not a mapping of names.
     """
     entries = {}
     for place, known in files.items():
@@ -68,7 +68,7 @@ def digests_of(
 
 
 def parse_entries(files: Iterable[RegistryFile]) -> Entries:
-    """Read the files of a registry folder for the entries that evals may depend on."""
+    """The entries of a registry folder that evals may depend on."""
     entries: Entries = {}
     for file in files:
         if file.kind in ("evals", *_NAMED):
@@ -83,7 +83,7 @@ def content_of(
     passed_through: Sequence[str],
     folders: Mapping[str, Entries],
 ) -> Content:
-    """Find what an eval depends on: its entry, its model's, what these name, and so on.
+    """What an eval depends on: its entry, its model's, the entries that these name, and so on.
 
     Every text in an entry, and in the arguments that are passed through, may be the name of a
     completion function, of a solver, of a modelgraded entry, or of data: classes call their
@@ -111,13 +111,13 @@ def content_of(
 
 
 def digest_of(content: Content, hashes: Mapping[tuple[str, str], str | None]) -> str:
-    """Give a key that stands for what an eval depends on, with the hashes of its data."""
+    """A key for what an eval depends on, including the hashes of its data."""
     data = sorted((key[1], found) for key in content.data if (found := hashes[key]))
     return key_of([sorted(content.entries), data])
 
 
 def _canonical(value: object, above: tuple[int, ...] = ()) -> object:
-    """Give what JSON can hold, the same for the same YAML, whatever the order of names in it."""
+    """A value that JSON can hold, the same for the same YAML, whatever the order of its names."""
     if id(value) in above:
         return "an anchor around itself"
     above = (*above, id(value))
@@ -147,7 +147,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 class DataFiles:
-    """Hashes of the data below registry folders, each file read once and never as a whole.
+    """Hashes of the data below registry folders. Each file is read once, in pieces.
 
     Args:
         folders: by the place where containers see them.
@@ -170,7 +170,7 @@ class DataFiles:
         if path not in self._known:
             try:
                 self._known[path] = _hash_folder(path) if path.is_dir() else hash_file(path)
-            except (OSError, ValueError):  # no such name, or no name at all
+            except (OSError, ValueError):  # there is no such file, or it cannot be a path
                 self._known[path] = None
         return self._known[path]
 
@@ -187,9 +187,9 @@ class DataFiles:
 
 
 def state_of_folders(folders: Iterable[Path]) -> str:
-    """Stands for what is in folders now: names, sizes and times of all files, in hex digits.
+    """A hash of the names, sizes and times of all files in folders, in hex digits.
 
-    Nothing is read, so that it takes a moment whatever the size of the data.
+    No file is read, so that it is fast, however large the data are.
     """
     whole = hashlib.sha256()
     for folder in folders:
@@ -207,7 +207,7 @@ def state_of_folders(folders: Iterable[Path]) -> str:
 
 
 def hash_file(path: Path) -> str | None:
-    """The SHA-256 of a file, in hex digits; None for what is no plain file."""
+    """The SHA-256 of a file, in hex digits; None if it is not a regular file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:

@@ -8,7 +8,7 @@ import msgspec
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import UNREADABLE, read_text, replace
 
-# What the entries of each kind are called.
+# What messages call an entry of each kind.
 _CALLED = {
     "eval_sets": "eval set",
     "evals": "eval",
@@ -22,7 +22,7 @@ _RESERVED = ("key", "group", "cls")
 # The folders of a registry that evalset reads.
 KINDS = (*_CALLED, "containers")
 
-# Part of the name of a kept registry: raise it when `Registry` changes its shape.
+# Part of the name of a cached registry: increase it when the fields of `Registry` change.
 _CACHE_VERSION = 1
 
 
@@ -32,11 +32,11 @@ def parse_mapping(path: str, text: str) -> dict[str, Any]:
     An empty file is an empty mapping, as upstream has it.
 
     Raises:
-        UsageError: it is no YAML, no mapping, or a name is not text or defined twice.
+        UsageError: it is not YAML or not a mapping, or a name is not text or is defined twice.
     """
     import yaml  # noqa: PLC0415 - costs 20 ms, and a registry that was kept needs none of it
 
-    # libyaml is ten times as fast, and not every wheel has it
+    # libyaml is ten times as fast, but not every wheel has it
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
@@ -76,7 +76,7 @@ def _check_names(path: str, node: Any) -> None:  # noqa: ANN401 - yaml is import
 
 
 def _describe(path: str, error: Exception) -> str:
-    # a character that YAML cannot hold is told with a reason and no line, all else with a problem
+    # for a character that YAML cannot hold there is a reason and no line, else there is a problem
     mark = getattr(error, "problem_mark", None)
     where = f", line {mark.line + 1}" if mark else ""
     problem = getattr(error, "problem", None) or getattr(error, "reason", error)
@@ -97,7 +97,7 @@ class RegistryFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One name below `evals/`.
+    """An entry below `evals/`.
 
     Attributes:
         source: path of its file.
@@ -111,12 +111,12 @@ class EvalEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EvalSetEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One name below `eval_sets/`.
+    """An entry below `eval_sets/`.
 
     Attributes:
-        source, alias, problem: as for an eval.
+        source, alias, problem: as in `EvalEntry`.
         patterns: names of evals, where `*` stands for any text.
-        builtin: it is upstream's own, and its faults are not the user's to fix.
+        builtin: whether it is upstream's, so that users cannot fix its faults.
     """
 
     source: str
@@ -129,7 +129,7 @@ class EvalSetEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Registry(msgspec.Struct, frozen=True, kw_only=True):
     """What can be run, by name, in registry order; of models only the path of their file.
 
-    Plain values, so that it can be kept as a file.
+    It has only plain values, so that it can be cached as a file.
     """
 
     evals: dict[str, EvalEntry] = msgspec.field(default_factory=dict)
@@ -141,14 +141,13 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
 def parse_registry(files: Iterable[RegistryFile], *, builtin: bool = False) -> Registry:
     """Read the files of one registry, which come in registry order: sorted by name in each kind.
 
-    An entry that cannot be run is kept with its problem, so that it stops only those who ask for
-    it.
+    An entry that cannot be run is kept with its problem, so that it stops only runs that need it.
 
     Args:
-        builtin: they are upstream's own.
+        builtin: whether they are upstream's.
 
     Raises:
-        UsageError: a file is no mapping of names, a name is defined twice, or a keyword is
+        UsageError: a file is not a mapping of names, a name is defined twice, or a keyword is
             reserved.
     """
     return merge_registries(
@@ -247,7 +246,7 @@ def _eval_set_entry(path: str, spec: object, *, builtin: bool) -> EvalSetEntry:
 
 
 def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile]:
-    """Read the YAML files of a registry folder, by kind and then by name.
+    """The YAML files of a registry folder, by kind and then by name.
 
     A kind may also be a single file of that name, as upstream allows.
     """
@@ -260,14 +259,14 @@ def read_folder(folder: Path, kinds: Sequence[str] = KINDS) -> list[RegistryFile
 
 
 def misnamed(folder: Path) -> list[Path]:
-    """Files that look like a registry's and are read by nobody, since they end in `.yml`."""
+    """Files that look like a registry's, but are not read because they end in `.yml`."""
     return sorted(
         path for kind in (*KINDS, "modelgraded") for path in (folder / kind).glob("*.yml")
     )
 
 
 def folder_problem(folder: Path) -> UsageError | None:
-    """Why a folder that was named is not a registry, and what to do; None if it is one."""
+    """Why a folder that the user named is not a registry, and what to do; None if it is one."""
     if not folder.is_dir():
         return UsageError(f"the registry folder {folder} does not exist", "check --registry-path")
     if any((folder / kind).exists() for kind in (*KINDS, "data", "modelgraded")):
@@ -278,7 +277,7 @@ def folder_problem(folder: Path) -> UsageError | None:
             f"the registry folder {folder} has {loose[0]} in it directly, where no registry looks",
             "put files of evals into a folder `evals` in it, those of eval sets into `eval_sets`",
         )
-    # Most likely the one above it, or below it, was meant.
+    # Most likely the user meant the folder above it, or one below it.
     return UsageError(
         f"the registry folder {folder} has none of a registry's folders (evals, eval_sets and "
         "so on)",
@@ -287,13 +286,13 @@ def folder_problem(folder: Path) -> UsageError | None:
 
 
 class RegistryCache:
-    """The registries inside images, by image id: reading one takes a container, and seconds."""
+    """Caches the registries in images, by image id: reading one takes a container, and seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "registries"
 
     def get(self, image_id: str) -> Registry | None:
-        """The registry of an image; None when it was not kept or cannot be read."""
+        """The registry of an image; None if it is not in the cache or cannot be read."""
         try:
             content = self._path(image_id).read_bytes()
             return msgspec.msgpack.decode(content, type=Registry)
@@ -301,12 +300,12 @@ class RegistryCache:
             return None
 
     def put(self, image_id: str, registry: Registry) -> None:
-        """Keep the registry of an image; where that cannot be, it is read again next time."""
+        """Cache the registry of an image; if that fails, it is read again next time."""
         with suppress(EnvironmentFault):
             replace(self._path(image_id), msgspec.msgpack.encode(registry))
 
     def newest(self) -> Registry | None:
-        """The registry that was kept last, for shell completion, which must not ask the engine."""
+        """The newest registry in the cache: shell completion must not ask the engine for one."""
         kept = self._folder.glob(f"*.{_CACHE_VERSION}.msgpack")
         newest = max(kept, key=lambda path: path.stat().st_mtime, default=None)
         return self.get(newest.name.partition(".")[0]) if newest else None

@@ -1,8 +1,8 @@
-"""What each eval of upstream's registry needs beside the eval image: `needs.json`, as measured.
+"""What each eval of upstream's registry needs in addition to the eval image, as measured.
 
-`make coverage` writes that file: it imports each eval's class in our images, runs each eval once,
-with the model `dummy` and no network, and keeps what came of it. It is for the release of
-openai/evals that the eval image holds.
+`make coverage` writes `needs.json`: it imports each eval's class in our images, and runs each eval
+once, with the model `dummy` and no network. The file is about the release of openai/evals that the
+eval image has.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
     """Why some evals of a class do not run offline with `dummy`.
 
     Attributes:
-        why: one line, which goes on from "it ...": `loads cais/mmlu from the Hugging Face hub`.
+        why: the end of a line that begins with "it": `loads cais/mmlu from the Hugging Face hub`.
         evals: resolved keys.
     """
 
@@ -37,7 +37,7 @@ class ClassNeeds(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         name: the class, as registries give it: `module:Class`.
         image: one of `EXTRAS`, in which its module can be imported; empty for the eval image.
-        fails: the last line of the traceback, where it can be imported in no image of ours.
+        fails: the last line of the traceback, if it cannot be imported in any image of ours.
         runs: resolved keys of the evals that run.
         obstacles: of the other evals.
     """
@@ -110,7 +110,7 @@ def needs() -> Mapping[str, Need]:
 
 
 def by_image(evals: Iterable[str]) -> dict[str, list[str]]:
-    """Those of the evals that need another image than the eval image, by the extra, in order."""
+    """The evals that need another image than the eval image, by that image's extra, in order."""
     found: dict[str, list[str]] = {}
     for name in evals:
         need = needs().get(name)

@@ -9,19 +9,19 @@ from runner.registry.entries import EvalEntry, EvalSetEntry, Registry
 
 
 def names_matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """Give the names that a pattern covers, in their order.
+    """The names that a pattern matches, in their order.
 
-    `*` stands for any text, none included. All else is literal. (Upstream makes a regular
-    expression of it, so that `+` or `[` would be special there; no name of its registry has any.)
+    `*` stands for any text, even none. Everything else is literal. (Upstream makes a regular
+    expression of it, in which `+` or `[` would be special; no name in its registry has these.)
     """
     expression = _expression(pattern)
     return [name for name in names if expression.fullmatch(name)]
 
 
-@cache  # a rule's pattern is matched with one eval after the other
+@cache  # a rule's pattern is matched with one eval after another
 def _expression(pattern: str) -> re.Pattern[str]:
     first, *others = map(re.escape, pattern.split("*"))
-    # each part at the first place that it has, and never tried again: no pattern takes long
+    # each part is matched where it first occurs, without backtracking, so that no pattern is slow
     middle = "".join(f"(?>.*?{part})" for part in others[:-1])
     last = "".join(f".*{part}" for part in others[-1:])
     return re.compile(first + middle + last, re.DOTALL)
@@ -32,8 +32,8 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         evals: resolved keys in registry order, each once.
-        names: for each key the names that led to it, the key itself among them.
-        defines_model: whether the model is a completion function or a solver of the registry.
+        names: the names that led to each key, including the key itself, by key.
+        defines_model: whether the registry has the model as a completion function or a solver.
     """
 
     evals: tuple[str, ...]
@@ -123,13 +123,13 @@ def _follow(kind: str, name: str, entries: Mapping[str, EvalEntry | EvalSetEntry
 def _listed(registry: Registry, key: str, entry: EvalSetEntry) -> tuple[set[str], tuple[str, ...]]:
     """The names that a set lists, and warnings; a pattern that matches nothing is an error.
 
-    Upstream ignores such a pattern, and its own `stock-options` has one: that set must run
-    nevertheless. In a set that the user wrote it is a typing error that costs an eval.
+    Upstream ignores such a pattern, and its own `stock-options` has one, which must run all the
+    same. In a user's set it is a typing error, because of which an eval would not run.
     """
     listed: set[str] = set()
     warnings: list[str] = []
     for pattern in entry.patterns:
-        # a name may have a `*` in it
+        # a name may contain a `*`
         found = [pattern] if pattern in registry.evals else names_matching(pattern, registry.evals)
         listed.update(found)
         if not found:

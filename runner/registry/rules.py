@@ -40,7 +40,7 @@ def parse_rules(files: Sequence[RegistryFile]) -> tuple[ContainerRule, ...]:
     Relative paths in a file start at its registry folder.
 
     Raises:
-        UsageError: naming the file, the pattern and the key that is unknown or has a bad value.
+        UsageError: a key is unknown or has a bad value; it names file, pattern and key.
     """
     return tuple(
         _parse_rule(file.path, pattern, given)
@@ -56,12 +56,12 @@ def settings_for(
     rules: Sequence[ContainerRule],
     explicit: frozenset[str] = frozenset(),
 ) -> ContainerSettings:
-    """Give one eval's settings: the defaults, then each rule that matches, in order, key by key.
+    """One eval's settings: the defaults, then each rule that matches, in order, key by key.
 
     Environment names and folders of code add up; every other key replaces the value before.
 
     Args:
-        explicit: fields that the command line gives: no rule changes them.
+        explicit: fields that the command line gives, which no rule changes.
     """
     matched = [rule for rule in rules if names_matching(rule.pattern, (eval,))]
     if not matched:
@@ -114,7 +114,7 @@ def _parse_env(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise UsageError("must be a list of environment variable names")
     for index, name in enumerate(value, start=1):
-        # the entry itself may hold a secret
+        # the entry itself may contain a secret
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UsageError(
                 f"entry {index} is not the name of an environment variable",
@@ -153,8 +153,8 @@ _PARSERS: dict[str, Callable[[object], Setting]] = {
     "network": _parse_name,
 }
 
-# cpus: as many as the engine has; gpus, requirements: none
+# cpus: as many as the engine has; gpus and requirements: none
 _MAY_BE_NONE = ("cpus", "gpus", "requirements")
 
-# What a rule may have.
+# The keys that a rule may have.
 KEYS = (*_PARSERS, "env", "code", "requirements")

@@ -106,7 +106,7 @@ class Loop:
     def until_idle(self, plan: Plan) -> RunResult:
         """React until the last worker has nothing more to do."""
         if budget := self._schedule.budget:
-            self.stopping.deadlines.after(budget.left, self.stopping.run_out_of_time)
+            self.stopping.deadlines.after(budget.remaining, self.stopping.run_out_of_time)
         idle = False
         try:
             while not idle and not self.stopping.let_go:
@@ -169,10 +169,10 @@ class Loop:
                 self._display.warn(text)
             case Barred(kind, text):
                 self._bar(kind, text)
-            case Unfit(jobs, left):
+            case Unfit(jobs, seconds):
                 verb = "does" if jobs == 1 else "do"
                 self._display.note(
-                    f"{evals(jobs)} {verb} not fit in the {duration(left)} that are left of the "
+                    f"{evals(jobs)} {verb} not fit in the {duration(seconds)} that are left of the "
                     "time budget"
                 )
             case Idle():

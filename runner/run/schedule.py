@@ -139,7 +139,7 @@ class Unfit(msgspec.Struct, frozen=True):
     """Jobs do not fit in the seconds that are left of the time budget; put on the queue once."""
 
     jobs: int
-    left: float
+    remaining: float
 
 
 class Idle(msgspec.Struct, frozen=True):
@@ -269,7 +269,7 @@ class Schedule:
     def _leave_out(self, jobs: int) -> None:
         if self.budget and not self.out_of_time:
             self.out_of_time = True
-            self.events.put(Unfit(jobs, max(0.0, self.budget.left)))
+            self.events.put(Unfit(jobs, max(0.0, self.budget.remaining)))
 
     def _bring_to_success(self, task: Task, on_success: Callable[[], None]) -> None:
         """Attempt a job, again after growing pauses where the environment is at fault.

@@ -60,7 +60,7 @@ def told(finding: Finding, context: Context = CONTEXT) -> str:
         (
             Finding(kind="import", cls="a:B", said="KeyError: 'x'", where="/registry/0/a.py:3"),
             (
-                "the class `a:B` cannot be imported: KeyError: 'x' (/home/me/own/a.py:3); mend the "
+                "the class `a:B` cannot be imported: KeyError: 'x' (/home/me/own/a.py:3); fix the "
                 "module, or use an --image in which it can"
             ),
         ),
