@@ -12,8 +12,8 @@ from runner.errors import EnvironmentFault, UsageError
 # What msgspec raises for bytes that are not what was expected.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-# How the names end that files have until they are whole.
-PASSING = ".new"
+# The end of the names that files have until they are whole.
+UNFINISHED = ".new"
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def write_whole(path: Path, pieces: Iterable[bytes], *, writer: str | None = Non
             what a killed one left half written. None is this process.
     """
     make_folder(path.parent)
-    beside = f".{path.name}.{writer or os.getpid()}{PASSING}"
+    beside = f".{path.name}.{writer or os.getpid()}{UNFINISHED}"
     with named(path, "write"), appearing_whole(path, beside=beside) as file:
         file.writelines(pieces)
 

@@ -124,9 +124,9 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     whole = len(prepared.resolution.evals)
     part = f" ({whole} in the eval set)" if whole > len(table) else ""
     line = f"{done} of {evals(len(table))} finished{part}; logs are in {prepared.layout.evallogs}"
-    if result.left:
-        verb = "is" if result.left == 1 else "are"
-        line += f"; {result.left} {verb} left because the {result.used_up} is used up"
+    if result.not_run:
+        verb = "is" if result.not_run == 1 else "are"
+        line += f"; {result.not_run} {verb} left because the {result.used_up} is used up"
     line += unable
     if done + len(plan.unable) < len(table):
         line += "; the same command continues with the rest"

@@ -40,7 +40,7 @@ class LocalAttempts:
         engine_wait: waits for an engine that went away.
 
     Attributes:
-        mask: takes what evals were handed in out of what is shown.
+        mask: removes values of variables from what is shown.
         live: the containers of attempts under way.
     """
 
@@ -66,13 +66,13 @@ class LocalAttempts:
     ) -> AbstractContextManager[Attempt]:
         """Make an attempt: in a new container, or in the one that an earlier run started.
 
-        The container and the attempt's folder are removed when the `with` block ends; where it
-        ends with an error they are kept, for the next run to find.
+        The container and the attempt's folder are removed when the `with` block ends. If it ends
+        with an error they are kept, so that the next run finds them.
 
         Args:
             task: what to run.
             on_start: told the container's id when it runs.
-            on_success: told when it has ended well, before the logs are collected.
+            on_success: told when it has succeeded, before the logs are collected.
         """
         if task.container:
             return self._adopted(task, on_start, on_success)
@@ -93,7 +93,7 @@ class LocalAttempts:
             self._account(task.attempt)
             if not isinstance(error, docker_py.ERRORS):
                 raise
-            self._after_an_absence(error)
+            self._waited_for_engine(error)
             # The engine may have created it all the same.
             remove_attempt(self._engine.api, task.attempt)
             yield self._never_ran(task, explain(error), spec)
@@ -115,7 +115,7 @@ class LocalAttempts:
     def _adopted(
         self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
     ) -> Iterator[Attempt]:
-        """Continue with a container that an earlier run started, as if this one had."""
+        """Take over a container that an earlier run started."""
         container = Container(self._engine.api, task.container)
         if self._shared.gateway is not None:
             self._shared.gateway.enter(task.job, task.attempt)
@@ -138,16 +138,16 @@ class LocalAttempts:
         seconds: float,
         environment: Mapping[str, str],
     ) -> Attempt:
-        """Put together what is known of an attempt that ended, with its logs in their place.
+        """The attempt of a container that ended; its logs are put into their place.
 
-        What a container that still runs has in its folder stays there, because it could change it.
-        No value that it was handed gets into the attempt.
+        Files of a container that still runs stay where they are, because it could change them. No
+        value of its variables gets into the attempt.
         """
         layout = self._shared.layout
         mask = Mask(environment, public=task.job.command)
         console = layout.console_log(task.attempt, task.job.eval)
         make_folder(console.parent)
-        # In this order, because what requests raises is an OSError as well.
+        # In this order, because the errors of requests are OSErrors as well.
         with named(console, "write"), contextlib.suppress(*docker_py.ERRORS):
             self._engine_wait.retry(lambda: container.save_console(console))
         collected = Collected()
@@ -198,20 +198,20 @@ class LocalAttempts:
         )
 
     def _start(self, container: Container, spec: ContainerSpec) -> str | None:
-        """Start a container, and tell why it does not run, if it does not."""
+        """Start a container; return why it does not run, or None if it does."""
         try:
             container.start(spec)
         except docker_py.ERRORS as error:
             # An engine that goes away may have started it before it could say so.
-            if self._after_an_absence(error):
+            if self._waited_for_engine(error):
                 state = self._state(container)
                 if state is not None and state.started_at is not None:
                     return None
             return explain(error)
         return None
 
-    def _after_an_absence(self, error: Exception) -> bool:
-        """Wait for the engine where its absence is why something failed; tell whether it was."""
+    def _waited_for_engine(self, error: Exception) -> bool:
+        """Whether something failed because the engine had gone away; if so, wait for it."""
         refused = isinstance(error, docker_py.DockerException)
         if refused or not isinstance(error, docker_py.RequestException):
             return False
@@ -226,7 +226,7 @@ class LocalAttempts:
 
     @contextlib.contextmanager
     def _held(self, container: Container, task: Task) -> Iterator[LiveContainer]:
-        """The container's life as an attempt; one that was not recorded is kept."""
+        """A container while it is an attempt; it is removed unless the attempt was not recorded."""
         live = LiveContainer(
             id=container.id,
             attempt=task.attempt,
@@ -289,12 +289,12 @@ class LocalAttempts:
 
 
 def _ran_for(state: ContainerState | None, created: str, *, watched: bool) -> float:
-    """Seconds that a container has run which an earlier run created.
+    """Seconds for which a container that an earlier run created has run.
 
     Args:
         state: as the engine knows it.
         created: when it was created, as `ending.stamp` has it.
-        watched: whether it still runs, or has ended only now: then no clock that is set counts.
+        watched: whether it still runs, or has ended only now; then the wall clock does not count.
     """
     if state is None or state.started_at is None:
         return 0.0

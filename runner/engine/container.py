@@ -9,7 +9,7 @@ import msgspec
 
 from runner.engine import docker_py
 from runner.errors import EnvironmentFault
-from runner.files import PASSING, appearing_whole
+from runner.files import UNFINISHED, appearing_whole
 from runner.model import ContainerSettings
 
 # What a container may print before the engine drops the oldest part: two files of this size.
@@ -133,7 +133,7 @@ class Container:
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
         # The same name each time, so that a run that was killed meanwhile leaves nothing behind.
-        with appearing_whole(path, beside=f".{self.id}{PASSING}") as file:
+        with appearing_whole(path, beside=f".{self.id}{UNFINISHED}") as file:
             file.writelines(docker_py.printed(self._api, self.id))
 
 

@@ -1,4 +1,4 @@
-"""What stands between containers and providers: it holds the keys, and pays for nothing twice.
+"""Between containers and providers: it holds the keys, and pays for nothing twice.
 
 It is a process of its own, and alone may import `aiohttp`.
 """

@@ -14,15 +14,15 @@ from runner.gateway.messages import Config
 from runner.gateway.process import avoid_pauses, keep_quiet, listen, raise_limits
 from runner.gateway.server import Gateway
 
-# Seconds until another gateway in the same folder counts as one that stays.
+# Seconds after which another gateway in the same folder is taken to stay.
 PATIENCE = 3.0
 
 
 def main() -> int:
-    """Be a gateway in the folder of the first argument, as standard input describes it."""
+    """Be the gateway of the folder in the first argument; standard input has its configuration."""
     folder = Path(sys.argv[1])
     if not (told := sys.stdin.buffer.read()):
-        return 0  # the run does not need it
+        return 0  # the run does not need it any more
     config = msgspec.json.decode(told, type=Config)
     os.environ.update(config.environment)
     with _locked(folder / "lock") as is_locked:
@@ -44,7 +44,7 @@ def main() -> int:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock, if it can be had; one that is about to end may have it for a moment."""
+    """Take the lock, if possible; a gateway that is about to end may hold it for a moment."""
     until = time.monotonic() + PATIENCE
     while True:
         with path.open("ab") as lock:
@@ -58,7 +58,7 @@ def _locked(path: Path) -> Iterator[bool]:
                 if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
                     yield True
                     return
-        time.sleep(0.05)  # somebody has it, or has just removed it
+        time.sleep(0.05)  # another process has it, or has just removed it
 
 
 if __name__ == "__main__":

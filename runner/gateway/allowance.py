@@ -1,6 +1,6 @@
-"""Decides when a request may be sent, by money and by rate: pure.
+"""Decides when a request may be sent, by money and by rate, without input or output.
 
-Times are seconds of a clock that only grows; they are passed in.
+Times are arguments, in seconds of a monotonic clock.
 """
 
 import math
@@ -15,15 +15,15 @@ from runner.gateway.rates import Channel, Entry, Mark, Window
 from runner.records.answers import Usage
 from runner.units import Budget, Unit, show_budget
 
-# A budget in dollars is counted in whole millionths of a millionth of one, so that sums are exact.
+# A budget in dollars is counted in units of 1e-12 dollars, so that sums are exact.
 _PARTS = 10**12
 
-# Models and providers that are remembered; an eval may name as many as it likes.
+# Models and providers that are remembered, because an eval may name any number.
 _MOST_NAMES = 1_000
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that somebody wants to send.
+    """A request that an attempt wants to send.
 
     Attributes:
         bound: of its tokens.
@@ -75,8 +75,8 @@ class Wait(msgspec.Struct, frozen=True):
     """The request may not be sent yet.
 
     Attributes:
-        until: when to ask again at the latest; None where only the end of another request helps.
-        everyone: whether no other request may overtake it, because all share what it waits for.
+        until: when to ask again at the latest; None if only the end of another request helps.
+        everyone: whether no other request may overtake it, because all wait for the same.
     """
 
     until: float | None
@@ -84,11 +84,11 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The request will never be sent, whatever comes of those under way.
+    """The request will never be sent, whatever those under way will cost.
 
     Attributes:
-        why: the budget is used up, or too small for this one; or a price is missing.
-        what: that, for people.
+        why: the kind of reason: the budget is used up or too small for it, or a price is missing.
+        what: the reason, for people.
         cure: what they can do.
     """
 
@@ -103,15 +103,15 @@ Verdict = Go | Wait | Refused
 class Allowance:
     """The money and the rates that all requests of a run share.
 
-    What requests may cost at most is reserved before they are sent, so that a budget is never
-    overspent by those whose bound holds.
+    What a request may cost at most is reserved before it is sent, so that requests whose bound
+    holds never overspend a budget.
 
     Args:
-        budget: None is no limit.
+        budget: None for no limit.
         spent: by earlier runs, in the budget's unit: what answers cost, and what was reserved for
-            requests that are perhaps paid.
-        prices: None where none are known; needed for a budget in dollars.
-        rpm: the most requests in a minute, by model; "" is all of them together.
+            requests that may have been billed.
+        prices: None if none are known; needed for a budget in dollars.
+        rpm: the most requests in a minute, by model; "" for all models together.
         tpm: the most tokens in a minute, likewise.
     """
 
@@ -137,12 +137,12 @@ class Allowance:
 
     @property
     def spent(self) -> float:
-        """What is spent, in the budget's unit, in tokens without one."""
+        """What is spent, in the budget's unit, or in tokens without a budget."""
         return self._shown(self._spent)
 
     @property
     def reserved(self) -> float:
-        """What is reserved for requests under way, in the budget's unit, in tokens without one."""
+        """What is reserved for requests under way, in the same unit."""
         return self._shown(self._reserved)
 
     def ask(self, wish: Wish, now: float) -> Verdict:
@@ -168,16 +168,16 @@ class Allowance:
     def answered(
         self, reservation: Reservation, headers: Mapping[str, str], now: float, wall: float
     ) -> None:
-        """Take in that an answer has begun, unless it is a refusal for the rate.
+        """Note that an answer has begun, unless it is a refusal because of the rate.
 
         Args:
-            headers: by names in small letters, or a mapping that minds no case.
+            headers: by names in small letters, or a mapping that ignores case.
             wall: seconds since 1970.
         """
         reservation.channel.answered(reservation.mark, headers, now, wall)
 
     def settle(self, reservation: Reservation, usage: Usage | None, now: float) -> float | None:
-        """End a request that is paid for, or perhaps: without usage, it cost what was reserved.
+        """End a request that was, or may have been, billed: without usage at what was reserved.
 
         Returns:
             What it cost in dollars; None where no price is known.
@@ -197,27 +197,27 @@ class Allowance:
     def refused_by_provider(
         self, reservation: Reservation, headers: Mapping[str, str], now: float, wall: float
     ) -> None:
-        """End a request that the provider has refused for its rate, and pause all like it.
+        """End a request that the provider refused because of its rate, and pause all like it.
 
-        Arguments are those of `answered`.
+        The arguments are those of `answered`.
         """
         reservation.channel.refused(reservation.mark, headers, now, wall)
         self._end(reservation, now, 0)
 
     def was_paid(self, model: str, usage: Usage, *, usd: float | None = None) -> None:
-        """Take in what an earlier run spent.
+        """Add what an earlier run spent.
 
         Args:
-            usd: what it cost; None is by today's prices.
+            usd: what it cost; None to use today's prices.
         """
         self._spent += self._amount(usage, self.usd(model, usage) if usd is None else usd)
 
     def was_sent(self, model: str, tokens: int, at: float) -> None:
-        """Count a request that another process sent, for the rates alone; the oldest come first.
+        """Count a request that another process sent, only for the rates; pass the oldest first.
 
         Args:
-            tokens: that it took.
-            at: when, by the clock of all others; it may be below zero.
+            tokens: those that it took.
+            at: when, by the same clock as all others; it may be negative.
         """
         self._count(model, tokens, at)
 
@@ -242,7 +242,7 @@ class Allowance:
         return self._known_prices[model]
 
     def _amount(self, usage: Usage, usd: float | None) -> int:
-        """What tokens take from the budget, in whole parts of its unit."""
+        """What tokens take from the budget, in the unit that it is counted in."""
         if not self._is_in_dollars:
             return usage.total
         return math.ceil(self._parts(usd or 0.0))
@@ -288,7 +288,7 @@ class Allowance:
         return entry
 
     def _end(self, reservation: Reservation, now: float, tokens: int) -> None:
-        self._under_way.remove(reservation)  # a KeyError if it has ended before
+        self._under_way.remove(reservation)  # a KeyError if it has ended already
         self._reserved -= reservation.amount
         reservation.channel.ended(reservation.mark)
         entry = reservation.entry

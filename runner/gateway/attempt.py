@@ -7,12 +7,12 @@ from runner.gateway.messages import Account, Admission
 from runner.gateway.store import Store
 from runner.model import Spending
 
-# Requests of one attempt under way, whether its clients wait for them or have gone.
+# Requests of one attempt that may be under way, including those whose clients have gone.
 MOST_AT_ONCE = 1024
 
 
 class AskingAttempt:
-    """One attempt that may ask, and what it has asked so far.
+    """An attempt that may send requests, and what it has done so far.
 
     Attributes:
         held: bytes of its requests' bodies that are in memory.
@@ -39,24 +39,24 @@ class AskingAttempt:
         self.kind, self.stopped = store.stopped.get(self.id, ("", ""))
 
     def paid(self, reply: Reply) -> None:
-        """It was given an answer of its provider's."""
+        """Count an answer that its provider gave."""
         self._paid = [sum_of([*self._paid, reply.cost])]
         if reply.stopped and not self.stopped:
             self.stopped, self.kind = reply.text, reply.stopped
 
     def saved(self, cost: Cost) -> None:
-        """It was given an answer on record."""
+        """Count an answer on record that it was given."""
         self.replayed += 1
         self._saved = [sum_of([*self._saved, cost])]
 
     def close(self) -> None:
-        """Serve it no more; what it has sent is for the next who asks the same."""
+        """Stop serving it; a later attempt that asks the same gets the answers to what it sent."""
         self._listening.close()
         for connection in self._web.connections:
             connection.force_close()
 
     def account(self, waited: float) -> Account:
-        """All of it; `waited` are seconds."""
+        """Everything that it has done; `waited` is in seconds."""
         paid, saved = sum_of(self._paid), sum_of(self._saved)
         return Account(
             spending=Spending(

@@ -1,14 +1,14 @@
-"""How many tokens a request can cost at most, from its body alone: pure."""
+"""How many tokens a request can cost at most, from its body alone; without input or output."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-# Tokens that a provider adds to what was sent: a preamble, the beginning of the answer.
+# Tokens that a provider adds to each request: a preamble, the beginning of the answer.
 OVERHEAD = 256
 
-# Tokens that it adds where there are tools: Anthropic's instructions for them are the longest.
+# Tokens that it adds to a request with tools: Anthropic's instructions are the longest.
 TOOLS = 1_024
 
 # Reserved for an image, a file or a sound. What they cost depends on model, size and detail, so
@@ -18,14 +18,14 @@ MEDIUM = 5_000
 # Reserved for an answer whose length the request does not limit.
 OUTPUT = 4_096
 
-# No request means more than this by a number.
+# A larger number in a request is not meant as one.
 MOST = 10**12
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 _IMAGES = ("image_url", "image", "input_image")
 
-# Types of what holds all its text in itself, in messages of any of the APIs.
+# Types of the parts of messages that contain all of their text, in any of the APIs.
 _TEXTS = (
     *("text", "input_text", "output_text", "refusal", "message", "reasoning", "summary_text"),
     *("thinking", "redacted_thinking", "function", "custom"),
@@ -33,7 +33,7 @@ _TEXTS = (
     *("custom_tool_call", "custom_tool_call_output"),
 )
 
-# With these, tokens are billed that the request does not show, or at another price.
+# With these fields, a provider bills tokens that the request does not show, or at another price.
 _MORE = (
     *("previous_response_id", "conversation", "web_search_options", "data_sources"),
     *("mcp_servers", "prediction", "plugins", "models", "audio"),
@@ -42,7 +42,7 @@ _MORE = (
 # Writing to a cache, which this asks for, costs more than reading a prompt.
 _CACHE = "cache_control"
 
-# Messages are nested less deeply, or are none.
+# No message is nested more deeply.
 _DEEPEST = 20
 
 
@@ -52,7 +52,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         input: of the prompt.
         output: of all answers.
-        bounded: whether it cannot be more; otherwise the figures are what is usual.
+        bounded: whether it cannot cost more; if not, the figures are what is usual.
     """
 
     input: int = 0
@@ -63,9 +63,9 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 def bound_of(path: str, raw: bytes, content: object) -> Bound:
     """Bound the tokens of a request.
 
-    A token stands for at least one byte of text, in each of the tokenizers of today, and the JSON
-    around a message has more bytes than any template adds tokens to it. So the body's bytes are
-    a bound for the prompt: for English about four times what it will be.
+    In each of today's tokenizers, a token stands for at least one byte of text, and the JSON around
+    a message has more bytes than any template adds tokens. So the number of bytes of the body is a
+    bound for the prompt: for English it is about four times the number of tokens.
 
     Args:
         path: of the request, without its query.
@@ -79,12 +79,12 @@ def bound_of(path: str, raw: bytes, content: object) -> Bound:
     parts = _parts([content.get(name) for name in ("messages", "input", "system")])
     media = [part for part in parts if not _is_text(part)]
     tools = _tools(content)
-    # Base64 in an image's part is no text.
+    # The base64 of an image is not text.
     size = len(raw) - sum(_size_of_image(part) for part in media)
     shows_all = not (
         media
         or any(content.get(name) for name in _MORE)
-        or isinstance(content.get("prompt"), Mapping)  # that is stored with the provider
+        or isinstance(content.get("prompt"), Mapping)  # it is stored with the provider
         or any(_is_hosted(tool) for tool in tools)
         or any(isinstance(each, dict) and _CACHE in each for each in (content, *parts, *tools))
     )
@@ -97,7 +97,7 @@ def bound_of(path: str, raw: bytes, content: object) -> Bound:
 
 
 def _output(content: Mapping[str, Any]) -> tuple[int, bool]:
-    """Tokens of all answers, and whether the request limits them."""
+    """The tokens of all answers, and whether the request limits them."""
     given = [_number(content.get(name)) for name in _LIMITS]
     limits = [number for number in given if number is not None]
     each = max(limits, default=OUTPUT)
@@ -128,7 +128,7 @@ def _tools(content: Mapping[str, Any]) -> list[object]:
 
 
 def _is_hosted(tool: object) -> bool:
-    """Whether the provider runs a tool, and bills what it brings."""
+    """Whether the provider runs a tool itself, and bills its results."""
     return not isinstance(tool, dict) or (
         tool.get("type", "function") not in ("function", "custom") and "input_schema" not in tool
     )
@@ -139,7 +139,7 @@ def _is_text(part: Mapping[str, Any]) -> bool:
 
 
 def _parts(value: object) -> list[Mapping[str, Any]]:
-    """All objects within messages; what is inside one that is no text is not looked at."""
+    """All objects in messages, without those inside of one that is not text."""
     parts: list[Mapping[str, Any]] = []
     level: list[object] = [value]
     for _ in range(_DEEPEST):

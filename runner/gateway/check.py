@@ -1,6 +1,6 @@
-"""Asks a provider, before any eval does.
+"""Asks a provider for the model before any eval does.
 
-The run asks, and not its gateway, which is still starting when the first container is created.
+The run asks, not the gateway, because that is still starting when the first container is created.
 """
 
 import http.client
@@ -17,13 +17,13 @@ from runner.errors import EnvironmentFault
 from runner.gateway.providers import Route
 from runner.gateway.requests import is_json
 
-# How long a provider may take to say whether it has a model, in seconds.
+# Seconds in which a provider has to say whether it has a model.
 PATIENCE = 15.0
 
-# What a provider wants besides, by route; evals say it themselves.
+# Further headers that a provider needs, by route; evals send them themselves.
 VERSIONS = {"anthropic": {"anthropic-version": "2023-06-01"}}
 
-# Bytes of an answer that are looked at: lists of models have up to a million.
+# Bytes of an answer that are read: lists of models have up to a million.
 MOST = 2**24
 
 
@@ -31,11 +31,11 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
     """Ask a provider for a model, which costs nothing.
 
     Args:
-        model: empty where any answer will do.
+        model: empty if any answer will do.
         environment: with the variables of proxies.
 
     Raises:
-        EnvironmentFault: it does not answer, is no API, refuses the key, or has no such model.
+        EnvironmentFault: it does not answer, is not an API, refuses the key, or has no such model.
     """
     if not route.models:
         return
@@ -50,7 +50,9 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         raise EnvironmentFault(
             f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
             _cure(error, route),
-        ) from (error if isinstance(error, OSError) else None)  # others quote a header or a login
+        ) from (
+            error if isinstance(error, OSError) else None
+        )  # other texts may contain a header or a login
     if status in {401, 403}:
         raise EnvironmentFault(
             f"the provider {route.name} refused the key ({status})",
@@ -69,7 +71,7 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Takes a redirect for an answer, because another host must not get the key."""
+    """Returns a redirect as an answer, because another host must not get the key."""
 
     def redirect_request(self, *_: object) -> None:
         """Follow none."""
@@ -88,7 +90,7 @@ def _ask(
 
 def _proxies_for(route: Route, environment: Mapping[str, str]) -> urllib.request.ProxyHandler:
     """The proxies for a provider's scheme; none where `no_proxy` names its host."""
-    # A name in small letters counts before one in capitals, and comes after it here.
+    # Names in small letters have precedence; sorted, they come last.
     named = {name.lower().removesuffix("_proxy"): environment[name] for name in sorted(environment)}
     host = urlsplit(route.address).hostname or ""
     bypassed = urllib.request.proxy_bypass_environment(host, named)  # type: ignore[attr-defined] # typeshed lacks it
@@ -106,9 +108,9 @@ def _reason(error: Exception) -> BaseException | str:
 
 
 def _why(error: Exception) -> str:
-    """Why there is no answer, in few words."""
+    """Why there is no answer, in a few words."""
     reason = _reason(error)
-    if isinstance(reason, ssl.SSLError):  # first, because its number is none of the system's
+    if isinstance(reason, ssl.SSLError):  # first, because its number is not one of the system's
         said = getattr(reason, "verify_message", "") or reason.reason or "TLS"
         return said.replace("_", " ").lower()
     if isinstance(reason, socket.gaierror):

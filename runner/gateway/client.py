@@ -22,19 +22,19 @@ from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.lock import is_held
 
-# Seconds for a gateway to start; without an answer after which it is taken to hang; between two
-# looks at it, and while it does not answer.
+# Seconds in which a gateway has to start; without an answer, after which it is taken to hang;
+# between two looks at it, and between two while it does not answer.
 START = 20.0
 HANGS = 10.0
 LOOK = 1.0
 SOON = 0.05
 
-# How often a gateway is started in vain until the run is told.
+# How often a gateway may fail to start before the run is told.
 TRIES = 3
 
 MODULE = "runner.gateway"
 
-# What asking a gateway may raise that is not there, is about to end, or refuses.
+# Errors of asking a gateway that is not there, is about to end, or refuses.
 ERRORS = (OSError, LookupError, msgspec.DecodeError)
 
 FORWARDER = Path(__file__).with_name("forward.py")
@@ -42,32 +42,32 @@ FORWARDER = Path(__file__).with_name("forward.py")
 # Where a container finds its socket and the forwarder.
 PLACE = "/evalset"
 
-# What stands before an eval's command, so that it reaches the gateway at 127.0.0.1.
+# Precedes an eval's command, so that it reaches the gateway at 127.0.0.1.
 FORWARD = ("python3", "-S", "-E", f"{PLACE}/{FORWARDER.name}")
 
 
 def loopback_of(attempt: str) -> str:
-    """An address of an attempt's own on a loopback that it shares, as with the host's network."""
+    """The loopback address of an attempt that shares its loopback, as in the host's network."""
     first, second, third, *_ = hashlib.sha256(attempt.encode()).digest()
     return f"127.{first}.{second}.{1 + third % 254}"
 
 
 def moved_to(address: str, name: str, value: str) -> str:
-    """The value that a variable has where the gateway is reached at another address."""
+    """The value of a variable if the gateway is reached at another address."""
     if name.lower() == "no_proxy":
         return f"{value},{address}"
     return value.replace(INSIDE, INSIDE.replace("127.0.0.1", address))
 
 
 class Gateway:
-    """The gateway of one model and eval set, as a run sees it, for as long as a `with` block lasts.
+    """The gateway of one model and eval set, as a run sees it, while a `with` block lasts.
 
-    It is a process of its own that outlives a killed run, as containers do. It begins to start with
-    the block, because that takes as long as what a run has to do before its first container.
+    It is a process of its own that outlives a killed run, as containers do. The block starts it,
+    because that takes as long as what a run has to do before its first container.
 
     Attributes:
-        tell: is told once of each kind of problem: its kind, and one line.
-        warn: is told once of what a run should know besides: one line.
+        tell: is told of each kind of problem once: its kind, and one line.
+        warn: is told of anything else that a run should know, once: one line.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Gateway:
         self._told: set[str] = set()
         self._process: subprocess.Popen[bytes] | None = None
         self._admitted: dict[str, Admission] = {}
-        # What attempts did at gateways that are gone, and at this one when it was last looked at.
+        # What attempts did at gateways that are gone, and at this one up to the last look at it.
         self._before: dict[str, Account] = {}
         self._seen: dict[str, Account] = {}
         self._pid = 0
@@ -103,18 +103,18 @@ class Gateway:
         if self._watch.ident is not None:
             self.end()
         elif self._process is not None:
-            self._process.kill()  # it was not needed, and knows nothing
+            self._process.kill()  # it was never used, so that nothing is lost
             self._process.communicate()
             tidy(self._folder)
 
     def start(self) -> None:
-        """Let it begin, or take over the one that a killed run left; it answers a moment later."""
+        """Start it, or take over the one that a killed run left; it answers a moment later."""
         if not self._took_over():
             self._launch()
         self._watch.start()
 
     def _took_over(self) -> bool:
-        """Take over a gateway that a killed run left; one of another version is ended."""
+        """Take over a gateway that a killed run left; end it if it is of another version."""
         standing = self._standing()
         if standing is None:
             return False
@@ -128,7 +128,7 @@ class Gateway:
         return True
 
     def _launch(self) -> None:
-        """Give a new process what it has to know."""
+        """Send a new process its configuration."""
         if self._process is None or self._process.stdin is None or self._process.stdin.closed:
             self._spawn()
         pipe = self._process and self._process.stdin
@@ -137,7 +137,7 @@ class Gateway:
             pipe.write(msgspec.json.encode(self._config))
 
     def _spawn(self) -> None:
-        """Start a process, which waits for what it has to know."""
+        """Start a process, which waits for its configuration."""
         log = self._folder / "gateway.log"
         with named(log, "write"):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class Gateway:
                 )
 
     def enter(self, job: Job, attempt: str) -> Path:
-        """Let an attempt ask; gives the folder that its container sees as `/evalset`."""
+        """Let an attempt send requests; return the folder that its container sees as `/evalset`."""
         folder = self._folder / "attempts" / attempt
         make_folder(folder)
         with named(folder, "write"):
@@ -165,12 +165,12 @@ class Gateway:
         )
         with self._lock:
             self._admitted[attempt] = admission
-        with suppress(*ERRORS):  # else the watch sees to it
+        with suppress(*ERRORS):  # if this failed, the watch does it later
             self._ask("POST", "/attempts", admission)
         return folder
 
     def account(self, attempt: str) -> Account:
-        """What an attempt has done so far, as far as is known."""
+        """What an attempt has done up to the last look."""
         self._look()
         with self._lock:
             seen = self._seen.get(attempt, Account())
@@ -196,7 +196,7 @@ class Gateway:
         return account
 
     def _look(self) -> Standing | None:
-        """See how the gateway is, and what attempts have done at it."""
+        """Look whether the gateway answers, and what attempts have done at it."""
         standing = self._standing()
         now = time.monotonic()
         with self._lock:
@@ -204,7 +204,7 @@ class Gateway:
                 self._silent_since = self._silent_since or now
                 return None
             if self._pid not in {0, standing.pid}:
-                # Nobody could ask meanwhile, and what was asked before is asked no more.
+                # No attempt could send anything meanwhile, and older requests are broken off.
                 away = now - self._silent_since if self._silent_since else 0.0
                 for attempt, seen in self._seen.items():
                     before = self._before.get(attempt, Account())
@@ -216,7 +216,7 @@ class Gateway:
         return standing
 
     def check(self, route: Route, model: str) -> None:
-        """Ask a provider whether it answers, takes the key, and has the model; empty is any.
+        """Ask a provider whether it answers, accepts the key, and has the model, if one is given.
 
         Raises:
             EnvironmentFault: it does not.
@@ -233,7 +233,7 @@ class Gateway:
         )
 
     def end(self) -> None:
-        """Let it end once what it has sent is on record; nothing waits for that."""
+        """Tell it to end once what it has sent is on record; this does not wait for that."""
         self._over.set()
         self._watch.join()
         with suppress(*ERRORS):
@@ -293,7 +293,7 @@ class Gateway:
         for admission in missing:
             with suppress(*ERRORS):
                 self._ask("POST", "/attempts", admission)
-                if admission.attempt not in self._admitted:  # it has left meanwhile
+                if admission.attempt not in self._admitted:  # it has ended meanwhile
                     self._ask("DELETE", f"/attempts/{admission.attempt}")
 
     def _standing(self) -> Standing | None:
@@ -317,7 +317,7 @@ class Gateway:
 
 
 def end_process(folder: Path) -> bool:
-    """Kill the gateway that works in a folder, whoever started it; tell whether none is left."""
+    """Kill the gateway that works in a folder, whoever started it; return whether none is left."""
     until = time.monotonic() + START
     while is_held(folder / "lock"):
         if time.monotonic() > until:
@@ -325,7 +325,7 @@ def end_process(folder: Path) -> bool:
         with suppress(OSError, ValueError):
             pid = int((folder / "pid").read_text())
             argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
-            # The number may be that of another process by now.
+            # Another process may have the number by now.
             if MODULE.encode() in argv and os.fsencode(folder) in argv:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(SOON)
@@ -333,7 +333,7 @@ def end_process(folder: Path) -> bool:
 
 
 def tidy(folder: Path) -> None:
-    """Remove a gateway's folder, but for what went wrong and what a next one has there."""
+    """Remove a gateway's folder, except for its errors and the files of a new gateway."""
     log = folder / "gateway.log"
     with suppress(OSError):
         written = log.exists() and log.stat().st_size
@@ -345,7 +345,7 @@ def tidy(folder: Path) -> None:
 
 
 def remove_abandoned(root: Path) -> None:
-    """End and remove all gateways of a progress directory that has no live run."""
+    """End and remove all gateways of a progress directory that no run is using."""
     folder = root / ".gateway"
     for each in folder.iterdir() if folder.is_dir() else ():
         if end_process(each):
@@ -355,7 +355,7 @@ def remove_abandoned(root: Path) -> None:
 
 
 def _bare(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process needs of the environment to start Python, and no key."""
+    """The variables that a process needs to start Python, without any key."""
     names = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
     kept = {name: environ[name] for name in names if name in environ}
     return kept | {name: value for name, value in environ.items() if name.startswith("PYTHON")}

@@ -1,4 +1,4 @@
-"""Asks a gateway over its Unix socket; apart, because HTTP takes long to import."""
+"""Asks a gateway over its Unix socket; a module of its own, because HTTP takes long to import."""
 
 import http.client
 import os
@@ -33,7 +33,7 @@ def ask(folder: Path, method: str, path: str, body: bytes | None, *, timeout: fl
     """Ask the process that works in a folder.
 
     Raises:
-        OSError: it is not there, is about to end, or does not answer.
+        OSError: there is none, or it is about to end, or does not answer.
         LookupError: it refuses.
     """
     connection = Connection(folder, "control.sock", timeout=timeout)

@@ -1,4 +1,4 @@
-"""Which answer an attempt is given for which request: pure."""
+"""Which answer an attempt is given for which request, without input or output."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,30 +7,30 @@ from runner.records.answers_file import Kept
 
 
 class Exchange:
-    """The answers of one eval, and who was given them.
+    """The answers of one eval, and the attempts that were given them.
 
-    Each answer is given to an attempt once at most, so that equal requests get different answers,
-    as many as were paid for.
+    An attempt is given each answer at most once, so that equal requests get different answers, as
+    many as were paid for.
     """
 
     def __init__(self, kept: Iterable[Kept] = ()) -> None:
         self._by_key: defaultdict[str, list[Kept]] = defaultdict(list)
         self._given: defaultdict[str, set[str]] = defaultdict(set)
-        # Where to begin to look: what is before was given to the attempt.
+        # Where to start searching: answers before that were given to the attempt.
         self._from: defaultdict[tuple[str, str], int] = defaultdict(int)
         for answer in kept:
             self.add(answer)
 
     def add(self, answer: Kept) -> None:
-        """An answer is on record."""
+        """Add an answer that is on record."""
         self._by_key[answer.key].append(answer)
 
     def was_given(self, attempt: str, ids: Iterable[str]) -> None:
-        """What the record says that an attempt was given."""
+        """Note the answers that an attempt was given, according to the record."""
         self._given[attempt].update(ids)
 
     def take(self, key: str, attempt: str, sample: str = "") -> Kept | None:
-        """Give an attempt an answer: its sample's own if there is one, else the oldest."""
+        """Give an attempt an answer, that of the same sample if there is one, else the oldest."""
         answers = self._by_key.get(key, [])
         given = self._given[attempt]
         start = self._from[attempt, key]
@@ -46,6 +46,6 @@ class Exchange:
         return chosen
 
     def give_back(self, answer: Kept, attempt: str) -> None:
-        """An answer did not reach the attempt."""
+        """Take back an answer that did not reach the attempt."""
         self._given[attempt].discard(answer.id)
         self._from.pop((attempt, answer.key), None)

@@ -23,19 +23,19 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 def sum_of(costs: Iterable[Cost]) -> Cost:
-    """What all of them cost; dollars are None where none of them has any."""
+    """The sum of costs; its dollars are None if none of them has any."""
     all_ = list(costs)
     known = [cost.usd for cost in all_ if cost.usd is not None]
     return Cost(sum(cost.tokens for cost in all_), sum(known) if known else None)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What whoever asked is told.
+    """What a client is told.
 
     Attributes:
-        kept: the answer on record; None for what is not kept.
-        stopped: kind of reason why the attempt cannot succeed any more; empty where it can.
-        text: that reason.
+        kept: the answer on record; None for one that is not kept.
+        stopped: the kind of reason why the attempt cannot succeed any more; empty if it can.
+        text: the reason.
     """
 
     status: int
@@ -48,22 +48,22 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def final(cls, status: int, text: str, kind: str, *, stopped: str = "") -> "Reply":
-        """An error that no client tries again."""
+        """An error after which no client retries."""
         headers = {"content-type": "application/json", "x-should-retry": "false"}
         body = error_body(text, kind)
         return cls(status=status, body=body, headers=headers, stopped=stopped, text=text)
 
 
 class Flight:
-    """One request under way to its provider, which comes to its end whoever waits for it.
+    """A request under way to its provider; it is finished even if nobody waits for it.
 
     Attributes:
-        attempt: that waits for it; empty once that has gone.
-        pieces: of a stream, as they come, all but the last; None ends them.
+        attempt: the one that waits for it; empty once that has gone.
+        pieces: of a stream, as they arrive, except for the last; None ends them.
         head: status and headers of a stream that has begun.
-        reply: once all of it is there and on record.
-        sent: whether it has been sent, so that it may have to be paid for.
-        task: that brings it there.
+        reply: set once all of it has arrived and is on record.
+        sent: whether it has been sent, so that it may be billed.
+        task: the one that sends it.
     """
 
     def __init__(self, asked: Asked, store: Store, attempt: str, sample: str) -> None:
@@ -85,13 +85,13 @@ class GoneError(Exception):
 
 
 class Failure(Exception):
-    """A request has come to nothing.
+    """A request has failed.
 
     Attributes:
-        status: of the provider's answer; 0 where there was none.
-        billed: whether it was paid for; None where nobody knows.
-        reply: what whoever asked is told, unless it is tried again.
-        again: whether it is tried again by itself.
+        status: of the provider's answer; 0 if there was none.
+        billed: whether it was billed; None if nobody knows.
+        reply: what the client is told, unless the gateway retries.
+        again: whether the gateway retries.
         headers: of the provider's answer.
         reason: one line, for the record.
     """
@@ -105,7 +105,9 @@ class Failure(Exception):
         again: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.reason = reply.text or f"the provider answered {status}"  # and not its own words
+        self.reason = (
+            reply.text or f"the provider answered {status}"
+        )  # without the provider's own words
         super().__init__(self.reason)
         self.reply = reply
         self.status = status

@@ -1,8 +1,8 @@
 """Lets a program in a container reach the gateway: passes 127.0.0.1:8470 on to a Unix socket.
 
-`python3 -S -E forward.py PROGRAM ARGS...` becomes the program once the port is open; a process of
-its own passes on. It runs on the Python of anybody's image, 3.7 or later and often without
-bytecode: hence only modules in C, because `os` takes 15 ms there, `socket` 30, `asyncio` 200.
+`python3 -S -E forward.py PROGRAM ARGS...` becomes the program once the port is open; another
+process passes on what is sent. It runs on the Python of any image, 3.7 or later and often without
+bytecode. So it imports only modules in C: `os` would take 15 ms there, `socket` 30, `asyncio` 200.
 """
 
 import _signal  # type: ignore[import-not-found] # typeshed lacks it
@@ -18,14 +18,14 @@ SOCKET = "/evalset/api.sock"
 ADDRESS = "127.0.0.1"
 PORT = 8470
 
-RETRY = 0.1  # seconds until the next look for a gateway that is not there
+RETRY = 0.1  # seconds between two looks for a gateway that is not there
 CHUNK = 1 << 16  # bytes
 
-# What the poll says of a connection, once each time that it changes.
+# Events of a connection; the poll reports each change once.
 GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 CHANGES = select.EPOLLIN | select.EPOLLOUT | GONE | select.EPOLLET
 
-# Exit statuses: two as those of tini and of shells, one as Docker's for faults of its own.
+# Exit statuses: two as tini and shells have them, one as Docker has for its own faults.
 MISSING = 127
 UNFIT = 126
 UNREACHABLE = 125
@@ -41,7 +41,7 @@ class Way:
         self.ended = False
 
     def move(self) -> None:
-        """Pass on all that the source says now and the target takes now."""
+        """Pass on all that the source has now and the target takes now."""
         try:
             while not self.ended:
                 if self.rest:
@@ -60,7 +60,7 @@ class Way:
 
 
 class Forwarder:
-    """Passes on what clients and the gateway say to each other."""
+    """Passes on what clients and the gateway send to each other."""
 
     def __init__(self, listener: _socket.socket) -> None:
         self.listener = listener
@@ -78,13 +78,13 @@ class Forwarder:
                     self.move(*self.ways[descriptor])
                 elif descriptor in self.waiting and events & GONE:
                     self.waiting.pop(descriptor).close()
-            # After the events: a new socket may have the descriptor of one that they closed.
+            # After all events, because a new socket may get the descriptor of one that they closed.
             if self.listener.fileno() in ready:
                 self.accept()
             self.connect()
 
     def accept(self) -> None:
-        """Let a client wait for the gateway; what it says meanwhile is not read."""
+        """Let a client wait for the gateway; what it sends meanwhile is not read."""
         try:
             descriptor, _ = self.listener._accept()  # type: ignore[attr-defined] # typeshed lacks it
         except OSError:  # no descriptor is left
@@ -95,7 +95,7 @@ class Forwarder:
         self.poll.register(descriptor, CHANGES)
 
     def connect(self) -> None:
-        """Give each client that waits a connection to the gateway, if that is there."""
+        """Connect each client that waits to the gateway, if that is there."""
         while self.waiting:
             try:
                 gateway = _socket.socket(_socket.AF_UNIX)
@@ -111,7 +111,7 @@ class Forwarder:
             self.poll.register(gateway.fileno(), CHANGES)
 
     def move(self, up: Way, down: Way) -> None:
-        """Pass on what there is both ways, and close the connection once both have ended."""
+        """Pass on what there is in both directions; close the connection once both have ended."""
         up.move()
         down.move()
         if up.ended and down.ended:
@@ -121,7 +121,7 @@ class Forwarder:
 
 
 def detach(listener: _socket.socket) -> None:
-    """Hold nothing of the program's: no session, no folder, no descriptor."""
+    """Give up the session, the current folder and the descriptors of the program."""
     posix.setsid()
     posix.chdir("/")
     nothing = posix.open("/dev/null", posix.O_RDWR)
@@ -142,7 +142,9 @@ def start_forwarder() -> None:
     """
     listener = _socket.socket()
     listener.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-    listener.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)  # connections inherit it
+    listener.setsockopt(
+        _socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1
+    )  # accepted connections inherit it
     listener.bind((ADDRESS, PORT))
     listener.listen(1024)
     child = posix.fork()
@@ -160,7 +162,7 @@ def start_forwarder() -> None:
 
 
 def become(argv: "list[str]") -> OSError:
-    """Become the program, as execvp(3) does it for tini; return why that is not possible."""
+    """Become the program, as tini does with execvp(3); return why that is not possible."""
     # Python ignores these, and may have set LC_CTYPE; the program must not notice.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
@@ -178,19 +180,19 @@ def become(argv: "list[str]") -> OSError:
             pass
         except OSError as error:
             problem = error
-            if error.errno == errno.ENOEXEC:  # a script that does not say what runs it
+            if error.errno == errno.ENOEXEC:  # a script without `#!`
                 posix.execve("/bin/sh", ["sh", found, *argv[1:]], environment)
     return problem
 
 
 def fail(status: int, what: str, why: OSError) -> int:
-    """Say it in the form of tini, whose own lines begin with its name."""
+    """Print an error in the form of tini, whose lines begin with its name."""
     print(f"[FATAL forward.py ({posix.getpid()})] {what} failed: {why.strerror}", file=sys.stderr)
     return status
 
 
 def main(argv: "list[str]") -> int:
-    """Run the program of this command line; come back only if that is not possible.
+    """Run the program of this command line; returns only if that is not possible.
 
     `--listen=ADDRESS` before it is for containers that share a loopback.
     """

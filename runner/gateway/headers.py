@@ -1,4 +1,4 @@
-"""What a provider's headers say of its limits: pure."""
+"""What a provider's headers say about its limits, without input or output."""
 
 import math
 import re
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-# Seconds; a pause beyond this is taken for a day.
+# Seconds; a longer pause is not believed, and taken for one of a day.
 LONGEST_PAUSE = 86_400.0
 
-# Seconds until what is used up is there again, where no header says it, and at most: then a try
-# tells more than an old answer.
+# Seconds after which what is used up is taken to be available again, if no header says when, and at
+# most: by then an attempt tells more than an old answer.
 RESET = 60.0
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -27,22 +27,22 @@ _TOKENS = (
 )
 
 
-class Left(msgspec.Struct, frozen=True):
-    """How much a provider still takes, and in how many seconds it takes more."""
+class Remaining(msgspec.Struct, frozen=True):
+    """How much a provider still accepts, and in how many seconds it accepts more."""
 
     count: int
     reset: float
 
 
 def pause_of(headers: Mapping[str, str], wall: float) -> float | None:
-    """Seconds that a provider wants nothing, by `retry-after-ms` or `Retry-After`.
+    """Seconds in which a provider wants no requests, by `retry-after-ms` or `Retry-After`.
 
     Args:
-        headers: by names in small letters, or a mapping that minds no case.
+        headers: by names in small letters, or a mapping that ignores case.
         wall: seconds since 1970, by this host's clock.
 
     Returns:
-        None where it does not say, or says what cannot be.
+        None if it does not say, or its value is not possible.
     """
     seconds = _number(headers.get("retry-after-ms", ""), scale=0.001)
     if seconds is None:
@@ -53,27 +53,27 @@ def pause_of(headers: Mapping[str, str], wall: float) -> float | None:
     return None if seconds is None else min(seconds, LONGEST_PAUSE)
 
 
-def requests_left(headers: Mapping[str, str], wall: float) -> Left | None:
-    """How many requests a provider still takes; arguments as those of `pause_of`."""
+def requests_left(headers: Mapping[str, str], wall: float) -> Remaining | None:
+    """How many requests a provider still accepts; the arguments are those of `pause_of`."""
     return _left(headers, wall, _REQUESTS)
 
 
-def tokens_left(headers: Mapping[str, str], wall: float) -> Left | None:
-    """How many tokens a provider still takes; arguments as those of `pause_of`."""
+def tokens_left(headers: Mapping[str, str], wall: float) -> Remaining | None:
+    """How many tokens a provider still accepts; the arguments are those of `pause_of`."""
     return _left(headers, wall, _TOKENS)
 
 
 def _left(
     headers: Mapping[str, str], wall: float, names: tuple[tuple[str, str], ...]
-) -> Left | None:
+) -> Remaining | None:
     for remaining, reset in names:
         if (text := headers.get(remaining)) and re.fullmatch(r"-?[0-9]{1,15}", text):
-            return Left(max(int(text), 0), _reset(headers.get(reset, ""), wall))
+            return Remaining(max(int(text), 0), _reset(headers.get(reset, ""), wall))
     return None
 
 
 def _reset(text: str, wall: float) -> float:
-    """Seconds that a text stands for: `6m0s`, `120ms`, `1.5`, or a time in RFC 3339."""
+    """The seconds until a limit is reset: `6m0s`, `120ms`, `1.5`, or a time in RFC 3339."""
     if re.fullmatch(r"(?:[0-9.]+(?:ms|[smhd]))+", text):
         parts = re.findall(r"([0-9.]+)(ms|[smhd])", text)
         numbers = [_number(number, scale=_UNITS[unit]) for number, unit in parts]

@@ -1,4 +1,4 @@
-"""What the options of a run limit, as one value that a process can hand to another."""
+"""The limits that the options of a run set, as one value that can be sent to another process."""
 
 import msgspec
 
@@ -14,7 +14,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a run may spend on its models, and how fast.
 
     Attributes:
-        rpm: the most requests in a minute, by model; "" is all of them together.
+        rpm: the most requests in a minute, by model; "" for all models together.
         tpm: the most tokens in a minute, likewise.
     """
 
@@ -24,14 +24,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     tpm: dict[str, int] = {}
 
     def allowance(self, *, spent: float = 0) -> Allowance:
-        """Begin to count, with what is spent already in the budget's unit."""
+        """Start to count, given what is already spent in the budget's unit."""
         return Allowance(
             budget=self.budget, prices=self.prices, rpm=self.rpm, tpm=self.tpm, spent=spent
         )
 
 
 def limits_of_run(options: RunOptions, *, model: str | None = None) -> Limits:
-    """Read what the options say; the file of prices is read.
+    """The limits of a run; the file of prices is read.
 
     Args:
         options: of the run.

@@ -7,20 +7,20 @@ from runner.gateway.providers import Route
 from runner.model import Spending
 from runner.records.sums import plus
 
-# Bumped whenever a runner and a gateway of different versions would not understand each other.
+# Raised whenever a run and a gateway of different versions would not understand each other.
 PROTOCOL = 1
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway is told when it starts; it holds the keys.
+    """What a gateway is told when it starts, keys included.
 
     Attributes:
-        lock: path of the run's lock: while it is held, a run is there.
+        lock: path of the run's lock; while it is held, there is a run.
         routes: providers, by name.
         answers: folder of the answers files of all its evals.
-        limits: that all of them share.
+        limits: those that all evals share.
         environment: further variables, such as those of proxies.
-        offline: whether it only replays, and sends nothing to anybody.
+        offline: whether it only replays, and sends nothing.
     """
 
     protocol: int = PROTOCOL
@@ -33,7 +33,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that may ask.
+    """An attempt that may send requests.
 
     Attributes:
         folder: where its socket is to be.
@@ -50,9 +50,9 @@ class Account(msgspec.Struct, kw_only=True):
 
     Attributes:
         spending: what it asked of providers.
-        refused: what it was not allowed, at most 20.
+        refused: requests that were not allowed, at most 20.
         stopped: why it could not continue, such as a budget that is used up; empty if it could.
-        kind: of that: `budget`, `price`, `key` or `quota`.
+        kind: the kind of that reason: `budget`, `price`, `key` or `quota`.
         waited: seconds in which all of its requests waited for their turn.
     """
 
@@ -63,7 +63,7 @@ class Account(msgspec.Struct, kw_only=True):
     waited: float = 0.0
 
     def __add__(self, later: "Account") -> "Account":
-        """With what it did at the gateway that was started after the first one was gone."""
+        """The sum with what it did at the gateway that was started after the first one had gone."""
         one, other = self.spending, later.spending
         return Account(
             spending=Spending(
@@ -82,14 +82,14 @@ class Account(msgspec.Struct, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How a gateway is.
+    """The state of a gateway.
 
     Attributes:
         pid: its process.
-        attempts: what those that may ask have done, by id.
-        problems: with which no request can succeed, by kind: `key`, `quota`, `budget`, `price` and
+        attempts: what the attempts have done, by id.
+        problems: why no request can succeed, by kind: `key`, `quota`, `budget`, `price` and
             `disk`.
-        warnings: what a run should know besides.
+        warnings: anything else that a run should know.
     """
 
     protocol: int = PROTOCOL

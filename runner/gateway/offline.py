@@ -11,7 +11,7 @@ NOT_FOUND = 404
 async def not_on_record(store: Store, asked: Asked, attempt: str, sample: str) -> Reply:
     """Answer a request that the record has no answer for, and note that it was made.
 
-    The note is the pair of lines that a request gets which came to nothing.
+    The note is the pair of lines of a request that was sent and failed.
     """
     text = "no answer on record"
     key = asked.key

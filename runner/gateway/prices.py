@@ -1,7 +1,7 @@
-"""What models cost, by a file of the user's.
+"""What models cost, according to a file of the user's.
 
-There is no table of ours: prices change, and differ by contract, region and service tier. A file
-that is out of date is the user's to see; one inside a release would be nobody's.
+evalset has no prices, because they change, and differ by contract, region and service tier. Users
+can see whether their file is out of date; nobody would see it of a file in a release.
 """
 
 import math
@@ -20,7 +20,7 @@ from runner.units import Budget, show_budget
 # Prices are for this many tokens.
 PER = 1_000_000
 
-# What amounts of a budget in money are in.
+# The currency of a budget in money.
 DOLLARS = "USD"
 
 # What to do about a model without a price.
@@ -28,14 +28,14 @@ ADD_IT = "add it to the file of --prices"
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """What a million tokens of a model cost; those from a cache cost as others where None."""
+    """What a million tokens of a model cost; those from a cache cost as much as others if None."""
 
     input: float
     output: float
     cached_input: float | None = None
 
     def cost(self, *, input: int, output: int, cached: int = 0) -> float:  # noqa: A002 - the field's word
-        """What tokens cost, in the file's currency; `cached` are among those of `input`."""
+        """What tokens cost, in the file's currency; `input` includes those that are `cached`."""
         less = 0.0 if self.cached_input is None else self.input - self.cached_input
         return (input * self.input - cached * less + output * self.output) / PER
 
@@ -48,11 +48,11 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_in_dollars(self) -> bool:
-        """Whether a budget in US dollars can be counted with them."""
+        """Whether a budget in US dollars can be counted with these prices."""
         return self.currency.upper() == DOLLARS
 
     def of(self, model: str) -> Price | None:
-        """The price at the model's own name, else at the longest pattern; None without any."""
+        """The price for the model's own name, else for the longest pattern; None without any."""
         if model in self.models:
             return self.models[model]
         found = [name for name in self.models if names_matching(name, [model])]
@@ -60,10 +60,10 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_prices(path: Path | None) -> Prices | None:
-    """Read a file of prices, where one is named.
+    """Read a file of prices, if the user named one.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a file of prices.
         EnvironmentFault: it cannot be read.
     """
     if path is None:
@@ -79,7 +79,7 @@ def read_prices(path: Path | None) -> Prices | None:
 
 
 def parse_prices(path: str, text: str) -> Prices:
-    """Read YAML with a `currency` and under `models` an `input` and an `output` for each.
+    """Read YAML with a `currency` and, under `models`, an `input` and an `output` for each.
 
     Raises:
         UsageError: it is not of that form.
@@ -116,12 +116,12 @@ def _price(where: str, content: Any) -> Price:  # noqa: ANN401 - YAML
 
 
 def check_budget(budget: Budget | None, prices: Prices | None, *, model: str | None = None) -> None:
-    """Refuse a budget that nobody can keep: in money, without prices in US dollars.
+    """Refuse a budget that cannot be kept: one in money without prices in US dollars.
 
     Args:
         budget: None for none.
-        model: one that will be asked, by the name that its provider knows; None where that shows
-            only when a request comes.
+        model: one that will be asked, by its provider's name for it; None if only requests will
+            show it.
 
     Raises:
         UsageError: it says which price is missing.
@@ -144,5 +144,5 @@ def check_budget(budget: Budget | None, prices: Prices | None, *, model: str | N
 
 
 def no_price(model: str) -> str:
-    """Say that a model has no price, which a budget in money needs."""
+    """The error for a model without a price, which a budget in money needs."""
     return f"no price is known for `{model}`, and the budget is in US dollars"

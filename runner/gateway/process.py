@@ -1,4 +1,4 @@
-"""What the gateway's process needs of the system."""
+"""What the gateway's process asks of the system."""
 
 import gc
 import logging
@@ -27,7 +27,7 @@ def listen(folder: Path, name: str) -> socket.socket:
 
 
 def keep_quiet() -> None:
-    """Do not log what is no HTTP: a program could fill the disk with it."""
+    """Do not log requests that are not HTTP, because a program could fill the disk with them."""
 
     def is_ours(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -43,6 +43,6 @@ def raise_limits() -> None:
 
 
 def avoid_pauses() -> None:
-    """Look for garbage rarely: what was imported and what is on record is never garbage."""
+    """Collect garbage rarely, because modules and answers on record never are garbage."""
     gc.freeze()
     gc.set_threshold(50_000)

@@ -1,4 +1,4 @@
-"""Which requests may go where, and what is added to them: pure."""
+"""The providers, their variables and their addresses, without input or output."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,13 +14,13 @@ from runner.units import Upstream, parse_upstream
 # Where the forwarder listens in every container.
 INSIDE = "http://127.0.0.1:8470"
 
-# The address of providers that nobody asks.
+# The address of a provider that is not asked.
 NOWHERE = "http://offline.invalid"
 
-# What a container gets for a key; no provider takes it.
+# The key that a container gets; no provider accepts it.
 WORTHLESS = "evalset-gateway"
 
-# A header can have these characters; a control character could end it.
+# The characters that a header may have; a control character could end it.
 _PLAIN = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 
 
@@ -30,12 +30,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: first part of the path that a container asks for.
         address: of the provider, without a `/` at its end.
-        headers: that are added to each request; they hold the key.
-        key_from: the variable that the key is from, for messages.
-        address_from: likewise the address.
-        base: what stands below the route's name in the address that containers get.
-        models: path of the list of models, below the address; one with a query names no model, and
-            where it is empty there is nothing to ask for before evals do.
+        headers: those that are added to each request; one has the key.
+        key_from: the variable of the key, for messages.
+        address_from: the variable of the address, likewise.
+        base: the path below the route's name in the address that containers get.
+        models: path of the list of models, below the address. If it has a query, no model can be
+            named; if it is empty, nothing can be asked before evals do.
     """
 
     name: str
@@ -48,39 +48,39 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> str:
-        """The address as people may see it, without a login or a query in it."""
+        """The address as people may see it, without a login or a query."""
         parts = urlsplit(self.address)
         host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
         return f"{parts.scheme}://{host}{parts.path}"
 
     def url(self, path: str) -> str:
-        """The address of a request whose path, below the route's name, is this."""
+        """The address of a request with this path below the route's name."""
         return self.address + path.removeprefix(self.base)
 
     @property
     def names_model(self) -> bool:
-        """Whether `models_url` has the model in it."""
+        """Whether `models_url` contains the model."""
         return "?" not in self.models
 
     def models_url(self, model: str) -> str:
-        """The address that tells whether a model is there, or, where it is empty, any."""
+        """The address that tells whether there is a model, or any model if it is empty."""
         named = f"/{quote(model)}" if model and self.names_model else ""
         return f"{self.address}{self.models}{named}"
 
 
-class _Known(msgspec.Struct, frozen=True):
-    """A provider whose variables are known.
+class _Provider(msgspec.Struct, frozen=True):
+    """A provider and its variables.
 
     Attributes:
-        addresses: variables for its address, the first that is set counting.
+        addresses: variables for its address; the first that is set counts.
         key: variable of its key.
-        header: that the key goes in.
-        scheme: what stands before the key there.
-        default: its address where no variable says another; empty where one must.
-        base: what its clients expect behind the address.
+        header: the one that has the key.
+        scheme: what precedes the key there.
+        default: its address if no variable has another; empty if one must.
+        base: the path that its clients expect after the address.
         models: path of its list of models, below the address.
-        version: variable whose value belongs at the end of that path; empty for none.
-        more: variables that become further headers.
+        version: variable whose value is the end of that path; empty for none.
+        more: further headers, by the variable that has the value.
     """
 
     name: str
@@ -96,11 +96,11 @@ class _Known(msgspec.Struct, frozen=True):
 
     @property
     def variables(self) -> frozenset[str]:
-        """All that it takes from the environment."""
+        """All variables of it."""
         return frozenset((*self.addresses, self.key, *self.more))
 
 
-_OPENAI = _Known(
+_OPENAI = _Provider(
     "openai",
     ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
     "OPENAI_API_KEY",
@@ -114,7 +114,7 @@ _OPENAI = _Known(
 )
 _PROVIDERS = (
     _OPENAI,
-    _Known(
+    _Provider(
         "azure",
         ("AZURE_OPENAI_ENDPOINT",),
         "AZURE_OPENAI_API_KEY",
@@ -123,7 +123,7 @@ _PROVIDERS = (
         models="/openai/models?api-version=",
         version="OPENAI_API_VERSION",
     ),
-    _Known(
+    _Provider(
         "anthropic",
         ("ANTHROPIC_BASE_URL",),
         "ANTHROPIC_API_KEY",
@@ -132,7 +132,7 @@ _PROVIDERS = (
         default="https://api.anthropic.com",
         models="/v1/models",
     ),
-    _Known(
+    _Provider(
         "together",
         ("TOGETHER_BASE_URL",),
         "TOGETHER_API_KEY",
@@ -141,10 +141,10 @@ _PROVIDERS = (
     ),
 )
 
-# Proxies are no provider's, and evals that fetch data need them.
+# Proxies belong to no provider, and evals that fetch data need them.
 _PROXIES = frozenset(name for name in USUAL_NAMES if name.lower().endswith("_proxy"))
 
-# What a container with a proxy asks for without it.
+# The hosts that a container with a proxy reaches directly.
 _LOCAL = "127.0.0.1,localhost"
 
 
@@ -153,15 +153,15 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         inside: variables that containers get.
-        hidden: those that stay outside.
-        routes: providers that the gateway leads to, by name; without any there is no gateway.
-        left_out: names of usual variables that containers do not get, and no route replaces.
+        hidden: variables that only the gateway gets.
+        routes: providers that are reached through the gateway, by name; without any there is none.
+        withheld: names of usual variables that containers do not get, and that no route uses.
     """
 
     inside: dict[str, str]
     hidden: dict[str, str] = {}
     routes: dict[str, Route] = {}
-    left_out: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 def access_for(
@@ -171,16 +171,16 @@ def access_for(
     upstreams: Sequence[Upstream],
     environ: Mapping[str, str],
 ) -> Access:
-    """Give the gateway what it knows, and containers the rest, but no usual key.
+    """Divide variables between the gateway and containers, which get no usual key.
 
     Args:
-        environment: all that would be handed in.
-        named: those that the user named; they are handed in unless a route replaces them.
+        environment: all that would be handed in without a gateway.
+        named: those that the user named; they are handed in unless a route uses them.
         upstreams: further providers.
         environ: the host's variables, where their keys are.
 
     Raises:
-        UsageError: an address is none, or no header can have a key.
+        UsageError: an address is not one, or a key cannot be in a header.
     """
     given = dict(environment)
     if given.get("OPENAI_API_KEY") == PLACEHOLDER_KEY:
@@ -192,7 +192,7 @@ def access_for(
     hidden = {name: given[name].strip() for name in (covered | usual) & given.keys()}
     hidden |= {name: environ[name].strip() for name in covered & environ.keys()}
     inside = {name: value for name, value in given.items() if name not in hidden}
-    inside.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)  # oaieval asks for one in any case
+    inside.setdefault("OPENAI_API_KEY", PLACEHOLDER_KEY)  # oaieval needs one in any case
     for known, route in found:
         address = f"{INSIDE}/{route.name}{route.base}"
         inside |= dict.fromkeys(known.addresses, address) | {known.key: WORTHLESS}
@@ -205,16 +205,16 @@ def access_for(
         inside=inside,
         hidden=hidden,
         routes={route.name: route for _, route in found},
-        left_out=tuple(sorted(hidden.keys() - covered - _OPENAI.variables)),
+        withheld=tuple(sorted(hidden.keys() - covered - _OPENAI.variables)),
     )
 
 
 def access_offline(environment: Mapping[str, str], routes: Collection[str]) -> Access:
-    """Lead to these providers as a run does, though nobody is there: all answers are on record.
+    """The access of a run with these providers, none of which is asked: it has answers on record.
 
     Args:
-        environment: all that is handed in besides.
-        routes: names as records have them, so that some may be none.
+        environment: all other variables that are handed in.
+        routes: names from the record, which may be of no provider.
     """
     known = {each.name: each for each in _PROVIDERS}
     addresses = {each.addresses[0]: NOWHERE for name, each in known.items() if name in routes}
@@ -227,7 +227,7 @@ def access_offline(environment: Mapping[str, str], routes: Collection[str]) -> A
     )
 
 
-def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
+def _route(known: _Provider, environment: Mapping[str, str]) -> Route | None:
     named = next((name for name in known.addresses if environment.get(name)), "")
     key = _header_value(known.key, environment)
     if not (named or (key and known.default)):
@@ -250,16 +250,16 @@ def _route(known: _Known, environment: Mapping[str, str]) -> Route | None:
     )
 
 
-def _models(known: _Known, environment: Mapping[str, str]) -> str:
+def _models(known: _Provider, environment: Mapping[str, str]) -> str:
     if not known.version:
         return known.models
     version = environment.get(known.version, "").strip()
     return f"{known.models}{quote(version, safe='')}" if version else ""
 
 
-def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Known, Route]:
+def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Provider, Route]:
     prefix = upstream.name.upper().replace("-", "_")
-    known = _Known(upstream.name, (f"{prefix}_BASE_URL",), f"{prefix}_API_KEY")
+    known = _Provider(upstream.name, (f"{prefix}_BASE_URL",), f"{prefix}_API_KEY")
     key = _header_value(known.key, environment)
     route = Route(
         name=upstream.name,
@@ -272,7 +272,7 @@ def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Know
 
 
 def _header_value(name: str, environment: Mapping[str, str]) -> str:
-    """A variable's value without the blanks and newlines around it; empty where it is not set."""
+    """A variable's value without blanks and newlines around it; empty if it is not set."""
     value = environment.get(name, "").strip()
     if not _PLAIN.fullmatch(value):
         raise UsageError(f"the variable {name} has characters that no key has", "export it anew")
@@ -298,7 +298,7 @@ def _address(address: str, source: str, key: str) -> str:
 
 
 def route_of(model: str, routes: Mapping[str, Route]) -> Route | None:
-    """The provider that a model is asked at, as far as its name tells."""
+    """The provider that serves a model, judging by the model's name; None if that does not tell."""
     words = {"claude": "anthropic", "anthropic": "anthropic", "together": "together"}
     for word, name in (*words.items(), *((name, name) for name in routes)):
         if word in model.lower() and name in routes:

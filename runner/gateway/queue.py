@@ -13,10 +13,10 @@ from runner.records.sums import read_sums
 
 
 class Queue:
-    """Requests wait here until their budget and their rate allow them to be sent.
+    """Requests wait here until budget and rate allow them to be sent.
 
     Args:
-        allowance: that all of them share.
+        allowance: the one that all of them share.
     """
 
     def __init__(self, allowance: Allowance) -> None:
@@ -26,13 +26,13 @@ class Queue:
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(self, wish: Wish, *, again: bool = False) -> Go | Refused | None:
-        """Wait for a request's turn; a Go is to be ended with `ended`.
+        """Wait for a request's turn; end a `Go` with `ended`.
 
         Args:
-            again: whether it was sent before, and came back.
+            again: whether it was sent before, and is retried.
 
         Returns:
-            None where another queue has taken the place of this one.
+            None if another queue has replaced this one.
         """
         ticket = self._turns.add(wish, time.monotonic(), again=again)
         decided: asyncio.Future[Go | Refused | None] = asyncio.get_running_loop().create_future()
@@ -50,16 +50,16 @@ class Queue:
             raise
 
     def ended(self, reservation: Reservation) -> None:
-        """A request that was sent has come to its end, and was settled or cancelled."""
+        """A request that was sent has ended, and was settled or cancelled."""
         self._turns.ended(reservation.wish.attempt, time.monotonic())
         self._decide()
 
     def waited(self, attempt: str) -> float:
-        """Seconds that an attempt has waited with all of its requests in the queue."""
+        """Seconds in which all requests of an attempt were in the queue."""
         return self._turns.waited(attempt, time.monotonic())
 
     def release(self) -> None:
-        """Send all that wait to the queue that takes the place of this one."""
+        """Send all requests that wait to the queue that replaces this one."""
         now = time.monotonic()
         for ticket, decided in self._waiting.items():
             self._turns.remove(ticket, now)
@@ -67,7 +67,7 @@ class Queue:
         self._waiting.clear()
 
     def forget(self, attempt: str) -> None:
-        """An attempt is over."""
+        """Forget an attempt that is over."""
         self._turns.forget(attempt)
 
     def _decide(self) -> None:
@@ -78,13 +78,13 @@ class Queue:
             self._timer.cancel()
             self._timer = None
         if self._turns.until is not None:
-            # A little later, so that the moment has surely come by the clock that is asked then.
+            # A little later, so that the moment has surely come by the clock that decides.
             pause = max(0.0, self._turns.until - now) + 0.001
             self._timer = asyncio.get_running_loop().call_later(pause, self._decide)
 
 
 def queue_of(config: Config) -> Queue:
-    """A queue for what requests may take, less what those on record have taken."""
+    """A queue with the limits of a run, less what requests on record have used."""
     limits, allowance = config.limits, config.limits.allowance()
     if limits.budget is None and not (limits.rpm or limits.tpm):
         return Queue(allowance)
@@ -102,7 +102,7 @@ def queue_of(config: Config) -> Queue:
         for model, usage in spent.items():
             allowance.was_paid(model, usage)
         for model, reserved in found.perhaps:
-            # Where no price was known, all of it counts as what costs most.
+            # If no price was known, all tokens count as those that cost most.
             allowance.was_paid(model, Usage(output=reserved.tokens), usd=reserved.usd)
     started = time.monotonic() - WINDOW
     for at, model, tokens in sorted(sent):

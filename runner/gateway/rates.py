@@ -1,6 +1,6 @@
-"""What may be sent in a minute, by the user's limits and by what a provider says: pure.
+"""What may be sent in a minute, by the user's limits and by what a provider says.
 
-Times are seconds of a clock that only grows.
+It has no input or output. Times are in seconds of a monotonic clock.
 """
 
 from collections import deque
@@ -11,24 +11,25 @@ from runner.errors import UsageError
 from runner.gateway.headers import pause_of, requests_left, tokens_left
 from runner.units import Rate
 
-# Seconds in which no more than the limit is sent. They are one more than a minute, because what is
-# sent evenly may arrive unevenly.
+# Seconds in which no more than the limit is sent: one more than a minute, because what is sent
+# evenly may arrive unevenly.
 WINDOW = 61.0
 
-# The first pause after a refusal that names none; each further one doubles it, up to the longest.
+# The first pause after a refusal that does not say how long; each further one doubles it, up to the
+# longest.
 FIRST_PAUSE = 1.0
 LONGEST_DOUBLED = 60.0
 
-# Seconds after which a request that was sent to try is taken for accepted: refusals come at once,
+# Seconds after which a request that was sent as a test counts as accepted: refusals come at once,
 # answers may take minutes.
 TRIAL = 5.0
 
-# Entries of a window that one question looks at; beyond them, it is asked again.
+# Entries of a window that one call looks at; for more, it is called again.
 _LOOK = 100
 
 
 def limits_of(rates: Iterable[Rate], option: str) -> dict[str, int]:
-    """The limits by model; that of all models together is at "".
+    """The limits by model; "" has that of all models together.
 
     Raises:
         UsageError: `option` gives two for one model.
@@ -43,7 +44,7 @@ def limits_of(rates: Iterable[Rate], option: str) -> dict[str, int]:
 
 
 class Entry:
-    """Something that was sent: when, and how much it counts."""
+    """Something that was sent: when, and how much."""
 
     __slots__ = ("at", "size")
 
@@ -53,7 +54,7 @@ class Entry:
 
 
 class Window:
-    """What was sent lately, of which no more than `limit` may be sent in any minute."""
+    """What was sent lately; no more than `limit` may be sent in any minute."""
 
     __slots__ = ("_entries", "_total", "limit")
 
@@ -63,10 +64,10 @@ class Window:
         self._total = 0
 
     def when(self, size: int, now: float) -> float:
-        """When so much fits, as far as is known; `now` if it does.
+        """When a size fits, as far as is known; `now` if it does already.
 
-        What is larger than the limit goes alone, when nothing else counts any more: it was
-        reserved by a bound, and is likely to come to less.
+        A size larger than the limit is sent alone, when nothing else counts any more. It is an
+        upper bound, and will probably turn out smaller.
         """
         self._pass(now)
         over = self._total + size - self.limit
@@ -81,12 +82,12 @@ class Window:
         return last.at + WINDOW
 
     def add(self, entry: Entry) -> None:
-        """Something is sent, not earlier than all before it."""
+        """Add something that is sent now, or at least not before the newest entry."""
         self._entries.append(entry)
         self._total += entry.size
 
     def change(self, entry: Entry, size: int, now: float) -> None:
-        """What was sent counts `size`; the caller changes the entry, which windows share."""
+        """Count an entry as `size`; the caller changes the entry itself, which windows share."""
         self._pass(now)
         if entry.at + WINDOW > now:
             self._total += size - entry.size
@@ -98,12 +99,12 @@ class Window:
 
 
 class Mark:
-    """Where a request stands among those of its channel.
+    """The position of a request among those of its channel.
 
     Attributes:
         at: when it was sent.
-        requests: that had been sent by then, itself included.
-        tokens: that had been reserved by then, its own included.
+        requests: how many had been sent by then, including itself.
+        tokens: how many had been reserved by then, including its own.
     """
 
     __slots__ = ("at", "requests", "tokens")
@@ -115,7 +116,7 @@ class Mark:
 
 
 class _Rest:
-    """What a provider still takes, as the answer to the newest request said."""
+    """What a provider still accepts, according to the answer to the newest request."""
 
     __slots__ = ("_left", "_mark", "until")
 
@@ -124,18 +125,18 @@ class _Rest:
         self.until = 0.0
 
     def learn(self, mark: int, left: int, until: float) -> None:
-        """An answer says what was left when the provider had taken all up to its request."""
+        """Note what an answer says was left after the provider had taken its request."""
         if mark >= self._mark:
             self._mark, self._left, self.until = mark, left, until
 
     def when(self, size: int, sent: int, now: float) -> float:
-        """When `size` is no more than is left, after all that was sent since."""
+        """When `size` fits into what is left after all that was sent since."""
         lacks = now < self.until and sent - self._mark + size > self._left
         return self.until if lacks else now
 
 
 class Channel:
-    """What one provider says of one model: a pause after a refusal, and what it still takes."""
+    """What a provider says about a model: a pause after a refusal, and what it still accepts."""
 
     def __init__(self) -> None:
         self._requests = 0
@@ -149,7 +150,7 @@ class Channel:
         self._under_way = 0
 
     def when(self, tokens: int, now: float) -> float:
-        """When a request may be sent, as far as is known; `now` if it may."""
+        """When a request may be sent, as far as is known; `now` if it may already."""
         if now < self._pause_ends:
             return self._pause_ends
         if self._on_trial and self._trial is not None:
@@ -162,7 +163,7 @@ class Channel:
         )
 
     def send(self, tokens: int, now: float) -> Mark:
-        """A request is sent; after a pause, the first one is there to try."""
+        """Note that a request is sent; after a pause, the first one is a test."""
         self._under_way += 1
         self._requests += 1
         self._tokens += tokens
@@ -172,7 +173,7 @@ class Channel:
         return mark
 
     def answered(self, mark: Mark, headers: Mapping[str, str], now: float, wall: float) -> None:
-        """A provider has begun to answer a request, with anything but a refusal for its rate."""
+        """A provider has begun to answer a request, and not with a refusal because of the rate."""
         if mark.at >= self._pause_ends:
             self._refusals = 0
         if mark is self._trial:
@@ -183,9 +184,10 @@ class Channel:
             self._tokens_left.learn(mark.tokens, left.count, now + left.reset)
 
     def refused(self, mark: Mark, headers: Mapping[str, str], now: float, wall: float) -> None:
-        """A provider has refused a request for its rate: nothing is sent until a pause is over.
+        """A provider has refused a request because of the rate: send nothing until a pause is over.
 
-        Of all that were under way when it began, only the first makes the next pause longer.
+        Of the requests that were under way when a pause began, only the first makes the next pause
+        longer.
         """
         is_news = mark.at >= self._pause_ends
         self._refusals += is_news
@@ -199,13 +201,13 @@ class Channel:
             self._trial = None
 
     def ended(self, mark: Mark) -> None:
-        """A request has come to its end; if it was there to try and had no answer, the next is."""
+        """A request has ended; if it was a test and got no answer, the next one is the test."""
         self._under_way -= 1
         if mark is self._trial:
             self._trial = None
 
     def is_idle(self, now: float) -> bool:
-        """Whether it may be forgotten: nothing is under way, no pause is on, nothing is scarce."""
+        """Whether it may be forgotten: nothing is under way, paused or scarce."""
         until = max(self._pause_ends, self._requests_left.until, self._tokens_left.until)
         return not self._under_way and until <= now
 

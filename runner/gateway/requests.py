@@ -1,4 +1,4 @@
-"""Which requests evals may make, and what stands for them: pure."""
+"""Which requests evals may make, and the keys of these, without input or output."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import msgspec
 
 from runner.gateway.providers import Route
 
-# What an eval may ask for, below a route: it must not spend by files, batches or fine-tuning.
+# What an eval may ask for, below a route; it must not spend money on files, batches or fine-tuning.
 _ALLOWED = (
     ("POST", re.compile(r"(?:/v1)?/(?:chat/completions|completions|embeddings|responses)")),
     (
@@ -24,14 +24,14 @@ _ALLOWED = (
 )
 
 
-# Parts of a path that are resolved on the way: what arrives would be another path.
+# Parts of a path that are resolved on the way, so that another path would arrive.
 _DETOUR = re.compile(r"//|/\.{1,2}(?:/|$)")
 
-# Headers of a request that change its meaning.
+# Headers that change the meaning of a request.
 _MEANING = ("anthropic-version", "anthropic-beta", "openai-beta")
 
 
-# Headers of an answer that mean something to whoever gets it; no cookie and no organisation.
+# Headers of an answer that matter to a client; no cookie and no organisation.
 _KEPT = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
 
 
@@ -43,12 +43,12 @@ def is_allowed(method: str, path: str) -> bool:
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as it came, without what stands for whoever asks.
+    """A request without what identifies the client.
 
     Attributes:
         path: below the route's name, with its query.
         body: as it is sent on.
-        content: the body as JSON; None where there is none.
+        content: the body as JSON; None if there is none.
         headers: those that change its meaning.
     """
 
@@ -61,7 +61,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """Stands for the request: equal ones have the same."""
+        """The key of the request: equal requests have the same."""
         parts = [self.route, self.method, self.path, self.content, sorted(self.headers.items())]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
@@ -81,7 +81,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(Exception):
-    """A request that is not sent on: the status and the text of the answer to it."""
+    """A request is not sent on; the status and the text are those of the answer."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -92,13 +92,13 @@ class Refused(Exception):
 def asked(
     routes: Mapping[str, Route], method: str, target: str, body: bytes, headers: Mapping[str, str]
 ) -> Asked:
-    """Understand a request.
+    """Read a request.
 
     Args:
         target: path and query as they came.
 
     Raises:
-        Refused: no eval may ask for this.
+        Refused: evals must not ask for this.
     """
     path, _, query = target.partition("?")
     name, _, rest = path.removeprefix("/").partition("/")
@@ -128,7 +128,7 @@ def asked(
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of an answer's headers that are kept with it."""
+    """The headers of an answer that are kept with it."""
     return {name: headers[name] for name in _KEPT if name in headers}
 
 

@@ -27,20 +27,20 @@ MOST_OF_AN_ANSWER = 64 * 2**20
 # Answers that are recorded because evals use their texts; they cost nothing.
 TEXTS = {400, 404, 413, 422}
 
-# An error of the provider's own, or on the way to it: tried again, since nothing was paid for.
-PASSING = {408, 409, 500, 502, 503, 504, 520, 521, 522, 524, 529}
+# Errors of the provider or on the way to it; the gateway retries, because nothing was billed.
+RETRIED = {408, 409, 500, 502, 503, 504, 520, 521, 522, 524, 529}
 
-# Refused for its rate: sent again when the provider says.
+# Refused because of the rate; the request is sent again when the provider says.
 LIMITED = 429
 
-# How often, and the pauses in between, which double.
+# How often a request is tried, and the first pause in between, which doubles.
 TRIES = 6
 FIRST_PAUSE = 1.0
 
 # Codes with which a provider says that more requests do not help.
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
-# What a whole stream says at its end; a proxy on the way may end one properly that was cut.
+# How a complete stream ends; a proxy may properly end one that was cut off.
 END = re.compile(
     rb"^(?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete|failed)))",
     re.MULTILINE,
@@ -52,11 +52,11 @@ LONGEST = 6 * PATIENCE
 
 
 class Sender:
-    """Brings requests to their providers, and puts the answers on record.
+    """Sends requests to their providers, and puts the answers on record.
 
     Args:
         routes: by name.
-        queue: in which requests wait for their turn.
+        queue: the one in which requests wait for their turn.
         tell: is told why no request can succeed any more, such as a key that was refused.
         warn: is told what makes requests slow.
     """
@@ -84,14 +84,14 @@ class Sender:
         await self._session.close()
 
     async def fly(self, flight: Flight) -> None:
-        """Bring one request to its end; `flight.reply` has the result, and nothing is raised."""
+        """Send a request until it is answered or has failed; the result is in `flight.reply`."""
         try:
             reply = await self._until_answered(flight)
         except (GoneError, asyncio.CancelledError):
             reply = Reply(status=499, body=b"")
         except Failure as failure:
             reply = failure.reply
-        except Exception as error:  # noqa: BLE001 - whoever waits must be told
+        except Exception as error:  # noqa: BLE001 - the client that waits must be told
             reply = Reply.final(500, f"the gateway failed: {error!r}", "gateway_error")
         flight.reply.set_result(reply)
         flight.pieces.put_nowait(None)
@@ -232,14 +232,14 @@ class Sender:
             text = f"{route.name} cannot be reached: {_why(error)}"
             raise _unanswered(text, billed=False, again=True) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # Its own words have the provider's address in them.
+            # Its own text contains the provider's address.
             text = f"{route.name} broke off ({type(error).__name__})"
             raise _unanswered(text, billed=None) from error
 
     def _check(
         self, route: Route, response: aiohttp.ClientResponse, headers: dict[str, str], body: bytes
     ) -> None:
-        """Raise a Failure unless an answer is worth keeping."""
+        """Raise a Failure if an answer is not worth keeping."""
         status = response.status
         if status < 300 or status in TEXTS:  # noqa: PLR2004 - the first redirect
             if is_json(body):
@@ -265,16 +265,16 @@ class Sender:
             Reply(status=status, headers=headers, body=body),
             status=status,
             billed=False,
-            again=status in PASSING or status == LIMITED,
+            again=status in RETRIED or status == LIMITED,
             headers=response.headers,
         )
 
 
 @functools.cache
 def _proxy_for(address: str) -> str | None:
-    """The proxy that the environment names for an address.
+    """The proxy for an address, according to the environment.
 
-    aiohttp would find it as well, but anew for each request, in another thread.
+    aiohttp would find it as well, but for each request anew, in another thread.
     """
     parts = urlsplit(address)
     if proxy_bypass(parts.hostname or ""):
@@ -284,12 +284,12 @@ def _proxy_for(address: str) -> str | None:
 
 
 def forget_proxies() -> None:
-    """Look at the environment again, because another run has another."""
+    """Read the environment again, because another run may have another one."""
     _proxy_for.cache_clear()
 
 
 async def _put_down(flight: Flight, sent: Sent) -> None:
-    """Have on record, durably, that a request is sent; GoneError if nobody waits for it."""
+    """Put on record, durably, that a request is sent; GoneError if nobody waits for it."""
     store, asked = flight.store, flight.asked
     if not store.describes(flight.key):
         await store.write(
@@ -309,7 +309,7 @@ async def _put_down(flight: Flight, sent: Sent) -> None:
 
 
 def _end(allowance: Allowance, reservation: Reservation, failure: Failure) -> None:
-    """Give back what was reserved, unless it is perhaps paid."""
+    """Give back what was reserved, unless the request may have been billed."""
     now = time.monotonic()
     if failure.status == LIMITED and failure.again:
         allowance.refused_by_provider(reservation, failure.headers, now, time.time())
@@ -320,7 +320,7 @@ def _end(allowance: Allowance, reservation: Reservation, failure: Failure) -> No
 
 
 def _why(error: Exception) -> str:
-    """Why there is no connection or no answer, in few words."""
+    """Why there is no connection or no answer, in a few words."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "no such host"
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
@@ -358,7 +358,7 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 async def _stream(
     flight: Flight, response: aiohttp.ClientResponse, headers: dict[str, str]
 ) -> tuple[bytes, bytes]:
-    """Pass the pieces of a stream on, and hold the last one back."""
+    """Pass on the pieces of a stream, and hold the last one back."""
     flight.head.set_result(Reply(status=response.status, headers=headers, body=b""))
     pieces: list[bytes] = []
     size = 0

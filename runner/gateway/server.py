@@ -28,11 +28,11 @@ from runner.records.lock import is_held
 # Connections of one attempt at once.
 MOST_CONNECTIONS = 2048
 
-# Forbidden requests of an attempt that are named.
+# Forbidden requests of an attempt that are named to people.
 MOST_NAMED = 20
 
-# Seconds without a run and without a request after which a gateway ends by itself, and how often
-# it looks.
+# Seconds without a run and without a request after which a gateway ends by itself, and between two
+# looks.
 FORSAKEN = 600.0
 LOOK = 2.0
 
@@ -40,7 +40,7 @@ SAMPLE = "x-evalset-sample"
 
 
 class Gateway:
-    """Takes requests of containers, and answers them from the record or from their providers."""
+    """Answers requests of containers from the record, or passes them on to providers."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -63,7 +63,7 @@ class Gateway:
             self._warnings.append(text)
 
     async def serve(self, control: socket.socket) -> None:
-        """Serve until a run ends it, or none has needed it for a while."""
+        """Serve until a run ends it, or no run has needed it for a while."""
         server = web.Server(self._control)
         listening = await asyncio.get_running_loop().create_unix_server(server, sock=control)
         forsaken = asyncio.create_task(self._until_forsaken())
@@ -75,7 +75,7 @@ class Gateway:
             await self._sender.close()
 
     async def _until_over(self) -> None:
-        """Wait until a run has ended it and what was sent is on record, because that is paid.
+        """Wait until a run has ended it and the answers to all that was sent are on record.
 
         A run that starts meanwhile takes it over.
         """
@@ -100,7 +100,7 @@ class Gateway:
             if time.monotonic() - max(seen, self._last_request) > FORSAKEN:
                 self._be_done()
 
-    # What the run asks.
+    # Requests of the run.
 
     async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -136,7 +136,7 @@ class Gateway:
         )
 
     def _configure(self, config: Config) -> None:
-        """Another run takes over, perhaps with other keys."""
+        """Take the configuration of another run, which may have other keys."""
         before, self._config = self._config, config
         self._sender.routes = config.routes
         for name in before.environment.keys() - config.environment.keys():
@@ -178,7 +178,7 @@ class Gateway:
         return self._account(attempt)
 
     def _store(self, path: Path) -> Store:
-        """The answers of an eval, which all of its attempts share."""
+        """The answers of an eval, which all its attempts share."""
         known = self._stores.get(path)
         if known is not None and known.is_current():
             return known
@@ -192,7 +192,7 @@ class Gateway:
         return found
 
     def _dismiss(self, ended: AskingAttempt) -> Account:
-        """An attempt has ended."""
+        """End serving an attempt."""
         del self._attempts[ended.id]
         ended.close()
         self._release(ended.store)
@@ -204,7 +204,7 @@ class Gateway:
         return attempt.account(self._sender.queue.waited(attempt.id))
 
     def _release(self, store: Store) -> None:
-        """Whoever used the answers of an eval needs them no more; the last one closes them."""
+        """End a use of an eval's answers; after the last one they are closed."""
         store.users -= 1
         if store.users:
             return
@@ -212,12 +212,12 @@ class Gateway:
             del self._stores[store.path]
         store.close()
 
-    # What containers ask.
+    # Requests of containers.
 
     async def _serve(self, name: str, request: web.BaseRequest) -> web.StreamResponse:
         self._last_request = time.monotonic()
         attempt = self._attempts.get(name)
-        if attempt is None:  # it was dismissed a moment ago
+        if attempt is None:  # it has just been dismissed
             return response_of(Reply.final(404, "this attempt has ended", "gateway_error"))
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(CONTINUE)
@@ -286,20 +286,22 @@ class Gateway:
             async with attempt.room:
                 await self._sender.fly(flight)
         finally:
-            if not flight.reply.done():  # nobody waits, and it has not been sent
+            if not flight.reply.done():  # nobody waits for it, and it has not been sent
                 flight.reply.set_result(Reply(status=499, body=b""))
 
     def _adopt(self, store: Store, key: str) -> Flight | None:
-        """An equal request that is under way, and that nobody waits for any more."""
+        """An equal request under way that nobody waits for any more; None if there is none."""
         orphans = self._orphans.get((store, key), [])
         for flight in orphans:
-            if not flight.reply.done():  # else its answer is on record, and may be given to others
+            if (
+                not flight.reply.done()
+            ):  # if it is done, its answer is on record, and may be given to others
                 orphans.remove(flight)
                 return flight
         return None
 
     def _leave(self, flight: Flight, attempt: str) -> None:
-        """Whoever waited for a request has gone; what was sent comes to its end all the same."""
+        """Note that the client of a request has gone; what was sent is finished all the same."""
         flight.attempt = ""
         if flight.reply.done():
             if kept := flight.reply.result().kept:
@@ -337,14 +339,14 @@ class Gateway:
     async def _stream(
         self, attempt: AskingAttempt, flight: Flight, request: web.BaseRequest
     ) -> web.StreamResponse:
-        """Pass a stream on as it comes; its last piece comes when all of it is on record."""
+        """Pass on a stream as it arrives; the last piece only when all of it is on record."""
         head = flight.head.result()
         response = web.StreamResponse(status=head.status, headers=head.headers)
         await response.prepare(request)
         while (piece := await flight.pieces.get()) is not None:
             await response.write(piece)
         if (await flight.reply).kept is None and request.transport:
-            request.transport.abort()  # so that nobody takes a part for the whole
+            request.transport.abort()  # so that the client does not take a part for the whole
             raise ConnectionResetError
         await response.write_eof()
         attempt.paid(flight.reply.result())

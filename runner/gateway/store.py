@@ -9,7 +9,7 @@ from runner.gateway.exchange import Exchange
 from runner.records.answers import Answer, AnswersLine, Given, Returned, Stopped
 from runner.records.answers_file import AnswersFile, Kept
 
-# Seconds until a full disk is tried again.
+# Seconds after which a full disk is tried again.
 PAUSE = 1.0
 
 # Statuses from here on are errors.
@@ -22,16 +22,16 @@ def utc() -> str:
 
 
 class Store:
-    """The answers of one eval, on disk and at hand.
+    """The answers of one eval, on disk and indexed in memory.
 
     Args:
-        errors: whether errors on record are given, too.
+        errors: whether to give errors on record as well.
 
     Attributes:
-        stopped: by attempt that was refused an answer for good, why, and one line that says it.
+        stopped: why attempts were refused an answer for good, by attempt: the kind, and one line.
         damaged: a message for each line of the file that could not be read.
-        problem: why nothing can be written at the moment; empty when it can.
-        users: how many attempts, clients and requests under way need it open.
+        problem: why nothing can be written at the moment; empty if it can.
+        users: how many attempts, clients and requests under way need it to be open.
     """
 
     def __init__(self, path: Path, *, errors: bool = False) -> None:
@@ -53,28 +53,28 @@ class Store:
         self._file.close()
 
     def is_current(self) -> bool:
-        """Whether its file still has its name, which `evalset reset` would have taken."""
+        """Whether its file still has its name; `evalset reset` moves it."""
         return self._file.is_in_place()
 
     def admit(self, attempt: str) -> None:
-        """An attempt is going to ask; what it was given before a crash it is not given again."""
+        """Prepare for an attempt; it is not given again what it was given before a crash."""
         self.exchange.was_given(attempt, self._on_record.pop(attempt, ()))
 
     async def stop(self, attempt: str, why: str, reason: str) -> None:
-        """Have on record, durably, that an attempt is refused an answer for good."""
+        """Put on record, durably, that an attempt is refused an answer for good."""
         if attempt not in self.stopped:
             self.stopped[attempt] = why, reason
             await self.write(Stopped(attempt=attempt, why=why, reason=reason))
             await self.durable()
 
     def describes(self, key: str) -> bool:
-        """Whether the file has the request with this key; from now on it is taken to."""
+        """Whether the file has the request with this key; the next call for it returns true."""
         known = key in self._requests
         self._requests.add(key)
         return known
 
     async def write(self, line: AnswersLine) -> tuple[int, int]:
-        """Append a line, as soon as the disk takes it; gives its place as `Kept` has it."""
+        """Append a line as soon as the disk has room; return its place as `Kept` has it."""
         while True:
             try:
                 place = self._file.write(line)
@@ -86,7 +86,7 @@ class Store:
                 return place
 
     async def durable(self) -> None:
-        """Wait until what was written before is durable; many share one sync."""
+        """Wait until what was written before is durable; many callers share one sync."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         if self._syncing is None:
@@ -110,11 +110,11 @@ class Store:
         return True
 
     async def add(self, answer: Answer, waits: Callable[[], str]) -> Kept:
-        """Put an answer on record, durable when this returns, and give it to whoever waits.
+        """Put an answer on record, durably, and give it to the attempt that waits.
 
         Args:
             answer: with the attempt that waits for it now.
-            waits: tells which attempt waits for it, empty for none; that may change meanwhile.
+            waits: returns the attempt that waits for it, empty for none; it may change meanwhile.
         """
         start, size = await self.write(answer)
         await self.durable()
@@ -133,7 +133,7 @@ class Store:
             start=start,
             size=size,
         )
-        if answer.status < ERROR:  # an error costs nothing, and may be none the next time
+        if answer.status < ERROR:  # an error costs nothing, and may not occur the next time
             self.exchange.add(kept)
             if owner:
                 self.exchange.was_given(owner, [kept.id])
@@ -144,7 +144,7 @@ class Store:
         return self._file.answer(kept)
 
     def give_back(self, kept: Kept, attempt: str) -> None:
-        """An answer did not reach its attempt, which may be given it again."""
+        """Take back an answer that did not reach its attempt, which may be given it again."""
         self.exchange.give_back(kept, attempt)
-        with suppress(EnvironmentFault):  # then it is given to the next attempt only
+        with suppress(EnvironmentFault):  # then only the next attempt is given it
             self._file.write(Returned(id=kept.id, attempt=attempt, at=utc()))

@@ -1,4 +1,4 @@
-"""Whose request is next, where more wait than may be sent: pure."""
+"""Which request is next, if more wait than may be sent; without input or output."""
 
 from collections import OrderedDict, deque
 
@@ -6,7 +6,7 @@ from runner.gateway.allowance import Allowance, Go, Refused, Wait, Wish
 
 
 class Ticket:
-    """A place in the queue; each is another, though the wishes are equal."""
+    """A place in the queue; two are never equal, even if their wishes are."""
 
     __slots__ = ("wish",)
 
@@ -15,7 +15,7 @@ class Ticket:
 
 
 class _Waiting:
-    """How long one attempt has waited with all of its requests in the queue."""
+    """How long all requests of one attempt have been in the queue."""
 
     def __init__(self) -> None:
         self._queued = self._under_way = 0
@@ -23,7 +23,7 @@ class _Waiting:
         self._seconds = 0.0
 
     def change(self, now: float, *, queued: int = 0, under_way: int = 0) -> None:
-        """So many more requests are in the queue, or under way."""
+        """Add to the numbers of requests in the queue and under way."""
         self._queued += queued
         self._under_way += under_way
         waits = self._queued > 0 and self._under_way == 0
@@ -34,25 +34,25 @@ class _Waiting:
             self._since = None
 
     def seconds(self, now: float) -> float:
-        """Up to now."""
+        """The seconds up to now."""
         return self._seconds + (0.0 if self._since is None else now - self._since)
 
 
-# Requests of one attempt, in their order; requests of all attempts for one model, by turns.
+# The requests of one attempt, in order; the requests of all attempts for one model, by turns.
 _Tickets = OrderedDict[Ticket, None]
 _Line = OrderedDict[str, _Tickets]
 
 
 class Turns:
-    """Requests that wait to be sent, one of each attempt by turns.
+    """Requests that wait to be sent; attempts take turns.
 
-    Requests for one model of one provider stand in a line; lines take turns, too, at what they
-    share. So neither an eval with very many requests nor one that asks a busy model holds others
-    up. Whoever waits for what all share, such as money that is reserved, is overtaken by nobody,
-    so that a large request gets its turn.
+    Requests for one model of one provider form a line, and lines take turns as well. So neither an
+    eval with very many requests nor one that asks a busy model delays others. No request overtakes
+    one that waits for something that all share, such as reserved money, so that a large request
+    gets its turn.
 
     Attributes:
-        until: when to call `decide` again at the latest; None for when something has ended.
+        until: when to call `decide` again at the latest; None for once a request has ended.
     """
 
     def __init__(self, allowance: Allowance) -> None:
@@ -68,7 +68,7 @@ class Turns:
         """Queue a request; `decide` says when it may be sent.
 
         Args:
-            again: whether it was sent before, and came back: then it is the attempt's next.
+            again: whether it was sent before, and is retried; then it is the attempt's next one.
         """
         ticket = Ticket(wish)
         line = self._lines.setdefault((wish.route, wish.model), OrderedDict())
@@ -80,13 +80,13 @@ class Turns:
         return ticket
 
     def remove(self, ticket: Ticket, now: float) -> None:
-        """Take a request out of the queue that nobody waits for any more; KeyError if not there."""
+        """Take a request that nobody waits for any more out of the queue; KeyError if not in it."""
         self._take(ticket)
         if (waiting := self._waiting.get(ticket.wish.attempt)) is not None:
             waiting.change(now, queued=-1)
 
     def decide(self, now: float) -> list[tuple[Ticket, Go | Refused]]:
-        """Decide about as many as can be decided about; these are out of the queue.
+        """Decide about as many requests as possible, and take these out of the queue.
 
         Call it whenever one was added or has ended, or a provider has answered, and at `until`.
         """
@@ -116,21 +116,21 @@ class Turns:
         return decided
 
     def ended(self, attempt: str, now: float) -> None:
-        """A request that was sent has come to its end, whatever that is."""
+        """A request that was sent has ended, in whatever way."""
         if (waiting := self._waiting.get(attempt)) is not None:
             waiting.change(now, under_way=-1)
 
     def waited(self, attempt: str, now: float) -> float:
-        """Seconds that an attempt has waited with all of its requests in the queue."""
+        """Seconds in which all requests of an attempt were in the queue."""
         waiting = self._waiting.get(attempt)
         return 0.0 if waiting is None else waiting.seconds(now)
 
     def forget(self, attempt: str) -> None:
-        """An attempt is over, and nobody asks for its time any more; none of it is in the queue."""
+        """Forget an attempt that is over; it has no request in the queue."""
         self._waiting.pop(attempt, None)
 
     def _take(self, ticket: Ticket) -> None:
-        """Take a request out, and its attempt and its line where they have no other."""
+        """Take a request out, and its attempt and its line if they have no other."""
         name = (ticket.wish.route, ticket.wish.model)
         line = self._lines[name]
         tickets = line[ticket.wish.attempt]

@@ -1,4 +1,4 @@
-"""The tokens that a provider says an answer took: pure."""
+"""The tokens that an answer took according to its provider, without input or output."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +8,10 @@ import msgspec
 from runner.files import UNREADABLE
 from runner.records.answers import Usage
 
-# A figure beyond this is none that a provider means.
+# A larger figure cannot be what a provider means.
 MOST = 10**15
 
-# Events of a stream whose `usage` is the last word; before them, it is of a part of the answer.
+# Events of a stream whose `usage` is final; in earlier ones it is that of a part of the answer.
 _LAST = {"message_delta", "response.completed", "response.incomplete", "response.failed"}
 
 
@@ -20,7 +20,7 @@ class _Part(msgspec.Struct):
 
 
 class _Event(_Part):
-    """A whole answer, or an event of a stream, without what is large in it.
+    """A whole answer, or an event of a stream, without its large fields.
 
     Attributes:
         message: of Anthropic's `message_start`.
@@ -40,13 +40,13 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 def usage_of(body: bytes) -> Usage | None:
-    """Find the usage in an answer, a JSON object or a stream of events, decoded but as it came.
+    """Find the usage in an answer: a JSON object or a stream of events, not compressed.
 
-    All that speak the APIs of OpenAI (chat, completions, embeddings, responses) or Anthropic
-    (messages) are understood.
+    It understands the APIs of OpenAI (chat, completions, embeddings, responses) and Anthropic
+    (messages).
 
     Returns:
-        None where it has none: an error, a body that is cut or garbled, or a stream whose client
+        None if it has none: an error, a body that is cut off or garbled, or a stream whose client
         has not asked for usage.
     """
     if body.lstrip()[:1] == b"{":
@@ -58,7 +58,7 @@ def usage_of(body: bytes) -> Usage | None:
 
 
 def _of_stream(body: bytes) -> Usage | None:
-    """Put together what the events of a stream say, if it came to its end."""
+    """The usage that the events of a stream add up to, if it is complete."""
     counts: dict[str, Any] = {}
     is_whole = b"[DONE]" in _data_with(b"[DONE]", body)
     for data in _data_with(b'"usage"', body):
@@ -71,7 +71,7 @@ def _of_stream(body: bytes) -> Usage | None:
 
 
 def _data_with(sign: bytes, body: bytes) -> Iterator[bytes]:
-    """The data of the events that have a sign in them, of which a stream has few among many."""
+    """The data of the events that contain a sign, which are few in a stream."""
     at = body.find(sign)
     while at >= 0:
         start = body.rfind(b"\n", 0, at) + 1
@@ -95,20 +95,20 @@ def _usage(counts: dict[str, Any] | None) -> Usage | None:
     prompt = _count(counts, "prompt_tokens", "input_tokens")
     if prompt is None:
         return None
-    # Anthropic counts what it writes to a cache and reads from it separately.
+    # Anthropic counts separately what it writes to a cache and what it reads from it.
     read = _count(counts, "cache_read_input_tokens") or 0
     prompt += read + (_count(counts, "cache_creation_input_tokens") or 0)
     details = counts.get("prompt_tokens_details") or counts.get("input_tokens_details")
     if isinstance(details, dict):
         read += _count(details, "cached_tokens") or 0
-    # Some count reasoning, which is billed, in the total alone.
+    # Some count reasoning, which is billed, only in the total.
     hidden = (_count(counts, "total_tokens") or 0) - prompt
     output = max(_count(counts, "completion_tokens", "output_tokens") or 0, hidden)
     return Usage(input=prompt, output=output, cached=min(read, prompt))
 
 
 def _count(counts: dict[str, Any], *names: str) -> int | None:
-    """The first of these that is a number of tokens."""
+    """The first of these fields that is a number of tokens."""
     for name in names:
         value = counts.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.files import PASSING, make_folder, named, sync_file, sync_folder
+from runner.files import UNFINISHED, make_folder, named, sync_file, sync_folder
 from runner.model import MOST_BYTES
 from runner.records.layout import Layout
 
@@ -146,7 +146,7 @@ def _kind(entry: "os.DirEntry[str]", warn: Callable[[str], None]) -> int | None:
     kind = stat.S_IFMT(about.st_mode)
     if not entry.name.isprintable():
         why = "its name is not printable"
-    elif entry.name.startswith(".") and entry.name.endswith(PASSING):
+    elif entry.name.startswith(".") and entry.name.endswith(UNFINISHED):
         why = "the runner writes to files with such names"
     elif kind not in {stat.S_IFDIR, stat.S_IFREG}:
         why = "it is not a plain file"

@@ -1,5 +1,5 @@
 """A run from start to end: prepare, schedule, loop, record, recover, and what it is pinned to.
 
-It alone starts attempts and writes records. Whether an attempt runs on this host is not its
-business: it asks `Attempts` for one.
+It alone starts attempts and writes records. It need not know whether an attempt runs on this host,
+because it asks `Attempts` for one.
 """

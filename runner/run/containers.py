@@ -27,14 +27,14 @@ def with_locks(
     *,
     tell: Callable[[str], None],
 ) -> Prepared:
-    """A run that knows which packages the requirements of its evals add to their images.
+    """Add to a run the packages that the requirements of its evals add to their images.
 
     Args:
         prepared: the run.
         plan: its jobs.
-        before: the run before; where it has chosen packages for the same, they stay the same.
+        before: the run before; if it has chosen packages for the same requirements, they are kept.
         host: this one.
-        tell: what is done.
+        tell: is told what is being done.
 
     Raises:
         UsageError: requirements cannot be fulfilled.
@@ -68,12 +68,12 @@ def facts_of(
         host: this one.
         run: id of the run.
         gateway: through which containers reach their providers.
-        makes: whether images that are not here are pulled or built; else they are left out.
-        tell: what is done.
+        makes: whether to pull or build images that are not on this host; if not, they are left out.
+        tell: is told what is being done.
 
     Raises:
         UsageError: a variable that a rule names is not set.
-        EnvironmentFault: an image cannot be had, or the engine does not do its part.
+        EnvironmentFault: an image cannot be pulled or built, or the engine does not do its part.
     """
     engine = prepared.engine
     find = find_image if makes else look_up_image

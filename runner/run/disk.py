@@ -16,7 +16,7 @@ from runner.run.stopping import Stopping
 # Seconds between two looks.
 INTERVAL = 2
 
-# Files that must still be possible; each eval makes a handful.
+# The fewest files that a file system must still have room for; each eval makes a handful.
 LEAST_FILES = 1000
 
 
@@ -25,34 +25,34 @@ class Disk:
 
     Args:
         engine: the engine's data folder, on this host or not.
-        least: bytes that are to stay free; 0 if that does not matter.
+        least: bytes that have to stay free; 0 for any number.
     """
 
     def __init__(self, layout: Layout, engine: str, *, least: int) -> None:
         self._layout = layout
         self._least = least
-        # Looked for once, so that an engine on another host is asked for nothing.
+        # Checked once, because the folder of an engine on another host is not here.
         self._places = [layout.root, *(path for path in [Path(engine)] if path.exists())]
 
     def short(self) -> Room | None:
-        """The first of the file systems that has too little left."""
+        """The first file system with too little room; None if all have enough."""
         if not self._least:
             return None
         for place in self._places:
-            left = room(place)
-            if left.free < self._least or (left.files is not None and left.files < LEAST_FILES):
-                return left
+            found = room(place)
+            if found.free < self._least or (found.files is not None and found.files < LEAST_FILES):
+                return found
         return None
 
-    def about(self, left: Room) -> str:
+    def about(self, found: Room) -> str:
         """What is wrong with a file system, what uses it, and how to free some of it."""
         what = (
-            f"only {size(left.free)} are free on the disk"
-            if left.free < self._least
-            else f"only {left.files} more files can be made"
+            f"only {size(found.free)} are free on the disk"
+            if found.free < self._least
+            else f"only {found.files} more files can be made"
         )
         return (
-            f"{what} where {left.place} is (--min-free-disk is {size(self._least)}); "
+            f"{what} where {found.place} is (--min-free-disk is {size(self._least)}); "
             f"{', '.join(self._uses())}; move old logs away, or see `docker system df` for what "
             "the engine keeps"
         )
@@ -70,7 +70,7 @@ class Disk:
 
 
 class DiskWatch(msgspec.Struct, kw_only=True):
-    """Starts no eval while there is too little room; running ones continue."""
+    """Lets no eval start while there is too little room; running ones continue."""
 
     disk: Disk
     schedule: Schedule
@@ -81,32 +81,32 @@ class DiskWatch(msgspec.Struct, kw_only=True):
 
     def look(self) -> None:
         """Look now, and again in a while."""
-        left = self.disk.short()
-        if left and not self.paused:
+        short = self.disk.short()
+        if short and not self.paused:
             self.paused = True
             self.schedule.slots.close()
-            self._tell(left)
-        elif left and self.schedule.slots.taken == 0 and not list(self.live):
-            self._end(left)
-        elif not left and self.paused:
+            self._tell(short)
+        elif short and self.schedule.slots.taken == 0 and not list(self.live):
+            self._end(short)
+        elif not short and self.paused:
             self.paused = False
             self.schedule.slots.open()
             self.display.note("there is room on the disk again; new evals start")
         self.stopping.deadlines.after(INTERVAL, self.look)
 
-    def _tell(self, left: Room) -> None:
+    def _tell(self, short: Room) -> None:
         """Measure what uses the disk in a thread of its own, because that takes time."""
 
         def measure() -> None:
-            why = self.disk.about(left)
+            why = self.disk.about(short)
             self.schedule.events.put(Told(f"no new eval starts, running ones continue: {why}"))
 
         threading.Thread(target=measure, name="disk", daemon=True).start()
 
-    def _end(self, left: Room) -> None:
+    def _end(self, short: Room) -> None:
         retries = self.schedule.slots.renewing
         if left_out := self.schedule.stop_starting() + retries:
-            count, why = evals(left_out), self.disk.about(left)
+            count, why = evals(left_out), self.disk.about(short)
             error = EnvironmentFault(
                 f"{count} not started: {why}", "then run the same command again"
             )

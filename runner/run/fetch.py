@@ -25,10 +25,10 @@ from runner.run.containers import facts_of, with_locks
 from runner.run.fetch_containers import FetchContainers, OneEvalFails, make_ready
 from runner.run.prepare import PROXIES, Prepared, planned, prepare
 
-# Handed to containers that fetch where they are set; none is a secret.
+# Variables that containers get while they fetch, if they are set; none is a secret.
 USUAL = (*PROXIES, *(name.upper() for name in PROXIES), "no_proxy", "NO_PROXY", "HF_ENDPOINT")
 
-# What stands for every model: whoever asks it has loaded its data.
+# The address of every model: an eval that asks it has loaded its data.
 _MODEL = "http://model.invalid/v1"
 _NO_MODEL = {
     "OPENAI_API_KEY": PLACEHOLDER_KEY,
@@ -44,9 +44,9 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one eval's data.
 
     Attributes:
-        lock: what they are; None where they could not be fetched.
+        lock: what they are; None if they could not be fetched.
         new: whether they were fetched just now.
-        problem: why they could not be, and what to do.
+        problem: why they could not be fetched, and what to do.
     """
 
     eval: str
@@ -56,32 +56,32 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(Protocol):
-    """What shows people how far it is."""
+    """Shows people how far a fetch is."""
 
     def begin(self, total: int) -> None:
-        """So many evals are looked at."""
+        """So many evals are going to be looked at."""
 
     def has(self, name: str, size: int) -> None:
-        """So many bytes of an eval's data are here by now."""
+        """So many bytes of an eval's data have been fetched so far."""
 
     def ended(self, fetched: Fetched) -> None:
-        """An eval's data are here, or will not come."""
+        """An eval's data have been fetched, or cannot be."""
 
 
 def fetch(
     options: RunOptions, host: Host, progress: Progress, *, refresh: bool = False
 ) -> list[Fetched]:
-    """Bring what the evals of a set load into the cache, each by a container that loads it.
+    """Fetch the data of the evals of a set into the cache, with a container for each eval.
 
-    What is pinned by the run in the progress directory is fetched at that revision, and has to
-    be the same.
+    Data that the run in the progress directory is pinned to are fetched at that revision, and
+    have to be the same.
 
     Args:
-        options: of the run that will use it; nothing secret is handed in but what `env` names.
-        refresh: fetch what is there anew, whatever is pinned.
+        options: of the run that will use them; only variables that `env` names are handed in.
+        refresh: whether to fetch everything anew, whatever is pinned.
 
     Raises:
-        RunnerError: nothing can be fetched at all: no engine, no hub, no room.
+        RunnerError: nothing can be fetched at all: there is no engine, no hub or no room.
     """
     prepared = _prepared(options, host)
     cache = DataCache(host.cache)
@@ -91,7 +91,7 @@ def fetch(
 
 
 def _prepared(options: RunOptions, host: Host) -> Prepared:
-    """A run of the same evals that is handed nothing but what is named, and no rule's variables."""
+    """A run of the same evals with only the variables that the user named; rules give none."""
     named_ = {name: from_host(host.environ, name) for name in options.env}
     if options.env_file:
         named_ |= read_env_file(options.env_file, host.environ)
@@ -108,7 +108,7 @@ def alone(cache: DataCache) -> Iterator[None]:
     """Let one process at a time change the cache.
 
     Raises:
-        LockHeld: another does.
+        LockHeld: another process does.
     """
     try:
         with run_lock(cache.fetch_lock):
@@ -120,10 +120,10 @@ def alone(cache: DataCache) -> Iterator[None]:
 
 
 def require_unused(api: docker_py.Api, folder: Path) -> None:
-    """Refuse to change data that a container reads.
+    """Refuse to change data that a container is using.
 
     Raises:
-        EnvironmentFault: one does.
+        EnvironmentFault: one is.
     """
     with as_environment_fault():
         listed = api.containers()
@@ -133,7 +133,7 @@ def require_unused(api: docker_py.Api, folder: Path) -> None:
 
 
 class _Fetch:
-    """One look at all evals of a set, with the cache's lock."""
+    """One fetch for all evals of a set; the caller holds the cache's lock."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Fetch:
         )
 
     def all(self) -> list[Fetched]:
-        """Fetch for one eval after the other, some at the same time."""
+        """Fetch the data of all evals, some at the same time."""
         self._containers.remove_leftovers()
         prepared = self._prepared
         self._progress.begin(len(self._jobs))
@@ -186,7 +186,7 @@ class _Fetch:
         return [each for job in self._jobs if (each := found[job.eval])]
 
     def _in_cache(self, name: str) -> Fetched | None:
-        """What is in the cache already, read and compared with its lock."""
+        """The data of an eval in the cache, if they are intact and not others than those pinned."""
         if self._refresh:
             return None
         data = self._cache.intact(name, self._keys[name])
@@ -228,7 +228,7 @@ class _Fetch:
         return lock
 
     def _difference(self, lock: DataLock) -> str:
-        """In what an eval's data differ from those that are pinned; empty where they do not."""
+        """How an eval's data differ from those that are pinned; empty if they do not."""
         pinned = self._pinned.get(lock.eval)
         if pinned is None or pinned.sha256 == lock.sha256:
             return ""
@@ -246,7 +246,7 @@ class _Fetch:
 def _pinned(
     prepared: Prepared, run: RunFile | None, keys: Mapping[str, str]
 ) -> dict[str, DataLock]:
-    """What the run in the progress directory says that evals' data have to be, by eval."""
+    """The data that the run in the progress directory is pinned to, by eval."""
     hashes = set((run.data or {}).values()) if run else set()
     known = read_locks(prepared.layout.data).values()
     return {
@@ -257,4 +257,4 @@ def _pinned(
 
 
 def _say_nothing(_: str) -> None:
-    """The progress is shown instead."""
+    """The display shows the progress instead."""

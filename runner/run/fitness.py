@@ -44,19 +44,19 @@ def fit(
 ) -> Prepared:
     """Find which evals of a plan cannot run in their image, before any of them is started.
 
-    They are left out of plans that are made from what this returns. The drop-in only says which
-    they are, and tries them, as upstream would.
+    Plans that are made from the result leave them out. The drop-in only warns about them and tries
+    them, as upstream would.
 
     Args:
         prepared: the run, with the locks of its packages.
-        plan: what there is to do.
+        plan: the jobs.
         host: this one.
-        makes: whether an image that is not here is pulled or built; else its evals are not looked
-            at.
-        tell: what is done.
+        makes: whether to pull or build an image that is not on this host; if not, its evals are not
+            looked at.
+        tell: is told what is being done.
 
     Raises:
-        UsageError: every eval would fail, or one would and nothing is to run then.
+        UsageError: every eval would fail, or one would and the user wants all or none.
         EnvironmentFault: the engine does not do its part.
     """
     options = prepared.options
@@ -80,7 +80,7 @@ def fit(
 
 
 def _adds(settings: ContainerSettings) -> bool:
-    """Whether containers have modules besides those of their image."""
+    """Whether containers have modules in addition to those of their image."""
     return settings.requirements is not None or bool(settings.code)
 
 
@@ -98,7 +98,7 @@ class _Fitness:
     """Looks into the images of a plan.
 
     Attributes:
-        warnings: of what may go wrong, one line each.
+        warnings: about what may go wrong, one line each.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class _Fitness:
         self.warnings: list[str] = []
 
     def obstacles(self) -> dict[str, Obstacle]:
-        """What each eval surely fails of, by key, in the plan's order."""
+        """Why evals will surely fail, by key, in the plan's order."""
         kinds: dict[tuple[object, ...], list[Job]] = {}
         for job in self._plan.todo:
             it = job.settings
             has_data = job.eval in self._facts.data
-            # Containers that are alike in these are looked into once.
+            # One look suffices for containers that are alike in these.
             kind = (it.packages, it.code, it.env, it.gpus, it.network, has_data)
             kinds.setdefault(kind, []).append(job)
         found: dict[str, Obstacle] = {}
@@ -151,9 +151,9 @@ class _Fitness:
         return dict.fromkeys(names, NO_GPU) if without_gpus else found
 
     def _measured(self, jobs: Sequence[Job], seen: Container[str]) -> dict[str, Obstacle]:
-        """What evals of upstream's fail of in an image of ours, as was measured.
+        """Why evals of upstream's fail in an image of ours, as measured.
 
-        What a package may cure that the user adds counts only for evals that fail in the look, too.
+        If the user adds packages or code, a missing package counts only if the look found it too.
         """
         settings = jobs[0].settings
         here = self._kind_of(settings)
@@ -184,7 +184,7 @@ class _Fitness:
         return found
 
     def _kind_of(self, settings: ContainerSettings) -> str | None:
-        """Which image of ours containers are created from; None for any other."""
+        """Which image of ours containers are created from; None for any other image."""
         prepared = self._prepared
         api, name = prepared.engine.api, settings.image
         is_default = name == prepared.image.name

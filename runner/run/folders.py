@@ -53,11 +53,11 @@ class Folders(msgspec.Struct, frozen=True, kw_only=True):
         """Read them, and refuse what cannot be.
 
         Raises:
-            UsageError: a folder is none of its kind, or evals could read or change results there.
+            UsageError: a folder is not what it should be, or evals could read or change results.
         """
         registries = [Path(path) for path in absolute(options.registry_paths)]
         problems = [problem for folder in registries if (problem := folder_problem(folder))]
-        if problems and not options.as_typed:  # the drop-in passes over them, as upstream does
+        if problems and not options.as_typed:  # the drop-in ignores them, as upstream does
             raise problems[0]
         mounts = _mounts(registries, host)
         _check_apart(layout.root, mounts)
@@ -78,7 +78,7 @@ class Folders(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def check_not_copied(self, builtin: Registry, own: Sequence[Registry]) -> None:
-        """Refuse folders that hold what the image has, as a clone or a fork of upstream does.
+        """Refuse folders with the evals that the image has, such as a clone or a fork of upstream.
 
         Raises:
             UsageError: one does.
@@ -92,14 +92,14 @@ class Folders(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def model_is_code(self) -> bool:
-        """Whether all of the models are the user's own code, which may need no key."""
+        """Whether all models are the user's own code, which may need no key."""
         classes = [self.models.get(name, name) for name in self.model.split(",")]
         return set(classes_of(",".join(classes), self.code)) == set(classes)
 
     def classes(self, host: Host) -> Path | None:
         """A registry folder for the models that are classes of the user's code; None without any.
 
-        openai/evals takes no class for a model, but the name of an entry, which may look like one.
+        openai/evals does not take a class as a model, but an entry may have the name of one.
         """
         missing = [name for name in classes_of(self.model, self.code) if name not in self.models]
         if not missing:
@@ -112,7 +112,7 @@ class Folders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def absolute(paths: Sequence[str]) -> tuple[str, ...]:
-    """Folders that were typed, each once; links stay as typed."""
+    """The folders that the user typed, each once; links stay as typed."""
     return tuple(dict.fromkeys(map(os.path.abspath, paths)))
 
 
@@ -121,12 +121,12 @@ def _mounts(folders: Sequence[Path], host: Host) -> dict[Path, str]:
     # the home folder inside the container
     mounts = {home: "/tmp/.evals"} if home.is_dir() else {}  # noqa: S108 - as openai/evals looks there
     places = zip(folders, container_registries(len(folders)), strict=True)
-    # Upstream passes over what is not there, and no engine mounts it.
+    # Upstream ignores a folder that is not there, and no engine could mount it.
     return mounts | {folder: place for folder, place in places if folder.is_dir()}
 
 
 def _check_apart(root: Path, folders: Iterable[Path]) -> None:
-    """Refuse a progress directory that evals could read: it has the results of others."""
+    """Refuse a progress directory that evals could read, because it has other evals' results."""
     for folder in folders:
         if root.is_relative_to(folder.resolve()):
             raise UsageError(
@@ -136,7 +136,7 @@ def _check_apart(root: Path, folders: Iterable[Path]) -> None:
 
 
 def _code(options: RunOptions, rules: Sequence[ContainerRule], layout: Layout) -> tuple[Path, ...]:
-    """All folders of code, each of which can be one."""
+    """All folders of code; each is checked."""
     sets = [absolute(options.code), *(rule.code for rule in rules)]
     folders = [Path(folder) for folder in dict.fromkeys(each for one in sets for each in one)]
     for folder in folders:

@@ -35,7 +35,7 @@ from runner.run.stopping import Stopping
 if TYPE_CHECKING:
     from runner.run.snapshots import RunSnapshots
 
-# Of what an eval printed, to tell whether two failed alike.
+# Lines of what an eval printed that tell whether two failed alike.
 LAST_LINES = 5
 
 
@@ -44,11 +44,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         outcomes: the last one of each job that was attempted.
-        not_pushed: why the last snapshot is missing on the branch, on one line; empty if it is not.
+        not_pushed: why the last snapshot is not on the remote, on one line; empty if it is.
         snapshot: where the last snapshot is; empty if there is none.
-        left: how many evals are left where the exit code says that time or money ran out.
-        used_up: which of them, `time budget` or `budget`.
-        in_common: why the run was ended, where evals failed alike in a row; else empty.
+        not_run: how many evals have not run, if the exit code says that time or money ran out.
+        used_up: what ran out, `time budget` or `budget`.
+        in_common: why the run was ended, if evals failed alike in a row; else empty.
     """
 
     plan: Plan
@@ -56,13 +56,13 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int = 0
     not_pushed: str = ""
     snapshot: str = ""
-    left: int = 0
+    not_run: int = 0
     used_up: str = ""
     in_common: str = ""
 
 
 class Loop:
-    """Reads the schedule's events until nothing runs: records, shows, and reacts.
+    """Reads the schedule's events until nothing runs; records and shows them, and reacts.
 
     Attributes:
         stopping: why the run ends before its plan does.
@@ -124,7 +124,7 @@ class Loop:
             plan=plan,
             outcomes=tuple(self._outcomes.values()),
             exit_code=code,
-            left=self._left(plan) if code == OUT_OF_TIME else 0,
+            not_run=self._not_run(plan) if code == OUT_OF_TIME else 0,
             used_up=self.stopping.used_up or "time budget",
             in_common=self._in_common,
         )
@@ -159,7 +159,7 @@ class Loop:
             case Ended(outcome, again, recorded):
                 if not recorded.done():
                     self._take_in(outcome, again=again)
-                    # Only now may the slot of a failure be used again: it may have been the last.
+                    # Only now may a failure's slot be used again, because the run may have to stop.
                     recorded.set_result(None)
             case Broken(error):
                 self.stopping.break_off(error)
@@ -202,7 +202,7 @@ class Loop:
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
             outcome = msgspec.structs.replace(outcome, console_log=str(_from_here(path)))
-            # What an eval says of being stopped helps nobody.
+            # What an eval prints because it was stopped helps nobody.
             stopped = outcome.result is Result.LOST and self.stopping.begun
             lines = () if stopped else last_lines(path, self._display.tail_lines)
             if lines:
@@ -232,7 +232,7 @@ class Loop:
                 "(--no-exit-on-error continues)"
             )
 
-    def _left(self, plan: Plan) -> int:
+    def _not_run(self, plan: Plan) -> int:
         outcomes = self._outcomes.values()
         done = {each.command.key for each in outcomes if each.result is Result.SUCCESS}
         return sum(job.key not in done for job in plan.todo)
@@ -244,13 +244,15 @@ class Loop:
         faults = {each.fault for each in outcomes if each.result is not Result.SUCCESS}
         if Fault.EVAL in faults:
             return 1
-        if (self.stopping.used_up or self._schedule.out_of_time) and self._left(plan):
+        if (self.stopping.used_up or self._schedule.out_of_time) and self._not_run(plan):
             return OUT_OF_TIME
         return EnvironmentFault.exit_code if faults else int(bool(plan.unable))
 
 
 def _from_here(path: Path) -> Path:
-    """A path as one would type it where the run was started, if it lies below that."""
-    with contextlib.suppress(ValueError, FileNotFoundError):  # the current folder may be gone
+    """A path as one would type it in the folder where the run was started, if it is below it."""
+    with contextlib.suppress(
+        ValueError, FileNotFoundError
+    ):  # the current folder may have been removed
         return path.relative_to(Path.cwd())
     return path

@@ -17,13 +17,13 @@ _LIMITS = ("memory", "cpus", "pids_limit", "timeout", "tmp_limit")
 
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is pinned to, and how that compares with the run before.
+    """What a run is pinned to, and how that differs from the run before.
 
     Attributes:
-        file: for run.json. Where nothing differs, finished evals stay pinned to what they got,
-            which may be less than what the run gives now.
-        differs: how the run differs from the one that finished evals of it, on one line; empty if
-            it does not. Evals that are not finished count for nothing: they run as they are now.
+        file: for run.json. If nothing differs, finished evals stay pinned to what they got, which
+            may be less than what the run gives now.
+        differs: how the run differs from the one that finished some of its evals, on one line;
+            empty if it does not. Unfinished evals do not count, because they run as they are now.
     """
 
     file: RunFile
@@ -39,11 +39,11 @@ def pin(
 ) -> Pinned:
     """Pin a run to all that its results depend on, and compare that with the run before.
 
-    `before` is None where there was no run, or this one starts over; `adopted` are evals whose
-    containers an earlier run left.
+    `before` is None if there was no run, or this one starts over; `adopted` are evals whose
+    containers this run takes over.
     """
     jobs = {job.argv.key: (job.eval, job.settings) for job in plan.whole}
-    # Finished evals that this selection leaves out are held to the same conditions.
+    # Finished evals that this selection leaves out must have had the same conditions.
     like = plan.whole[0].argv
     for name in sorted(plan.finished.difference(job.eval for job in plan.whole)):
         argv = Command((*like[:2], name, *like.arguments))
@@ -67,7 +67,7 @@ def pin(
     compared = {key: name for key, (name, _) in jobs.items() if name in finished}
     differs = ""
     if before and compared:
-        # Whether the run before is the one that finished what this one skips.
+        # Whether the run before has finished what this one skips.
         ours = (plan.whole[0].command.without_eval, like.without_eval)
         same = any(Command(command).without_eval in ours for command in before.commands[:1])
         differs = "; ".join(differences(before, now, finished=compared, same_arguments=same))
@@ -87,13 +87,13 @@ def pin(
 
 
 def check_pins(prepared: Prepared, pinned: Pinned) -> str:
-    """Refuse to mix results of different conditions, or warn where that is allowed (`--repin`)."""
+    """Refuse to mix results of different conditions, or warn if `--repin` allows it."""
     if not pinned.differs:
         return ""
     if not prepared.options.repin:
         fresh = "--no-resume"
         if prepared.options.snapshot is not None:
-            fresh += " --snapshot-branch NEW"  # nothing is ever taken from the old one
+            fresh += " --snapshot-branch NEW"  # else the run would resume from the old one
         raise UsageError(
             f"{pinned.differs}",
             f"`--repin` continues and keeps the finished evals, `{fresh}` starts over",
@@ -102,7 +102,7 @@ def check_pins(prepared: Prepared, pinned: Pinned) -> str:
 
 
 def missing_data(prepared: Prepared, plan: Plan, before: RunFile | None) -> str:
-    """Of which evals to run the data are missing that they are pinned to, on one line; or nothing.
+    """Which evals to run are pinned to data that are missing, on one line; empty for none.
 
     With `--repin` the evals run without them.
     """
@@ -133,7 +133,7 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
     settings = options.settings
     image = prepared.image
     if before is not None and before.registry is not None and before.image_id == image.id:
-        fingerprint = before.image_fingerprint  # which saves asking the engine
+        fingerprint = before.image_fingerprint  # no need to ask the engine
     else:
         fingerprint = own_fingerprint(prepared.engine.api, image)
     digests = digests_of(
@@ -177,7 +177,7 @@ def _with_code(
     before: RunFile | None,
     jobs: Mapping[str, ContainerSettings],
 ) -> RunFile:
-    """Pin jobs, by the keys of their argv, to their code and packages; others keep theirs."""
+    """Pin jobs, by the key of their argv, to their code and packages; other jobs keep theirs."""
     digests = CodeDigests(prepared.layout.root)
     code = {key: digests.of(settings.code) for key, settings in jobs.items()}
     locks = {key: prepared.locks.get(settings.packages) for key, settings in jobs.items()}
@@ -194,7 +194,7 @@ def _with_code(
 
 
 def _seeds(prepared: Prepared, *, is_ours: bool) -> dict[str, str]:
-    """Those that evals get; our image fixes the one of hashes."""
+    """The seeds that evals get; our image sets that of hashes."""
     fixed = {"PYTHONHASHSEED": "0"} if is_ours else {}
     names = ("PYTHONHASHSEED", "EVALS_SEED")
     given = prepared.environment

@@ -61,17 +61,18 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         image: that evals get by default.
         shard: the part of the evals to run; None is all.
         environment: variables to hand in, by name.
-        hidden: those that stay outside, with the gateway.
-        limits: of what its requests to models may cost, and how many there are in a minute.
-        routes: providers that the gateway leads to; empty where containers reach them themselves.
-        offline: whether the gateway only replays answers on record.
+        hidden: variables that the gateway gets and evals do not.
+        limits: what its requests to models may cost, and how many there may be in a minute.
+        routes: providers that are reached through the gateway; empty if containers reach them
+            directly.
+        offline: whether the gateway only replays answers that are on record.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
         obstacles: why evals cannot run, by key, once `fit` has looked.
         classes: registry folder that defines the models that are classes; None for none.
-        model_is_code: whether the model is the user's own code, which need not ask any provider.
+        model_is_code: whether the model is the user's own code, which may not need a provider.
         locks: packages that requirements add to images, by `ContainerSettings.packages`.
-        data: what was fetched for evals that load something, by the eval.
+        data: the data that were fetched, by the eval that loads them.
     """
 
     options: RunOptions
@@ -96,9 +97,9 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Data] = {}
 
     def settings_for(self, key: str) -> ContainerSettings:
-        """What the container of an eval gets; variables are named, and have no values here.
+        """The settings of an eval's container; they have the names of variables, not their values.
 
-        Without a network no proxy can be reached, so that none is handed in.
+        Variables of proxies are left out if there is no network to reach one.
         """
         options = self.options
         defaults = msgspec.structs.replace(
@@ -122,12 +123,12 @@ def prepare(
     resolution: Resolution | None = None,
     with_data: bool = True,
 ) -> Prepared:
-    """Find all that a run needs, and refuse what cannot be.
+    """Find everything that a run needs, and refuse what cannot work.
 
     Args:
-        ours: spellings of our own options, to notice one that was mistyped and passed through.
-        resolution: the evals, where the caller has a registry of its own.
-        with_data: whether fetched data are looked for.
+        ours: spellings of evalset's options, to notice one that was mistyped and passed through.
+        resolution: the evals, if the caller has a registry of its own.
+        with_data: whether to look for fetched data.
     """
     asked = _asked(options, host, ours)
     folders, access = asked.folders, asked.access
@@ -135,7 +136,7 @@ def prepare(
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
-        with noting(folders.warnings):  # such a folder may be why a set is not there
+        with noting(folders.warnings):  # a folder with a warning may be why there is no such set
             resolution = _resolution(options, folders, builtin_registry(engine, image, host))
     if (classes := folders.classes(host)) is not None:
         resolution = msgspec.structs.replace(resolution, defines_model=True)
@@ -151,7 +152,7 @@ def prepare(
         image=image,
         resolution=resolution,
         shard=asked.shard,
-        # those of the user come last, and win
+        # the user's come last, so that they win
         rules=(*extras, *folders.rules),
         environment=access.inside,
         hidden=access.hidden,
@@ -188,7 +189,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
-    """Read what the options name, and refuse what cannot be."""
+    """Read what the options name, and refuse what cannot work."""
     check_names(options.model, options.eval_set)
     _check_text(options)
     shard = parse_shard(options.shard) if options.shard else None
@@ -216,7 +217,7 @@ def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
 
 
 def _resolution(options: RunOptions, folders: Folders, builtin: Registry) -> Resolution:
-    """The evals of the set, by the image's registry and the user's."""
+    """The evals of the set, from the image's registry and the user's."""
     own = [parse_registry(files) for files in folders.own.values()]
     folders.check_not_copied(builtin, own)
     return resolve_eval_set(
@@ -230,9 +231,9 @@ def _resolution(options: RunOptions, folders: Folders, builtin: Registry) -> Res
 def _extras(
     engine: Engine, image: Image, options: RunOptions, evals: Sequence[str]
 ) -> tuple[list[ContainerRule], list[str]]:
-    """Rules that give evals the image with what they need, and how to build one that is not here.
+    """Rules that give evals the extra image that they need, and warnings about outdated images.
 
-    Whoever chooses an image gets it for every eval.
+    If the user has chosen an image, every eval gets that one.
     """
     rules: list[ContainerRule] = []
     warnings: list[str] = []
@@ -241,7 +242,7 @@ def _extras(
     for extra, names in by_image(evals).items():
         name = extra_image(extra)
         built = look_up_image(engine.api, name)
-        if built is None:  # which is told before anything starts
+        if built is None:  # `fit` says so before anything starts
             continue
         if built.labels.get(BASE) != image.fingerprint:
             warnings.append(
@@ -270,7 +271,7 @@ def _check_text(options: RunOptions) -> None:
 
 @contextmanager
 def noting(warnings: Sequence[str]) -> Iterator[None]:
-    """Let an error say these, too."""
+    """Add these warnings to an error."""
     try:
         yield
     except RunnerError as error:
@@ -280,7 +281,7 @@ def noting(warnings: Sequence[str]) -> Iterator[None]:
 
 
 def _access(options: RunOptions, environment: dict[str, str], host: Host) -> Access:
-    """Decide which variables evals get, and which stay with the gateway."""
+    """Decide which variables evals get, and which only the gateway."""
     if not options.gateway:
         return Access(inside=environment)
     named = set(options.env)
@@ -290,7 +291,7 @@ def _access(options: RunOptions, environment: dict[str, str], host: Host) -> Acc
 
 
 def _is_asked_by_name(model: str, resolution: Resolution, access: Access) -> bool:
-    """Whether requests name the model as the user does: what a registry defines asks for others."""
+    """Whether requests name the model as the user does; an entry of a registry may ask others."""
     if model == KEYLESS_MODEL or resolution.defines_model:
         return False
     return route_of(model, access.routes) is not None
@@ -311,15 +312,15 @@ def _environment_warnings(
         return
     if not environment.get("OPENAI_API_KEY") and not access.routes:
         yield "OPENAI_API_KEY is not set, and oaieval asks for it when it starts; export it"
-    if access.left_out:
+    if access.withheld:
         yield (
-            f"evals do not get {', '.join(access.left_out)}, because the gateway knows no "
+            f"evals do not get {', '.join(access.withheld)}, because the gateway knows no "
             "provider for it; --env NAME hands one in, --upstream NAME=URL leads to its provider"
         )
 
 
 def state_of(prepared: Prepared, reader: StateReader | None = None) -> RunState:
-    """What is on disk of the runs before this one; nothing where it starts over."""
+    """What earlier runs have recorded; nothing if this run starts over."""
     if prepared.options.resume:
         return RunState.from_directory(prepared.layout, reader)
     return RunState(model=prepared.layout.model, eval_set=prepared.layout.eval_set)
@@ -340,7 +341,7 @@ def planned(prepared: Prepared, state: RunState) -> Plan:
 
 
 def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str]:
-    """Values of every variable that a job of the plan names, those of rules included."""
+    """The value of every variable that a job of the plan names, including those of rules."""
     named = {name for job in plan.todo for name in job.settings.env}
     missing = named - prepared.environment.keys()
     for name in missing - host.environ.keys():
@@ -353,7 +354,7 @@ def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str
 def kept_out(prepared: Prepared, host: Host) -> dict[str, str]:
     """Values that no snapshot may hold: of variables that an eval gets, or got when it ran.
 
-    A finished eval may have printed what a rule handed in, also one that was not selected now.
+    A finished eval may have printed a value from a rule, even if it is not selected now.
     """
     named = {name for rule in prepared.rules for name in rule.env}
     known = prepared.environment | prepared.hidden

@@ -16,7 +16,7 @@ from runner.run.prepare import Prepared
 
 
 class Recorder(AbstractContextManager["Recorder"]):
-    """Writes what happened; the only writer of these files while the run's lock is held.
+    """Writes what happened; it alone writes these files while the run's lock is held.
 
     Attributes:
         run: id of the run.
@@ -28,7 +28,7 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._progress = ProgressFile(layout.progress)
         self._attempts = AttemptsFile(layout.attempts)
         records = read_attempts(layout.attempts).records
-        # For each attempt on record what it finished, if anything; whole records are large.
+        # What each attempt on record finished, if anything; whole records would take much memory.
         self._finished_by = {record.id: _finished_by(record) for record in records}
         self._finished = set(read_progress(layout.progress).commands)
         self.changed = False
@@ -40,7 +40,7 @@ class Recorder(AbstractContextManager["Recorder"]):
     def record(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts on disk, all with one fsync a file; they are durable when this returns.
 
-        Successes are in the progress file first: whatever comes in between, none runs again.
+        Successes go into the progress file first, so that none runs again after a crash in between.
         """
         finished = {attempt.id: _finished_by(attempt) for attempt in attempts}
         self._finish(finished.values())
@@ -48,10 +48,10 @@ class Recorder(AbstractContextManager["Recorder"]):
         self._finished_by.update(finished)
 
     def complete(self, attempt: str) -> bool:
-        """Tell whether an attempt is on record, and see to it that all of it is.
+        """Whether an attempt is on record; a line that its record lacks is added.
 
-        A line may have been taken out of the progress file, or an older version was killed between
-        the two files.
+        Somebody may have removed a line from the progress file, or an older version may have been
+        killed between writing the two files.
         """
         if attempt not in self._finished_by:
             return False
@@ -72,7 +72,7 @@ def _finished_by(attempt: Attempt) -> Command | None:
     return attempt.command if attempt.result is Result.SUCCESS else None
 
 
-# Stands for the settings of containers whose own are not known any more; nothing is started.
+# The settings of containers whose own are no longer known; nothing is started with them.
 _UNKNOWN = ContainerSettings(
     image="", memory=0, cpus=None, pids_limit=0, gpus=None, timeout=0, network="none"
 )
@@ -83,13 +83,12 @@ def recover(
 ) -> tuple[list[Task], int]:
     """Look for containers that an earlier run left when it was killed.
 
-    Those whose outcome is on record already are removed, and so are all where the run starts over.
-    Those of jobs that this run does not have are recorded if they ended, and so are those of jobs
-    that are finished, as another host may have done meanwhile; those that still run are ended.
+    Containers are removed if their outcome is on record, if they still run although their job is
+    finished, and in any case if the run starts over. It takes over those of jobs that are to do. Of
+    the others, those that have ended are recorded, and those that run are counted.
 
     Returns:
-        Those that this run continues, running or ended, and the number of running ones that it
-        has no job for.
+        The tasks to take over, and the number of running containers that the run has no job for.
     """
     api = prepared.engine.api
     todo = {job.key: job for job in plan.todo}
@@ -97,26 +96,26 @@ def recover(
     taken = []
     others = 0
     with as_environment_fault():
-        for left in find_leftovers(api, prepared.layout, host.name):
-            key = left.command.key
+        for leftover in find_leftovers(api, prepared.layout, host.name):
+            key = leftover.command.key
             if (
                 not prepared.options.resume
-                or recorder.complete(left.attempt)
-                or (key in done and left.running)
+                or recorder.complete(leftover.attempt)
+                or (key in done and leftover.running)
             ):
-                discard(api, left)
+                discard(api, leftover)
             elif job := todo.get(key):
-                taken.append(_task(job, left))
-            elif left.running:
+                taken.append(_task(job, leftover))
+            elif leftover.running:
                 others += 1
             else:
-                record_ended(prepared.engine, prepared.layout, host, recorder, left)
+                record_ended(prepared.engine, prepared.layout, host, recorder, leftover)
     remove_unused(prepared.layout.root)
     return taken, others
 
 
 def record_ended(
-    engine: Engine, layout: Layout, host: Host, recorder: Recorder, left: Leftover
+    engine: Engine, layout: Layout, host: Host, recorder: Recorder, leftover: Leftover
 ) -> None:
     """Record the outcome of a container that ended while no run looked, and remove it."""
     shared = RunFacts(
@@ -129,14 +128,16 @@ def record_ended(
         user=host.user,
         cpus=1,
     )
-    job = Job(command=left.command, argv=left.command, settings=_UNKNOWN)
+    job = Job(command=leftover.command, argv=leftover.command, settings=_UNKNOWN)
     engine_wait = EngineWait(engine, limit=0, tell=lambda _: None)
     attempts = LocalAttempts(engine, shared, engine_wait)
     with attempts.run(
-        _task(job, left), on_start=lambda _: None, on_success=lambda: None
+        _task(job, leftover), on_start=lambda _: None, on_success=lambda: None
     ) as outcome:
         recorder.record([outcome])
 
 
-def _task(job: Job, left: Leftover) -> Task:
-    return Task(job=job, attempt=left.attempt, container=left.container, created=left.created)
+def _task(job: Job, leftover: Leftover) -> Task:
+    return Task(
+        job=job, attempt=leftover.attempt, container=leftover.container, created=leftover.created
+    )

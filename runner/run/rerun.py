@@ -28,13 +28,13 @@ from runner.run.prepare import Prepared, planned, prepare
 from runner.run.run import run
 from runner.run.verdict import Case, Verdict, Verified, decide
 
-# What evals are led to that asked nobody.
+# The providers of evals that have asked none.
 ANY_ROUTE = frozenset({"openai"})
 
-# The option that a command has once for each registry folder.
+# A command has this option once for each registry folder.
 REGISTRY = "--registry_path"
 
-# Exit codes from here on are those of a signal.
+# Exit codes from here on mean a signal.
 SIGNALLED = 128
 
 
@@ -56,7 +56,7 @@ class Group(msgspec.Struct, frozen=True):
     """What the commands of one run have in common.
 
     Attributes:
-        arguments: those that were passed through.
+        arguments: the ones that were passed through.
         folders: how many registry folders they name.
     """
 
@@ -67,7 +67,7 @@ class Group(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, command: Command) -> "Group":
-        """The group that a command is of."""
+        """The group that a command belongs to."""
         arguments, folders = command.arguments, 0
         while arguments[-2:-1] == (REGISTRY,):
             arguments, folders = arguments[:-2], folders + 1
@@ -79,7 +79,7 @@ class Rerun:
 
     Args:
         layout: of the record.
-        before: what the record says that it was run with.
+        before: what the run on record was pinned to.
         root: progress directory of the rerun.
     """
 
@@ -103,10 +103,10 @@ class Rerun:
     def of(
         self, cases: Sequence[Case], display: Display, *, new_id: Callable[[], str], began: float
     ) -> tuple[list[Verified], int]:
-        """Run them, and compare what they say with the record.
+        """Run them, and compare the results with the record.
 
         Returns:
-            What is known of each that was run to its end, or cannot be run; and the exit code of a
+            A verdict on each that was run to its end, or cannot be run; and the exit code of a
             rerun that was interrupted, else 0.
         """
         if self._group.folders not in {0, len(self._given.registry_paths)}:
@@ -118,7 +118,7 @@ class Rerun:
         prepared, host = self._prepared(cases)
         plan = _plan(prepared)
         prepared = with_locks(prepared, plan, self._before, host, tell=display.note)
-        unlike = self._unlike(cases, prepared, plan, run_id=new_id())
+        unlike = self._differences(cases, prepared, plan, run_id=new_id())
         known = [
             case.verified(Verdict.CANNOT_TELL, unlike[case.eval])
             for case in cases
@@ -160,7 +160,7 @@ class Rerun:
         usual = {name: value for name, value in environ.items() if name.startswith(USUAL_PREFIX)}
         host = msgspec.structs.replace(self._host, environ=usual | named)
         prepared = prepare(options, host, resolution=_resolution(cases))
-        # Whether a rule's variable matters that is not set now, the comparison shows.
+        # A rule's variable may not be set now; the comparison shows whether that matters.
         rules = tuple(
             msgspec.structs.replace(rule, env=tuple(name for name in rule.env if name in environ))
             for rule in prepared.rules
@@ -207,7 +207,7 @@ class Rerun:
         }
         return msgspec.structs.replace(options, **limits)
 
-    def _unlike(
+    def _differences(
         self, cases: Sequence[Case], prepared: Prepared, plan: Plan, *, run_id: str
     ) -> dict[str, str]:
         """Why evals cannot be run under the conditions of the record, by their keys."""

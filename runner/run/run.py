@@ -52,21 +52,23 @@ def run(
     new_id: Callable[[], str],
     began: float,
 ) -> RunResult:
-    """Run what is left of an eval set, and record it.
+    """Run the evals of a set that are not finished, and record them.
 
     Args:
         new_id: makes ids of the run and its attempts.
-        began: from when the time budget counts, by `time.monotonic`.
+        began: when the time budget began, by `time.monotonic`.
 
     Raises:
-        RunnerError: the run could not start or continue; what had ended is recorded.
+        RunnerError: the run could not start or continue; attempts that had ended are recorded.
     """
     run_id = new_id()
     reader = StateReader()
-    # Refuse what cannot be before anything is written.
+    # Refuse what cannot work before anything is written.
     plan = planned(prepared, state_of(prepared, reader))
     environment_for(plan, prepared, host)
-    if not any(job.settings.requirements for job in plan.todo):  # else packages come first
+    if not any(
+        job.settings.requirements for job in plan.todo
+    ):  # else packages have to be chosen first
         fit(prepared, plan, host, tell=display.note)
     with (
         run_lock(prepared.layout.lock),
@@ -121,11 +123,11 @@ def _snapshots(
 
 
 class _Run:
-    """A run that knows what there is to do, and has told people about it.
+    """A run with its plan, after people were told about it.
 
     Attributes:
         adopted: attempts that an earlier run started, and that this one continues.
-        unable_differ: whether other evals cannot run than when the run before started.
+        unable_differ: whether the evals that cannot run are not those of the run before.
     """
 
     def __init__(
@@ -178,7 +180,7 @@ class _Run:
     def to_the_end(
         self, snapshots: "RunSnapshots | None", *, new_id: Callable[[], str], began: float
     ) -> RunResult:
-        """Run until nothing runs, and take the last snapshot, whatever ended the run."""
+        """Run until nothing runs any more, then take the last snapshot, whatever ended the run."""
         prepared = self._prepared
         options, engine = prepared.options, prepared.engine
         disk = Disk(prepared.layout, engine.info().root, least=options.min_free_disk)
@@ -225,7 +227,7 @@ class _Run:
             return loop.until_idle(self.plan)
 
         def interrupted() -> bool:
-            """Whether a second signal came, which ends what keeps the remote busy."""
+            """Whether a second signal came, which ends a push as well."""
             with contextlib.suppress(Empty):
                 while True:
                     if isinstance(self._events.get_nowait(), Signalled):
@@ -242,7 +244,7 @@ class _Run:
         return msgspec.structs.replace(result, not_pushed=problem, snapshot=snapshots.where)
 
     def _start_gateway(self) -> None:
-        """Ask the provider before any eval does, then start it."""
+        """Ask the provider before any eval does, then start the gateway."""
         if self._gateway is None:
             return
         prepared = self._prepared

@@ -16,13 +16,13 @@ from runner.plan.cutoffs import Budget
 
 
 class Slots:
-    """Room for a number of evals at once.
+    """Limits how many evals run at once.
 
     It can be closed for a while: slots that are taken stay taken, and no other is given out.
 
     Attributes:
         taken: how many are in use.
-        renewing: how many have lent theirs back for that while.
+        renewing: how many have given theirs back until it opens.
     """
 
     def __init__(self, at_once: int) -> None:
@@ -40,7 +40,7 @@ class Slots:
             self.taken += 1
 
     def take_over(self) -> None:
-        """Take a slot for what runs already, whether there is a free one or not."""
+        """Take a slot for an eval that runs already, even if none is free."""
         with self._changed:
             self.taken += 1
 
@@ -62,7 +62,7 @@ class Slots:
             self._changed.notify_all()
 
     def open_for_good(self) -> None:
-        """Give out slots whatever comes: there is nothing left to start in them."""
+        """Give out slots from now on, because nothing will start in them."""
         with self._changed:
             self._open_for_good = True
         self.open()
@@ -97,7 +97,7 @@ class Ended(msgspec.Struct, frozen=True):
 
     Attributes:
         again: whether the job gets another attempt.
-        recorded: to be given a result once the outcome is on disk, or the exception that kept it.
+        recorded: gets a result once the outcome is on disk, or the exception that prevented it.
     """
 
     outcome: Attempt
@@ -118,7 +118,7 @@ class Signalled(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Something that people should know."""
+    """Something to tell people."""
 
     text: str
 
@@ -127,7 +127,7 @@ class Barred(msgspec.Struct, frozen=True):
     """No request to a provider can succeed any more.
 
     Attributes:
-        kind: `budget` where the user set the end; else what is wrong.
+        kind: `budget` if the user's budget is used up; else what is wrong.
         text: one line.
     """
 
@@ -136,7 +136,7 @@ class Barred(msgspec.Struct, frozen=True):
 
 
 class Unfit(msgspec.Struct, frozen=True):
-    """Jobs do not fit in the seconds that are left of the time budget; put on the queue once."""
+    """Jobs do not fit into what remains of the time budget; put on the queue once."""
 
     jobs: int
     remaining: float
@@ -150,7 +150,7 @@ Event = Started | Ended | Broken | Signalled | Told | Barred | Unfit | Idle
 
 
 class Attempts(Protocol):
-    """Where attempts are made: on this host or elsewhere, which the caller need not know."""
+    """Makes attempts, on this host or elsewhere; the caller need not know."""
 
     def run(
         self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
@@ -162,11 +162,11 @@ class Schedule:
     """Runs jobs in order, a fixed number at a time, and tells of each on one queue.
 
     The workers record nothing: the reader of the queue does, and tells them when it is done. With a
-    budget, a job that does not fit in what is left of it lets those behind it go first.
+    time budget, a job that does not fit into the rest of it lets later jobs go first.
 
     Attributes:
         slots: closed to pause.
-        budget: the run's time; None is no end.
+        budget: the run's time; None for no limit.
         out_of_time: whether a job was left out because it did not fit.
     """
 
@@ -187,8 +187,8 @@ class Schedule:
         self._attempts = attempts
         self._started = started
         self._todo = deque(jobs)
-        # Twice as many workers as evals at once: while one records and removes what has ended
-        # well, another one starts the next.
+        # Twice as many workers as evals at once: while one records and removes a container,
+        # another one starts the next.
         self._workers = min(2 * at_once, len(self._todo))
         self._retries = retries
         self._new_id = new_id
@@ -204,14 +204,14 @@ class Schedule:
         if not self._busy:
             self.events.put(Idle())
         for task in self._started:
-            # It runs, whether there is a slot for it or not, and its time limit counts.
+            # It runs already, so that its time limit counts, even if no slot is free.
             self.slots.take_over()
             self._start(partial(self._continue, task))
         for _ in range(self._workers):
             self._start(self._work)
 
     def stop_starting(self) -> int:
-        """Start nothing more, and return how many jobs that leaves out, from the first call on."""
+        """Start nothing more; return how many jobs the first call has left out."""
         self._stopping.set()
         with self._lock:
             self._left_out += len(self._todo)
@@ -220,7 +220,7 @@ class Schedule:
         return self._left_out
 
     def _start(self, work: Callable[[], None]) -> None:
-        # Daemons: when the reader fails, its error must reach the user though evals run on.
+        # Daemons: if the reader fails, its error must reach the user while evals still run.
         threading.Thread(target=self._guarded, args=(work,), name="worker", daemon=True).start()
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -272,11 +272,11 @@ class Schedule:
             self.events.put(Unfit(jobs, max(0.0, self.budget.remaining)))
 
     def _bring_to_success(self, task: Task, on_success: Callable[[], None]) -> None:
-        """Attempt a job, again after growing pauses where the environment is at fault.
+        """Attempt a job, and again, after growing pauses, if the environment is at fault.
 
-        A failure keeps its slot until the reader knows of it, and may have stopped the rest.
+        A failure keeps its slot until the reader has handled it, because that may stop the run.
         """
-        # The attempt of an earlier run is none of this one's.
+        # The attempt of an earlier run does not count as one of this run's.
         retries = self._retries + bool(task.container)
         for retry in range(retries + 1):
             outcome = self._attempt(task, on_success, last=retry == retries)

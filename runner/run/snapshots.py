@@ -24,7 +24,7 @@ SOON = 5.0
 
 
 class RunSnapshots(BackgroundSnapshots):
-    """The snapshots of one run: the branch's before it, its own during it and at its end."""
+    """The snapshots of one run: it resumes from the branch, and takes snapshots until its end."""
 
     def __init__(
         self, snapshots: Snapshots, prepared: Prepared, display: Display, *, every: float
@@ -34,10 +34,10 @@ class RunSnapshots(BackgroundSnapshots):
         self._display = display
 
     def resume(self) -> None:
-        """Bring what the branch has into the progress directory.
+        """Restore what the branch has into the progress directory.
 
         Raises:
-            UsageError: the run is to start over, and the branch has progress.
+            UsageError: the run is to start over, but the branch has progress.
         """
         snapshots = self._snapshots
         name = snapshots.branch.name
@@ -124,7 +124,7 @@ def snapshots_of(
 def after_fetching(
     prepared: Prepared, host: Host, *, tell: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[Prepared]:
-    """A run as it would find its records: with what its branch has, and nothing changed by that."""
+    """A run with the records that it would find after resuming from its branch; changes nothing."""
     options = prepared.options
     if options.snapshot is None or not options.resume:
         yield prepared

@@ -10,39 +10,39 @@ from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.schedule import Schedule
 
-# Seconds; Python waits for no more than some centuries, and a budget may be longer.
+# Seconds; Python cannot wait longer than some centuries, and a time budget may be longer.
 LONGEST_WAIT = 86400.0
 
 
 class Deadlines:
-    """What is to be done at which moment, by a clock that nobody sets."""
+    """Actions and when they are due, by a monotonic clock."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, Callable[[], None]]] = []
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do something after a number of seconds."""
+        """Have something done after a number of seconds."""
         self._waiting.append((time.monotonic() + seconds, act))
         self._waiting.sort(key=lambda deadline: deadline[0])
 
     def clear(self) -> None:
-        """Do none of it."""
+        """Forget all of them."""
         self._waiting.clear()
 
     @property
     def pause(self) -> float | None:
-        """Seconds until the first; None if there is none."""
+        """Seconds until the first is due; None if there is none."""
         if not self._waiting:
             return None
         return min(max(0.0, self._waiting[0][0] - time.monotonic()), LONGEST_WAIT)
 
     def act(self) -> None:
-        """Do what is due."""
+        """Run the actions that are due."""
         while self._waiting and self._waiting[0][0] <= time.monotonic():
             self._waiting.pop(0)[1]()
 
 
-# Seconds between killing what still runs and leaving what does not die of it to the next run.
+# Seconds between killing containers and leaving those that still run to the next run.
 LET_GO = 30
 
 
@@ -55,8 +55,8 @@ class Stopping(msgspec.Struct, kw_only=True):
         signal: the first one that came; None if none did.
         signalled_again: whether a second one came.
         error: why the run cannot continue; None if it can.
-        used_up: `time budget` or `budget` where that is; else empty.
-        let_go: whether what still runs is left to the next run.
+        used_up: `time budget` or `budget`; empty if neither is used up.
+        let_go: whether containers that still run are left to the next run.
     """
 
     live: LiveContainers
@@ -73,7 +73,7 @@ class Stopping(msgspec.Struct, kw_only=True):
 
     @property
     def begun(self) -> bool:
-        """Whether the run ends early, and that was said."""
+        """Whether the run ends early, and people were told."""
         return self.signal is not None or self.error is not None or bool(self.used_up)
 
     def interrupt(self, number: int) -> None:
@@ -106,7 +106,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         self._end("stopped because the run's time budget was used up")
 
     def run_out_of_money(self, why: str) -> None:
-        """Start no more evals; those that run may have all the answers that they need."""
+        """Start no more evals; those that run continue, because they may need no more answers."""
         if self.begun:
             return
         self.used_up = "budget"
@@ -114,7 +114,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         self.display.warn(f"{why}; {_left_out(left_out)}running evals continue with what they have")
 
     def break_off(self, error: BaseException) -> None:
-        """The run cannot continue, and ends with this error when nothing runs any more."""
+        """End the run with this error once nothing runs any more, because it cannot continue."""
         if self.error is not None:
             return
         self.error = error

@@ -1,4 +1,4 @@
-"""What a rerun of an eval shows: pure."""
+"""What a rerun of an eval shows. Pure: it touches neither disk nor engine."""
 
 import enum
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from runner.model import Attempt, Command, Fault, Result
 from runner.records.replay import Missing, Replay, Rerun
 from runner.records.sameness import Difference, Sameness, random_figures
 
-# Requests without an answer on record that are named; the others are counted.
+# Requests without an answer on record that are named; further ones are counted.
 MOST_MISSING = 3
 
 # Damaged lines that are named.
@@ -17,7 +17,7 @@ MOST_LINES = 3
 
 
 class Verdict(enum.StrEnum):
-    """Whether a rerun gives what is on record; the values are those of tables and of JSON."""
+    """Whether a rerun gives what is on record; tables and JSON have these values."""
 
     SAME = "same"
     DIFFERS = "differs"
@@ -25,17 +25,17 @@ class Verdict(enum.StrEnum):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one finished eval.
+    """The verdict on one finished eval.
 
     Attributes:
         attempt: id of the one that succeeded, whose record is checked.
-        reason: why nobody can tell, or how the rerun failed; empty where it did not.
+        reason: why nobody can tell, or how the rerun failed; empty if it did not.
         differences: the first ones.
         more: how many more figures and samples differ.
         missing: requests of the rerun that have no answer on record, each in words.
         more_missing: how many more there are.
-        random: names of figures that are drawn at random, and do not count.
-        random_differing: those of them that differ.
+        random: names of figures that are drawn at random, and so do not count.
+        random_differing: names of random figures that differ.
         notes: what else a reader should know, one line each.
         samples: how many were compared.
         answers: how many are on record.
@@ -58,7 +58,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished eval that can be run again, as far as its files tell."""
+    """A finished eval that can be run again, according to its files."""
 
     command: Command
     attempt: Attempt
@@ -88,7 +88,7 @@ def decide(
 
     Args:
         again: the attempt of the rerun.
-        rerun: what it made of the answers.
+        rerun: how it used the answers.
         sameness: how both compare.
         last: the last line that the rerun printed.
         offline: whether the record is of a run without a network, too.
@@ -114,7 +114,7 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     """The verdict, and its reason."""
     failed = again.result is not Result.SUCCESS
-    # What it prints last because of a request without an answer says less than the request.
+    # The last line may only be about the request that had no answer, which says more.
     ended = ": ".join(filter(None, (again.reason, "" if asks else last))) if failed else ""
     damaged = case.replay.damaged
     if failed and again.fault is Fault.ENVIRONMENT:

@@ -18,7 +18,7 @@ from runner.report.display import Display
 from runner.run.rerun import Group, Rerun, RerunOptions
 from runner.run.verdict import Case, Verdict, Verified
 
-# Where reruns have their files.
+# The name of the folder with the files of reruns.
 FOLDER = "verify"
 
 
@@ -26,7 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a verification found.
 
     Attributes:
-        verified: what is known of each eval, in the order of the record.
+        verified: the verdicts, in the order of the record.
         unfinished: how many evals of the newest plan are not finished, and so left out.
         interrupted: exit code of a rerun that was interrupted, else 0.
     """
@@ -56,7 +56,7 @@ def verify(
         began: when, by `time.monotonic`.
 
     Raises:
-        UsageError: no eval is finished, or what was named is none.
+        UsageError: no eval is finished, or none that `select` names.
         EnvironmentFault: the engine does not do its part.
     """
     state = RunState.from_directory(layout)
@@ -89,14 +89,14 @@ def verify(
 
 
 def _end(folder: Path, host: Host) -> None:
-    """End what a verification that was killed has left."""
+    """Remove the containers that a killed verification left."""
     for root in folder.resolve().iterdir():
         remove_abandoned(root)
         discard_all(Engine().api, root, host.name)
 
 
 def _finished(layout: Layout, state: RunState, select: Sequence[str]) -> list[Command]:
-    """The finished commands that were chosen.
+    """The finished commands that `select` chooses.
 
     Raises:
         UsageError: there are none.
@@ -114,7 +114,7 @@ def _finished(layout: Layout, state: RunState, select: Sequence[str]) -> list[Co
 
 
 def _case(layout: Layout, state: RunState, command: Command) -> Case | Verified:
-    """What the files have of a finished eval, or why that does not suffice."""
+    """A finished eval from its files, or why these do not suffice."""
     attempts = [
         each for each in state.attempts if each.command == command and each.result is Result.SUCCESS
     ]
@@ -135,7 +135,7 @@ def _case(layout: Layout, state: RunState, command: Command) -> Case | Verified:
 
 
 def _why_not(layout: Layout, state: RunState, command: Command, attempt: Attempt | None) -> str:
-    """Why a finished eval cannot be run again; empty where it can."""
+    """Why a finished eval cannot be run again; empty if it can."""
     if attempt is None:
         return "no attempt of it is on record"
     if state.run is None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from runner.gateway.headers import (
     LONGEST_PAUSE,
     RESET,
-    Left,
+    Remaining,
     pause_of,
     requests_left,
     tokens_left,
@@ -74,9 +74,9 @@ def test_what_is_left_comes_back_after_a_while(reset: str, seconds: float) -> No
 def test_tokens_have_headers_of_their_own() -> None:
     """Beside those of requests."""
     headers = {"x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "4s"}
-    assert tokens_left(headers, WALL) == Left(900, 4)
+    assert tokens_left(headers, WALL) == Remaining(900, 4)
     assert requests_left(headers, WALL) is None
-    assert tokens_left({"anthropic-ratelimit-tokens-remaining": "-1"}, WALL) == Left(0, RESET)
+    assert tokens_left({"anthropic-ratelimit-tokens-remaining": "-1"}, WALL) == Remaining(0, RESET)
 
 
 @pytest.mark.parametrize("text", ["", "many", "1.5", "9" * 16])

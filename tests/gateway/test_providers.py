@@ -145,7 +145,7 @@ def test_other_keys_stay_outside_unless_they_are_named() -> None:
         "NO_PROXY": "intranet",
     }
     found = access(environment, "HF_TOKEN", "OPENAI_API_KEY")
-    assert found.left_out == ("GEMINI_API_KEY",)
+    assert found.withheld == ("GEMINI_API_KEY",)
     assert found.inside["HF_TOKEN"] == "hub"  # noqa: S105 - not really
     assert found.inside["OPENAI_API_KEY"] == WORTHLESS
     assert found.inside["EVALS_THREADS"] == "3"

@@ -75,7 +75,7 @@ def test_what_a_run_learns_counts_at_once() -> None:
     assert found.fits(command("b"))
     found.spent(command("a"), 51)
     assert not found.fits(command("b"))
-    assert found.left == 50
+    assert found.remaining == 50
 
 
 @given(past=times, seconds=st.floats(1, 1e6), now=st.floats(0, 2e6), later=st.floats(0, 1e6))
