@@ -184,7 +184,7 @@ def parse_upstream(value: object) -> Upstream:
         good = False
     if not good or re.search(r"[\s\x00-\x1f\x7f]", address):
         raise UsageError(
-            f"the address of the upstream `{name}` is no URL",
+            f"the address of the upstream `{name}` is not a URL",
             "begin it with https:// or http:// and a host",
         )
     if parts.username is not None or parts.query or parts.fragment:

@@ -261,7 +261,8 @@ def test_an_upstream_whose_address_is_none_is_refused(address: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_upstream(f"groq={address}")
     assert str(caught.value) == (
-        "the address of the upstream `groq` is no URL; begin it with https:// or http:// and a host"
+        "the address of the upstream `groq` is not a URL; begin it with https:// or http:// and a "
+        "host"
     )
 
 

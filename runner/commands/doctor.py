@@ -160,7 +160,7 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
             found=f"{len(plan.unable)} of {evals(len(plan.jobs))} cannot run",
             cure="the table below says why; `evalset run` leaves them out",
         )
-    return f"nothing stands in the way of {evals(len(plan.jobs))}"
+    return f"nothing keeps {evals(len(plan.jobs))} from running"
 
 
 @evalset_command("evalset doctor --eval-set test-basic")

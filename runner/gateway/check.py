@@ -121,5 +121,5 @@ def _why(error: Exception) -> str:
         said = os.strerror(reason.errno) if reason.errno else str(reason)
         return said or type(reason).__name__
     if isinstance(reason, ValueError | http.client.InvalidURL):
-        return "its address, or a proxy's, is no URL"
+        return "its address, or a proxy's, is not a URL"
     return reason if isinstance(reason, str) else "a broken answer"

@@ -287,7 +287,8 @@ def _address(address: str, source: str, key: str) -> str:
         good = False
     if not good or re.search(r"[\s\x00-\x1f\x7f]", address):
         raise UsageError(
-            f"{source} is no address of a provider", "give one that begins with https:// or http://"
+            f"{source} is not the address of a provider",
+            "give one that begins with https:// or http://",
         )
     if "@" in parts.netloc or "?" in address or "#" in address:
         raise UsageError(

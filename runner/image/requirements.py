@@ -170,7 +170,9 @@ class _Reader:
         line, *options = re.split(r"\s+(?=--)", line)
         hashes = [found[1] for each in options if (found := _HASH.fullmatch(each))]
         if len(hashes) != len(options):
-            raise UsageError(f"{place}: evalset knows no option there but --hash", "leave it out")
+            raise UsageError(
+                f"{place}: evalset supports no option there except --hash", "leave it out"
+            )
         name, line = self._requirement(line, folder, place)
         if hashes:
             self.hashes.setdefault(name, set()).update(hashes)
@@ -205,7 +207,7 @@ class _Reader:
         path = folder / plain.removeprefix("file://")
         if not plain.endswith(".whl") or plain.startswith("git+"):
             raise UsageError(
-                f"{place}: `{address}` is no wheel, and to build one would run its code here",
+                f"{place}: `{address}` is not a wheel, and building one would run its code here",
                 "name its folder with --code, or build a wheel (`pip wheel`) and name that",
             )
         name = canonical(Path(plain).name.split("-")[0])

@@ -169,7 +169,8 @@ def _failure(asked: Requirements, ground: Ground, said: str) -> RunnerError:
         return UsageError(
             f"{asked.file}: {name[1]} has no wheel for the image ({ground.platform}), only source "
             "code, which needs a compiler",
-            f"build a wheel of it where one is (`pip wheel {name[1]}`), and name that file there",
+            f"build a wheel of it where there is one (`pip wheel {name[1]}`), and name that file "
+            "there",
         )
     return UsageError(f"{asked.file}: pip cannot fulfil it: {why}", "change the file")
 

@@ -81,12 +81,12 @@ def _entry(found: Finding, context: Context) -> UsageError:
     if found.alias:
         return UsageError(
             f"{where}: `{found.entry}` is plain text (`{found.alias}`), which oaieval's loader "
-            "refuses, and all else in its folder with it",
+            "refuses, together with everything else in its folder",
             f"write `{found.entry}: {{id: {found.alias}}}`",
         )
     return UsageError(
-        f"{where}: oaieval's loader refuses `{found.entry}` ({found.said}), and all else in "
-        "its folder with it",
+        f"{where}: oaieval's loader refuses `{found.entry}` ({found.said}), together with "
+        "everything else in its folder",
         "fix it, or remove it",
     )
 
@@ -101,7 +101,7 @@ def _arguments(found: Finding, _: Context) -> UsageError:
 def _pairs(found: Finding, _: Context) -> UsageError:
     return UsageError(
         f"{found.entry}: oaieval takes NAME=VALUE, with commas between them, not `{found.said}`",
-        "write it like that",
+        "write it that way",
     )
 
 
@@ -169,7 +169,7 @@ def _exits(found: Finding, _: Context) -> _Explanation:
 def _killed(found: Finding, _: Context) -> _Explanation:
     return UsageError(
         f"importing the class `{found.cls}` was killed by signal {found.said}",
-        "give it --memory",
+        "raise --memory",
     )
 
 
@@ -229,7 +229,7 @@ def _pointer(found: Finding, context: Context) -> _Explanation:
 def _unreadable(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: containers may not read `{found.said}`",
-        "let the user that runs evalset read it",
+        "give the user that runs evalset the right to read it",
     )
 
 

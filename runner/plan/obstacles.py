@@ -163,9 +163,9 @@ def copied(builtin: Mapping[str, str], own: Mapping[str, str], folder: Path) -> 
     )
 
 
-def passed_over(paths: Iterable[Path]) -> tuple[str, ...]:
+def ignored(paths: Iterable[Path]) -> tuple[str, ...]:
     """Warnings about files that no registry reads because of how their names end."""
     return tuple(
-        f"{path} is passed over: a registry reads files that end in .yaml; rename it"
+        f"{path} is ignored: a registry reads only files that end in .yaml; rename it"
         for path in paths
     )

@@ -106,7 +106,7 @@ class FetchContainers:
             limit = f"{settings.timeout:g} s"
             raise OneEvalFails(
                 f"{job.eval} has not loaded its data within {limit}",
-                "raise --timeout; what has come is kept",
+                "raise --timeout; what was fetched so far is kept",
             )
         self._judge(job, folder, status)
 
@@ -149,7 +149,7 @@ class FetchContainers:
         if room(self._root).free < _FULL or any(sign in said for sign in _NO_ROOM):
             raise EnvironmentFault(
                 f"cannot keep the data of {job.eval}: the disk of {self._root} is full",
-                f"make room there, or point {ELSEWHERE} elsewhere; what has come is kept",
+                f"make room there, or point {ELSEWHERE} elsewhere; what was fetched so far is kept",
             )
         gone = [line for line in problems if line.startswith("gone ")]
         if gone and (pins := self._pinned.get(job.eval)):
@@ -168,7 +168,7 @@ class FetchContainers:
             host_, _, why = away[0].removeprefix("away ").partition(": ")
             raise EnvironmentFault(
                 f"{host_} cannot be reached for the data of {job.eval}: {why}",
-                "check the network, proxies and HF_ENDPOINT; what has come is kept",
+                "check the network, proxies and HF_ENDPOINT; what was fetched so far is kept",
             )
         if missing:
             raise OneEvalFails(f"{job.eval} could not get {missing[0].removeprefix('missing ')}")

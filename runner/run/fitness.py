@@ -255,8 +255,8 @@ class _Fitness:
         look = look_inside(engine.api, spec, question, self._host)
         if look is None or not look.looked:
             self.warnings.append(
-                f"the image {settings.image} has no `oaieval` of Python's, so that nobody knows "
-                "which evals can run in it"
+                f"the image {settings.image} has no `oaieval` that is a Python program, "
+                "so that nobody knows which evals can run in it"
             )
             return None
         return look

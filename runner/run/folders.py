@@ -12,7 +12,7 @@ from runner.host import Host
 from runner.image.requirements import read_requirements
 from runner.model import container_registries, key_of
 from runner.options import RunOptions
-from runner.plan.obstacles import copied, passed_over
+from runner.plan.obstacles import copied, ignored
 from runner.records.layout import Layout
 from runner.registry.code import check_code, classes_of, code_problem, registry_of
 from runner.registry.content import MODELS
@@ -74,7 +74,7 @@ class Folders(msgspec.Struct, frozen=True, kw_only=True):
             rules=tuple(rules),
             code=_code(options, rules, layout),
             models=_models(own),
-            warnings=(*map(str, problems), *passed_over(misplaced)),
+            warnings=(*map(str, problems), *ignored(misplaced)),
         )
 
     def check_not_copied(self, builtin: Registry, own: Sequence[Registry]) -> None:

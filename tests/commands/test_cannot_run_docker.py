@@ -101,7 +101,7 @@ def test_doctor_names_them(here: Here) -> None:
     assert "FAIL evals: 1 of 2 evals cannot run\n" in ended.stdout
     assert WHY in " ".join(ended.stdout.split())
     good = here.evalset("doctor", "--eval-set", "mine", "--registry-path", "own")
-    assert "ok   evals: nothing stands in the way of 3 evals\n" in good.stdout
+    assert "ok   evals: nothing keeps 3 evals from running\n" in good.stdout
 
 
 def test_doctor_lets_a_network_that_was_typed_beat_a_rule(here: Here) -> None:
@@ -124,7 +124,7 @@ def test_a_file_that_is_passed_over_is_said_where_its_eval_is_missed(here: Here)
     assert ended.returncode == 2
     warning, error = ended.stderr.splitlines()
     assert warning == (
-        f"warning: {here.folder}/own/evals/more.yml is passed over: a registry reads files that "
+        f"warning: {here.folder}/own/evals/more.yml is ignored: a registry reads only files that "
         "end in .yaml; rename it"
     )
     assert "which matches no eval" in error

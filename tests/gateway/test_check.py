@@ -195,7 +195,7 @@ def test_no_error_shows_a_header(route: Route, character: str) -> None:
     with pytest.raises(EnvironmentFault) as raised:
         check(with_(route, headers=headers), MODEL, {})
     said = "".join(traceback.format_exception(raised.value))
-    assert "its address, or a proxy's, is no URL" in said
+    assert "its address, or a proxy's, is not a URL" in said
     assert "sk-secret" not in said
 
 
@@ -205,5 +205,5 @@ def test_no_error_shows_the_login_of_a_proxy(route: Route) -> None:
     with pytest.raises(EnvironmentFault) as raised:
         check(route, MODEL, environment)
     said = "".join(traceback.format_exception(raised.value))
-    assert "its address, or a proxy's, is no URL" in said
+    assert "its address, or a proxy's, is not a URL" in said
     assert "secret" not in said

@@ -200,7 +200,7 @@ def test_a_model_that_calls_nothing_has_no_route() -> None:
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     """By the variable's name."""
-    with pytest.raises(UsageError, match="OPENAI_BASE_URL is no address of a provider"):
+    with pytest.raises(UsageError, match="OPENAI_BASE_URL is not the address of a provider"):
         access({"OPENAI_BASE_URL": address})
 
 

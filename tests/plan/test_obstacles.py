@@ -208,7 +208,7 @@ def test_an_alias_as_plain_text_is_told_how_to_write_it() -> None:
     error = refusal(Look(refused=(entry,)), CONTEXT)
     assert str(error) == (
         "/home/me/own/evals/x.yaml: `short` is plain text (`cap.dev.v0`), which oaieval's loader "
-        "refuses, and all else in its folder with it; write `short: {id: cap.dev.v0}`"
+        "refuses, together with everything else in its folder; write `short: {id: cap.dev.v0}`"
     )
 
 

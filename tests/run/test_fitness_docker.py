@@ -390,7 +390,7 @@ def test_an_image_without_oaieval_is_said_and_tried(
     put(options, {"own.dev.v0": {"class": "mine:B"}})
     found, plan = fitted(msgspec.structs.replace(options, image=test_image), host)
     assert len(plan.todo) == 1
-    assert any("has no `oaieval` of Python's" in warning for warning in found.warnings)
+    assert any("has no `oaieval` that is a Python program" in warning for warning in found.warnings)
 
 
 def test_a_rules_image_is_looked_into_for_its_evals(
