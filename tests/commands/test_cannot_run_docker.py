@@ -113,7 +113,7 @@ def test_doctor_lets_a_network_that_was_typed_beat_a_rule(here: Here) -> None:
     assert ruled.returncode == 3
     assert "FAIL evals: 1 of 1 eval cannot run\n" in ruled.stdout
     typed = here.evalset(*line, "--network", "bridge")
-    assert "ok   evals: nothing stands in the way of 1 eval\n" in typed.stdout, typed.stdout
+    assert "ok   evals: nothing keeps 1 eval from running\n" in typed.stdout, typed.stdout
 
 
 def test_a_file_that_is_passed_over_is_said_where_its_eval_is_missed(here: Here) -> None:
