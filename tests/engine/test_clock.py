@@ -8,7 +8,7 @@ import pytest
 from runner.engine import ending
 from runner.engine.attempt import _ran_for
 from runner.engine.container import ContainerState
-from runner.engine.ending import _boot, now, since, stamp
+from runner.engine.ending import _boot, _wait, now, since, stamp
 
 
 def state(
@@ -102,3 +102,23 @@ def test_times_are_utc_wherever_the_host_is(zone: str) -> None:
     ).stdout.strip()
     assert before < said < now()
     assert said.endswith("Z")
+
+
+class _Runs:
+    """A container that never ends; notes how long it was waited for."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        """The time is over at once."""
+        self.waits.append(seconds)
+        return False
+
+
+def test_an_eval_that_waits_for_its_turn_gets_that_time_besides() -> None:
+    """What it waited for at a provider when its time is over, and what it waits from then on."""
+    container, queued = _Runs(), iter([30.0, 50.0, 50.0])
+    timed_out = _wait(container, 10, None, lambda: next(queued))  # type: ignore[arg-type] # asks no more
+    assert timed_out
+    assert container.waits == pytest.approx([10, 40, 60], abs=1)

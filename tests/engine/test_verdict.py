@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from runner.engine.ending import Cut, Ending, judge
+from runner.gateway.messages import Account
 from runner.model import ContainerSettings, Fault, Result
 
 SETTINGS = ContainerSettings(
@@ -95,3 +96,13 @@ def test_what_ended_badly_while_the_engine_went_away_is_lost(code: int) -> None:
     assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
     assert verdict.reason == f"ended with status {code} while the engine went away"
     assert judge(Ending(exit_code=0, absent=True), SETTINGS).result is Result.SUCCESS
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_eval_that_could_ask_no_more_is_lost_whatever_it_made_of_that(code: int) -> None:
+    """Upstream's evals may well end with 0 where samples got no answer."""
+    stopped = Account(stopped="the budget is used up", kind="budget")
+    verdict = judge(Ending(exit_code=code, reported=True, account=stopped), SETTINGS)
+    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert verdict.reason == "the budget is used up"
+    assert judge(Ending(exit_code=0, account=Account()), SETTINGS).result is Result.SUCCESS
