@@ -21,6 +21,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         limits: those that all evals share.
         environment: further variables, such as those of proxies.
         offline: whether it only replays, and sends nothing.
+        patience: seconds without a run and without a request after which it ends by itself.
     """
 
     protocol: int = PROTOCOL
@@ -30,6 +31,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     environment: dict[str, str] = {}
     offline: bool = False
+    patience: float = 600.0
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,9 +31,7 @@ MOST_CONNECTIONS = 2048
 # Forbidden requests of an attempt that are named to people.
 MOST_NAMED = 20
 
-# Seconds without a run and without a request after which a gateway ends by itself, and between two
-# looks.
-FORSAKEN = 600.0
+# Seconds between two looks whether there is a run.
 LOOK = 2.0
 
 SAMPLE = "x-evalset-sample"
@@ -97,7 +95,7 @@ class Gateway:
             with suppress(EnvironmentFault):
                 if is_held(Path(self._config.lock)):
                     seen = time.monotonic()
-            if time.monotonic() - max(seen, self._last_request) > FORSAKEN:
+            if time.monotonic() - max(seen, self._last_request) > self._config.patience:
                 self._be_done()
 
     # Requests of the run.

@@ -24,7 +24,7 @@ from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault, RunnerError
 from runner.files import read_bytes, room, used
 from runner.host import KEYLESS_MODEL
-from runner.model import Job
+from runner.model import Job, key_of
 from runner.records.logs import last_lines
 
 # By this label containers that fetch are found again; its value is the cache's folder.
@@ -123,10 +123,12 @@ class FetchContainers:
     def _spec(self, job: Job, folder: Path) -> ContainerSpec:
         pins = self._pinned.get(job.eval)
         spec = self._facts.spec(job, folder.name)
+        # An engine may serve several users, who fetch the same.
+        cache = key_of([self._facts.host, str(self._root)])
         command = (job.argv.program, KEYLESS_MODEL, job.eval, *job.argv.arguments)
         return msgspec.structs.replace(
             spec,
-            name=f"evalset-data-{folder.name.removeprefix('.fetching-')[:100]}",
+            name=f"evalset-data-{folder.name.removeprefix('.fetching-')[:100]}-{cache}",
             argv=(*command, "--max_samples", "1"),
             private=folder,
             mounts={**spec.mounts, **place.MOUNTS},

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 
 from runner.gateway.client import end_process
 from runner.gateway.http_io import MOST_OF_A_BODY
+from runner.gateway.server import LOOK
+from runner.records.lock import run_lock
 from tests.conftest import until
 from tests.gateway.desk import CHAT, Answer, Caller, Desk, job, prompt
-from tests.provider import COOKIE, KEY, ORGANIZATION
+from tests.provider import COOKIE, KEY, ORGANIZATION, Provider
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -446,6 +449,19 @@ def test_a_gateway_that_is_about_to_end_is_taken_over(alone: Desk) -> None:
     assert alone.enter("b").ask(prompt()).bill == alone.billed()[0]
     assert alone.standing().pid == pid
     assert len(alone.billed()) == 1
+
+
+def test_a_gateway_that_no_run_wants_ends_by_itself(tmp_path: Path, stub: Provider) -> None:
+    """Once nobody has asked it for a while, and not while a run holds its lock."""
+    kept = Desk(tmp_path / "progress", stub)
+    kept.config = msgspec.structs.replace(kept.config, patience=0.1)
+    with run_lock(kept.layout.lock):
+        process = kept.start()._process
+        assert process
+        kept.abandon()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3 * LOOK)
+    assert process.wait(30) == 0
 
 
 def test_an_ended_attempt_is_served_no_more(here: Desk) -> None:

@@ -70,6 +70,19 @@ def test_a_run_is_pinned(place: Place) -> None:
     assert pinned.shard == "1/1"
 
 
+def test_a_person_knows_a_container_by_its_name(place: Place) -> None:
+    """In `docker ps`: the eval, and the attempt that the records have."""
+    place.registry("wait.a@b")
+    with place.running() as run:
+        place.until_running(1)
+        (container,) = place.containers()
+        name = engine_api().inspect_container(container)["Name"]
+        place.let_go()
+        assert run.wait(60) == 0
+    (record,) = place.records()
+    assert name == f"/evalset-wait.a-b-{record.id}"
+
+
 def test_no_more_than_jobs_run_at_once(place: Place) -> None:
     """With `--jobs 2`, two of four evals run together, and never three."""
     place.registry(*(f"sleep.1.{number}" for number in range(4)))

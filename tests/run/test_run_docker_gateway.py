@@ -204,3 +204,16 @@ def test_two_evals_share_the_hosts_network(place: Place, stub: Provider) -> None
     ended = place.run("--network", "host", "--jobs", "2", **with_key(stub))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert len(billed(stub)) == 6
+
+
+def test_what_a_killed_run_left_of_the_gateway_can_be_removed(place: Place, stub: Provider) -> None:
+    """`evalset clean` ends its process, and removes its folder."""
+    place.registry("ask.1.wait")
+    with place.running(**with_key(stub)) as run:
+        place.until_running(1)
+        run.kill()
+    (pid,) = (path.read_text() for path in place.progress.glob(".gateway/*/pid"))
+    ended = place.ask("clean")
+    assert ended.returncode == 0, ended
+    until(lambda: not Path("/proc", pid).exists())
+    assert not (place.progress / ".gateway").exists()
