@@ -5,11 +5,11 @@
 
 import sys
 
-from . import exhaust, gain, leave, look, say, tell
+from . import ask, exhaust, gain, leave, look, say, tell
 
 ATTACKS = {
     name: attack
-    for module in (exhaust, gain, leave, look, say, tell)
+    for module in (ask, exhaust, gain, leave, look, say, tell)
     for name, attack in vars(module).items()
     if callable(attack) and getattr(attack, "__module__", "") == module.__name__
 }
