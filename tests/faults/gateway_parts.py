@@ -38,10 +38,12 @@ class Part(msgspec.Struct, frozen=True):
 
     Attributes:
         config: for the runner's gateway.
+        module: what the gateway's process is.
         folder: of the attempt's socket.
     """
 
     config: Config
+    module: str = client.MODULE
     attempt: str = ""
     eval: str = ""
     folder: str = ""
@@ -66,6 +68,7 @@ def put(path: Path, content: object) -> None:
 
 def be_runner(folder: Path, part: Part) -> None:
     """Keep the gateway, and let attempts come and go."""
+    client.MODULE = part.module
     gateway = client.Gateway(
         layout_in(folder), part.config, lambda *told: print(*told, file=sys.stderr)
     )

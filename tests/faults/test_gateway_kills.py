@@ -15,10 +15,21 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from runner.gateway.client import MODULE, end_process
+from runner.gateway import client
+from runner.gateway.client import end_process
 from tests.amount import amount
 from tests.conftest import until
-from tests.faults.gateway_parts import PROMPTS, Part, Wanted, body_of, layout_in, put
+from tests.faults import gateway_points
+from tests.faults.gateway_parts import (
+    PROMPTS,
+    THREADS,
+    Part,
+    Wanted,
+    body_of,
+    layout_in,
+    put,
+)
+from tests.faults.points import Point
 from tests.gateway.desk import Desk, job
 from tests.provider import ROOT, Provider, body_key, provider
 
@@ -59,14 +70,16 @@ class Stage:
 
     def start_runner(self) -> None:
         """Start one, which takes a gateway over that is there."""
-        self.runner = self._fork(Part(self.config))
+        self.runner = self._fork(Part(self.config, client.MODULE))
 
     def start_eval(self, wanted: Wanted) -> int:
         """Start an attempt, once it may ask."""
         put(self.folder / "wanted", wanted)
         until(lambda: self._entered() == wanted, 60)
         folder = self.layout.gateway / "attempts" / wanted.attempt
-        self.eval = self._fork(Part(self.config, wanted.attempt, wanted.eval, str(folder)))
+        self.eval = self._fork(
+            Part(self.config, attempt=wanted.attempt, eval=wanted.eval, folder=str(folder))
+        )
         return self.eval
 
     def _entered(self) -> Wanted | None:
@@ -79,7 +92,7 @@ class Stage:
         with suppress(OSError, ValueError):
             pid = int((self.layout.gateway / "pid").read_text())
             argv = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
-            return pid if MODULE.encode() in argv else 0
+            return pid if client.MODULE.encode() in argv else 0
         return 0
 
     def end(self) -> None:
@@ -216,6 +229,7 @@ def stage(folder: Path) -> Iterator[Stage]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         ) as parts,
     ):
         found = Stage(folder, stub, parts)
@@ -245,3 +259,53 @@ def test_what_was_paid_for_survives_whoever_is_killed(
             found.stub.behave()
             one.check()
             print(one.name, one.billed(), "billed,", len(one.under_way), "under way")
+
+
+def test_what_was_paid_for_survives_a_gateway_that_is_killed_at_a_call(
+    decide: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before or after it writes, syncs or sends: as above, of what had no end on record."""
+    monkeypatch.setattr(client, "MODULE", gateway_points.__name__)
+    counts, met = tmp_path / "counts", tmp_path / "met"
+    disturbed(tmp_path / "unharmed", Point(counts=str(counts), met=str(met)))
+    until(counts.exists, 60)
+    found = msgspec.json.decode(counts.read_bytes(), type=dict[str, int])
+    assert found.keys() == gateway_points.CALLS.keys(), "the calls have other names now"
+    points = [
+        Point(kind=kind, number=number, way=way, counts=str(counts), met=str(met))
+        for kind, count in found.items()
+        for number in range(1, count + 1)
+        for way in ("before", "after")
+    ]
+    were_met = 0
+    chosen = decide.sample(points, amount(8, 200))
+    for number, point in enumerate(chosen):
+        print(point.kind, point.number, point.way)
+        were_met += disturbed(tmp_path / f"{number}", point)
+        met.unlink(missing_ok=True)
+    assert were_met > 0.7 * len(chosen), f"{were_met} of {len(chosen)} points were met"
+
+
+def disturbed(folder: Path, point: Point) -> bool:
+    """Bring an eval to its end with a gateway that is killed at this point; whether that was met.
+
+    If it was, check what that cost.
+    """
+    folder.mkdir()
+    put(folder / gateway_points.FILE, point)
+    with stage(folder) as found:
+        found.stub.behave(delay=0.02)
+        one = Round(found, "e")
+        until(lambda: one.done, 60)
+        found.stub.behave()
+        if not Path(point.met).exists():
+            return False  # and the next attempt would meet it
+        lines = one.lines()
+        had = {bill for _, bill in one.log(one.attempts[-1])}
+        answers = [line for line in lines if line["kind"] == "answer"]
+        reached = {line["id"] for line in answers if bill_of(line) in had}
+        # Nothing is billed that is not on record as sent, and each thread lost one answer at most.
+        one.under_way = {line["id"] for line in lines if line["kind"] == "sent"} - reached
+        assert len(one.under_way) <= THREADS
+        one.check()
+        return True
