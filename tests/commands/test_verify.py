@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+from runner.commands.verify import exit_code
+from runner.model import Command
+from runner.run.verdict import Verdict, Verified
 from tests.commands.conftest import Here
 from tests.commands.test_records import A, record
 
@@ -142,3 +145,22 @@ def test_a_selection_that_matches_nothing_is_refused(recorded: Here) -> None:
     """As for a run."""
     line = recorded.refused("verify", "dummy", "mine", "--select", "z*")
     assert "--select `z*` matches no eval of the set" in line
+
+
+def test_a_difference_counts_for_more_than_what_nobody_can_tell() -> None:
+    """It is evidence, whatever the others are."""
+    command = Command(("oaieval", "m", "a"))
+    each = {
+        verdict: Verified(eval="a", command=command, verdict=verdict, reason="")
+        for verdict in Verdict
+    }
+    same, differs, unknown = Verdict.SAME, Verdict.DIFFERS, Verdict.CANNOT_TELL
+    codes = {
+        (): 0,
+        (same, same): 0,
+        (same, unknown): 3,
+        (unknown, differs): 1,
+        (differs, unknown, same): 1,
+    }
+    for verdicts_, code in codes.items():
+        assert exit_code([each[verdict] for verdict in verdicts_]) == code, verdicts_
