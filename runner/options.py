@@ -86,6 +86,14 @@ Env = Annotated[
         names=("-e", "--env"),
     ),
 ]
+Upstreams = Annotated[
+    tuple[Upstream, ...],
+    Option(
+        "A further provider of models, with its key in NAME_API_KEY.",
+        Kind("NAME=URL", parse_upstream),
+        names=("--upstream",),
+    ),
+]
 EnvFile = Annotated[Path | None, Option("Hand in the variables of this file.", FILE)]
 Branch = Annotated[
     str | None, Option("Read a progress branch, not the directory.", NAME, configurable=False)
@@ -248,7 +256,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     budget: Annotated[
         Budget | None,
         Option(
-            "Spend no more on models than this: 5usd, which needs --prices, or 2mtok.",
+            "Spend no more on models than this: 2mtok, or 5usd, which needs --prices; exit 75 if any "
+            "eval is left.",
             Kind("AMOUNT", parse_budget, show_budget),
         ),
         Heading("Model and money"),
@@ -268,14 +277,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         Option("Reach models through evalset, which keeps keys out of evals, and answers on disk."),
     ] = True
-    upstreams: Annotated[
-        tuple[Upstream, ...],
-        Option(
-            "A further provider of models, with its key in NAME_API_KEY.",
-            Kind("NAME=URL", parse_upstream),
-            names=("--upstream",),
-        ),
-    ] = ()
+    upstreams: Upstreams = ()
 
     exit_on_error: Annotated[
         bool,

@@ -13,7 +13,8 @@ from runner.commands.command_line import evalset_command, typed
 from runner.commands.list import all_registries
 from runner.engine.engine import Engine, where
 from runner.errors import EnvironmentFault, RunnerError
-from runner.host import KEYLESS_MODEL, this_host
+from runner.gateway.providers import access_for
+from runner.host import KEYLESS_MODEL, handed_in, this_host
 from runner.image.image import find_image, own_fingerprint
 from runner.options import (
     DEFAULT_IMAGE,
@@ -27,6 +28,7 @@ from runner.options import (
     OwnFiles,
     ProgressDir,
     RunOptions,
+    Upstreams,
 )
 from runner.parameters import Option
 from runner.records.state import RunState
@@ -113,14 +115,19 @@ def _git() -> str:
     return said.stdout.strip()
 
 
-def _key() -> Check | str:
-    if os.environ.get("OPENAI_API_KEY"):
-        return "is set; the gateway of a run holds it, and no container gets it"
+def _providers(options: RunOptions) -> Check | str:
+    environ = this_host().environ
+    given = handed_in(environ, names=options.env, env_file=None, model=options.model)
+    access = access_for(given, named=options.env, upstreams=options.upstreams, environ=environ)
+    if access.routes:
+        shown = ", ".join(f"{route.name} at {route.shown}" for route in access.routes.values())
+        return f"{shown}; the gateway of a run asks them, and no container gets a key"
     return Check(
-        name="OPENAI_API_KEY",
+        name="providers",
         ok=True,
-        found="is not set",
-        cure="only the model `dummy` runs without it: oaieval asks for it when it starts",
+        found="no key or address of one is set",
+        cure="only models that ask no provider run, such as `dummy`; export OPENAI_API_KEY, or "
+        "the variables of another provider",
     )
 
 
@@ -172,6 +179,7 @@ def command(
         str, Option("Docker network of an eval, for --eval-set.", NAME)
     ] = EVAL_NETWORK,
     env: Env = (),
+    upstreams: Upstreams = (),
     eval_set: Annotated[
         str | None,
         Option("Look for evals of this set that cannot run.", NAME, configurable=False),
@@ -190,6 +198,7 @@ def command(
         **msgspec.structs.asdict(own),
         network=network,
         env=env,
+        upstreams=upstreams,
         progress_dir=progress_dir,
         explicit=typed(click.get_current_context(), SETTINGS),
     )
@@ -200,7 +209,7 @@ def command(
         _check("progress directory", lambda: _progress_dir(progress_dir)),
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
-        _check("OPENAI_API_KEY", _key),
+        _check("providers", lambda: _providers(options)),
         *([_evals(options)] if eval_set else ()),
     )
     if as_json:

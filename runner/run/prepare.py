@@ -311,7 +311,12 @@ def _environment_warnings(
     if options.run_command != OAIEVAL:
         return
     if not environment.get("OPENAI_API_KEY") and not access.routes:
-        yield "OPENAI_API_KEY is not set, and oaieval asks for it when it starts; export it"
+        yield (
+            "no key or address of a provider is set, so that the gateway can ask none; export "
+            "OPENAI_API_KEY, or the variables of another provider"
+            if options.gateway
+            else "OPENAI_API_KEY is not set, and oaieval asks for it when it starts; export it"
+        )
     if access.withheld:
         yield (
             f"evals do not get {', '.join(access.withheld)}, because the gateway knows no "

@@ -11,6 +11,7 @@ import pytest
 from runner.commands import doctor
 from runner.commands.doctor import _disk, _progress_dir
 from runner.errors import EnvironmentFault
+from runner.host import USUAL_NAMES
 from runner.image.image import FINGERPRINT
 
 pytestmark = pytest.mark.docker
@@ -85,11 +86,47 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         _disk(tmp_path)
 
 
-def test_without_a_key_only_dummy_runs(tmp_path: Path) -> None:
+def test_without_a_provider_only_models_that_ask_none_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is said, and is no failure."""
-    ended = evalset(tmp_path, "doctor", "--json", OPENAI_API_KEY="")
+    for name in USUAL_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    ended = evalset(tmp_path, "doctor", "--json")
     assert ended.returncode == 0
-    assert "only the model `dummy`" in checks(ended)["OPENAI_API_KEY"]["cure"]
+    assert "export OPENAI_API_KEY, or" in checks(ended)["providers"]["cure"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "found"),
+    [
+        ({"ANTHROPIC_API_KEY": "k"}, [], "anthropic at https://api.anthropic.com;"),
+        ({"OPENAI_BASE_URL": "http://localhost:8000/v1"}, [], "openai at http://localhost:8000/v1"),
+        ({}, ["--upstream", "groq=https://groq.example/v1"], "groq at https://groq.example/v1;"),
+    ],
+)
+def test_any_provider_will_do(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    options: list[str],
+    found: str,
+) -> None:
+    """Each that a run would ask is named, with its address and without its key."""
+    for name in USUAL_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    ended = evalset(tmp_path, "doctor", "--json", *options, **variables)
+    check = checks(ended)["providers"]
+    assert check["found"].startswith(found)
+    assert check["cure"] == ""
+
+
+def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
+    """A run would refuse it."""
+    ended = evalset(tmp_path, "doctor", "--json", OPENAI_BASE_URL="localhost:8000")
+    assert ended.returncode == 3
+    assert not checks(ended)["providers"]["ok"]
+    assert "OPENAI_BASE_URL is not the address" in checks(ended)["providers"]["found"]
 
 
 def test_a_docker_context_is_honoured_and_named(tmp_path: Path) -> None:

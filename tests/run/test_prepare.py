@@ -267,6 +267,34 @@ def test_a_model_that_nobody_is_asked_for_needs_no_price(
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize(
+    ("model", "gateway", "environ", "warned"),
+    [
+        ("m", True, {}, "so that the gateway can ask none"),
+        ("m", True, {"ANTHROPIC_API_KEY": "k"}, ""),
+        ("m", False, {"ANTHROPIC_API_KEY": "k"}, "oaieval asks for it when it starts"),
+        ("m", False, {"OPENAI_API_KEY": "k"}, ""),
+        ("dummy", True, {}, ""),
+        ("dummy", False, {}, ""),
+    ],
+)
+def test_a_run_warns_of_missing_keys(
+    options: RunOptions,
+    host: Host,
+    model: str,
+    environ: dict[str, str],
+    warned: str,
+    *,
+    gateway: bool,
+) -> None:
+    """With the gateway, those of any provider will do; without it, oaieval asks for OpenAI's."""
+    asked = msgspec.structs.replace(options, model=model, gateway=gateway)
+    warnings = "\n".join(ready(asked, changed(host, environ)).warnings)
+    assert warned in warnings
+    assert ("is set, so" in warnings or "is not set" in warnings) == bool(warned)
+
+
+@pytest.mark.docker
 @pytest.mark.parametrize("gateway", [True, False])
 def test_without_a_network_no_proxy_is_handed_in(
     options: RunOptions, host: Host, tmp_path: Path, *, gateway: bool
