@@ -121,8 +121,8 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
     """Run what a program does: errors become one line on stderr and an exit code.
 
     Exit codes: 0 all finished, 1 some eval failed, 2 usage or configuration, 3 environment,
-    4 all finished but not pushed, 75 the time budget left evals to a later run, 130 and 143 on
-    SIGINT and SIGTERM, 141 where nobody reads what is printed any more, whatever else is true.
+    4 all finished but not pushed, 75 a budget left evals to a later run, 130 and 143 on SIGINT and
+    SIGTERM, 141 where nobody reads what is printed any more, whatever else is true.
 
     Args:
         body: returns the exit code; anything but a number is 0.

@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 
-# Exit status of a run that its time budget ended: EX_TEMPFAIL of sysexits.h, try again later.
+# Exit status of a run whose time or money is used up: EX_TEMPFAIL of sysexits.h, try again later.
 OUT_OF_TIME = 75
 
 

@@ -256,8 +256,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     budget: Annotated[
         Budget | None,
         Option(
-            "Spend no more on models than this: 2mtok, or 5usd, which needs --prices; exit 75 if any "
-            "eval is left.",
+            "Spend no more on models than this: 2mtok, or 5usd, which needs --prices; exit 75 if "
+            "any eval is left.",
             Kind("AMOUNT", parse_budget, show_budget),
         ),
         Heading("Model and money"),

@@ -113,6 +113,19 @@ def test_the_table_of_exit_codes_is_complete() -> None:
     assert len(shown) == len(exit_codes())
 
 
+def test_the_table_of_exit_codes_names_the_options_that_lead_to_them() -> None:
+    """Those whose help has an exit code, each in that code's line."""
+    lines = {row[0]: row[1] for row in rows(marked(PAGES["docs/configuration.md"], "exit codes"))}
+    found = {
+        (name, code)
+        for option in options_of_run()
+        for code in re.findall(r"exit (\d+)", option.help or "")
+        for name in option.opts
+    }
+    assert {name for name, _ in found} == {"--budget", "--time-budget"}
+    assert [(name, code) for name, code in found if f"`{name}`" not in lines[code]] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_exit_codes_in_the_text_exist(page: str) -> None:
     """Every exit code that a page speaks of is one that the programs have."""
