@@ -39,7 +39,7 @@ test: venv engine image upstream test-tools lint
 bare:
 	@scripts/bare $(if $(COMMANDS),'$(subst ','\'',$(COMMANDS))')
 
-# Needs nothing but .venv.
+# Needs nothing but .venv: what needs a tool of `make test-tools` runs in `make test`.
 check: lint
 	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -q -n 4 \
 		-m 'not docker and not upstream and not browser and not tools and not slow'

@@ -91,6 +91,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("line", JQ)
 def test_the_jq_examples_give_what_they_say(line: str, progress: Path) -> None:
     """Of all the files of an eval set."""

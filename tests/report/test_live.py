@@ -206,6 +206,7 @@ def window(count: int, *, width: int, height: int) -> Iterator[Window]:
         found.close()
 
 
+@pytest.mark.tools
 def test_a_window_that_is_made_narrower_keeps_one_picture() -> None:
     """Rows that the terminal has broken are taken away, and no line above them is."""
     with window(3, width=110, height=24) as found:
@@ -219,6 +220,7 @@ def test_a_window_that_is_made_narrower_keeps_one_picture() -> None:
     assert len(text) == 34
 
 
+@pytest.mark.tools
 def test_a_low_window_says_how_many_evals_it_does_not_show() -> None:
     """Of eight running ones it has room for three."""
     with window(8, width=90, height=10) as found:
@@ -253,6 +255,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.tools
 def test_no_line_is_drawn_over() -> None:
     """The picture is drawn by a thread of its own, and may become smaller while a line is said."""
     found = Window(CROWDED, width=90, height=24)
