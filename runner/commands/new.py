@@ -14,8 +14,16 @@ from runner.parameters import Argument
 
 TEMPLATE = Path(__file__).parents[1] / "template"
 
-# Names that evals import from elsewhere.
-TAKEN = sys.stdlib_module_names | {"evals"}
+LOCK = Path(__file__).parents[1] / "image/image.lock"
+
+# Modules of the eval image that are not called as their packages are.
+OTHERWISE = {"attr", "dateutil", "py", "sklearn", "yaml"}
+
+
+def taken() -> frozenset[str]:
+    """Names that evals import from elsewhere: Python's own modules, and the eval image's."""
+    packages = re.findall(r"^([a-z0-9._-]+)==", LOCK.read_text("utf-8"), re.MULTILINE)
+    return sys.stdlib_module_names | OTHERWISE | {re.sub(r"[-.]", "_", it) for it in packages}
 
 
 def make(folder: Path) -> None:
@@ -29,8 +37,9 @@ def make(folder: Path) -> None:
     """
     name = folder.absolute().name
     package = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or package in TAKEN:
-        why = "is a module that evals need" if package in TAKEN else "can be no package's name"
+    is_taken = package in taken()
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or is_taken:
+        why = "is a module that evals need" if is_taken else "can be no package's name"
         raise UsageError(
             f"`{name}` {why}", "choose one of small letters, digits and hyphens, such as my-evals"
         )

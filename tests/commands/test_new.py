@@ -1,10 +1,15 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runner.commands.new import taken
+from runner.engine.engine import Engine
+from runner.host import this_host
+from runner.image.image import find_image, modules_in
 from runner.options import DEFAULT_IMAGE
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
@@ -18,6 +23,9 @@ from tests.wheel import write_wheel
         ("evals", "`evals` is a module that evals need; choose one of small letters"),
         ("json", "`json` is a module that evals need"),
         ("x/random", "`random` is a module that evals need"),
+        ("openai", "`openai` is a module that evals need"),
+        ("huggingface-hub", "`huggingface-hub` is a module that evals need"),
+        ("yaml", "`yaml` is a module that evals need"),
         ("My Evals", "`My Evals` can be no package's name; choose one of small letters"),
         ("1st", "`1st` can be no package's name"),
         ("own", "own is already there; choose another name, or remove it"),
@@ -41,6 +49,19 @@ def test_its_names_are_those_that_were_given(here: Here) -> None:
         "class: my_evals.addition:Addition" in (folder / "registry/evals/my-evals.yaml").read_text()
     )
     assert (folder / ".gitignore").read_text().splitlines()[0] == "/progress/"
+
+
+@pytest.mark.docker
+def test_no_module_of_the_image_can_be_hidden(here_with_engine: Here) -> None:
+    """Private ones aside, Python's for its own tests and setup, and our hooks."""
+    engine = Engine()
+    modules = modules_in(
+        engine, find_image(engine.api, DEFAULT_IMAGE), this_host(here_with_engine.environ)
+    )
+    public = {name for name in modules if re.fullmatch(r"[a-z][a-z0-9_]*", name)}
+    assert "openai" in public
+    ours = {name for name in public if name.startswith("evalset_image_")}
+    assert public - taken() - ours <= {"test", "sitecustomize", "xxlimited", "xxlimited_35"}
 
 
 def run(here: Here, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
