@@ -33,7 +33,7 @@ def test_the_nearest_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[project]\nname = 'x'\n", "tool = 1\n", "[tool.x]\n"])
 def test_a_pyproject_without_our_table_is_passed_over(tmp_path: Path, content: str) -> None:
-    """The search goes on above it."""
+    """The search continues above it."""
     inner = tmp_path / "inner"
     inner.mkdir()
     (inner / "pyproject.toml").write_text(content)

@@ -249,7 +249,7 @@ jobs:
 
 
 def test_the_action_installs_what_it_came_with(repository: Repository) -> None:
-    """And runs an eval set in the real image in one step; the job goes on with the JUnit file.
+    """And runs an eval set in the real image in one step; the job continues with the JUnit file.
 
     Then it uses the action once more.
     """

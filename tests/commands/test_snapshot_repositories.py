@@ -58,7 +58,7 @@ def as_it_is(folder: Path) -> None:
 def test_a_repository_in_any_state_stays_as_it_is(
     here: Here, repository: Path, bring: Callable[[Path], None]
 ) -> None:
-    """HEAD, index, work tree, refs, and a rebase that is going on."""
+    """HEAD, index, work tree, refs, and a rebase under way."""
     bring(repository)
     before = not_ours(contents(repository))
     ended = here.evalset(*TAKE)
@@ -89,7 +89,7 @@ def test_a_repository_with_longer_hashes(here: Here) -> None:
 
 
 def test_a_shallow_clone(here: Here, tmp_path: Path, hub: Path) -> None:
-    """It fetches the branch, goes on from it and pushes, and stays shallow."""
+    """It fetches the branch, continues from it and pushes, and stays shallow."""
     source = begin(tmp_path / "source")
     commit(source, "one\n")
     commit(source, "two\n")

@@ -143,7 +143,7 @@ def both(place: Place) -> Iterator[Both]:
 
 
 def test_what_upstream_finished_is_not_run_again(both: Both) -> None:
-    """Upstream stops at a failure; our drop-in goes on from its file, and upstream from ours."""
+    """Upstream stops at a failure; our drop-in continues from its file, and upstream from ours."""
     assert "CalledProcessError" in both.upstream()
     assert both.finished() == ["silent.a"]
     ended = both.ours()

@@ -127,7 +127,7 @@ def port_to_be_had(_: World) -> Iterator[None]:
 
 @contextmanager
 def waiting_run(world: World) -> Iterator[None]:
-    """A run whose eval goes on until it is told to end, and that ends then."""
+    """A run whose eval continues until it is told to end, and that ends then."""
     with world.running(ONE_EVAL) as run:
         yield
         assert run.wait(60) == 0

@@ -84,7 +84,7 @@ def _plain(line: str) -> Typed:
 
 
 def _lines(script: str) -> Iterator[str]:
-    """A line that ends with a backslash goes on in the next; a comment is no command."""
+    """A line that ends with a backslash continues in the next; a comment is no command."""
     for line in re.sub(r"\\\n\s*", "", script).splitlines():
         if shlex.split(line, comments=True):
             yield line

@@ -113,7 +113,7 @@ def test_completion_is_set_up_as_the_page_says() -> None:
 
 
 def test_commands_are_told_from_what_is_around_them() -> None:
-    """Comments and answers are none; a backslash goes on; the steps of a job are one block."""
+    """Comments and answers are none; a backslash continues; the steps of a job are one block."""
     found = [[(typed.name, typed.answer) for typed in block.typed] for block in shown("p", PAGE)]
     assert found == [
         [("make a", ()), ("echo '# no comment'", ())],

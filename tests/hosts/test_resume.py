@@ -193,7 +193,7 @@ def test_a_host_that_comes_back_runs_nothing_again(a: Host, b: Host, file: Remot
 def test_a_runner_that_is_killed_at_any_moment_loses_nothing_that_it_pushed(
     a: Host, b: Host, file: Remote
 ) -> None:
-    """Its evals go on without it; the other host runs all that was not pushed, and no more."""
+    """Its evals continue without it; the other host runs all that was not pushed, and no more."""
     evals = [f"sleep.0.{number}" for number in range(10, 22)]
     for host in (a, b):
         host.prepare(file)
@@ -201,7 +201,7 @@ def test_a_runner_that_is_killed_at_any_moment_loses_nothing_that_it_pushed(
     with a.running(*AT_ONCE, "--remote", file.url) as run:
         until(lambda: run.poll() is not None or len(pushed(file).finished) > 2, 40)
         a.kill(run)
-    # A push that had begun goes on without the run that began it.
+    # A push that had begun continues without the run that began it.
     until(lambda: not processes_with(file.url))
     before = pushed(file)
     assert 2 < len(before.finished) < len(evals)

@@ -94,7 +94,7 @@ class Usage(dict[str, object]):
 
 
 def _mended(*usages: object) -> dict[str, object]:
-    """The token counts that the mended function adds for these answers."""
+    """The token counts that the fixed function adds for these answers."""
     module = cast("ModuleType", SimpleNamespace())
     mend_token_usage(module)
     events = [SimpleNamespace(data={"usage": usage}) for usage in usages]
@@ -120,7 +120,7 @@ def test_an_answer_without_token_counts_adds_none(usage: object) -> None:
 
 
 def test_the_hook_changes_upstreams_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module that oaieval runs from is mended, and what its import made is put aside."""
+    """The module that oaieval runs from is fixed, and what its import made is put aside."""
     frozen: list[bool] = []
     monkeypatch.setattr("gc.freeze", lambda: frozen.append(True))
     module = SimpleNamespace(add_token_usage_to_result=None, run=None)

@@ -243,7 +243,7 @@ def test_an_extra_image_that_is_missing_is_said_how_to_build(
 def test_a_build_leaves_the_stages_of_others_alone(
     api: docker.APIClient, local_base: str, tag: str
 ) -> None:
-    """Another build, which has not come to its last step, goes on from its stage."""
+    """Another build, which has not come to its last step, continues from its stage."""
     dockerfile = f"FROM {local_base}\nLABEL {STAGE}=venv\nRUN true\n"
     other = build_test_image(api, tag, dockerfile, anew=True)
     build_image(api, tag=tag, base_image=local_base, tell=lambda _: None)

@@ -131,7 +131,7 @@ def _outcome(head: str, printed: str, log: str) -> Outcome:
 
 
 def _comparable(log: str) -> list[dict[str, Any]]:
-    """A log without times and ids, and without what the hook mends."""
+    """A log without times and ids, and without what the hook fixes."""
     lines = [json.loads(line) for line in log.splitlines()]
     for line in lines:
         for part in line, line.get("spec", {}):

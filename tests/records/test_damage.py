@@ -152,7 +152,7 @@ def test_untouched_records_count(folder: Path, damage: list[tuple[str, float, in
     ],
 )
 def test_what_happens_to_files_costs_no_line(tmp_path: Path, content: bytes) -> None:
-    """Power losses, editors and other programs; reading changes nothing, and adding goes on."""
+    """Power losses, editors and other programs; reading changes nothing, and adding continues."""
     path = tmp_path / "m.s.progress.txt"
     path.write_bytes(content)
     assert read_progress(path).commands == tuple(COMMANDS)

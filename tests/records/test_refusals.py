@@ -73,7 +73,7 @@ def test_a_folder_in_the_place_of_a_file_to_write_is_told(
 
 @pytest.mark.parametrize("name", ["evalset.toml", "pyproject.toml"])
 def test_a_configuration_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
-    """The search does not go on above it."""
+    """The search does not continue above it."""
     link = tmp_path / name
     link.symlink_to("/proc/self/mem")  # a file that exists, and of which nothing can be read
     assert (

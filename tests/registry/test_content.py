@@ -170,7 +170,7 @@ def test_an_anchor_around_itself_in_a_list_has_a_digest() -> None:
 
 
 def test_a_digest_is_the_same_in_every_version() -> None:
-    """It is in files of earlier runs: another one would stop those that go on."""
+    """It is in files of earlier runs: another one would stop those that continue."""
     text = (
         "a.dev.v0: {class: x:Y, args: &args {day: 2025-01-01, set: !!set {b, a}, 1: null, "
         "list: [1, two, 2.5], yes: true, again: *args}}"

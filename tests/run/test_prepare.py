@@ -67,7 +67,7 @@ def test_this_host_is_taken_from_its_environment(tmp_path: Path) -> None:
 def test_a_name_that_cannot_be_is_refused_before_the_engine_is_asked(
     options: RunOptions, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is wrong with the engine, that is to be mended first."""
+    """Whatever is wrong with the engine, that is to be fixed first."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
     bad = msgspec.structs.replace(options, model="../up")
     with pytest.raises(UsageError, match="would lead elsewhere"):

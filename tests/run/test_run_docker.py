@@ -173,7 +173,7 @@ def test_an_eval_that_needs_more_memory_says_so(place: Place) -> None:
 
 
 def test_an_eval_that_ignores_signals_ends_at_its_time_limit(place: Place) -> None:
-    """It is asked to end, and killed when it does not; the others go on meanwhile."""
+    """It is asked to end, and killed when it does not; the others continue meanwhile."""
     place.registry("deaf.v0", "succeed.a")
     ended = impatient(place).run("--timeout", "1s", "--jobs", "2", "--no-exit-on-error")
     assert ended.returncode == 1

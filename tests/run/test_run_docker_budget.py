@@ -34,7 +34,7 @@ def ran(place: Place) -> list[str]:
 
 
 def test_what_does_not_fit_is_left_to_the_next_run(place: Place) -> None:
-    """It is not started, others are; exit 75 says go on later, and the same command does."""
+    """It is not started, others are; exit 75 says continue later, and the same command does."""
     place.registry("succeed.slow", "succeed.a", "succeed.lame", "succeed.b")
     took(place, succeed_slow=3600, succeed_a=1, succeed_lame=61, succeed_b=1)
     ended = place.run("--jobs", "1", "--time-budget", "60s")
@@ -113,7 +113,7 @@ def test_a_signal_counts_for_more_than_time(place: Place) -> None:
 
 
 def test_what_was_done_in_time_is_in_the_last_snapshot(place: Place) -> None:
-    """So that a job on another host goes on with the rest."""
+    """So that a job on another host continues with the rest."""
     place.registry("succeed.a", "succeed.slow")
     took(place, succeed_slow=3600, succeed_a=1)
     line = ("--time-budget", "60s", "--snapshot", "--snapshot-repo", "repo.git")

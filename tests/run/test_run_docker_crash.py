@@ -210,7 +210,7 @@ def test_a_run_that_was_killed_before_its_container_was_made_leaves_nothing(plac
 
 
 def test_status_says_what_a_killed_run_left(place: Place) -> None:
-    """What goes on by itself, and what has ended and waits to be taken in; no live run's."""
+    """What continues by itself, and what has ended and waits to be taken in; no live run's."""
     place.registry("wait.a", "wait.b")
     with place.running("--jobs", "2") as run:
         place.until_running(2)

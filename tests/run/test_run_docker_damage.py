@@ -1,4 +1,4 @@
-"""Runs that find the files of earlier ones damaged: they say so, and go on."""
+"""Runs that find the files of earlier ones damaged: they say so, and continue."""
 
 import json
 from collections.abc import Callable

@@ -44,7 +44,7 @@ def test_a_run_does_not_start_on_a_disk_that_is_almost_full(place: Place) -> Non
 
 
 def test_a_disk_that_fills_up_pauses_the_run(place: Place) -> None:
-    """What runs goes on; nothing starts until there is room again."""
+    """What runs continues; nothing starts until there is room again."""
     place.registry("wait.a", "succeed.b")
     with small_disk(place, "40m") as disk:
         with place.running("--min-free-disk", "20m", "--jobs", "1", "--tmp-limit", "30m") as run:
@@ -59,7 +59,7 @@ def test_a_disk_that_fills_up_pauses_the_run(place: Place) -> None:
 
 
 def test_a_run_ends_where_nothing_runs_that_could_make_room(place: Place) -> None:
-    """The last one that runs is recorded; exit 3, and the same again goes on with the rest."""
+    """The last one that runs is recorded; exit 3, and the same again continues with the rest."""
     place.registry("wait.a", "succeed.b")
     with small_disk(place, "40m") as disk:
         with place.running("--min-free-disk", "20m", "--jobs", "1", "--tmp-limit", "30m") as run:

@@ -83,7 +83,7 @@ def test_an_attempt_that_meets_an_absence_is_made_again(place: Place) -> None:
 
 
 def test_a_start_whose_answer_was_lost_is_no_second_start(place: Place) -> None:
-    """The engine had started the container before it went away: that attempt goes on."""
+    """The engine had started the container before it went away: that attempt continues."""
     place.registry("succeed.a")
     with proxied(place.folder, lose="/start") as engine:
         ended = place.run("--retries", "0", DOCKER_HOST=engine.address)
@@ -93,7 +93,7 @@ def test_a_start_whose_answer_was_lost_is_no_second_start(place: Place) -> None:
 
 
 def test_an_interrupt_ends_a_run_whose_engine_is_away(place: Place) -> None:
-    """Ctrl-C works then, too; the container is left, and the next run goes on with it."""
+    """Ctrl-C works then, too; the container is left, and the next run continues with it."""
     place.registry("wait.a")
     impatient = (
         "from runner import cli; from runner.run import stopping; "

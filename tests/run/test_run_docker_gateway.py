@@ -133,7 +133,7 @@ def test_a_killed_container_costs_nothing_twice(place: Place, stub: Provider) ->
 
 @pytest.mark.parametrize("also", [False, True], ids=["runner", "runner and container"])
 def test_a_killed_runner_costs_nothing_twice(place: Place, stub: Provider, *, also: bool) -> None:
-    """Gateway and container go on, and the next run adopts both, or the gateway alone."""
+    """Gateway and container continue, and the next run adopts both, or the gateway alone."""
     stub.behave(delay=0.2)
     place.registry("ask.20")
     with place.running(**with_key(stub)) as run:

@@ -33,7 +33,7 @@ def watchful(place: Place, **changes: object) -> Place:
 
 
 def test_an_eval_that_fills_its_tmp_is_killed(place: Place) -> None:
-    """It is its own failure, with the limit and the option that raises it; the others go on."""
+    """It is its own failure, with the limit and the option that raises it; the others continue."""
     place.registry("wait.a", "succeed.b")
     with watchful(place).running("--tmp-limit", "2m", "--jobs", "1", "--no-exit-on-error") as run:
         (private,) = place.until_running(1)

@@ -82,7 +82,7 @@ def test_a_run_that_cannot_go_on_writes_its_results(place: Place) -> None:
 
 
 def test_a_run_that_is_refused_writes_nothing(place: Place) -> None:
-    """What is there may be of the run that goes on."""
+    """What is there may be of the run that continues."""
     place.registry("wait.a")
     with place.running() as run:
         place.until_running(1)

@@ -133,7 +133,7 @@ def test_a_closed_terminal_ends_a_run_as_termination_does(place: Place) -> None:
 
 
 def test_nohup_keeps_a_run_going(place: Place) -> None:
-    """Who has the signal ignored wants the run to go on."""
+    """Who has the signal ignored wants the run to continue."""
     place.registry("wait.a")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

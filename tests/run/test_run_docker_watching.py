@@ -17,7 +17,7 @@ pytestmark = pytest.mark.docker
 
 
 def test_status_shows_what_runs(place: Place) -> None:
-    """While a run goes on, its evals are `running`; later they are `done`."""
+    """During a run, its evals are `running`; later they are `done`."""
     place.registry("succeed.a", "wait.b", "succeed.c")
     with place.running("--jobs", "1") as run:
         place.until_running(1)

@@ -75,7 +75,7 @@ def test_each_attempt_has_an_id_of_its_own() -> None:
 
 
 def test_stopping_says_how_many_are_left_out() -> None:
-    """What runs goes on and is told of; nothing new starts."""
+    """What runs continues and is told of; nothing new starts."""
     attempts = Pretended()
     found = made(attempts, ["h", "s1", "s2"])
     assert isinstance(found.events.get(timeout=10), Started)

@@ -56,7 +56,7 @@ def test_without_a_suitable_python_a_line_says_what_to_install(
 
 
 def test_a_python_without_venv_is_completed_or_named(machine: Machine, checkout: Path) -> None:
-    """Debian's split of Python is mended where we may; elsewhere the package is named."""
+    """Debian's split of Python is fixed where we may; elsewhere the package is named."""
     machine.is_user("1000")
     machine.has(
         "python3.12",
