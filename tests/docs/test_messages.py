@@ -142,7 +142,7 @@ def test_every_message_has_a_cure() -> None:
         ('warn(f"{a} left")', {"... left"}),
         ('why = f"; {a} is a reason{b}, too"', {"... is a reason..., too"}),
         ('return a or ", and this is another"', {"and this is another"}),
-        ('cures = {"x": "fix {name} and continue"}', {"fix ... and continue"}),
+        ('cures = {"x": "fix {name} and run again"}', {"fix ... and run again"}),
         ("f\"{a}{b if c else 'a part in a field'}\"", {"a part in a field"}),
         ('if "a sign to know it" in said: pass', set()),
         ('x = option(help="a text for the help")', set()),
