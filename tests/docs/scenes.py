@@ -191,6 +191,7 @@ def follow(world: World) -> None:
 ONE_EVAL = "evalset run gpt-4 test-basic --select 'test-match*'"
 DROP_IN = Scene(variables={"EVALSET_PROGRESS_DIR": "progress"})
 NOT_OURS: dict[str, str | None] = {"EVALSET_IMAGE": None, "OPENAI_API_KEY": None}
+NO_PROVIDER: dict[str, str | None] = {"OPENAI_BASE_URL": None, "ANTHROPIC_API_KEY": None}
 
 ALL_FOUR = "4 of 4 evals"
 NOTHING = "nothing to run"
@@ -239,6 +240,6 @@ SCENES = {
         before=answers_on_record, prints=("answers: 3 paid for", "answers: 3 paid for", "4 evals")
     ),
     "evalset clean": Scene(fresh=True, before=killed_run),
-    "evalset doctor": Scene(variables=NOT_OURS, differs=True),
+    "evalset doctor": Scene(variables={**NOT_OURS, **NO_PROVIDER}, differs=True),
     "evalset image": Scene(variables=NOT_OURS),
 }
