@@ -75,7 +75,9 @@ def command(
     eval_name: Annotated[str, Argument("eval", metavar="EVAL")],
     follow: Annotated[
         bool,
-        Option("Follow the output while the eval runs.", names=("-f", "--follow"), configurable=False),
+        Option(
+            "Follow the output while the eval runs.", names=("-f", "--follow"), configurable=False
+        ),
     ] = False,
     progress_dir: ProgressDir = PROGRESS_DIR,
 ) -> None:
