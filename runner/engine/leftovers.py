@@ -1,5 +1,4 @@
 import contextlib
-import enum
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,29 +8,12 @@ import msgspec
 from runner.engine import docker_py
 from runner.engine.container import Container, remove
 from runner.engine.engine import Engine, as_environment_fault
+from runner.engine.labels import Label
 from runner.errors import EnvironmentFault
 from runner.host import this_host
 from runner.model import Command
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
-
-
-class Label(enum.StrEnum):
-    """Labels by which our containers are found again.
-
-    None of them holds anything secret: everyone who may ask the engine can read them.
-    """
-
-    RUN = "evalset.run"
-    JOB = "evalset.job"
-    COMMAND = "evalset.command"
-    ATTEMPT = "evalset.attempt"
-    HOST = "evalset.host"
-    PROGRESS = "evalset.progress"
-    MODEL = "evalset.model"
-    EVAL_SET = "evalset.eval_set"
-    # A moment by a clock that nobody sets: see ending.py.
-    CREATED = "evalset.created"
 
 
 class Leftover(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from runner.data import place
 from runner.data.cache import Data
 from runner.engine.container import ContainerSpec
 from runner.engine.ending import stamp
-from runner.engine.leftovers import Label
+from runner.engine.labels import Label
 from runner.gateway.client import FORWARD, PLACE, Gateway, loopback_of, moved_to
 from runner.model import ContainerSettings, Job, container_code
 from runner.records.layout import Layout

@@ -14,7 +14,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from runner.engine.engine import where
-from runner.engine.leftovers import Label
+from runner.engine.labels import Label
 from tests.conftest import Place, until
 
 ACTIONS = ("create", "start", "die", "destroy")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from runner.branch.progress_branch import OWN_REPOSITORY
-from runner.engine.leftovers import Label
+from runner.engine.labels import Label
 from runner.model import Attempt, Command, Result
 from runner.records.attempts import read_attempts
 from runner.records.progress import parse_progress
