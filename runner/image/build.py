@@ -39,7 +39,8 @@ PROGRAMS = ("hook.py", "late.py", "prepare.py", "put_off.py")
 class Recipe:
     """What an image is made from, in addition to its base: files of this package.
 
-    The lock is in pip's requirements format, with hashes; the programs run in the image.
+    The locks are in pip's requirements format, with hashes; the programs run in the image. Of
+    the wheels in `data_lock` the image has no code, only data (prepare.py).
 
     Args:
         extra: one of the `EXTRAS`, which are built on the eval image; None is the eval image.
@@ -49,6 +50,7 @@ class Recipe:
         self.extra = extra
         self.dockerfile = _read(f"{extra}.dockerfile" if extra else "Dockerfile")
         self.lock = _read(f"{extra}.lock" if extra else "image.lock")
+        self.data_lock = b"" if extra else _read("data.lock")
         programs = () if extra else PROGRAMS
         self.programs = {f"runner/image/{name}": _read(name) for name in programs}
 
@@ -80,7 +82,7 @@ class Recipe:
 
         `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
-        parts = [self.dockerfile, self.lock, *self.programs.values()]
+        parts = [self.dockerfile, self.lock, self.data_lock, *self.programs.values()]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
         return hashlib.sha256(json.dumps([*hashes, base, machine]).encode()).hexdigest()
 
@@ -177,7 +179,7 @@ def _build(
     rebuild: bool,
 ) -> Image:
     there = look_up_image(api, tag)
-    folder = fetch_wheels(recipe.lock, ground.platform, tell=tell)
+    folder = fetch_wheels(recipe.lock + recipe.data_lock, ground.platform, tell=tell)
     tell(f"image: building {tag} on {ground.name}, some minutes")
     began = time.monotonic()
     labels = {

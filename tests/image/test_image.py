@@ -51,6 +51,7 @@ def _change_recipe(monkeypatch: pytest.MonkeyPatch, dockerfile: bytes) -> None:
             super().__init__(extra)
             self.dockerfile = dockerfile
             self.lock = lock
+            self.data_lock = b""
 
     monkeypatch.setattr(build, "Recipe", SmallRecipe)
 
@@ -71,9 +72,9 @@ def test_the_default_image_is_named_after_the_locked_evals() -> None:
     assert DEFAULT_IMAGE.partition(":")[2] == Recipe().evals_version
 
 
-@pytest.mark.parametrize("part", ["dockerfile", "lock", *Recipe().programs])
+@pytest.mark.parametrize("part", ["dockerfile", "lock", "data_lock", *Recipe().programs])
 def test_each_part_of_the_recipe_counts_in_the_fingerprint(part: str) -> None:
-    """A change of the Dockerfile, the lock or what runs in the image shows."""
+    """A change of the Dockerfile, of a lock or of what runs in the image shows."""
     recipe, changed = Recipe(), Recipe()
     if part in changed.programs:
         changed.programs[part] += b"\n"

@@ -114,10 +114,10 @@ def test_what_the_package_needs_is_listed(release: Path) -> None:
 
 
 def test_what_the_image_holds_is_listed(release: Path) -> None:
-    """Every package of the lock, in its version."""
+    """Every package of the locks, in its version."""
     content = json.loads(
         (release / f"sbom/evalset-{runner.__version__}.image.cdx.json").read_text()
     )
     found = {(each["name"], each["version"]) for each in content["components"]}
-    lock = (ROOT / "runner/image/image.lock").read_text()
+    lock = "".join((ROOT / f"runner/image/{it}.lock").read_text() for it in ("image", "data"))
     assert found == set(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE))
