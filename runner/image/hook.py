@@ -263,6 +263,25 @@ def keep_encodings(load: ModuleType) -> None:
     load.read_file_cached = read_file_cached  # type: ignore[attr-defined] # as above
 
 
+def copy_benchmarks(environment: ModuleType) -> None:
+    """Let hr-ml-agent-bench keep what it trains and fetches, in a copy of its benchmarks.
+
+    It writes beside its scripts, where nothing can be written in a container.
+    """
+    package, name = os.path.split(str(environment.__file__))
+    if os.access(package, os.W_OK):
+        return
+    import shutil  # noqa: PLC0415 - as above
+    from importlib import import_module  # noqa: PLC0415 - as above
+    from tempfile import mkdtemp  # noqa: PLC0415 - as above
+
+    place = mkdtemp(prefix="hr-ml-agent-bench-")
+    shutil.copytree(f"{package}/benchmarks", f"{place}/benchmarks")
+    benchmarks = import_module(f"{environment.__package__}.benchmarks")
+    benchmarks.__path__ = [f"{place}/benchmarks"]
+    environment.__file__ = f"{place}/{name}"  # beside which it looks for the benchmarks
+
+
 def use_parsed_registry(registry: ModuleType) -> None:
     """Let `Registry` take the entries of evals' own registry as they were parsed for the image.
 
@@ -350,6 +369,7 @@ CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "evals.registry": use_parsed_registry,
     "evals.cli.oaieval": change_oaieval,
     "evals.completion_fns.openai": keep_clients,
+    "evals.elsuite.hr_ml_agent_bench.environment": copy_benchmarks,
     "evals.elsuite.make_me_say.utils": keep_clients,
     "evals.solvers.providers.anthropic.anthropic_solver": change_anthropic,
     "evals.solvers.providers.together.together_solver": move_together,

@@ -61,7 +61,7 @@ def main() -> None:
         files = {str(path): (_size_and_time(path), _entries(path)) for path in paths}
         _write(folder / kind, files)
     for wheel, (source, target) in DATA.items():
-        (path,) = Path("wheels").glob(f"{wheel}-*.whl")
+        (path,) = Path().glob(f"{wheel}-*.whl")  # where the Dockerfile runs this
         take_data(path, source, Path(sys.prefix, "share", target))
     _python(USE_DATA)
 

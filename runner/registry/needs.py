@@ -18,17 +18,20 @@ import msgspec
 Kind = Literal["fetch", "model", "dummy", "models", "time", "package", "engine", "data", "upstream"]
 
 
-class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why some evals of a class do not run offline with `dummy`.
 
     Attributes:
         why: the end of a line that begins with "it": `loads cais/mmlu from the Hugging Face hub`.
         evals: resolved keys.
+        seen: whether they ran all the same with a stub in the place of what they lack: for
+            `model`, of the provider.
     """
 
     kind: Kind
     why: str
     evals: tuple[str, ...]
+    seen: bool = False
 
 
 class ClassNeeds(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,8 +71,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fetches(self) -> bool:
-        """Whether it loads data from elsewhere when it runs, whatever else it needs."""
-        return self.kind == "fetch" or (self.kind == "model" and "fetches" in self.why)
+        """Whether it loads data from elsewhere when it runs."""
+        return self.kind == "fetch"
 
     def lacks_package(self, image: str | None) -> bool:
         """Whether its class cannot be imported in an image of ours, as `Need.image` has it."""

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from runner.records.layout import Layout
 from runner.registry import needs as reader
 from runner.registry.needs import read_needs
-from tests.coverage.measure import classes, run, with_outcomes
+from tests.coverage.measure import askers, attempts_of, classes, run, with_outcomes
 from tests.coverage.page import PAGE, page
 
 NEEDS = Path(reader.__file__).with_name("needs.json")
@@ -20,9 +19,8 @@ def measure(folder: Path) -> None:
     """Import every class, run every eval, and keep what came of it."""
     needs = classes()
     _keep(needs)  # by which the runner chooses images
-    attempts = run(["*"], folder)
-    layout = Layout(root=folder / "progress", model="dummy", eval_set="everything")
-    _keep(with_outcomes(needs, attempts, layout))
+    layout = run(["*"], folder)
+    _keep(with_outcomes(needs, attempts_of(layout), layout, askers(layout)))
 
 
 def _keep(needs: object) -> None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from runner.model import Attempt, Result
@@ -11,12 +11,18 @@ from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.logs import last_lines
+from runner.records.spent import read_spent
+from runner.records.state import RunState
 from runner.registry.needs import ClassNeeds, Kind, Needs, Obstacle
 from tests.coverage.classes import Found, classes_in
 from tests.coverage.reasons import explain
+from tests.provider import KEY, provider
 
 # Of a console log, so that a traceback through many libraries is in them.
 LINES = 400
+
+# Of an eval that asks a model, although the one that it measures is `dummy`.
+OWN_MODEL: tuple[Kind, str] = ("model", "asks a model of its own choice at OpenAI")
 
 # What an eval may take; some train a model first, for hours.
 TIME_LIMIT = "5m"
@@ -49,8 +55,11 @@ def _why(here: Found) -> tuple[Kind, str]:
     return explain(here.error)
 
 
-def run(evals: Sequence[str], folder: Path, image: str = "") -> dict[str, Attempt]:
-    """Run evals with `dummy`, one sample and no network; gives the newest attempt of each.
+def run(evals: Sequence[str], folder: Path, image: str = "") -> Layout:
+    """Run evals with `dummy`, one sample and no network; gives where their records are.
+
+    Those that ask a model of OpenAI's, whatever model they are to measure, are answered by a stub
+    in its place: `0`, which judges of theirs may say.
 
     Args:
         evals: names, or patterns.
@@ -63,25 +72,43 @@ def run(evals: Sequence[str], folder: Path, image: str = "") -> dict[str, Attemp
     sets.joinpath("everything.yaml").write_text(f"everything:\n  evals:{names}\n")
     progress = folder / "progress"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EVALSET_")}
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "runner", "run", "dummy", "everything"),
-            *("--registry-path", str(folder / "registry"), "--progress-dir", str(progress)),
-            *("--network", "none", "--timeout", TIME_LIMIT, "--no-exit-on-error"),
-            # Without the probe, which leaves out what was measured not to run.
-            *("--max-failures", "0", "--retries", "0", "--env", "HF_HUB_OFFLINE", "--no-probe"),
-            *(("--image", image) if image else ()),
-            *("--max_samples", "1"),
-        ],
-        check=False,  # 1 if an eval failed, which is what is asked here
-        env={**kept, "HF_HUB_OFFLINE": "1"},
-    )
-    layout = Layout(root=progress, model="dummy", eval_set="everything")
+    with provider(folder, answer="0") as stub:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "runner", "run", "dummy", "everything"),
+                *("--registry-path", str(folder / "registry"), "--progress-dir", str(progress)),
+                *("--network", "none", "--timeout", TIME_LIMIT, "--no-exit-on-error"),
+                # Without the probe, which leaves out what was measured not to run.
+                *("--max-failures", "0", "--retries", "0", "--env", "HF_HUB_OFFLINE", "--no-probe"),
+                *(("--image", image) if image else ()),
+                *("--max_samples", "1"),
+            ],
+            check=False,  # 1 if an eval failed, which is what is asked here
+            env={
+                **kept,
+                "HF_HUB_OFFLINE": "1",
+                "OPENAI_API_KEY": KEY,
+                "OPENAI_BASE_URL": f"{stub.url}/v1",
+            },
+        )
+    return Layout(root=progress, model="dummy", eval_set="everything")
+
+
+def attempts_of(layout: Layout) -> dict[str, Attempt]:
+    """The newest attempt of each eval."""
     return {each.eval: each for each in read_attempts(layout.attempts).records}
 
 
-def with_outcomes(needs: Needs, attempts: Mapping[str, Attempt], layout: Layout) -> Needs:
-    """What is needed, given how evals ended.
+def askers(layout: Layout) -> set[str]:
+    """The evals that asked a model, although the one that they measure is `dummy`."""
+    spent = read_spent(layout, RunState.from_directory(layout).commands)
+    return {one.eval for one in spent.evals if one.totals.requests}
+
+
+def with_outcomes(
+    needs: Needs, attempts: Mapping[str, Attempt], layout: Layout, asked: Collection[str]
+) -> Needs:
+    """What is needed, given how evals ended, and which of them asked a model.
 
     Raises:
         SystemExit: one that can be imported was not run.
@@ -91,26 +118,30 @@ def with_outcomes(needs: Needs, attempts: Mapping[str, Attempt], layout: Layout)
         raise SystemExit(f"{len(missing)} evals were not run, such as {missing[0]}")
     return Needs(
         evals_version=needs.evals_version,
-        classes=tuple(_measured(each, attempts, layout) for each in needs.classes),
+        classes=tuple(_measured(each, attempts, asked, layout) for each in needs.classes),
     )
 
 
-def _measured(each: ClassNeeds, attempts: Mapping[str, Attempt], layout: Layout) -> ClassNeeds:
+def _measured(
+    each: ClassNeeds, attempts: Mapping[str, Attempt], asked: Collection[str], layout: Layout
+) -> ClassNeeds:
     if each.fails:
         return each
-    failed: dict[tuple[Kind, str], list[str]] = {}
+    found: dict[tuple[Kind, str, bool], list[str]] = {}
     for name in each.evals:
         attempt = attempts[name]
         if attempt.result is not Result.SUCCESS:
-            failed.setdefault(reason(attempt, layout), []).append(name)
-    without = {name for names in failed.values() for name in names}
+            found.setdefault((*reason(attempt, layout), False), []).append(name)
+        elif name in asked:
+            found.setdefault((*OWN_MODEL, True), []).append(name)
+    without = {name for names in found.values() for name in names}
     return ClassNeeds(
         name=each.name,
         image=each.image,
         runs=tuple(name for name in each.evals if name not in without),
         obstacles=tuple(
-            Obstacle(kind=kind, why=why, evals=tuple(names))
-            for (kind, why), names in failed.items()
+            Obstacle(kind=kind, why=why, evals=tuple(names), seen=seen)
+            for (kind, why, seen), names in found.items()
         ),
     )
 

@@ -14,8 +14,8 @@ Which evals of upstream's registry run, and why the others do not. `make coverag
 It runs every eval of openai/evals {version} once, with the model `dummy`, one sample, and no
 network.
 
-**{runs} of {total} evals run so.** With a network, another model, or what else the table says, more
-do.
+**{runs} of {total} evals run so.** {seen} more ask a model of their own choice, and run with a stub
+in the place of its provider. With a network, another model, or what else the table says, more do.
 """
 
 FAMILIES = """\
@@ -25,7 +25,10 @@ A family is what shares a class. The image `default` is built by `evalset image 
 
 CURES: dict[Kind, tuple[str, str]] = {
     "fetch": ("need data that they fetch when they run", "a network, or the data fetched before"),
-    "model": ("ask a model of their own choice", "`OPENAI_API_KEY`"),
+    "model": (
+        "ask a model of their own choice",
+        "`OPENAI_API_KEY`: seen with a stub in the place of the provider",
+    ),
     "dummy": ("run with every model but `dummy`", "another model"),
     "models": ("compare models with each other", "several models, as in `gpt-4,gpt-4o`"),
     "time": ("train a model first, for longer than 5 minutes", "a longer `--timeout`, and a GPU"),
@@ -49,8 +52,9 @@ def page(needs: Needs) -> str:
     """The page as it is to be."""
     runs = sum(len(each.runs) for each in needs.classes)
     total = sum(len(each.evals) for each in needs.classes)
+    seen = sum(len(it.evals) for each in needs.classes for it in each.obstacles if it.seen)
     parts = [
-        HEAD.format(version=needs.evals_version, runs=runs, total=total),
+        HEAD.format(version=needs.evals_version, runs=runs, seen=seen, total=total),
         *_totals(needs),
         "\n## By family\n",
         FAMILIES,

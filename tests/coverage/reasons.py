@@ -13,12 +13,6 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
         "fetch",
         "loads the data set {0} from the Hugging Face hub",
     ),
-    (
-        # A solver that is not the one that was asked for.
-        r"openai_solver\.py[\s\S]*/encodings/(\w+)\.tiktoken",
-        "model",
-        "asks a model of its own choice at OpenAI, and fetches tiktoken's encoding {0} for it",
-    ),
     (r"/encodings/(\w+)\.tiktoken", "fetch", "fetches tiktoken's encoding {0}"),
     (r"Resource '?(\w+)'? not found", "fetch", "fetches NLTK's {0}"),
     (

@@ -1,12 +1,15 @@
+from collections.abc import Sequence
 from pathlib import Path
 
+import docker
 import pytest
 
-from runner.image.image import Image
+from runner.image.image import BASE, Image, look_up_image
 from runner.model import Result
-from runner.records.layout import Layout
-from runner.registry.needs import Needs, read_needs
-from tests.coverage.measure import classes, reason, run
+from runner.options import EXTRAS, extra_image
+from runner.registry.needs import ClassNeeds, Needs, read_needs
+from tests.coverage.classes import classes_in
+from tests.coverage.measure import askers, attempts_of, classes, reason, run
 
 pytestmark = pytest.mark.docker
 
@@ -28,15 +31,59 @@ def test_each_class_is_imported_as_the_page_says(measured: Needs, eval_image: Im
     }
 
 
+@pytest.fixture(scope="module", params=EXTRAS)
+def extra(request: pytest.FixtureRequest, api: docker.APIClient, eval_image: Image) -> str:
+    """One of the images on top of the eval image that is here; nothing builds them for a test."""
+    name = extra_image(request.param, eval_image.name)
+    built = look_up_image(api, name)
+    if built is None:
+        pytest.skip(f"{name} is not built: evalset image build --extra {request.param}")
+    if built.labels.get(BASE) != eval_image.fingerprint:
+        pytest.skip(f"{name} is not built on the {eval_image.name} that is here")
+    return str(request.param)
+
+
+def test_an_image_on_top_imports_what_the_page_says(
+    measured: Needs, extra: str, eval_image: Image
+) -> None:
+    """The classes that need it, and none of those that no image has."""
+    found = classes_in(extra_image(extra, eval_image.name))
+    here = {each.name for each in measured.classes if each.image in {"", extra}}
+    assert {name for name, each in found.items() if not each.error} == {
+        each.name for each in measured.classes if each.name in here and not each.fails
+    }
+
+
 def test_an_eval_of_each_family_ends_as_the_page_says(
     measured: Needs, eval_image: Image, tmp_path: Path
 ) -> None:
-    """The first that runs and the first that does not, of families in which some do not."""
+    """The first that runs and the first that does not, of families in which some do not.
+
+    A stub that takes the place of a provider is asked by those alone of which the page says so.
+    """
     families = [it for it in measured.classes if it.obstacles and not it.fails and not it.image]
+    _end_as_measured(families, tmp_path, eval_image.name)
+
+
+def test_so_do_those_of_an_image_on_top(
+    measured: Needs, extra: str, eval_image: Image, tmp_path: Path
+) -> None:
+    """Whatever it has the runner choose."""
+    families = [it for it in measured.classes if it.image == extra]
+    _end_as_measured(families, tmp_path, extra_image(extra, eval_image.name))
+
+
+def _end_as_measured(families: Sequence[ClassNeeds], folder: Path, image: str) -> None:
     running = [each.runs[0] for each in families if each.runs]
-    failing = {each.obstacles[0].evals[0]: each.obstacles[0] for each in families}
-    attempts = run([*running, *failing], tmp_path, image=eval_image.name)
-    assert {name for name in attempts if attempts[name].result is Result.SUCCESS} == {*running}
-    layout = Layout(root=tmp_path / "progress", model="dummy", eval_set="everything")
-    said = {name: reason(attempts[name], layout) for name in failing}
-    assert said == {name: (it.kind, it.why) for name, it in failing.items()}
+    failing = {}
+    for each in families:
+        for obstacle in [it for it in each.obstacles if it.kind != "time"][:1]:
+            failing[obstacle.evals[0]] = obstacle
+    layout = run([*running, *failing], folder, image=image)
+    attempts = attempts_of(layout)
+    seen = {name for name, it in failing.items() if it.seen}
+    succeeded = {name for name in attempts if attempts[name].result is Result.SUCCESS}
+    assert succeeded == {*running} | seen
+    assert askers(layout) == seen
+    said = {name: reason(attempts[name], layout) for name in failing if name not in seen}
+    assert said == {name: (it.kind, it.why) for name, it in failing.items() if name not in seen}

@@ -1,5 +1,8 @@
+import hashlib
+import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
@@ -7,7 +10,13 @@ from typing import cast
 import pytest
 import yaml
 
-from runner.image.hook import CHANGES, mend_token_usage, quicken_yaml
+from runner.image.hook import (
+    CHANGES,
+    copy_benchmarks,
+    keep_encodings,
+    mend_token_usage,
+    quicken_yaml,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -179,3 +188,69 @@ def test_data_named_without_an_owner_get_the_one_that_the_hub_leads_to(
 
     assert module.load_dataset(asked, split="test") == (loaded, "test")
     assert names == ([asked] if asked in {"hellaswag", "unknown"} and not variables else [])
+
+
+def _check_hash(data: bytes, expected_hash: str) -> bool:
+    """As tiktoken's own."""
+    return hashlib.sha256(data).hexdigest() == expected_hash
+
+
+def test_an_encoding_of_the_image_is_known_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other is fetched as ever: of another hash, of another name, and without a hash."""
+    folder = tmp_path / "share/tiktoken"
+    folder.mkdir(parents=True)
+    (folder / "a.tiktoken").write_bytes(b"YQ== 0\n")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    fetched: list[str] = []
+
+    def read_file_cached(blobpath: str, expected_hash: str | None = None) -> bytes:
+        fetched.append(f"{blobpath} {expected_hash}")
+        return b"fetched"
+
+    load = SimpleNamespace(read_file_cached=read_file_cached, check_hash=_check_hash)
+    keep_encodings(cast("ModuleType", load))
+    known = hashlib.sha256(b"YQ== 0\n").hexdigest()
+    assert load.read_file_cached("https://host/a.tiktoken", known) == b"YQ== 0\n"
+    assert fetched == []
+    for blobpath, expected in (("a.tiktoken", "0"), ("b.tiktoken", known), ("a.tiktoken", None)):
+        assert load.read_file_cached(f"https://host/{blobpath}", expected) == b"fetched"
+    assert fetched == [
+        "https://host/a.tiktoken 0",
+        f"https://host/b.tiktoken {known}",
+        "https://host/a.tiktoken None",
+    ]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module that looks for its benchmarks beside it, as hr-ml-agent-bench does."""
+    package = tmp_path / "own_bench"
+    (package / "benchmarks/task").mkdir(parents=True)
+    for name in ("__init__", "environment", "benchmarks/__init__", "benchmarks/task/grade"):
+        (package / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("", ".environment", ".benchmarks", ".benchmarks.task", ".benchmarks.task.grade"):
+        monkeypatch.delitem(sys.modules, f"own_bench{name}", raising=False)
+    return import_module("own_bench.environment")
+
+
+def test_benchmarks_that_cannot_be_written_beside_are_copied(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both how they are imported and where they are looked for lead to one copy."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    copy_benchmarks(bench)
+    grade = Path(str(import_module("own_bench.benchmarks.task.grade").__file__))
+    assert grade == Path(str(bench.__file__)).parent / "benchmarks/task/grade.py"
+    assert grade.is_file()
+    assert not grade.is_relative_to(tmp_path / "own_bench")
+
+
+def test_benchmarks_that_can_be_written_beside_stay(bench: ModuleType) -> None:
+    """As while the image is built, which keeps no copy."""
+    before = bench.__file__
+    copy_benchmarks(bench)
+    assert bench.__file__ == before
