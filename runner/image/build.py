@@ -39,8 +39,9 @@ PROGRAMS = ("hook.py", "late.py", "prepare.py", "put_off.py")
 class Recipe:
     """What an image is made from, in addition to its base: files of this package.
 
-    The locks are in pip's requirements format, with hashes; the programs run in the image. Of
-    the wheels in `data_lock` the image has no code, only data (prepare.py).
+    The locks are in pip's requirements format, with hashes; the programs run in the image.
+    `machine_locks` have what has a wheel for one architecture alone. Of the wheels in `data_lock`
+    the image has no code, only data (prepare.py).
 
     Args:
         extra: one of the `EXTRAS`, which are built on the eval image; None is the eval image.
@@ -50,6 +51,7 @@ class Recipe:
         self.extra = extra
         self.dockerfile = _read(f"{extra}.dockerfile" if extra else "Dockerfile")
         self.lock = _read(f"{extra}.lock" if extra else "image.lock")
+        self.machine_locks = {"x86_64": _read("ml.x86_64.lock")} if extra == "ml" else {}
         self.data_lock = b"" if extra else _read("data.lock")
         programs = () if extra else PROGRAMS
         self.programs = {f"runner/image/{name}": _read(name) for name in programs}
@@ -77,12 +79,21 @@ class Recipe:
         found = re.search(rb"^evals==(\S+)", lock, re.MULTILINE)
         return found[1].decode() if found else "unknown"
 
+    def lock_for(self, machine: str) -> bytes:
+        """The lock of what is installed on an architecture, such as `x86_64`."""
+        return self.lock + self.machine_locks.get(machine, b"")
+
     def fingerprint(self, base: str, machine: str) -> str:
         """A hash of the image's content, the same on every host that builds it from the same.
 
         `base` is the base image's identity, `machine` an architecture, such as `x86_64`.
         """
-        parts = [self.dockerfile, self.lock, self.data_lock, *self.programs.values()]
+        parts = [
+            self.dockerfile,
+            self.lock_for(machine),
+            self.data_lock,
+            *self.programs.values(),
+        ]
         hashes = [hashlib.sha256(part).hexdigest() for part in parts]
         return hashlib.sha256(json.dumps([*hashes, base, machine]).encode()).hexdigest()
 
@@ -179,7 +190,8 @@ def _build(
     rebuild: bool,
 ) -> Image:
     there = look_up_image(api, tag)
-    folder = fetch_wheels(recipe.lock + recipe.data_lock, ground.platform, tell=tell)
+    lock = recipe.lock_for(ground.platform.machine)
+    folder = fetch_wheels(lock + recipe.data_lock, ground.platform, tell=tell)
     tell(f"image: building {tag} on {ground.name}, some minutes")
     began = time.monotonic()
     labels = {
@@ -192,7 +204,7 @@ def _build(
         "evalset.version.python": ground.platform.python,
         "evalset.version.runner": runner.__version__,
     }
-    with _context(recipe, folder) as content:
+    with _context(recipe, lock, folder) as content:
         run_steps(api, content, tag=tag, base_name=ground.name, labels=labels, nocache=rebuild)
     image = require_image(api, tag, "built")
     if there is not None and there.fingerprint and there.id != image.id:
@@ -221,8 +233,8 @@ def _is_made_by(image: Image, recipe: Recipe, base_image: str | None) -> bool:
 
 
 @contextmanager
-def _context(recipe: Recipe, folder: Path) -> Iterator[IO[bytes]]:
-    recipes = {"Dockerfile": recipe.dockerfile, "image.lock": recipe.lock, **recipe.programs}
+def _context(recipe: Recipe, lock: bytes, folder: Path) -> Iterator[IO[bytes]]:
+    recipes = {"Dockerfile": recipe.dockerfile, "image.lock": lock, **recipe.programs}
     wheels = ((f"wheels/{it.name}", it.read_bytes()) for it in sorted(folder.glob("*.whl")))
     with build_context(chain(recipes.items(), wheels)) as content:
         yield content

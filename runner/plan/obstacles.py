@@ -98,6 +98,8 @@ def obstacle_of(need: Need, context: Context, *, model: str) -> Obstacle | None:
     cure = _CURES.get(kind or "", "")
     if need.fetches and context.settings.network == "none" and not context.has_data:
         cure = "`evalset data fetch` brings it; or leave --network none out"
+    elif kind == "download" and context.settings.network == "none":
+        cure = "leave --network none out"
     elif kind == "model" and not context.reaches_openai:
         cure = "set OPENAI_API_KEY, or leave it out"
     elif kind == "dummy" and model == KEYLESS_MODEL:

@@ -12,10 +12,22 @@ from typing import Literal
 
 import msgspec
 
-# What keeps an eval from running. The first five can be cured: `fetch` by a network or a cache of
-# data, `model` by OpenAI's key, `dummy` by any other model, `models` by several of them,
-# `time` by a longer time limit and perhaps a GPU. For the others there is no cure in our images.
-Kind = Literal["fetch", "model", "dummy", "models", "time", "package", "engine", "data", "upstream"]
+# What keeps an eval from running. The first six can be cured: `fetch` by a network or a cache of
+# data, `download` by a network alone, `model` by OpenAI's key, `dummy` by any other model, `models`
+# by several of them, `time` by a longer time limit and perhaps a GPU. For the others there is no
+# cure in our images.
+Kind = Literal[
+    "fetch",
+    "download",
+    "model",
+    "dummy",
+    "models",
+    "time",
+    "package",
+    "engine",
+    "data",
+    "upstream",
+]
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

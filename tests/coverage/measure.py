@@ -24,8 +24,8 @@ LINES = 400
 # Of an eval that asks a model, although the one that it measures is `dummy`.
 OWN_MODEL: tuple[Kind, str] = ("model", "asks a model of its own choice at OpenAI")
 
-# What an eval may take; some train a model first, for hours.
-TIME_LIMIT = "5m"
+# What an eval may take; some train a model first, for hours, and one plays for five minutes.
+TIME_LIMIT = "7m"
 
 
 def classes(extras: Iterable[str] = EXTRAS, eval_image: str = DEFAULT_IMAGE) -> Needs:
@@ -100,9 +100,12 @@ def attempts_of(layout: Layout) -> dict[str, Attempt]:
 
 
 def askers(layout: Layout) -> set[str]:
-    """The evals that asked a model, although the one that they measure is `dummy`."""
+    """The evals that asked a model, although the one that they measure is `dummy`.
+
+    Some ask for the list of models alone, and run without it.
+    """
     spent = read_spent(layout, RunState.from_directory(layout).commands)
-    return {one.eval for one in spent.evals if one.totals.requests}
+    return {one.eval for one in spent.evals if one.totals.usage.total}
 
 
 def with_outcomes(

@@ -25,13 +25,14 @@ A family is what shares a class. The image `default` is built by `evalset image 
 
 CURES: dict[Kind, tuple[str, str]] = {
     "fetch": ("need data that they fetch when they run", "a network, or the data fetched before"),
+    "download": ("download data in a way of their own", "a network"),
     "model": (
         "ask a model of their own choice",
         "`OPENAI_API_KEY`: seen with a stub in the place of the provider",
     ),
     "dummy": ("run with every model but `dummy`", "another model"),
     "models": ("compare models with each other", "several models, as in `gpt-4,gpt-4o`"),
-    "time": ("train a model first, for longer than 5 minutes", "a longer `--timeout`, and a GPU"),
+    "time": ("train a model first, for hours", "a GPU, and time"),
     "package": (
         "import a package that no image of ours has",
         "`--requirements`, or an image of your own",
@@ -46,6 +47,8 @@ CURES: dict[Kind, tuple[str, str]] = {
     ),
     "upstream": ("fail for another reason", "a fix by upstream"),
 }
+
+FETCHES = {"fetch", "download"}
 
 
 def page(needs: Needs) -> str:
@@ -88,7 +91,7 @@ def _image(each: ClassNeeds) -> str:
 
 
 def _data(each: ClassNeeds) -> str:
-    fetched = sum(len(it.evals) for it in each.obstacles if it.kind == "fetch")
+    fetched = sum(len(it.evals) for it in each.obstacles if it.kind in FETCHES)
     lacking = sum(len(it.evals) for it in each.obstacles if it.kind == "data")
     if lacking:
         return f"lacking for {lacking}"

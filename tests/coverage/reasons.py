@@ -26,6 +26,16 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
         "reads registry/data/{0}, which the release lacks",
     ),
     (
+        r"Read-only file system: '\S*/registry/data/hr_ml_agent_bench/(\w+)/dataset'",
+        "data",
+        "asks for Kaggle's data for {0}, which the release lacks",
+    ),
+    (
+        r"/benchmarks/(\w+)/scripts/prepare\.py[\s\S]*URLError",
+        "download",
+        "downloads the data of {0} by itself",
+    ),
+    (
         r"Read-only file system: '\S*/site-packages/",
         "data",
         "writes into its own package, which is read-only in a run",

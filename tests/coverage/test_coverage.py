@@ -103,6 +103,16 @@ def test_what_evals_of_an_image_on_top_import_is_locked(extra: str) -> None:
             "data",
             "writes into its own package",
         ),
+        (
+            "File /tmp/b/benchmarks/cifar10/scripts/prepare.py, line 5\nurllib.error.URLError: <x>",
+            "download",
+            "downloads the data of cifar10 by itself",
+        ),
+        (
+            "OSError: Read-only file system: '/e/registry/data/hr_ml_agent_bench/feedback/dataset'",
+            "data",
+            "asks for Kaggle's data for feedback",
+        ),
         ("    assert n_models > 1\nAssertionError\n", "models", "compares several models"),
         ("a.b.DeprecatedEnv: old\n[logged] 1 row", "upstream", "fails: a.b.DeprecatedEnv: old"),
         ("said something\nand ended\n****\n", "upstream", "fails: and ended"),

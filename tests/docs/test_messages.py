@@ -61,6 +61,7 @@ NOT_MESSAGES = {
     "it needs the image ..., which is not here",
     "build it with `evalset image build --extra ...`",
     "`evalset data fetch` brings it; or leave --network none out",
+    "leave --network none out",
     "run it with upstream's own `oaieval`, or leave it out",
     "give several models, as in gpt-4,gpt-4o",
     "set OPENAI_API_KEY, or leave it out",

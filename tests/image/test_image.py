@@ -51,6 +51,7 @@ def _change_recipe(monkeypatch: pytest.MonkeyPatch, dockerfile: bytes) -> None:
             super().__init__(extra)
             self.dockerfile = dockerfile
             self.lock = lock
+            self.machine_locks = {}
             self.data_lock = b""
 
     monkeypatch.setattr(build, "Recipe", SmallRecipe)
@@ -83,6 +84,16 @@ def test_each_part_of_the_recipe_counts_in_the_fingerprint(part: str) -> None:
     assert recipe.fingerprint("base", "x86_64") != changed.fingerprint("base", "x86_64")
     assert recipe.fingerprint("base", "x86_64") != recipe.fingerprint("other", "x86_64")
     assert recipe.fingerprint("base", "x86_64") != recipe.fingerprint("base", "aarch64")
+
+
+def test_what_has_a_wheel_for_one_machine_is_locked_for_it_alone() -> None:
+    """An image on another architecture is built without it, and its fingerprint knows."""
+    recipe, changed = Recipe("ml"), Recipe("ml")
+    assert b"\nbox2d==" in b"\n" + recipe.lock_for("x86_64")
+    assert recipe.lock_for("aarch64") == recipe.lock
+    changed.machine_locks["x86_64"] += b"\n"
+    assert recipe.fingerprint("base", "x86_64") != changed.fingerprint("base", "x86_64")
+    assert recipe.fingerprint("base", "aarch64") == changed.fingerprint("base", "aarch64")
 
 
 def test_an_image_that_is_up_to_date_is_not_built_again(

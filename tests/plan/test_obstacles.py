@@ -299,19 +299,19 @@ def test_an_eval_with_a_model_of_its_own_must_reach_openai(
     assert measured("model", context) == ("" if runs else "set OPENAI_API_KEY, or leave it out")
 
 
-def test_such_an_eval_needs_what_it_fetches_besides() -> None:
-    """With a key it still asks elsewhere for how its model counts tokens."""
+def test_such_an_eval_needs_no_network_besides() -> None:
+    """The gateway suffices: how its model counts tokens is known in the image."""
     need = needs()["twenty_questions.full"]
-    context = msgspec.structs.replace(
-        without_network(CONTEXT), providers=frozenset({"openai"}), environment={}
-    )
-    found = obstacle_of(need, context, model="gpt-4")
-    assert found is not None
-    assert "evalset data fetch" in found.cure
-    cached = msgspec.structs.replace(context, environment={"HF_HUB_OFFLINE": "1"})
-    assert obstacle_of(need, cached, model="gpt-4") is None
-    networked = msgspec.structs.replace(context, settings=SETTINGS)
-    assert obstacle_of(need, networked, model="gpt-4") is None
+    context = msgspec.structs.replace(without_network(CONTEXT), providers=frozenset({"openai"}))
+    assert need.kind == "model"
+    assert obstacle_of(need, context, model="gpt-4") is None
+
+
+def test_what_is_downloaded_past_every_cache_needs_a_network() -> None:
+    """`evalset data fetch` cannot bring it."""
+    assert not measured("download")
+    cached = msgspec.structs.replace(without_network(CONTEXT), environment={"HF_HUB_OFFLINE": "1"})
+    assert measured("download", cached) == "leave --network none out"
 
 
 def test_what_only_dummy_cannot_do_is_said_of_dummy_alone() -> None:
