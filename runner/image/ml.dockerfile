@@ -13,8 +13,10 @@ RUN python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /extra/lib 
 
 FROM ${BASE_IMAGE}
 COPY --from=venv /extra /opt/evals
-# hr-ml-agent-bench refuses to evaluate samples in threads.
-ENV EVALS_SEQUENTIAL=1
+# hr-ml-agent-bench refuses to evaluate samples in threads. Torch's threads that wait must not hold
+# cores which other evals share: a training would take many times as long.
+ENV EVALS_SEQUENTIAL=1 \
+    OMP_WAIT_POLICY=PASSIVE
 # An import that fails here fails the build, and not each eval.
 RUN OPENAI_API_KEY=none python -c 'import evals.elsuite.hr_ml_agent_bench.eval, stable_baselines3'
 CMD ["oaieval", "--help"]

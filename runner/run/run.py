@@ -248,12 +248,12 @@ class _Run:
         if self._gateway is None:
             return
         prepared = self._prepared
-        model = prepared.options.model
-        route = route_of(model, prepared.routes)
-        keyless = model == KEYLESS_MODEL or prepared.model_is_code
-        asks = not keyless and not prepared.offline
-        if route is not None and asks and not self.adopted:
-            self._gateway.check(route, "" if prepared.resolution.defines_model else model)
+        asks = not prepared.model_is_code and not prepared.offline and not self.adopted
+        models = set(prepared.options.model.split(",")) - {KEYLESS_MODEL} if asks else ()
+        for model in sorted(models):
+            route = route_of(model, prepared.routes)
+            if route is not None:
+                self._gateway.check(route, "" if prepared.resolution.defines_model else model)
         self._gateway.tell = self._bar
         self._gateway.warn = lambda text: self._events.put(Told(text))
         self._gateway.start()

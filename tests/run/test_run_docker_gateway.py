@@ -81,6 +81,19 @@ def test_no_key_is_in_a_container(place: Place, stub: Provider) -> None:
     assert holding(place.folder, KEY) == []
 
 
+def test_each_of_several_models_is_asked_for_first(place: Place, stub: Provider) -> None:
+    """They stand in one argument, and the one that is not there is named; `dummy` needs none."""
+    place.registry("succeed")
+    line = [each if each != "m" else "m,dummy,m" for each in place.line()]
+    env = place.environ(**with_key(stub))
+    one = subprocess.run(line, capture_output=True, text=True, check=False, env=env)
+    assert one.returncode == 0, one.stderr
+    line = [each if each != "m,dummy,m" else "m,gone" for each in line]
+    other = subprocess.run(line, capture_output=True, text=True, check=False, env=env)
+    assert other.returncode == 3
+    assert "the provider openai has no model `gone`, or not for this key" in other.stderr
+
+
 def test_without_the_gateway_the_key_is_handed_in(place: Place, stub: Provider) -> None:
     """As `--no-gateway` says."""
     place.registry("wait")
