@@ -25,7 +25,7 @@ LINES = 400
 OWN_MODEL: tuple[Kind, str] = ("model", "asks a model of its own choice at OpenAI")
 
 # What an eval may take; some train a model first, for hours, and one plays for five minutes.
-TIME_LIMIT = "7m"
+TIME_LIMIT = "8m"
 
 
 def classes(extras: Iterable[str] = EXTRAS, eval_image: str = DEFAULT_IMAGE) -> Needs:
