@@ -68,7 +68,8 @@ docs: venv
 	.venv/bin/python -m tests.docs.commands_page
 	.venv/bin/python -m tests.coverage --page
 
-# Of every eval, once, with the model `dummy`, one sample and no network; needs 20 GB of disk.
+# Of every eval, once, with the model `dummy`, one sample and no network; needs 20 GB of disk. Of some
+# evals alone: .venv/bin/python -m tests.coverage NAME...
 coverage: venv engine image
 	$(EVALSET) image build --extra ml
 	.venv/bin/python -m tests.coverage

@@ -3,24 +3,40 @@
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from runner.registry import needs as reader
 from runner.registry.needs import read_needs
-from tests.coverage.measure import askers, attempts_of, classes, run, with_outcomes
+from tests.coverage.measure import (
+    askers,
+    attempts_of,
+    classes,
+    outcomes,
+    outcomes_in,
+    run,
+    with_outcomes,
+)
 from tests.coverage.page import PAGE, page
 
 NEEDS = Path(reader.__file__).with_name("needs.json")
 
 
-def measure(folder: Path) -> None:
-    """Import every class, run every eval, and keep what came of it."""
+def measure(folder: Path, evals: Sequence[str]) -> None:
+    """Import every class, run evals, and keep what came of it.
+
+    Args:
+        folder: where the run's files go.
+        evals: names or patterns; the others keep the outcome that they had. Without any, all run.
+    """
+    known = outcomes_in(read_needs()) if evals else {}
     needs = classes()
     _keep(needs)  # by which the runner chooses images
-    layout = run(["*"], folder)
-    _keep(with_outcomes(needs, attempts_of(layout), layout, askers(layout)))
+    layout = run(evals or ["*"], folder)
+    found = outcomes(attempts_of(layout), layout, askers(layout))
+    _keep(with_outcomes(needs, known | found))
 
 
 def _keep(needs: object) -> None:
@@ -30,12 +46,13 @@ def _keep(needs: object) -> None:
 def main() -> None:
     """Measure, unless only the page is asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.coverage", description=__doc__)
+    parser.add_argument("evals", nargs="*", help="run these alone; the others stay as measured")
     parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--folder", type=Path, help="where the run's files stay")
     given = parser.parse_args()
     if not given.page:
         with tempfile.TemporaryDirectory() as temporary:
-            measure(given.folder or Path(temporary))
+            measure(given.folder or Path(temporary), given.evals)
     PAGE.write_text(page(read_needs()))
 
 

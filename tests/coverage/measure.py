@@ -21,8 +21,11 @@ from tests.provider import KEY, provider
 # Of a console log, so that a traceback through many libraries is in them.
 LINES = 400
 
+# Why an eval does not run with `dummy` and without a network, and whether it did with a stub.
+Outcome = tuple[Kind, str, bool]
+
 # Of an eval that asks a model, although the one that it measures is `dummy`.
-OWN_MODEL: tuple[Kind, str] = ("model", "asks a model of its own choice at OpenAI")
+OWN_MODEL: Outcome = ("model", "asks a model of its own choice at OpenAI", True)
 
 # What an eval may take; some train a model first, for hours, and one plays for five minutes.
 TIME_LIMIT = "8m"
@@ -108,43 +111,56 @@ def askers(layout: Layout) -> set[str]:
     return {one.eval for one in spent.evals if one.totals.usage.total}
 
 
-def with_outcomes(
-    needs: Needs, attempts: Mapping[str, Attempt], layout: Layout, asked: Collection[str]
-) -> Needs:
-    """What is needed, given how evals ended, and which of them asked a model.
+def outcomes(
+    attempts: Mapping[str, Attempt], layout: Layout, asked: Collection[str]
+) -> dict[str, Outcome | None]:
+    """How evals ended; None if one ran, and asked no model."""
+    found: dict[str, Outcome | None] = {}
+    for name, attempt in attempts.items():
+        if attempt.result is not Result.SUCCESS:
+            found[name] = (*reason(attempt, layout), False)
+        else:
+            found[name] = OWN_MODEL if name in asked else None
+    return found
+
+
+def outcomes_in(needs: Needs) -> dict[str, Outcome | None]:
+    """How evals ended when they were measured."""
+    found: dict[str, Outcome | None] = {}
+    for each in needs.classes:
+        found |= dict.fromkeys(each.runs)
+        for it in each.obstacles:
+            found |= dict.fromkeys(it.evals, (it.kind, it.why, it.seen))
+    return found
+
+
+def with_outcomes(needs: Needs, outcomes: Mapping[str, Outcome | None]) -> Needs:
+    """What is needed, given how evals ended.
 
     Raises:
         SystemExit: one that can be imported was not run.
     """
     importable = (name for each in needs.classes if not each.fails for name in each.evals)
-    if missing := [name for name in importable if name not in attempts]:
+    if missing := [name for name in importable if name not in outcomes]:
         raise SystemExit(f"{len(missing)} evals were not run, such as {missing[0]}")
     return Needs(
         evals_version=needs.evals_version,
-        classes=tuple(_measured(each, attempts, asked, layout) for each in needs.classes),
+        classes=tuple(each if each.fails else _measured(each, outcomes) for each in needs.classes),
     )
 
 
-def _measured(
-    each: ClassNeeds, attempts: Mapping[str, Attempt], asked: Collection[str], layout: Layout
-) -> ClassNeeds:
-    if each.fails:
-        return each
-    found: dict[tuple[Kind, str, bool], list[str]] = {}
+def _measured(each: ClassNeeds, outcomes: Mapping[str, Outcome | None]) -> ClassNeeds:
+    failed: dict[Outcome, list[str]] = {}
     for name in each.evals:
-        attempt = attempts[name]
-        if attempt.result is not Result.SUCCESS:
-            found.setdefault((*reason(attempt, layout), False), []).append(name)
-        elif name in asked:
-            found.setdefault((*OWN_MODEL, True), []).append(name)
-    without = {name for names in found.values() for name in names}
+        if outcome := outcomes[name]:
+            failed.setdefault(outcome, []).append(name)
     return ClassNeeds(
         name=each.name,
         image=each.image,
-        runs=tuple(name for name in each.evals if name not in without),
+        runs=tuple(name for name in each.evals if not outcomes[name]),
         obstacles=tuple(
             Obstacle(kind=kind, why=why, evals=tuple(names), seen=seen)
-            for (kind, why, seen), names in found.items()
+            for (kind, why, seen), names in failed.items()
         ),
     )
 
