@@ -301,7 +301,7 @@ def test_an_eval_with_a_model_of_its_own_must_reach_openai(
 
 def test_such_an_eval_needs_no_network_besides() -> None:
     """The gateway suffices: how its model counts tokens is known in the image."""
-    need = needs()["twenty_questions.full"]
+    need = needs()["bluff.gpt-4"]
     context = msgspec.structs.replace(without_network(CONTEXT), providers=frozenset({"openai"}))
     assert need.kind == "model"
     assert obstacle_of(need, context, model="gpt-4") is None
