@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from runner.run.fetch import Fetched
 
 
-@click.group(epilog="Example: evalset data fetch gpt-4 lambada")
+@click.group(epilog="Example: evalset data fetch gpt-4 mmmu")
 def command() -> None:
     """Fetch what evals load from a hub or an address, and see what is there."""
 
@@ -110,7 +110,7 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-@evalset_command("evalset data fetch gpt-4 lambada", group=command)
+@evalset_command("evalset data fetch gpt-4 mmmu", group=command)
 def fetch(options: FetchOptions) -> int:
     """Fetch what the evals of EVAL_SET load from a hub or an address, once.
 

@@ -149,7 +149,7 @@ class Allowance:
         """Decide about a request; if it may be sent, it counts from now on."""
         bound = Usage(input=wish.bound.input, output=wish.bound.output)
         usd = self.usd(wish.model, bound)
-        if usd is None and self._is_in_dollars:
+        if usd is None and self._is_in_dollars and bound.total:
             return Refused("price", no_price(wish.model), ADD_IT)
         amount = self._amount(bound, usd)
         if self._budget is not None and self._spent + amount > self._limit:

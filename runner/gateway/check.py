@@ -27,6 +27,10 @@ VERSIONS = {"anthropic": {"anthropic-version": "2023-06-01"}}
 MOST = 2**24
 
 
+# The headers that have a key.
+KEYS = frozenset({"Authorization", "api-key", "x-api-key"})
+
+
 def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
     """Ask a provider for a model, which costs nothing.
 
@@ -53,10 +57,19 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         ) from (
             error if isinstance(error, OSError) else None
         )  # other texts may contain a header or a login
+    if status in {401, 403} and KEYS.isdisjoint(route.headers):
+        raise EnvironmentFault(
+            f"the provider {route.name} asks for a key ({status})", f"set {route.key_from}"
+        )
     if status in {401, 403}:
         raise EnvironmentFault(
             f"the provider {route.name} refused the key ({status})",
             f"set {route.key_from} to a valid one",
+        )
+    if status == http.client.NOT_FOUND and _has_api_below(opener, route):
+        raise EnvironmentFault(
+            f"the provider {route.name} has its API at {route.shown}/v1, not at {route.shown}",
+            f"add /v1 to the address in {route.address_from}",
         )
     lacks_model = status == http.client.NOT_FOUND and b"model_not_found" in body
     if model and route.names_model and lacks_model:
@@ -68,6 +81,18 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         raise EnvironmentFault(
             f"the provider {route.name} answers no JSON at {route.shown}", "is its address right?"
         )
+
+
+def _has_api_below(opener: urllib.request.OpenerDirector, route: Route) -> bool:
+    """Whether the address lacks the `/v1` that people forget at its end."""
+    request = urllib.request.Request(  # noqa: S310 - providers speak HTTP
+        f"{route.address}/v1/models", headers=route.headers
+    )
+    try:
+        status, body = _ask(opener, request)
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    return status in range(200, 300) and is_json(body)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -67,6 +67,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
     @property
+    def is_free(self) -> bool:
+        """Whether no provider takes money for it: lists of models, and counts of tokens."""
+        return self.content is None or self.path.partition("?")[0].endswith("/count_tokens")
+
+    @property
     def model(self) -> str:
         """The model that is asked, or an Azure deployment's name."""
         if isinstance(self.content, dict) and isinstance(model := self.content.get("model"), str):

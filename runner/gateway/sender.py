@@ -156,6 +156,7 @@ class Sender:
             at=utc(),
             model=flight.asked.model,
             reserved=Reserved(tokens=reservation.tokens, usd=reservation.usd),
+            free=flight.asked.is_free,
         )
         flight.sent = True
         try:

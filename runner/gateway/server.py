@@ -225,7 +225,7 @@ class Gateway:
                 wanted = asked(
                     self._config.routes, request.method, request.raw_path, body, request.headers
                 )
-                attempt.requests += 1
+                attempt.requests += not wanted.is_free
                 return await self._give(attempt, wanted, request)
         except Refused as refused:
             self._name(attempt, refused)
@@ -244,7 +244,7 @@ class Gateway:
         store = attempt.store
         kept = store.exchange.take(wanted.key, attempt.id, sample)
         if kept is not None:
-            return await self._replay(attempt, kept, request)
+            return await self._replay(attempt, kept, request, is_free=wanted.is_free)
         if self._config.offline:
             return response_of(await not_on_record(store, wanted, attempt.id, sample))
         flight = self._adopt(store, wanted.key) or self._launch(attempt, wanted, sample)
@@ -321,7 +321,7 @@ class Gateway:
         flight.reply.add_done_callback(landed)
 
     async def _replay(
-        self, attempt: AskingAttempt, kept: Kept, request: web.BaseRequest
+        self, attempt: AskingAttempt, kept: Kept, request: web.BaseRequest, *, is_free: bool
     ) -> web.StreamResponse:
         try:
             answer = attempt.store.read(kept)
@@ -331,7 +331,8 @@ class Gateway:
         except (asyncio.CancelledError, ConnectionError):
             attempt.store.give_back(kept, attempt.id)
             raise
-        attempt.saved(Cost.of(answer))
+        if not is_free:
+            attempt.saved(Cost.of(answer))
         return sent
 
     async def _stream(

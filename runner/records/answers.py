@@ -76,6 +76,7 @@ class Sent(_Line, frozen=True, kw_only=True):
         id: of this one sending.
         sample: that asked, where the eval said so.
         at: UTC, RFC 3339.
+        free: whether no provider takes money for it, as for the list of models.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Sent(_Line, frozen=True, kw_only=True):
     at: str = ""
     model: str = ""
     reserved: Reserved = Reserved()
+    free: bool = False
 
 
 class Answer(_Line, frozen=True, kw_only=True):
@@ -180,6 +182,7 @@ class Short(msgspec.Struct, kw_only=True, gc=False):
     usd: float | None = None
     billed: bool | None = None
     reserved: Reserved = Reserved()
+    free: bool = False
     why: str = ""
     reason: str = ""
 

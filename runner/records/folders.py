@@ -108,9 +108,11 @@ def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
     def make() -> Path:
         folder = layout.private(attempt)
         with named(folder, "create the folder"):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700)
-        return folder
+            while True:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # the last attempt has just removed the parent
+                    folder.mkdir(mode=0o700)
+                    return folder
 
     with _held(make) as (folder, descriptor):
         yield folder

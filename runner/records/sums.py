@@ -17,6 +17,8 @@ Visit = Callable[[Short], None]
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """What answers files add up to; each of their `requests` is one of the next three.
 
+    Requests that nobody bills, such as those for the list of models, do not count.
+
     Attributes:
         requests: that were sent to a provider.
         answers: that came, were paid for, and are kept.
@@ -139,6 +141,8 @@ class _Adding:
         self._unmeasured: list[tuple[str, Reserved]] = []
         # By id: what it cost, None for nothing; the line itself while nobody knows.
         self._found: dict[str, _Cost | Short | None] = {}
+        # Ids of requests that nobody bills, such as those for the list of models.
+        self._free: set[str] = set()
         self._replays: set[tuple[str, str]] = set()
         # By model: tokens in, out and cached.
         self._tokens: dict[str, list[int]] = {}
@@ -153,14 +157,18 @@ class _Adding:
         if kind == "answer":
             return self._answer(line)
         if kind == "sent":
-            self._found.setdefault(line.id, line)
+            if line.free:
+                self._free.add(line.id)
+                self._found.pop(line.id, None)
+            else:
+                self._found.setdefault(line.id, line)
             if self._since is not None and line.at >= self._since:
                 self._recent.append((line.at, line.model, line.reserved.tokens))
         elif kind == "given":
             self._replays.add((line.id, line.attempt))
         elif kind == "returned":
             self._replays.discard((line.id, line.attempt))
-        elif kind == "failed":
+        elif kind == "failed" and line.id not in self._free:
             before = self._found.setdefault(line.id, line)
             if line.billed is False and isinstance(before, Short):
                 self._found[line.id] = None
@@ -168,7 +176,7 @@ class _Adding:
 
     def _answer(self, line: Short) -> bool:
         sent = self._found.get(line.id, line)
-        if not isinstance(sent, Short):
+        if line.id in self._free or not isinstance(sent, Short):
             return False
         if line.status >= FIRST_ERROR:
             self._found[line.id] = None

@@ -62,6 +62,12 @@ def resolve_eval_set(
             )
         elif model in registry.eval_sets:
             hint = f"the model comes first: `{name} {model}`, not `{model} {name}`?"
+        if name in registry.evals:
+            raise UsageError(
+                f"`{name}` is an eval, not an eval set",
+                "list it in an eval set of your own, as docs/registry.md shows, or take a set that "
+                "has it, with --select",
+            )
         raise UsageError(f"no eval set `{name}`", hint or "`evalset list` shows all")
     key = _follow("eval set", name, registry.eval_sets)
     entry = registry.eval_sets[key]

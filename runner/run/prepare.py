@@ -96,6 +96,15 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     locks: dict[tuple[str, str | None], Lock] = {}
     data: dict[str, Data] = {}
 
+    @property
+    def has_no_provider(self) -> bool:
+        """Whether nobody can answer for a model that evals ask by its name."""
+        options = self.options
+        needs_none = self.model_is_code or self.resolution.defines_model or options.as_typed
+        through_gateway = options.gateway and options.run_command == OAIEVAL
+        named = {*options.model.split(",")} - {KEYLESS_MODEL}
+        return through_gateway and bool(named) and not (needs_none or self.routes)
+
     def settings_for(self, key: str) -> ContainerSettings:
         """The settings of an eval's container; they have the names of variables, not their values.
 

@@ -66,6 +66,12 @@ def run(
     # Refuse what cannot work before anything is written.
     plan = planned(prepared, state_of(prepared, reader))
     environment_for(plan, prepared, host)
+    if plan.todo and prepared.has_no_provider:
+        raise EnvironmentFault(
+            "no key or address of a provider is set, so that nobody answers for "
+            f"{prepared.options.model}",
+            "export OPENAI_API_KEY, or the variables of another provider",
+        )
     if not any(
         job.settings.requirements for job in plan.todo
     ):  # else packages have to be chosen first

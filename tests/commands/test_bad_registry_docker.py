@@ -25,6 +25,31 @@ def test_an_unknown_set_is_told_with_the_closest_names(here: Here) -> None:
     assert "`test-basic`" in line
 
 
+@pytest.mark.parametrize("name", ["test-match", "test-match.s1.simple-v0"])
+def test_an_eval_is_no_eval_set(here: Here, name: str) -> None:
+    """Whoever comes from oaieval types one."""
+    line = here.refused("run", "dummy", name)
+    assert line.startswith(f"`{name}` is an eval, not an eval set; list it in an eval set of your")
+
+
+def test_where_nobody_answers_nothing_starts(here: Here) -> None:
+    """Without a key, each request would wait and be tried again; a model of one's own may run."""
+    line = here.refused("run", "gpt-4", "test-basic", code=3, OPENAI_API_KEY="")
+    assert line.startswith(
+        "no key or address of a provider is set, so that nobody answers for gpt-4; export "
+    )
+    planned = here.evalset("run", "gpt-4", "test-basic", "--dry-run", OPENAI_API_KEY="")
+    assert planned.returncode == 0
+    assert "the gateway can ask none" in planned.stderr
+
+
+def test_a_run_that_was_refused_has_no_progress(here: Here) -> None:
+    """Its files are empty; another model has some."""
+    address = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    assert here.evalset("run", "gpt-4", "test-basic", **address).returncode == 3
+    assert here.evalset("list", "progress").stdout == "dummy mine  (2 evals finished)\n"
+
+
 def test_the_drop_in_warns_of_a_folder_that_is_not_there_before_it_misses_the_set(
     here: Here,
 ) -> None:

@@ -84,11 +84,11 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
     "evalset verify gpt-4 test-basic --branch evalset/gpt-4.test-basic": Test(
         "run/test_verify_docker.py", "test_a_branch_is_verified_without_its_progress_directory"
     ),
-    "evalset data fetch gpt-4 lambada": Test(
+    "evalset data fetch gpt-4 mmmu": Test(
         "data/test_fetch_docker.py",
         "test_evals_of_three_families_run_offline_twice_with_what_was_fetched_once",
     ),
-    "evalset data fetch gpt-4 lambada --env HF_TOKEN": Test(
+    "evalset data fetch gpt-4 mmmu --env HF_TOKEN": Test(
         "data/test_fetch_faults_docker.py", "test_no_key_gets_into_a_container_that_fetches"
     ),
     "evalset data list": Test(

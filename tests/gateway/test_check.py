@@ -207,3 +207,18 @@ def test_no_error_shows_the_login_of_a_proxy(route: Route) -> None:
     said = "".join(traceback.format_exception(raised.value))
     assert "its address, or a proxy's, is not a URL" in said
     assert "secret" not in said
+
+
+def test_a_key_that_is_missing_is_not_called_refused(route: Route) -> None:
+    """Nobody has given one."""
+    said = fault_of(with_(route, headers={}))
+    assert said == "the provider openai asks for a key (401); set OPENAI_API_KEY"
+
+
+def test_an_address_without_its_last_part_is_told(route: Route, stub: Provider) -> None:
+    """`/v1` is forgotten most."""
+    said = fault_of(with_(route, address=stub.url))
+    assert said == (
+        f"the provider openai has its API at {stub.url}/v1, not at {stub.url}; add /v1 to the "
+        "address in OPENAI_BASE_URL"
+    )

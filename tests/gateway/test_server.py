@@ -13,8 +13,12 @@ import pytest
 
 from runner.gateway.client import end_process
 from runner.gateway.http_io import MOST_OF_A_BODY
+from runner.gateway.limits import Limits
+from runner.gateway.prices import Price, Prices
 from runner.gateway.server import LOOK
 from runner.records.lock import run_lock
+from runner.records.sums import read_sums
+from runner.units import Budget
 from tests.conftest import until
 from tests.gateway.desk import CHAT, Answer, Caller, Desk, job, prompt
 from tests.provider import COOKIE, KEY, ORGANIZATION, Provider
@@ -93,6 +97,24 @@ def test_the_list_of_models_is_on_record_too(here: Desk) -> None:
     second = here.enter("b").ask(method="GET", path=path)
     assert first.json == second.json
     assert len(here.stub.requests()) == 1
+
+
+def test_the_list_of_models_costs_nothing(alone: Desk) -> None:
+    """Nor does it need a price, which only a model has; the answers alone are counted."""
+    prices = Prices(currency="USD", models={"m": Price(input=1, output=1)})
+    limits = Limits(budget=Budget(5, "usd"), prices=prices)
+    alone.clear()
+    alone.config = msgspec.structs.replace(alone.config, limits=limits)
+    alone.start()
+    caller = alone.enter("a")
+    assert caller.ask(method="GET", path="/openai/v1/models").status == 200
+    assert caller.ask(prompt(max_tokens=1)).status == 200
+    assert alone.enter("b").ask(method="GET", path="/openai/v1/models").status == 200
+    assert len(alone.billed()) == 1
+    totals = read_sums(alone.file()).totals
+    assert (totals.requests, totals.answers, totals.replayed) == (1, 1, 0)
+    spending = [alone.account(name).spending for name in "ab"]
+    assert [(each.requests, each.replayed) for each in spending] == [(1, 0), (0, 0)]
 
 
 def test_an_attempt_that_comes_back_is_not_given_the_same_again(alone: Desk) -> None:
