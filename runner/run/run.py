@@ -87,17 +87,20 @@ def run(
             end_process(prepared.layout.gateway)
             keep_dated(prepared.layout.kept)
         with Recorder(prepared.layout, run=run_id) as recorder:
-            one = _Run(prepared, host, display, recorder, reader, gateway=gateway)
-            if one.plan.todo or one.adopted:
-                return one.to_the_end(snapshots, new_id=new_id, began=began)
-            if one.pinned.differs or one.unable_differ:
-                write_run_file(prepared.layout, one.pinned.file)
-            result = RunResult(plan=one.plan, exit_code=int(bool(one.plan.unable)))
-            if snapshots is None:
-                return result
-            return msgspec.structs.replace(
-                result, not_pushed=snapshots.end(), snapshot=snapshots.where
-            )
+            try:
+                one = _Run(prepared, host, display, recorder, reader, gateway=gateway)
+                if one.plan.todo or one.adopted:
+                    return one.to_the_end(snapshots, new_id=new_id, began=began)
+                if one.pinned.differs or one.unable_differ:
+                    write_run_file(prepared.layout, one.pinned.file)
+                result = RunResult(plan=one.plan, exit_code=int(bool(one.plan.unable)))
+                if snapshots is None:
+                    return result
+                return msgspec.structs.replace(
+                    result, not_pushed=snapshots.end(), snapshot=snapshots.where
+                )
+            finally:
+                display.end()  # before anybody says why it ended
 
 
 def _gateway(prepared: Prepared) -> "AbstractContextManager[Gateway | None]":

@@ -63,15 +63,41 @@ def test_a_terminal_shows_samples_while_an_eval_runs(place: Place) -> None:
             assert select.select([ours], [], [], 20)[0], shown
             shown += os.read(ours, 65536)
         place.let_go()
-        reader = threading.Thread(target=_drain, args=(ours,))
+        reader = threading.Thread(target=_drain, args=(ours, []))
         reader.start()
         assert run.wait(20) == 0
         reader.join()
     os.close(ours)
 
 
-def _drain(terminal: int) -> None:
-    """Read what nobody looks at, so that its writer does not wait."""
+def test_an_error_before_the_first_eval_stands_on_a_line_of_its_own(place: Place) -> None:
+    """The bar is taken away first."""
+    place.registry("ask.3")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    environ = place.environ(
+        TERM="xterm", OPENAI_API_KEY="sk-of-nobody", OPENAI_BASE_URL="http://127.0.0.1:9/v1"
+    )
+    shown: list[bytes] = []
+    with subprocess.Popen(
+        place.line(), stdout=theirs, stderr=theirs, cwd=place.folder, env=environ
+    ) as run:
+        os.close(theirs)
+        reader = threading.Thread(target=_drain, args=(ours, shown))
+        reader.start()
+        assert run.wait(20) == 3
+        reader.join()
+    os.close(ours)
+    text = b"".join(shown).decode()
+    before, error = text.split("Error: ")
+    assert "cannot be reached" in error
+    assert "0/1" in before
+    assert before.endswith("\x1b[2K")  # the bar's line is erased
+    assert before.rindex("\x1b[?25h") > before.rindex("\x1b[?25l")  # the cursor is back
+
+
+def _drain(terminal: int, into: list[bytes]) -> None:
+    """Read what is shown until the last writer has gone, so that none waits."""
     with contextlib.suppress(OSError):
-        while os.read(terminal, 65536):
-            pass
+        while part := os.read(terminal, 65536):
+            into.append(part)
