@@ -1,5 +1,7 @@
 import io
 import re
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TextIO
@@ -17,6 +19,9 @@ from runner.records.state import EvalState, in_words
 from runner.report.figures import RESULT_COLUMNS, result_cells
 from runner.report.spending import columns
 from runner.report.text import inert, on_actions, one_line
+
+# Columns where nobody looks at a terminal.
+_WIDE = 120
 
 _STYLES = {
     State.DONE: "green",
@@ -68,7 +73,7 @@ def print_answers(out: TextIO, spent: Spent) -> None:
 
 
 def drawn(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table of text, for where lines are shown."""
+    """Lines of a table of text that fit the terminal, for where lines are shown."""
     table = _table()
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -76,8 +81,13 @@ def drawn(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         cells = ("\n".join(map(one_line, cell.split("\n"))) for cell in row)
         table.add_row(*(Text(cell, overflow="fold") for cell in cells))
     out = io.StringIO()
-    console_for(out).print(table)
+    _Console(file=out, highlight=False, width=_width(), no_color=True).print(table)
     return [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
+
+
+def _width() -> int:
+    """The columns of the terminal, or what fits where nobody looks at one."""
+    return shutil.get_terminal_size((_WIDE, 24)).columns if sys.stdout.isatty() else _WIDE
 
 
 def _table() -> Table:
@@ -134,5 +144,5 @@ def console_for(out: TextIO) -> Console:
     """A console that honours NO_COLOR, and is wide enough where nobody looks at a terminal."""
     console = _Console(file=out, highlight=False, soft_wrap=False)
     if not console.is_terminal:
-        console = _Console(file=out, highlight=False, width=120, no_color=True)
+        console = _Console(file=out, highlight=False, width=_WIDE, no_color=True)
     return console
