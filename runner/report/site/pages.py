@@ -273,11 +273,12 @@ def compare(found: Comparison) -> dict[str, Any]:
 def _found(found: Comparison) -> str:
     flipped = found.gained + found.lost
     ways = f"{found.ways('up')} up, {found.ways('down')} down, {found.ways('same')} unchanged."
-    lead = f"{ways} Of {found.samples:,} samples that both have, {flipped:,} flipped"
-    if found.p is not None:
+    count = f"{flipped:,}" if flipped else "none"
+    lead = f"{ways} Of {found.samples:,} samples that both have, {count} flipped"
+    if found.p is not None and flipped:
         meaning = "more than chance explains" if found.p < LEVEL else "which may be chance"
         p = chance(found.p)
-        lead += f": {meaning if flipped else 'none'} (p {p if p.startswith('<') else f'= {p}'})"
+        lead += f": {meaning} (p {p if p.startswith('<') else f'= {p}'})"
     unlike = sum(not line.same_arguments for line in found.lines)
     if not unlike:
         return f"{lead}."
