@@ -121,7 +121,12 @@ class ProgressBranch:
         return commit
 
     def tips(self) -> list[str]:
-        """The newest snapshots here and at the remote; UsageError if there is none."""
+        """The newest snapshots here and at the remote.
+
+        Raises:
+            UsageError: there is none.
+            EnvironmentFault: there is none here, and the remote cannot be used.
+        """
         theirs = None
         away = ""
         try:
@@ -129,12 +134,19 @@ class ProgressBranch:
         except (RemoteError, OvertakenError) as error:
             away = f"the remote {self.remote and self.remote.shown} cannot be used: {error}"
         tips = dict.fromkeys(tip for tip in (self.tip(), theirs) if tip is not None)
+        if not tips and away:
+            raise EnvironmentFault(
+                f"there is no branch {self.name} here, and {away}",
+                "check its address, the network and your rights",
+            )
+        if not tips and self.remote is not None:
+            raise UsageError(
+                f"there is no branch {self.name} here or at {self.remote.shown}",
+                f"`git ls-remote {self.remote.shown}` lists what is there",
+            )
         if not tips:
             raise UsageError(
-                f"there is no branch {self.name} in {self.repository.git_dir}"
-                f"{f' or at {self.remote.shown}' if self.remote else ''}"
-                f"{f': {away}' if away else ''}",
-                "`git branch --all --list '*evalset/*'` lists what is here",
+                f"there is no branch {self.name} here", "`evalset snapshot take` makes it"
             )
         if away:
             print_warning(f"{away}; this is what is here")

@@ -268,7 +268,8 @@ def misnamed(folder: Path) -> list[Path]:
 def folder_problem(folder: Path) -> UsageError | None:
     """Why a folder that the user named is not a registry, and what to do; None if it is one."""
     if not folder.is_dir():
-        return UsageError(f"the registry folder {folder} does not exist", "check --registry-path")
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        return UsageError(f"the registry folder {folder} {what}", "check --registry-path")
     if any((folder / kind).exists() for kind in (*KINDS, "data", "modelgraded")):
         return None
     loose = sorted(path.name for path in folder.glob("*.yaml"))

@@ -190,7 +190,7 @@ def test_damaged_lines_are_named(ran: Here) -> None:
         (["-o", "full"], "is not empty and not a report of evalset"),
         (["-o", "binary"], "is a file; name a folder with -o"),
         (["--format", "json", "-o", "full"], "-o full is a folder; name a file for this format"),
-        (["--branch", "none"], "there is no branch none in "),
+        (["--branch", "none"], "there is no branch none here; "),
     ],
 )
 def test_what_cannot_be_done_is_refused(ran: Here, arguments: list[str], said: str) -> None:

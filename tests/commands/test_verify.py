@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +165,17 @@ def test_a_difference_counts_for_more_than_what_nobody_can_tell() -> None:
     }
     for verdicts_, code in codes.items():
         assert exit_code([each[verdict] for verdict in verdicts_]) == code, verdicts_
+
+
+def test_a_branch_that_a_remote_lacks_is_looked_for_there(here: Here, hub: Path) -> None:
+    """The line names no folder of ours."""
+    line = here.refused("verify", "dummy", "mine", "--branch", "none", "--remote", str(hub))
+    assert f"there is no branch none here or at {hub}; `git ls-remote {hub}` lists" in line
+
+
+def test_a_remote_that_does_not_exist_is_a_fault_of_the_environment(here: Here) -> None:
+    """As for a run."""
+    where = ("--branch", "none", "--remote", "/nonexistent/x.git")
+    ended = here.evalset("verify", "dummy", "mine", *where)
+    assert ended.returncode == 3
+    assert "the remote /nonexistent/x.git cannot be used" in ended.stderr

@@ -86,3 +86,12 @@ def test_a_named_folder_without_anything_of_a_registry_is_refused(tmp_path: Path
     assert "has none of a registry's folders" in str(folder_problem(tmp_path))
     (tmp_path / "data").mkdir()
     assert folder_problem(tmp_path) is None
+
+
+def test_a_file_is_no_registry_folder(tmp_path: Path) -> None:
+    """The line says that it is one."""
+    file = tmp_path / "afile"
+    file.write_text("")
+    assert str(folder_problem(file)) == (
+        f"the registry folder {file} is a file, not a folder; check --registry-path"
+    )
