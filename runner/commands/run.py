@@ -125,8 +125,10 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     part = f" ({whole} in the eval set)" if whole > len(table) else ""
     line = f"{done} of {evals(len(table))} finished{part}; logs are in {prepared.layout.evallogs}"
     if result.not_run:
-        verb = "is" if result.not_run == 1 else "are"
-        line += f"; {result.not_run} {verb} left because the {result.used_up} is used up"
+        verb, them = ("is", "it") if result.not_run == 1 else ("are", "them")
+        line += (
+            f"; {result.not_run} {verb} left because the {result.used_up} has no room for {them}"
+        )
     line += unable
     if done + len(plan.unable) < len(table):
         line += "; the same command continues with the rest"

@@ -34,7 +34,10 @@ def test_a_budget_leaves_the_rest_for_a_larger_one(place: Place, stub: Provider)
     place.registry("ask.60", "ask.2.b")
     ended = place.run("--jobs", "1", "--budget", "4600tok", **with_key(stub))
     assert ended.returncode == 75, ended
-    assert "because the budget is used up; the same command continues with the rest" in ended.stdout
+    assert (
+        "because the budget has no room for them; the same command continues with the rest"
+        in ended.stdout
+    )
     assert 0 < len(billed(stub)) < 60
     assert place.finished() == []
     assert {record.result for record in place.records()} <= {Result.LOST}

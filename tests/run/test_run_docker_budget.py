@@ -43,7 +43,7 @@ def test_what_does_not_fit_is_left_to_the_next_run(place: Place) -> None:
     assert "2 evals do not fit in the 5" in ended.stdout
     assert "2 of 4 evals finished" in ended.stdout
     assert (
-        "; 2 are left because the time budget is used up; the same command continues"
+        "; 2 are left because the time budget has no room for them; the same command continues"
         in ended.stdout
     )
     again = place.run("--jobs", "1", "--time-budget", "999999d")
@@ -76,7 +76,7 @@ def test_at_the_end_of_the_budget_running_evals_are_stopped(place: Place) -> Non
         (Result.LOST, Fault.ENVIRONMENT, "stopped because the run's time budget was used up")
     }
     assert sorted(ran(place)) == ["deaf.b", "wait.a"]
-    assert "; 3 are left because the time budget is used up" in ended.stdout
+    assert "; 3 are left because the time budget has no room for them" in ended.stdout
 
 
 def test_what_ends_within_the_grace_counts(place: Place) -> None:
