@@ -45,8 +45,9 @@ def test_where_nobody_answers_nothing_starts(here: Here) -> None:
 
 def test_a_run_that_was_refused_has_no_progress(here: Here) -> None:
     """Its files are empty; another model has some."""
-    address = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
-    assert here.evalset("run", "gpt-4", "test-basic", **address).returncode == 3
+    nobody = "http://127.0.0.1:9/v1"
+    run = here.evalset("run", "gpt-4", "test-basic", OPENAI_API_KEY="k", OPENAI_BASE_URL=nobody)
+    assert run.returncode == 3
     assert here.evalset("list", "progress").stdout == "dummy mine  (2 evals finished)\n"
 
 
