@@ -246,10 +246,14 @@ def _type(parameter: Parameter) -> click.ParamType | Callable[[str], object]:  #
         least, most = (
             None if limit is None else parameter.type(limit) for limit in (note.least, note.most)
         )
-        return (
-            click.IntRange(least, most) if parameter.type is int else click.FloatRange(least, most)
-        )
+        return (_Whole if parameter.type is int else click.FloatRange)(least, most)
     return click.STRING
+
+
+class _Whole(click.IntRange):
+    """A whole number within limits; what is none is called so, and not a range."""
+
+    name = "integer"
 
 
 def _reader(read: Callable[[str], object]) -> Callable[[object], object]:

@@ -152,8 +152,9 @@ def list(*, as_json: AsJson = False) -> None:  # noqa: A001 - the command's name
             print(
                 plain_line(f"{lock.eval}  {size(lock.size)}  {lock.sha256[:12]}{_revisions(lock)}")
             )
-    none = sum(lock is not None and not lock.files for _, lock in found)
-    print(plain_line(f"{evals(len(found) - none)} with data in {_cache().root}, {none} need none"))
+    whole = [lock for _, lock in found if lock is not None]
+    none = sum(not lock.files for lock in whole)
+    print(plain_line(f"{evals(len(whole) - none)} with data in {_cache().root}, {none} need none"))
 
 
 @evalset_command("evalset data clean --select 'lambada*'", group=command)

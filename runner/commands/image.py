@@ -92,4 +92,5 @@ def show(*, image: Image = DEFAULT_IMAGE, as_json: AsJson = False) -> None:
         click.echo(msgspec.json.encode(facts).decode())
         return
     for name, value in facts.items():
-        click.echo(f"{name}: {value}")
+        if value is not None:
+            click.echo(f"{name}: {value}")

@@ -48,7 +48,7 @@ def test_every_command_checks_the_names(here: Here, command: str, names: tuple[s
     ("options", "fact", "cure"),
     [
         (["--jobs", "0"], "'--jobs': 0 is not in the range x>=1", "evalset run --help"),
-        (["--jobs", "many"], "'many' is not a valid integer", "evalset run --help"),
+        (["--jobs", "many"], "'many' is not a valid integer. (", "evalset run --help"),
         (["--jobs"], "option --jobs needs a value", "evalset run --help"),
         (["--retries", "-1"], "-1 is not in the range x>=0", "evalset run --help"),
         (["--shard", "4/3"], "shard `4/3`", "goes from 1 to N"),
