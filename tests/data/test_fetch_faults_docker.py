@@ -203,11 +203,13 @@ def test_data_are_listed_and_removed(desk: Desk, hub: Hub) -> None:
     hub.files |= {"/a.jsonl": lines(*SAMPLES), "/b.jsonl": lines(*SAMPLES)}
     desk.registry("test-match", a=desk.match("/a.jsonl"), b=desk.match("/b.jsonl"))
     assert desk.fetch().returncode == 0
+    (desk.cache.root / ".fetching-d.dev.v0.0123456789abcdef").mkdir()
 
     listed = desk.do("data", "list")
     cleaned = desk.do("data", "clean", "--select", "a.*")
     nothing = desk.do("data", "clean", "--select", "c.*")
 
+    assert "not whole  .fetching-d.dev.v0.0123456789abcdef" in listed.stdout
     assert "2 evals with data" in listed.stdout
     assert "1 need none" in listed.stdout
     assert "removed the data of 1 eval" in cleaned.stdout
