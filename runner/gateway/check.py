@@ -66,7 +66,8 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
             f"the provider {route.name} refused the key ({status})",
             f"set {route.key_from} to a valid one",
         )
-    if status == http.client.NOT_FOUND and _has_api_below(opener, route):
+    speaks_openai = route.models == "/models"
+    if status == http.client.NOT_FOUND and speaks_openai and _has_api_below(opener, route):
         raise EnvironmentFault(
             f"the provider {route.name} has its API at {route.shown}/v1, not at {route.shown}",
             f"add /v1 to the address in {route.address_from}",

@@ -173,7 +173,7 @@ def test_a_folder_that_is_no_registry_keeps_nothing_from_running(both: Both) -> 
     said = ended.stdout + ended.stderr
     assert f"warning: the registry folder {folder}/empty has none of a registry's folders" in said
     assert f"warning: the registry folder {folder}/none does not exist" in said
-    assert f"warning: the registry folder {folder}/file does not exist" in said
+    assert f"warning: the registry folder {folder}/file is a file, not a folder" in said
 
 
 def test_a_model_with_a_slash_has_its_files_where_upstream_has_them(both: Both) -> None:
