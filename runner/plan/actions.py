@@ -1,0 +1,92 @@
+import enum
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+
+class Outcome(enum.Enum):
+    """How an attempt ended, as far as placement needs to know."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    ENVIRONMENT = "environment"
+    CUT = "cut"
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Start an attempt; a host that has it already does nothing."""
+
+    host: str
+    job: str
+    attempt: str
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Record the outcome of an attempt, then tell `recorded` or `not_recorded`.
+
+    Attributes:
+        again: whether the job goes on, in another attempt.
+    """
+
+    attempt: str
+    again: bool
+
+
+class RecordLost(msgspec.Struct, frozen=True):
+    """Record an attempt as lost, then tell `recorded` or `not_recorded`; `again` as in `Record`."""
+
+    host: str
+    job: str
+    attempt: str
+    again: bool
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """Let the host delete what it holds of an attempt, because it is on record."""
+
+    host: str
+    attempt: str
+
+
+class End(msgspec.Struct, frozen=True):
+    """End an attempt that may still run, and settle it, because no outcome of it is wanted."""
+
+    host: str
+    attempt: str
+
+
+class AllAway(msgspec.Struct, frozen=True):
+    """No host has been there for too long, so nothing more starts; `since` when, in seconds."""
+
+    since: float
+
+
+class Unfit(msgspec.Struct, frozen=True):
+    """So many jobs do not fit into the time that remains, and are left out."""
+
+    jobs: int
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """Nothing runs and nothing will start; told once."""
+
+
+Action = Start | Record | RecordLost | Settle | End | AllAway | Unfit | Idle
+
+
+class Earlier(msgspec.Struct, frozen=True, kw_only=True):
+    """What earlier runs of the same progress directory left.
+
+    Attributes:
+        on_record: ids of attempts; none of them is accepted again.
+        done: keys of jobs that are finished.
+        started: host and job of attempts that were started and are not on record, by id. They count
+            as running on a host that is away.
+        hosts: those that may run other attempts. Nothing starts until each has connected, or has
+            been away too long.
+    """
+
+    on_record: Collection[str] = ()
+    done: Collection[str] = ()
+    started: Mapping[str, tuple[str, str]] = {}
+    hosts: Collection[str] = ()

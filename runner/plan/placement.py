@@ -1,0 +1,353 @@
+from collections.abc import Callable, Mapping, Sequence
+
+from runner.plan.actions import (
+    Action,
+    AllAway,
+    Earlier,
+    End,
+    Idle,
+    Outcome,
+    Record,
+    RecordLost,
+    Settle,
+    Start,
+    Unfit,
+)
+from runner.plan.fleet import ALIVE, ON_HOST, Fleet, Phase, Placed, PlacedHost, PlacedJob
+from runner.plan.queue import JobQueue
+
+
+class Placement:
+    """Decides which job starts on which host, and which outcomes count.
+
+    It has no clock, no disk and no network: whoever has them tells what happened and when, in
+    seconds that never decrease, and does what the returned actions say, in their order. Messages
+    may be lost, late, doubled or out of order: a job is accepted once.
+
+    Args:
+        hosts: how many attempts may run on each at once.
+        jobs: keys of the jobs to do, in order.
+        at_once: how many attempts may run in all.
+        retries: how often a job is tried again because its environment was at fault.
+        host_wait: seconds for which a host may be away before its attempts are lost.
+        new_id: makes the id of an attempt.
+        pause: seconds before a retry, given how many came before it.
+        earlier: what earlier runs left.
+        fits: whether a job may start now, because enough time remains for it.
+    """
+
+    def __init__(
+        self,
+        hosts: Mapping[str, int],
+        jobs: Sequence[str],
+        *,
+        at_once: int,
+        retries: int,
+        host_wait: float,
+        new_id: Callable[[], str],
+        pause: Callable[[int], float],
+        earlier: Earlier | None = None,
+        fits: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        earlier = earlier or Earlier()
+        self._at_once, self._retries, self._new_id, self._pause = at_once, retries, new_id, pause
+        self._fleet = Fleet(hosts, host_wait)
+        self._queue = JobQueue(jobs, fits)
+        self._jobs = {key: PlacedJob(key) for key in jobs}
+        self._done = frozenset(earlier.done)
+        self._on_record = set(earlier.on_record)
+        self._kept: set[str] = set()  # attempts that could not be recorded
+        self._wait_for = set(earlier.hosts) & set(hosts)
+        self._began = self._paused = self._stopping = self._all_away = self._idle = False
+        for attempt, (name, key) in earlier.started.items():
+            if attempt not in self._on_record:
+                self._add(attempt, self._fleet.unknown(name), key, Phase.RUNNING, earlier=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a slot, or for a retry."""
+        return len(self._queue)
+
+    @property
+    def taken(self) -> int:
+        """How many slots are in use, as far as is known."""
+        return self._fleet.taken
+
+    def deadline(self) -> float | None:
+        """When to call `tick` at the latest; None if nothing is due by itself."""
+        if not self._began:
+            return 0.0
+        times = (self._fleet.next_lost(), self._queue.next_due())
+        return min((time for time in times if time is not None), default=None)
+
+    def tick(self, *, now: float) -> list[Action]:
+        """Time has passed."""
+        return self._proceed([], now)
+
+    def connected(
+        self,
+        name: str,
+        running: Mapping[str, str],
+        held: Mapping[str, tuple[str, bool]],
+        *,
+        now: float,
+    ) -> list[Action]:
+        """A host is there, or has told again what it has.
+
+        Args:
+            running: the job of each attempt that runs there.
+            held: of each that has ended there and is not settled the job, and whether it succeeded.
+                If no action concerns it, bring its files here and tell `ended`.
+        """
+        host = self._fleet.get(name)
+        if host is None:
+            return self._proceed([], now)
+        actions = self._begin(now)
+        host.up, host.lost = True, False
+        self._wait_for.discard(name)
+        for attempt, key in running.items():
+            actions += self._found(host, attempt, key, Phase.RUNNING)
+        for attempt, (key, _) in held.items():
+            actions += self._found(host, attempt, key, Phase.HELD)
+        for known in list(host.attempts.values()):
+            if known.id not in running and known.id not in held:
+                actions += self._missing(known)
+        self._fleet.look_for_room(host)
+        return self._proceed(actions, now)
+
+    def disconnected(self, name: str, *, now: float) -> list[Action]:
+        """A host is away."""
+        actions = self._begin(now)
+        host = self._fleet.get(name)
+        if host is not None and host.up:
+            self._fleet.leave(host, now)
+        return self._proceed(actions, now)
+
+    def remove(self, name: str, *, now: float) -> list[Action]:
+        """A host cannot be used in this run; its attempts are lost."""
+        actions = self._begin(now)
+        host = self._fleet.get(name)
+        if host is not None:
+            self._fleet.leave(host, now)
+            host.removed = True
+            actions += self._lose_hosts([host])
+        return self._proceed(actions, now)
+
+    def short_of_disk(self, name: str, *, short: bool, now: float) -> list[Action]:
+        """A host gets no new attempts while it is short of disk."""
+        host = self._fleet.get(name)
+        if host is not None:
+            host.short = short
+            self._fleet.look_for_room(host)
+        return self._proceed([], now)
+
+    def pause_all(self, *, paused: bool, now: float) -> list[Action]:
+        """Nothing starts for a while, or starts again."""
+        self._paused = paused
+        return self._proceed([], now)
+
+    def stop_starting(self, *, now: float) -> list[Action]:
+        """Nothing starts any more; `waiting` says before how many jobs this leaves out."""
+        self._stop()
+        return self._proceed([], now)
+
+    def started(self, name: str, attempt: str, *, now: float) -> list[Action]:
+        """An attempt runs."""
+        if self._is_refused(attempt):
+            return self._proceed([End(name, attempt)], now)
+        known = self._fleet.attempts.get(attempt)
+        if known is not None and known.host.name == name and known.phase is Phase.ASKED:
+            known.phase = Phase.RUNNING
+        return self._proceed([], now)
+
+    def ended(self, name: str, attempt: str, outcome: Outcome, *, now: float) -> list[Action]:
+        """An attempt has ended, and all its files are here."""
+        if self._is_refused(attempt):
+            return self._proceed([Settle(name, attempt)], now)
+        known = self._fleet.attempts.get(attempt)
+        if known is None or known.host.name != name or known.phase not in ON_HOST:
+            return self._proceed([], now)
+        known.outcome = outcome
+        if outcome is Outcome.SUCCESS:
+            self._fleet.free(known)
+        if any(each.phase is Phase.RECORDING for each in known.rivals):
+            known.phase = Phase.PENDING
+            return self._proceed([], now)
+        return self._proceed([self._accept(known)], now)
+
+    def recorded(self, attempt: str, *, now: float) -> list[Action]:
+        """An attempt is on record, and durable."""
+        known = self._fleet.attempts.get(attempt)
+        if known is None or known.phase not in {Phase.RECORDING, Phase.LOSING}:
+            return self._proceed([], now)
+        self._fleet.drop(known)
+        self._on_record.add(attempt)
+        actions: list[Action] = []
+        if known.host.up:
+            actions.append(
+                (End if known.phase is Phase.LOSING else Settle)(known.host.name, attempt)
+            )
+        return self._proceed(actions + self._go_on(known, now), now)
+
+    def not_recorded(self, attempt: str, *, now: float) -> list[Action]:
+        """An attempt could not be recorded: its host keeps it, and nothing more starts."""
+        self._stop()
+        known = self._fleet.attempts.get(attempt)
+        if known is None or known.phase not in {Phase.RECORDING, Phase.LOSING}:
+            return self._proceed([], now)
+        self._fleet.drop(known)
+        self._kept.add(attempt)
+        pending = [each for each in known.rivals if each.phase is Phase.PENDING]
+        return self._proceed([self._accept(each) for each in pending[:1]], now)
+
+    def _is_refused(self, attempt: str) -> bool:
+        """Whether no outcome of an attempt counts, because it is on record."""
+        return attempt in self._on_record
+
+    def _begin(self, now: float) -> list[Action]:
+        """Take the first time that is told as that since when hosts are away."""
+        if self._began:
+            return []
+        self._began = True
+        for host in self._fleet:
+            self._fleet.leave(host, now)
+        return self._lose_hosts([host for host in self._fleet if host.removed])
+
+    def _proceed(self, actions: list[Action], now: float) -> list[Action]:
+        """Add what is due by now."""
+        actions += self._begin(now)
+        actions += self._lose_hosts(self._fleet.gone_too_long(now))
+        self._queue.wake(now)
+        actions += self._start_some()
+        if not self._idle and self._is_idle():
+            self._idle = True
+            actions.append(Idle())
+        return actions
+
+    def _is_idle(self) -> bool:
+        if self._queue or (self._wait_for and not self._stopping):
+            return False
+        attempts = self._fleet.attempts.values()
+        return all(not each.job.wanted and each.phase is Phase.RUNNING for each in attempts)
+
+    def _lose_hosts(self, hosts: Sequence[PlacedHost]) -> list[Action]:
+        actions: list[Action] = []
+        for host in hosts:
+            host.lost = True
+            self._wait_for.discard(host.name)
+        if hosts and not self._all_away and all(host.lost for host in self._fleet):
+            self._all_away = True
+            self._stop()
+            actions.append(AllAway(max(host.since for host in hosts)))
+        for host in hosts:
+            for known in [each for each in host.attempts.values() if each.phase in ON_HOST]:
+                if known.job.wanted:
+                    actions.append(self._lose(known))
+                else:
+                    self._fleet.drop(known)
+        return actions
+
+    def _start_some(self) -> list[Action]:
+        actions: list[Action] = []
+        if self._stopping or self._paused or self._wait_for:
+            return actions
+        while self._fleet.has_room and self._fleet.taken < self._at_once:
+            if (key := self._queue.take()) is None:
+                if left_out := self._queue.leave_out():
+                    actions.append(Unfit(left_out))
+                break
+            host = self._fleet.next_room(self._jobs[key].avoid)
+            known = self._add(self._new_id(), host, key, Phase.ASKED)
+            actions.append(Start(host.name, key, known.id))
+        return actions
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._queue.clear()
+
+    def _add(
+        self, attempt: str, host: PlacedHost, key: str, phase: Phase, *, earlier: bool = False
+    ) -> Placed:
+        job = self._jobs.get(key)
+        if job is None:
+            job = self._jobs[key] = PlacedJob(key, wanted=False, over=key in self._done)
+        if job.wanted:
+            self._queue.remove(key)
+        known = Placed(attempt, host, job, phase, earlier=earlier)
+        self._fleet.add(known)
+        return known
+
+    def _found(self, host: PlacedHost, attempt: str, key: str, phase: Phase) -> list[Action]:
+        """A host says that it has an attempt."""
+        if self._is_refused(attempt):
+            return [(Settle if phase is Phase.HELD else End)(host.name, attempt)]
+        known = self._fleet.attempts.get(attempt)
+        if known is not None and known.host is not host:
+            return [End(host.name, attempt)]
+        if known is not None and known.phase in ON_HOST:
+            known.phase = phase
+        if known is not None or attempt in self._kept:
+            return []
+        known = self._add(attempt, host, key, phase, earlier=True)
+        if known.job.over:
+            return [self._lose(known)]
+        alive = [each for each in (known, *known.rivals) if each.phase in ALIVE]
+        first = min(alive, key=lambda each: each.age, default=None)
+        return [self._lose(each) for each in alive if each is not first]
+
+    def _missing(self, known: Placed) -> list[Action]:
+        """A host does not have an attempt that it was to have."""
+        if known.phase not in ON_HOST:
+            return []
+        if known.phase is not Phase.ASKED:
+            known.job.failures += 1
+            return [self._lose(known)]
+        if self._stopping or self._paused or known.host.short:
+            self._fleet.drop(known)
+            if not (self._stopping or known.job.attempts):
+                self._queue.add(known.job.key)
+            return []
+        return [Start(known.host.name, known.job.key, known.id)]
+
+    def _accept(self, known: Placed) -> Action:
+        """Have an outcome recorded."""
+        known.phase = Phase.RECORDING
+        known.again = known.outcome is not Outcome.SUCCESS and bool(known.rivals)
+        if known.outcome is Outcome.ENVIRONMENT:
+            # An attempt of an earlier run does not count as one of this run's.
+            known.job.failures += not known.earlier
+            known.job.avoid = known.host.name
+            known.again = known.again or self._may_go_on(known.job)
+        return Record(known.id, known.again)
+
+    def _lose(self, known: Placed) -> Action:
+        """Have an attempt recorded as lost; only then may its job start elsewhere."""
+        known.phase = Phase.LOSING
+        job = known.job
+        known.again = not job.over and (bool(known.rivals) or self._may_go_on(job))
+        return RecordLost(known.host.name, job.key, known.id, known.again)
+
+    def _may_go_on(self, job: PlacedJob) -> bool:
+        return job.wanted and not self._stopping and job.failures <= self._retries
+
+    def _go_on(self, known: Placed, now: float) -> list[Action]:
+        """Continue with the job of an attempt that is on record."""
+        job = known.job
+        if known.phase is Phase.RECORDING and known.outcome is Outcome.SUCCESS:
+            job.over = True
+            return [self._lose(each) for each in known.rivals]
+        pending = [each for each in known.rivals if each.phase is Phase.PENDING]
+        recording = any(each.phase is Phase.RECORDING for each in known.rivals)
+        if pending and not recording:
+            return [self._accept(pending[0])]
+        if job.over or job.attempts:
+            return []
+        if not known.again:
+            job.over = True
+        elif self._stopping:
+            return []
+        elif known.phase is Phase.LOSING:
+            self._queue.add(job.key)
+        else:
+            self._queue.rest(job.key, now + self._pause(max(0, job.failures - 1)))
+        return []
