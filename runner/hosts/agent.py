@@ -32,10 +32,10 @@ from runner.hosts.messages import (
     End,
     Gone,
     HasEnded,
+    HasSettled,
     HasStarted,
     Hello,
     Inventory,
-    Leave,
     LeftFile,
     Message,
     Piece,
@@ -199,7 +199,12 @@ class Agent:
             self._link = None
             self._door.disconnect()
             self._needed = time.monotonic()
-        if not self._container:
+        self._end_without_link()
+
+    def _end_without_link(self) -> None:
+        """End where there can be no other link, once what is settled has gone."""
+        leaving = any(each.settled.is_set() for each in self._attempts.values())
+        if self._link is None and not self._container and not leaving:
             self._over = 0
 
     def _say(self, message: Message) -> None:
@@ -240,23 +245,10 @@ class Agent:
                 self._send_piece(attempt, name, offset)
             case Settle(attempt=attempt):
                 self._settle(attempt)
-            case Waited(attempt=attempt, seconds=seconds):
-                self._door.waited(attempt, seconds)
-            case Chunk() | Credit() | Gone():
+            case Chunk() | Credit() | Gone() | Waited():
                 self._door.take(message)
-            case Leave():
-                for attempt in list(self._attempts):
-                    self._settle(attempt)
-                self._needed = -PATIENCE
-                self._poller.call(self._leave_when_empty)
             case _:
                 pass  # a Ping
-
-    def _leave_when_empty(self) -> None:
-        if self._attempts:
-            threading.Timer(0.1, lambda: self._poller.call(self._leave_when_empty)).start()
-        else:
-            self._leave()
 
     def _set_up(self, setup: Setup) -> None:
         try:
@@ -287,6 +279,7 @@ class Agent:
     def _settle(self, attempt: str) -> None:
         known = self._attempts.get(attempt)
         if known is None:
+            self._say(HasSettled(attempt=attempt))
             return
         known.settled.set()
         if known.ended is None:
@@ -385,7 +378,9 @@ class Agent:
         self._poller.call(lambda: self._forget(task.attempt))
 
     def _forget(self, attempt: str) -> None:
-        self._attempts.pop(attempt, None)
+        del self._attempts[attempt]
+        self._say(HasSettled(attempt=attempt))
+        self._end_without_link()
 
     def _has_started(self, attempt: str, known: _Attempt, container: str) -> None:
         known.container = container
@@ -489,5 +484,3 @@ def _read(path: Path, offset: int) -> bytes:
         return os.pread(descriptor, PIECE, offset)
     finally:
         os.close(descriptor)
-
-

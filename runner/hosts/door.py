@@ -11,7 +11,7 @@ from runner.gateway.client import FORWARDER
 from runner.gateway.connection import listen
 from runner.gateway.messages import Account
 from runner.hosts.link import READ, Poller
-from runner.hosts.messages import AskWaited, Chunk, Credit, Gone, Message, Open
+from runner.hosts.messages import AskWaited, Chunk, Credit, Gone, Message, Open, Waited
 from runner.hosts.streams import Stream
 from runner.model import Job
 from runner.records.folders import remove_tree
@@ -107,16 +107,14 @@ class RelayDoor:
         for _, stream in list(self._streams.values()):
             stream.close()
 
-    def take(self, message: Chunk | Credit | Gone) -> None:
-        """What the gateway sends."""
-        if found := self._streams.get(message.stream):
+    def take(self, message: Chunk | Credit | Gone | Waited) -> None:
+        """What the gateway sends, or how long an attempt has waited for its turn."""
+        if isinstance(message, Waited):
+            if asking := self._asking.get(message.attempt):
+                asking.waited = message.seconds
+                asking.told.set()
+        elif found := self._streams.get(message.stream):
             found[1].take(message)
-
-    def waited(self, attempt: str, seconds: float) -> None:
-        """How long an attempt has waited for its turn."""
-        if asking := self._asking.get(attempt):
-            asking.waited = seconds
-            asking.told.set()
 
     def _say(self, message: Message) -> None:
         if self._send:
@@ -126,9 +124,7 @@ class RelayDoor:
         if attempt in self._asking:
             return
         asking = self._asking[attempt] = _Asking(folder)
-        self._poller.watch(
-            asking.listener.fileno(), READ, lambda _: self._accept(attempt, asking)
-        )
+        self._poller.watch(asking.listener.fileno(), READ, lambda _: self._accept(attempt, asking))
 
     def _accept(self, attempt: str, asking: _Asking) -> None:
         try:

@@ -105,10 +105,6 @@ class Waited(Message, frozen=True, kw_only=True):
     seconds: float
 
 
-class Leave(Message, frozen=True, kw_only=True):
-    """Nobody needs this agent any more: end everything, and remove it."""
-
-
 # From an agent.
 
 
@@ -177,6 +173,12 @@ class HasStarted(Message, frozen=True, kw_only=True):
 
     attempt: str
     container: str
+
+
+class HasSettled(Message, frozen=True, kw_only=True):
+    """Nothing is left of an attempt."""
+
+    attempt: str
 
 
 class CannotStart(Message, frozen=True, kw_only=True):
@@ -269,11 +271,11 @@ AnyMessage = (
     | Read
     | Settle
     | Waited
-    | Leave
     | Refused
     | HasEnded
     | Inventory
     | HasStarted
+    | HasSettled
     | CannotStart
     | Sampled
     | Piece
@@ -320,5 +322,3 @@ def unpacked(buffer: bytearray) -> list[Message]:
         start += size
     del buffer[:start]
     return found
-
-
