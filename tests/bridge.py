@@ -28,3 +28,10 @@ def gateway() -> str:
     found: str
     (found,) = (each["local"] for each in bridge()["addr_info"] if each["family"] == "inet")
     return found
+
+
+def number_and_addresses() -> list[object]:
+    """What must not change of it, whatever other engines do."""
+    about = bridge()
+    addresses = [[each["local"], each["prefixlen"]] for each in about["addr_info"]]
+    return [about["ifindex"], about["address"], *(each for each in addresses if "." in each[0])]

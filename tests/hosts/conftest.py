@@ -3,7 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.bridge import number_and_addresses
 from tests.hosts.engine import SecondEngine
+from tests.hosts.lab import Lab, lab
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,24 @@ def host_a(second_engine: SecondEngine) -> Iterator[SecondEngine]:
     api = second_engine.api
     for about in api.containers(all=True):
         api.remove_container(about["Id"], force=True, v=True)
+
+
+@pytest.fixture(scope="session")
+def whole_lab(test_image: str) -> Iterator[Lab]:
+    """Three hosts with the tests' image; this machine's own engine and its bridge stay the same."""
+    if os.geteuid() != 0:
+        pytest.skip("hosts with engines of their own need root")
+    before = number_and_addresses()
+    with lab(3) as made:
+        made.load(test_image)
+        yield made
+    assert number_and_addresses() == before
+
+
+@pytest.fixture
+def three_hosts(whole_lab: Lab) -> Iterator[Lab]:
+    """A lab as it was made."""
+    before = number_and_addresses()
+    yield whole_lab
+    whole_lab.clear()
+    assert number_and_addresses() == before

@@ -25,10 +25,13 @@ class SecondEngine:
     Attributes:
         name: its host's name, and that of its network namespace and its cgroups.
         address: for DOCKER_HOST.
+        folder: its disk, and what only the test knows.
+        network: its network namespace.
     """
 
-    # What the host's first process does, given the host's name and the engine's arguments.
-    START = 'hostname "$1" && shift && exec dockerd "$@"'
+    # What the host's first process does, given the host's name, its folder, and the engine's
+    # arguments.
+    START = 'hostname "$1" && shift 2 && exec dockerd "$@"'
 
     def __init__(self) -> None:
         # Not below pytest's folders, for a socket's path has room for 107 characters.
@@ -36,8 +39,8 @@ class SecondEngine:
         folder = Path(tempfile.gettempdir(), self.name)
         folder.mkdir(mode=0o700)
         self.address = f"unix://{folder}/run/docker.sock"
-        self._folder = folder
-        self._network = Path("/run/netns", self.name)
+        self.folder = folder
+        self.network = Path("/run/netns", self.name)
         self._process: subprocess.Popen[bytes] | None = None
         self._client: docker.APIClient | None = None
         (folder / "daemon.json").write_text("{}")
@@ -56,21 +59,21 @@ class SecondEngine:
 
     def power_on(self) -> None:
         """Start the engine, with all that it had on its disk, and wait for its answer."""
-        if not self._network.exists():
-            _do("ip", "netns", "add", self.name)
-            _do("ip", "-n", self.name, "link", "set", "lo", "up")
+        if not self.network.exists():
+            self.add_network()
         # What a machine keeps in /run is gone once it starts again, process numbers above all.
         until(self._without_run)
-        (self._folder / "run").mkdir()
+        (self.folder / "run").mkdir()
         line: list[str | Path] = [
-            *("nsenter", f"--net={self._network}", "unshare", "--pid", "--mount", "--uts"),
-            *("--fork", "--kill-child", "--mount-proc", "sh", "-c", self.START, "sh", self.name),
-            *("--config-file", self._folder / "daemon.json", "--data-root", self._folder / "data"),
-            *("--exec-root", self._folder / "run", "--pidfile", self._folder / "run/pid"),
+            *("nsenter", f"--net={self.network}", "unshare", "--pid", "--mount", "--uts"),
+            *("--fork", "--kill-child", "--mount-proc", "sh", "-c", self.START),
+            *("sh", self.name, self.folder),
+            *("--config-file", self.folder / "daemon.json", "--data-root", self.folder / "data"),
+            *("--exec-root", self.folder / "run", "--pidfile", self.folder / "run/pid"),
             *("--host", self.address, "--cgroup-parent", f"/{self.name}"),
         ]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(line, stdout=log, stderr=log)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(line, stdout=log, stderr=log, env=self.environ())
         until(self._answers, seconds=60)
 
     def power_off(self) -> None:
@@ -83,6 +86,10 @@ class SecondEngine:
             self._client.close()
             self._client = None
 
+    def environ(self) -> dict[str, str]:
+        """The variables of the host's first process."""
+        return dict(os.environ)
+
     def inside(self, *line: str) -> list[str]:
         """The command line of a process of this host, on the machine's network.
 
@@ -94,7 +101,7 @@ class SecondEngine:
     def load(self, image: str) -> None:
         """Bring an image over from the machine's engine."""
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
-            _do("docker", "--host", self.address, "load", stdin=saved.stdout)
+            do("docker", "--host", self.address, "load", stdin=saved.stdout)
         assert saved.returncode == 0
 
     def remove(self) -> None:
@@ -102,25 +109,30 @@ class SecondEngine:
         if self.on:
             self.power_off()
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in reversed([each for each in mounts if each.startswith(f"{self._folder}/")]):
-            _do("umount", "--lazy", mount)
-        if self._network.exists():
-            _do("ip", "netns", "delete", self.name)
+        for mount in reversed([each for each in mounts if each.startswith(f"{self.folder}/")]):
+            do("umount", "--lazy", mount)
+        if self.network.exists():
+            do("ip", "netns", "delete", self.name)
         until(self._without_cgroups)
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
 
     def leftovers(self) -> list[str]:
         """What of this host is still on the machine."""
         mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if self._is(line)]
-        folders = [path for path in (self._folder, self._network) if path.exists()]
+        folders = [path for path in (self.folder, self.network) if path.exists()]
         return [*mounts, *map(str, [*folders, *self._cgroups()]), *self._processes()]
 
+    def add_network(self) -> None:
+        """Make its network namespace, with loopback alone."""
+        do("ip", "netns", "add", self.name)
+        do("ip", "-n", self.name, "link", "set", "lo", "up")
+
     def _is(self, text: str) -> bool:
-        return str(self._folder) in text or self.name in text
+        return str(self.folder) in text or self.name in text
 
     def _answers(self) -> bool:
         assert self._process
-        assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+        assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
         asked = ["docker", "--host", self.address, "version"]
         return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
@@ -143,8 +155,8 @@ class SecondEngine:
 
     def _without_run(self) -> bool:
         """Remove what lies in /run; a process that is still dying may put something there."""
-        shutil.rmtree(self._folder / "run", ignore_errors=True)
-        return not (self._folder / "run").exists()
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        return not (self.folder / "run").exists()
 
     def _processes(self) -> Iterator[str]:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -153,6 +165,7 @@ class SecondEngine:
                     yield line
 
 
-def _do(*line: str | Path, **settings: object) -> None:
+def do(*line: str | Path, **settings: object) -> None:
+    """Run a command line that must succeed."""
     done = subprocess.run(line, capture_output=True, text=True, check=False, **settings)  # type: ignore[call-overload] # passed on as they are
     assert done.returncode == 0, f"{line}: {done.stderr}"

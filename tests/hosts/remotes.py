@@ -105,25 +105,41 @@ def by_daemon(folder: Path) -> Iterator[Remote]:
         yield Remote(path=path, url=f"git://127.0.0.1:{port}/{path.name}")
 
 
+def make_key(path: Path) -> str:
+    """Make a key without a passphrase; give its public part."""
+    line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+    subprocess.run(line, check=True)
+    return path.with_suffix(".pub").read_text()
+
+
+def users_with_sshd() -> str:
+    """What /etc/passwd has to hold for an SSH server."""
+    users = Path("/etc/passwd").read_text()
+    if "\nsshd:" not in users:
+        users += "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
+    return users
+
+
+def sshd() -> tuple[str, str]:
+    """The SSH server's program, and the folder of the libraries that it may need."""
+    program = shutil.which("sshd", path="/usr/sbin:/sbin") or f"{TOOLS}/usr/sbin/sshd"
+    return program, f"{TOOLS}/usr/lib/{os.uname().machine}-linux-gnu"
+
+
 @contextmanager
 def by_ssh(folder: Path) -> Iterator[Remote]:
     """A repository behind an SSH server, which asks for a key; needs root."""
     path = make_bare(folder)
     port = _free_port()
     for name in ("host_key", "user_key"):
-        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / name)]
-        subprocess.run(key, check=True)
+        make_key(folder / name)
     (folder / "sshd_config").write_text(SSHD_CONFIG.format(port=port, folder=folder))
     (folder / "ssh_config").write_text(SSH_CONFIG.format(folder=folder))
     host_key = (folder / "host_key.pub").read_text()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    users = Path("/etc/passwd").read_text()
-    if "\nsshd:" not in users:
-        users += "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
-    (folder / "passwd").write_text(users)
-    program = shutil.which("sshd", path="/usr/sbin:/sbin") or f"{TOOLS}/usr/sbin/sshd"
+    (folder / "passwd").write_text(users_with_sshd())
+    program, library = sshd()
     line = ["unshare", "--mount", "sh", "-c", START_SSHD, "sh", str(folder), program]
-    library = f"{TOOLS}/usr/lib/{os.uname().machine}-linux-gnu"
     with _served(line, port, folder / "sshd.log", LD_LIBRARY_PATH=library):
         yield Remote(
             path=path,

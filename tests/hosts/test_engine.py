@@ -4,7 +4,7 @@ import subprocess
 import docker
 import pytest
 
-from tests.bridge import bridge
+from tests.bridge import number_and_addresses
 from tests.conftest import engine_api
 from tests.hosts.engine import SecondEngine
 
@@ -19,13 +19,6 @@ def start(api: docker.APIClient, image: str) -> str:
     made: str = api.create_container(image, ["sleep", "600"])["Id"]
     api.start(made)
     return made
-
-
-def number_and_addresses() -> list[object]:
-    """What must not change of the bridge that the machine's engine hangs its containers on."""
-    about = bridge()
-    addresses = [[each["local"], each["prefixlen"]] for each in about["addr_info"]]
-    return [about["ifindex"], about["address"], *(each for each in addresses if "." in each[0])]
 
 
 def test_a_second_engine_leaves_the_first_one_alone(host_a: SecondEngine, test_image: str) -> None:
