@@ -20,7 +20,7 @@ from runner.engine.ending import Ending, await_end, judge, now, since
 from runner.engine.engine import Engine, EngineWait, explain
 from runner.engine.image_probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.engine.leftovers import remove_attempt
-from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
+from runner.engine.live import LiveContainer, LiveContainers, follow_samples, tmp_watched
 from runner.engine.run_facts import RunFacts
 from runner.files import make_folder, named
 from runner.gateway.messages import Account
@@ -278,6 +278,10 @@ def _never_ran(reason: str, spec: ContainerSpec, container: str = "") -> Made:
 
 class LocalAttempts(ContainerAttempts):
     """Makes attempts on this host's engine, puts their logs into their place, and judges them."""
+
+    def follow(self, container: str, tell: Callable[[int, int], None]) -> None:
+        """Be told how many samples of an eval are done."""
+        follow_samples(self._engine, container, tell)
 
     @contextlib.contextmanager
     def run(

@@ -294,6 +294,8 @@ class HostSchedule:
 
     def up(self, host: str, inventory: Inventory) -> None:
         """A host is there."""
+        if host not in self._facts.setups:
+            return  # it could not get what evals need
         self._links.send(host, self._facts.setups[host])
         running = {}
         held = {}

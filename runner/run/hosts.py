@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from runner.engine.leftovers import find_leftovers
 from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault
 from runner.files import make_folder
+from runner.gateway.client import Gateway
 from runner.host import Host
 from runner.hosts.check import check
 from runner.hosts.content import Content, agent_code, folder
@@ -24,12 +26,16 @@ from runner.hosts.ledger import Ledger
 from runner.hosts.links import Links
 from runner.hosts.messages import HostData, Inventory, Message, Setup
 from runner.hosts.ssh import LOCAL, HostName, Unusable, parse_hosts
-from runner.image.base import BASE_NAME
+from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image, look_up_image
 from runner.model import Job
 from runner.options import DEFAULT_IMAGE, EVAL_NETWORK
+from runner.plan.cutoffs import Budget
+from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
+from runner.run.host_schedule import HostFacts, HostSchedule
 from runner.run.prepare import Prepared
+from runner.run.schedule import Event
 
 # Hosts that are looked at or get something at the same time.
 AT_ONCE = 16
@@ -128,6 +134,7 @@ class RunHosts:
         self._tell = tell
         self._warn = warn
         self._code = agent_code()
+        self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
         if any(each.name == LOCAL for each in names):
             _refuse_leftovers(prepared, host)
@@ -157,20 +164,20 @@ class RunHosts:
                 "no agent answers on any host", "see the lines above for what they say"
             )
 
-    @property
-    def slots(self) -> dict[str, int]:
-        """Evals at once, by host."""
-        return {each.name: each.slots for each in self.usable}
-
     def adopted(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun on a host that is there."""
-        there = {
-            each.attempt
-            for inventory in self.inventories.values()
-            for each in (*inventory.running, *inventory.ended)
-        }
+        there = set()
+        for inventory in self.inventories.values():
+            there |= {each.attempt for each in inventory.running}
+            there |= {each.attempt for each in inventory.ended}
         begun = {it.job for it in self.ledger.started.values() if it.attempt in there}
         return {job.eval for job in jobs if job.key in begun}
+
+    @property
+    def have_something(self) -> bool:
+        """Whether anything of an earlier run is left on a host."""
+        found = (each.running or each.ended for each in self.inventories.values())
+        return bool(self.ledger.started) or any(found)
 
     def setups(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Setup]:
         """Bring to each host what its evals need, and tell what is there.
@@ -184,6 +191,61 @@ class RunHosts:
             return one.name, self._setup(one, facts, jobs, contents, known)
 
         return dict(self._each(equip, self.usable))
+
+    def schedule(
+        self,
+        facts: RunFacts,
+        plan: Plan,
+        *,
+        events: SimpleQueue[Event],
+        gateway: Gateway | None,
+        on_record: Callable[[str], bool],
+        new_id: Callable[[], str],
+        budget: Budget | None,
+    ) -> HostSchedule:
+        """Bring to each host what its evals need, and schedule them.
+
+        Raises:
+            EnvironmentFault: no host has what they need.
+        """
+        options = self._prepared.options
+        setups = self.setups(facts, plan.todo)
+        if not setups:
+            raise EnvironmentFault(
+                "no host of --hosts has what the evals need", "see the lines above for what to do"
+            )
+        slots = {each.name: each.slots for each in self.usable if each.name in setups}
+        self._schedule = HostSchedule(
+            self.links,
+            HostFacts(
+                layout=facts.layout,
+                run=facts.run,
+                gateway=gateway,
+                setups=setups,
+                slots=slots,
+                wait=options.engine_wait,
+                least_free=options.min_free_disk,
+                environment=facts.environment,
+                on_record=on_record,
+            ),
+            ledger=self.ledger,
+            events=events,
+            todo=plan.todo,
+            done=plan.done,
+            at_once=options.jobs or sum(slots.values()),
+            retries=options.retries,
+            new_id=new_id,
+            budget=budget,
+        )
+        return self._schedule
+
+    def close(self, complete: Callable[[str], bool]) -> None:
+        """Let the hosts go; agents keep what is not on record."""
+        if self._schedule is not None:
+            self._schedule.close()
+        else:
+            self.links.close()
+        self.ledger.end(is_over=complete)
 
     def _each(self, act: Callable[[T], U], of: Iterable[T]) -> list[U]:
         """What an act gives for each host; one where it fails is warned of and left out."""
