@@ -1,5 +1,6 @@
 """What hosts get besides images: folders by the hash of their content, each once."""
 
+import gzip
 import hashlib
 import importlib.util
 import os
@@ -42,7 +43,10 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
     def write(self, to: IO[bytes]) -> None:
         """Write it as a gzipped tar, which is the same wherever it is made."""
-        with tarfile.open(fileobj=to, mode="w|gz", compresslevel=1) as tar:
+        with (
+            gzip.GzipFile(fileobj=to, mode="wb", compresslevel=1, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w|") as tar,
+        ):
             for name, path in self.files:
                 about = path.lstat()
                 entry = tarfile.TarInfo(name)

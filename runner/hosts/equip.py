@@ -171,6 +171,7 @@ def _stream(host: Host, engine: Engine, image: Image, tell: Callable[[str], None
             sending.stdin,
             lambda percent: tell(f"{host.name} gets the image {image.name}: {percent} %"),
         )
+        sending.stdin = None  # it is closed
         out, errors = sending.communicate()
     if sending.returncode:
         raise refusal(host.name, sending.returncode, errors.decode(errors="replace"))
@@ -188,7 +189,7 @@ def _save(
                 packed.write(part)
                 sent += len(part)
                 percent = min(99, sent * 100 // size)
-                if percent >= told + 10:
+                if percent >= told + 25:
                     told = percent
                     tell(percent)
     except BrokenPipeError:  # what the other side said is told instead
