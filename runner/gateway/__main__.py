@@ -1,4 +1,3 @@
-import asyncio
 import fcntl
 import os
 import sys
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import uvloop
 
 from runner.gateway.client import tidy
 from runner.gateway.messages import Config
@@ -37,7 +37,7 @@ def main() -> int:
         async def serve() -> None:
             await Gateway(config).serve(listen(folder, "control.sock"))
 
-        asyncio.run(serve())
+        uvloop.run(serve())
         tidy(folder)
     return 0
 
