@@ -147,7 +147,7 @@ def _evals(options: RunOptions) -> Check:
 
 
 def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
-    from runner.report.obstacles import obstacle_lines
+    from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
     from runner.run.fitness import fit
     from runner.run.prepare import planned, prepare

@@ -310,7 +310,7 @@ class Gateway:
         end_process(self._folder)
 
     def _ask(self, method: str, path: str, body: object = None) -> bytes:
-        from runner.gateway.connection import ask  # noqa: PLC0415 - a run without it does without
+        from runner.gateway.unix_socket import ask  # noqa: PLC0415 - a run without it does without
 
         content = None if body is None else msgspec.json.encode(body)
         return ask(self._folder, method, path, content, timeout=HANGS)

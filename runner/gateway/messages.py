@@ -2,7 +2,7 @@
 
 import msgspec
 
-from runner.gateway.limits import Limits
+from runner.gateway.allowance import Limits
 from runner.gateway.providers import Route
 from runner.model import Spending
 from runner.records.sums import plus

@@ -11,8 +11,8 @@ from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.image.image import find_image, modules_in
 from runner.options import DEFAULT_IMAGE
-from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
+from runner.records.progress import read_attempts
 from tests.commands.conftest import Here, contents
 from tests.wheel import write_wheel
 

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from runner.gateway.client import Gateway, end_process
-from runner.gateway.connection import Connection
 from runner.gateway.messages import Account, Config, Standing
 from runner.gateway.providers import Route
+from runner.gateway.unix_socket import Connection
 from runner.model import Command, ContainerSettings, Job
 from runner.records.layout import Layout
 from tests.conftest import until

@@ -9,10 +9,10 @@ import pytest
 
 from runner.files import make_folder
 from runner.gateway.client import Gateway
-from runner.gateway.connection import Connection
 from runner.gateway.messages import Config
 from runner.gateway.providers import INSIDE, NOWHERE, Route, access_offline
 from runner.gateway.requests import asked
+from runner.gateway.unix_socket import Connection
 from runner.records.answers import Answer, Request
 from runner.records.layout import Layout
 from runner.records.lock import run_lock

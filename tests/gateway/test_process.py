@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from runner.gateway import client
-from runner.gateway.connection import Connection
 from runner.gateway.messages import PROTOCOL
+from runner.gateway.unix_socket import Connection
 from tests.conftest import until
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.gateway.desk import Answer, Caller, Desk, desk, prompt

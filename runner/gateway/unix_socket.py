@@ -1,14 +1,31 @@
-"""Asks a gateway over its Unix socket; a module of its own, because HTTP takes long to import."""
+"""Unix sockets whose paths may have any length: listens there, and asks a gateway.
+
+A run imports it only to ask, because HTTP takes long to import.
+"""
 
 import http.client
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 
+def listen(folder: Path, name: str) -> socket.socket:
+    """Listen on a Unix socket, however long its path is."""
+    with suppress(FileNotFoundError):
+        (folder / name).unlink()
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(f"/proc/self/fd/{descriptor}/{name}")
+    finally:
+        os.close(descriptor)
+    listener.setblocking(False)  # noqa: FBT003 - its only argument
+    return listener
+
+
 class Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, however long its path is."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, folder: Path, name: str, timeout: float) -> None:
         super().__init__("gateway", timeout=timeout)
