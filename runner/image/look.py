@@ -19,7 +19,7 @@ from runner.plan.findings import Finding, Look
 _INSIDE = Path(__file__).with_name("inside")
 
 # The modules of the program, each after those that it imports.
-_MODULES = ("errors", "classes", "values", "arguments", "entries", "program")
+_MODULES = ("classes", "arguments", "program")
 
 # Makes modules of a package that only this process has, and starts the program. An image has none
 # of our files, and may have a package `runner` of its own.
