@@ -14,7 +14,7 @@ from runner.engine.image_probe import NO_COMMAND, try_out
 from runner.errors import EnvironmentFault
 from runner.files import UNREADABLE, replace
 from runner.host import Host
-from runner.plan.findings import Finding, Look
+from runner.plan.obstacles import Finding, Look
 
 _INSIDE = Path(__file__).with_name("inside")
 
