@@ -15,9 +15,8 @@ from aiohttp import ClientPayloadError
 from aiohttp.http import HttpProcessingError
 
 from runner.gateway.client import tidy
-from runner.gateway.messages import Config
+from runner.gateway.messages import Config, listen
 from runner.gateway.server import Gateway
-from runner.gateway.unix_socket import listen
 
 # Seconds after which another gateway in the same folder is taken to stay.
 PATIENCE = 3.0

@@ -8,6 +8,7 @@ from pathlib import Path
 from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Wait, Wish
 from runner.gateway.messages import Config
 from runner.gateway.rates import WINDOW
+from runner.gateway.store import utc
 from runner.records.answers import Usage
 from runner.records.sums import read_sums
 
@@ -225,10 +226,9 @@ def queue_of(config: Config) -> Queue:
     if limits.budget is None and not (limits.rpm or limits.tpm):
         return Queue(allowance)
     begin = datetime.now(UTC) - timedelta(seconds=WINDOW)
-    since = begin.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     sent: list[tuple[str, str, int]] = []
     for path in Path(config.answers).glob("*.jsonl"):
-        found = read_sums(path, since=since)
+        found = read_sums(path, since=utc(begin))
         sent += found.recent
         if limits.budget is not None and limits.budget.unit == "usd":
             allowance.was_paid("", Usage(), usd=found.totals.usd or 0.0)

@@ -24,12 +24,11 @@ from runner.gateway.attempt import (
     response_of,
     waited_for,
 )
-from runner.gateway.messages import Account, Admission, Config, Standing
+from runner.gateway.messages import Account, Admission, Config, Standing, listen
 from runner.gateway.queue import queue_of
 from runner.gateway.requests import Asked, Refused, asked
 from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
-from runner.gateway.unix_socket import listen
 from runner.records.answers import Failed, Given, Sent
 from runner.records.answers_file import Kept
 from runner.records.lock import is_held

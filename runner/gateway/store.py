@@ -63,9 +63,10 @@ PAUSE = 1.0
 ERROR = 400
 
 
-def utc() -> str:
-    """The time as the lines of answers files have it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def utc(moment: datetime | None = None) -> str:
+    """A moment in UTC, or else now, as the lines of answers files have it."""
+    moment = moment or datetime.now(UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Store:

@@ -1,7 +1,6 @@
 import contextlib
 import functools
 import importlib
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
@@ -9,7 +8,15 @@ from typing import Protocol, TextIO
 from runner.model import Attempt, Job, Result
 from runner.plan.obstacles import Obstacle, grouped
 from runner.report.figures import main_score
-from runner.report.text import command, duration, evals, on_actions, one_line, plain_line
+from runner.report.text import (
+    command,
+    duration,
+    evals,
+    on_actions,
+    one_line,
+    plain_line,
+    takes_pictures,
+)
 
 # Names of evals that a row shows; the others are counted.
 _SHOWN = 8
@@ -148,8 +155,7 @@ def ended_lines(
 
 def display_for(out: TextIO) -> Display:
     """The live display on a terminal, lines elsewhere and on CI."""
-    ci = os.environ.get("CI") or on_actions()
-    if out.isatty() and not ci and os.environ.get("TERM") != "dumb":
+    if takes_pictures(out):
         from runner.report.live import LiveConsole  # noqa: PLC0415 - rich takes its time
 
         return LiveConsole(out)

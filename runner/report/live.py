@@ -1,6 +1,5 @@
 """What moves on a terminal: a run's bar and its running evals, and the bar of data that come."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from rich.text import Text
 
 from runner.model import Attempt, Job, Result
 from runner.report.display import ended_lines
-from runner.report.text import duration, evals, harmless, on_actions, plain_line, size
+from runner.report.text import duration, evals, harmless, plain_line, size, takes_pictures
 
 # Seconds until the time left is shown; before, each eval that ends would change it a lot.
 _SETTLED = 10
@@ -193,12 +192,11 @@ class FetchDisplay:
     """
 
     def __init__(self, out: TextIO) -> None:
-        ci = os.environ.get("CI") or on_actions()
         self._out = out
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
         self._bar: Progress | None = None
-        if out.isatty() and not ci and os.environ.get("TERM") != "dumb":
+        if takes_pictures(out):
             self._bar = Progress(
                 TextColumn("[bold]evals"),
                 BarColumn(bar_width=30),
