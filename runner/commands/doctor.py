@@ -147,7 +147,7 @@ def _evals(options: RunOptions) -> Check:
 
 
 def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
-    from runner.report.obstacles import obstacle_lines
+    from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
     from runner.run.fitness import fit
     from runner.run.prepare import planned, prepare
@@ -202,15 +202,24 @@ def command(
         progress_dir=progress_dir,
         explicit=typed(click.get_current_context(), SETTINGS),
     )
+    engine = _check("Docker engine", _engine)
+    # Without an engine they would say the same again.
+    in_images = (
+        (
+            _check("eval image", lambda: _image(image)),
+            _check("registry", lambda: _registry(image, own.registry_paths)),
+        )
+        if engine.ok
+        else ()
+    )
     checks = (
-        _check("Docker engine", _engine),
-        _check("eval image", lambda: _image(image)),
-        _check("registry", lambda: _registry(image, own.registry_paths)),
+        engine,
+        *in_images,
         _check("progress directory", lambda: _progress_dir(progress_dir)),
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("providers", lambda: _providers(options)),
-        *([_evals(options)] if eval_set else ()),
+        *([_evals(options)] if eval_set and engine.ok else ()),
     )
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())

@@ -8,7 +8,7 @@ import msgspec
 
 from runner.files import UNREADABLE, read_bytes, replace
 from runner.records.layout import Layout
-from runner.records.lines import LineFile, read_lines
+from runner.records.progress import LineFile, read_lines
 
 VERSION = 1
 

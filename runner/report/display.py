@@ -1,14 +1,25 @@
 import contextlib
 import functools
 import importlib
-import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
 
 from runner.model import Attempt, Job, Result
+from runner.plan.obstacles import Obstacle, grouped
 from runner.report.figures import main_score
-from runner.report.text import command, duration, evals, on_actions, one_line, plain_line
+from runner.report.text import (
+    command,
+    duration,
+    evals,
+    on_actions,
+    one_line,
+    plain_line,
+    takes_pictures,
+)
+
+# Names of evals that a row shows; the others are counted.
+_SHOWN = 8
 
 
 class Display(Protocol):
@@ -144,9 +155,24 @@ def ended_lines(
 
 def display_for(out: TextIO) -> Display:
     """The live display on a terminal, lines elsewhere and on CI."""
-    ci = os.environ.get("CI") or on_actions()
-    if out.isatty() and not ci and os.environ.get("TERM") != "dumb":
+    if takes_pictures(out):
         from runner.report.live import LiveConsole  # noqa: PLC0415 - rich takes its time
 
         return LiveConsole(out)
     return PlainConsole(out)
+
+
+def obstacle_lines(found: Mapping[str, Obstacle]) -> list[str]:
+    """A table of the evals that cannot run, those with the same reason in one row, as lines."""
+    if not found:
+        return []
+    from runner.report.table import drawn  # noqa: PLC0415 - rich takes its time, and few runs need it
+
+    rows = []
+    for obstacle, names in grouped(found).items():
+        rest = len(names) - _SHOWN
+        shown = "\n".join([*names[:_SHOWN], *([f"and {rest} more"] if rest > 0 else [])])
+        rows.append((str(len(names)), shown, f"{obstacle.why}; {obstacle.cure}"))
+    verb = "cannot run, and is" if len(found) == 1 else "cannot run, and are"
+    title = f"{evals(len(found))} {verb} left out"
+    return [title, *drawn(("", "evals", "why, and what to do"), rows)]
