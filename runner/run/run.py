@@ -205,7 +205,12 @@ class _Run:
         for number, line in enumerate(obstacle_lines(prepared.obstacles)):
             (display.note if number else display.warn)(line)
         self._continued = len(adopted)
-        display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
+        display.begin(
+            total=len(plan.jobs),
+            done=len(plan.done),
+            todo=len(plan.todo),
+            hosts=self._hosts.names if self._hosts is not None else (),
+        )
 
     @property
     def has_work(self) -> bool:
