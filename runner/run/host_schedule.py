@@ -48,7 +48,6 @@ from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
-from runner.report.text import duration
 from runner.run.schedule import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -70,8 +69,8 @@ THREADS = 4
 # Seconds that hosts get at the end to remove what is on record.
 LAST = 20.0
 
-# Hosts that are told of by name when they come and go, within a while.
-_SAID_AGAIN = 5.0
+# Seconds in which hosts that are there have to say what they have, before evals start elsewhere.
+PATIENCE = 5.0
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +189,10 @@ class HostSchedule:
         self._cut: tuple[str, str] | None = None
         self._short: set[str] = set()
         self._idle: Future[None] = Future()
+        # Nothing starts until those that are there have said what they have, so that all get some.
+        self._awaited = set(facts.slots)
+        self._paused = False
+        self._start_by = 0.0
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="results")
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
         started = {name: (it.host, it.job) for name, it in ledger.started.items()}
@@ -213,7 +216,14 @@ class HostSchedule:
 
     def start(self) -> None:
         """Start the first evals."""
-        self._links.call(lambda: self._links.listen(self))
+
+        def start() -> None:
+            self._start_by = time.monotonic() + PATIENCE
+            self._awaited &= self._links.up
+            self._do(self._placement.pause_all(paused=True, now=time.monotonic()))
+            self._links.listen(self)
+
+        self._links.call(start)
 
     def stop_starting(self) -> int:
         """Start nothing more; return how many jobs the first call has left out."""
@@ -227,9 +237,13 @@ class HostSchedule:
 
     def pause(self, *, paused: bool) -> None:
         """Start nothing for a while, or start again."""
-        self._links.call(
-            lambda: self._do(self._placement.pause_all(paused=paused, now=time.monotonic()))
-        )
+
+        def pause() -> None:
+            self._paused = paused
+            if not self._awaited:
+                self._do(self._placement.pause_all(paused=paused, now=time.monotonic()))
+
+        self._links.call(pause)
 
     def end_all(self, why: str, signal: str) -> None:
         """End all attempts, also one that comes to run only now."""
@@ -315,6 +329,14 @@ class HostSchedule:
                 self._fetch(host, known, ended)
         if self._cut is not None:
             self.end_all(*self._cut)
+        self._await_no_more(host)
+
+    def _await_no_more(self, *hosts: str) -> None:
+        """Let evals start once all hosts have said what they have, or will not."""
+        if self._awaited:
+            self._awaited.difference_update(hosts)
+            if not self._awaited:
+                self.pause(paused=self._paused)
 
     def down(self, host: str, why: str) -> None:
         """A host is away."""
@@ -325,6 +347,7 @@ class HostSchedule:
                 known.fetch = None
         self._unsettled = {it for it in self._unsettled if it.partition(" ")[0] != host}
         self._do(self._placement.disconnected(host, now=time.monotonic()))
+        self._await_no_more(host)
         self._tell_away(host, why)
 
     def superseded(self, host: str, why: str) -> None:
@@ -338,6 +361,8 @@ class HostSchedule:
     def tick(self) -> float | None:
         """Do what is due."""
         now = time.monotonic()
+        if self._awaited and now > self._start_by:
+            self._await_no_more(*self._awaited)
         due = self._placement.deadline()
         if due is not None and due <= now:
             self._do(self._placement.tick(now=now))
@@ -494,7 +519,7 @@ class HostSchedule:
     def _tell_away(self, host: str, why: str) -> None:
         if not self._idle.done():
             text = f"{host} is away ({why}); its evals run elsewhere if that lasts longer than"
-            self.events.put(Told(f"{text} {duration(self._facts.wait)} (--engine-wait)"))
+            self.events.put(Told(f"{text} {self._facts.wait:g} s (--engine-wait)"))
 
     def _fits(self, key: str) -> bool:
         return self.budget is None or self.budget.fits(self._jobs[key].command)
@@ -545,7 +570,7 @@ class HostSchedule:
                 self._break(
                     EnvironmentFault(
                         "no host has been there for more than "
-                        f"{duration(self._facts.wait)} (--engine-wait)",
+                        f"{self._facts.wait:g} s (--engine-wait)",
                         "what runs there is taken in by the next run",
                     )
                 )
@@ -580,7 +605,7 @@ class HostSchedule:
         job = known.job if known else self._jobs.get(key)
         if job is None:
             raise AssertionError(f"nobody knows the attempt {attempt}")
-        why = f"its host {host} was away for more than {duration(self._facts.wait)} (--engine-wait)"
+        why = f"its host {host} was away for more than {self._facts.wait:g} s (--engine-wait)"
         made = Made(ending=Ending(lost=why))
         task = Task(job=job, attempt=attempt)
         return outcome_of(task, made, self._facts.layout, run=self._facts.run, host=host)
