@@ -60,7 +60,7 @@ SOCKET = "agent.sock"
 HOST = "agent"
 
 # Seconds between two words to the runner, and after which a runner that says nothing has gone.
-BEAT = 5.0
+BEAT = 3.0
 SILENCE = 60.0
 
 # Seconds without a runner and without attempts after which an agent ends for good.

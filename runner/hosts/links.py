@@ -11,7 +11,7 @@ from runner.hosts.messages import PROTOCOL, Hello, Inventory, Message, Ping, Ref
 
 # Seconds between two words to an agent, and after which one that says nothing is taken to hang.
 BEAT = 10.0
-SILENCE = 30.0
+SILENCE = 15.0
 
 # Seconds before a link is tried again: first, and at most.
 SOON = 0.5
@@ -97,6 +97,11 @@ class Links:
         for name, member in self._members.items():
             if member.up:
                 self.send(name, Hello(protocol=PROTOCOL, epoch=self._epoch))
+
+    @property
+    def up(self) -> set[str]:
+        """Hosts that are there."""
+        return {name for name, member in self._members.items() if member.up}
 
     def call(self, act: Callable[[], None]) -> None:
         """Have something done on the thread."""

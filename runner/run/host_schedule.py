@@ -51,7 +51,6 @@ from runner.plan.placement import Placement
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
 from runner.report.display import HostsAway
-from runner.report.text import duration
 from runner.run.absences import Absences
 from runner.run.schedule import (
     FIRST_PAUSE,
@@ -73,6 +72,9 @@ THREADS = 4
 
 # Seconds that hosts get at the end to remove what is on record.
 LAST = 20.0
+
+# Seconds in which hosts that are there have to say what they have, before evals start elsewhere.
+PATIENCE = 5.0
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +194,10 @@ class HostSchedule:
         self._short: set[str] = set()
         self._absences = Absences(facts.wait)
         self._idle: Future[None] = Future()
+        # Nothing starts until those that are there have said what they have, so that all get some.
+        self._awaited = set(facts.slots)
+        self._paused = False
+        self._start_by = 0.0
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="results")
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
         started = {name: (it.host, it.job) for name, it in ledger.started.items()}
@@ -215,7 +221,14 @@ class HostSchedule:
 
     def start(self) -> None:
         """Start the first evals."""
-        self._links.call(lambda: self._links.listen(self))
+
+        def start() -> None:
+            self._start_by = time.monotonic() + PATIENCE
+            self._awaited &= self._links.up
+            self._do(self._placement.pause_all(paused=True, now=time.monotonic()))
+            self._links.listen(self)
+
+        self._links.call(start)
 
     def stop_starting(self) -> int:
         """Start nothing more; return how many jobs the first call has left out."""
@@ -229,9 +242,13 @@ class HostSchedule:
 
     def pause(self, *, paused: bool) -> None:
         """Start nothing for a while, or start again."""
-        self._links.call(
-            lambda: self._do(self._placement.pause_all(paused=paused, now=time.monotonic()))
-        )
+
+        def pause() -> None:
+            self._paused = paused
+            if not self._awaited:
+                self._do(self._placement.pause_all(paused=paused, now=time.monotonic()))
+
+        self._links.call(pause)
 
     def end_all(self, why: str, signal: str) -> None:
         """End all attempts, also one that comes to run only now."""
@@ -318,6 +335,14 @@ class HostSchedule:
                 self._fetch(host, known, ended)
         if self._cut is not None:
             self.end_all(*self._cut)
+        self._await_no_more(host)
+
+    def _await_no_more(self, *hosts: str) -> None:
+        """Let evals start once all hosts have said what they have, or will not."""
+        if self._awaited:
+            self._awaited.difference_update(hosts)
+            if not self._awaited:
+                self.pause(paused=self._paused)
 
     def down(self, host: str, why: str) -> None:
         """A host is away."""
@@ -331,6 +356,7 @@ class HostSchedule:
         if host in self._facts.setups:
             self._absences.leave(host, why, now=now)
         self._do(self._placement.disconnected(host, now=now))
+        self._await_no_more(host)
 
     def superseded(self, host: str, why: str) -> None:
         """A newer run has the host."""
@@ -343,6 +369,8 @@ class HostSchedule:
     def tick(self) -> float | None:
         """Do what is due."""
         now = time.monotonic()
+        if self._awaited and now > self._start_by:
+            self._await_no_more(*self._awaited)
         due = self._placement.deadline()
         if due is not None and due <= now:
             self._do(self._placement.tick(now=now))
@@ -562,7 +590,7 @@ class HostSchedule:
                 self._break(
                     EnvironmentFault(
                         "no host has been there for more than "
-                        f"{duration(self._facts.wait)} (--engine-wait)",
+                        f"{self._facts.wait:g} s (--engine-wait)",
                         "what runs there is taken in by the next run",
                     )
                 )
@@ -597,7 +625,7 @@ class HostSchedule:
         job = known.job if known else self._jobs.get(key)
         if job is None:
             raise AssertionError(f"nobody knows the attempt {attempt}")
-        why = f"its host {host} was away for more than {duration(self._facts.wait)} (--engine-wait)"
+        why = f"its host {host} was away for more than {self._facts.wait:g} s (--engine-wait)"
         made = Made(ending=Ending(lost=why))
         task = Task(job=job, attempt=attempt)
         return outcome_of(task, made, self._facts.layout, run=self._facts.run, host=host)
