@@ -50,14 +50,11 @@ from runner.hosts.messages import (
     Start,
     Waited,
 )
-from runner.hosts.spool import Spool
+from runner.hosts.spool import HOST, Spool
 from runner.model import ContainerSettings, Job, Task
 from runner.records.folders import listed
 
 SOCKET = "agent.sock"
-
-# The host of labels: an agent finds its containers by its spool.
-HOST = "agent"
 
 # Seconds between two words to the runner, and after which a runner that says nothing has gone.
 BEAT = 3.0
