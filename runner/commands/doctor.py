@@ -76,6 +76,11 @@ def _check(name: str, look: Callable[[], Check | str]) -> Check:
     return found if isinstance(found, Check) else Check(name=name, ok=True, found=found)
 
 
+def _said_once(engine: Check, *others: Check) -> list[Check]:
+    """All checks, without those that only met the missing engine again."""
+    return [engine, *(each for each in others if each.ok or each.found != engine.found)]
+
+
 def _engine() -> str:
     info = Engine().info()
     memory = info.memory / 2**30
@@ -261,25 +266,16 @@ def command(
         progress_dir=progress_dir,
         explicit=typed(click.get_current_context(), SETTINGS),
     )
-    engine = _check("Docker engine", _engine)
-    # Without an engine they would say the same again.
-    in_images = (
-        (
-            _check("eval image", lambda: _image(image)),
-            _check("registry", lambda: _registry(image, own.registry_paths)),
-        )
-        if engine.ok
-        else ()
-    )
-    checks = (
-        engine,
-        *in_images,
+    checks = _said_once(
+        _check("Docker engine", _engine),
+        _check("eval image", lambda: _image(image)),
+        _check("registry", lambda: _registry(image, own.registry_paths)),
         _check("progress directory", lambda: _progress_dir(progress_dir)),
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("providers", lambda: _providers(options)),
         *_hosts(names, image, engine=engine.ok, least=min_free_disk),
-        *([_evals(options)] if eval_set and engine.ok else ()),
+        *([_evals(options)] if eval_set else ()),
     )
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())
