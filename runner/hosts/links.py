@@ -33,8 +33,8 @@ class Listener(Protocol):
     def heard(self, host: str, message: Message) -> None:
         """A host says something."""
 
-    def superseded(self, host: str, why: str) -> None:
-        """A newer run has taken a host over."""
+    def superseded(self, host: str, epoch: int) -> None:
+        """A run of this epoch, not older than this one, has taken a host over."""
 
     def failed(self, error: Exception) -> None:
         """Something went wrong here."""
@@ -68,17 +68,19 @@ class Links:
 
     Args:
         lines: by host, the command line whose standard input and output lead to its agent.
-        epoch: of this run.
+        run: id of this run.
 
     Attributes:
+        epoch: of this run.
         listener: is told what hosts say.
         poller: of the thread.
     """
 
-    def __init__(self, lines: Mapping[str, Sequence[str]], epoch: int) -> None:
+    def __init__(self, lines: Mapping[str, Sequence[str]], epoch: int, run: str) -> None:
         self.poller = Poller()
         self.listener: Listener | None = None
-        self._epoch = epoch
+        self.epoch = epoch
+        self._run_id = run
         ours = os.pathsep.join([_PLACE, *filter(None, [os.environ.get("PYTHONPATH")])])
         environ = {**os.environ, "PYTHONPATH": ours}
         self._members = {name: _Member(line, environ) for name, line in lines.items()}
@@ -96,7 +98,17 @@ class Links:
         self.listener = listener
         for name, member in self._members.items():
             if member.up:
-                self.send(name, Hello(protocol=PROTOCOL, epoch=self._epoch))
+                self.send(name, self._hello())
+
+    def outbid(self, epoch: int) -> None:
+        """Have a newer epoch than another run."""
+        self.epoch = max(self.epoch, epoch + 1)
+        for name, member in self._members.items():
+            if member.up:
+                self.send(name, self._hello())
+
+    def _hello(self) -> Hello:
+        return Hello(protocol=PROTOCOL, epoch=self.epoch, run=self._run_id)
 
     @property
     def up(self) -> set[str]:
@@ -195,7 +207,7 @@ class Links:
         )
         process.stdout.close()
         process.stdin.close()
-        member.link.send(Hello(protocol=PROTOCOL, epoch=self._epoch))
+        member.link.send(self._hello())
 
     def _complains(self, member: _Member, errors: int) -> None:
         try:
@@ -213,10 +225,9 @@ class Links:
                 member.up = True
                 member.pause = SOON
                 self.listener.up(name, message)
-            case Refused(why=why, epoch=epoch) if epoch > self._epoch or member.up:
-                member.removed = True
-                self._disconnect(member)
-                self.listener.superseded(name, why)
+            case Refused(why=why, epoch=epoch) if epoch >= self.epoch:
+                self.listener.superseded(name, epoch)
+                self._broke(name, member, why)
             case Refused(why=why):
                 self._broke(name, member, why)
             case _ if member.up:

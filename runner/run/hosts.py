@@ -33,8 +33,10 @@ from runner.options import DEFAULT_IMAGE, EVAL_NETWORK
 from runner.plan.cutoffs import Budget
 from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
-from runner.run.host_schedule import HostFacts, HostSchedule
+from runner.run.dispatch import Dispatch
+from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
+from runner.run.results import HostFacts
 from runner.run.schedule import Event
 
 # Hosts that are looked at or get something at the same time.
@@ -63,7 +65,8 @@ class Usable(msgspec.Struct, frozen=True, kw_only=True):
 class _Collector:
     """Takes in what hosts have, until a schedule does."""
 
-    def __init__(self, hosts: Iterable[str]) -> None:
+    def __init__(self, hosts: Iterable[str], outbid: Callable[[int], None]) -> None:
+        self._outbid = outbid
         self.inventories: dict[str, Inventory] = {}
         self.problems: dict[str, str] = {}
         self.error: Exception | None = None
@@ -90,9 +93,9 @@ class _Collector:
     def heard(self, host: str, message: Message) -> None:
         """A host says something; it says so again to the schedule."""
 
-    def superseded(self, host: str, why: str) -> None:
-        """A newer run has taken a host over."""
-        self.error = EnvironmentFault(f"{host}: {why}", "only one run may use a progress directory")
+    def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as the others have it
+        """A run from a copy of the progress directory has the host; this one is newer."""
+        self._outbid(epoch)
 
     def failed(self, error: Exception) -> None:
         """Something went wrong here."""
@@ -107,6 +110,7 @@ class RunHosts:
     """The hosts that a run can use, with an agent on each.
 
     Args:
+        run: id of the run.
         complete: whether an attempt is on record.
         tell: is told what is being done.
         warn: is told of each host that cannot be used.
@@ -125,6 +129,7 @@ class RunHosts:
         prepared: Prepared,
         host: Host,
         *,
+        run: str,
         complete: Callable[[str], bool],
         tell: Callable[[str], None],
         warn: Callable[[str], None],
@@ -147,14 +152,16 @@ class RunHosts:
             raise EnvironmentFault(
                 "no host of --hosts can be used", "see the lines above for what to do"
             )
-        self.links = Links({each.name: self._line(each) for each in self.usable}, self.ledger.epoch)
-        collector = _Collector(each.name for each in self.usable)
+        lines = {each.name: self._line(each) for each in self.usable}
+        self.links = Links(lines, self.ledger.epoch, run)
+        collector = _Collector(lines, self.links.outbid)
         self.links.start(collector)
         collector.wait()
         self.inventories = collector.inventories
         if collector.error is not None:
             self.links.close()
             raise collector.error
+        self.ledger.keep_epoch(self.links.epoch)
         for name, why in collector.problems.items():
             if name not in self.inventories:
                 warn(f"{name}: its agent does not answer: {why}")
@@ -166,18 +173,15 @@ class RunHosts:
 
     def adopted(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun on a host that is there."""
-        there = set()
-        for inventory in self.inventories.values():
-            there |= {each.attempt for each in inventory.running}
-            there |= {each.attempt for each in inventory.ended}
+        there = {each.attempt for found in self.inventories.values() for each in found.attempts}
         begun = {it.job for it in self.ledger.started.values() if it.attempt in there}
         return {job.eval for job in jobs if job.key in begun}
 
     @property
     def have_something(self) -> bool:
         """Whether anything of an earlier run is left on a host."""
-        found = (each.running or each.ended for each in self.inventories.values())
-        return bool(self.ledger.started) or any(found)
+        found = any(each.attempts for each in self.inventories.values())
+        return found or bool(self.ledger.started)
 
     def setups(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Setup]:
         """Bring to each host what its evals need, and tell what is there.
@@ -215,19 +219,19 @@ class RunHosts:
                 "no host of --hosts has what the evals need", "see the lines above for what to do"
             )
         slots = {each.name: each.slots for each in self.usable if each.name in setups}
-        self._schedule = HostSchedule(
+        host_facts = HostFacts(
+            layout=facts.layout,
+            run=facts.run,
+            gateway=gateway,
+            setups=setups,
+            slots=slots,
+            wait=options.engine_wait,
+            least_free=options.min_free_disk,
+            on_record=on_record,
+        )
+        dispatch = Dispatch(
             self.links,
-            HostFacts(
-                layout=facts.layout,
-                run=facts.run,
-                gateway=gateway,
-                setups=setups,
-                slots=slots,
-                wait=options.engine_wait,
-                least_free=options.min_free_disk,
-                environment=facts.environment,
-                on_record=on_record,
-            ),
+            host_facts,
             ledger=self.ledger,
             events=events,
             todo=plan.todo,
@@ -237,6 +241,7 @@ class RunHosts:
             new_id=new_id,
             budget=budget,
         )
+        self._schedule = HostSchedule(self.links, dispatch, facts.environment, budget)
         return self._schedule
 
     def close(self, complete: Callable[[str], bool]) -> None:

@@ -173,6 +173,7 @@ class _Run:
             self._hosts = hosts.RunHosts(
                 prepared,
                 host,
+                run=recorder.run,
                 complete=recorder.complete,
                 tell=display.note,
                 warn=display.warn,
