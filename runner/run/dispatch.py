@@ -7,7 +7,6 @@ from queue import SimpleQueue
 
 import msgspec
 
-from runner.errors import EnvironmentFault
 from runner.hosts.desk import Desk
 from runner.hosts.fetching import Fetch, is_attempt
 from runner.hosts.ledger import Ledger, StartedThere
@@ -38,6 +37,7 @@ from runner.plan import actions
 from runner.plan.actions import Action, Earlier, Outcome
 from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
+from runner.run.host_news import HostNews
 from runner.run.results import HostFacts, Results
 from runner.run.schedule import (
     FIRST_PAUSE,
@@ -47,7 +47,6 @@ from runner.run.schedule import (
     Event,
     Idle,
     Started,
-    Told,
     Unfit,
 )
 
@@ -59,13 +58,15 @@ class KnownAttempt(msgspec.Struct):
     """An attempt that a host was told to make.
 
     Attributes:
-        outcome: what is to be recorded; None until its files are here.
+        here: whether its files are here, as far as they can be.
+        outcome: what is to be recorded; None until that is known.
     """
 
     host: str
     job: Job
     container: str = ""
     fetch: Fetch | None = None
+    here: bool = False
     outcome: Attempt | None = None
     tell: Callable[[int, int], None] | None = None
 
@@ -114,12 +115,11 @@ class Dispatch:
         self.known: dict[str, KnownAttempt] = {}
         self.unsettled: set[str] = set()
         self.cut: tuple[str, str] | None = None
-        self._short: set[str] = set()
-        self._idle: Future[None] = Future()
         # Nothing starts until those that are there have said what they have, so that all get some.
         self._awaited = set(facts.slots)
         self._paused = False
         self._start_by = 0.0
+        self._news = HostNews(events, wait=facts.wait, least_free=facts.least_free)
         self._results = Results(facts, self._break)
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
         started = {name: (it.host, it.job) for name, it in ledger.started.items()}
@@ -177,6 +177,7 @@ class Dispatch:
         """A host is there."""
         if host not in self._facts.setups:
             return  # it could not get what evals need
+        self._news.back(host)
         self._links.send(host, self._facts.setups[host])
         running = {}
         held = {}
@@ -203,23 +204,17 @@ class Dispatch:
         """A host is away."""
         self._desk.lost(host)
         for known in self.known.values():
-            if known.host == host and known.fetch is not None:
+            if known.host == host and known.fetch is not None and not known.here:
                 known.fetch.cancel()
                 known.fetch = None
         self.unsettled = {it for it in self.unsettled if it.partition(" ")[0] != host}
         self._do(self.placement.disconnected(host, now=time.monotonic()))
         self._await_no_more(host)
-        self._tell_away(host, why)
+        self._news.away(host, why)
 
-    def superseded(self, host: str, epoch: int) -> None:
+    def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as others have it
         """A newer run has the host."""
-        self._break(
-            EnvironmentFault(
-                f"a newer run, from a copy of this progress directory, has taken {host} over "
-                f"(epoch {epoch})",
-                "let that one end, or end it and run this again",
-            )
-        )
+        self._break(self._news.superseded(host))
 
     def failed(self, error: Exception) -> None:
         """Something went wrong here."""
@@ -267,9 +262,11 @@ class Dispatch:
             case HasSettled(attempt=attempt):
                 self.unsettled.discard(f"{host} {attempt}")
             case Room(free=free):
-                self._look_at_disk(host, free)
+                if (short := self._news.disk(host, free)) is not None:
+                    now = time.monotonic()
+                    self._do(self.placement.short_of_disk(host, short=short, now=now))
             case Say(text=text):
-                self.events.put(Told(f"{host}: {text}"))
+                self._news.said(host, text)
             case CannotStart(what=what, cure=cure):
                 self._give_up(host, f"{what}; {cure}" if cure else what)
             case _:
@@ -304,12 +301,13 @@ class Dispatch:
         if known.fetch is not None or known.outcome is not None:
             return
         ended = msgspec.structs.replace(ended, job=known.job)
-        known.fetch = Fetch(
-            ended,
-            self._facts.layout,
-            send=partial(self._links.send, host),
-            done=lambda problem: self._results.judge(host, ended, problem, self._judged),
-        )
+
+        def done(problem: str) -> None:
+            known.here = True
+            self._results.judge(host, ended, problem, self._judged)
+
+        send = partial(self._links.send, host)
+        known.fetch = Fetch(ended, self._facts.layout, send=send, done=done)
         self._guarded(known.fetch.begin)
 
     def _judged(self, outcome: Attempt) -> None:
@@ -318,6 +316,7 @@ class Dispatch:
         def tell() -> None:
             known = self.known.get(outcome.id)
             if known is None:
+                self._results.clear(outcome.id, outcome)
                 return
             known.outcome = outcome
             if self._budget and outcome.result is Result.SUCCESS:
@@ -328,27 +327,9 @@ class Dispatch:
 
         self._links.call(tell)
 
-    def _look_at_disk(self, host: str, free: int) -> None:
-        short = free < self._facts.least_free
-        if short == (host in self._short):
-            return
-        (self._short.add if short else self._short.discard)(host)
-        if short:
-            said = f"only {free / 2**20:.0f} MiB are free on its disk, so no new eval starts there"
-        else:
-            said = "there is room on its disk again"
-        self.events.put(Told(f"{host}: {said}"))
-        self._do(self.placement.short_of_disk(host, short=short, now=time.monotonic()))
-
     def _give_up(self, host: str, why: str) -> None:
-        self.events.put(Told(f"{host} cannot be used: {why}"))
-        self._links.remove(host)
+        self._news.give_up(host, why)
         self._do(self.placement.remove(host, now=time.monotonic()))
-
-    def _tell_away(self, host: str, why: str) -> None:
-        if not self._idle.done():
-            text = f"{host} is away ({why}); its evals run elsewhere if that lasts longer than"
-            self.events.put(Told(f"{text} {self._facts.wait:g} s (--engine-wait)"))
 
     def _fits(self, key: str) -> bool:
         return self._budget is None or self._budget.fits(self._jobs[key].command)
@@ -392,24 +373,18 @@ class Dispatch:
                 self._record(known.outcome, again=again)
             case actions.RecordLost(host, job, attempt, again):
                 known_job = self.known[attempt].job if attempt in self.known else self._jobs[job]
-                self._record(self._results.lost(host, known_job, attempt), again=again)
+                why = self._news.why_lost(host)
+                self._record(self._results.lost(host, known_job, attempt, why), again=again)
             case actions.Settle(host, attempt) | actions.End(host, attempt):
                 self._settle(host, attempt)
                 self._forget(attempt)
             case actions.AllAway():
-                self._break(
-                    EnvironmentFault(
-                        "no host has been there for more than "
-                        f"{self._facts.wait:g} s (--engine-wait)",
-                        "what runs there is taken in by the next run",
-                    )
-                )
+                self._break(self._news.all_away())
             case actions.Unfit(jobs):
                 self.out_of_time = True
                 remaining = self._budget.remaining if self._budget else 0.0
                 self.events.put(Unfit(jobs, max(0.0, remaining)))
             case actions.Idle():
-                self._idle.set_result(None)
                 self.events.put(Idle())
             case _:
                 pass
@@ -428,10 +403,13 @@ class Dispatch:
         self._do(told(attempt, now=time.monotonic()))
         known = self.known.get(attempt)
         if known is not None and self._facts.on_record(attempt):  # its host is away
+            if known.host in self._news.given_up:
+                self._settle(known.host, attempt)
             self._forget(attempt)
 
     def _settle(self, host: str, attempt: str) -> None:
-        self.unsettled.add(f"{host} {attempt}")
+        if host in self._links.up:
+            self.unsettled.add(f"{host} {attempt}")
         self._links.send(host, Settle(attempt=attempt))
 
     def _forget(self, attempt: str) -> None:
@@ -441,7 +419,8 @@ class Dispatch:
         if known.fetch is not None:
             known.fetch.cancel()
         self._desk.close(attempt)
-        self._results.clear(attempt)
+        refused = None if self._facts.on_record(attempt) else known.outcome
+        self._results.clear(attempt, refused)
 
 
 def _pause(before: int) -> float:

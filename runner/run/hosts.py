@@ -141,7 +141,7 @@ class RunHosts:
         self._code = agent_code()
         self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
-        if any(each.name == LOCAL for each in names):
+        if any(each.name == LOCAL for each in names) and not prepared.engine.borrowed:
             _refuse_leftovers(prepared, host)
         resume = prepared.options.resume
         self.ledger = Ledger(
@@ -176,6 +176,16 @@ class RunHosts:
         there = {each.attempt for found in self.inventories.values() for each in found.attempts}
         begun = {it.job for it in self.ledger.started.values() if it.attempt in there}
         return {job.eval for job in jobs if job.key in begun}
+
+    def others(self, plan: Plan) -> int:
+        """How many attempts of other runs' jobs run on hosts."""
+        keys = {job.key for job in plan.jobs}
+        told = self.ledger.started
+        found = (each for it in self.inventories.values() for each in it.attempts)
+        return sum(
+            not each.ended and each.attempt in told and told[each.attempt].job not in keys
+            for each in found
+        )
 
     @property
     def have_something(self) -> bool:

@@ -84,16 +84,19 @@ class Results:
 
         self._pool.submit(act)
 
-    def lost(self, host: str, job: Job, attempt: str) -> Attempt:
-        """An attempt whose host was away too long."""
-        why = f"its host {host} was away for more than {self._facts.wait:g} s (--engine-wait)"
+    def lost(self, host: str, job: Job, attempt: str, why: str) -> Attempt:
+        """An attempt that was lost with its host."""
         task = Task(job=job, attempt=attempt)
         made = Made(ending=Ending(lost=why))
         return outcome_of(task, made, self._facts.layout, run=self._facts.run, host=host)
 
-    def clear(self, attempt: str) -> None:
-        """Remove what is here of an attempt that is over."""
-        self._pool.submit(self._clear, attempt)
+    def clear(self, attempt: str, refused: Attempt | None) -> None:
+        """Remove what is here of an attempt that is over.
+
+        Args:
+            refused: its outcome, if that is not on record, so that its logs go, too.
+        """
+        self._pool.submit(self._clear, attempt, refused)
 
     def close(self) -> None:
         """Wait until all is done."""
@@ -121,7 +124,9 @@ class Results:
         left_out = tuple(mask.text(each) for each in ended.warnings)
         return msgspec.structs.replace(found, warnings=(*left_out, *found.warnings))
 
-    def _clear(self, attempt: str) -> None:
+    def _clear(self, attempt: str, refused: Attempt | None) -> None:
+        for log in refused.all_logs if refused else ():
+            (self._facts.layout.root / log).unlink(missing_ok=True)
         if self._facts.gateway is not None:
             self._facts.gateway.leave(attempt)
         remove_private(self._facts.layout, attempt)

@@ -179,6 +179,7 @@ class _Run:
                 warn=display.warn,
             )
             stack.callback(self._hosts.close, recorder.complete)
+            others = self._hosts.others(plan)
         else:
             self.adopted, others = recover(prepared, host, recorder, plan)
         if recorder.changed:
