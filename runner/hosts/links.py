@@ -2,7 +2,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,6 +16,9 @@ SILENCE = 15.0
 # Seconds before a link is tried again: first, and at most.
 SOON = 0.5
 LATER = 15.0
+
+# Seconds in which agents that were started have to answer.
+ANSWER = 60.0
 
 # Bytes kept of what ssh complains of.
 _COMPLAINT = 4096
@@ -257,6 +260,50 @@ class Links:
                 member.process.kill()
             self._ending.append(member.process)
             member.process = None
+
+
+class Collector:
+    """Takes in what hosts have, until a schedule does."""
+
+    def __init__(self, hosts: Iterable[str], outbid: Callable[[int], None]) -> None:
+        self._outbid = outbid
+        self.inventories: dict[str, Inventory] = {}
+        self.problems: dict[str, str] = {}
+        self.error: Exception | None = None
+        self._missing = set(hosts)
+        self._all = threading.Event()
+
+    def wait(self) -> None:
+        """Wait until all hosts have said what they have, or will not."""
+        end = time.monotonic() + ANSWER
+        while not self._all.wait(0.2) and time.monotonic() < end and self.error is None:
+            pass
+
+    def up(self, host: str, inventory: Inventory) -> None:
+        """A host is there."""
+        self.inventories[host] = inventory
+        self._missing.discard(host)
+        if not self._missing:
+            self._all.set()
+
+    def down(self, host: str, why: str) -> None:
+        """A host is away."""
+        self.problems[host] = why
+
+    def heard(self, host: str, message: Message) -> None:
+        """A host says something; it says so again to the schedule."""
+
+    def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as the others have it
+        """A run from a copy of the progress directory has the host; this one is newer."""
+        self._outbid(epoch)
+
+    def failed(self, error: Exception) -> None:
+        """Something went wrong here."""
+        self.error = error
+
+    def tick(self) -> float | None:
+        """Nothing is due."""
+        return None
 
 
 # Where the package of this code is.

@@ -1,6 +1,5 @@
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
@@ -32,16 +31,14 @@ from runner.hosts.messages import (
     Start,
     Waited,
 )
-from runner.model import Attempt, Fault, Job, Result
+from runner.model import Attempt, Job, Result
 from runner.plan import actions
-from runner.plan.actions import Action, Earlier, Outcome
+from runner.plan.actions import Action
 from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
 from runner.run.host_news import HostNews
-from runner.run.results import HostFacts, Results
+from runner.run.results import HostFacts, Results, kind_of
 from runner.run.schedule import (
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
     Broken,
     Ended,
     Event,
@@ -79,6 +76,7 @@ class Dispatch:
     Args:
         facts: what all attempts share.
         ledger: what was started on hosts.
+        jobs: all of the plan.
         budget: the run's time; None for no limit.
 
     Attributes:
@@ -97,11 +95,8 @@ class Dispatch:
         *,
         ledger: Ledger,
         events: SimpleQueue[Event],
-        todo: Sequence[Job],
-        done: Sequence[Job],
-        at_once: int,
-        retries: int,
-        new_id: Callable[[], str],
+        jobs: Iterable[Job],
+        placement: Placement,
         budget: Budget | None,
     ) -> None:
         self.events = events
@@ -111,7 +106,8 @@ class Dispatch:
         self._links = links
         self._facts = facts
         self._ledger = ledger
-        self._jobs = {job.key: job for job in (*todo, *done)}
+        self._jobs = {job.key: job for job in jobs}
+        self.placement = placement
         self.known: dict[str, KnownAttempt] = {}
         self.unsettled: set[str] = set()
         self.cut: tuple[str, str] | None = None
@@ -122,22 +118,6 @@ class Dispatch:
         self._news = HostNews(events, wait=facts.wait, least_free=facts.least_free)
         self._results = Results(facts, self._break)
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
-        started = {name: (it.host, it.job) for name, it in ledger.started.items()}
-        self.placement = Placement(
-            facts.slots,
-            [job.key for job in todo],
-            at_once=at_once,
-            retries=retries,
-            host_wait=facts.wait,
-            new_id=new_id,
-            pause=_pause,
-            earlier=Earlier(
-                done=[job.key for job in done],
-                started=started,
-                hosts={host for host, _ in started.values()},
-            ),
-            fits=self._fits,
-        )
 
     def start(self) -> None:
         """Start the first evals once the hosts that are there have said what they have."""
@@ -321,7 +301,7 @@ class Dispatch:
             known.outcome = outcome
             if self._budget and outcome.result is Result.SUCCESS:
                 self._budget.spent(outcome.command, outcome.duration)
-            kind = _outcome(outcome, cut=self.cut is not None)
+            kind = kind_of(outcome, cut=self.cut is not None)
             now = time.monotonic()
             self._do(self.placement.ended(outcome.host, outcome.id, kind, now=now))
 
@@ -330,9 +310,6 @@ class Dispatch:
     def _give_up(self, host: str, why: str) -> None:
         self._news.give_up(host, why)
         self._do(self.placement.remove(host, now=time.monotonic()))
-
-    def _fits(self, key: str) -> bool:
-        return self._budget is None or self._budget.fits(self._jobs[key].command)
 
     def _break(self, error: BaseException) -> None:
         self.events.put(Broken(error))
@@ -421,16 +398,3 @@ class Dispatch:
         self._desk.close(attempt)
         refused = None if self._facts.on_record(attempt) else known.outcome
         self._results.clear(attempt, refused)
-
-
-def _pause(before: int) -> float:
-    most: float = min(FIRST_PAUSE * 2**before, LONGEST_PAUSE)
-    return most * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
-
-
-def _outcome(attempt: Attempt, *, cut: bool) -> Outcome:
-    if attempt.result is Result.SUCCESS:
-        return Outcome.SUCCESS
-    if attempt.fault is Fault.EVAL:
-        return Outcome.FAILED
-    return Outcome.CUT if cut else Outcome.ENVIRONMENT

@@ -1,8 +1,7 @@
 """The hosts of a run: which can be used, and what they get before evals start there."""
 
+import random
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,27 +22,26 @@ from runner.hosts.content import Content, agent_code, folder
 from runner.hosts.equip import Host as There
 from runner.hosts.equip import ensure_image, send, start_agent
 from runner.hosts.ledger import Ledger
-from runner.hosts.links import Links
-from runner.hosts.messages import HostData, Inventory, Message, Setup
+from runner.hosts.links import Collector, Links
+from runner.hosts.messages import HostData, Setup
 from runner.hosts.ssh import LOCAL, HostName, Unusable, parse_hosts
 from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image, look_up_image
 from runner.model import Job
 from runner.options import DEFAULT_IMAGE, EVAL_NETWORK
+from runner.plan.actions import Earlier
 from runner.plan.cutoffs import Budget
+from runner.plan.placement import Placement
 from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
 from runner.run.dispatch import Dispatch
 from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
 from runner.run.results import HostFacts
-from runner.run.schedule import Event
+from runner.run.schedule import FIRST_PAUSE, LONGEST_PAUSE, Event
 
 # Hosts that are looked at or get something at the same time.
 AT_ONCE = 16
-
-# Seconds in which agents that were started have to answer.
-ANSWER = 60.0
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -60,50 +58,6 @@ class Usable(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     slots: int
     there: There | None
-
-
-class _Collector:
-    """Takes in what hosts have, until a schedule does."""
-
-    def __init__(self, hosts: Iterable[str], outbid: Callable[[int], None]) -> None:
-        self._outbid = outbid
-        self.inventories: dict[str, Inventory] = {}
-        self.problems: dict[str, str] = {}
-        self.error: Exception | None = None
-        self._missing = set(hosts)
-        self._all = threading.Event()
-
-    def wait(self) -> None:
-        """Wait until all hosts have said what they have, or will not."""
-        end = time.monotonic() + ANSWER
-        while not self._all.wait(0.2) and time.monotonic() < end and self.error is None:
-            pass
-
-    def up(self, host: str, inventory: Inventory) -> None:
-        """A host is there."""
-        self.inventories[host] = inventory
-        self._missing.discard(host)
-        if not self._missing:
-            self._all.set()
-
-    def down(self, host: str, why: str) -> None:
-        """A host is away."""
-        self.problems[host] = why
-
-    def heard(self, host: str, message: Message) -> None:
-        """A host says something; it says so again to the schedule."""
-
-    def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as the others have it
-        """A run from a copy of the progress directory has the host; this one is newer."""
-        self._outbid(epoch)
-
-    def failed(self, error: Exception) -> None:
-        """Something went wrong here."""
-        self.error = error
-
-    def tick(self) -> float | None:
-        """Nothing is due."""
-        return None
 
 
 class RunHosts:
@@ -154,7 +108,7 @@ class RunHosts:
             )
         lines = {each.name: self._line(each) for each in self.usable}
         self.links = Links(lines, self.ledger.epoch, run)
-        collector = _Collector(lines, self.links.outbid)
+        collector = Collector(lines, self.links.outbid)
         self.links.start(collector)
         collector.wait()
         self.inventories = collector.inventories
@@ -244,15 +198,38 @@ class RunHosts:
             host_facts,
             ledger=self.ledger,
             events=events,
-            todo=plan.todo,
-            done=plan.done,
-            at_once=options.jobs or sum(slots.values()),
-            retries=options.retries,
-            new_id=new_id,
+            jobs=plan.jobs,
+            placement=self._placement(plan, slots, new_id, budget),
             budget=budget,
         )
         self._schedule = HostSchedule(self.links, dispatch, facts.environment, budget)
         return self._schedule
+
+    def _placement(
+        self,
+        plan: Plan,
+        slots: Mapping[str, int],
+        new_id: Callable[[], str],
+        budget: Budget | None,
+    ) -> Placement:
+        options = self._prepared.options
+        commands = {job.key: job.command for job in plan.todo}
+        started = {name: (it.host, it.job) for name, it in self.ledger.started.items()}
+        return Placement(
+            slots,
+            list(commands),
+            at_once=options.jobs or sum(slots.values()),
+            retries=options.retries,
+            host_wait=options.engine_wait,
+            new_id=new_id,
+            pause=_pause,
+            earlier=Earlier(
+                done=[job.key for job in plan.done],
+                started=started,
+                hosts={host for host, _ in started.values()},
+            ),
+            fits=lambda key: budget is None or budget.fits(commands[key]),
+        )
 
     def close(self, complete: Callable[[str], bool]) -> None:
         """Let the hosts go; agents keep what is not on record."""
@@ -340,6 +317,12 @@ class RunHosts:
             places = {path: one.there.stored(content) for path, content in contents.items()}
         user = facts.user if one.there is None else one.there.facts.user
         return _setup(facts, jobs, ids, places, user)
+
+
+def _pause(before: int) -> float:
+    """Seconds before a retry, by how many came before it."""
+    most: float = min(FIRST_PAUSE * 2**before, LONGEST_PAUSE)
+    return most * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
 
 
 def _setup(
