@@ -88,13 +88,8 @@ def _engine() -> str:
     return f"{info.version} at {where()}, {info.cpus} CPUs, {memory:.1f} GiB{rootless}"
 
 
-def _hosts(names: Sequence[HostName], image: str, *, engine: bool, least: int) -> list[Check]:
-    """Look at hosts of a run, several at once.
-
-    Args:
-        engine: whether one answers here, which has the image.
-        least: bytes that have to be free on a host's disk.
-    """
+def _hosts(names: Sequence[HostName], image: str, least: int) -> list[Check]:
+    """Look at hosts of a run, several at once; `least` bytes have to be free on a host's disk."""
 
     def look(host: HostName) -> str:
         if host.name == LOCAL:
@@ -103,10 +98,11 @@ def _hosts(names: Sequence[HostName], image: str, *, engine: bool, least: int) -
         rootless = ", rootless" if facts.rootless else ""
         found = f"Docker {facts.engine}, {facts.cpus} CPUs, {size(facts.free)} free{rootless}"
         found += f"; {_at_once(host, facts.cpus)}"
-        if not engine:
+        try:
+            here = find_image(Engine().api, image)
+        except EnvironmentFault:  # which is told already
             return found
-        there = There(name=host.name, id="", facts=facts)
-        return f"{found}; {_image_there(there, find_image(Engine().api, image))}"
+        return f"{found}; {_image_there(There(name=host.name, id='', facts=facts), here)}"
 
     with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
         return list(pool.map(lambda host: _check(f"host {host.name}", lambda: look(host)), names))
@@ -274,7 +270,7 @@ def command(
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("providers", lambda: _providers(options)),
-        *_hosts(names, image, engine=engine.ok, least=min_free_disk),
+        *_hosts(names, image, min_free_disk),
         *([_evals(options)] if eval_set else ()),
     )
     if as_json:

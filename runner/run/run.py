@@ -172,11 +172,13 @@ class _Run:
             self._hosts = hosts.RunHosts(
                 prepared,
                 host,
+                run=recorder.run,
                 complete=recorder.complete,
                 tell=display.note,
                 warn=display.warn,
             )
             stack.callback(self._hosts.close, recorder.complete)
+            others = self._hosts.others(plan)
         else:
             self.adopted, others = recover(prepared, host, recorder, plan)
         if recorder.changed:

@@ -4,13 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from runner.options import DEFAULT_IMAGE
 from tests.conftest import Place, until
 from tests.hosts.lab import Lab, let_go, waiting
 
