@@ -12,6 +12,7 @@ from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.leftovers import containers_of, find_leftovers
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault
+from runner.hosts.equip import PYTHON
 from runner.hosts.ledger import read_ledger
 from runner.hosts.spool import HOST, layout_of
 from runner.hosts.ssh import FAILED, LOCAL, Unusable, command, refusal, run
@@ -22,6 +23,9 @@ from runner.records.state import RunState
 # Hosts that are asked at the same time, and seconds in which one has to answer.
 AT_ONCE = 16
 PATIENCE = 20.0
+
+# Seconds in which a host has to remove things.
+LONG = 300.0
 
 # Bytes of a log that are passed on at once.
 _CHUNK = 1 << 16
@@ -37,6 +41,64 @@ id=$(docker ps -aq --filter "label=evalset.attempt=$1" | head -n 1)
 [ -n "$id" ] || { echo "the container of $1 is not there any more" >&2; exit 1; }
 shift
 exec docker logs "$@" "$id" 2>&1
+"""
+
+
+# The agent of a progress directory, started if the host has just done so.
+_AGENT = """
+code=$(docker inspect --format '{{index .Config.Labels "evalset.agent.code"}}' \
+    "evalset-agent-$1" 2>/dev/null) || exit 0
+docker start "evalset-agent-$1" >/dev/null
+echo "$HOME/.evalset $code"
+"""
+
+# Prints the attempts that still had a container.
+_REMOVE = """
+mine() { docker ps -aq --filter "label=evalset.progress=$HOME/.evalset/spool/$1"; }
+docker rm -f -v "evalset-agent-$1" >/dev/null 2>&1
+mine "$1" | xargs -r docker inspect --format '{{index .Config.Labels "evalset.attempt"}}'
+mine "$1" | xargs -r docker rm -f -v >/dev/null
+rm -rf "$HOME/.evalset/spool/$1"
+"""
+
+# Prints what is in use, and so stays; `$1` are ids of progress directories of which nothing stays,
+# `$2` of those with a live run.
+_SWEEP = r"""
+base="$HOME/.evalset" kept=
+docker ps -q >/dev/null || exit 1
+containers() { docker ps -aq --filter "label=evalset.progress=$base/spool/$1"; }
+agent() { docker ps -aq --filter "label=evalset.agent=$1"; }
+in_use() {
+    case " $2 " in *" $1 "*) return 0 ;; esac
+    case " $3 " in *" $1 "*) return 1 ;; esac
+    [ -n "$(containers "$1")" ] || [ -n "$(ls "$base/spool/$1/jobs" 2>/dev/null)" ] ||
+        agent "$1" | xargs -r docker top 2>/dev/null | grep -q ' relay '
+}
+for id in $(ls "$base/spool" 2>/dev/null); do
+    if in_use "$id" "$2" "$1"; then
+        kept="$kept $id"
+    else
+        agent "$id" | xargs -r docker rm -f -v >/dev/null
+        containers "$id" | xargs -r docker rm -f -v >/dev/null
+        rm -rf "$base/spool/$id"
+    fi
+done
+if [ -n "$kept" ]; then
+    echo $kept
+    for code in "$base"/store/agent-*; do
+        [ -n "$(docker ps -aq --filter "label=evalset.agent.code=${code##*/}")" ] || rm -rf "$code"
+    done
+    exit 0
+fi
+for image in $(ls "$base/images" 2>/dev/null); do
+    docker image rm "evalset/sent:$(echo "$image" | cut -c 1-16)" >/dev/null 2>&1
+done
+rm -rf "$base"
+for label in evalset.agent evalset.attempt; do
+    [ -z "$(docker ps -aq --filter "label=$label")" ] || exit 0
+done
+docker network rm evalset >/dev/null 2>&1
+exit 0
 """
 
 
@@ -192,6 +254,49 @@ def _console_there(left: Left, *, follow: bool) -> Iterator[bytes]:
             f"{left.host}: {said.strip() or 'its engine does not answer'}",
             "`evalset status` says whether the eval has ended, or runs elsewhere",
         )
+
+
+def line_to_agent(host: str, id_: str) -> list[str]:
+    """The command line that leads to the agent of a progress directory; empty where none is.
+
+    Raises:
+        EnvironmentFault: the host cannot be reached, or its engine does not answer.
+    """
+    said = run(host, ["sh", "-s", "--", id_], given=_AGENT.encode(), timeout=PATIENCE).split()
+    if len(said) != 2:  # noqa: PLR2004 - the folder and the name of the code
+        return []
+    base, code = said
+    words = ["docker", "exec", "-i", f"evalset-agent-{id_}", *PYTHON, f"{base}/store/{code}"]
+    return command(host, [*words, "relay", f"{base}/spool/{id_}"])
+
+
+def remove_there(host: str, id_: str) -> list[str]:
+    """Remove the agent of a progress directory from a host, and all containers that it had.
+
+    Returns:
+        The attempts that still had a container.
+
+    Raises:
+        EnvironmentFault: the host cannot be reached.
+    """
+    return run(host, ["sh", "-s", "--", id_], given=_REMOVE.encode(), timeout=LONG).split()
+
+
+def sweep_host(host: str, mine: Iterable[str], live: Iterable[str]) -> list[str]:
+    """Remove all that is ours from a host, but for what is in use there.
+
+    Args:
+        mine: ids of progress directories that no run uses.
+        live: ids of those that a live run uses.
+
+    Returns:
+        Ids of the progress directories for which something stays.
+
+    Raises:
+        EnvironmentFault: the host cannot be reached.
+    """
+    words = ["sh", "-s", "--", " ".join(mine), " ".join(live)]
+    return run(host, words, given=_SWEEP.encode(), timeout=LONG).split()
 
 
 def newest(left: Iterable[Left], eval_key: str) -> Left | None:

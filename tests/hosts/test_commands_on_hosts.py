@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Place, until
-from tests.hosts.lab import Lab, let_go, waiting
+from tests.hosts.lab import Lab, LabHost, let_go, waiting
 
 pytestmark = [
     pytest.mark.docker,
@@ -85,3 +85,20 @@ def test_the_status_knows_what_runs_on_hosts(here: Place, hosts: Lab, asker: Ask
     assert "1 on lab-b running; " in asker.status("--ask-hosts")
     let_go(at_b)
     until(lambda: "1 on lab-b ended and not on record yet" in asker.status("--ask-hosts"))
+    cleaned = asker.done("clean", "--hosts", "lab-a,lab-b")
+    assert f"recorded {on_b}, which had ended" in cleaned
+    assert "nothing of evalset is left on lab-a\nnothing of evalset is left on lab-b" in cleaned
+    assert sorted(here.finished()) == ["wait.1", "wait.2"]
+    assert {each.eval: each.host for each in here.records()} == {on_a: "lab-a", on_b: "lab-b"}
+    assert asker.done("logs", "m", "s", on_b) == "waiting\ntold to go\n"
+    assert [nothing_left(host) for host in (a, b)] == [[], []]
+    assert "2 done" in asker.status()
+
+
+def nothing_left(host: LabHost) -> list[str]:
+    """What of ours is on a host."""
+    folders = (host.disk / "home").glob(".evalset/**/*")
+    images = [tag for it in host.api.images() for tag in it["RepoTags"] or () if "sent" in tag]
+    networks = [each["Name"] for each in host.api.networks() if each["Name"] == "evalset"]
+    containers = [each["Names"][0] for each in host.api.containers(all=True)]
+    return [*map(str, folders), *images, *networks, *containers]
