@@ -1,15 +1,19 @@
 """What the commands besides `run` say and do of hosts, with real ones."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from runner.options import DEFAULT_IMAGE
 from tests.conftest import Place, until
 from tests.hosts.lab import Lab, LabHost, let_go, waiting
+from tests.processes import started
 
 pytestmark = [
     pytest.mark.docker,
@@ -27,6 +31,11 @@ class Asker:
     def __init__(self, here: Place, hosts: Lab) -> None:
         self._here = here
         self._variables = hosts.environ()
+        self.environ = here.environ(**self._variables)
+
+    def printed(self, command: str, *words: str) -> str:
+        """What a command prints, however it ends."""
+        return self._here.ask(command, *words, **self._variables).stdout
 
     def done(self, command: str, *words: str, status: int = 0) -> str:
         """What a command prints; its exit status is as it should be."""
@@ -42,11 +51,12 @@ class Asker:
         """Follow an eval."""
         line = self._here.line("m", "s", name, "-f", command="logs")
         with output.open("wb") as file:
-            return subprocess.Popen(line, stdout=file, env=self._here.environ(**self._variables))
+            return subprocess.Popen(line, stdout=file, env=self.environ)
 
 
 @pytest.fixture
-def asker(here: Place, hosts: Lab) -> Asker:
+def asker(here: Place, hosts: Lab, monkeypatch: pytest.MonkeyPatch) -> Asker:
+    monkeypatch.setenv("PATH", hosts.environ()["PATH"])  # as ours, so that processes are forked
     return Asker(here, hosts)
 
 
@@ -102,3 +112,81 @@ def nothing_left(host: LabHost) -> list[str]:
     networks = [each["Name"] for each in host.api.networks() if each["Name"] == "evalset"]
     containers = [each["Names"][0] for each in host.api.containers(all=True)]
     return [*map(str, folders), *images, *networks, *containers]
+
+
+def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
+    here: Place, hosts: Lab, asker: Asker
+) -> None:
+    """A reset ends what runs on hosts, once the run is not live any more."""
+    a, b, _ = hosts.hosts
+    here.registry("wait.1", "wait.2")
+    output = here.folder / "output"
+    line = here.line("--hosts", "lab-a=1,lab-b=1", *ROOM)
+    with (
+        output.open("w") as file,
+        started(line, folder=here.folder, env=asker.environ, stdout=file.fileno()) as run,
+    ):
+        waiting(a, 1)
+        waiting(b, 1)
+        a.lock_out()
+        end_ssh(run.pid, "lab-a")
+        until(lambda: "lab-a is away (" in output.read_text())
+        assert "; its 1 eval runs elsewhere after 2 min 00 s (--engine-wait)" in output.read_text()
+        found = until(
+            lambda: re.search("lab-a is away since .* UTC; evals there: 1", asker.status())
+        )
+        assert found
+        rows = json.loads(asker.status("--json"))["evals"]
+        (on_a,) = [row["eval"] for row in rows if row["host"] == "lab-a"]
+        refused = "lab-a refuses this user's keys; `ssh-copy-id lab-a` adds one"
+        assert refused in asker.done("logs", "m", "s", on_a, status=3)
+        assert refused in asker.status("--ask-hosts")
+        held = asker.done("clean", "--hosts", "lab-a,lab-b", status=3)
+        assert refused in held
+        assert "another run of this model and eval set is under way" in held
+        assert "lab-b is used by this progress directory" in held
+        a.let_in()
+        until(lambda: "lab-a is there again" in output.read_text())
+        until(lambda: "away" not in asker.status())
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    killed = asker.done("reset", "m", "s")
+    assert "killed wait.1, which was running" in killed
+    assert "killed wait.2, which was running" in killed
+    assert [host.api.containers(all=True) for host in (a, b)] == [[], []]
+
+
+def test_doctor_says_of_each_host_what_it_is_or_lacks(
+    here: Place, hosts: Lab, asker: Asker
+) -> None:
+    """In one line; one that cannot be used is a failure."""
+    _, b, c = hosts.hosts
+    image = f"has {here.image}"
+    said = asker.done("doctor", *ROOM, "--hosts", "lab-a=3,lab-b,local", status=0)
+    (of_a,) = re.findall("ok   host lab-a: (.*)", said)
+    assert re.fullmatch(rf"Docker \S+, \d+ CPUs, .* free; runs 3 evals at once; {image}", of_a)
+    assert "ok   host local: " in said
+    b.lock_out()
+    c.fill(leave=5 << 20)
+    lines = ("--hosts", "lab-a,lab-b", "--hosts", "lab-c", "--json", "--image", DEFAULT_IMAGE)
+    found = {each["name"]: each for each in json.loads(asker.printed("doctor", *ROOM, *lines))}
+    assert f"would get {DEFAULT_IMAGE} from here (" in found["host lab-a"]["found"]
+    assert found["host lab-b"] == {
+        "name": "host lab-b",
+        "ok": False,
+        "found": "lab-b refuses this user's keys",
+        "cure": "`ssh-copy-id lab-b` adds one; `ssh lab-b` must work without a password",
+        "lines": [],
+    }
+    assert "MiB are free on its disk" in found["host lab-c"]["found"]
+    assert "--hosts names lab-a twice" in asker.done("doctor", "--hosts", "lab-a,lab-a", status=2)
+
+
+def end_ssh(parent: int, host: str) -> None:
+    """End a process's connection to a host."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            is_child = f"\nPPid:\t{parent}\n" in (path / "status").read_text()
+            if is_child and host.encode() in words:
+                os.kill(int(path.name), signal.SIGKILL)
