@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from runner.engine.container import remove
 from runner.engine.ending import Cut
-from runner.gateway.connection import listen
+from runner.gateway.messages import listen
 from runner.hosts.attempts import HostAttempts
 from runner.hosts.door import RelayDoor
 from runner.hosts.link import READ, Link, Poller

@@ -36,7 +36,7 @@ from runner.hosts.messages import (
 )
 from runner.hosts.spool import Spool
 from runner.model import ContainerSettings, Job, Task
-from runner.records.collect import listed
+from runner.records.folders import listed
 
 # The host of labels: an agent finds its containers by its spool.
 HOST = "agent"

@@ -5,7 +5,7 @@ from runner.run.schedule import Event, Told
 
 
 class HostNews:
-    """What people are told of hosts: each once when it begins, and once when it ends.
+    """What people are told of hosts besides their absences, each once.
 
     Args:
         events: for the reader of a run.
@@ -20,25 +20,8 @@ class HostNews:
         self._events = events
         self._wait = wait
         self._least_free = least_free
-        self._away: set[str] = set()
         self._short: set[str] = set()
         self.given_up: dict[str, str] = {}
-
-    def away(self, host: str, why: str) -> None:
-        """A host is away, or still is."""
-        if host not in self._away and host not in self.given_up:
-            self._tell(
-                host,
-                f"away ({why}); its evals run elsewhere if that lasts longer than {self._wait:g} s "
-                "(--engine-wait)",
-            )
-        self._away.add(host)
-
-    def back(self, host: str) -> None:
-        """A host is there, or still is."""
-        if host in self._away:
-            self._away.discard(host)
-            self._tell(host, "there again")
 
     def disk(self, host: str, free: int) -> bool | None:
         """A host has so many bytes free; return whether that is too little, None if as before."""
@@ -69,9 +52,9 @@ class HostNews:
             return f"its host {host} cannot be used: {self.given_up[host]}"
         return f"its host {host} was away for more than {self._wait:g} s (--engine-wait)"
 
-    def all_away(self) -> EnvironmentFault:
-        """Why a run ends that has no host any more."""
-        if self._away or not self.given_up:
+    def all_away(self, hosts: int) -> EnvironmentFault:
+        """Why a run ends that has none of so many hosts any more."""
+        if len(self.given_up) < hosts:
             return EnvironmentFault(
                 f"no host has been there for more than {self._wait:g} s (--engine-wait)",
                 "what runs there is taken in by the next run",

@@ -28,8 +28,7 @@ from runner.records.layout import keep_dated
 from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
 from runner.records.state import StateReader
-from runner.report.display import Display
-from runner.report.obstacles import obstacle_lines
+from runner.report.display import Display, obstacle_lines
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
 from runner.run.disk import Disk
@@ -208,7 +207,12 @@ class _Run:
         for number, line in enumerate(obstacle_lines(prepared.obstacles)):
             (display.note if number else display.warn)(line)
         self._continued = len(adopted)
-        display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
+        display.begin(
+            total=len(plan.jobs),
+            done=len(plan.done),
+            todo=len(plan.todo),
+            hosts=self._hosts.names if self._hosts is not None else (),
+        )
 
     @property
     def has_work(self) -> bool:
@@ -361,9 +365,9 @@ class _Run:
 
 def _left_on_hosts(prepared: Prepared) -> bool:
     """Whether hosts may have something of an earlier run."""
-    from runner.hosts.ledger import hosts_left  # noqa: PLC0415 - with --hosts alone
+    from runner.hosts.ledger import read_ledger  # noqa: PLC0415 - with --hosts alone
 
-    return bool(hosts_left(prepared.layout))
+    return bool(read_ledger(prepared.layout).started)
 
 
 @contextlib.contextmanager
