@@ -116,7 +116,6 @@ class HostNews:
         self._absences = Absences(facts.wait)
         self._wait = facts.wait
         self._least_free = facts.least_free
-        self._away: set[str] = set()
         self._short: set[str] = set()
         self.given_up: dict[str, str] = {}
 
@@ -124,12 +123,10 @@ class HostNews:
         """A host is away, or still is."""
         if host in self._hosts and host not in self.given_up:
             self._absences.leave(host, why, now=time.monotonic())
-        self._away.add(host)
 
     def back(self, host: str) -> None:
         """A host is there, or still is."""
         self._absences.come(host)
-        self._away.discard(host)
 
     def tick(self) -> float | None:
         """Tell what is due of absences; return seconds until there is more, None for never."""
@@ -175,7 +172,7 @@ class HostNews:
 
     def all_away(self) -> EnvironmentFault:
         """Why a run ends that has no host any more."""
-        if self._away or not self.given_up:
+        if len(self.given_up) < len(self._hosts):
             return EnvironmentFault(
                 f"no host has been there for more than {self._wait:g} s (--engine-wait)",
                 "what runs there is taken in by the next run",

@@ -53,11 +53,13 @@ class Usable(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         slots: evals at once.
         there: how ssh reaches it; None for this machine.
+        image: id there of the image that its agent runs in.
     """
 
     name: str
     slots: int
     there: There | None
+    image: str = ""
 
 
 class RunHosts:
@@ -268,7 +270,8 @@ class RunHosts:
         image = ensure_image(there, self._prepared.engine, self._agent_image(), tell=self._tell)
         send(there, self._code, image)
         start_agent(there, self._code, image)
-        return Usable(name=named.name, slots=named.slots or facts.cpus, there=there)
+        slots = named.slots or facts.cpus
+        return Usable(name=named.name, slots=slots, there=there, image=image)
 
     def _agent_image(self) -> Image:
         """The image that agents run in: ours, because an agent has the rights of its engine."""
@@ -276,7 +279,8 @@ class RunHosts:
         ours = find_image(api, DEFAULT_IMAGE)
         if self._prepared.options.settings.image == DEFAULT_IMAGE:
             return ours
-        return look_up_image(api, ours.labels.get(BASE_NAME, "")) or ours
+        base = ours.labels.get(BASE_NAME)
+        return (base and look_up_image(api, base)) or ours
 
     def _line(self, one: Usable) -> list[str]:
         if one.there is not None:
@@ -314,11 +318,8 @@ class RunHosts:
                 each.id: ensure_image(one.there, self._prepared.engine, each, tell=self._tell)
                 for each in known.values()
             }
-            agent = ensure_image(
-                one.there, self._prepared.engine, self._agent_image(), tell=self._tell
-            )
             for content in contents.values():
-                send(one.there, content, agent)
+                send(one.there, content, one.image)
             places = {path: one.there.stored(content) for path, content in contents.items()}
         user = facts.user if one.there is None else one.there.facts.user
         return _setup(facts, jobs, ids, places, user)
