@@ -246,10 +246,7 @@ def command(
     progress_dir: ProgressDir = PROGRESS_DIR,
     as_json: AsJson = False,
 ) -> int:
-    """Check engine, image, registry, disk, Git and hosts, and say what to do.
-
-    Exits with 3 if a check fails.
-    """
+    """Check engine, image, registry, disk, Git, hosts; say what to do, exit 3 if one fails."""
     names = parse_hosts(hosts)
     options = RunOptions(
         model=model,

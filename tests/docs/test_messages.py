@@ -38,7 +38,20 @@ NOT_MESSAGES = {
     "__import__('os').environ.get(...) or ...()",
     "import sys, evals.cli.oaieval; print(*sys.modules)",
     "module ... has no attribute ...",
+    # code for hosts
+    (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import runpy; "
+        "runpy.run_module('runner.hosts', run_name='__main__', alter_sys=True)"
+    ),
+    'mkdir "$1" && tar -xzf - -C "$1" && (mv -T "$1" "$2" || rm -rf "$1") && test -d "$2"',
+    "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]",
     # results
+    "--ask-hosts asks what runs there now",
+    "ended and not on record yet",
+    "gone, to be run again",
+    "nothing of evalset is left on ...",
+    "running when it was last heard of",
+    "would get ... from here (...)",
     "nothing is new since",
     "on this host alone",
     "which is not there yet",
@@ -76,6 +89,7 @@ NOT_MESSAGES = {
     "an anchor around itself",
     "another gateway works here",
     "no answer in ... s",
+    "nobody needs it any more",
     "nobody waits for it",
     "this attempt has ended",
     shown(_HELPER),
