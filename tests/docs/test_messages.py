@@ -38,8 +38,10 @@ NOT_MESSAGES = {
     "__import__('os').environ.get(...) or ...()",
     "import sys, evals.cli.oaieval; print(*sys.modules)",
     "module ... has no attribute ...",
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); import runpy; "
-    "runpy.run_module('runner.hosts', run_name='__main__', alter_sys=True)",
+    (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import runpy; "
+        "runpy.run_module('runner.hosts', run_name='__main__', alter_sys=True)"
+    ),
     'mkdir "$1" && tar -xzf - -C "$1" && (mv -T "$1" "$2" || rm -rf "$1") && test -d "$2"',
     "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]",
     # of an attempt whose outcome nobody wants
