@@ -85,6 +85,8 @@ class Agent:
             self._end_without_link()
         if self._link is not None:
             self._link.close()
+        if self._over == 0 and self._attempts.are_none and not self._container:
+            self._spool.remove()
         return self._over
 
     # Links.

@@ -68,11 +68,17 @@ echo "$id"
 
 _AGENT = """
 set -e
-name=$1 code=$2; shift 2
+name=$1 code=$2 store=$3; shift 3
 if [ "$(docker inspect --format '{{.State.Running}} {{index .Config.Labels "evalset.agent.code"}}' \
     "$name" 2>/dev/null)" = "true $code" ]; then exit 0; fi
 docker rm -f "$name" >/dev/null 2>&1 || true
-exec docker run -d --name "$name" "$@" >/dev/null
+docker run -d --name "$name" "$@" >/dev/null
+# The code of agents that have gone, unless somebody has only just brought it.
+used=$(docker ps -aq --filter label=evalset.agent |
+    xargs -r docker inspect --format '{{index .Config.Labels "evalset.agent.code"}}')
+find "$store" -maxdepth 1 -name 'agent-*' -mmin +60 | while read -r each; do
+    case "$used" in *"${each##*/}"*) ;; *) rm -rf "$each" ;; esac
+done
 """
 
 _REMOVE = """
@@ -219,7 +225,7 @@ def start_agent(host: Host, code: Content, image: str) -> None:
         *("--entrypoint", PYTHON[0], image),
         *(*PYTHON[1:], host.stored(code), "agent", host.spool, host.agent),
     ]
-    host.script(_AGENT, host.agent, code.name, *words)
+    host.script(_AGENT, host.agent, code.name, f"{facts.base}/store", *words)
 
 
 def remove_agent(host: Host) -> None:

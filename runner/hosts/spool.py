@@ -103,6 +103,12 @@ class Spool:
             if path.name.partition("_")[0] not in attempts:
                 path.unlink()
 
+    def remove(self) -> None:
+        """Remove all of it, because there is no attempt and no other agent will come."""
+        with suppress(OSError):
+            remove_tree(self._root)
+            self._root.parent.rmdir()
+
     def free(self) -> int:
         """Bytes that are free on its disk."""
         about = os.statvfs(self._root)

@@ -65,11 +65,11 @@ def parse_hosts(texts: Iterable[str]) -> tuple[HostName, ...]:
                 raise UsageError(
                     f"--hosts: `{part}` is no host", "give HOST or HOST=N, with commas between"
                 )
+            if equals and slots and not slots.strip("0"):
+                raise UsageError(f"--hosts: `{part}` would run no eval", "leave that host out")
             if equals and not re.fullmatch("[1-9][0-9]{0,3}", slots):
                 raise UsageError(
-                    f"--hosts: `{part}` would run no eval"
-                    if slots.strip("0") == "" and slots
-                    else f"--hosts: `{slots}` in `{part}` is no number of evals",
+                    f"--hosts: `{slots}` in `{part}` is no number of evals",
                     "give HOST=N with N from 1 to 9999, or HOST for as many as it has CPUs",
                 )
             if name in found:

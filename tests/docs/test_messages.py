@@ -38,7 +38,6 @@ NOT_MESSAGES = {
     "__import__('os').environ.get(...) or ...()",
     "import sys, evals.cli.oaieval; print(*sys.modules)",
     "module ... has no attribute ...",
-    # code for hosts
     (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import runpy; "
         "runpy.run_module('runner.hosts', run_name='__main__', alter_sys=True)"

@@ -104,7 +104,7 @@ def test_hosts_are_read() -> None:
     ("text", "said"),
     [
         ("lab1,lab2,lab1=3", "--hosts names lab1 twice; name each host once"),
-        ("lab1=0", "--hosts: `lab1=0` would run no eval; give HOST=N with N from 1"),
+        ("lab1=0", "--hosts: `lab1=0` would run no eval; leave that host out"),
         ("lab1=two", "--hosts: `two` in `lab1=two` is no number of evals"),
         ("lab1=-1", "--hosts: `-1` in `lab1=-1` is no number of evals"),
         ("lab1=", "--hosts: `` in `lab1=` is no number of evals"),

@@ -1,6 +1,7 @@
 """Runs on hosts with engines of their own, over a real ssh."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.data.cache import DataCache, keys_of
+from runner.data.lock import DataLock, look_through
 from runner.model import Result
+from runner.registry.entries import read_folder
 from tests.conftest import Place, engine_api, until
 from tests.hosts.lab import Lab, agents, evals, let_go, spool_of, waiting
 from tests.provider import KEY, Provider, provider
@@ -183,3 +187,32 @@ def test_evals_on_a_host_ask_the_gateway_here(here: Place, hosts: Lab, stub: Pro
     assert 40 <= len(stub.bills()) <= 41
     spending = {each.eval: each.spending for each in here.records()}
     assert spending["ask.30"]
+
+
+def test_data_and_rules_hold_on_a_host(here: Place, hosts: Lab) -> None:
+    """Fetched data are mounted there as here, and each eval gets its own settings."""
+    rule = {"wait.long": {"timeout": "2s"}}
+    folder = here.registry("look", "wait.long", containers=rule)
+    own = {"/registry/0": tuple(read_folder(folder))}
+    (key,) = keys_of(["look"], own).values()
+    fetched = here.folder / "fetched/hf/datasets/one"
+    fetched.mkdir(parents=True)
+    (fetched / "file").write_text("text")
+    (fetched / "link").symlink_to("file")
+    files = look_through(here.folder / "fetched", "look")
+    lock = DataLock(eval="look", key=key, sha256="0" * 64, files=files)
+    DataCache(here.cache / "evalset").put(lock, here.folder / "fetched")
+    try:
+        ended = here.run("--hosts", "lab-a=2", *ROOM, "--no-exit-on-error", **hosts.environ())
+    finally:
+        shutil.rmtree(here.cache / "evalset/data")
+    assert ended.returncode == 1, ended.stderr
+    seen = here.reports()["look"]
+    assert ".evalset-data" in str(seen["tmp"])
+    environment = seen["environment"]
+    assert isinstance(environment, dict)
+    assert environment["PYTHONPATH"] == "/evalset-python"
+    (late,) = [each for each in here.records() if each.eval == "wait.long"]
+    assert "ran longer than its time limit of 2 s" in late.reason
+    (kept,) = (hosts.hosts[0].disk / "home/.evalset/store").glob("data-*")
+    assert (kept / "hf/datasets/one/link").read_text() == "text"

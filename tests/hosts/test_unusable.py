@@ -125,7 +125,7 @@ def test_content_is_sent_once(here: Place, hosts: Lab) -> None:
     ("options", "variables", "said"),
     [
         (["--hosts", "a,b,a"], {}, "--hosts names a twice; name each host once"),
-        (["--hosts", "a=0"], {}, "--hosts: `a=0` would run no eval; give HOST=N"),
+        (["--hosts", "a=0"], {}, "--hosts: `a=0` would run no eval; leave that host out"),
         (
             ["--hosts", "a", "--no-gateway"],
             {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://localhost:1/v1"},
