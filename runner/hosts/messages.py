@@ -55,6 +55,7 @@ class Setup(Message, frozen=True, kw_only=True):
         hide: a folder that no eval may see, where it lies in a folder of code.
         user: `uid:gid` of evals.
         shared_network: whether the network that evals share is needed.
+        samples: whether somebody wants to know how many samples are done.
     """
 
     run: str
@@ -69,6 +70,7 @@ class Setup(Message, frozen=True, kw_only=True):
     user: str
     gateway: bool
     shared_network: bool
+    samples: bool = False
     data: dict[str, HostData]
 
 
