@@ -121,7 +121,7 @@ class Dispatch:
         self._start_by = 0.0
         self._absences = Absences(facts.wait)
         self._idle = False
-        self._news = HostNews(events, wait=facts.wait, least_free=facts.least_free)
+        self._news = HostNews(events, facts.setups, wait=facts.wait, least_free=facts.least_free)
         self._results = Results(facts, self._break)
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
 
@@ -381,7 +381,7 @@ class Dispatch:
                 self._settle(host, attempt)
                 self._forget(attempt)
             case actions.AllAway():
-                self._break(self._news.all_away(len(self._facts.setups)))
+                self._break(self._news.all_away())
             case actions.Unfit(jobs):
                 self.out_of_time = True
                 remaining = self._budget.remaining if self._budget else 0.0

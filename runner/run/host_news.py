@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from queue import SimpleQueue
 
 from runner.errors import EnvironmentFault
@@ -9,6 +10,7 @@ class HostNews:
 
     Args:
         events: for the reader of a run.
+        hosts: that the run uses.
         wait: seconds for which a host may be away.
         least_free: bytes that have to be free on a host's disk.
 
@@ -16,8 +18,11 @@ class HostNews:
         given_up: why hosts cannot be used, by name.
     """
 
-    def __init__(self, events: SimpleQueue[Event], *, wait: float, least_free: int) -> None:
+    def __init__(
+        self, events: SimpleQueue[Event], hosts: Collection[str], *, wait: float, least_free: int
+    ) -> None:
         self._events = events
+        self._hosts = hosts
         self._wait = wait
         self._least_free = least_free
         self._short: set[str] = set()
@@ -50,11 +55,13 @@ class HostNews:
         """Why an attempt on a host is lost."""
         if host in self.given_up:
             return f"its host {host} cannot be used: {self.given_up[host]}"
+        if host not in self._hosts:
+            return f"it was started on {host}, which this run does not use"
         return f"its host {host} was away for more than {self._wait:g} s (--engine-wait)"
 
-    def all_away(self, hosts: int) -> EnvironmentFault:
-        """Why a run ends that has none of so many hosts any more."""
-        if len(self.given_up) < hosts:
+    def all_away(self) -> EnvironmentFault:
+        """Why a run ends that has no host any more."""
+        if len(self.given_up) < len(self._hosts):
             return EnvironmentFault(
                 f"no host has been there for more than {self._wait:g} s (--engine-wait)",
                 "what runs there is taken in by the next run",
