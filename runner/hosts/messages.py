@@ -10,8 +10,8 @@ from runner.model import Job, decode_command
 # Raised whenever a runner and an agent of different versions would not understand each other.
 PROTOCOL = 1
 
-# Bytes of a message at most: from a host, which is not trusted, and from a runner, whose `Setup` may
-# name very many files. And of a piece of a file.
+# Bytes of a message at most: from a host, which is not trusted, and from a runner, which may have
+# to name very many files. And of a piece of a file.
 LARGEST = 8 * 2**20
 LARGEST_SETUP = 2**30
 PIECE = 2**20
