@@ -10,6 +10,7 @@ from runner.hosts.attempts import HostAttempts
 from runner.hosts.door import RelayDoor
 from runner.hosts.link import READ, Link, Poller
 from runner.hosts.messages import (
+    LARGEST_SETUP,
     PROTOCOL,
     Chunk,
     Credit,
@@ -107,7 +108,14 @@ class Agent:
             elif isinstance(message, Hello):
                 self._greet(link, message)
 
-        link = Link(self._poller, source, target, take=take, lost=lambda _: self._lost(link))
+        link = Link(
+            self._poller,
+            source,
+            target,
+            take=take,
+            lost=lambda _: self._lost(link),
+            largest=LARGEST_SETUP,
+        )
 
     def _greet(self, link: Link, hello: Hello) -> None:
         if hello.protocol != PROTOCOL:

@@ -93,6 +93,7 @@ class HostAttempts:
         self._broken = broken
         self._attempts: dict[str, _Attempt] = {}
         self._live = LiveContainers(self.engine)
+        self._samples = False
         # What continues attempts before a runner has said anything.
         bare = RunFacts(
             layout=spool.layout,
@@ -160,6 +161,7 @@ class HostAttempts:
             self._say(CannotStart(attempt="", what=error.what, cure=error.cure))
             return
         self._made_by = self._making(facts, setup.code)
+        self._samples = setup.samples
 
     def start(self, attempt: str, job: Job) -> None:
         """Make an attempt, unless it is known."""
@@ -258,6 +260,10 @@ class HostAttempts:
         if known.cut is not None:
             self._live.end(container, *known.cut)
         self._say(HasStarted(attempt=attempt, container=container))
+        if self._samples:
+            self._follow(attempt, container)
+
+    def _follow(self, attempt: str, container: str) -> None:
         told = 0.0
 
         def tell(samples: int, of: int) -> None:

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import stat
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -64,23 +63,20 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
                     entry.mode = 0o755
                     tar.addfile(entry)
 
-    def packed(self) -> IO[bytes]:
-        """A temporary file with the tar, at its start."""
-        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-        self.write(file)
-        file.seek(0)
-        return file
 
-
-def folder(kind: str, root: Path, *, without: Iterable[str] = ()) -> Content:
+def folder(kind: str, root: Path, *, without: Iterable[str] = (), digest: str = "") -> Content:
     """The content of a folder.
 
     Args:
         kind: stands in its name.
         without: paths below it that are left out, with all below them.
+        digest: stands for its content, where that is known; else all files are read.
     """
     with named(root, "read"):
-        return _content(kind, _below(root, "", frozenset(without)))
+        files = _below(root, "", frozenset(without))
+        if digest:
+            return Content(name=f"{kind}-{digest[:32]}", files=tuple(sorted(files)))
+        return _content(kind, files)
 
 
 def agent_code() -> Content:

@@ -4,7 +4,8 @@ import gzip
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 import msgspec
@@ -138,8 +139,26 @@ def send(host: Host, content: Content, image: str) -> None:
         *("--volume", f"{store}:{store}", "--entrypoint", "sh", image),
         *("-c", unpack, "sh", part, f"{store}/{content.name}"),
     ]
-    with content.packed() as file:
-        run(host.name, words, given=file, timeout=LONG)
+    _piped(host, words, content.write)
+
+
+def _piped(host: Host, words: Sequence[str], write: Callable[[IO[bytes]], None]) -> str:
+    """Run words on a host, write to their standard input, and give what they print."""
+    with subprocess.Popen(
+        command(host.name, words),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as running:
+        assert running.stdin  # noqa: S101 - for the type checker
+        with suppress(BrokenPipeError), running.stdin as pipe:
+            write(pipe)  # if they have ended, they say why
+        running.stdin = None  # it is closed
+        out, errors = running.communicate()
+    if running.returncode:
+        raise refusal(host.name, running.returncode, errors.decode(errors="replace"))
+    return out.decode(errors="replace").strip()
 
 
 def ensure_image(host: Host, engine: Engine, image: Image, *, tell: Callable[[str], None]) -> str:
@@ -170,45 +189,20 @@ def _stream(host: Host, engine: Engine, image: Image, tell: Callable[[str], None
     about: dict[str, Any] = engine.api.inspect_image(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
     size = max(1, int(about["Size"]))
     words = ["sh", "-c", _LOAD, "sh", image.id, host.facts.base]
-    with subprocess.Popen(
-        command(host.name, words),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as sending:
-        assert sending.stdin  # noqa: S101 - for the type checker
-        _save(
-            engine,
-            image,
-            size,
-            sending.stdin,
-            lambda percent: tell(f"{host.name} gets the image {image.name}: {percent} %"),
-        )
-        sending.stdin = None  # it is closed
-        out, errors = sending.communicate()
-    if sending.returncode:
-        raise refusal(host.name, sending.returncode, errors.decode(errors="replace"))
-    return out.decode().strip().splitlines()[-1]
 
-
-def _save(
-    engine: Engine, image: Image, size: int, to: IO[bytes], tell: Callable[[int], None]
-) -> None:
-    """Write an image as `docker save` does, gzipped."""
-    sent = told = 0
-    try:
-        with to, gzip.GzipFile(fileobj=to, mode="wb", compresslevel=1, mtime=0) as packed:
+    def save(to: IO[bytes]) -> None:
+        sent = told = 0
+        with gzip.GzipFile(fileobj=to, mode="wb", compresslevel=1, mtime=0) as packed:
             for part in engine.api.get_image(image.id):
                 packed.write(part)
                 sent += len(part)
                 percent = min(99, sent * 100 // size)
                 if percent >= told + 25:
                     told = percent
-                    tell(percent)
-    except BrokenPipeError:  # what the other side said is told instead
-        return
-    tell(100)
+                    tell(f"{host.name} gets the image {image.name}: {percent} %")
+        tell(f"{host.name} gets the image {image.name}: 100 %")
+
+    return _piped(host, words, save).splitlines()[-1]
 
 
 def start_agent(host: Host, code: Content, image: str) -> None:

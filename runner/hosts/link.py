@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from runner.hosts.messages import Message, packed, unpacked
+from runner.hosts.messages import LARGEST, Message, packed, unpacked
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -82,6 +82,7 @@ class Link:
         target: to write to; it may be the same.
         take: gets each message.
         lost: is called once, when the other side has gone or sends what is no message.
+        largest: bytes that a message from there may have.
 
     Attributes:
         heard: when something was last received, by `time.monotonic`.
@@ -96,12 +97,14 @@ class Link:
         *,
         take: Callable[[Message], None],
         lost: Callable[[str], None],
+        largest: int = LARGEST,
     ) -> None:
         self._poller = poller
         self._source = source
         self._target = target
         self._take = take
         self._lost = lost
+        self._largest = largest
         self._received = bytearray()
         self._to_send: deque[memoryview] = deque()
         self.waiting = 0
@@ -174,7 +177,7 @@ class Link:
         self.heard = time.monotonic()
         self._received += data
         try:
-            messages = unpacked(self._received)
+            messages = unpacked(self._received, self._largest)
         except ValueError as error:  # msgspec's errors are ValueErrors
             self._break(str(error))
             return

@@ -10,8 +10,10 @@ from runner.model import Job, decode_command
 # Raised whenever a runner and an agent of different versions would not understand each other.
 PROTOCOL = 1
 
-# Bytes of a message at most, and of a piece of a file.
+# Bytes of a message at most: from a host, which is not trusted, and from a runner, which may have
+# to name very many files. And of a piece of a file.
 LARGEST = 8 * 2**20
+LARGEST_SETUP = 2**30
 PIECE = 2**20
 
 
@@ -55,6 +57,7 @@ class Setup(Message, frozen=True, kw_only=True):
         hide: a folder that no eval may see, where it lies in a folder of code.
         user: `uid:gid` of evals.
         shared_network: whether the network that evals share is needed.
+        samples: whether somebody wants to know how many samples are done.
     """
 
     run: str
@@ -69,6 +72,7 @@ class Setup(Message, frozen=True, kw_only=True):
     user: str
     gateway: bool
     shared_network: bool
+    samples: bool = False
     data: dict[str, HostData]
 
 
@@ -301,8 +305,11 @@ def packed(message: Message) -> bytes:
     return len(body).to_bytes(_HEAD) + body
 
 
-def unpacked(buffer: bytearray) -> list[Message]:
+def unpacked(buffer: bytearray, largest: int) -> list[Message]:
     """Take the whole messages off the front of what was received.
+
+    Args:
+        largest: bytes that a message may have.
 
     Raises:
         ValueError: these are no messages.
@@ -311,7 +318,7 @@ def unpacked(buffer: bytearray) -> list[Message]:
     start = 0
     while len(buffer) - start >= _HEAD:
         size = int.from_bytes(buffer[start : start + _HEAD])
-        if size > LARGEST:
+        if size > largest:
             raise ValueError("it sent something other than messages")
         if len(buffer) - start - _HEAD < size:
             break

@@ -76,7 +76,11 @@ class Spool:
 
     def keep(self, attempt: str, job: Job) -> None:
         """Put down what an attempt is to do, before it has a container."""
-        replace(self._jobs / attempt, msgspec.msgpack.encode(job))
+        path = self._jobs / attempt
+        new = path.with_name(f"{attempt}.new")
+        with named(path, "write"):  # without an fsync: after a power loss it has ended, too
+            new.write_bytes(msgspec.msgpack.encode(job))
+            new.replace(path)
 
     def job(self, attempt: str) -> Job | None:
         """What an attempt is to do; None if that is not known."""

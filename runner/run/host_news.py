@@ -168,6 +168,8 @@ class HostNews:
         """Why an attempt on a host is lost."""
         if host in self.given_up:
             return f"its host {host} cannot be used: {self.given_up[host]}"
+        if host not in self._hosts:
+            return f"it was started on {host}, which this run does not use"
         return f"its host {host} was away for more than {self._wait:g} s (--engine-wait)"
 
     def all_away(self) -> EnvironmentFault:

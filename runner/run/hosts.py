@@ -1,6 +1,5 @@
 """The hosts of a run: which can be used, and what they get before evals start there."""
 
-import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,7 @@ from runner.run.dispatch import Dispatch
 from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
 from runner.run.results import HostFacts
-from runner.run.schedule import FIRST_PAUSE, LONGEST_PAUSE, Event
+from runner.run.schedule import Event, pause_before
 
 # Hosts that are looked at or get something at the same time.
 AT_ONCE = 16
@@ -154,7 +153,7 @@ class RunHosts:
         found = any(each.attempts for each in self.inventories.values())
         return found or bool(self.ledger.started)
 
-    def setups(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Setup]:
+    def setups(self, facts: RunFacts, jobs: Sequence[Job], *, samples: bool) -> dict[str, Setup]:
         """Bring to each host what its evals need, and tell what is there.
 
         A host where that fails is left out.
@@ -163,7 +162,8 @@ class RunHosts:
         known = self._images(facts, jobs)
 
         def equip(one: Usable) -> tuple[str, Setup]:
-            return one.name, self._setup(one, facts, jobs, contents, known)
+            setup = self._setup(one, facts, jobs, contents, known)
+            return one.name, msgspec.structs.replace(setup, samples=samples)
 
         return dict(self._each(equip, self.usable))
 
@@ -177,14 +177,18 @@ class RunHosts:
         on_record: Callable[[str], bool],
         new_id: Callable[[], str],
         budget: Budget | None,
+        samples: bool,
     ) -> HostSchedule:
         """Bring to each host what its evals need, and schedule them.
+
+        Args:
+            samples: whether somebody wants to know how many samples are done.
 
         Raises:
             EnvironmentFault: no host has what they need.
         """
         options = self._prepared.options
-        setups = self.setups(facts, plan.todo)
+        setups = self.setups(facts, plan.todo, samples=samples)
         if not setups:
             raise EnvironmentFault(
                 "no host of --hosts has what the evals need", "see the lines above for what to do"
@@ -229,7 +233,7 @@ class RunHosts:
             retries=options.retries,
             host_wait=options.engine_wait,
             new_id=new_id,
-            pause=_pause,
+            pause=pause_before,
             earlier=Earlier(
                 done=[job.key for job in plan.done],
                 started=started,
@@ -325,12 +329,6 @@ class RunHosts:
         return _setup(facts, jobs, ids, places, user)
 
 
-def _pause(before: int) -> float:
-    """Seconds before a retry, by how many came before it."""
-    most: float = min(FIRST_PAUSE * 2**before, LONGEST_PAUSE)
-    return most * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
-
-
 def _setup(
     facts: RunFacts,
     jobs: Sequence[Job],
@@ -381,7 +379,7 @@ def _contents(facts: RunFacts, jobs: Sequence[Job]) -> dict[Path, Content]:
     if facts.classes is not None:
         found[facts.classes] = folder("classes", facts.classes)
     for data in facts.data.values():
-        found[data.content] = folder("data", data.content)
+        found[data.content] = folder("data", data.content, digest=data.lock.sha256)
     return found
 
 

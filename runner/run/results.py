@@ -6,7 +6,7 @@ import msgspec
 
 from runner.engine.attempt import Made, outcome_of
 from runner.engine.ending import Ending
-from runner.files import make_folder, sync_folder
+from runner.files import make_folder, sync_file, sync_folder
 from runner.gateway.client import Gateway
 from runner.hosts.fetching import CONSOLE
 from runner.hosts.messages import HasEnded, Setup
@@ -116,6 +116,7 @@ class Results:
                 target = layout.console_log(ended.attempt, ended.job.eval)
                 make_folder(target.parent)
                 console.chmod(0o644)
+                sync_file(console)
                 _move(console, target)
         ending = msgspec.structs.replace(made.ending, account=account)
         made = msgspec.structs.replace(made, ending=ending)

@@ -327,6 +327,7 @@ class _Run:
                 on_record=self._recorder.has,
                 new_id=new_id,
                 budget=budget,
+                samples=self._display.wants_samples,
             )
             return hosts, hosts
         adopted = {task.job.key for task in self.adopted}

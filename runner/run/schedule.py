@@ -85,6 +85,12 @@ FIRST_PAUSE = 1
 LONGEST_PAUSE = 60
 
 
+def pause_before(retry: int) -> float:
+    """Seconds before a retry of this number, from 0."""
+    most: float = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE)
+    return most * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
+
+
 class Started(msgspec.Struct, frozen=True):
     """A container runs.
 
@@ -288,8 +294,7 @@ class Schedule:
             outcome = self._attempt(task, on_success, last=retry == retries)
             if outcome.fault is not Fault.ENVIRONMENT or retry == retries:
                 return
-            pause = min(FIRST_PAUSE * 2**retry, LONGEST_PAUSE) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
-            if self._stopping.wait(pause):
+            if self._stopping.wait(pause_before(retry)):
                 return
             self.slots.renew()
             if self._stopping.is_set():
