@@ -419,6 +419,13 @@ def test_what_an_earlier_run_started_is_lost_if_its_host_does_not_come_back() ->
     assert place.tick(now=60) == [RecordLost("b", "j1", "old1", again=True)]
 
 
+def test_what_an_earlier_run_started_and_nobody_has_uses_up_no_retry() -> None:
+    """Its host may never have heard of it."""
+    place = placement({"a": 1}, "j1", retries=0, earlier=Earlier(started={"old1": ("a", "j1")}))
+    assert there(place, "a") == [RecordLost("a", "j1", "old1", again=True)]
+    assert place.recorded("old1", now=1) == [End("a", "old1"), Start("a", "j1", "new1")]
+
+
 def test_what_an_earlier_run_started_goes_on_if_its_host_comes_back() -> None:
     """Like any attempt on a host that was away."""
     earlier = Earlier(started={"old1": ("a", "j1")})
