@@ -1,7 +1,7 @@
 """What a progress directory knows of its hosts: who it is to them, and what was started there."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,10 +68,11 @@ class Ledger:
         id: random, by which hosts know this progress directory wherever it is.
         epoch: rises with each run.
         started: attempts that are not known to be on record, by id.
+        left: those that are over, but of which a host may still have something.
     """
 
     def __init__(self, layout: Layout, *, is_over: Callable[[str], bool]) -> None:
-        """Read it, forget attempts that are over, and begin a new epoch."""
+        """Read it, and begin a new epoch."""
         self._path = layout.hosts
         lines = _read(self._path)
         who = [each for each in lines if isinstance(each, _Who)]
@@ -79,6 +80,8 @@ class Ledger:
         self.id = who[-1].id if who else secrets.token_hex(8)
         self.epoch = (who[-1].epoch if who else 0) + 1
         self.started = {each.attempt: each for each in started if not is_over(each.attempt)}
+        self.left = {each.attempt: each for each in started if each.attempt not in self.started}
+        self._settled: set[str] = set()
         self._rewrite()
         self._file = LineFile(self._path)
 
@@ -98,14 +101,26 @@ class Ledger:
         """Put down which hosts are away or back, for others to read."""
         self._file.add(*(msgspec.json.encode(each).decode() for each in absences))
 
+    def settled(self, attempt: str) -> None:
+        """A host has nothing of an attempt any more."""
+        self._settled.add(attempt)
+
+    def has(self, host: str, attempts: Collection[str]) -> None:
+        """A host has these attempts, and nothing of others that are over."""
+        mine = (each.attempt for each in self.left.values() if each.host == host)
+        self._settled |= {attempt for attempt in mine if attempt not in attempts}
+
     def end(self, *, is_over: Callable[[str], bool]) -> None:
-        """Forget attempts that are over."""
+        """Forget attempts that are over and settled."""
         self._file.close()
-        self.started = {name: it for name, it in self.started.items() if not is_over(name)}
+        for name in [name for name in self.started if is_over(name)]:
+            self.left[name] = self.started.pop(name)
         self._rewrite()
 
     def _rewrite(self) -> None:
-        lines = [_Who(id=self.id, epoch=self.epoch), *self.started.values()]
+        kept = {**self.left, **self.started}
+        started = (each for name, each in kept.items() if name not in self._settled)
+        lines = [_Who(id=self.id, epoch=self.epoch), *started]
         replace(self._path, b"".join(msgspec.json.encode(each) + b"\n" for each in lines))
 
 

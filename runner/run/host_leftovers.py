@@ -82,8 +82,10 @@ def take_in(layout: Layout, *, run: str, forget: bool = False) -> TakenIn:
         if answered:
             done |= _Taker(layout, ledger, recorder, taken, answered).take()
         done = _removed(layout, ledger, done, taken)
-        gone = {name for name, each in ledger.started.items() if each.host in done}
-        ledger.end(is_over=lambda name: forget or name in gone or recorder.complete(name))
+        for name, each in {**ledger.left, **ledger.started}.items():
+            if forget or each.host in done:
+                ledger.settled(name)
+        ledger.end(is_over=recorder.complete)
     return taken
 
 

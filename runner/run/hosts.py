@@ -117,6 +117,8 @@ class RunHosts:
             self.links.close()
             raise collector.error
         self.ledger.keep_epoch(self.links.epoch)
+        for name, inventory in self.inventories.items():
+            self.ledger.has(name, {each.attempt for each in inventory.attempts})
         for name, why in collector.problems.items():
             if name not in self.inventories:
                 warn(f"{name}: its agent does not answer: {why}")
@@ -234,11 +236,7 @@ class RunHosts:
             host_wait=options.engine_wait,
             new_id=new_id,
             pause=pause_before,
-            earlier=Earlier(
-                done=[job.key for job in plan.done],
-                started=started,
-                hosts={host for host, _ in started.values()},
-            ),
+            earlier=Earlier(done=[job.key for job in plan.done], started=started),
             fits=lambda key: budget is None or budget.fits(commands[key]),
         )
 
