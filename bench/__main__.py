@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import asking, gateway, many, progress_file, reports, snapshots, whole
+from bench import asking, gateway, hosts, many, progress_file, reports, snapshots, whole
 from bench.figure import Figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -66,6 +66,7 @@ GROUPS = {
     "many": many.of_one_run,
     "report": of_reports,
     "gateway": of_gateway,
+    "hosts": hosts.over_hosts,
 }
 
 
