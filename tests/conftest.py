@@ -240,9 +240,11 @@ class Place(msgspec.Struct, frozen=True):
         """Run, and wait for the end."""
         return self._ended(self.line(*options), self.environ(**variables))
 
-    def ask(self, command: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    def ask(
+        self, command: str, *options: str, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
         """Run one of the other commands, and wait for the end."""
-        return self._ended(self.line(*options, command=command), self.environ())
+        return self._ended(self.line(*options, command=command), self.environ(**variables))
 
     def _ended(self, line: list[str], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
         if self.program == PROGRAMS["evalset"]:

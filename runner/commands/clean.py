@@ -1,16 +1,20 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import msgspec
 
 from runner.commands.command_line import evalset_command
-from runner.errors import LockHeld
+from runner.errors import EnvironmentFault, LockHeld
 from runner.gateway.client import end_process, remove_abandoned
 from runner.host import Host, new_id, this_host
+from runner.hosts.ledger import read_ledger
+from runner.hosts.ssh import LOCAL, HostName, parse_hosts
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
-from runner.records.layout import Layout
+from runner.parameters import Kind, Option
+from runner.records.layout import Layout, scan
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -24,28 +28,105 @@ class Cleaned(msgspec.Struct, kw_only=True):
         killed: evals that were still running.
         removed: containers in all.
         held: messages on what a live run holds, and on what cannot be removed.
+        hosts: those of --hosts where nothing of ours is left.
     """
 
     recorded: list[str] = []
     killed: list[str] = []
     removed: int = 0
     held: list[str] = []
+    hosts: list[str] = []
 
 
-def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
-    """Remove the containers that killed runs of this host left in a progress directory.
+def clean(
+    root: Path, host: Host, *, new_id: Callable[[], str], hosts: Sequence[HostName] = ()
+) -> Cleaned:
+    """Remove what killed runs of this host left in a progress directory, here and on hosts.
 
-    The outcome of one that ended is recorded first. What a live run holds is left alone.
+    The outcome of what ended is recorded first. What a live run holds is left alone.
+
+    Args:
+        hosts: from which all that is ours is removed.
+
+    Raises:
+        EnvironmentFault: no engine answers here, and no run has used hosts.
     """
+    from runner.records.lock import run_lock
+
+    root = root.resolve()
+    cleaned = Cleaned()
+    with_hosts = [layout for layout in scan(root) if layout.hosts.exists()]
+    try:
+        _clean_here(root, host, cleaned, new_id=new_id)
+    except EnvironmentFault as error:
+        if not with_hosts and not hosts:
+            raise
+        cleaned.held.append(str(error))
+    mine: set[str] = set()
+    live: set[str] = set()
+    for layout in with_hosts:
+        id_, before = read_ledger(layout).id, len(cleaned.held)
+        try:
+            with run_lock(layout.lock):
+                end_process(layout.gateway)
+                clean_hosts(layout, cleaned, run=new_id())
+        except LockHeld as error:
+            live.add(id_)
+            if str(error) not in cleaned.held:
+                cleaned.held.append(str(error))
+        else:  # what could not be taken in stays
+            mine |= {id_} if len(cleaned.held) == before else set()
+    _sweep(hosts, cleaned, mine, live)
+    return cleaned
+
+
+def clean_hosts(layout: Layout, cleaned: Cleaned, *, run: str, forget: bool = False) -> None:
+    """Do it on the hosts of one model and eval set, whose lock the caller has.
+
+    Args:
+        forget: whether attempts on hosts that cannot be reached are not to be taken in later.
+    """
+    from runner.run.host_leftovers import take_in
+
+    taken = take_in(layout, run=run, forget=forget)
+    cleaned.recorded += taken.recorded
+    cleaned.killed += taken.killed
+    cleaned.removed += taken.removed
+    cleaned.held += taken.problems
+
+
+def _sweep(
+    hosts: Sequence[HostName], cleaned: Cleaned, mine: Iterable[str], live: Iterable[str]
+) -> None:
+    """Remove all that is ours from hosts."""
+    from runner.hosts.leftovers import AT_ONCE, sweep_host
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        others = [host.name for host in hosts if host.name != LOCAL]
+        for name, future in [(it, pool.submit(sweep_host, it, mine, live)) for it in others]:
+            try:
+                kept = future.result()
+            except EnvironmentFault as error:
+                cleaned.held.append(str(error))
+                continue
+            for id_ in kept:
+                who = "this" if id_ in live else "another"
+                cleaned.held.append(
+                    f"{name} is used by {who} progress directory ({id_}); "
+                    "wait for its run, or clean it from there"
+                )
+            if not kept:
+                cleaned.hosts.append(name)
+
+
+def _clean_here(root: Path, host: Host, cleaned: Cleaned, *, new_id: Callable[[], str]) -> None:
     from runner.engine.engine import Engine, as_environment_fault
     from runner.engine.image_probe import remove_leftover_probes
     from runner.engine.leftovers import leftovers_below
     from runner.records.folders import remove_orphans
     from runner.records.lock import is_held, run_lock
 
-    root = root.resolve()
     engine = Engine()
-    cleaned = Cleaned()
     with as_environment_fault():
         found = {one.layout for one in leftovers_below(engine.api, root, host.name)}
     for layout in sorted(found, key=lambda it: (it.model, it.eval_set)):
@@ -61,7 +142,6 @@ def clean(root: Path, host: Host, *, new_id: Callable[[], str]) -> Cleaned:
             remove_orphans(root, {one.attempt for one in held})
             remove_abandoned(root)
         remove_leftover_probes(engine.api)
-    return cleaned
 
 
 def clean_one(engine: "Engine", layout: Layout, host: Host, cleaned: Cleaned, *, run: str) -> None:
@@ -110,18 +190,33 @@ def show_held(cleaned: Cleaned) -> None:
 
 
 @evalset_command("evalset clean --progress-dir progress")
-def command(*, progress_dir: ProgressDir = PROGRESS_DIR, as_json: AsJson = False) -> int:
+def command(
+    *,
+    progress_dir: ProgressDir = PROGRESS_DIR,
+    hosts: Annotated[
+        tuple[str, ...],
+        Option(
+            "Remove all that is ours from these hosts: agents, images that were sent, code, data.",
+            Kind("HOST,..."),
+            names=("--hosts",),
+            configurable=False,
+        ),
+    ] = (),
+    as_json: AsJson = False,
+) -> int:
     """Remove the containers that killed runs left; record those that had finished.
 
-    Only containers of this progress directory are touched, and none that a live run holds. An
-    eval that still runs is killed: to let it finish, use `evalset run` instead, which takes it
-    over.
+    Only containers of this progress directory are touched, here and on the hosts of its runs, and
+    none that a live run holds. An eval that still runs is killed: to let it finish, use
+    `evalset run` instead, which takes it over.
     """
-    cleaned = clean(progress_dir, this_host(), new_id=new_id)
+    cleaned = clean(progress_dir, this_host(), new_id=new_id, hosts=parse_hosts(hosts))
     if as_json:
         click.echo(msgspec.json.encode(cleaned).decode())
     else:
         show_cleaned(cleaned)
         click.echo(f"containers removed: {cleaned.removed}")
+        for name in cleaned.hosts:
+            click.echo(f"nothing of evalset is left on {name}")
     show_held(cleaned)
     return 3 if cleaned.held else 0

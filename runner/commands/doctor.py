@@ -3,8 +3,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import msgspec
@@ -15,16 +16,24 @@ from runner.engine.engine import Engine, where
 from runner.errors import EnvironmentFault, RunnerError
 from runner.gateway.providers import access_for
 from runner.host import KEYLESS_MODEL, handed_in, this_host
+from runner.hosts.check import check
+from runner.hosts.equip import Host as There
+from runner.hosts.equip import has_image
+from runner.hosts.ssh import LOCAL, HostName, parse_hosts
+from runner.image.image import Image as EvalImage
 from runner.image.image import find_image, own_fingerprint
 from runner.options import (
     DEFAULT_IMAGE,
     EVAL_NETWORK,
+    MIN_FREE_DISK,
     NAME,
     PROGRESS_DIR,
     SETTINGS,
     AsJson,
     Env,
+    Hosts,
     Image,
+    MinFreeDisk,
     OwnFiles,
     ProgressDir,
     RunOptions,
@@ -32,10 +41,13 @@ from runner.options import (
 )
 from runner.parameters import Option
 from runner.records.state import RunState
-from runner.report.text import evals, plain_line
+from runner.report.text import evals, plain_line, size
 
 # Below this a run of any size fills the disk.
 LEAST_FREE = 2 * 2**30
+
+# Hosts that are looked at at the same time.
+HOSTS_AT_ONCE = 16
 
 # The first with `git fetch --no-write-fetch-head`.
 LEAST_GIT = (2, 29)
@@ -74,6 +86,41 @@ def _engine() -> str:
     memory = info.memory / 2**30
     rootless = ", rootless" if info.rootless else ""
     return f"{info.version} at {where()}, {info.cpus} CPUs, {memory:.1f} GiB{rootless}"
+
+
+def _hosts(names: Sequence[HostName], image: str, least: int) -> list[Check]:
+    """Look at hosts of a run, several at once; `least` bytes have to be free on a host's disk."""
+
+    def look(host: HostName) -> str:
+        if host.name == LOCAL:
+            return f"{_engine()}; {_at_once(host, Engine().info().cpus)}"
+        facts = check(host.name, least=least)
+        rootless = ", rootless" if facts.rootless else ""
+        found = f"Docker {facts.engine}, {facts.cpus} CPUs, {size(facts.free)} free{rootless}"
+        found += f"; {_at_once(host, facts.cpus)}"
+        try:
+            here = find_image(Engine().api, image)
+        except EnvironmentFault:  # which is told already
+            return found
+        return f"{found}; {_image_there(There(name=host.name, id='', facts=facts), here)}"
+
+    with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
+        return list(pool.map(lambda host: _check(f"host {host.name}", lambda: look(host)), names))
+
+
+def _at_once(host: HostName, cpus: int) -> str:
+    return f"runs {evals(host.slots or cpus)} at once"
+
+
+def _image_there(host: There, image: EvalImage) -> str:
+    """Whether a host has an image, or how it would get it."""
+    engine = Engine()
+    if has_image(host, engine, image):
+        return f"has {image.name}"
+    if image.digest:
+        return f"would pull {image.name}"
+    about: dict[str, Any] = engine.api.inspect_image(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
+    return f"would get {image.name} from here ({size(about['Size'])})"
 
 
 def _image(name: str) -> str:
@@ -180,6 +227,10 @@ def command(
     *,
     image: Image = DEFAULT_IMAGE,
     own: OwnFiles,
+    hosts: Annotated[Hosts, "Check these Docker hosts, too, reached by ssh."] = (),
+    min_free_disk: Annotated[
+        MinFreeDisk, "Take a host with less than this free on its disk for unusable."
+    ] = MIN_FREE_DISK,
     network: Annotated[
         str, Option("Docker network of an eval, for --eval-set.", NAME)
     ] = EVAL_NETWORK,
@@ -195,7 +246,8 @@ def command(
     progress_dir: ProgressDir = PROGRESS_DIR,
     as_json: AsJson = False,
 ) -> int:
-    """Check engine, image, registry, disk and Git, and say what to do; exit 3 if one fails."""
+    """Check engine, image, registry, disk, Git, hosts; say what to do, exit 3 if one fails."""
+    names = parse_hosts(hosts)
     options = RunOptions(
         model=model,
         eval_set=eval_set or "",
@@ -215,6 +267,7 @@ def command(
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("providers", lambda: _providers(options)),
+        *_hosts(names, image, min_free_disk),
         *([_evals(options)] if eval_set else ()),
     )
     if as_json:

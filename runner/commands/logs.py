@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -9,7 +10,7 @@ from runner.model import Attempt
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.layout import Layout
-from runner.records.progress import read_attempts
+from runner.records.state import RunState
 from runner.report.text import harmless_parts, on_actions
 
 
@@ -18,11 +19,16 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     from runner.engine.engine import Engine, as_environment_fault
     from runner.engine.leftovers import containers_of
     from runner.engine.live import console_of
+    from runner.hosts.leftovers import console_on, left_on_hosts, newest
+    from runner.hosts.ssh import Unusable
 
     layout = Layout.named(root, model, eval_set)
-    records = read_attempts(layout.attempts).records
+    state = RunState.from_directory(layout)
+    records = state.attempts
     running = containers_of(layout)
-    known = {record.eval for record in records} | {left.command.eval for left in running}
+    there = left_on_hosts(layout, state).attempts
+    known = {record.eval for record in records}
+    known |= {left.command.eval for left in running} | {left.command.eval for left in there}
     keys = [key for key in sorted(known) if key == name or key.startswith(f"{name}.")]
     if not keys:
         hint = did_you_mean(name, known) or "`evalset status` lists the evals"
@@ -35,14 +41,25 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
             with as_environment_fault():
                 _print(console_of(Engine(), left.container, follow=follow), out)
             return
-    _print_kept(layout, [record for record in records if record.eval == key], out)
+    if on_host := newest(there, key):
+        parts = console_on(layout, on_host, follow=follow)
+        try:
+            first = next(parts, b"")
+        except Unusable:
+            records = RunState.from_directory(layout).attempts
+            if on_host.attempt not in {record.id for record in records}:
+                raise
+        else:
+            _print(chain([first], parts), out)
+            return
+    _print_kept(layout, key, [record for record in records if record.eval == key], out)
 
 
-def _print_kept(layout: Layout, records: list[Attempt], out: TextIO) -> None:
+def _print_kept(layout: Layout, eval_key: str, records: list[Attempt], out: TextIO) -> None:
     kept = [record.console_log for record in records if record.console_log]
     if not kept:
         raise UsageError(
-            f"no attempt of `{records[-1].eval}` has left a console log",
+            f"no attempt of `{eval_key}` has left a console log",
             "`evalset status` says how they ended",
         )
     paths = layout.log_paths(kept[-1:])

@@ -272,12 +272,12 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
 
 
 def _source(layout: Layout, note: str, *, ask: bool) -> "Source | None":
-    from runner.engine.leftovers import running_commands
+    from runner.hosts.leftovers import running_on
     from runner.records.state import RunState
     from runner.report.facts import Source
 
     state = RunState.from_directory(layout)
-    rows = state.evals(running=running_commands(layout) if ask else ())
+    rows = state.evals(running=running_on(layout, state) if ask else {})
     part = part_of_set(state.planned, state.in_eval_set)
     return Source(layout=layout, note=note, state=state, rows=rows, part=part) if rows else None
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import click
 import msgspec
 
-from runner.commands.clean import Cleaned, clean_one, show_cleaned, show_held
+from runner.commands.clean import Cleaned, clean_hosts, clean_one, show_cleaned, show_held
 from runner.commands.command_line import evalset_command
 from runner.errors import EnvironmentFault
 from runner.files import read_bytes, replace
@@ -52,6 +52,8 @@ def reset(
                 "no Docker engine answers; the next run continues what a killed run left there, "
                 "unless `evalset clean` removes it first"
             )
+        # What a host that cannot be reached still has is refused by the next run.
+        clean_hosts(layout, cleaned, run=new_id(), forget=True)
         return keep_dated(layout.kept), cleaned
 
 

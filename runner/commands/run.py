@@ -119,7 +119,7 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
 
     table = _table(prepared, plan)
     with group(out, "evals"):
-        print_table(out, table)
+        print_table(out, table, hosts=bool(prepared.options.hosts))
     done = sum(row.state is State.DONE for row in table)
     whole = len(prepared.resolution.evals)
     part = f" ({whole} in the eval set)" if whole > len(table) else ""

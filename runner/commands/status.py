@@ -29,6 +29,7 @@ from runner.report.text import json_line, part_of_set, plain_line, print_warning
 
 if TYPE_CHECKING:
     from runner.branch.progress_branch import ProgressBranch
+    from runner.hosts.leftovers import LeftOnHosts
     from runner.records.sums import Spent
 
 
@@ -37,6 +38,7 @@ class Shown(Results, frozen=True, kw_only=True):
 
     state: RunState
     spent: "Spent | None" = None
+    hosts: "LeftOnHosts | None" = None
 
     @classmethod
     def of(
@@ -45,10 +47,11 @@ class Shown(Results, frozen=True, kw_only=True):
         state: RunState,
         rows: Sequence[EvalState],
         spent: "Spent | None" = None,
+        hosts: "LeftOnHosts | None" = None,
     ) -> "Shown":
         """With what its newest plan leaves out of the eval set; of a branch nothing is spent."""
         part = part_of_set(state.planned, state.in_eval_set)
-        return cls(layout=layout, state=state, rows=rows, part=part, spent=spent)
+        return cls(layout=layout, state=state, rows=rows, part=part, spent=spent, hosts=hosts)
 
     @property
     def is_finished(self) -> bool:
@@ -60,6 +63,7 @@ class Shown(Results, frozen=True, kw_only=True):
         """A table as JSON has it, how much of the eval set was planned, and what was spent."""
         from runner.report.answers import spent_json
 
+        hosts = {"hosts": hosts_json(self.hosts)} if self.hosts and self.hosts.known else {}
         return {
             "model": self.state.model,
             "eval_set": self.state.eval_set,
@@ -68,8 +72,21 @@ class Shown(Results, frozen=True, kw_only=True):
             "in_eval_set": self.state.in_eval_set,
             "counts": dict(Counter(row.state for row in self.rows)),
             "answers": spent_json(self.spent),
+            **hosts,
             "evals": self.rows,
         }
+
+
+def hosts_json(left: "LeftOnHosts") -> dict[str, Any]:
+    """What is known of each host that has something, or is away."""
+    hosts = {each.host for each in left.attempts} | left.away.keys()
+    return {
+        host: {
+            "away_since": left.away.get(host),
+            **Counter(each.phase for each in left.attempts if each.host == host),
+        }
+        for host in sorted(hosts)
+    }
 
 
 def show(
@@ -114,7 +131,7 @@ def show(
         for one in shown:
             if len(shown) > 1:
                 print(plain_line(f"{one.state.model} {one.state.eval_set}"), file=out)
-            print_table(out, one.rows)
+            print_table(out, one.rows, hosts=bool(one.hosts and one.hosts.known))
             counts = Counter(row.state for row in one.rows)
             states = ", ".join(f"{count} {state}" for state, count in counts.items())
             print("; ".join(filter(None, (states, one.part))), file=out)
@@ -123,16 +140,22 @@ def show(
     return all(one.is_finished for one in shown)
 
 
-def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
+def of_directory(
+    root: Path, model: str, eval_set: str, *, ask_hosts: bool = False
+) -> tuple[Shown, list[str]]:
     """What a progress directory says of a model and eval set.
 
+    Args:
+        ask_hosts: whether to ask the hosts of a run what runs there.
+
     Returns:
-        It, and what a killed run left that no run looks after, in words; empty for nothing.
+        It, and lines on what a killed run left that no run looks after, and on hosts.
 
     Raises:
         UsageError: it has nothing of them.
     """
     from runner.engine.leftovers import containers_of
+    from runner.hosts.leftovers import left_on_hosts
     from runner.records.lock import is_held
     from runner.records.sums import read_spent
 
@@ -141,17 +164,50 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     if not state.commands:
         raise layout.no_progress()
     left = containers_of(layout)
-    rows = state.evals(running={one.command for one in left if one.running})
-    orphans = [] if is_held(layout.lock) else left
+    there = left_on_hosts(layout, state, ask=ask_hosts)
+    here = {one.command: "" for one in left if one.running}
+    rows = state.evals(running=here | there.running())
+    live = is_held(layout.lock)
+    orphans = [] if live else left
     recorded = {attempt.id for attempt in state.attempts}
     still = Counter(one.running for one in orphans if one.attempt not in recorded)
     running = f"{still[True]} running" if still[True] else ""
     ended = f"{still[False]} ended and not on record yet" if still[False] else ""
     found = ", ".join(filter(None, (running, ended)))
-    if found:
-        found = f"of a run that was killed: {found}; `evalset run` continues it"
+    lines = [f"of a run that was killed: {found}; `evalset run` continues it"] if found else []
+    lines += _away_lines(there) if live else _killed_lines(there)
     spent = read_spent(layout, state.commands)
-    return Shown.of(layout, state, rows, spent), found
+    return Shown.of(layout, state, rows, spent, there), [*lines, *there.problems]
+
+
+def _away_lines(there: "LeftOnHosts") -> list[str]:
+    """Which hosts of a live run are away."""
+    hosts = Counter(there.running().values())
+    return [
+        f"{host} is away since {since[:19].replace('T', ' ')} UTC; evals there: {hosts[host]}"
+        for host, since in sorted(there.away.items())
+    ]
+
+
+def _killed_lines(there: "LeftOnHosts") -> list[str]:
+    """What a run that was killed has left on hosts."""
+    from runner.hosts.leftovers import Phase, where_words
+
+    words = {
+        Phase.RUNNING: "running",
+        Phase.ENDED: "ended and not on record yet",
+        Phase.GONE: "gone, to be run again",
+        Phase.UNKNOWN: "running when it was last heard of",
+    }
+    hosts = {
+        phase: where_words(each.host for each in there.attempts if each.phase is phase)
+        for phase in words
+    }
+    found = ", ".join(f"{hosts[phase]} {text}" for phase, text in words.items() if hosts[phase])
+    if not found:
+        return []
+    ask = "; --ask-hosts asks what runs there now" if hosts[Phase.UNKNOWN] else ""
+    return [f"of a run that was killed, on hosts: {found}; `evalset run --hosts` continues it{ask}"]
 
 
 def of_branch(
@@ -213,6 +269,10 @@ def command(
         bool,
         Option("Add the same to the summary of a GitHub Actions job.", configurable=False),
     ] = False,
+    ask_hosts: Annotated[
+        bool,
+        Option("Ask the hosts of a run what runs there now.", configurable=False),
+    ] = False,
     check: Annotated[
         bool,
         Option("Exit 1 unless every eval of the last plan is finished.", configurable=False),
@@ -222,7 +282,7 @@ def command(
 
     With --branch, MODEL and EVAL_SET may be left out to see all that the branch has.
     """
-    left = ""
+    left: list[str] = []
     if where.branch is not None:
         found = of_branch(
             progress_dir, where.snapshots, where.branch, model=model, eval_set=eval_set
@@ -230,9 +290,9 @@ def command(
     elif model is None or eval_set is None:
         raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
     else:
-        shown, left = of_directory(progress_dir, model, eval_set)
+        shown, left = of_directory(progress_dir, model, eval_set, ask_hosts=ask_hosts)
         found = [shown]
     finished = show(found, out=sys.stdout, as_json=as_json, junit=junit, summary=summary)
-    if left and not as_json:
-        print(left, file=sys.stdout)
+    for line in () if as_json else left:
+        print(plain_line(line), file=sys.stdout)
     return int(check and not finished)

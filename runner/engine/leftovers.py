@@ -100,11 +100,6 @@ def discard_all(api: docker_py.Api, root: Path, host: str) -> None:
             discard(api, leftover)
 
 
-def running_commands(layout: Layout) -> set[Command]:
-    """Commands that run now, also those of a run that was killed; without an engine none does."""
-    return {one.command for one in containers_of(layout) if one.running}
-
-
 def containers_of(layout: Layout) -> list[Leftover]:
     """Containers of runs under way and of killed ones; none without an engine."""
     try:

@@ -34,12 +34,9 @@ from runner.hosts.messages import (
     Setup,
     There,
 )
-from runner.hosts.spool import Spool
+from runner.hosts.spool import HOST, Spool
 from runner.model import ContainerSettings, Job, Task
 from runner.records.folders import listed
-
-# The host of labels: an agent finds its containers by its spool.
-HOST = "agent"
 
 # Seconds for which the engine may be away; then the agent ends, and starts again.
 ENGINE_WAIT = 60.0

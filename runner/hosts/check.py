@@ -46,6 +46,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         group: of the engine's socket.
         base: the folder of ours.
         has: content in its store.
+        engine: its version.
+        free: bytes on its disk, or on that of its engine if that has less.
     """
 
     user: str
@@ -55,6 +57,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     rootless: bool
     has: frozenset[str]
+    engine: str
+    free: int
 
 
 def check(host: str, *, least: int) -> Facts:
@@ -86,6 +90,8 @@ def check(host: str, *, least: int) -> Facts:
         cpus=int(said["cpus"]),
         rootless=rootless,
         has=frozenset(has),
+        engine=said.get("engine", ""),
+        free=_free(said),
     )
 
 
@@ -132,10 +138,14 @@ def refuse(host: str, said: dict[str, str], *, between: tuple[float, float], lea
     _refuse_state(host, said, between, least)
 
 
+def _free(said: dict[str, str]) -> int:
+    return 1024 * min(int(said[name]) for name in ("free", "rootfree") if name in said)
+
+
 def _refuse_state(
     host: str, said: dict[str, str], between: tuple[float, float], least: int
 ) -> None:
-    free = 1024 * min(int(said[name]) for name in ("free", "rootfree") if name in said)
+    free = _free(said)
     if free < least:
         raise Unusable(
             f"{host}: only {free / 2**20:.0f} MiB are free on its disk",

@@ -33,7 +33,7 @@ PYTHON = ("python3", "-I", "-S", "-c", BOOT)
 AGENT = "evalset.agent"
 CODE = "evalset.agent.code"
 
-_IMAGE = """
+_FIND = """
 image=$1 fingerprint=$2 digest=$3 base=$4
 has() { docker image inspect --format "$1" "$2" 2>/dev/null; }
 id=$(cat "$base/images/${image#sha256:}" 2>/dev/null)
@@ -48,6 +48,9 @@ if [ -n "$fingerprint" ]; then
         esac
     done
 fi
+"""
+
+_PULL = """
 if [ -n "$digest" ] && docker pull -q "$digest" >/dev/null 2>&1; then
     has '{{.Id}}' "$digest"
 fi
@@ -165,16 +168,21 @@ def ensure_image(host: Host, engine: Engine, image: Image, *, tell: Callable[[st
         engine: that has the image.
         tell: is told how far it is.
     """
-    words = (
-        image.id,
-        own_fingerprint(engine.api, image) or "",
-        image.digest or "",
-        host.facts.base,
-    )
-    if found := host.script(_IMAGE, *words, timeout=LONG).strip():
+    words = _words(host, engine, image)
+    if found := host.script(_FIND + _PULL, *words, timeout=LONG).strip():
         return found.splitlines()[-1]
     with STREAMS:
         return _stream(host, engine, image, tell)
+
+
+def has_image(host: Host, engine: Engine, image: Image) -> bool:
+    """Whether a host has an image, so that it needs neither be pulled nor sent."""
+    return bool(host.script(_FIND, *_words(host, engine, image)).strip())
+
+
+def _words(host: Host, engine: Engine, image: Image) -> tuple[str, ...]:
+    fingerprint = own_fingerprint(engine.api, image) or ""
+    return image.id, fingerprint, image.digest or "", host.facts.base
 
 
 def _stream(host: Host, engine: Engine, image: Image, tell: Callable[[str], None]) -> str:

@@ -14,8 +14,16 @@ from runner.model import Job, decode_command
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 
+# The host of labels: an agent finds its containers by its spool.
+HOST = "agent"
+
 # Seconds in which an agent that ends gives up its spool.
 PATIENCE = 15.0
+
+
+def layout_of(spool: Path) -> Layout:
+    """Where an agent keeps what attempts leave, of whichever model and eval set they are."""
+    return Layout(root=spool, model="model", eval_set="evals")
 
 
 class Spool:
@@ -30,7 +38,7 @@ class Spool:
     def __init__(self, root: Path) -> None:
         make_folder(root)
         self._root = root
-        self.layout = Layout(root=root, model="model", eval_set="evals")
+        self.layout = layout_of(root)
         self.gateway = root / ".gateway"
         self.socket = root
         self._jobs = root / "jobs"

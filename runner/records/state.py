@@ -1,6 +1,6 @@
 import shlex
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import msgspec
@@ -28,6 +28,8 @@ class EvalState(msgspec.Struct, frozen=True, kw_only=True):
         duration: of the newest attempt, in seconds; None when there was none.
         attempts: how many ended.
         console_log: of the newest attempt, relative to the progress directory.
+        host: that the newest attempt ran on, or that the eval runs on; empty where it runs on this
+            one and its run has no others.
         arguments: of its command, where the eval is in the table with others, too.
     """
 
@@ -39,6 +41,7 @@ class EvalState(msgspec.Struct, frozen=True, kw_only=True):
     duration: float | None = None
     attempts: int = 0
     console_log: str | None = None
+    host: str = ""
     arguments: str = ""
 
 
@@ -127,13 +130,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         self,
         commands: Sequence[Command] | None = None,
         *,
-        running: Collection[Command] = (),
+        running: Mapping[Command, str] = {},
         states: "EvalStates | None" = None,
     ) -> list[EvalState]:
         """The state of each command, in order; without `commands` of all that are known.
 
         Args:
-            running: commands that run now; a file does not tell.
+            running: commands that run now, and on which host; a file does not tell.
             states: keeps those of an earlier look that have not changed.
         """
         commands = self.commands if commands is None else commands
@@ -143,7 +146,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         for index, (command, one) in enumerate(zip(commands, found, strict=True)):
             if command in running and one.state is not State.DONE:
                 one = msgspec.structs.replace(  # noqa: PLW2901 - the same eval
-                    one, state=State.RUNNING, reason="", duration=None
+                    one, state=State.RUNNING, reason="", duration=None, host=running[command]
                 )
             if times[one.eval] > 1:
                 one = msgspec.structs.replace(one, arguments=in_words(command.arguments))  # noqa: PLW2901 - as above
@@ -325,4 +328,5 @@ def _state_of(command: Command, attempts: Sequence[Attempt], *, done: bool) -> E
         duration=newest.duration,
         attempts=len(attempts),
         console_log=newest.console_log,
+        host=newest.host,
     )

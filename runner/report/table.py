@@ -31,11 +31,18 @@ _STYLES = {
 }
 
 
-def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
-    """Print a table with one row per eval."""
+def print_table(out: TextIO, rows: Sequence[EvalState], *, hosts: bool = False) -> None:
+    """Print a table with one row per eval.
+
+    Args:
+        hosts: whether to show where they ran, if that is not always the same.
+    """
+    hosts = hosts and len({row.host for row in rows if row.host}) > 1
     table = _table()
     table.add_column("eval")
     table.add_column("state", no_wrap=True)
+    if hosts:
+        table.add_column("host", overflow="fold")
     for column in RESULT_COLUMNS:
         if column == "score":  # its name is of any length: an eval's own code gives it
             table.add_column(column, justify="right", overflow="fold")
@@ -46,6 +53,7 @@ def print_table(out: TextIO, rows: Sequence[EvalState]) -> None:
         table.add_row(
             _Name(one_line(row.eval), notes),
             Text(row.state, style=_STYLES.get(row.state, "dim")),
+            *((Text(one_line(row.host)),) if hosts else ()),
             *result_cells(row, one_line),
         )
     _print(out, table)

@@ -1,5 +1,4 @@
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -7,10 +6,9 @@ from queue import SimpleQueue
 
 import msgspec
 
-from runner.engine.ending import now as moment
 from runner.hosts.desk import Desk
 from runner.hosts.fetching import Fetch, is_attempt
-from runner.hosts.ledger import Absence, Ledger, StartedThere
+from runner.hosts.ledger import Ledger, StartedThere
 from runner.hosts.links import Links
 from runner.hosts.messages import (
     AskWaited,
@@ -38,18 +36,9 @@ from runner.plan import actions
 from runner.plan.actions import Action
 from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
-from runner.report.display import HostsAway
-from runner.run.absences import Absences
 from runner.run.host_news import HostNews
 from runner.run.results import HostFacts, Results, kind_of
-from runner.run.schedule import (
-    Broken,
-    Ended,
-    Event,
-    Idle,
-    Started,
-    Unfit,
-)
+from runner.run.schedule import Broken, Ended, Event, Idle, Started, Unfit
 
 # Seconds in which hosts that are there have to say what they have, before evals start elsewhere.
 PATIENCE = 5.0
@@ -119,11 +108,12 @@ class Dispatch:
         self._awaited = set(facts.slots)
         self._paused = False
         self._start_by = 0.0
-        self._absences = Absences(facts.wait)
-        self._idle = False
-        self._news = HostNews(events, facts.setups, wait=facts.wait, least_free=facts.least_free)
+        self._news = HostNews(events, ledger, facts, self._evals_on)
         self._results = Results(facts, self._break)
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
+
+    def _evals_on(self, host: str) -> int:
+        return sum(each.host == host for each in self.known.values())
 
     def start(self) -> None:
         """Start the first evals once the hosts that are there have said what they have."""
@@ -163,7 +153,7 @@ class Dispatch:
         """A host is there."""
         if host not in self._facts.setups:
             return  # it could not get what evals need
-        self._absences.come(host)
+        self._news.back(host)
         self._links.send(host, self._facts.setups[host])
         running = {}
         held = {}
@@ -194,11 +184,9 @@ class Dispatch:
                 known.fetch.cancel()
                 known.fetch = None
         self.unsettled = {it for it in self.unsettled if it.partition(" ")[0] != host}
-        now = time.monotonic()
-        if host in self._facts.setups:
-            self._absences.leave(host, why, now=now)
-        self._do(self.placement.disconnected(host, now=now))
+        self._do(self.placement.disconnected(host, now=time.monotonic()))
         self._await_no_more(host)
+        self._news.away(host, why)
 
     def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as others have it
         """A newer run has the host."""
@@ -217,13 +205,8 @@ class Dispatch:
         if due is not None and due <= now:
             self._do(self.placement.tick(now=now))
             due = self.placement.deadline()
-        told = self._absences.deadline()
-        if told is not None and told <= now:
-            self._guarded(self._tell_absences)
-            told = self._absences.deadline()
-        waits = [each - now for each in (due, told) if each is not None]
-        if (retry := self._desk.retry()) is not None:
-            waits.append(retry)
+        also = due and due - now, self._desk.retry(), self._news.tick()
+        waits = [it for it in also if it is not None]
         return max(0.0, min(waits)) if waits else None
 
     def heard(self, host: str, message: Message) -> None:
@@ -323,18 +306,7 @@ class Dispatch:
 
     def _give_up(self, host: str, why: str) -> None:
         self._news.give_up(host, why)
-        self._absences.forget(host)
         self._do(self.placement.remove(host, now=time.monotonic()))
-
-    def _tell_absences(self) -> None:
-        """Tell people which hosts are away or back, and whoever reads the ledger."""
-        running = Counter(each.host for each in self.known.values() if each.outcome is None)
-        hosts = len(self._facts.setups)
-        for news in self._absences.news(running.__getitem__, hosts=hosts, now=time.monotonic()):
-            if not self._idle:
-                self.events.put(news)
-            since = moment() if isinstance(news, HostsAway) else None
-            self._ledger.tell(Absence(host=host, away_since=since) for host in news.hosts)
 
     def _break(self, error: BaseException) -> None:
         self.events.put(Broken(error))
@@ -387,7 +359,6 @@ class Dispatch:
                 remaining = self._budget.remaining if self._budget else 0.0
                 self.events.put(Unfit(jobs, max(0.0, remaining)))
             case actions.Idle():
-                self._idle = True
                 self.events.put(Idle())
             case _:
                 pass

@@ -101,6 +101,18 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
         ".github/workflows/ci.yml",
         'run: sudo --preserve-env=HOME scripts/compat "$PYTHON" "$DEPENDENCIES"',
     ),
+    "evalset doctor --hosts lab1,lab2": Test(
+        "hosts/test_commands_on_hosts.py", "test_doctor_says_of_each_host_what_it_is_or_lacks"
+    ),
+    "evalset run gpt-4 test-basic --hosts lab1,lab2=8,me@lab3,local": Test(
+        "hosts/test_run_on_hosts.py", "test_evals_run_on_all_hosts_and_on_this_one"
+    ),
+    "evalset status gpt-4 test-basic --ask-hosts": Test(
+        "hosts/test_commands_on_hosts.py", "test_the_status_knows_what_runs_on_hosts"
+    ),
+    "evalset clean --hosts lab1,lab2": Test(
+        "hosts/test_commands_on_hosts.py", "test_the_status_knows_what_runs_on_hosts"
+    ),
     'sudo usermod -aG docker "$USER"': Person("it changes who may do what on the machine"),
 }
 

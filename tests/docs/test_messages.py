@@ -44,9 +44,13 @@ NOT_MESSAGES = {
     ),
     'mkdir "$1" && tar -xzf - -C "$1" && (mv -T "$1" "$2" || rm -rf "$1") && test -d "$2"',
     "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]",
-    # of an attempt whose outcome nobody wants
-    "nobody needs it any more",
     # results
+    "--ask-hosts asks what runs there now",
+    "ended and not on record yet",
+    "gone, to be run again",
+    "nothing of evalset is left on ...",
+    "running when it was last heard of",
+    "would get ... from here (...)",
     "nothing is new since",
     "on this host alone",
     "which is not there yet",
@@ -84,6 +88,7 @@ NOT_MESSAGES = {
     "an anchor around itself",
     "another gateway works here",
     "no answer in ... s",
+    "nobody needs it any more",
     "nobody waits for it",
     "this attempt has ended",
     shown(_HELPER),

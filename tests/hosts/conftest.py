@@ -7,7 +7,7 @@ from runner.engine.labels import Label
 from tests.bridge import number_and_addresses
 from tests.conftest import Place, engine_api, remove_containers
 from tests.hosts.engine import SecondEngine
-from tests.hosts.lab import Lab, lab
+from tests.hosts.lab import Lab, lab, spool_of
 
 
 @pytest.fixture(scope="session")
@@ -82,8 +82,3 @@ def here(place: Place) -> Iterator[Place]:
     left = [each["Id"] for each in listed if spool in spool_of(each["Labels"])]
     remove_containers(left)
     assert not left
-
-
-def spool_of(labels: dict[str, str]) -> str:
-    """The label of an eval's container that leads to its progress directory or spool."""
-    return f"{Label.PROGRESS}={labels.get(Label.PROGRESS, '')}"

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from runner.engine.labels import Label
 from tests.conftest import until
 from tests.hosts.engine import SecondEngine, do
 from tests.hosts.remotes import make_key, sshd, users_with_sshd
@@ -298,3 +299,40 @@ def lab(count: int) -> Iterator[Lab]:
     finally:
         made.remove()
     until(lambda: not any(host.leftovers() for host in made.hosts))
+
+
+def evals(host: LabHost, *, every: bool = True) -> list[str]:
+    """Names of the containers of evals on a host, or of the running ones alone."""
+    listed = host.api.containers(all=every, filters={"label": Label.ATTEMPT})
+    return [each["Names"][0].rpartition("-")[0].partition("-")[2] for each in listed]
+
+
+def agents(host: LabHost) -> list[str]:
+    """Ids of the agents' containers on a host."""
+    listed = host.api.containers(filters={"label": "evalset.agent"})
+    return [each["Id"] for each in listed]
+
+
+def waiting(host: LabHost, count: int) -> list[Path]:
+    """Wait until so many evals on a host have said that they wait; give their folders."""
+
+    def look() -> list[Path]:
+        listed = host.api.containers(filters={"label": Label.ATTEMPT})
+        said = [host.api.logs(each["Id"]) for each in listed]
+        if sum(b"waiting" in text for text in said) < count:
+            return []
+        return sorted((host.disk / "home/.evalset/spool").glob("*/.attempts/*"))
+
+    return until(look, seconds=60)
+
+
+def let_go(folders: list[Path]) -> None:
+    """Tell evals to end."""
+    for folder in folders:
+        (folder / "go.new").write_text("")
+        (folder / "go.new").rename(folder / "go")
+
+
+def spool_of(labels: dict[str, str]) -> str:
+    """The label that says whose a container is."""
+    return f"{Label.PROGRESS}={labels.get(Label.PROGRESS, '')}"

@@ -11,12 +11,10 @@ import pytest
 
 from runner.data.cache import DataCache, keys_of
 from runner.data.lock import DataLock, look_through
-from runner.engine.labels import Label
 from runner.model import Result
 from runner.registry.entries import read_folder
 from tests.conftest import Place, engine_api, until
-from tests.hosts.conftest import spool_of
-from tests.hosts.lab import Lab, LabHost
+from tests.hosts.lab import Lab, agents, evals, let_go, spool_of, waiting
 from tests.provider import KEY, Provider, provider
 
 pytestmark = [
@@ -34,38 +32,6 @@ def one_stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
     """A provider that has the model of the tests' runs."""
     with provider(tmp_path_factory.mktemp("provider"), models=("m",)) as found:
         yield found
-
-
-def evals(host: LabHost, *, every: bool = True) -> list[str]:
-    """Names of the containers of evals on a host, or of the running ones alone."""
-    listed = host.api.containers(all=every, filters={"label": Label.ATTEMPT})
-    return [each["Names"][0].rpartition("-")[0].partition("-")[2] for each in listed]
-
-
-def agents(host: LabHost) -> list[str]:
-    """Ids of the agents' containers on a host."""
-    listed = host.api.containers(filters={"label": "evalset.agent"})
-    return [each["Id"] for each in listed]
-
-
-def waiting(host: LabHost, count: int) -> list[Path]:
-    """Wait until so many evals on a host have said that they wait; give their folders."""
-
-    def look() -> list[Path]:
-        listed = host.api.containers(filters={"label": Label.ATTEMPT})
-        said = [host.api.logs(each["Id"]) for each in listed]
-        if sum(b"waiting" in text for text in said) < count:
-            return []
-        return sorted((host.disk / "home/.evalset/spool").glob("*/.attempts/*"))
-
-    return until(look, seconds=60)
-
-
-def let_go(folders: list[Path]) -> None:
-    """Tell evals to end."""
-    for folder in folders:
-        (folder / "go.new").write_text("")
-        (folder / "go.new").rename(folder / "go")
 
 
 def test_evals_run_on_all_hosts_and_on_this_one(here: Place, hosts: Lab) -> None:

@@ -36,7 +36,7 @@ def finish(layout: Layout) -> None:
 
 def state_of(layout: Layout, *, running: bool = False) -> EvalState:
     state = RunState.from_directory(layout)
-    (found,) = state.evals([A.command], running=[A.command] if running else [])
+    (found,) = state.evals([A.command], running={A.command: ""} if running else {})
     return found
 
 
@@ -88,6 +88,7 @@ def test_what_is_finished_shows_its_success(layout: Layout) -> None:
         samples=3,
         duration=5,
         attempts=3,
+        host="host",
     )
 
 
@@ -146,7 +147,7 @@ def test_states_made_again_are_those_made_at_once(
 def test_a_running_command_says_so_unless_it_is_done() -> None:
     """What runs again after a failure shows nothing of that."""
     run = run_state(recorded("x", good=False, number=1), finished=(job("y").command,))
-    states = run.evals(COMMANDS, running=COMMANDS[:2])
+    states = run.evals(COMMANDS, running=dict.fromkeys(COMMANDS[:2], ""))
     assert [one.state for one in states] == [State.RUNNING, State.DONE, State.TO_DO]
     assert states[0].reason == ""
 

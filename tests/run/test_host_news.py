@@ -5,7 +5,7 @@ import io
 import pytest
 
 from runner.report.display import HostsAway, HostsBack, PlainConsole, away_line, named_hosts
-from runner.run.absences import TOLD_AFTER, Absences
+from runner.run.host_news import TOLD_AFTER, Absences
 from tests.outcomes import job, success
 
 EVALS = {"a": 3, "b": 0, "c": 2}
