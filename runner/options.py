@@ -205,6 +205,16 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Annotated[
         int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
     ] = None
+    hosts: Annotated[
+        tuple[str, ...],
+        Option(
+            "Run evals on these Docker hosts, reached by ssh; `local` is this one. N is the most "
+            "at once there.",
+            Kind("HOST[=N],..."),
+            names=("--hosts",),
+            default="this machine alone",
+        ),
+    ] = ()
     resume: Annotated[bool, Option("Leave out what is finished.")] = True
     repin: Annotated[
         bool,

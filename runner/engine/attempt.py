@@ -20,19 +20,37 @@ from runner.engine.ending import Ending, await_end, judge, now, since
 from runner.engine.engine import Engine, EngineWait, explain
 from runner.engine.image_probe import CANNOT_START, NO_SUCH_COMMAND, lacks_program
 from runner.engine.leftovers import remove_attempt
-from runner.engine.live import LiveContainer, LiveContainers, tmp_watched
+from runner.engine.live import LiveContainer, LiveContainers, follow_samples, tmp_watched
 from runner.engine.run_facts import RunFacts
 from runner.files import make_folder, named
 from runner.gateway.messages import Account
-from runner.model import Attempt, Job, Result, Task
+from runner.model import Attempt, Result, Task
 from runner.records.collect import Collected, collect
 from runner.records.folders import private_folder, remove_private
+from runner.records.layout import Layout
 from runner.records.logs import summarise
 from runner.secrets import Mask
 
 
-class LocalAttempts:
-    """Makes attempts on this host's engine.
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """How the container of an attempt ended; what it left is in the attempt's private folder.
+
+    Attributes:
+        seconds: from start to end.
+        image: its id; empty where that is not known.
+        environment: its variables, no value of which gets into a record.
+        container: the engine's id of it; empty if there never was one.
+    """
+
+    ending: Ending
+    seconds: float = 0.0
+    image: str = ""
+    environment: dict[str, str] = {}
+    container: str = ""
+
+
+class ContainerAttempts:
+    """Makes attempts in containers of an engine, and judges nothing.
 
     Args:
         engine: the engine.
@@ -61,9 +79,9 @@ class LocalAttempts:
         gateway = self._shared.gateway
         return gateway.leave(attempt) if gateway else None
 
-    def run(
+    def made(
         self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
-    ) -> AbstractContextManager[Attempt]:
+    ) -> AbstractContextManager[Made]:
         """Make an attempt: in a new container, or in the one that an earlier run started.
 
         The container and the attempt's folder are removed when the `with` block ends. If it ends
@@ -78,11 +96,15 @@ class LocalAttempts:
             return self._adopted(task, on_start, on_success)
         return self._new(task, on_start, on_success)
 
+    def spec(self, task: Task) -> ContainerSpec:
+        """What the container of an attempt is created from."""
+        return self._shared.spec(task.job, task.attempt)
+
     @contextlib.contextmanager
     def _new(
         self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
-    ) -> Iterator[Attempt]:
-        spec = self._shared.spec(task.job, task.attempt)
+    ) -> Iterator[Made]:
+        spec = self.spec(task)
         try:
             with private_folder(self._shared.layout, task.attempt):
                 if data := self._shared.data.get(task.job.eval):
@@ -96,25 +118,25 @@ class LocalAttempts:
             self._waited_for_engine(error)
             # The engine may have created it all the same.
             remove_attempt(self._engine.api, task.attempt)
-            yield self._never_ran(task, explain(error), spec)
+            yield _never_ran(explain(error), spec)
             return
         with self._held(container, task) as live:
             began = time.monotonic()
             if (refused := self._start(container, spec)) is not None:
-                yield self._never_ran(task, refused, spec)
+                yield _never_ran(refused, spec, container.id)
                 return
             on_start(container.id)
             self.live.runs(container.id)
             ending = self._await_end(container, live, task, 0, on_success)
             took = time.monotonic() - began
-            attempt = self._ended(container, task, ending, took, spec.environment)
-            self._require_program(attempt, task.job, spec)
-            yield attempt
+            made = self._ended(container, task, ending, took, spec.environment)
+            self._require_program(made, task, spec)
+            yield made
 
     @contextlib.contextmanager
     def _adopted(
         self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
-    ) -> Iterator[Attempt]:
+    ) -> Iterator[Made]:
         """Take over a container that an earlier run started."""
         container = Container(self._engine.api, task.container)
         if self._shared.gateway is not None:
@@ -137,64 +159,19 @@ class LocalAttempts:
         ending: Ending,
         seconds: float,
         environment: Mapping[str, str],
-    ) -> Attempt:
-        """The attempt of a container that ended; its logs are put into their place.
-
-        Files of a container that still runs stay where they are, because it could change them. No
-        value of its variables gets into the attempt.
-        """
-        layout = self._shared.layout
-        mask = Mask(environment, public=task.job.command)
-        console = layout.console_log(task.attempt, task.job.eval)
+    ) -> Made:
+        """The end of a container; what it printed is put into its place."""
+        console = self._shared.layout.console_log(task.attempt, task.job.eval)
         make_folder(console.parent)
         # In this order, because the errors of requests are OSErrors as well.
         with named(console, "write"), contextlib.suppress(*docker_py.ERRORS):
             self._engine_wait.retry(lambda: container.save_console(console))
-        collected = Collected()
-        if not ending.unkillable:
-            collected = collect(layout, task.attempt, shown=mask.text)
-        found = summarise(layout.root / log for log in collected.logs)
-        ending = msgspec.structs.replace(ending, reported=found.reported)
-        state = ending.state
-        warnings = [*collected.warnings, *found.warnings]
-        if ending.account is not None:
-            warnings += [f"the gateway refused it: {text}" for text in ending.account.refused]
-        attempt = self._attempt(task, ending, ended_at=(state and state.ended_at) or now())
-        if attempt.result is Result.SUCCESS and not found.reported:
-            warnings.append("its log has no final_report")
-        return msgspec.structs.replace(
-            attempt,
-            reason=mask.text(attempt.reason),
-            started_at=state.started_at if state else None,
-            duration=round(seconds, 3),
-            image=state.image if state else "",
-            logs=collected.logs,
-            console_log=str(console.relative_to(layout.root)) if console.exists() else None,
-            final_report=mask.value(found.final_report),
-            samples=found.samples,
-            warnings=tuple(map(mask.text, warnings)),
-            spending=ending.account.spending if ending.account else None,
-        )
-
-    def _never_ran(self, task: Task, reason: str, spec: ContainerSpec) -> Attempt:
-        said = Mask(spec.environment, public=task.job.command).text(reason)
-        attempt = self._attempt(task, Ending(lost=said), ended_at=now())
-        return msgspec.structs.replace(attempt, image=spec.image)
-
-    def _attempt(self, task: Task, ending: Ending, *, ended_at: str) -> Attempt:
-        verdict = judge(ending, task.job.settings)
-        return Attempt(
-            id=task.attempt,
-            run=self._shared.run,
-            host=self._shared.host,
-            command=task.job.command,
-            eval=task.job.eval,
-            result=verdict.result,
-            fault=verdict.fault,
-            reason=verdict.reason,
-            exit_code=ending.exit_code,
-            oom_killed=ending.oom_killed,
-            ended_at=ended_at,
+        return Made(
+            ending=ending,
+            seconds=seconds,
+            image=ending.state.image if ending.state else "",
+            environment=dict(environment),
+            container=container.id,
         )
 
     def _start(self, container: Container, spec: ContainerSpec) -> str | None:
@@ -274,18 +251,95 @@ class LocalAttempts:
             on_success()
         return ending
 
-    def _require_program(self, attempt: Attempt, job: Job, spec: ContainerSpec) -> None:
+    def _require_program(self, made: Made, task: Task, spec: ContainerSpec) -> None:
         """End the run where its program cannot run; an eval's own words do not suffice."""
-        if attempt.exit_code not in CANNOT_START or attempt.console_log is None:
+        console = self._shared.layout.console_log(task.attempt, task.job.eval)
+        if made.ending.exit_code not in CANNOT_START or not console.exists():
             return
-        with (self._shared.layout.root / attempt.console_log).open("rb") as file:
+        with console.open("rb") as file:
             if file.read(len(NO_SUCH_COMMAND)) != NO_SUCH_COMMAND:
                 return
         if lacks_program(self._engine.api, spec):
+            job = task.job
             raise CannotRun(
                 f"image {job.settings.image} has no command {job.argv.program!r} that can run",
                 "choose another --image or --run-command",
             )
+
+
+def _never_ran(reason: str, spec: ContainerSpec, container: str = "") -> Made:
+    return Made(
+        ending=Ending(lost=reason),
+        image=spec.image,
+        environment=dict(spec.environment),
+        container=container,
+    )
+
+
+class LocalAttempts(ContainerAttempts):
+    """Makes attempts on this host's engine, puts their logs into their place, and judges them."""
+
+    def follow(self, container: str, tell: Callable[[int, int], None]) -> None:
+        """Be told how many samples of an eval are done."""
+        follow_samples(self._engine, container, tell)
+
+    @contextlib.contextmanager
+    def run(
+        self, task: Task, *, on_start: Callable[[str], None], on_success: Callable[[], None]
+    ) -> Iterator[Attempt]:
+        """Make an attempt as `made` does, and tell how it ended."""
+        with self.made(task, on_start=on_start, on_success=on_success) as made:
+            shared = self._shared
+            yield outcome_of(task, made, shared.layout, run=shared.run, host=shared.host)
+
+
+def outcome_of(task: Task, made: Made, layout: Layout, *, run: str, host: str) -> Attempt:
+    """The attempt of a container that ended; its logs are put into their place.
+
+    Files of a container that still runs stay where they are, because it could change them. No
+    value of its variables gets into the attempt.
+
+    Args:
+        run: id of the run that records it.
+        host: name of the host that it ran on.
+    """
+    job, ending = task.job, made.ending
+    mask = Mask(made.environment, public=job.command)
+    console = layout.console_log(task.attempt, job.eval)
+    collected = Collected()
+    if not ending.unkillable:
+        collected = collect(layout, task.attempt, shown=mask.text)
+    found = summarise(layout.root / log for log in collected.logs)
+    ending = msgspec.structs.replace(ending, reported=found.reported)
+    state = ending.state
+    warnings = [*collected.warnings, *found.warnings]
+    if ending.account is not None:
+        warnings += [f"the gateway refused it: {text}" for text in ending.account.refused]
+    verdict = judge(ending, job.settings)
+    if verdict.result is Result.SUCCESS and not found.reported:
+        warnings.append("its log has no final_report")
+    return Attempt(
+        id=task.attempt,
+        run=run,
+        host=host,
+        command=job.command,
+        eval=job.eval,
+        result=verdict.result,
+        fault=verdict.fault,
+        reason=mask.text(verdict.reason),
+        exit_code=ending.exit_code,
+        oom_killed=ending.oom_killed,
+        started_at=state.started_at if state else None,
+        ended_at=(state and state.ended_at) or now(),
+        duration=round(made.seconds, 3),
+        image=made.image,
+        logs=collected.logs,
+        console_log=str(console.relative_to(layout.root)) if console.exists() else None,
+        final_report=mask.value(found.final_report),
+        samples=found.samples,
+        warnings=tuple(map(mask.text, warnings)),
+        spending=ending.account.spending if ending.account else None,
+    )
 
 
 def _ran_for(state: ContainerState | None, created: str, *, watched: bool) -> float:

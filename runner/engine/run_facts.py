@@ -15,7 +15,7 @@ from runner.data.cache import Data
 from runner.engine.container import ContainerSpec
 from runner.engine.ending import stamp
 from runner.engine.labels import Label
-from runner.gateway.client import FORWARD, PLACE, Gateway, loopback_of, moved_to
+from runner.gateway.client import FORWARD, PLACE, Door, loopback_of, moved_to
 from runner.model import ContainerSettings, Job, container_code
 from runner.records.layout import Layout
 from runner.registry.code import hidden_in
@@ -44,6 +44,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         cpus: that the engine has; no container can get more.
         gateway: through which containers reach their providers; None where they do so themselves.
         data: what was fetched for evals, by the eval.
+        hide: a folder that no eval may see within a folder of code; None for the progress
+            directory.
     """
 
     layout: Layout
@@ -54,11 +56,12 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     user: str
     cpus: int
-    gateway: Gateway | None = None
+    gateway: Door | None = None
     added: Mapping[tuple[str, str | None], str] = {}
     python_paths: Mapping[str, str] = {}
     classes: Path | None = None
     data: Mapping[str, Data] = {}
+    hide: Path | None = None
 
     def image_of(self, settings: ContainerSettings) -> str:
         """The id of the image that a container is created from."""
@@ -84,7 +87,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         return {
             f"{mounts[folder]}/{path}": is_folder
             for folder in map(Path, settings.code)
-            for path, is_folder in hidden_in(folder, self.layout.root)
+            for path, is_folder in hidden_in(folder, self.hide or self.layout.root)
         }
 
     def environment_of(self, settings: ContainerSettings) -> dict[str, str]:

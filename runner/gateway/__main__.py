@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from runner.gateway.client import tidy
+from runner.gateway.connection import listen
 from runner.gateway.messages import Config
-from runner.gateway.process import avoid_pauses, keep_quiet, listen, raise_limits
+from runner.gateway.process import avoid_pauses, keep_quiet, raise_limits
 from runner.gateway.server import Gateway
 
 # Seconds after which another gateway in the same folder is taken to stay.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -57,6 +57,19 @@ def moved_to(address: str, name: str, value: str) -> str:
     if name.lower() == "no_proxy":
         return f"{value},{address}"
     return value.replace(INSIDE, INSIDE.replace("127.0.0.1", address))
+
+
+class Door(Protocol):
+    """Lets attempts send requests; the gateway, or what leads to it from another host."""
+
+    def enter(self, job: Job, attempt: str) -> Path:
+        """Let an attempt send requests; return the folder that its container sees as `/evalset`."""
+
+    def account(self, attempt: str) -> Account:
+        """What an attempt has done up to now."""
+
+    def leave(self, attempt: str) -> Account:
+        """An attempt has ended."""
 
 
 class Gateway:

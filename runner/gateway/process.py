@@ -2,28 +2,10 @@
 
 import gc
 import logging
-import os
 import resource
-import socket
-from contextlib import suppress
-from pathlib import Path
 
 from aiohttp import ClientPayloadError
 from aiohttp.http import HttpProcessingError
-
-
-def listen(folder: Path, name: str) -> socket.socket:
-    """Listen on a Unix socket, however long its path is."""
-    with suppress(FileNotFoundError):
-        (folder / name).unlink()
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(f"/proc/self/fd/{descriptor}/{name}")
-    finally:
-        os.close(descriptor)
-    listener.setblocking(False)  # noqa: FBT003 - its only argument
-    return listener
 
 
 def keep_quiet() -> None:

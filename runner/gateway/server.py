@@ -12,11 +12,11 @@ from aiohttp import web
 
 from runner.errors import EnvironmentFault
 from runner.gateway.attempt import AskingAttempt
+from runner.gateway.connection import listen
 from runner.gateway.flight import Cost, Flight, Reply
 from runner.gateway.http_io import CONTINUE, TooMany, body_of, deliver, response_of, waited_for
 from runner.gateway.messages import Account, Admission, Config, Standing
 from runner.gateway.offline import not_on_record
-from runner.gateway.process import listen
 from runner.gateway.queue import queue_of
 from runner.gateway.requests import Asked, Refused, asked
 from runner.gateway.sender import Sender, forget_proxies

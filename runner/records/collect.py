@@ -83,6 +83,26 @@ class _LeftOutError(Exception):
     """The container chose a name that has no place; that must not stop the run."""
 
 
+def listed(private: Path) -> tuple[list[tuple[str, int]], list[str]]:
+    """The plain files in an ended container's `/tmp/evallogs`, by the rules of `collect`.
+
+    Returns:
+        Their paths below `evallogs` with their sizes, and warnings about what is left out.
+    """
+    source = private / "evallogs"
+    warnings: list[str] = []
+    if source.is_symlink() or not source.is_dir():
+        return [], []
+    found = []
+    for path in islice(_regular_files(source, warnings.append), MOST_FILES + 1):
+        about = path.lstat()
+        if about.st_nlink > 1:
+            warnings.append(f"evallogs: {path.name!a} was left out: it has several names")
+        else:
+            found.append((str(path.relative_to(source)), about.st_size))
+    return found, warnings[:MOST_WARNINGS]
+
+
 def _put(path: Path, wanted: Path, attempt: str) -> Path:
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)

@@ -96,6 +96,16 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return self._beside("lock")
 
     @property
+    def hosts(self) -> Path:
+        """What was started on other hosts."""
+        return self._beside("hosts.jsonl")
+
+    @property
+    def hosts_spool(self) -> Path:
+        """The folder of this machine's agent, if it is among the hosts of a run."""
+        return self.root / ".hosts" / key_of([self.model, self.eval_set])
+
+    @property
     def kept(self) -> tuple[Path, ...]:
         """What tells what was done, which `evalset reset` sets aside: files, and the answers."""
         return self.progress, self.attempts, self.run, self.data, self.answers
@@ -127,7 +137,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def written(self) -> tuple[Path, ...]:
         """The folders that runs, or evals, write to."""
-        names = ("oaievalset", "evallogs", "answers", ".gateway", ".attempts")
+        names = ("oaievalset", "evallogs", "answers", ".gateway", ".attempts", ".hosts")
         return tuple(self.root / name for name in names)
 
     def private(self, attempt: str) -> Path:

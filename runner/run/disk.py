@@ -1,10 +1,10 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.engine.live import LiveContainers
 from runner.errors import EnvironmentFault
 from runner.files import Room, room, used
 from runner.records.layout import Layout
@@ -12,6 +12,10 @@ from runner.report.display import Display
 from runner.report.text import evals, size
 from runner.run.schedule import Schedule, Told
 from runner.run.stopping import Stopping
+
+if TYPE_CHECKING:
+    from runner.engine.live import LiveContainers
+    from runner.run.host_schedule import HostLive, HostSchedule
 
 # Seconds between two looks.
 INTERVAL = 2
@@ -73,8 +77,8 @@ class DiskWatch(msgspec.Struct, kw_only=True):
     """Lets no eval start while there is too little room; running ones continue."""
 
     disk: Disk
-    schedule: Schedule
-    live: LiveContainers
+    schedule: "Schedule | HostSchedule"
+    live: "LiveContainers | HostLive"
     display: Display
     stopping: Stopping
     paused: bool = False

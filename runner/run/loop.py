@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from runner.engine.attempt import LocalAttempts
-from runner.engine.live import follow_samples
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.model import Attempt, Fault, Job, Result
 from runner.plan.cutoffs import Streak
@@ -33,6 +31,8 @@ from runner.run.schedule import (
 from runner.run.stopping import Stopping
 
 if TYPE_CHECKING:
+    from runner.engine.attempt import LocalAttempts
+    from runner.run.host_schedule import HostSchedule
     from runner.run.snapshots import RunSnapshots
 
 # Lines of what an eval printed that tell whether two failed alike.
@@ -72,14 +72,15 @@ class Loop:
         self,
         prepared: Prepared,
         display: Display,
-        attempts: LocalAttempts,
-        schedule: Schedule,
+        attempts: "LocalAttempts | HostSchedule",
+        schedule: "Schedule | HostSchedule",
         recorder: Recorder,
         *,
         disk: Disk,
         snapshots: "RunSnapshots | None",
     ) -> None:
         self._prepared = prepared
+        self._attempts = attempts
         self._mask = attempts.mask
         self._display = display
         self._schedule = schedule
@@ -181,10 +182,8 @@ class Loop:
     def _show_started(self, job: Job, container: str) -> None:
         self._display.started(job)
         if self._display.wants_samples:
-            follow_samples(
-                self._prepared.engine,
-                container,
-                lambda samples, of: self._display.progressed(job, samples, of),
+            self._attempts.follow(
+                container, lambda samples, of: self._display.progressed(job, samples, of)
             )
 
     def _bar(self, kind: str, text: str) -> None:

@@ -201,6 +201,10 @@ def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
     """Read what the options name, and refuse what cannot work."""
     check_names(options.model, options.eval_set)
     _check_text(options)
+    if options.hosts:
+        from runner.hosts.ssh import parse_hosts  # noqa: PLC0415 - with --hosts alone
+
+        parse_hosts(options.hosts)
     shard = parse_shard(options.shard) if options.shard else None
     environment = handed_in(
         host.environ, names=options.env, env_file=options.env_file, model=options.model

@@ -58,6 +58,10 @@ class Recorder(AbstractContextManager["Recorder"]):
         self.changed |= self._finish([self._finished_by[attempt]])
         return True
 
+    def has(self, attempt: str) -> bool:
+        """Whether an attempt is on record."""
+        return attempt in self._finished_by
+
     def _finish(self, commands: Iterable[Command | None]) -> bool:
         finished = dict.fromkeys(
             each for each in commands if each is not None and each not in self._finished

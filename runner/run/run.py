@@ -1,9 +1,10 @@
 import contextlib
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,16 @@ from runner.data.lock import add_locks
 from runner.engine.attempt import LocalAttempts
 from runner.engine.engine import EngineWait
 from runner.engine.leftovers import sweep
+from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault
 from runner.gateway.client import Gateway, end_process
 from runner.gateway.messages import Config
 from runner.gateway.providers import route_of
 from runner.host import KEYLESS_MODEL, Host
-from runner.model import Result
+from runner.model import Result, Task
 from runner.options import EVAL_NETWORK
 from runner.plan.cutoffs import Budget
+from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
 from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
@@ -38,6 +41,8 @@ from runner.run.record import Recorder, recover
 from runner.run.schedule import Barred, Event, Schedule, Signalled, Told
 
 if TYPE_CHECKING:
+    from runner.run.host_schedule import HostSchedule
+    from runner.run.hosts import RunHosts
     from runner.run.snapshots import RunSnapshots
 
 
@@ -86,10 +91,10 @@ def run(
         if not prepared.options.resume:
             end_process(prepared.layout.gateway)
             keep_dated(prepared.layout.kept)
-        with Recorder(prepared.layout, run=run_id) as recorder:
+        with Recorder(prepared.layout, run=run_id) as recorder, ExitStack() as stack:
             try:
-                one = _Run(prepared, host, display, recorder, reader, gateway=gateway)
-                if one.plan.todo or one.adopted:
+                one = _Run(prepared, host, display, recorder, reader, gateway=gateway, stack=stack)
+                if one.has_work:
                     return one.to_the_end(snapshots, new_id=new_id, began=began)
                 if one.pinned.differs or one.unable_differ:
                     write_run_file(prepared.layout, one.pinned.file)
@@ -148,6 +153,7 @@ class _Run:
         reader: StateReader,
         *,
         gateway: Gateway | None,
+        stack: ExitStack,
     ) -> None:
         self._prepared = prepared
         self._host = host
@@ -155,14 +161,29 @@ class _Run:
         self._recorder = recorder
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._gateway = gateway
-        self._schedule: Schedule | None = None
+        self._schedule: Schedule | HostSchedule | None = None
+        self._hosts: RunHosts | None = None
+        self.adopted: list[Task] = []
+        others = 0
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
-        self.adopted, others = recover(prepared, host, recorder, plan)
+        if prepared.options.hosts:
+            from runner.run import hosts  # noqa: PLC0415 - with --hosts alone
+
+            self._hosts = hosts.RunHosts(
+                prepared,
+                host,
+                complete=recorder.complete,
+                tell=display.note,
+                warn=display.warn,
+            )
+            stack.callback(self._hosts.close, recorder.complete)
+        else:
+            self.adopted, others = recover(prepared, host, recorder, plan)
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
-        adopted = {task.job.eval for task in self.adopted}
+        adopted = self._begun(plan)
         new = [job for job in plan.todo if job.eval not in adopted]
         prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
         prepared = self._prepared = fit(
@@ -184,7 +205,20 @@ class _Run:
             display.warn(warning)
         for number, line in enumerate(obstacle_lines(prepared.obstacles)):
             (display.note if number else display.warn)(line)
+        self._continued = len(adopted)
         display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is to be run, or of an earlier run to be recorded."""
+        left = self._hosts is not None and self._hosts.have_something
+        return bool(self.plan.todo or self.adopted or left)
+
+    def _begun(self, plan: Plan) -> set[str]:
+        """Evals that an earlier run has begun, and that this one continues."""
+        if self._hosts is not None:
+            return self._hosts.adopted(plan.todo)
+        return {task.job.eval for task in self.adopted}
 
     def to_the_end(
         self, snapshots: "RunSnapshots | None", *, new_id: Callable[[], str], began: float
@@ -192,29 +226,20 @@ class _Run:
         """Run until nothing runs any more, then take the last snapshot, whatever ended the run."""
         prepared = self._prepared
         options, engine = prepared.options, prepared.engine
-        disk = Disk(prepared.layout, engine.info().root, least=options.min_free_disk)
-        if not self.adopted and (short := disk.short()):
+        root = engine.info().root if self._hosts is None else os.devnull
+        disk = Disk(prepared.layout, root, least=options.min_free_disk)
+        if not self._continued and (short := disk.short()):
             raise EnvironmentFault(f"no eval was started: {disk.about(short)}")
         self._start_gateway()
-        attempts = self._attempts()
-        adopted = {task.job.key for task in self.adopted}
-        schedule = self._schedule = Schedule(
-            attempts,
-            events=self._events,
-            jobs=[job for job in self.plan.todo if job.key not in adopted],
-            started=self.adopted,
-            at_once=options.jobs or engine.info().cpus,
-            retries=options.retries,
-            new_id=new_id,
-            budget=self._budget(began),
-        )
+        attempts, schedule = self._scheduled(new_id, self._budget(began))
+        self._schedule = schedule
         pinned = {job.eval for job in self.plan.whole} & prepared.data.keys()
         add_locks(prepared.layout.data, [prepared.data[name].lock for name in sorted(pinned)])
         write_run_file(prepared.layout, self.pinned.file)
         if snapshots is not None:
             snapshots.begin()
-        if self.adopted:
-            self._display.note(f"continues {evals(len(self.adopted))} of an earlier run")
+        if self._continued:
+            self._display.note(f"continues {evals(self._continued)} of an earlier run")
         loop = Loop(
             prepared,
             self._display,
@@ -229,7 +254,8 @@ class _Run:
             try:
                 return self._with_last_snapshot(loop, snapshots)
             finally:
-                sweep(engine.api, prepared.layout, self._host.name, self._recorder.complete)
+                if self._hosts is None:
+                    sweep(engine.api, prepared.layout, self._host.name, self._recorder.complete)
 
     def _with_last_snapshot(self, loop: Loop, snapshots: "RunSnapshots | None") -> RunResult:
         if snapshots is None:
@@ -257,7 +283,7 @@ class _Run:
         if self._gateway is None:
             return
         prepared = self._prepared
-        asks = not prepared.model_is_code and not prepared.offline and not self.adopted
+        asks = not prepared.model_is_code and not prepared.offline and not self._continued
         models = set(prepared.options.model.split(",")) - {KEYLESS_MODEL} if asks else ()
         for model in sorted(models):
             route = route_of(model, prepared.routes)
@@ -273,17 +299,46 @@ class _Run:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))
 
-    def _attempts(self) -> LocalAttempts:
-        prepared, plan = self._prepared, self.plan
-        engine = prepared.engine
+    def _scheduled(
+        self, new_id: Callable[[], str], budget: Budget | None
+    ) -> "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]":
+        """What makes attempts, and what decides when."""
+        options = self._prepared.options
         shared = facts_of(
-            prepared,
-            plan,
+            self._prepared,
+            self.plan,
             self._host,
             run=self._recorder.run,
             gateway=self._gateway,
             tell=self._display.note,
         )
+        if self._hosts is not None:
+            hosts = self._hosts.schedule(
+                shared,
+                self.plan,
+                events=self._events,
+                gateway=self._gateway,
+                on_record=self._recorder.has,
+                new_id=new_id,
+                budget=budget,
+            )
+            return hosts, hosts
+        adopted = {task.job.key for task in self.adopted}
+        attempts = self._attempts(shared)
+        return attempts, Schedule(
+            attempts,
+            events=self._events,
+            jobs=[job for job in self.plan.todo if job.key not in adopted],
+            started=self.adopted,
+            at_once=options.jobs or self._prepared.engine.info().cpus,
+            retries=options.retries,
+            new_id=new_id,
+            budget=budget,
+        )
+
+    def _attempts(self, shared: RunFacts) -> LocalAttempts:
+        prepared, plan = self._prepared, self.plan
+        engine = prepared.engine
         if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
             engine.make_eval_network()
         engine_wait = EngineWait(

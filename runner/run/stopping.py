@@ -1,14 +1,18 @@
 import signal
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from runner.engine.container import STOP_TIME
-from runner.engine.live import LiveContainers
 from runner.report.display import Display
 from runner.report.text import evals
-from runner.run.schedule import Schedule
+
+if TYPE_CHECKING:
+    from runner.engine.live import LiveContainers
+    from runner.run.host_schedule import HostLive, HostSchedule
+    from runner.run.schedule import Schedule
 
 # Seconds; Python cannot wait longer than some centuries, and a time budget may be longer.
 LONGEST_WAIT = 86400.0
@@ -59,8 +63,8 @@ class Stopping(msgspec.Struct, kw_only=True):
         let_go: whether containers that still run are left to the next run.
     """
 
-    live: LiveContainers
-    schedule: Schedule
+    live: "LiveContainers | HostLive"
+    schedule: "Schedule | HostSchedule"
     display: Display
     grace: float
     on_stopping: Callable[[], None]

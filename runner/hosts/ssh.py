@@ -1,0 +1,146 @@
+"""How a host is reached."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+import msgspec
+
+from runner.errors import EnvironmentFault, UsageError
+
+# The name of the machine itself, which is reached without ssh.
+LOCAL = "local"
+
+# Seconds: to connect; between two looks whether the other side is there, which may fail thrice.
+CONNECT = 10
+ALIVE = 5
+
+OPTIONS = (
+    "-T",
+    *("-o", "BatchMode=yes"),
+    *("-o", f"ConnectTimeout={CONNECT}"),
+    *("-o", f"ServerAliveInterval={ALIVE}"),
+    *("-o", "ServerAliveCountMax=3"),
+)
+
+# What ssh takes for a host and none of its options.
+_NAME = re.compile(r"(?:[A-Za-z0-9_][\w.%+-]*@)?[A-Za-z0-9_:\[][\w.:%\]-]*")
+
+# ssh's own exit status, where it is not that of the command.
+FAILED = 255
+
+
+class HostName(msgspec.Struct, frozen=True):
+    """A host as the user names it.
+
+    Attributes:
+        name: what ssh calls it, or `local`.
+        slots: evals at once; None for as many as it has CPUs.
+    """
+
+    name: str
+    slots: int | None
+
+
+def parse_hosts(texts: Iterable[str]) -> tuple[HostName, ...]:
+    """Read `HOST[=N][,HOST[=N]...]`.
+
+    Raises:
+        UsageError: it is not of that form, or names a host twice.
+    """
+    found: dict[str, HostName] = {}
+    for text in texts:
+        for part in text.split(","):
+            name, equals, slots = part.strip().partition("=")
+            if (
+                not re.fullmatch(r"(?:[\w.%+-]+@)?[A-Za-z0-9_:\[][\w.:%\]-]*", name)
+                or name[0] == "-"
+            ):
+                raise UsageError(
+                    f"--hosts: `{part}` is no host", "give HOST or HOST=N, with commas between"
+                )
+            if equals and not re.fullmatch("[1-9][0-9]{0,3}", slots):
+                raise UsageError(
+                    f"--hosts: `{part}` would run no eval"
+                    if slots.strip("0") == "" and slots
+                    else f"--hosts: `{slots}` in `{part}` is no number of evals",
+                    "give HOST=N with N from 1 to 9999, or HOST for as many as it has CPUs",
+                )
+            if name in found:
+                raise UsageError(f"--hosts names {name} twice", "name each host once")
+            found[name] = HostName(name, int(slots) if equals else None)
+    return tuple(found.values())
+
+
+class Unusable(EnvironmentFault):
+    """A host cannot be used; the others may go on."""
+
+
+def command(host: str, words: Sequence[str]) -> list[str]:
+    """The command line that runs words on a host, whatever characters they have."""
+    return ["ssh", *OPTIONS, "--", host, shlex.join(words)]
+
+
+def run(
+    host: str,
+    words: Sequence[str],
+    *,
+    given: bytes | IO[bytes] = b"",
+    timeout: float = 60,
+) -> str:
+    """Run words on a host, and give what they print.
+
+    Args:
+        given: their standard input.
+        timeout: seconds.
+
+    Raises:
+        Unusable: the host cannot be reached, or they fail.
+    """
+    source: dict[str, Any] = {"input": given} if isinstance(given, bytes) else {"stdin": given}
+    try:
+        done = subprocess.run(
+            command(host, words),
+            **source,
+            capture_output=True,
+            check=False,
+            timeout=timeout,
+            start_new_session=True,  # Ctrl-C is for the run alone
+        )
+    except subprocess.TimeoutExpired:
+        raise Unusable(
+            f"{host} did not answer within {timeout:g} s", f"try `ssh {host} docker version`"
+        ) from None
+    except FileNotFoundError:
+        raise EnvironmentFault(
+            "there is no program `ssh` here", "install OpenSSH's client"
+        ) from None
+    if done.returncode:
+        raise refusal(host, done.returncode, done.stderr.decode(errors="replace"))
+    out: bytes = done.stdout
+    return out.decode(errors="replace")
+
+
+def refusal(host: str, status: int, said: str) -> Unusable:
+    """Why a command on a host failed, and what to do."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last = lines[-1] if lines else f"exit status {status}"
+    if status != FAILED:
+        return Unusable(f"{host}: {last}", f"try it by hand with `ssh {host}`")
+    if "Permission denied" in said or "Too many authentication failures" in said:
+        return Unusable(
+            f"{host} refuses this user's keys",
+            f"`ssh-copy-id {host}` adds one; `ssh {host}` must work without a password",
+        )
+    if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
+        return Unusable(
+            f"{host} has another host key than before",
+            f"if that is right, `ssh-keygen -R {host}`, then `ssh {host}` once",
+        )
+    if "Host key verification failed" in said:
+        return Unusable(
+            f"the host key of {host} is not known", f"`ssh {host}` once, and check what it shows"
+        )
+    return Unusable(f"{host} cannot be reached: {last}", f"try `ssh {host}`")

@@ -1,0 +1,395 @@
+"""The hosts of a run: which can be used, and what they get before evals start there."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+import msgspec
+
+from runner.engine.engine import Engine
+from runner.engine.leftovers import find_leftovers
+from runner.engine.run_facts import RunFacts
+from runner.errors import EnvironmentFault
+from runner.files import make_folder
+from runner.gateway.client import Gateway
+from runner.host import Host
+from runner.hosts.check import check
+from runner.hosts.content import Content, agent_code, folder
+from runner.hosts.equip import Host as There
+from runner.hosts.equip import ensure_image, send, start_agent
+from runner.hosts.ledger import Ledger
+from runner.hosts.links import Links
+from runner.hosts.messages import HostData, Inventory, Message, Setup
+from runner.hosts.ssh import LOCAL, HostName, Unusable, parse_hosts
+from runner.image.build import BASE_NAME
+from runner.image.image import Image, find_image, look_up_image
+from runner.model import Job
+from runner.options import DEFAULT_IMAGE, EVAL_NETWORK
+from runner.plan.cutoffs import Budget
+from runner.plan.plan import Plan
+from runner.registry.code import hidden_in
+from runner.run.host_schedule import HostFacts, HostSchedule
+from runner.run.prepare import Prepared
+from runner.run.schedule import Event
+
+# Hosts that are looked at or get something at the same time.
+AT_ONCE = 16
+
+# Seconds in which agents that were started have to answer.
+ANSWER = 60.0
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Usable(msgspec.Struct, frozen=True, kw_only=True):
+    """A host of a run.
+
+    Attributes:
+        slots: evals at once.
+        there: how ssh reaches it; None for this machine.
+    """
+
+    name: str
+    slots: int
+    there: There | None
+
+
+class _Collector:
+    """Takes in what hosts have, until a schedule does."""
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        self.inventories: dict[str, Inventory] = {}
+        self.problems: dict[str, str] = {}
+        self.error: Exception | None = None
+        self._missing = set(hosts)
+        self._all = threading.Event()
+
+    def wait(self) -> None:
+        """Wait until all hosts have said what they have, or will not."""
+        end = time.monotonic() + ANSWER
+        while not self._all.wait(0.2) and time.monotonic() < end and self.error is None:
+            pass
+
+    def up(self, host: str, inventory: Inventory) -> None:
+        """A host is there."""
+        self.inventories[host] = inventory
+        self._missing.discard(host)
+        if not self._missing:
+            self._all.set()
+
+    def down(self, host: str, why: str) -> None:
+        """A host is away."""
+        self.problems[host] = why
+
+    def heard(self, host: str, message: Message) -> None:
+        """A host says something; it says so again to the schedule."""
+
+    def superseded(self, host: str, why: str) -> None:
+        """A newer run has taken a host over."""
+        self.error = EnvironmentFault(f"{host}: {why}", "only one run may use a progress directory")
+
+    def failed(self, error: Exception) -> None:
+        """Something went wrong here."""
+        self.error = error
+
+    def tick(self) -> float | None:
+        """Nothing is due."""
+        return None
+
+
+class RunHosts:
+    """The hosts that a run can use, with an agent on each.
+
+    Args:
+        complete: whether an attempt is on record.
+        tell: is told what is being done.
+        warn: is told of each host that cannot be used.
+
+    Raises:
+        EnvironmentFault: none can be used.
+
+    Attributes:
+        ledger: what was started on hosts.
+        links: to the agents.
+        inventories: what each host had when it was asked.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        host: Host,
+        *,
+        complete: Callable[[str], bool],
+        tell: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._prepared = prepared
+        self._host = host
+        self._tell = tell
+        self._warn = warn
+        self._code = agent_code()
+        self._schedule: HostSchedule | None = None
+        names = parse_hosts(prepared.options.hosts)
+        if any(each.name == LOCAL for each in names):
+            _refuse_leftovers(prepared, host)
+        resume = prepared.options.resume
+        self.ledger = Ledger(
+            prepared.layout, is_over=lambda attempt: not resume or complete(attempt)
+        )
+        self.usable = self._each(self._usable, names)
+        if not self.usable:
+            raise EnvironmentFault(
+                "no host of --hosts can be used", "see the lines above for what to do"
+            )
+        self.links = Links({each.name: self._line(each) for each in self.usable}, self.ledger.epoch)
+        collector = _Collector(each.name for each in self.usable)
+        self.links.start(collector)
+        collector.wait()
+        self.inventories = collector.inventories
+        if collector.error is not None:
+            self.links.close()
+            raise collector.error
+        for name, why in collector.problems.items():
+            if name not in self.inventories:
+                warn(f"{name}: its agent does not answer: {why}")
+        if not self.inventories:
+            self.links.close()
+            raise EnvironmentFault(
+                "no agent answers on any host", "see the lines above for what they say"
+            )
+
+    def adopted(self, jobs: Iterable[Job]) -> set[str]:
+        """Evals of these jobs that an earlier run has begun on a host that is there."""
+        there = set()
+        for inventory in self.inventories.values():
+            there |= {each.attempt for each in inventory.running}
+            there |= {each.attempt for each in inventory.ended}
+        begun = {it.job for it in self.ledger.started.values() if it.attempt in there}
+        return {job.eval for job in jobs if job.key in begun}
+
+    @property
+    def have_something(self) -> bool:
+        """Whether anything of an earlier run is left on a host."""
+        found = (each.running or each.ended for each in self.inventories.values())
+        return bool(self.ledger.started) or any(found)
+
+    def setups(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Setup]:
+        """Bring to each host what its evals need, and tell what is there.
+
+        A host where that fails is left out.
+        """
+        contents = _contents(facts, jobs)
+        known = self._images(facts, jobs)
+
+        def equip(one: Usable) -> tuple[str, Setup]:
+            return one.name, self._setup(one, facts, jobs, contents, known)
+
+        return dict(self._each(equip, self.usable))
+
+    def schedule(
+        self,
+        facts: RunFacts,
+        plan: Plan,
+        *,
+        events: SimpleQueue[Event],
+        gateway: Gateway | None,
+        on_record: Callable[[str], bool],
+        new_id: Callable[[], str],
+        budget: Budget | None,
+    ) -> HostSchedule:
+        """Bring to each host what its evals need, and schedule them.
+
+        Raises:
+            EnvironmentFault: no host has what they need.
+        """
+        options = self._prepared.options
+        setups = self.setups(facts, plan.todo)
+        if not setups:
+            raise EnvironmentFault(
+                "no host of --hosts has what the evals need", "see the lines above for what to do"
+            )
+        slots = {each.name: each.slots for each in self.usable if each.name in setups}
+        self._schedule = HostSchedule(
+            self.links,
+            HostFacts(
+                layout=facts.layout,
+                run=facts.run,
+                gateway=gateway,
+                setups=setups,
+                slots=slots,
+                wait=options.engine_wait,
+                least_free=options.min_free_disk,
+                environment=facts.environment,
+                on_record=on_record,
+            ),
+            ledger=self.ledger,
+            events=events,
+            todo=plan.todo,
+            done=plan.done,
+            at_once=options.jobs or sum(slots.values()),
+            retries=options.retries,
+            new_id=new_id,
+            budget=budget,
+        )
+        return self._schedule
+
+    def close(self, complete: Callable[[str], bool]) -> None:
+        """Let the hosts go; agents keep what is not on record."""
+        if self._schedule is not None:
+            self._schedule.close()
+        else:
+            self.links.close()
+        self.ledger.end(is_over=complete)
+
+    def _each(self, act: Callable[[T], U], of: Iterable[T]) -> list[U]:
+        """What an act gives for each host; one where it fails is warned of and left out."""
+        found = []
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="equip") as pool:
+            for future in [pool.submit(act, each) for each in of]:
+                try:
+                    found.append(future.result())
+                except Unusable as error:
+                    self._warn(str(error))
+        return found
+
+    def _usable(self, named: HostName) -> Usable:
+        if named.name == LOCAL:
+            try:
+                cpus = Engine().info().cpus
+            except EnvironmentFault as error:
+                raise Unusable(f"{LOCAL}: {error.what}", error.cure) from error
+            make_folder(self._prepared.layout.hosts_spool)
+            return Usable(name=LOCAL, slots=named.slots or cpus, there=None)
+        facts = check(named.name, least=self._prepared.options.min_free_disk)
+        there = There(name=named.name, id=self.ledger.id, facts=facts)
+        image = ensure_image(there, self._prepared.engine, self._agent_image(), tell=self._tell)
+        send(there, self._code, image)
+        start_agent(there, self._code, image)
+        return Usable(name=named.name, slots=named.slots or facts.cpus, there=there)
+
+    def _agent_image(self) -> Image:
+        """The image that agents run in: ours, because an agent has the rights of its engine."""
+        api = self._prepared.engine.api
+        ours = find_image(api, DEFAULT_IMAGE)
+        if self._prepared.options.settings.image == DEFAULT_IMAGE:
+            return ours
+        return look_up_image(api, ours.labels.get(BASE_NAME, "")) or ours
+
+    def _line(self, one: Usable) -> list[str]:
+        if one.there is not None:
+            return one.there.link(self._code)
+        spool = str(self._prepared.layout.hosts_spool)
+        return [sys.executable, "-m", "runner.hosts", "agent", spool]
+
+    def _images(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Image]:
+        """The images that jobs need, by the ids that they have at this machine's engine."""
+        api = self._prepared.engine.api
+        found = {}
+        for job in jobs:
+            image = facts.image_of(job.settings)
+            if image not in found:
+                known = look_up_image(api, image)
+                if known is None:
+                    raise EnvironmentFault(
+                        f"the image {job.settings.image} is gone", "run this again"
+                    )
+                found[image] = msgspec.structs.replace(known, name=job.settings.image)
+        return found
+
+    def _setup(
+        self,
+        one: Usable,
+        facts: RunFacts,
+        jobs: Sequence[Job],
+        contents: Mapping[Path, Content],
+        known: Mapping[str, Image],
+    ) -> Setup:
+        ids = {image: image for image in known}
+        places = {path: str(path) for path in contents}
+        if one.there is not None:
+            ids = {
+                each.id: ensure_image(one.there, self._prepared.engine, each, tell=self._tell)
+                for each in known.values()
+            }
+            agent = ensure_image(
+                one.there, self._prepared.engine, self._agent_image(), tell=self._tell
+            )
+            for content in contents.values():
+                send(one.there, content, agent)
+            places = {path: one.there.stored(content) for path, content in contents.items()}
+        user = facts.user if one.there is None else one.there.facts.user
+        return _setup(facts, jobs, ids, places, user)
+
+
+def _setup(
+    facts: RunFacts,
+    jobs: Sequence[Job],
+    ids: Mapping[str, str],
+    places: Mapping[Path, str],
+    user: str,
+) -> Setup:
+    """What a host is told.
+
+    Args:
+        ids: of images there, by their ids here.
+        places: of folders there, by the folders here.
+        user: `uid:gid` of evals there.
+    """
+    code = {name for job in jobs for name in job.settings.code}
+    return Setup(
+        run=facts.run,
+        images={name: ids[image] for name, image in facts.images.items() if image in ids},
+        added=tuple(
+            (name, file or "", ids[image])
+            for (name, file), image in facts.added.items()
+            if image in ids
+        ),
+        python_paths=dict(facts.python_paths),
+        registries=tuple((places[path], place) for path, place in facts.registries.items()),
+        code={name: places[Path(name)] for name in code},
+        classes=None if facts.classes is None else places[facts.classes],
+        hide=str(facts.layout.root),
+        environment=dict(facts.environment),
+        user=user,
+        gateway=facts.gateway is not None,
+        shared_network=any(job.settings.network == EVAL_NETWORK for job in jobs),
+        data={
+            name: HostData(content=places[each.content], paths=tuple(each.lock.paths))
+            for name, each in facts.data.items()
+        },
+    )
+
+
+def _contents(facts: RunFacts, jobs: Sequence[Job]) -> dict[Path, Content]:
+    """The folders that evals see, by where they are here."""
+    found = {path: folder("registry", path) for path in facts.registries}
+    for name in {name for job in jobs for name in job.settings.code}:
+        path = Path(name)
+        if path not in found:
+            hidden = [each for each, _ in hidden_in(path, facts.layout.root)]
+            found[path] = folder("code", path, without=hidden)
+    if facts.classes is not None:
+        found[facts.classes] = folder("classes", facts.classes)
+    for data in facts.data.values():
+        found[data.content] = folder("data", data.content)
+    return found
+
+
+def _refuse_leftovers(prepared: Prepared, host: Host) -> None:
+    """Refuse what an earlier run without hosts has left here: no agent would know of it.
+
+    Raises:
+        EnvironmentFault: there is something.
+    """
+    left = find_leftovers(prepared.engine.api, prepared.layout, host.name)
+    if left:
+        raise EnvironmentFault(
+            f"an earlier run without --hosts has left containers here ({len(left)})",
+            "run it again without --hosts to take them in, or `evalset clean` to remove them",
+        )
