@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from runner.engine.labels import Label
 from tests.conftest import until
 from tests.hosts.engine import SecondEngine, do
 from tests.hosts.remotes import make_key, sshd, users_with_sshd
@@ -127,6 +128,30 @@ class LabHost(SecondEngine):
         """
         process = self.api.inspect_container(container)["State"]["Pid"]
         do(*self.inside("kill", f"-{number.value}", str(process)))
+
+    def evals(self, *, every: bool = True) -> list[str]:
+        """Ids of the containers of evals, or of the running ones alone."""
+        listed = self.api.containers(all=every, filters={"label": Label.ATTEMPT})
+        return [each["Id"] for each in listed]
+
+    def agents(self) -> list[str]:
+        """Ids of the agents' containers."""
+        return [each["Id"] for each in self.api.containers(filters={"label": "evalset.agent"})]
+
+    def attempts(self, ready: int = 0) -> list[Path]:
+        """Wait until so many evals have said that they wait; give the private folders of all."""
+
+        def are_ready() -> bool:
+            said = [self.api.logs(each) for each in self.evals(every=False)]
+            return sum(b"waiting" in text for text in said) >= ready
+
+        until(are_ready, seconds=60)
+        return sorted((self.disk / "home/.evalset/spool").glob("*/.attempts/*"))
+
+    def left(self) -> list[str]:
+        """What is there of evals, besides what agents keep for the next run."""
+        folders = (self.disk / "home/.evalset/spool").glob("*/.attempts/*")
+        return [*self.evals(), *map(str, folders)]
 
     def clear(self) -> None:
         """Leave the host as it was: no containers, nothing on its disk."""
