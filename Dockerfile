@@ -17,7 +17,7 @@ RUN python3 -m venv --without-pip /opt/evals \
     && /opt/evals/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/evals/lib
 COPY runner/ /wheels/runner/
 RUN site=$(/opt/evals/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-    && for name in hook late; do cp "/wheels/runner/image/$name.py" "$site/evalset_image_$name.py"; done \
+    && for name in hook patches; do cp "/wheels/runner/image/$name.py" "$site/evalset_image_$name.py"; done \
     && echo 'import evalset_image_hook' > "$site/evalset_image_hook.pth" \
     && /opt/evals/bin/python -m compileall -q --invalidation-mode unchecked-hash "$site"/evalset_image_*.py \
     && cd /wheels && /opt/evals/bin/python -m runner.image.prepare

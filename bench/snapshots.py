@@ -10,8 +10,7 @@ from pathlib import Path
 
 from bench.figure import EVALSET, ROOT, Figure, in_turn, seconds
 from runner.branch.snapshots import Snapshots
-from runner.records.attempts import AttemptsFile
-from runner.records.progress import ProgressFile
+from runner.records.progress import AttemptsFile, ProgressFile
 from tests.branch.desk import BRANCH, Desk, git, make_bare
 from tests.branch.writers import missing, write_at_once
 from tests.outcomes import job, success

@@ -52,6 +52,20 @@ def extra_image(extra: str, eval_image: str = DEFAULT_IMAGE) -> str:
     return f"{eval_image}-{extra}"
 
 
+Hosts = Annotated[
+    tuple[str, ...],
+    Option(
+        "Run evals on these Docker hosts, reached by ssh; `local` is this one. N is the most "
+        "at once there.",
+        Kind("HOST[=N],..."),
+        names=("--hosts",),
+        default="this machine alone",
+    ),
+]
+MinFreeDisk = Annotated[
+    int, Option("Start no new eval while less than this is free on the disk.", SIZE)
+]
+MIN_FREE_DISK = 2**30
 AsJson = Annotated[
     bool,
     Option("Print JSON and nothing else on stdout.", names=("--json",), configurable=False),
@@ -205,16 +219,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Annotated[
         int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
     ] = None
-    hosts: Annotated[
-        tuple[str, ...],
-        Option(
-            "Run evals on these Docker hosts, reached by ssh; `local` is this one. N is the most "
-            "at once there.",
-            Kind("HOST[=N],..."),
-            names=("--hosts",),
-            default="this machine alone",
-        ),
-    ] = ()
+    hosts: Hosts = ()
     resume: Annotated[bool, Option("Leave out what is finished.")] = True
     repin: Annotated[
         bool,
@@ -306,9 +311,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             least=0,
         ),
     ] = 5
-    min_free_disk: Annotated[
-        int, Option("Start no new eval while less than this is free on the disk.", SIZE)
-    ] = 2**30
+    min_free_disk: MinFreeDisk = MIN_FREE_DISK
     engine_wait: Annotated[
         float, Option("Wait this long for a Docker engine that goes away during a run.", DURATION)
     ] = 120.0

@@ -27,9 +27,8 @@ from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image
 from runner.model import Attempt
 from runner.options import DEFAULT_IMAGE
-from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
-from runner.records.progress import read_progress
+from runner.records.progress import read_attempts, read_progress
 from tests.forked import PROGRAMS, run_forked
 from tests.images import build_image
 from tests.processes import started

@@ -17,9 +17,9 @@ from runner.records.answers import Answer, AnswersLine, Sent, read_line
 from runner.records.answers_file import AnswersFile
 from runner.records.layout import Layout
 from runner.records.lock import is_held
-from runner.records.segments import (
-    LARGEST,
-    MOST,
+from runner.records.snapshot import (
+    LARGEST_LINE,
+    MOST_OF_A_SEGMENT,
     DamagedError,
     SegmentName,
     grouped,
@@ -159,7 +159,7 @@ def _contents(
     sizes = repository.sizes([entry.oid for entry in segments.values()])
     fitting = {}
     for (name, entry), size in zip(segments.items(), sizes, strict=True):
-        if size <= LARGEST:
+        if size <= LARGEST_LINE:
             fitting[name] = entry
         else:
             odd.append(entry.path)
@@ -298,7 +298,7 @@ class AnswerSegments:
     ) -> None:
         name = str(path.relative_to(self._layout.root))
         after = msgspec.structs.replace(followed)
-        most = min(MOST, self._filter.max_file)
+        most = min(MOST_OF_A_SEGMENT, self._filter.max_file)
         for group in grouped(self._public(path, name, after, known), most):
             segment, stored = pack(eval_, group[0][0], (line for _, line in group))
             if len(stored) > self._filter.max_file:  # a single line is so large

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from runner.files import named
-from runner.records.merge import TOO_LARGE, ExcludedFile
+from runner.records.snapshot import TOO_LARGE, ExcludedFile
 from runner.secrets import Scanner
 
 COMPRESSED = ".gz"

@@ -17,7 +17,7 @@ from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.folders import temporary_folder
 from runner.records.layout import Layout
-from runner.records.merge import README, merge, merge_files
+from runner.records.snapshot import README, merge, merge_files
 from runner.report.text import print_warning
 
 # The repository for snapshots where there is no other, below the progress directory.

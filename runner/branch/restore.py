@@ -13,9 +13,15 @@ from runner.branch.progress_branch import ProgressBranch, state_prefix
 from runner.data.lock import add_locks, parse_locks
 from runner.files import named, sync_folder, write_whole
 from runner.model import Command
-from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
 from runner.records.layout import Layout
-from runner.records.progress import ProgressFile, parse_progress, read_progress
+from runner.records.progress import (
+    AttemptsFile,
+    ProgressFile,
+    parse_attempts,
+    parse_progress,
+    read_attempts,
+    read_progress,
+)
 from runner.records.run_file import parse_run_file, put_run_file, read_run_file
 from runner.records.state import RunState
 

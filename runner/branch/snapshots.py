@@ -26,7 +26,7 @@ from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout
 from runner.records.logs import all_logs
-from runner.records.merge import README, ExcludedFile, Kind, kind_of, merge
+from runner.records.snapshot import README, ExcludedFile, Kind, kind_of, merge
 from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
 from runner.report.text import evals

@@ -10,7 +10,7 @@ from runner.records.state import RunState, in_words
 from runner.report.text import json_line, print_warning
 
 if TYPE_CHECKING:
-    from runner.records.spent import Spent
+    from runner.records.sums import Spent
 
 
 def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> None:
@@ -19,8 +19,8 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> N
     Raises:
         UsageError: there are none.
     """
-    from runner.records.spent import read_spent
-    from runner.report.spending import spent_line
+    from runner.records.sums import read_spent
+    from runner.report.answers import spent_line
 
     layout = Layout.named(root, model, eval_set)
     spent = read_spent(layout, RunState.from_directory(layout).commands)
@@ -44,7 +44,7 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> N
 
 
 def _as_json(layout: Layout, spent: "Spent") -> dict[str, Any]:
-    from runner.report.spending import totals_json
+    from runner.report.answers import totals_json
 
     return {
         "model": layout.model,

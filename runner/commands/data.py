@@ -34,7 +34,7 @@ from runner.registry.resolve import names_matching
 from runner.report.text import evals, json_line, plain_line, print_warning, size
 
 if TYPE_CHECKING:
-    from runner.report.fetching import FetchDisplay
+    from runner.report.live import FetchDisplay
     from runner.run.fetch import Fetched
 
 
@@ -118,7 +118,7 @@ def fetch(options: FetchOptions) -> int:
     and locked. Runs give it to the eval, which then asks no hub. What the run of MODEL in the
     progress directory is pinned to is fetched at that revision. Exits with 1 if data are missing.
     """
-    from runner.report.fetching import FetchDisplay
+    from runner.report.live import FetchDisplay
     from runner.run.fetch import fetch as fetch_data
 
     display = FetchDisplay(sys.stdout)

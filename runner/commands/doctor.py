@@ -64,6 +64,11 @@ def _check(name: str, look: Callable[[], Check | str]) -> Check:
     return found if isinstance(found, Check) else Check(name=name, ok=True, found=found)
 
 
+def _said_once(engine: Check, *others: Check) -> list[Check]:
+    """All checks, without those that only met the missing engine again."""
+    return [engine, *(each for each in others if each.ok or each.found != engine.found)]
+
+
 def _engine() -> str:
     info = Engine().info()
     memory = info.memory / 2**30
@@ -147,7 +152,7 @@ def _evals(options: RunOptions) -> Check:
 
 
 def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
-    from runner.report.obstacles import obstacle_lines
+    from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
     from runner.run.fitness import fit
     from runner.run.prepare import planned, prepare
@@ -202,7 +207,7 @@ def command(
         progress_dir=progress_dir,
         explicit=typed(click.get_current_context(), SETTINGS),
     )
-    checks = (
+    checks = _said_once(
         _check("Docker engine", _engine),
         _check("eval image", lambda: _image(image)),
         _check("registry", lambda: _registry(image, own.registry_paths)),

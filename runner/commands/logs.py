@@ -8,8 +8,8 @@ from runner.errors import UsageError, did_you_mean
 from runner.model import Attempt
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
-from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
+from runner.records.progress import read_attempts
 from runner.report.text import harmless_parts, on_actions
 
 

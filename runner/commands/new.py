@@ -14,15 +14,18 @@ from runner.parameters import Argument
 
 TEMPLATE = Path(__file__).parents[1] / "template"
 
-LOCK = Path(__file__).parents[1] / "image/image.lock"
+# What is in the eval image, and in the images on top of it.
+LOCKS = [Path(__file__).parents[1] / f"image/{name}.lock" for name in ("image", "ml", "ml.x86_64")]
 
-# Modules of the eval image that are not called as their packages are.
-OTHERWISE = {"attr", "dateutil", "py", "sklearn", "yaml"}
+# Modules of these images that are not called as their packages are.
+OTHERWISE = {"absl", "attr", "cuda", "dateutil", "markdown_it", "nvidia", "pkg_resources", "py"}
+OTHERWISE |= {"sklearn", "yaml"}
 
 
 def taken() -> frozenset[str]:
-    """Names that evals import from elsewhere: Python's own modules, and the eval image's."""
-    packages = re.findall(r"^([a-z0-9._-]+)==", LOCK.read_text("utf-8"), re.MULTILINE)
+    """Names that evals import from elsewhere: Python's own modules, and those of our images."""
+    locked = "".join(lock.read_text("utf-8") for lock in LOCKS)
+    packages = re.findall(r"^([a-z0-9._-]+)==", locked, re.MULTILINE)
     return sys.stdlib_module_names | OTHERWISE | {re.sub(r"[-.]", "_", it) for it in packages}
 
 

@@ -113,8 +113,8 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     if not plan.todo and not result.outcomes:
         print(f"nothing to run; finished: {evals(len(plan.done))}{unable}", file=out)
         return
-    from runner.records.spent import read_spent
-    from runner.report.spending import spent_line
+    from runner.records.sums import read_spent
+    from runner.report.answers import spent_line
     from runner.report.table import print_table
 
     table = _table(prepared, plan)
@@ -167,7 +167,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
 
 def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> int:
     """Print the plan of a run, and start nothing; return 1 if some of it cannot run."""
-    from runner.report.obstacles import obstacle_lines
+    from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
     from runner.run.fitness import fit
     from runner.run.pins import missing_data, pin

@@ -29,7 +29,7 @@ from runner.report.text import json_line, part_of_set, plain_line, print_warning
 
 if TYPE_CHECKING:
     from runner.branch.progress_branch import ProgressBranch
-    from runner.records.spent import Spent
+    from runner.records.sums import Spent
 
 
 class Shown(Results, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Shown(Results, frozen=True, kw_only=True):
 
     def as_json(self) -> dict[str, Any]:
         """A table as JSON has it, how much of the eval set was planned, and what was spent."""
-        from runner.report.spending import spent_json
+        from runner.report.answers import spent_json
 
         return {
             "model": self.state.model,
@@ -108,7 +108,7 @@ def show(
         contents = [one.as_json() for one in shown]
         print(json_line(contents[0] if len(contents) == 1 else contents), file=out)
     else:
-        from runner.report.spending import spent_line
+        from runner.report.answers import spent_line
         from runner.report.table import print_table
 
         for one in shown:
@@ -134,7 +134,7 @@ def of_directory(root: Path, model: str, eval_set: str) -> tuple[Shown, str]:
     """
     from runner.engine.leftovers import containers_of
     from runner.records.lock import is_held
-    from runner.records.spent import read_spent
+    from runner.records.sums import read_spent
 
     layout = Layout.named(root, model, eval_set)
     state = RunState.from_directory(layout)
@@ -190,7 +190,7 @@ def of_branch(
 
 def _both(branch: "ProgressBranch") -> Mapping[str, bytes]:
     """The state files of the branch here, merged with those of the remote's."""
-    from runner.records.merge import merge_files
+    from runner.records.snapshot import merge_files
 
     merged: dict[str, bytes] = {}
     for tip in branch.tips():

@@ -77,6 +77,8 @@ class _WithoutFiles:
         self.warn = inner.warn
         self.started = inner.started
         self.progressed = inner.progressed
+        self.away = inner.away
+        self.back = inner.back
         self.end = inner.end
         self._inner = inner
 

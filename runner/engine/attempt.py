@@ -25,8 +25,7 @@ from runner.engine.run_facts import RunFacts
 from runner.files import make_folder, named
 from runner.gateway.messages import Account
 from runner.model import Attempt, Result, Task
-from runner.records.collect import Collected, collect
-from runner.records.folders import private_folder, remove_private
+from runner.records.folders import Collected, collect, private_folder, remove_private
 from runner.records.layout import Layout
 from runner.records.logs import summarise
 from runner.secrets import Mask

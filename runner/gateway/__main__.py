@@ -1,6 +1,8 @@
-import asyncio
 import fcntl
+import gc
+import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -8,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import uvloop
+from aiohttp import ClientPayloadError
+from aiohttp.http import HttpProcessingError
 
 from runner.gateway.client import tidy
-from runner.gateway.connection import listen
-from runner.gateway.messages import Config
-from runner.gateway.process import avoid_pauses, keep_quiet, raise_limits
+from runner.gateway.messages import Config, listen
 from runner.gateway.server import Gateway
 
 # Seconds after which another gateway in the same folder is taken to stay.
@@ -31,14 +34,14 @@ def main() -> int:
             print("another gateway works here")
             return 0
         (folder / "pid").write_text(f"{os.getpid()}\n")
-        raise_limits()
-        avoid_pauses()
-        keep_quiet()
+        _raise_limits()
+        _avoid_pauses()
+        _keep_quiet()
 
         async def serve() -> None:
             await Gateway(config).serve(listen(folder, "control.sock"))
 
-        asyncio.run(serve())
+        uvloop.run(serve())
         tidy(folder)
     return 0
 
@@ -60,6 +63,28 @@ def _locked(path: Path) -> Iterator[bool]:
                     yield True
                     return
         time.sleep(0.05)  # another process has it, or has just removed it
+
+
+def _keep_quiet() -> None:
+    """Do not log requests that are not HTTP, because a program could fill the disk with them."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, (HttpProcessingError, ClientPayloadError))
+
+    logging.getLogger("aiohttp.server").addFilter(is_ours)
+
+
+def _raise_limits() -> None:
+    """Allow as many connections as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _avoid_pauses() -> None:
+    """Collect garbage rarely, because modules and answers on record never are garbage."""
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 if __name__ == "__main__":

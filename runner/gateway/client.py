@@ -15,7 +15,7 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.files import make_folder, named, read_bytes
-from runner.gateway.messages import PROTOCOL, Account, Admission, Config, Standing
+from runner.gateway.messages import PROTOCOL, Account, Admission, Config, Standing, ask
 from runner.gateway.providers import INSIDE, Route
 from runner.model import Job
 from runner.records.folders import remove_tree
@@ -323,8 +323,6 @@ class Gateway:
         end_process(self._folder)
 
     def _ask(self, method: str, path: str, body: object = None) -> bytes:
-        from runner.gateway.connection import ask  # noqa: PLC0415 - a run without it does without
-
         content = None if body is None else msgspec.json.encode(body)
         return ask(self._folder, method, path, content, timeout=HANGS)
 

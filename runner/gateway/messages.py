@@ -1,8 +1,13 @@
-"""What a run and its gateway tell each other."""
+"""What a run and its gateway tell each other, and the Unix sockets that they use."""
+
+import os
+import socket
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import msgspec
 
-from runner.gateway.limits import Limits
+from runner.gateway.allowance import Limits
 from runner.gateway.providers import Route
 from runner.model import Spending
 from runner.records.sums import plus
@@ -99,3 +104,55 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     attempts: dict[str, Account]
     problems: dict[str, str] = {}
     warnings: list[str] = []
+
+
+def listen(folder: Path, name: str) -> socket.socket:
+    """Listen on a Unix socket; its path may have any length."""
+    with suppress(FileNotFoundError):
+        (folder / name).unlink()
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(f"/proc/self/fd/{descriptor}/{name}")
+    finally:
+        os.close(descriptor)
+    listener.setblocking(False)  # noqa: FBT003 - its only argument
+    return listener
+
+
+def connect(folder: Path, name: str, timeout: float | None) -> socket.socket:
+    """Connect to such a socket; `timeout` is in seconds."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with ExitStack() as stack:
+            own = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            own.settimeout(timeout)
+            own.connect(f"/proc/self/fd/{descriptor}/{name}")
+            stack.pop_all()  # it stays open
+            return own
+    finally:
+        os.close(descriptor)
+
+
+def ask(folder: Path, method: str, path: str, body: bytes | None, *, timeout: float) -> bytes:
+    """Ask the gateway that works in a folder.
+
+    Raises:
+        OSError: there is none, or it is about to end, or does not answer.
+        LookupError: it refuses.
+    """
+    from http.client import OK, HTTPConnection, HTTPException  # noqa: PLC0415 - it takes its time
+
+    connection = HTTPConnection("gateway", timeout=timeout)
+    try:
+        connection.sock = connect(folder, "control.sock", timeout)
+        connection.request(method, path, body=body)
+        response = connection.getresponse()
+        said = response.read()
+    except HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        connection.close()
+    if response.status != OK:
+        raise LookupError(said.decode(errors="replace"))
+    return said

@@ -12,14 +12,13 @@ import aiohttp
 import msgspec
 
 from runner.gateway.allowance import Allowance, Go, Reservation, Wish
-from runner.gateway.bounds import bound_of
-from runner.gateway.flight import Cost, Failure, Flight, GoneError, Reply
+from runner.gateway.attempt import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Route
 from runner.gateway.queue import Queue
 from runner.gateway.requests import Asked, error_body, is_json, kept_headers
 from runner.gateway.store import ERROR, utc
-from runner.gateway.usage import usage_of
-from runner.records.answers import Answer, Failed, Request, Reserved, Sent, Usage
+from runner.gateway.tokens import bound_of, usage_of
+from runner.records.answers import Answer, Failed, Reserved, Sent, Usage
 
 # Bytes of an answer's body.
 MOST_OF_AN_ANSWER = 64 * 2**20
@@ -291,17 +290,8 @@ def forget_proxies() -> None:
 
 async def _put_down(flight: Flight, sent: Sent) -> None:
     """Put on record, durably, that a request is sent; GoneError if nobody waits for it."""
-    store, asked = flight.store, flight.asked
-    if not store.describes(flight.key):
-        await store.write(
-            Request(
-                key=flight.key,
-                route=asked.route,
-                method=asked.method,
-                path=asked.path,
-                body=asked.content,
-            )
-        )
+    store = flight.store
+    await store.describe(flight.key, flight.asked)
     await store.write(sent)
     await store.durable()
     if not flight.attempt:

@@ -1,6 +1,7 @@
 import asyncio
 import functools
 import os
+import secrets
 import socket
 import time
 from collections import defaultdict
@@ -11,17 +12,24 @@ import msgspec
 from aiohttp import web
 
 from runner.errors import EnvironmentFault
-from runner.gateway.attempt import AskingAttempt
-from runner.gateway.connection import listen
-from runner.gateway.flight import Cost, Flight, Reply
-from runner.gateway.http_io import CONTINUE, TooMany, body_of, deliver, response_of, waited_for
-from runner.gateway.messages import Account, Admission, Config, Standing
-from runner.gateway.offline import not_on_record
+from runner.gateway.attempt import (
+    CONTINUE,
+    AskingAttempt,
+    Cost,
+    Flight,
+    Reply,
+    TooMany,
+    body_of,
+    deliver,
+    response_of,
+    waited_for,
+)
+from runner.gateway.messages import Account, Admission, Config, Standing, listen
 from runner.gateway.queue import queue_of
 from runner.gateway.requests import Asked, Refused, asked
 from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
-from runner.records.answers import Given
+from runner.records.answers import Failed, Given, Sent
 from runner.records.answers_file import Kept
 from runner.records.lock import is_held
 
@@ -35,6 +43,8 @@ MOST_NAMED = 20
 LOOK = 2.0
 
 SAMPLE = "x-evalset-sample"
+
+NOT_FOUND = 404
 
 
 class Gateway:
@@ -246,7 +256,7 @@ class Gateway:
         if kept is not None:
             return await self._replay(attempt, kept, request, is_free=wanted.is_free)
         if self._config.offline:
-            return response_of(await not_on_record(store, wanted, attempt.id, sample))
+            return response_of(await _not_on_record(store, wanted, attempt.id, sample))
         flight = self._adopt(store, wanted.key) or self._launch(attempt, wanted, sample)
         flight.attempt = attempt.id
         try:
@@ -350,3 +360,17 @@ class Gateway:
         await response.write_eof()
         attempt.paid(flight.reply.result())
         return response
+
+
+async def _not_on_record(store: Store, asked: Asked, attempt: str, sample: str) -> Reply:
+    """Answer a request that the record has no answer for, and note that it was made.
+
+    The note is the pair of lines of a request that was sent and failed.
+    """
+    text = "no answer on record"
+    key = asked.key
+    await store.describe(key, asked)
+    sent = Sent(id=secrets.token_hex(8), key=key, attempt=attempt, sample=sample, model=asked.model)
+    await store.write(sent)
+    await store.write(Failed(id=sent.id, status=NOT_FOUND, billed=False, reason=text))
+    return Reply.final(NOT_FOUND, text, "not_on_record")

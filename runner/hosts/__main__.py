@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from runner.errors import RunnerError
-from runner.gateway.connection import connected
+from runner.gateway.messages import connect
 
 # Seconds in which an agent that was started listens.
 _PATIENCE = 20.0
@@ -47,7 +47,7 @@ def relay(folder: Path) -> int:
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            agent = connected(folder, "agent.sock", None)
+            agent = connect(folder, "agent.sock", None)
             break
         except OSError as error:  # it has just been started
             if time.monotonic() > until:

@@ -20,7 +20,7 @@ from runner.engine.leftovers import find_leftovers
 from runner.engine.live import LiveContainers, follow_samples
 from runner.engine.run_facts import RunFacts
 from runner.errors import RunnerError
-from runner.gateway.connection import listen
+from runner.gateway.messages import listen
 from runner.hosts.door import RelayDoor
 from runner.hosts.link import READ, Link, Poller
 from runner.hosts.messages import (
@@ -52,7 +52,7 @@ from runner.hosts.messages import (
 )
 from runner.hosts.spool import Spool
 from runner.model import ContainerSettings, Job, Task
-from runner.records.collect import listed
+from runner.records.folders import listed
 
 SOCKET = "agent.sock"
 

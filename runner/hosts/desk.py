@@ -2,7 +2,7 @@ import time
 from pathlib import Path
 
 from runner.gateway.client import Gateway
-from runner.gateway.connection import connected
+from runner.gateway.messages import connect
 from runner.hosts.door import SOCKET
 from runner.hosts.links import Links
 from runner.hosts.messages import Chunk, Credit, Gone
@@ -83,7 +83,7 @@ class Desk:
         attempt, came = self._waiting[place]
         host, number = place
         try:
-            connection = connected(self._attempts / attempt, SOCKET, RETRY)
+            connection = connect(self._attempts / attempt, SOCKET, RETRY)
         except OSError:
             return
         del self._waiting[place]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from runner.files import make_folder, named
 from runner.gateway.client import FORWARDER
-from runner.gateway.connection import listen
-from runner.gateway.messages import Account
+from runner.gateway.messages import Account, listen
 from runner.hosts.link import READ, Poller
 from runner.hosts.messages import AskWaited, Chunk, Credit, Gone, Message, Open, Waited
 from runner.hosts.streams import Stream

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from runner.files import named
 from runner.hosts.messages import PIECE, HasEnded, Message, Piece, Read
-from runner.records.collect import MOST_FILES
-from runner.records.folders import remove_tree
+from runner.records.folders import MOST_FILES, remove_tree
 from runner.records.layout import Layout
 
 # Pieces of an attempt's files that are under way at once.

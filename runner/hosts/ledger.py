@@ -1,14 +1,15 @@
 """What a progress directory knows of its hosts: who it is to them, and what was started there."""
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from runner.files import UNREADABLE, read_bytes, replace
 from runner.records.layout import Layout
-from runner.records.lines import LineFile, read_lines
+from runner.records.progress import LineFile, read_lines
 
 VERSION = 1
 
@@ -24,6 +25,32 @@ class StartedThere(msgspec.Struct, frozen=True, kw_only=True):
     attempt: str
     host: str
     job: str
+
+
+class Absence(msgspec.Struct, frozen=True, kw_only=True):
+    """A host was found to be away, or to be back.
+
+    Attributes:
+        away_since: UTC, RFC 3339; None once it is back.
+    """
+
+    version: int = VERSION
+    host: str
+    away_since: str | None
+
+
+class LedgerContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger says, to whoever does not hold the lock of the run.
+
+    Attributes:
+        id: by which hosts know the progress directory; empty if it never used any.
+        started: attempts by id, the last one the newest; some may be on record by now.
+        away: since when hosts are away, by name.
+    """
+
+    id: str = ""
+    started: Mapping[str, StartedThere] = {}
+    away: Mapping[str, str] = {}
 
 
 class _Who(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,9 +73,11 @@ class Ledger:
     def __init__(self, layout: Layout, *, is_over: Callable[[str], bool]) -> None:
         """Read it, forget attempts that are over, and begin a new epoch."""
         self._path = layout.hosts
-        who, started = _read(self._path)
-        self.id = who.id if who else secrets.token_hex(8)
-        self.epoch = (who.epoch if who else 0) + 1
+        lines = _read(self._path)
+        who = [each for each in lines if isinstance(each, _Who)]
+        started = [each for each in lines if isinstance(each, StartedThere)]
+        self.id = who[-1].id if who else secrets.token_hex(8)
+        self.epoch = (who[-1].epoch if who else 0) + 1
         self.started = {each.attempt: each for each in started if not is_over(each.attempt)}
         self._rewrite()
         self._file = LineFile(self._path)
@@ -58,6 +87,10 @@ class Ledger:
         new = list(attempts)
         self._file.add(*(msgspec.json.encode(each).decode() for each in new))
         self.started.update((each.attempt, each) for each in new)
+
+    def tell(self, absences: Iterable[Absence]) -> None:
+        """Put down which hosts are away or back, for others to read."""
+        self._file.add(*(msgspec.json.encode(each).decode() for each in absences))
 
     def end(self, *, is_over: Callable[[str], bool]) -> None:
         """Forget attempts that are over."""
@@ -70,30 +103,28 @@ class Ledger:
         replace(self._path, b"".join(msgspec.json.encode(each) + b"\n" for each in lines))
 
 
-def hosts_left(layout: Layout) -> list[str]:
-    """Hosts that may have something of an earlier run, sorted."""
-    return sorted({each.host for each in _read(layout.hosts)[1]})
+def read_ledger(layout: Layout) -> LedgerContent:
+    """What the ledger of a model and eval set says; nothing where no run has used hosts."""
+    lines = _read(layout.hosts)
+    who = [each for each in lines if isinstance(each, _Who)]
+    absences = {each.host: each.away_since for each in lines if isinstance(each, Absence)}
+    return LedgerContent(
+        id=who[-1].id if who else "",
+        started={each.attempt: each for each in lines if isinstance(each, StartedThere)},
+        away={host: since for host, since in absences.items() if since is not None},
+    )
 
 
-def id_of(layout: Layout) -> str:
-    """By what hosts know a model and eval set of a progress directory; empty if none does."""
-    who, _ = _read(layout.hosts)
-    return who.id if who else ""
-
-
-def _read(path: Path) -> tuple[_Who | None, list[StartedThere]]:
-    who: list[_Who] = []
-    started: list[StartedThere] = []
+def _read(path: Path) -> list[_Who | StartedThere | Absence]:
+    found: list[_Who | StartedThere | Absence] = []
+    kinds: tuple[type[_Who | StartedThere | Absence], ...] = (StartedThere, _Who, Absence)
 
     def take(_: int, text: bytes) -> bool:
-        try:
-            who.append(msgspec.json.decode(text, type=_Who))
-        except UNREADABLE:
-            try:
-                started.append(msgspec.json.decode(text, type=StartedThere))
-            except UNREADABLE:
-                return False
-        return True
+        for kind in kinds:
+            with suppress(*UNREADABLE):
+                found.append(msgspec.json.decode(text, type=kind))
+                return True
+        return False
 
     read_lines(read_bytes(path), take)
-    return (who[-1] if who else None), started
+    return found

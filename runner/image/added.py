@@ -23,9 +23,8 @@ from runner.image.image import (
     own_fingerprint,
     require_image,
 )
+from runner.image.pip import fetch_wheels, ground_of, resolve
 from runner.image.requirements import Lock, Requirements
-from runner.image.resolve import ground_of, resolve
-from runner.image.wheels import fetch_wheels
 from runner.model import key_of
 
 # The label by which these images are found, and the repository in their names.

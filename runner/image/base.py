@@ -14,7 +14,7 @@ from runner.engine.engine import as_environment_fault
 from runner.engine.image_probe import ask
 from runner.errors import EnvironmentFault
 from runner.image.image import Image, look_up_image, pull, require_image
-from runner.image.wheels import Platform
+from runner.image.pip import Platform
 from runner.records.folders import temporary_folder
 
 SUITE = "bookworm"

@@ -27,13 +27,13 @@ from runner.image.image import (
     own_fingerprint,
     require_image,
 )
-from runner.image.wheels import fetch_wheels
+from runner.image.pip import fetch_wheels
 from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 
 HERE = Path(__file__).parent
 
 # The programs that run in the image: when Python starts, and once, while it is built.
-PROGRAMS = ("hook.py", "late.py", "prepare.py", "put_off.py")
+PROGRAMS = ("hook.py", "patches.py", "prepare.py", "put_off.py")
 
 
 class Recipe:

@@ -14,12 +14,12 @@ from runner.engine.image_probe import NO_COMMAND, try_out
 from runner.errors import EnvironmentFault
 from runner.files import UNREADABLE, replace
 from runner.host import Host
-from runner.plan.findings import Finding, Look
+from runner.plan.obstacles import Finding, Look
 
 _INSIDE = Path(__file__).with_name("inside")
 
 # The modules of the program, each after those that it imports.
-_MODULES = ("errors", "classes", "values", "arguments", "entries", "program")
+_MODULES = ("classes", "arguments", "program")
 
 # Makes modules of a package that only this process has, and starts the program. An image has none
 # of our files, and may have a package `runner` of its own.

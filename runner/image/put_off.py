@@ -58,10 +58,10 @@ STAND_INS = {"blobfile": "urllib3"}
 
 HELPERS = """
 def __getattr__(name):
-    from evalset_image_late import attribute
+    from evalset_image_hook import attribute
     return attribute(globals(), name)
 def __dir__():
-    from evalset_image_late import names
+    from evalset_image_hook import names
     return names(globals())
 """
 
@@ -151,7 +151,7 @@ def _put_stand_in(tree: ast.Module, module: str | None) -> bool:
     for index, statement in enumerate(tree.body):
         match statement:
             case ast.Import(names=[ast.alias(name=name, asname=None)]) if name == module:
-                code = f"{module} = __import__('evalset_image_late').StandIn({module!r})"
+                code = f"{module} = __import__('evalset_image_hook').StandIn({module!r})"
                 tree.body[index : index + 1] = _parsed(code)
                 if not any(map(_is_future, tree.body)):
                     _HintsAsText(module).visit(tree)

@@ -4,15 +4,13 @@ Each kind of finding has a function here, and its place in a table says when it 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
 from runner.errors import UsageError
-from runner.host import PLACEHOLDER_KEY
-from runner.model import ContainerSettings
-from runner.plan.findings import Finding
+from runner.plan.obstacles import Context, Finding, Look, Obstacle, some
+
+_MODEL_KINDS = ("completion_fns", "solvers")
 
 # Where a solver of upstream's looks for its key.
 PROVIDER_KEYS = {
@@ -20,47 +18,6 @@ PROVIDER_KEYS = {
     "google": "GEMINI_API_KEY",
     "together": "TOGETHER_API_KEY",
 }
-
-# With one of these set, what evals load from a hub comes from a cache.
-_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-
-
-class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """The containers of the evals that findings are about.
-
-    Attributes:
-        settings: what they get.
-        folders: the user's, by the place where containers see them.
-        providers: those whose models the containers can reach through the gateway.
-        environment: the variables that containers get.
-        defines_model: whether the model is an entry of a registry.
-    """
-
-    settings: ContainerSettings
-    folders: Mapping[str, Path]
-    providers: frozenset[str] = frozenset()
-    environment: Mapping[str, str] = {}
-    defines_model: bool = False
-
-    @property
-    def has_data(self) -> bool:
-        """Whether the data that evals load from a hub come from a cache."""
-        return not self.environment.keys().isdisjoint(_OFFLINE)
-
-    @property
-    def reaches_openai(self) -> bool:
-        """Whether OpenAI, or a server in its place, can be reached, with or without the gateway."""
-        if "openai" in self.providers or self.environment.get("OPENAI_BASE_URL"):
-            return True
-        return self.environment.get("OPENAI_API_KEY", "") not in {"", PLACEHOLDER_KEY}
-
-    def on_host(self, path: str) -> str:
-        """A path in containers as people know it: that of the host, or one in the image."""
-        for place, folder in self.folders.items():
-            if path.startswith(f"{place}/"):
-                return str(folder / path.removeprefix(f"{place}/"))
-        return f"{self.settings.image}:{path}" if path else ""
-
 
 # What it means, and what to do; None where it keeps no eval from running.
 _Explanation = UsageError | None
@@ -345,3 +302,54 @@ DOUBTS: Mapping[str, Callable[[Finding, Context], _Explanation]] = {
     "localhost": _localhost,
     "outside": _outside,
 }
+
+
+def refusal(look: Look, context: Context) -> UsageError | None:
+    """The error that every eval of a run would fail with; further ones are its notes."""
+    errors = [
+        REFUSALS[found.kind](found, context)
+        for found in look.refused
+        if found.sure and found.kind in REFUSALS
+    ]
+    for other in errors[1:]:
+        errors[0].add_note(f"Error: {other}")
+    return errors[0] if errors else None
+
+
+def obstacles(
+    look: Look, evals: Sequence[str], context: Context
+) -> tuple[dict[str, Obstacle], tuple[str, ...]]:
+    """Why evals will surely fail, by eval, and warnings about why some may fail."""
+    of_models = [
+        found for name, each in look.evals.items() if name.startswith("/") for found in each
+    ]
+    found_by_eval: dict[str, Obstacle] = {}
+    doubts: dict[str, list[str]] = {}
+    for name in evals:
+        for found in sorted((*of_models, *look.evals.get(name, ())), key=_rank):
+            told = EXPLANATIONS[found.kind](found, context)
+            if told is None:
+                continue
+            if _is_sure(found, context):
+                found_by_eval.setdefault(name, Obstacle(why=told.what, cure=told.cure))
+            else:
+                doubts.setdefault(str(told), []).append(name)
+    warnings = [
+        DOUBTS[found.kind](found, context)
+        for found in look.refused
+        if not found.sure and found.kind in DOUBTS
+    ]
+    return found_by_eval, (
+        *(str(each) for each in warnings if each is not None),
+        *(f"{some(names)}: {text}" for text, names in doubts.items()),
+    )
+
+
+def _rank(found: Finding) -> int:
+    return list(EXPLANATIONS).index(found.kind)
+
+
+def _is_sure(found: Finding, context: Context) -> bool:
+    # a bad entry does not matter to a model that a provider serves
+    of_registry = found.kind == "entry" and Path(found.file).parent.name in _MODEL_KINDS
+    return found.sure and (context.defines_model or not of_registry)

@@ -1,6 +1,7 @@
-"""Why evals of a run cannot run, and what helps.
+"""What may keep evals of a run from running: what a look into an image found, and what is known.
 
-A look into an image finds some of it, and some was measured for every eval of upstream's.
+The program in runner/image/inside/ looks, and explanations.py tells people what it found. What is
+known was measured for every eval of upstream's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +10,8 @@ from pathlib import Path
 import msgspec
 
 from runner.errors import UsageError
-from runner.host import KEYLESS_MODEL
-from runner.plan.explanations import DOUBTS, EXPLANATIONS, REFUSALS, Context
-from runner.plan.findings import Finding, Look
+from runner.host import KEYLESS_MODEL, PLACEHOLDER_KEY
+from runner.model import ContainerSettings
 from runner.registry.needs import Need
 
 # With fewer evals in common, an image and a registry folder may be alike by chance.
@@ -20,7 +20,110 @@ _COPIED = 10
 # Evals, or files, that one line names; the others are counted.
 _NAMED = 3
 
-_MODEL_KINDS = ("completion_fns", "solvers")
+# Kinds of findings that lack of memory or time may have caused, unless they are sure.
+_MAY_CHANGE = {"hangs", "killed", "unseen", "network"}
+
+# With one of these set, what evals load from a hub comes from a cache.
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that may keep an eval from running.
+
+    Attributes:
+        kind: what it is, a key of one of the tables in explanations.py.
+        sure: whether an eval surely fails of it; if not, people are warned, and it is tried.
+        said: the words of Python, the loader or the parser, or the value that it is about.
+        where: file and line where Python raised it.
+        file: of the registry, as containers see it.
+        entry: name of the entry, or of the option.
+        argument: of the entry.
+        cls: the class.
+        module: that is missing.
+        path: of data, as containers see it.
+        shape: type of a bad entry.
+        alias: text of a bad entry that is text.
+    """
+
+    kind: str
+    sure: bool = True
+    said: str = ""
+    where: str = ""
+    file: str = ""
+    entry: str = ""
+    argument: str = ""
+    cls: str = ""
+    module: str = ""
+    path: str = ""
+    shape: str = ""
+    alias: str = ""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look into an image found.
+
+    Attributes:
+        looked: whether there is an `oaieval` that could be asked.
+        refused: what keeps every eval from running.
+        evals: what keeps an eval from running, by its name; a name that begins with `/` is a
+            model's.
+    """
+
+    looked: bool = True
+    refused: tuple[Finding, ...] = ()
+    evals: dict[str, tuple[Finding, ...]] = {}
+
+    def lasting(self) -> "Look":
+        """The same without the evals about which another look may find something else.
+
+        A look is always at some eval, so that no eval is kept if a model has to be looked at again.
+        """
+        changing = {
+            name
+            for name, found in self.evals.items()
+            if any(each.kind in _MAY_CHANGE and not each.sure for each in found)
+        }
+        kept = {name: found for name, found in self.evals.items() if name not in changing}
+        if any(name.startswith("/") for name in changing):
+            kept = {}
+        return msgspec.structs.replace(self, evals=kept)
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """The containers of the evals that findings are about.
+
+    Attributes:
+        settings: what they get.
+        folders: the user's, by the place where containers see them.
+        providers: those whose models the containers can reach through the gateway.
+        environment: the variables that containers get.
+        defines_model: whether the model is an entry of a registry.
+    """
+
+    settings: ContainerSettings
+    folders: Mapping[str, Path]
+    providers: frozenset[str] = frozenset()
+    environment: Mapping[str, str] = {}
+    defines_model: bool = False
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data that evals load from a hub come from a cache."""
+        return not self.environment.keys().isdisjoint(_OFFLINE)
+
+    @property
+    def reaches_openai(self) -> bool:
+        """Whether OpenAI, or a server in its place, can be reached, with or without the gateway."""
+        if "openai" in self.providers or self.environment.get("OPENAI_BASE_URL"):
+            return True
+        return self.environment.get("OPENAI_API_KEY", "") not in {"", PLACEHOLDER_KEY}
+
+    def on_host(self, path: str) -> str:
+        """A path in containers as people know it: that of the host, or one in the image."""
+        for place, folder in self.folders.items():
+            if path.startswith(f"{place}/"):
+                return str(folder / path.removeprefix(f"{place}/"))
+        return f"{self.settings.image}:{path}" if path else ""
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -34,47 +137,6 @@ NO_GPU = Obstacle(
     why="the engine cannot give it a GPU",
     cure="install the NVIDIA container toolkit, or leave --gpus out",
 )
-
-
-def refusal(look: Look, context: Context) -> UsageError | None:
-    """The error that every eval of a run would fail with; further ones are its notes."""
-    errors = [
-        REFUSALS[found.kind](found, context)
-        for found in look.refused
-        if found.sure and found.kind in REFUSALS
-    ]
-    for other in errors[1:]:
-        errors[0].add_note(f"Error: {other}")
-    return errors[0] if errors else None
-
-
-def obstacles(
-    look: Look, evals: Sequence[str], context: Context
-) -> tuple[dict[str, Obstacle], tuple[str, ...]]:
-    """Why evals will surely fail, by eval, and warnings about why some may fail."""
-    of_models = [
-        found for name, each in look.evals.items() if name.startswith("/") for found in each
-    ]
-    found_by_eval: dict[str, Obstacle] = {}
-    doubts: dict[str, list[str]] = {}
-    for name in evals:
-        for found in sorted((*of_models, *look.evals.get(name, ())), key=_rank):
-            told = EXPLANATIONS[found.kind](found, context)
-            if told is None:
-                continue
-            if _is_sure(found, context):
-                found_by_eval.setdefault(name, Obstacle(why=told.what, cure=told.cure))
-            else:
-                doubts.setdefault(str(told), []).append(name)
-    warnings = [
-        DOUBTS[found.kind](found, context)
-        for found in look.refused
-        if not found.sure and found.kind in DOUBTS
-    ]
-    return found_by_eval, (
-        *(str(each) for each in warnings if each is not None),
-        *(f"{some(names)}: {text}" for text, names in doubts.items()),
-    )
 
 
 # What helps an eval of upstream's that runs in no image of ours, by the kind of its need.
@@ -113,16 +175,6 @@ def lacks_image(name: str, extra: str) -> Obstacle:
     """Why an eval fails whose image is not on this host."""
     why = f"it needs the image {name}, which is not here"
     return Obstacle(why=why, cure=f"build it with `evalset image build --extra {extra}`")
-
-
-def _rank(found: Finding) -> int:
-    return list(EXPLANATIONS).index(found.kind)
-
-
-def _is_sure(found: Finding, context: Context) -> bool:
-    # a bad entry does not matter to a model that a provider serves
-    of_registry = found.kind == "entry" and Path(found.file).parent.name in _MODEL_KINDS
-    return found.sure and (context.defines_model or not of_registry)
 
 
 def some(names: Sequence[str]) -> str:

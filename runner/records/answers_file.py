@@ -15,7 +15,7 @@ import msgspec
 
 from runner.files import UNREADABLE, named, write_behind
 from runner.records.answers import VERSION, Answer, AnswersLine, Short, decode_short, encoded
-from runner.records.lines import BLANK, LineFile, written_by_newer
+from runner.records.progress import BLANK, LineFile, written_by_newer
 
 # Bytes that are read at once.
 _AT_ONCE = 2**20

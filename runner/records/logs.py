@@ -9,9 +9,8 @@ from typing import IO, Any
 import msgspec
 
 from runner.files import UNREADABLE, named
-from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
-from runner.records.progress import read_progress
+from runner.records.progress import read_attempts, read_progress
 
 # A line longer than this is passed over: no event of oaieval's comes near, and a hostile log must
 # not fill the runner's memory.

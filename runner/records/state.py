@@ -9,11 +9,10 @@ from runner.files import read_bytes
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.plan import Past, Success
-from runner.records.attempts import RecordedAttempts, parse_attempts
 from runner.records.layout import Layout
-from runner.records.merge import ExcludedFile, Kind, kind_of
-from runner.records.progress import Finished, parse_progress
+from runner.records.progress import Finished, RecordedAttempts, parse_attempts, parse_progress
 from runner.records.run_file import parse_run_file, read_run_file, run_file_problem
+from runner.records.snapshot import ExcludedFile, Kind, kind_of
 
 _ENDINGS = (".progress.txt", ".attempts.jsonl", ".run.json", ".left-out.jsonl")
 

@@ -1,14 +1,55 @@
 import contextlib
 import functools
 import importlib
-import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
 
+import msgspec
+
 from runner.model import Attempt, Job, Result
+from runner.plan.obstacles import Obstacle, grouped
 from runner.report.figures import main_score
-from runner.report.text import command, duration, evals, on_actions, one_line, plain_line
+from runner.report.text import (
+    command,
+    duration,
+    evals,
+    on_actions,
+    one_line,
+    plain_line,
+    takes_pictures,
+)
+
+# Names of evals that a row shows; the others are counted.
+_SHOWN = 8
+
+# Hosts that a line names; the others are counted.
+_HOSTS = 4
+
+
+class HostsAway(msgspec.Struct, frozen=True, kw_only=True):
+    """Hosts have gone away together.
+
+    Attributes:
+        why: that of the first of them.
+        evals: how many run on them.
+        wait: seconds for which they may be away, before these run elsewhere.
+        until: when that is over, by `time.monotonic`.
+        all_away: whether no host is left.
+    """
+
+    hosts: tuple[str, ...]
+    why: str
+    evals: int
+    wait: float
+    until: float
+    all_away: bool
+
+
+class HostsBack(msgspec.Struct, frozen=True, kw_only=True):
+    """Hosts that were away are there again."""
+
+    hosts: tuple[str, ...]
 
 
 class Display(Protocol):
@@ -21,8 +62,8 @@ class Display(Protocol):
     def tail_lines(self) -> int:
         """How many lines of a failed eval's output `ended` is to be given."""
 
-    def begin(self, *, total: int, done: int, todo: int) -> None:
-        """The plan is made: `done` of `total` are finished, `todo` will be run."""
+    def begin(self, *, total: int, done: int, todo: int, hosts: Sequence[str] = ()) -> None:
+        """The plan is made: `done` of `total` are finished, `todo` will be run on these hosts."""
 
     def note(self, text: str) -> None:
         """Say one line that is not an error."""
@@ -30,14 +71,20 @@ class Display(Protocol):
     def warn(self, text: str) -> None:
         """Say one line that deserves attention."""
 
-    def started(self, job: Job) -> None:
-        """A container runs."""
+    def started(self, job: Job, host: str = "") -> None:
+        """A container runs, on this host."""
 
     def progressed(self, job: Job, samples: int, of: int) -> None:
         """A running eval has finished a number of samples."""
 
     def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
         """An attempt ended and is on record; `tail` is the end of its console log."""
+
+    def away(self, absent: HostsAway) -> None:
+        """Hosts are away."""
+
+    def back(self, present: HostsBack) -> None:
+        """Hosts are there again."""
 
     def end(self) -> None:
         """Nothing runs any more."""
@@ -57,14 +104,16 @@ class PlainConsole:
         self._out = out
         self._total = 0
         self._finished = 0
+        self._tells_hosts = False
 
-    def begin(self, *, total: int, done: int, todo: int) -> None:
+    def begin(self, *, total: int, done: int, todo: int, hosts: Sequence[str] = ()) -> None:
         """Say what is done and what will be run."""
         self._total, self._finished = total, done
+        self._tells_hosts = len(hosts) > 1
         if not todo:
             return  # the end says so
         done_already = f", {done} of them finished before" if done else ""
-        self.note(f"{evals(total)}{done_already}; {todo} to run")
+        self.note(f"{evals(total)}{done_already}; {todo} to run{on_hosts(hosts)}")
 
     def note(self, text: str) -> None:
         """Write one line."""
@@ -74,17 +123,17 @@ class PlainConsole:
         """Write one line that says that it is a warning."""
         self._mark("warning", text)
 
-    def started(self, job: Job) -> None:
+    def started(self, job: Job, host: str = "") -> None:
         """Write which eval was started."""
         _import_table()
-        self.note(f"started  {job.eval}")
+        self.note(f"started  {job.eval}{f' on {host}' if self._tells_hosts else ''}")
 
     def progressed(self, job: Job, samples: int, of: int) -> None:
         """Lines would be too many."""
 
     def ended(self, outcome: Attempt, *, again: bool, tail: tuple[str, ...]) -> None:
         """Write how an eval ended, and for a failure the end of what it printed."""
-        line, details = ended_lines(outcome, again=again, tail=tail)
+        line, details = ended_lines(outcome, again=again, tail=tail, tells_host=self._tells_hosts)
         if outcome.result is Result.SUCCESS:
             self._finished += 1
             self.note(f"{line}  [{self._finished}/{self._total}]")
@@ -96,6 +145,14 @@ class PlainConsole:
             self._fold(f"what {outcome.eval} printed last", details)
         for warning in outcome.warnings:
             self.note(f"    warning: {warning}")
+
+    def away(self, absent: HostsAway) -> None:
+        """Write which hosts are away."""
+        self.warn(away_line(absent))
+
+    def back(self, present: HostsBack) -> None:
+        """Write which hosts are there again."""
+        self.note(back_line(present))
 
     def end(self) -> None:
         """There is nothing to put away."""
@@ -128,10 +185,12 @@ def _import_table() -> None:
 
 
 def ended_lines(
-    outcome: Attempt, *, again: bool, tail: tuple[str, ...]
+    outcome: Attempt, *, again: bool, tail: tuple[str, ...], tells_host: bool = False
 ) -> tuple[str, tuple[str, ...]]:
     """How an attempt ended: one line, and for a failure the lines that show why."""
     took = duration(outcome.duration)
+    if tells_host:
+        took += f" on {outcome.host}"
     if outcome.result is Result.SUCCESS:
         score = main_score(outcome.final_report)
         result = f"  {score.name} {score.value:.3g}" if score else ""
@@ -142,11 +201,61 @@ def ended_lines(
     return line, (*(f"| {text}" for text in tail), *where)
 
 
+def named_hosts(hosts: Sequence[str]) -> str:
+    """Some hosts in words; of many, only the first are named."""
+    named = list(hosts[:_HOSTS])
+    if len(hosts) > len(named) + 1:
+        named.append(f"{len(hosts) - len(named)} more hosts")
+    else:
+        named += hosts[_HOSTS:]
+    return " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+
+
+def on_hosts(hosts: Sequence[str]) -> str:
+    """Where evals run, to be put behind a sentence; nothing where that is this machine alone."""
+    return f" on {named_hosts(hosts)}" if len(hosts) > 1 else ""
+
+
+def away_line(absent: HostsAway) -> str:
+    """That hosts are away, and what follows."""
+    one = len(absent.hosts) == 1
+    line = f"{named_hosts(absent.hosts)} {'is' if one else 'are'} away ({absent.why}); "
+    after = f"{duration(absent.wait)} (--engine-wait)"
+    if absent.all_away:
+        return f"{line}no host is left, and the run ends after {after}"
+    if not absent.evals:
+        return f"{line}no eval runs there"
+    verb = "runs" if absent.evals == 1 else "run"
+    whose = "its" if one else "their"
+    return f"{line}{whose} {evals(absent.evals)} {verb} elsewhere after {after}"
+
+
+def back_line(present: HostsBack) -> str:
+    """That hosts are there again."""
+    verb = "is" if len(present.hosts) == 1 else "are"
+    return f"{named_hosts(present.hosts)} {verb} there again"
+
+
 def display_for(out: TextIO) -> Display:
     """The live display on a terminal, lines elsewhere and on CI."""
-    ci = os.environ.get("CI") or on_actions()
-    if out.isatty() and not ci and os.environ.get("TERM") != "dumb":
+    if takes_pictures(out):
         from runner.report.live import LiveConsole  # noqa: PLC0415 - rich takes its time
 
         return LiveConsole(out)
     return PlainConsole(out)
+
+
+def obstacle_lines(found: Mapping[str, Obstacle]) -> list[str]:
+    """A table of the evals that cannot run, those with the same reason in one row, as lines."""
+    if not found:
+        return []
+    from runner.report.table import drawn  # noqa: PLC0415 - rich takes its time, and few runs need it
+
+    rows = []
+    for obstacle, names in grouped(found).items():
+        rest = len(names) - _SHOWN
+        shown = "\n".join([*names[:_SHOWN], *([f"and {rest} more"] if rest > 0 else [])])
+        rows.append((str(len(names)), shown, f"{obstacle.why}; {obstacle.cure}"))
+    verb = "cannot run, and is" if len(found) == 1 else "cannot run, and are"
+    title = f"{evals(len(found))} {verb} left out"
+    return [title, *drawn(("", "evals", "why, and what to do"), rows)]

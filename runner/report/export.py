@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from runner.report.asked import Asked
+from runner.report.answers import Asked
 from runner.report.comparison import Comparison, Grid
 from runner.report.facts import EvalFacts, Source, totals_of
 from runner.report.text import json_line

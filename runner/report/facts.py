@@ -13,7 +13,7 @@ from runner.plan.pins import RunFile
 from runner.plan.plan import parse_shard
 from runner.records.samples import SampleIndex, Usage, reported
 from runner.records.state import EvalState, RunState, in_words
-from runner.report.asked import Asked, read_asked, together
+from runner.report.answers import Asked, read_asked, together
 from runner.report.figures import Results, Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from runner.model import Command, State
 from runner.plan.pins import RunFile
-from runner.records.merge import ExcludedFile
+from runner.records.snapshot import ExcludedFile
 from runner.records.state import EvalState, EvalStates, RunState
 from runner.report.figures import RESULT_COLUMNS, result_cells
 from runner.report.text import one_line, part_of_set

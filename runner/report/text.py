@@ -73,6 +73,12 @@ def on_actions() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
+def takes_pictures(out: TextIO) -> bool:
+    """Whether a picture may be drawn anew in place: on a terminal that can, and not in CI."""
+    in_ci = os.environ.get("CI") or on_actions()
+    return out.isatty() and not in_ci and os.environ.get("TERM") != "dumb"
+
+
 def inert(line: str) -> str:
     """A line in which GitHub's runner finds no command; elsewhere the line as it is."""
     if not on_actions():

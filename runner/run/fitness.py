@@ -13,16 +13,15 @@ from runner.image.image import look_up_image, modules_in
 from runner.image.look import Question, look_inside
 from runner.model import ContainerSettings, Job
 from runner.options import extra_image
-from runner.plan.explanations import Context
-from runner.plan.findings import Look
+from runner.plan.explanations import obstacles, refusal
 from runner.plan.obstacles import (
     NO_GPU,
+    Context,
+    Look,
     Obstacle,
     grouped,
     lacks_image,
     obstacle_of,
-    obstacles,
-    refusal,
     some,
 )
 from runner.plan.plan import Plan

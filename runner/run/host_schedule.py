@@ -1,5 +1,6 @@
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -11,13 +12,14 @@ import msgspec
 
 from runner.engine.attempt import Made, outcome_of
 from runner.engine.ending import Ending
+from runner.engine.ending import now as moment
 from runner.engine.live import LiveContainer
 from runner.errors import EnvironmentFault
 from runner.files import make_folder, sync_folder
 from runner.gateway.client import Gateway
 from runner.hosts.desk import Desk
 from runner.hosts.fetching import CONSOLE, Fetch, is_attempt
-from runner.hosts.ledger import Ledger, StartedThere
+from runner.hosts.ledger import Absence, Ledger, StartedThere
 from runner.hosts.links import Links
 from runner.hosts.messages import (
     AskWaited,
@@ -48,6 +50,8 @@ from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
+from runner.report.display import HostsAway
+from runner.run.absences import Absences
 from runner.run.schedule import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -188,6 +192,7 @@ class HostSchedule:
         self._unsettled: set[str] = set()
         self._cut: tuple[str, str] | None = None
         self._short: set[str] = set()
+        self._absences = Absences(facts.wait)
         self._idle: Future[None] = Future()
         # Nothing starts until those that are there have said what they have, so that all get some.
         self._awaited = set(facts.slots)
@@ -310,6 +315,7 @@ class HostSchedule:
         """A host is there."""
         if host not in self._facts.setups:
             return  # it could not get what evals need
+        self._absences.come(host)
         self._links.send(host, self._facts.setups[host])
         running = {}
         held = {}
@@ -346,9 +352,11 @@ class HostSchedule:
                 known.fetch.cancel()
                 known.fetch = None
         self._unsettled = {it for it in self._unsettled if it.partition(" ")[0] != host}
-        self._do(self._placement.disconnected(host, now=time.monotonic()))
+        now = time.monotonic()
+        if host in self._facts.setups:
+            self._absences.leave(host, why, now=now)
+        self._do(self._placement.disconnected(host, now=now))
         self._await_no_more(host)
-        self._tell_away(host, why)
 
     def superseded(self, host: str, why: str) -> None:
         """A newer run has the host."""
@@ -367,7 +375,13 @@ class HostSchedule:
         if due is not None and due <= now:
             self._do(self._placement.tick(now=now))
             due = self._placement.deadline()
-        waits = [it for it in (due and due - now, self._desk.retry()) if it is not None]
+        told = self._absences.deadline()
+        if told is not None and told <= now:
+            self._guarded(self._tell_absences)
+            told = self._absences.deadline()
+        waits = [each - now for each in (due, told) if each is not None]
+        if (retry := self._desk.retry()) is not None:
+            waits.append(retry)
         return max(0.0, min(waits)) if waits else None
 
     def heard(self, host: str, message: Message) -> None:
@@ -426,7 +440,7 @@ class HostSchedule:
         if known is None or known.container == container:
             return
         known.container = container
-        self.events.put(Started(known.job, attempt, container))
+        self.events.put(Started(known.job, attempt, container, host))
         if self._cut is not None:
             why, signal = self._cut
             self._links.send(host, End(attempt=attempt, why=why, signal=signal))
@@ -513,13 +527,19 @@ class HostSchedule:
 
     def _give_up(self, host: str, why: str) -> None:
         self.events.put(Told(f"{host} cannot be used: {why}"))
+        self._absences.forget(host)
         self._links.remove(host)
         self._do(self._placement.remove(host, now=time.monotonic()))
 
-    def _tell_away(self, host: str, why: str) -> None:
-        if not self._idle.done():
-            text = f"{host} is away ({why}); its evals run elsewhere if that lasts longer than"
-            self.events.put(Told(f"{text} {self._facts.wait:g} s (--engine-wait)"))
+    def _tell_absences(self) -> None:
+        """Tell people which hosts are away or back, and whoever reads the ledger."""
+        running = Counter(each.host for each in self._known.values() if each.outcome is None)
+        hosts = len(self._facts.setups)
+        for news in self._absences.news(running.__getitem__, hosts=hosts, now=time.monotonic()):
+            if not self._idle.done():
+                self.events.put(news)
+            since = moment() if isinstance(news, HostsAway) else None
+            self._ledger.tell(Absence(host=host, away_since=since) for host in news.hosts)
 
     def _fits(self, key: str) -> bool:
         return self.budget is None or self.budget.fits(self._jobs[key].command)

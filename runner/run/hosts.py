@@ -164,6 +164,11 @@ class RunHosts:
                 "no agent answers on any host", "see the lines above for what they say"
             )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts that can be used, in the order of --hosts."""
+        return tuple(each.name for each in self.usable)
+
     def adopted(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun on a host that is there."""
         there = set()

@@ -11,7 +11,7 @@ from runner.model import Attempt, Fault, Job, Result
 from runner.plan.cutoffs import Streak
 from runner.plan.plan import Plan
 from runner.records.logs import last_lines
-from runner.report.display import Display
+from runner.report.display import Display, HostsAway, HostsBack
 from runner.report.text import duration, evals
 from runner.run.disk import Disk, DiskWatch
 from runner.run.prepare import Prepared
@@ -155,8 +155,6 @@ class Loop:
 
     def _react(self, event: Event) -> None:
         match event:
-            case Started(job, _, container):
-                self._show_started(job, container)
             case Ended(outcome, again, recorded):
                 if not recorded.done():
                     self._take_in(outcome, again=again)
@@ -166,21 +164,32 @@ class Loop:
                 self.stopping.break_off(error)
             case Signalled(number):
                 self.stopping.interrupt(number)
-            case Told(text):
-                self._display.warn(text)
             case Barred(kind, text):
                 self._bar(kind, text)
+            case _:
+                self._show(event)
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case Started(job, _, container, host):
+                self._show_started(job, container, host)
+            case Told(text):
+                self._display.warn(text)
             case Unfit(jobs, seconds):
                 verb = "does" if jobs == 1 else "do"
                 self._display.note(
                     f"{evals(jobs)} {verb} not fit in the {duration(seconds)} that are left of the "
                     "time budget"
                 )
-            case Idle():
+            case HostsAway():
+                self._display.away(event)
+            case HostsBack():
+                self._display.back(event)
+            case _:
                 pass
 
-    def _show_started(self, job: Job, container: str) -> None:
-        self._display.started(job)
+    def _show_started(self, job: Job, container: str, host: str) -> None:
+        self._display.started(job, host)
         if self._display.wants_samples:
             self._attempts.follow(
                 container, lambda samples, of: self._display.progressed(job, samples, of)

@@ -8,7 +8,7 @@ import msgspec
 from runner.data.cache import Data, DataCache, fetched_for
 from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
-from runner.gateway.limits import Limits, limits_of_run
+from runner.gateway.allowance import Limits, limits_of_run
 from runner.gateway.prices import check_budget
 from runner.gateway.providers import Access, Route, access_for, route_of
 from runner.host import (

@@ -8,10 +8,9 @@ from runner.engine.run_facts import RunFacts
 from runner.host import Host
 from runner.model import Attempt, Command, ContainerSettings, Job, Result, Task
 from runner.plan.plan import Plan
-from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.folders import remove_unused
 from runner.records.layout import Layout
-from runner.records.progress import ProgressFile, read_progress
+from runner.records.progress import AttemptsFile, ProgressFile, read_attempts, read_progress
 from runner.run.prepare import Prepared
 
 

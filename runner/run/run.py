@@ -28,8 +28,7 @@ from runner.records.layout import keep_dated
 from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
 from runner.records.state import StateReader
-from runner.report.display import Display
-from runner.report.obstacles import obstacle_lines
+from runner.report.display import Display, obstacle_lines
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
 from runner.run.disk import Disk
@@ -206,7 +205,12 @@ class _Run:
         for number, line in enumerate(obstacle_lines(prepared.obstacles)):
             (display.note if number else display.warn)(line)
         self._continued = len(adopted)
-        display.begin(total=len(plan.jobs), done=len(plan.done), todo=len(plan.todo))
+        display.begin(
+            total=len(plan.jobs),
+            done=len(plan.done),
+            todo=len(plan.todo),
+            hosts=self._hosts.names if self._hosts is not None else (),
+        )
 
     @property
     def has_work(self) -> bool:

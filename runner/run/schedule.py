@@ -13,6 +13,7 @@ import msgspec
 
 from runner.model import Attempt, Fault, Job, Result, Task
 from runner.plan.cutoffs import Budget
+from runner.report.display import HostsAway, HostsBack
 
 
 class Slots:
@@ -85,11 +86,16 @@ LONGEST_PAUSE = 60
 
 
 class Started(msgspec.Struct, frozen=True):
-    """A container runs."""
+    """A container runs.
+
+    Attributes:
+        host: that it runs on, of a run with several.
+    """
 
     job: Job
     attempt: str
     container: str
+    host: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -146,7 +152,7 @@ class Idle(msgspec.Struct, frozen=True):
     """The last worker has nothing more to do: nothing runs and nothing will start."""
 
 
-Event = Started | Ended | Broken | Signalled | Told | Barred | Unfit | Idle
+Event = Started | Ended | Broken | Signalled | Told | Barred | Unfit | HostsAway | HostsBack | Idle
 
 
 class Attempts(Protocol):

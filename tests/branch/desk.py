@@ -14,9 +14,8 @@ from runner.host import Host
 from runner.model import Attempt
 from runner.options import SnapshotOptions
 from runner.plan.pins import RunFile
-from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
-from runner.records.progress import ProgressFile, read_progress
+from runner.records.progress import AttemptsFile, ProgressFile, read_attempts, read_progress
 from runner.records.run_file import next_generation, read_run_file, write_run_file
 from tests.outcomes import failure, job, success
 

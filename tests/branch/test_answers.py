@@ -12,10 +12,10 @@ import pytest
 from runner.branch import answers as answers_module
 from runner.branch.background import BackgroundSnapshots
 from runner.branch.snapshots import Restored
-from runner.records import segments
+from runner.records import snapshot
 from runner.records.answers import Answer, AnswersLine, Given, Request, Reserved, Sent, Usage
 from runner.records.answers_file import AnswersFile, read_answers
-from runner.records.segments import SegmentName, pack
+from runner.records.snapshot import SegmentName, pack
 from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 from tests.conftest import until
 from tests.outcomes import job
@@ -415,7 +415,7 @@ def test_a_segment_that_would_fill_memory_stays_on_the_branch(
     push(a)
     name, bomb = pack(eval_of("y"), 1, [b" " * 100_000])
     put_on_branch(a, f"answers/m.s/{name}", bomb)
-    monkeypatch.setattr(segments, "LARGEST", 50_000)
+    monkeypatch.setattr(snapshot, "LARGEST_LINE", 50_000)
     restored, (warning,) = pull(b)
     assert restored.answers == 1
     assert str(name) in warning
@@ -430,7 +430,7 @@ def test_what_is_larger_than_a_segment_is_not_even_read(
     push(a)
     name, _ = pack(eval_of("y"), 1, [])
     put_on_branch(a, f"answers/m.s/{name}", b"x" * 5000)
-    monkeypatch.setattr(answers_module, "LARGEST", 4999)
+    monkeypatch.setattr(answers_module, "LARGEST_LINE", 4999)
     unpacked = []
     unpack = SegmentName.lines
 

@@ -19,8 +19,7 @@ from runner.branch.git import Entry, Repository
 from runner.records.answers import Answer
 from runner.records.answers_file import AnswersFile, read_answers
 from runner.records.layout import Layout
-from runner.records.merge import merge_files
-from runner.records.segments import SegmentName
+from runner.records.snapshot import SegmentName, merge_files
 from runner.secrets import Scanner
 from tests.amount import amount
 from tests.outcomes import job

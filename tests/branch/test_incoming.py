@@ -5,9 +5,8 @@ import pytest
 
 from runner.branch.restore import add_lines, is_safe, sync
 from runner.errors import EnvironmentFault
-from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
-from runner.records.progress import ProgressFile, read_progress
+from runner.records.progress import AttemptsFile, ProgressFile, read_attempts, read_progress
 from tests.outcomes import failure, job, success
 
 A, B = job("a"), job("b")

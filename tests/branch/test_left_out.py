@@ -1,6 +1,6 @@
 import pytest
 
-from runner.records.attempts import AttemptsFile
+from runner.records.progress import AttemptsFile
 from runner.report.markdown import BranchPage
 from tests.branch.desk import BRANCH, Desk, git
 from tests.outcomes import job, success

@@ -14,10 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runner.branch.restore import add_lines
 from runner.model import Result
-from runner.records.attempts import AttemptsFile, parse_attempts
 from runner.records.layout import Layout
-from runner.records.merge import merge
-from runner.records.progress import ProgressFile, parse_progress
+from runner.records.progress import AttemptsFile, ProgressFile, parse_attempts, parse_progress
+from runner.records.snapshot import merge
 from tests.amount import amount
 from tests.outcomes import failure, job, success
 

@@ -7,8 +7,8 @@ from docker.errors import NotFound
 
 from runner.engine.image_probe import PROBE, remove_leftover_probes
 from runner.model import Result
-from runner.records.attempts import read_attempts
 from runner.records.folders import private_folder
+from runner.records.progress import read_attempts
 from tests.conftest import Place, engine_api
 from tests.run.crashing import crash, end_first
 

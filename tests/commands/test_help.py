@@ -10,7 +10,18 @@ import runner
 from runner.cli import COMMANDS, evalset
 from tests.commands.conftest import Here
 
-HEAVY = ("aiohttp", "docker", "git", "jinja2", "msgspec", "requests", "rich", "scipy", "yaml")
+HEAVY = (
+    "aiohttp",
+    "docker",
+    "git",
+    "jinja2",
+    "msgspec",
+    "requests",
+    "rich",
+    "scipy",
+    "uvloop",
+    "yaml",
+)
 LOADED = """
 import json, sys
 from runner.cli import main

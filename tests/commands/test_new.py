@@ -11,8 +11,8 @@ from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.image.image import find_image, modules_in
 from runner.options import DEFAULT_IMAGE
-from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
+from runner.records.progress import read_attempts
 from tests.commands.conftest import Here, contents
 from tests.wheel import write_wheel
 
@@ -26,6 +26,7 @@ from tests.wheel import write_wheel
         ("openai", "`openai` is a module that evals need"),
         ("huggingface-hub", "`huggingface-hub` is a module that evals need"),
         ("yaml", "`yaml` is a module that evals need"),
+        ("torch", "`torch` is a module that evals need"),
         ("My Evals", "`My Evals` can be no package's name; choose one of small letters"),
         ("1st", "`1st` can be no package's name"),
         ("own", "own is already there; choose another name, or remove it"),

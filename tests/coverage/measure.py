@@ -8,11 +8,11 @@ from pathlib import Path
 
 from runner.model import Attempt, Result
 from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
-from runner.records.attempts import read_attempts
 from runner.records.layout import Layout
 from runner.records.logs import last_lines
-from runner.records.spent import read_spent
+from runner.records.progress import read_attempts
 from runner.records.state import RunState
+from runner.records.sums import read_spent
 from runner.registry.needs import ClassNeeds, Kind, Needs, Obstacle
 from tests.coverage.classes import Found, classes_in
 from tests.coverage.reasons import explain

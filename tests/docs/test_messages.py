@@ -50,6 +50,7 @@ NOT_MESSAGES = {
     "Samples ... to ... of ...",
     "Searching, ... of ...",
     "watching the run",
+    "under way or perhaps paid",
     # what Git, pip and the engine say, to be known by
     "No space left on device",
     "conflict is caused by:",

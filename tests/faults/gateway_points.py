@@ -3,13 +3,15 @@
 Run as a program it is `runner.gateway`. What it does is in the file `point` of the stage's folder.
 """
 
+import asyncio
 import os
-import socket
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from aiohttp.http_writer import StreamWriter
 
 from runner.gateway.__main__ import main
 from tests.faults.points import Counting, Point
@@ -18,10 +20,22 @@ from tests.faults.points import Counting, Point
 CALLS: dict[str, list[tuple[Any, str]]] = {
     "write": [(os, "write")],
     "sync": [(os, "fsync"), (os, "fdatasync")],
-    "send": [(socket.socket, "send")],
+    # What its libraries hand to the event loop, which alone knows the sockets.
+    "send": [(StreamWriter, "_write"), (StreamWriter, "_writelines")],
 }
 
 FILE = "point"
+
+
+class GatewayCounting(Counting):
+    """Counts the gateway's calls, and kills it at one of them."""
+
+    def kill_after(self, kind: str) -> None:
+        """As for any process; the event loop sends in the next of its rounds."""
+        if kind == "send":
+            asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)
+        else:
+            super().kill_after(kind)
 
 
 def disturbed() -> None:
@@ -30,7 +44,7 @@ def disturbed() -> None:
     point = msgspec.json.decode((stage / FILE).read_bytes(), type=Point)
     if Path(point.met).exists():
         sys.exit(main())
-    counting = Counting(point)
+    counting = GatewayCounting(point)
     for kind, places in CALLS.items():
         for owner, name in places:
             counting.wrap(kind, owner, name)

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from runner.branch.progress_branch import OWN_REPOSITORY
 from runner.engine.labels import Label
 from runner.model import Attempt, Command, Result
-from runner.records.attempts import read_attempts
-from runner.records.progress import parse_progress
+from runner.records.progress import parse_progress, read_attempts
 from tests.conftest import Place, engine_api
 from tests.faults.events import Event, by_eval
 

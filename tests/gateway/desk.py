@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 
 from runner.gateway.client import Gateway, end_process
-from runner.gateway.connection import Connection
-from runner.gateway.messages import Account, Config, Standing
+from runner.gateway.messages import Account, Config, Standing, connect
 from runner.gateway.providers import Route
 from runner.model import Command, ContainerSettings, Job
 from runner.records.layout import Layout
@@ -55,6 +54,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def prompt(text: str = "one", **more: object) -> dict[str, object]:
     """The body of a chat request."""
     return {"model": "m", "messages": [{"role": "user", "content": text}], **more}
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, folder: Path, name: str, timeout: float) -> None:
+        super().__init__("gateway", timeout=timeout)
+        self._place = folder, name
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = connect(*self._place, self.timeout)
 
 
 class Caller:

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Verdict, Wait, Wish
-from runner.gateway.bounds import Bound
 from runner.gateway.prices import Prices, parse_prices
 from runner.gateway.rates import TRIAL, WINDOW
+from runner.gateway.tokens import Bound
 from runner.records.answers import Usage
 from runner.units import Budget
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.gateway.bounds import MEDIUM, OUTPUT, OVERHEAD, TOOLS, Bound, bound_of
+from runner.gateway.tokens import MEDIUM, OUTPUT, OVERHEAD, TOOLS, Bound, bound_of
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]

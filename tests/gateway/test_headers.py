@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.gateway.headers import (
+from runner.gateway.rates import (
     LONGEST_PAUSE,
     RESET,
     Remaining,

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.gateway.bounds import OVERHEAD
-from runner.gateway.limits import Limits
+from runner.gateway.allowance import Limits
 from runner.gateway.prices import Price, Prices
+from runner.gateway.tokens import OVERHEAD
 from runner.units import Budget
 from tests.conftest import until
 from tests.gateway.desk import Caller, Desk, prompt

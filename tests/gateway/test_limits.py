@@ -5,9 +5,8 @@ import msgspec
 import pytest
 
 from runner.errors import UsageError
-from runner.gateway.allowance import Go, Wish
-from runner.gateway.bounds import Bound
-from runner.gateway.limits import Limits, limits_of_run
+from runner.gateway.allowance import Go, Limits, Wish, limits_of_run
+from runner.gateway.tokens import Bound
 from runner.options import RunOptions
 from runner.units import Budget, Rate, Upstream
 

@@ -9,7 +9,6 @@ import pytest
 
 from runner.files import make_folder
 from runner.gateway.client import Gateway
-from runner.gateway.connection import Connection
 from runner.gateway.messages import Config
 from runner.gateway.providers import INSIDE, NOWHERE, Route, access_offline
 from runner.gateway.requests import asked
@@ -18,6 +17,7 @@ from runner.records.layout import Layout
 from runner.records.lock import run_lock
 from runner.records.replay import Missing, Replay, read_replay, read_rerun, write_replay
 from tests.conftest import until
+from tests.gateway.desk import Connection
 from tests.outcomes import job
 from tests.provider import provider
 

@@ -15,11 +15,10 @@ import msgspec
 import pytest
 
 from runner.gateway import client
-from runner.gateway.connection import Connection
 from runner.gateway.messages import PROTOCOL
 from tests.conftest import until
 from tests.faults.small_disk import SmallDisk, small_disk
-from tests.gateway.desk import Answer, Caller, Desk, desk, prompt
+from tests.gateway.desk import Answer, Caller, Connection, Desk, desk, prompt
 from tests.provider import Provider
 
 pytestmark = pytest.mark.timeout(120)

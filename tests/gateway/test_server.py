@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.gateway.allowance import Limits
+from runner.gateway.attempt import MOST_OF_A_BODY
 from runner.gateway.client import end_process
-from runner.gateway.http_io import MOST_OF_A_BODY
-from runner.gateway.limits import Limits
 from runner.gateway.prices import Price, Prices
 from runner.gateway.server import LOOK
 from runner.records.lock import run_lock

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.gateway.usage import usage_of
+from runner.gateway.tokens import usage_of
 from runner.records.answers import Usage
 
 CHAT: dict[str, object] = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from runner.model import Attempt, Result
-from runner.records.attempts import parse_attempts
-from runner.records.progress import parse_progress
+from runner.records.progress import parse_attempts, parse_progress
 from tests.conftest import Place, until
 from tests.hosts.engine import SecondEngine
 from tests.hosts.host import Host

@@ -90,7 +90,7 @@ def _answer(body: dict[str, object]) -> dict[str, object]:
 def upstream(
     code: str, *arguments: str, cwd: Path | None = None, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run code in the Python that has openai/evals; it finds the hook as `hook`."""
+    """Run code in the Python that has openai/evals; it finds `hook` and `patches`."""
     begin = f"import sys; sys.path.insert(0, {str(ROOT / 'runner/image')!r})\n"
     return subprocess.run(
         [PYTHON, "-c", begin + textwrap.dedent(code), *arguments],

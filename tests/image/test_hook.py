@@ -10,13 +10,9 @@ from typing import cast
 import pytest
 import yaml
 
-from runner.image.hook import (
-    CHANGES,
-    copy_benchmarks,
-    keep_encodings,
-    mend_token_usage,
-    quicken_yaml,
-)
+from runner.image import patches
+from runner.image.hook import CHANGES, PATCHES, quicken_yaml
+from runner.image.patches import copy_benchmarks, keep_encodings, patch_token_usage
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +36,11 @@ def test_the_hook_changes_yaml_when_it_is_imported() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["runner.image.hook", "yaml", "[1]"]
+
+
+def test_each_patch_is_a_function() -> None:
+    """The hook has them by name, because it imports them only when they are needed."""
+    assert all(callable(getattr(patches, name)) for name in PATCHES.values())
 
 
 def test_python_without_yaml_is_left_alone() -> None:
@@ -102,10 +103,10 @@ class Usage(dict[str, object]):
     """What the API's client makes of a usage report: a mapping of names to numbers and groups."""
 
 
-def _mended(*usages: object) -> dict[str, object]:
+def _added_up(*usages: object) -> dict[str, object]:
     """The token counts that the fixed function adds for these answers."""
     module = cast("ModuleType", SimpleNamespace())
-    mend_token_usage(module)
+    patch_token_usage(module)
     events = [SimpleNamespace(data={"usage": usage}) for usage in usages]
     result: dict[str, object] = {"accuracy": 0.5}
     module.add_token_usage_to_result(result, SimpleNamespace(get_events=lambda _: events))
@@ -116,7 +117,7 @@ def _mended(*usages: object) -> dict[str, object]:
 def test_token_counts_in_groups_are_added_up() -> None:
     """A report with nested groups gives the sums of all its numbers."""
     usage = Usage(total_tokens=8, completion_tokens_details=Usage(reasoning_tokens=2))
-    assert _mended(usage, usage) == {
+    assert _added_up(usage, usage) == {
         "usage_total_tokens": 16,
         "usage_completion_tokens_details_reasoning_tokens": 4,
     }
@@ -125,7 +126,7 @@ def test_token_counts_in_groups_are_added_up() -> None:
 @pytest.mark.parametrize("usage", [None, {}, {"tier": "default", "details": None}, "none", 7])
 def test_an_answer_without_token_counts_adds_none(usage: object) -> None:
     """Answers whose usage is missing, empty or no mapping change nothing."""
-    assert _mended(usage) == {}
+    assert _added_up(usage) == {}
 
 
 def test_the_hook_changes_upstreams_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_the_gateway_is_told_the_sample(registry: Path, endpoint: Endpoint) -> N
     log = _run(
         registry,
         model="gpt-3.5-turbo",
-        hook=f"import hook; hook.GATEWAY = {endpoint.address!r}",
+        hook=f"import hook, patches; patches.GATEWAY = {endpoint.address!r}",
         OPENAI_BASE_URL=endpoint.address,
         EVALS_THREADS=str(THREADS),
     )
@@ -153,10 +153,10 @@ def test_a_seed_that_is_no_number_ends_oaieval(registry: Path) -> None:
 def test_numpys_random_numbers_repeat(*, early: bool) -> None:
     """NumPy gets the seed, whether it is imported before oaieval runs or after."""
     code = f"""
-        import hook, types
+        import hook, patches, types
         if {early}: import numpy.random
         oaieval = types.SimpleNamespace(run=lambda args: "ran")
-        hook.seed_random_numbers(oaieval)
+        patches.seed_random_numbers(oaieval, hook.when_imported)
         assert oaieval.run(types.SimpleNamespace(seed=-5)) == "ran"
         import numpy, random
         print(numpy.random.random(), random.random())
@@ -229,11 +229,11 @@ def test_threads_share_the_certificates() -> None:
 
 
 LIMITS = """
-    import hook, asyncio, httpx, openai
+    import hook, patches, asyncio, httpx, openai
     def note(request):
         print(request.extensions["timeout"]["read"])
         return httpx.Response(200, json={"object": "list", "data": []})
-    hook.GATEWAY = "http://gateway/"
+    patches.GATEWAY = "http://gateway/"
     transport = httpx.MockTransport(note)
     def asked(address, **settings):
         http = openai.DefaultHttpxClient(transport=transport)
@@ -257,10 +257,10 @@ def test_a_request_to_the_gateway_may_take_long() -> None:
 def test_a_samples_name_fits_into_a_header() -> None:
     """Whatever an eval is called, its request can be sent."""
     code = """
-        import hook, httpx, openai
+        import hook, patches, httpx, openai
         from evals.base import RunSpec
         from evals.record import DummyRecorder
-        hook.GATEWAY = "http://gateway/"
+        patches.GATEWAY = "http://gateway/"
         def note(request):
             print(request.headers.get("x-evalset-sample"))
             return httpx.Response(200, json={"object": "list", "data": []})

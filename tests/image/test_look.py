@@ -12,11 +12,11 @@ from runner.engine.container import ContainerSpec
 from runner.gateway.providers import INSIDE
 from runner.host import Host
 from runner.image import look as looking
+from runner.image.inside.arguments import elsewhere, path_problem, texts
 from runner.image.inside.classes import Children
-from runner.image.inside.values import elsewhere, path_problem, texts
 from runner.image.look import _FIND_PYTHON, Question, look_inside, program
 from runner.model import ContainerSettings
-from runner.plan.findings import Finding, Look
+from runner.plan.obstacles import Finding, Look
 
 SAY = "import sys; print(sys.executable, sys.argv)"
 

@@ -9,7 +9,7 @@ from typing import get_type_hints
 
 import pytest
 
-from runner.image import late, put_off
+from runner.image import hook, put_off
 
 Make = Callable[..., ModuleType]
 
@@ -17,7 +17,7 @@ Make = Callable[..., ModuleType]
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Writes a package of these files, puts its imports off, and imports it."""
-    monkeypatch.setitem(sys.modules, "evalset_image_late", late)
+    monkeypatch.setitem(sys.modules, "evalset_image_hook", hook)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(put_off, "MODULES", ("late_package/*.py",))
     monkeypatch.setattr(put_off, "STAND_INS", {"late_package": "wave"})

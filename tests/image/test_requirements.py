@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault, UsageError
+from runner.image.pip import Ground, Platform, resolve
 from runner.image.requirements import read_requirements
-from runner.image.resolve import Ground, resolve
-from runner.image.wheels import Platform
 from tests.wheel import write_source, write_wheel
 
 PLATFORM = Platform(python="3.12", machine="x86_64", glibc=36)

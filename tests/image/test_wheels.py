@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.image import wheels
+from runner.image import pip
 from runner.image.build import Recipe
-from runner.image.wheels import Platform, fetch_wheels
+from runner.image.pip import Platform, fetch_wheels
 
 DEBIAN_12 = Platform(python="3.11", machine="x86_64", glibc=36)
 
@@ -44,7 +44,7 @@ def test_wheels_are_fetched_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     folder = fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
     assert folder.is_relative_to(cache / "evalset" / "wheels")
     assert [path.name.partition("-")[0] for path in folder.iterdir()] == ["sniffio"]
-    monkeypatch.setattr(wheels, "pip", no_pip)
+    monkeypatch.setattr(pip, "pip", no_pip)
     assert fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None) == folder
 
 

@@ -6,16 +6,16 @@ import pytest
 from runner.gateway.providers import access_for
 from runner.host import handed_in
 from runner.model import ContainerSettings
-from runner.plan.explanations import Context, inside_data
-from runner.plan.findings import Finding, Look
+from runner.plan.explanations import inside_data, obstacles, refusal
 from runner.plan.obstacles import (
+    Context,
+    Finding,
+    Look,
     Obstacle,
     copied,
     grouped,
     lacks_image,
     obstacle_of,
-    obstacles,
-    refusal,
     some,
 )
 from runner.registry.needs import Kind, Need, needs

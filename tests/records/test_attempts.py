@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from runner.errors import EnvironmentFault
 from runner.files import replace
 from runner.model import Attempt, Command, Fault, Result
-from runner.records.attempts import AttemptsFile, RecordedAttempts, move_attempts, read_attempts
+from runner.records.progress import AttemptsFile, RecordedAttempts, move_attempts, read_attempts
 from tests.outcomes import failure, job, success
 
 texts = st.text(max_size=10)
@@ -163,7 +163,7 @@ def test_lines_are_on_the_disk_twice_before_they_are_there_once(
         return attempt.result is Result.FAILURE
 
     with monkeypatch.context() as patched:
-        patched.setattr("runner.records.attempts.replace", crash)
+        patched.setattr("runner.records.progress.replace", crash)
         with pytest.raises(EnvironmentFault):
             move_attempts(path, target, goes)
     assert (writes, path.read_bytes()) == ([target], before)

@@ -4,9 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from runner.records import collect as collecting
-from runner.records.collect import DEEPEST_FOLDER, Collected, collect
-from runner.records.folders import private_folder, remove_private
+from runner.records import folders
+from runner.records.folders import (
+    DEEPEST_FOLDER,
+    Collected,
+    collect,
+    private_folder,
+    remove_private,
+)
 from runner.records.layout import Layout
 from tests.privileges import python_bound_by_permissions
 
@@ -179,7 +184,7 @@ def test_files_without_number_are_left_out(
     layout: Layout, left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is taken is bounded, and the warning says so."""
-    monkeypatch.setattr(collecting, "MOST_FILES", 3)
+    monkeypatch.setattr(folders, "MOST_FILES", 3)
     for number in range(5):
         (left / f"{number}.jsonl").write_text("x")
     found = collect(layout, ATTEMPT)
@@ -217,7 +222,7 @@ def test_a_log_that_nobody_may_read_is_taken(layout: Layout, left: Path) -> None
     (left / "r.jsonl").chmod(0)
     code = """
 import sys, pathlib
-from runner.records.collect import collect
+from runner.records.folders import collect
 from runner.records.layout import Layout
 layout = Layout(root=pathlib.Path(sys.argv[1]), model="m", eval_set="s")
 print(*collect(layout, sys.argv[2]).logs)
@@ -234,8 +239,7 @@ def test_a_closed_folder_is_left_out(layout: Layout, left: Path, mode: int) -> N
     (left / "r").chmod(mode)
     code = """
 import sys, pathlib
-from runner.records.collect import collect
-from runner.records.folders import remove_private
+from runner.records.folders import collect, remove_private
 from runner.records.layout import Layout
 layout = Layout(root=pathlib.Path(sys.argv[1]), model="m", eval_set="s")
 found = collect(layout, sys.argv[2])

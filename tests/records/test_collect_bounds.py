@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.records import collect as collecting
-from runner.records.collect import MOST_WARNINGS, collect
+from runner.records import folders
+from runner.records.folders import MOST_WARNINGS, collect
 from runner.records.layout import Layout
 from tests.records.test_collect import ATTEMPT, only_warning
 
@@ -31,7 +31,7 @@ def test_a_name_that_the_runner_uses_is_left_out(layout: Layout, left: Path) -> 
 
 def test_a_hole_is_left_out(layout: Layout, left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that says to be large, and has next to nothing in it; a real one is taken."""
-    monkeypatch.setattr(collecting, "LARGEST_SPARSE", 2**20)
+    monkeypatch.setattr(folders, "LARGEST_SPARSE", 2**20)
     with (left / "hole.jsonl").open("wb") as file:
         file.truncate(2**30)
     assert "1073741824 bytes, and hardly any are there" in only_warning(collect(layout, ATTEMPT))
@@ -53,7 +53,7 @@ def test_so_much_is_looked_at_and_no_more(
     layout: Layout, left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In all folders together."""
-    monkeypatch.setattr(collecting, "MOST_ENTRIES", 10)
+    monkeypatch.setattr(folders, "MOST_ENTRIES", 10)
     for folder in ("a", "b", "c"):
         (left / folder).mkdir()
         for number in range(6):

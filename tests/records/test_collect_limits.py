@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner.records import collect as collecting
-from runner.records.collect import Collected, collect
-from runner.records.folders import private_folder
+from runner.records import folders
+from runner.records.folders import Collected, collect, private_folder
 from runner.records.layout import Layout
 
 ATTEMPT = "250101000000ABCDEFGH"
@@ -60,7 +59,7 @@ def test_a_file_that_is_a_hole_is_left_out(
     layout: Layout, left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would fill the disk that it is copied to; a small one does not."""
-    monkeypatch.setattr(collecting, "LARGEST_SPARSE", 2_000_000)
+    monkeypatch.setattr(folders, "LARGEST_SPARSE", 2_000_000)
     for name, size in (("hole", 2_000_001), ("small", 2_000_000)):
         with (left / name).open("wb") as file:
             file.truncate(size)
@@ -77,7 +76,7 @@ def test_a_file_is_a_hole_with_less_than_a_hundredth_of_its_size(
     layout: Layout, left: Path, monkeypatch: pytest.MonkeyPatch, more: int
 ) -> None:
     """A file system may pack what is there."""
-    monkeypatch.setattr(collecting, "LARGEST_SPARSE", 1000)
+    monkeypatch.setattr(folders, "LARGEST_SPARSE", 1000)
     with (left / "a").open("wb") as file:
         file.write(b"x" * 65536)
         file.flush()
@@ -120,7 +119,7 @@ def test_only_so_many_files_and_folders_are_looked_at(
     layout: Layout, left: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], taken: int
 ) -> None:
     """There may be millions; folders count as files do, wherever they are."""
-    monkeypatch.setattr(collecting, "MOST_ENTRIES", 4)
+    monkeypatch.setattr(folders, "MOST_ENTRIES", 4)
     put(left, *names)
     found = collect(layout, ATTEMPT)
     assert found.logs == tuple(f"evallogs/{name}" for name in names[:taken])

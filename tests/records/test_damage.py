@@ -9,9 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model import Command, Result
-from runner.records.attempts import AttemptsFile, parse_attempts, read_attempts
-from runner.records.lines import LineFile
-from runner.records.progress import ProgressFile, parse_progress, read_progress
+from runner.records.progress import (
+    AttemptsFile,
+    LineFile,
+    ProgressFile,
+    parse_attempts,
+    parse_progress,
+    read_attempts,
+    read_progress,
+)
 from tests.outcomes import failure, job, success
 
 COMMANDS = [job(f"eval-{number}.dev.v0", "\N{SNOWMAN}").command for number in range(5)]

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model import Attempt, Command, Result, State
-from runner.records.attempts import AttemptsFile
 from runner.records.layout import Layout
-from runner.records.progress import Finished, ProgressFile
+from runner.records.progress import AttemptsFile, Finished, ProgressFile
 from runner.records.state import EvalState, EvalStates, RunState
 from tests.outcomes import failure, job, success
 

@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 
 from runner.model import Command
-from runner.records.attempts import AttemptsFile
 from runner.records.layout import Layout
 from runner.records.logs import all_logs
-from runner.records.progress import ProgressFile
+from runner.records.progress import AttemptsFile, ProgressFile
 from tests.outcomes import failure, job, success
 
 DATE = "20260101T000000.000000Z"

@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runner.model import Attempt, Command, Result
-from runner.records.attempts import AttemptsFile, read_attempts
-from runner.records.lines import LineFile
-from runner.records.progress import ProgressFile, read_progress
+from runner.records.progress import (
+    AttemptsFile,
+    LineFile,
+    ProgressFile,
+    read_attempts,
+    read_progress,
+)
 from tests.amount import amount
 
 # Between two texts that lost the end of line between them.

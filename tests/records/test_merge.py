@@ -5,8 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.records.merge import Kind, kind_of, lines_of, merge
-from runner.records.segments import pack
+from runner.records.snapshot import Kind, kind_of, lines_of, merge, pack
 
 PATHS = (
     "oaievalset/m.s.progress.txt",

@@ -13,12 +13,10 @@ from runner import files
 from runner.configuration import find_configuration
 from runner.errors import EnvironmentFault
 from runner.files import append, make_folder, replace, sync_folder, write_whole
-from runner.records.attempts import read_attempts
 from runner.records.folders import private_folder
 from runner.records.layout import Layout
-from runner.records.lines import LineFile
 from runner.records.lock import is_held, run_lock
-from runner.records.progress import read_progress
+from runner.records.progress import LineFile, read_attempts, read_progress
 from runner.records.run_file import read_run_file
 from runner.registry.entries import read_folder
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.records import segments
-from runner.records.merge import merge
-from runner.records.segments import DamagedError, SegmentName, grouped, is_eval, pack
+from runner.records import snapshot
+from runner.records.snapshot import DamagedError, SegmentName, grouped, is_eval, merge, pack
 
 EVAL = "test-match.s1.simple-v0.0123456789abcdef"
 
@@ -73,8 +72,8 @@ def test_what_is_stored_under_another_name_is_not_unpacked() -> None:
 
 def test_a_segment_that_would_fill_memory_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """It stops as soon as there is more than any segment has: lines, or one large line."""
-    monkeypatch.setattr(segments, "MOST", 100)
-    monkeypatch.setattr(segments, "LARGEST", 1000)
+    monkeypatch.setattr(snapshot, "MOST_OF_A_SEGMENT", 100)
+    monkeypatch.setattr(snapshot, "LARGEST_LINE", 1000)
     for lines in ([b"x" * 999 + b"\n"], [b"x" * 49 + b"\n"] * 2):
         name, stored = pack(EVAL, 1, lines)
         assert name.lines(stored) == b"".join(lines)

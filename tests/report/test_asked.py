@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.gateway.prices import Price, Prices
-from runner.report.asked import Asked, read_asked, together
+from runner.report.answers import Asked, read_asked, together
 from runner.report.timeline import PARTS, PAUSE, stretches
 from tests.answered import START, Answered
 

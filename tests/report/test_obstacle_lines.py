@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from runner.plan.obstacles import Obstacle
-from runner.report.obstacles import obstacle_lines
+from runner.report.display import obstacle_lines
 from tests.report.terminal import Terminal
 
 FOUND = {

@@ -9,8 +9,7 @@ from runner.errors import UsageError
 from runner.host import Host, this_host
 from runner.image.image import Image
 from runner.options import DEFAULT_IMAGE, RunOptions
-from runner.records.attempts import AttemptsFile
-from runner.records.progress import ProgressFile
+from runner.records.progress import AttemptsFile, ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
 from runner.units import Budget, Rate, parse_rate

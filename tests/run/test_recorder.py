@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFault
-from runner.records.attempts import AttemptsFile, read_attempts
 from runner.records.layout import Layout
-from runner.records.progress import ProgressFile, read_progress
+from runner.records.progress import AttemptsFile, ProgressFile, read_attempts, read_progress
 from runner.run.record import Recorder
 from tests.outcomes import failure, job, success
 

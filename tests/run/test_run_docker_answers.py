@@ -15,7 +15,7 @@ import yaml
 
 from runner.options import DEFAULT_IMAGE
 from runner.records.layout import Layout
-from runner.records.segments import SegmentName
+from runner.records.snapshot import SegmentName
 from tests.branch.desk import git, make_bare, make_clone
 from tests.conftest import Place, engine_api, until
 from tests.processes import started

@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import OUT_OF_TIME
 from runner.model import Command, ContainerSettings, Fault, Job, Result
-from runner.records.attempts import AttemptsFile
+from runner.records.progress import AttemptsFile
 from tests.conftest import Place, impatient
 from tests.outcomes import success
 

@@ -1,38 +1,89 @@
-"""The classes that a registry names, imported in forked children.
+"""The classes that a registry names, imported in forked children, and what their errors mean.
 
 What a module does when it is imported is unknown: it may hang, end the program, or use a network.
+Part of the program that runs in an eval image: Python 3.9, and its standard library alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import inspect
 import json
 import os
+import re
 import select
 import signal
 import sys
 import time
+import traceback
 from functools import partial
-
-from .errors import import_problem
 
 TYPE_CHECKING = False  # typing's own would cost some milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from .errors import Finding
+    Finding = dict[str, Any]
 
     # By class, the evals or models that use it, and the arguments that each gives it; None where
     # nobody knows them.
     Owners = dict[str, list[tuple[str, dict[str, Any] | None]]]
 
+# What an import raises that reaches for a network which is not there.
+NO_NETWORK = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ECONNREFUSED, errno.ETIMEDOUT}
+)
+UNREACHED = frozenset(
+    {
+        "APIConnectionError",
+        "ClientConnectorError",
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectionError",
+        "LocalEntryNotFoundError",
+        "MaxRetryError",
+        "NewConnectionError",
+        "OfflineModeIsEnabled",
+        "gaierror",
+    }
+)
+
 # Events of an import that reaches for a network.
 REACHES = frozenset(
     {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyname_ex"}
 )
+
+
+def told(error: BaseException) -> Finding:
+    """The last line of a traceback, and where it was raised."""
+    lines = traceback.format_exception_only(type(error), error)
+    said = " ".join(lines[-1].split()) if lines else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1] if frames else None
+    where = f"{last.filename}:{last.lineno}" if last and last.filename[:1] == "/" else ""
+    return {"said": said[:500], "where": where}
+
+
+def import_problem(error: BaseException, reference: str) -> Finding:
+    """Why the import of a class failed."""
+    said = told(error)
+    if isinstance(error, SystemExit):
+        return {"kind": "exits", **said}
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        own = package == re.split("[.:]", reference)[0] != "evals"
+        return {"kind": "own_module" if own else "module", "module": error.name, **said}
+    cause: BaseException | None = error
+    for _ in range(20):
+        if cause is None:
+            break
+        names = {each.__name__ for each in type(cause).__mro__}
+        if names & UNREACHED or (isinstance(cause, OSError) and cause.errno in NO_NETWORK):
+            return {"kind": "network", **said}
+        cause = cause.__cause__ or cause.__context__
+    return {"kind": "import", **said}
 
 
 class Children:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from runner import __version__
 from runner.model import State
-from runner.report.asked import Asked
+from runner.report.answers import Asked
 from runner.report.comparison import LEVEL, MCNEMAR, WILCOXON, Comparison, Grid
 from runner.report.facts import EvalFacts, Source, Totals, totals_of
 from runner.report.figures import chance, figure, money, short

@@ -133,6 +133,20 @@ def test_what_failed_first_is_open(visit: Visit, two_models: Path) -> None:
     assert "FileNotFoundError: [Errno 2]" in first.inner_text()
 
 
+def test_output_opens_at_its_end(visit: Visit, two_models: Path) -> None:
+    """There is the error, and above it what may be more than fits."""
+    page = visit.open(two_models / "index.html")
+    box = page.locator("details.failure[open] pre")
+    outer, inner = box.evaluate(
+        """box => {
+            box.style.maxHeight = '3rem';
+            return [box, box.firstElementChild].map(it => it.getBoundingClientRect().toJSON());
+        }"""
+    )
+    assert inner["top"] < outer["top"]
+    assert inner["bottom"] < outer["bottom"]
+
+
 def test_totals_and_costs_are_shown(visit: Visit, two_models: Path) -> None:
     """10 and 30 a million for 61 and 9 tokens a sample, of 22 evals with 120 samples."""
     visit.open(two_models / "index.html")
