@@ -83,6 +83,11 @@ def usual(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def is_local(address: str) -> bool:
+    """Whether a URL leads to the machine that asks for it."""
+    return any(f"//{name}" in address for name in ("localhost", "127.0.0.1", "[::1]"))
+
+
 def from_host(environ: Mapping[str, str], name: str) -> str:
     """The host's value of a variable that someone named."""
     if "=" in name:

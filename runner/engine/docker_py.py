@@ -77,12 +77,13 @@ class Client:
     Args:
         path: of the socket.
         version: of the engine's API.
+        base: the engine's address for docker-py; None for that of the environment.
     """
 
-    def __init__(self, path: str, version: str) -> None:
+    def __init__(self, path: str, version: str, base: str | None = None) -> None:
         self._path = path
         self._version = version
-        self._docker = functools.cache(partial(_docker_client, version))
+        self._docker = functools.cache(partial(_docker_client, version, base))
 
     def __getattr__(self, name: str) -> Any:
         if name not in _READS:
@@ -150,9 +151,12 @@ def _import_ahead() -> None:
     threading.Thread(target=importlib.import_module, args=("docker",), daemon=True).start()
 
 
-def connect(path: str | None, version: str) -> Api:
-    """A client for one thread: docker-py's are not made to be shared. For `path`, see below."""
-    return _docker_client(version) if path is None else cast("Api", Client(path, version))
+def connect(path: str | None, version: str, *, base: str | None = None) -> Api:
+    """A client for one thread: docker-py's are not made to be shared.
+
+    For `path` see below, for `base` see `Client`.
+    """
+    return _docker_client(version) if path is None else cast("Api", Client(path, version, base))
 
 
 def plain_socket() -> str | None:
@@ -234,7 +238,7 @@ def api_version(path: str | None) -> str:
     return str(answer.headers.get("Api-Version", OLDEST_API))
 
 
-def _docker_client(version: str) -> Api:
+def _docker_client(version: str, base: str | None = None) -> Api:
     """docker-py's own client, with one connection for all of its requests.
 
     On a Unix socket, docker-py opens a connection for each address, which has a container's id in
@@ -260,7 +264,10 @@ def _docker_client(version: str) -> Api:
         def _new_conn(self) -> Connection:  # type: ignore[override] # as docker-py's own does
             return Connection(self.base_url, self.socket_path, self.timeout)  # type: ignore[arg-type] # its stubs are wrong
 
-    api = docker.from_env(version=version, timeout=ANSWER_TIME).api
+    if base is None:
+        api = docker.from_env(version=version, timeout=ANSWER_TIME).api
+    else:
+        api = docker.APIClient(base_url=base, version=version, timeout=ANSWER_TIME)
     adapter = api.adapters.get("http+docker://")
     if isinstance(adapter, unixconn.UnixHTTPAdapter):  # not over TCP or SSH
         pool = Pool("http://localhost", adapter.socket_path, adapter.timeout, maxsize=1)

@@ -38,12 +38,19 @@ class Engine:
     """The Docker engine of DOCKER_HOST, of the current Docker context, or of the default socket.
 
     Each thread gets its own client.
+
+    Args:
+        socket: path of another engine's socket, as where one is borrowed from another host.
+
+    Attributes:
+        borrowed: whether it is that of another host, which does not see this one's files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, socket: str | None = None) -> None:
         self._clients = threading.local()
+        self.borrowed = socket is not None
         with as_environment_fault():
-            self._socket = docker_py.plain_socket()
+            self._socket = socket or docker_py.plain_socket()
             self._version = docker_py.api_version(self._socket)
         self._info: EngineInfo | None = None
         self._asking: threading.Thread | None = None
@@ -54,7 +61,9 @@ class Engine:
         api: docker_py.Api | None = getattr(self._clients, "api", None)
         if api is None:
             with as_environment_fault():
-                api = self._clients.api = docker_py.connect(self._socket, self._version)
+                own = f"unix://{self._socket}" if self.borrowed else None
+                api = docker_py.connect(self._socket, self._version, base=own)
+                self._clients.api = api
         return api
 
     def ask_ahead(self) -> None:

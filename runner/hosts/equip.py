@@ -208,7 +208,6 @@ def start_agent(host: Host, code: Content, image: str) -> None:
         *("--volume", f"{facts.socket}:/var/run/docker.sock"),
         *("--volume", f"{facts.base}:{facts.base}"),
         *("--env", "DOCKER_HOST=unix:///var/run/docker.sock", "--env", f"HOME={host.spool}"),
-        *("--env", "PYTHONDONTWRITEBYTECODE=1"),
         *("--entrypoint", PYTHON[0], image),
         *(*PYTHON[1:], host.stored(code), "agent", host.spool, host.agent),
     ]

@@ -82,6 +82,12 @@ class Ledger:
         self._rewrite()
         self._file = LineFile(self._path)
 
+    def keep_epoch(self, epoch: int) -> None:
+        """Have a newer epoch."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._file.add(msgspec.json.encode(_Who(id=self.id, epoch=epoch)).decode())
+
     def start(self, attempts: Iterable[StartedThere]) -> None:
         """Put down what hosts are told to start next; it is durable when this returns."""
         new = list(attempts)

@@ -2,7 +2,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,6 +16,9 @@ SILENCE = 15.0
 # Seconds before a link is tried again: first, and at most.
 SOON = 0.5
 LATER = 15.0
+
+# Seconds in which agents that were started have to answer.
+ANSWER = 60.0
 
 # Bytes kept of what ssh complains of.
 _COMPLAINT = 4096
@@ -33,8 +36,8 @@ class Listener(Protocol):
     def heard(self, host: str, message: Message) -> None:
         """A host says something."""
 
-    def superseded(self, host: str, why: str) -> None:
-        """A newer run has taken a host over."""
+    def superseded(self, host: str, epoch: int) -> None:
+        """A run of this epoch, not older than this one, has taken a host over."""
 
     def failed(self, error: Exception) -> None:
         """Something went wrong here."""
@@ -68,17 +71,19 @@ class Links:
 
     Args:
         lines: by host, the command line whose standard input and output lead to its agent.
-        epoch: of this run.
+        run: id of this run.
 
     Attributes:
+        epoch: of this run.
         listener: is told what hosts say.
         poller: of the thread.
     """
 
-    def __init__(self, lines: Mapping[str, Sequence[str]], epoch: int) -> None:
+    def __init__(self, lines: Mapping[str, Sequence[str]], epoch: int, run: str) -> None:
         self.poller = Poller()
         self.listener: Listener | None = None
-        self._epoch = epoch
+        self.epoch = epoch
+        self._run_id = run
         ours = os.pathsep.join([_PLACE, *filter(None, [os.environ.get("PYTHONPATH")])])
         environ = {**os.environ, "PYTHONPATH": ours}
         self._members = {name: _Member(line, environ) for name, line in lines.items()}
@@ -96,7 +101,17 @@ class Links:
         self.listener = listener
         for name, member in self._members.items():
             if member.up:
-                self.send(name, Hello(protocol=PROTOCOL, epoch=self._epoch))
+                self.send(name, self._hello())
+
+    def outbid(self, epoch: int) -> None:
+        """Have a newer epoch than another run."""
+        self.epoch = max(self.epoch, epoch + 1)
+        for name, member in self._members.items():
+            if member.up:
+                self.send(name, self._hello())
+
+    def _hello(self) -> Hello:
+        return Hello(protocol=PROTOCOL, epoch=self.epoch, run=self._run_id)
 
     @property
     def up(self) -> set[str]:
@@ -195,7 +210,7 @@ class Links:
         )
         process.stdout.close()
         process.stdin.close()
-        member.link.send(Hello(protocol=PROTOCOL, epoch=self._epoch))
+        member.link.send(self._hello())
 
     def _complains(self, member: _Member, errors: int) -> None:
         try:
@@ -213,10 +228,9 @@ class Links:
                 member.up = True
                 member.pause = SOON
                 self.listener.up(name, message)
-            case Refused(why=why, epoch=epoch) if epoch > self._epoch or member.up:
-                member.removed = True
-                self._disconnect(member)
-                self.listener.superseded(name, why)
+            case Refused(why=why, epoch=epoch) if epoch >= self.epoch:
+                self.listener.superseded(name, epoch)
+                self._broke(name, member, why)
             case Refused(why=why):
                 self._broke(name, member, why)
             case _ if member.up:
@@ -246,6 +260,50 @@ class Links:
                 member.process.kill()
             self._ending.append(member.process)
             member.process = None
+
+
+class Collector:
+    """Takes in what hosts have, until a schedule does."""
+
+    def __init__(self, hosts: Iterable[str], outbid: Callable[[int], None]) -> None:
+        self._outbid = outbid
+        self.inventories: dict[str, Inventory] = {}
+        self.problems: dict[str, str] = {}
+        self.error: Exception | None = None
+        self._missing = set(hosts)
+        self._all = threading.Event()
+
+    def wait(self) -> None:
+        """Wait until all hosts have said what they have, or will not."""
+        end = time.monotonic() + ANSWER
+        while not self._all.wait(0.2) and time.monotonic() < end and self.error is None:
+            pass
+
+    def up(self, host: str, inventory: Inventory) -> None:
+        """A host is there."""
+        self.inventories[host] = inventory
+        self._missing.discard(host)
+        if not self._missing:
+            self._all.set()
+
+    def down(self, host: str, why: str) -> None:
+        """A host is away."""
+        self.problems[host] = why
+
+    def heard(self, host: str, message: Message) -> None:
+        """A host says something; it says so again to the schedule."""
+
+    def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as the others have it
+        """A run from a copy of the progress directory has the host; this one is newer."""
+        self._outbid(epoch)
+
+    def failed(self, error: Exception) -> None:
+        """Something went wrong here."""
+        self.error = error
+
+    def tick(self) -> float | None:
+        """Nothing is due."""
+        return None
 
 
 # Where the package of this code is.

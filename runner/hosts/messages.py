@@ -26,11 +26,14 @@ class Hello(Message, frozen=True, kw_only=True):
     """The first message: which runner this is.
 
     Attributes:
-        epoch: rises with each run of a progress directory; a smaller one than before is refused.
+        epoch: rises with each run of a progress directory; a smaller one than before is refused,
+            and the same one of another run, as a copy of the directory may have.
+        run: id of the run.
     """
 
     protocol: int
     epoch: int
+    run: str
 
 
 class HostData(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,12 +122,13 @@ class Refused(Message, frozen=True, kw_only=True):
     epoch: int = 0
 
 
-class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt under way on a host."""
+class There(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt on a host; of one that has ended, `HasEnded` follows."""
 
     attempt: str
     job: Job
     container: str = ""
+    ended: bool = False
 
 
 class LeftFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,11 +152,6 @@ class HasEnded(Message, frozen=True, kw_only=True):
     files: tuple[LeftFile, ...]
     warnings: tuple[str, ...] = ()
 
-    @property
-    def succeeded(self) -> bool:
-        """Whether it has, as far as its host can tell."""
-        return self.made.ending.exit_code == 0 and self.made.ending.cut is None
-
 
 class Inventory(Message, frozen=True, kw_only=True):
     """The answer to `Hello`: the host, and all attempts that it has.
@@ -164,8 +163,7 @@ class Inventory(Message, frozen=True, kw_only=True):
 
     cpus: int
     rootless: bool
-    running: tuple[Running, ...]
-    ended: tuple[HasEnded, ...]
+    attempts: tuple[There, ...]
 
 
 class HasStarted(Message, frozen=True, kw_only=True):

@@ -55,15 +55,16 @@ class Spool:
                 return
 
     @property
-    def epoch(self) -> int:
-        """The newest that a runner had."""
+    def who(self) -> tuple[int, str]:
+        """The newest runner: its epoch, and the id of its run."""
         with suppress(OSError, ValueError):
-            return int((self._root / "epoch").read_text())
-        return 0
+            epoch, run = (self._root / "runner").read_text().split()
+            return int(epoch), run
+        return 0, ""
 
-    def keep_epoch(self, epoch: int) -> None:
+    def keep_who(self, who: tuple[int, str]) -> None:
         """Serve no older runner from now on."""
-        replace(self._root / "epoch", str(epoch).encode())
+        replace(self._root / "runner", " ".join(map(str, who)).encode())
 
     def keep(self, attempt: str, job: Job) -> None:
         """Put down what an attempt is to do, before it has a container."""

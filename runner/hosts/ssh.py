@@ -3,12 +3,13 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 import msgspec
 
 from runner.errors import EnvironmentFault, UsageError
+from runner.host import is_local
 
 # The name of the machine itself, which is reached without ssh.
 LOCAL = "local"
@@ -24,6 +25,9 @@ OPTIONS = (
     *("-o", f"ServerAliveInterval={ALIVE}"),
     *("-o", "ServerAliveCountMax=3"),
 )
+
+# How the names of variables end that hold the address of a provider.
+ADDRESSES = ("_BASE_URL", "_API_BASE", "_ENDPOINT")
 
 # What ssh takes for a host and none of its options.
 _NAME = re.compile(r"(?:[A-Za-z0-9_][\w.%+-]*@)?[A-Za-z0-9_:\[][\w.:%\]-]*")
@@ -72,6 +76,25 @@ def parse_hosts(texts: Iterable[str]) -> tuple[HostName, ...]:
                 raise UsageError(f"--hosts names {name} twice", "name each host once")
             found[name] = HostName(name, int(slots) if equals else None)
     return tuple(found.values())
+
+
+def check_hosts(texts: Iterable[str], inside: Mapping[str, str]) -> None:
+    """Refuse what cannot be meant.
+
+    Args:
+        texts: hosts, as `parse_hosts` takes them.
+        inside: variables by which containers find their providers themselves.
+
+    Raises:
+        UsageError: these are no hosts, or a variable means something else on another host.
+    """
+    others = [host for host in parse_hosts(texts) if host.name != LOCAL]
+    for name, value in inside.items() if others else ():
+        if name.endswith(ADDRESSES) and is_local(value):
+            raise UsageError(
+                f"{name} points at localhost, which on a host of --hosts is that host itself",
+                "leave --no-gateway out, or give an address that the hosts can reach",
+            )
 
 
 class Unusable(EnvironmentFault):

@@ -13,8 +13,7 @@ from runner.plan.actions import (
     Start,
     Unfit,
 )
-from runner.plan.fleet import ALIVE, ON_HOST, Fleet, Phase, Placed, PlacedHost, PlacedJob
-from runner.plan.queue import JobQueue
+from runner.plan.fleet import ALIVE, ON_HOST, Fleet, JobQueue, Phase, Placed, PlacedHost, PlacedJob
 
 
 class Placement:

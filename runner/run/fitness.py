@@ -61,6 +61,9 @@ def fit(
     options = prepared.options
     if not options.probe or options.run_command != OAIEVAL or not plan.todo:
         return prepared
+    if prepared.engine.borrowed:  # it does not see the folders that evals import from
+        tell("no Docker engine is here, so it was not looked at which evals can run")
+        return prepared
     fitness = _Fitness(prepared, plan, host, makes=makes, tell=tell)
     with noting(prepared.warnings):
         found = fitness.obstacles()
@@ -138,7 +141,7 @@ class _Fitness:
         try:
             look = self._look(jobs[0], settings, names)
         except NoGpuError:
-            without_gpus = True
+            without_gpus = not self._prepared.options.hosts  # which may have some
             look = self._look(jobs[0], msgspec.structs.replace(settings, gpus=None), names)
         if look is None:
             return {}

@@ -1,8 +1,7 @@
 """The hosts of a run: which can be used, and what they get before evals start there."""
 
+import random
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,25 +22,26 @@ from runner.hosts.content import Content, agent_code, folder
 from runner.hosts.equip import Host as There
 from runner.hosts.equip import ensure_image, send, start_agent
 from runner.hosts.ledger import Ledger
-from runner.hosts.links import Links
-from runner.hosts.messages import HostData, Inventory, Message, Setup
+from runner.hosts.links import Collector, Links
+from runner.hosts.messages import HostData, Setup
 from runner.hosts.ssh import LOCAL, HostName, Unusable, parse_hosts
 from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image, look_up_image
 from runner.model import Job
 from runner.options import DEFAULT_IMAGE, EVAL_NETWORK
+from runner.plan.actions import Earlier
 from runner.plan.cutoffs import Budget
+from runner.plan.placement import Placement
 from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
-from runner.run.host_schedule import HostFacts, HostSchedule
+from runner.run.dispatch import Dispatch
+from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
-from runner.run.schedule import Event
+from runner.run.results import HostFacts
+from runner.run.schedule import FIRST_PAUSE, LONGEST_PAUSE, Event
 
 # Hosts that are looked at or get something at the same time.
 AT_ONCE = 16
-
-# Seconds in which agents that were started have to answer.
-ANSWER = 60.0
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -53,60 +53,20 @@ class Usable(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         slots: evals at once.
         there: how ssh reaches it; None for this machine.
+        image: id there of the image that its agent runs in.
     """
 
     name: str
     slots: int
     there: There | None
-
-
-class _Collector:
-    """Takes in what hosts have, until a schedule does."""
-
-    def __init__(self, hosts: Iterable[str]) -> None:
-        self.inventories: dict[str, Inventory] = {}
-        self.problems: dict[str, str] = {}
-        self.error: Exception | None = None
-        self._missing = set(hosts)
-        self._all = threading.Event()
-
-    def wait(self) -> None:
-        """Wait until all hosts have said what they have, or will not."""
-        end = time.monotonic() + ANSWER
-        while not self._all.wait(0.2) and time.monotonic() < end and self.error is None:
-            pass
-
-    def up(self, host: str, inventory: Inventory) -> None:
-        """A host is there."""
-        self.inventories[host] = inventory
-        self._missing.discard(host)
-        if not self._missing:
-            self._all.set()
-
-    def down(self, host: str, why: str) -> None:
-        """A host is away."""
-        self.problems[host] = why
-
-    def heard(self, host: str, message: Message) -> None:
-        """A host says something; it says so again to the schedule."""
-
-    def superseded(self, host: str, why: str) -> None:
-        """A newer run has taken a host over."""
-        self.error = EnvironmentFault(f"{host}: {why}", "only one run may use a progress directory")
-
-    def failed(self, error: Exception) -> None:
-        """Something went wrong here."""
-        self.error = error
-
-    def tick(self) -> float | None:
-        """Nothing is due."""
-        return None
+    image: str = ""
 
 
 class RunHosts:
     """The hosts that a run can use, with an agent on each.
 
     Args:
+        run: id of the run.
         complete: whether an attempt is on record.
         tell: is told what is being done.
         warn: is told of each host that cannot be used.
@@ -125,6 +85,7 @@ class RunHosts:
         prepared: Prepared,
         host: Host,
         *,
+        run: str,
         complete: Callable[[str], bool],
         tell: Callable[[str], None],
         warn: Callable[[str], None],
@@ -136,7 +97,7 @@ class RunHosts:
         self._code = agent_code()
         self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
-        if any(each.name == LOCAL for each in names):
+        if any(each.name == LOCAL for each in names) and not prepared.engine.borrowed:
             _refuse_leftovers(prepared, host)
         resume = prepared.options.resume
         self.ledger = Ledger(
@@ -147,14 +108,16 @@ class RunHosts:
             raise EnvironmentFault(
                 "no host of --hosts can be used", "see the lines above for what to do"
             )
-        self.links = Links({each.name: self._line(each) for each in self.usable}, self.ledger.epoch)
-        collector = _Collector(each.name for each in self.usable)
+        lines = {each.name: self._line(each) for each in self.usable}
+        self.links = Links(lines, self.ledger.epoch, run)
+        collector = Collector(lines, self.links.outbid)
         self.links.start(collector)
         collector.wait()
         self.inventories = collector.inventories
         if collector.error is not None:
             self.links.close()
             raise collector.error
+        self.ledger.keep_epoch(self.links.epoch)
         for name, why in collector.problems.items():
             if name not in self.inventories:
                 warn(f"{name}: its agent does not answer: {why}")
@@ -171,18 +134,25 @@ class RunHosts:
 
     def adopted(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun on a host that is there."""
-        there = set()
-        for inventory in self.inventories.values():
-            there |= {each.attempt for each in inventory.running}
-            there |= {each.attempt for each in inventory.ended}
+        there = {each.attempt for found in self.inventories.values() for each in found.attempts}
         begun = {it.job for it in self.ledger.started.values() if it.attempt in there}
         return {job.eval for job in jobs if job.key in begun}
+
+    def others(self, plan: Plan) -> int:
+        """How many attempts of other runs' jobs run on hosts."""
+        keys = {job.key for job in plan.jobs}
+        told = self.ledger.started
+        found = (each for it in self.inventories.values() for each in it.attempts)
+        return sum(
+            not each.ended and each.attempt in told and told[each.attempt].job not in keys
+            for each in found
+        )
 
     @property
     def have_something(self) -> bool:
         """Whether anything of an earlier run is left on a host."""
-        found = (each.running or each.ended for each in self.inventories.values())
-        return bool(self.ledger.started) or any(found)
+        found = any(each.attempts for each in self.inventories.values())
+        return found or bool(self.ledger.started)
 
     def setups(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Setup]:
         """Bring to each host what its evals need, and tell what is there.
@@ -220,29 +190,53 @@ class RunHosts:
                 "no host of --hosts has what the evals need", "see the lines above for what to do"
             )
         slots = {each.name: each.slots for each in self.usable if each.name in setups}
-        self._schedule = HostSchedule(
+        host_facts = HostFacts(
+            layout=facts.layout,
+            run=facts.run,
+            gateway=gateway,
+            setups=setups,
+            slots=slots,
+            wait=options.engine_wait,
+            least_free=options.min_free_disk,
+            on_record=on_record,
+        )
+        dispatch = Dispatch(
             self.links,
-            HostFacts(
-                layout=facts.layout,
-                run=facts.run,
-                gateway=gateway,
-                setups=setups,
-                slots=slots,
-                wait=options.engine_wait,
-                least_free=options.min_free_disk,
-                environment=facts.environment,
-                on_record=on_record,
-            ),
+            host_facts,
             ledger=self.ledger,
             events=events,
-            todo=plan.todo,
-            done=plan.done,
-            at_once=options.jobs or sum(slots.values()),
-            retries=options.retries,
-            new_id=new_id,
+            jobs=plan.jobs,
+            placement=self._placement(plan, slots, new_id, budget),
             budget=budget,
         )
+        self._schedule = HostSchedule(self.links, dispatch, facts.environment, budget)
         return self._schedule
+
+    def _placement(
+        self,
+        plan: Plan,
+        slots: Mapping[str, int],
+        new_id: Callable[[], str],
+        budget: Budget | None,
+    ) -> Placement:
+        options = self._prepared.options
+        commands = {job.key: job.command for job in plan.todo}
+        started = {name: (it.host, it.job) for name, it in self.ledger.started.items()}
+        return Placement(
+            slots,
+            list(commands),
+            at_once=options.jobs or sum(slots.values()),
+            retries=options.retries,
+            host_wait=options.engine_wait,
+            new_id=new_id,
+            pause=_pause,
+            earlier=Earlier(
+                done=[job.key for job in plan.done],
+                started=started,
+                hosts={host for host, _ in started.values()},
+            ),
+            fits=lambda key: budget is None or budget.fits(commands[key]),
+        )
 
     def close(self, complete: Callable[[str], bool]) -> None:
         """Let the hosts go; agents keep what is not on record."""
@@ -276,7 +270,8 @@ class RunHosts:
         image = ensure_image(there, self._prepared.engine, self._agent_image(), tell=self._tell)
         send(there, self._code, image)
         start_agent(there, self._code, image)
-        return Usable(name=named.name, slots=named.slots or facts.cpus, there=there)
+        slots = named.slots or facts.cpus
+        return Usable(name=named.name, slots=slots, there=there, image=image)
 
     def _agent_image(self) -> Image:
         """The image that agents run in: ours, because an agent has the rights of its engine."""
@@ -284,7 +279,8 @@ class RunHosts:
         ours = find_image(api, DEFAULT_IMAGE)
         if self._prepared.options.settings.image == DEFAULT_IMAGE:
             return ours
-        return look_up_image(api, ours.labels.get(BASE_NAME, "")) or ours
+        base = ours.labels.get(BASE_NAME)
+        return (base and look_up_image(api, base)) or ours
 
     def _line(self, one: Usable) -> list[str]:
         if one.there is not None:
@@ -322,14 +318,17 @@ class RunHosts:
                 each.id: ensure_image(one.there, self._prepared.engine, each, tell=self._tell)
                 for each in known.values()
             }
-            agent = ensure_image(
-                one.there, self._prepared.engine, self._agent_image(), tell=self._tell
-            )
             for content in contents.values():
-                send(one.there, content, agent)
+                send(one.there, content, one.image)
             places = {path: one.there.stored(content) for path, content in contents.items()}
         user = facts.user if one.there is None else one.there.facts.user
         return _setup(facts, jobs, ids, places, user)
+
+
+def _pause(before: int) -> float:
+    """Seconds before a retry, by how many came before it."""
+    most: float = min(FIRST_PAUSE * 2**before, LONGEST_PAUSE)
+    return most * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries, hides nothing
 
 
 def _setup(

@@ -16,6 +16,7 @@ from runner.host import (
     Host,
     from_host,
     handed_in,
+    is_local,
     read_env_file,
     with_placeholder,
 )
@@ -141,7 +142,7 @@ def prepare(
     """
     asked = _asked(options, host, ours)
     folders, access = asked.folders, asked.access
-    engine = Engine()
+    engine = _engine(options)
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
@@ -185,6 +186,15 @@ def prepare(
     return prepared
 
 
+def _engine(options: RunOptions) -> Engine:
+    """The engine that images are looked up in."""
+    if not options.hosts:
+        return Engine()
+    from runner.hosts.borrowed import engine_for  # noqa: PLC0415 - with --hosts alone
+
+    return engine_for(options.hosts)
+
+
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run before the engine is asked for anything."""
 
@@ -201,10 +211,6 @@ def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
     """Read what the options name, and refuse what cannot work."""
     check_names(options.model, options.eval_set)
     _check_text(options)
-    if options.hosts:
-        from runner.hosts.ssh import parse_hosts  # noqa: PLC0415 - with --hosts alone
-
-        parse_hosts(options.hosts)
     shard = parse_shard(options.shard) if options.shard else None
     environment = handed_in(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
@@ -218,6 +224,10 @@ def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
     if folders.model_is_code:
         environment = with_placeholder(environment)
     access = _access(options, environment, host)
+    if options.hosts:
+        from runner.hosts.ssh import check_hosts  # noqa: PLC0415 - with --hosts alone
+
+        check_hosts(options.hosts, {} if access.routes else access.inside)
     return _Asked(
         layout=layout,
         shard=shard,
@@ -314,8 +324,7 @@ def _environment_warnings(
     options: RunOptions, environment: Mapping[str, str], access: Access
 ) -> Iterator[str]:
     address = environment.get("OPENAI_BASE_URL", "")
-    is_local = any(f"//{name}" in address for name in ("localhost", "127.0.0.1", "[::1]"))
-    if is_local and options.settings.network != "host" and not access.routes:
+    if is_local(address) and options.settings.network != "host" and not access.routes:
         yield (
             "OPENAI_BASE_URL points at localhost, which inside a container is the container "
             "itself; leave --no-gateway out, use http://host.docker.internal:PORT, or --network "

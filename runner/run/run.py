@@ -166,18 +166,20 @@ class _Run:
         others = 0
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
-        if prepared.options.hosts:
+        if prepared.options.hosts and (plan.todo or _left_on_hosts(prepared)):
             from runner.run import hosts  # noqa: PLC0415 - with --hosts alone
 
             self._hosts = hosts.RunHosts(
                 prepared,
                 host,
+                run=recorder.run,
                 complete=recorder.complete,
                 tell=display.note,
                 warn=display.warn,
             )
             stack.callback(self._hosts.close, recorder.complete)
-        else:
+            others = self._hosts.others(plan)
+        elif not prepared.options.hosts:
             self.adopted, others = recover(prepared, host, recorder, plan)
         if recorder.changed:
             state = state_of(prepared, reader)
@@ -359,6 +361,13 @@ class _Run:
         successes = (each for each in self._state.attempts if each.result is Result.SUCCESS)
         past = [(each.command, each.duration) for each in successes]
         return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
+
+
+def _left_on_hosts(prepared: Prepared) -> bool:
+    """Whether hosts may have something of an earlier run."""
+    from runner.hosts.ledger import read_ledger  # noqa: PLC0415 - with --hosts alone
+
+    return bool(read_ledger(prepared.layout).started)
 
 
 @contextlib.contextmanager

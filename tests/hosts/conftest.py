@@ -3,7 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from runner.engine.labels import Label
 from tests.bridge import number_and_addresses
+from tests.conftest import Place, engine_api, remove_containers
 from tests.hosts.engine import SecondEngine
 from tests.hosts.lab import Lab, lab
 
@@ -55,3 +57,33 @@ def three_hosts(whole_lab: Lab) -> Iterator[Lab]:
     yield whole_lab
     whole_lab.clear()
     assert number_and_addresses() == before
+
+
+@pytest.fixture(scope="session")
+def ready(whole_lab: Lab, local_base: str) -> Lab:
+    """A lab whose hosts have the image that agents run in, too."""
+    whole_lab.load(local_base)
+    return whole_lab
+
+
+@pytest.fixture
+def hosts(ready: Lab, three_hosts: Lab) -> Lab:
+    """A lab as it was made."""
+    assert ready is three_hosts
+    return three_hosts
+
+
+@pytest.fixture
+def here(place: Place) -> Iterator[Place]:
+    """A place; what an agent of this machine left goes with it."""
+    yield place
+    spool = f"{Label.PROGRESS}={place.progress}/.hosts"
+    listed = engine_api().containers(all=True)
+    left = [each["Id"] for each in listed if spool in spool_of(each["Labels"])]
+    remove_containers(left)
+    assert not left
+
+
+def spool_of(labels: dict[str, str]) -> str:
+    """The label of an eval's container that leads to its progress directory or spool."""
+    return f"{Label.PROGRESS}={labels.get(Label.PROGRESS, '')}"

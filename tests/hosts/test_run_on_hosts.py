@@ -10,7 +10,8 @@ import pytest
 
 from runner.engine.labels import Label
 from runner.model import Result
-from tests.conftest import Place, engine_api, remove_containers, until
+from tests.conftest import Place, engine_api, until
+from tests.hosts.conftest import spool_of
 from tests.hosts.lab import Lab, LabHost
 from tests.provider import KEY, Provider, provider
 
@@ -25,39 +26,10 @@ ROOM = ("--min-free-disk", "10m")
 
 
 @pytest.fixture(scope="module")
-def ready(whole_lab: Lab, local_base: str) -> Lab:
-    """A lab whose hosts have the image that agents run in, too."""
-    whole_lab.load(local_base)
-    return whole_lab
-
-
-@pytest.fixture(scope="module")
 def one_stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
     """A provider that has the model of the tests' runs."""
     with provider(tmp_path_factory.mktemp("provider"), models=("m",)) as found:
         yield found
-
-
-@pytest.fixture
-def hosts(ready: Lab, three_hosts: Lab) -> Lab:
-    """A lab as it was made."""
-    assert ready is three_hosts
-    return three_hosts
-
-
-@pytest.fixture
-def here(place: Place) -> Iterator[Place]:
-    """A place; what an agent of this machine left goes with it."""
-    yield place
-    spool = f"{Label.PROGRESS}={place.progress}/.hosts"
-    listed = engine_api().containers(all=True)
-    left = [each["Id"] for each in listed if spool in _spool(each["Labels"])]
-    remove_containers(left)
-    assert not left
-
-
-def _spool(labels: dict[str, str]) -> str:
-    return f"{Label.PROGRESS}={labels.get(Label.PROGRESS, '')}"
 
 
 def evals(host: LabHost, *, every: bool = True) -> list[str]:
@@ -155,7 +127,7 @@ def test_a_killed_run_is_continued_on_this_machine(here: Place) -> None:
 
     def folders() -> list[Path]:
         listed = engine_api().containers()
-        ours = [each["Id"] for each in listed if str(spool) in _spool(each["Labels"])]
+        ours = [each["Id"] for each in listed if str(spool) in spool_of(each["Labels"])]
         said = [engine_api().logs(each) for each in ours]
         return sorted(spool.glob("*/.attempts/*")) if said.count(b"waiting\n") == 2 else []
 
