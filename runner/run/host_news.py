@@ -1,6 +1,6 @@
 from queue import SimpleQueue
 
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, Superseded
 from runner.run.schedule import Event, Told
 
 
@@ -61,9 +61,9 @@ class HostNews:
             )
         return EnvironmentFault(f"no host can be used: {next(iter(self.given_up.values()))}")
 
-    def superseded(self, host: str) -> EnvironmentFault:
+    def superseded(self, host: str) -> Superseded:
         """Why a run ends that a newer one has taken the place of."""
-        return EnvironmentFault(
+        return Superseded(
             f"a newer run, from a copy of this progress directory, has taken {host} over",
             "let that one end, or end it and run this again",
         )

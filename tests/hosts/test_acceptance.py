@@ -193,7 +193,10 @@ def start_a_copy(trial: Trial) -> None:
         first, there = trial.now, trial.place.folder
         trial.begin(trial.place.progress, copied=True)
         assert first.end() == 3, first.said()
-        assert "a newer run has taken this host over" in (there / "said.txt").read_text()
+        assert (
+            "a newer run, from a copy of this progress directory"
+            in (there / "said.txt").read_text()
+        )
         until(lambda: "continues 4 evals" in trial.said(), seconds=60)
     with trial.nothing_starts(1):
         trial.finish(trial.b, 1)
@@ -280,7 +283,26 @@ def test_whatever_goes_wrong_each_of_twelve_evals_is_accepted_once(trial: Trial)
     take_power(trial)
     assert trial.now.end() == 0, trial.said()
     trial.lab.give_power(trial.a)
+    until(lambda: trial.a.agents() and trial.lab.ssh(trial.a, "true").returncode == 0)
     again = trial.place.run(*OPTIONS, **trial.lab.environ())
     assert again.returncode == 0, again.stdout + again.stderr
-    until(lambda: not trial.a.left() + trial.b.left())
+    left = [*trial.a.left(), *trial.b.left()]
+    assert not left, again.stdout + again.stderr
+    check(trial, trial.finish_journals())
+
+
+def test_what_a_host_did_that_came_back_too_late_is_removed_by_the_next_run(trial: Trial) -> None:
+    """All is finished by then; the next run has nothing else to do."""
+    before = set(trial.running(trial.a, 2))
+    trial.running(trial.b, 2)
+    trial.lab.cut(trial.a)
+    until(lambda: before <= {each.id for each in trial.lost()}, seconds=60)
+    for _ in range(6):
+        trial.running(trial.b, 2)
+        trial.finish(trial.b, 2)
+    assert trial.now.end() == 0, trial.said()
+    trial.lab.join(trial.a)
+    assert trial.a.left()
+    again = trial.place.run(*OPTIONS, **trial.lab.environ())
+    assert not trial.a.left(), again.stdout + again.stderr
     check(trial, trial.finish_journals())
