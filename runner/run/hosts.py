@@ -390,11 +390,7 @@ def _contents(facts: RunFacts, jobs: Sequence[Job]) -> dict[Path, Content]:
 
 
 def _refuse_leftovers(prepared: Prepared, host: Host) -> None:
-    """Refuse what an earlier run without hosts has left here: no agent would know of it.
-
-    Raises:
-        EnvironmentFault: there is something.
-    """
+    """Refuse what an earlier run without hosts has left here: no agent would know of it."""
     left = find_leftovers(prepared.engine.api, prepared.layout, host.name)
     if left:
         raise EnvironmentFault(
