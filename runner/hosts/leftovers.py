@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from runner.engine.engine import Engine, as_environment_fault
-from runner.engine.leftovers import containers_of, find_leftovers
+from runner.engine.leftovers import Leftover, containers_of
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault
 from runner.hosts.equip import PYTHON
 from runner.hosts.ledger import read_ledger
-from runner.hosts.spool import HOST, layout_of
+from runner.hosts.spool import known_as, layout_of, left_in
 from runner.hosts.ssh import FAILED, LOCAL, Unusable, command, refusal, run
 from runner.model import Command
 from runner.records.layout import Layout
@@ -188,7 +188,7 @@ def _phases(layout: Layout, host: str, id_: str) -> dict[str, Phase]:
     """The attempts of a progress directory that a host has."""
     if host == LOCAL:
         with as_environment_fault():
-            found = find_leftovers(Engine().api, layout_of(layout.hosts_spool), HOST)
+            found = find_here(Engine(), layout, id_)
         return {each.attempt: _phase(running=each.running) for each in found}
     said = run(host, ["sh", "-s", "--", id_], given=_LIST.encode(), timeout=PATIENCE)
     words = [line.split() for line in said.splitlines()]
@@ -196,6 +196,11 @@ def _phases(layout: Layout, host: str, id_: str) -> dict[str, Phase]:
         attempt: _phase(running=state == "running")
         for attempt, state in (each for each in words if len(each) == 2)  # noqa: PLR2004 - what is asked for
     }
+
+
+def find_here(engine: Engine, layout: Layout, id_: str) -> list[Leftover]:
+    """Containers of the agent of this machine."""
+    return left_in(engine, layout_of(layout.hosts_spool), known_as(id_))
 
 
 def _phase(*, running: bool) -> Phase:
@@ -226,7 +231,7 @@ def console_on(layout: Layout, left: Left, *, follow: bool) -> Iterator[bytes]:
         return
     with as_environment_fault():
         engine = Engine()
-        for one in find_leftovers(engine.api, layout_of(layout.hosts_spool), HOST):
+        for one in find_here(engine, layout, read_ledger(layout).id):
             if one.attempt == left.attempt:
                 yield from console_of(engine, one.container, follow=follow)
 

@@ -1,6 +1,5 @@
 """The hosts of a run: which can be used, and what they get before evals start there."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from runner.hosts.equip import ensure_image, send, start_agent
 from runner.hosts.ledger import Ledger
 from runner.hosts.links import Collector, Links
 from runner.hosts.messages import HostData, Setup
+from runner.hosts.spool import local_agent
 from runner.hosts.ssh import LOCAL, HostName, Unusable, parse_hosts
 from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image, look_up_image
@@ -295,8 +295,7 @@ class RunHosts:
     def _line(self, one: Usable) -> list[str]:
         if one.there is not None:
             return one.there.link(self._code)
-        spool = str(self._prepared.layout.hosts_spool)
-        return [sys.executable, "-m", "runner.hosts", "agent", spool]
+        return local_agent(self._prepared.layout, self.ledger.id)
 
     def _images(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Image]:
         """The images that jobs need, by the ids that they have at this machine's engine."""
