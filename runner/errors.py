@@ -45,6 +45,10 @@ class LockHeld(EnvironmentFault):
     """A live run works on the same files."""
 
 
+class Superseded(EnvironmentFault):
+    """A newer run has taken over what this one has on hosts."""
+
+
 class NobodyReads(BrokenPipeError):
     """A run has ended and is on record, but what it prints reaches nobody.
 

@@ -299,7 +299,7 @@ class Placement:
         if known.phase not in ON_HOST:
             return []
         if known.phase is not Phase.ASKED:
-            known.job.failures += 1
+            known.job.failures += not known.earlier
             return [self._lose(known)]
         if self._stopping or self._paused or known.host.short:
             self._fleet.drop(known)

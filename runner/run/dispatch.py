@@ -108,6 +108,7 @@ class Dispatch:
         self._awaited = set(facts.slots)
         self._paused = False
         self._start_by = 0.0
+        self._idle = False
         self._news = HostNews(events, ledger, facts, self._evals_on)
         self._results = Results(facts, self._break)
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
@@ -174,7 +175,13 @@ class Dispatch:
         if self._awaited:
             self._awaited.difference_update(hosts)
             if not self._awaited:
+                self._tell_idle()
                 self.pause(paused=self._paused)
+
+    def _tell_idle(self) -> None:
+        """Let the run end, but not before all hosts have said what is to be removed there."""
+        if self._idle and not self._awaited:
+            self.events.put(Idle())
 
     def down(self, host: str, why: str) -> None:
         """A host is away."""
@@ -320,27 +327,28 @@ class Dispatch:
     # Actions.
 
     def _do(self, found: Sequence[Action]) -> None:
-        starts = [each for each in found if isinstance(each, actions.Start)]
-        if starts:
-            self._guarded(lambda: self._start(starts))
+        self._guarded(lambda: self._put_down(found))
         for action in found:
             self._act(action)
         self.taken = self.placement.taken
 
-    def _start(self, starts: Sequence[actions.Start]) -> None:
+    def _put_down(self, found: Sequence[Action]) -> None:
+        """Put down what is to start, before any host is told."""
+        new = [it for it in found if isinstance(it, actions.Start) and it.attempt not in self.known]
+        if not new:
+            return
         self._ledger.start(
-            StartedThere(attempt=each.attempt, host=each.host, job=each.job)
-            for each in starts
-            if each.attempt not in self.known
+            StartedThere(attempt=each.attempt, host=each.host, job=each.job) for each in new
         )
-        for each in starts:
-            if each.attempt not in self.known:
-                self.known[each.attempt] = KnownAttempt(each.host, self._jobs[each.job])
-                self._results.enter(self._jobs[each.job], each.attempt)
-            self._links.send(each.host, Start(attempt=each.attempt, job=self._jobs[each.job]))
+        for each in new:
+            self.known[each.attempt] = KnownAttempt(each.host, self._jobs[each.job])
+            self._results.enter(self._jobs[each.job], each.attempt)
 
     def _act(self, action: Action) -> None:
         match action:
+            case actions.Start(host, job, attempt):
+                if attempt in self.known:  # else it could not be put down
+                    self._links.send(host, Start(attempt=attempt, job=self._jobs[job]))
             case actions.Record(attempt, again):
                 known = self.known[attempt]
                 assert known.outcome is not None  # noqa: S101 - `ended` was told
@@ -359,9 +367,8 @@ class Dispatch:
                 remaining = self._budget.remaining if self._budget else 0.0
                 self.events.put(Unfit(jobs, max(0.0, remaining)))
             case actions.Idle():
-                self.events.put(Idle())
-            case _:
-                pass
+                self._idle = True
+                self._tell_idle()
 
     def _record(self, outcome: Attempt, *, again: bool) -> None:
         recorded: Future[None] = Future()

@@ -3,7 +3,7 @@ from collections.abc import Callable, Collection, Sequence
 from queue import SimpleQueue
 
 from runner.engine.ending import now as moment
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, Superseded
 from runner.hosts.ledger import Absence, Ledger
 from runner.report.display import HostsAway, HostsBack
 from runner.run.results import HostFacts
@@ -181,9 +181,9 @@ class HostNews:
             )
         return EnvironmentFault(f"no host can be used: {next(iter(self.given_up.values()))}")
 
-    def superseded(self, host: str) -> EnvironmentFault:
+    def superseded(self, host: str) -> Superseded:
         """Why a run ends that a newer one has taken the place of."""
-        return EnvironmentFault(
+        return Superseded(
             f"a newer run, from a copy of this progress directory, has taken {host} over",
             "let that one end, or end it and run this again",
         )

@@ -17,7 +17,7 @@ from runner.files import make_folder
 from runner.gateway.client import Gateway
 from runner.host import Host
 from runner.hosts.check import check
-from runner.hosts.content import Content, agent_code, folder
+from runner.hosts.content import PYTHON, Content, agent_code, folder
 from runner.hosts.equip import Host as There
 from runner.hosts.equip import ensure_image, send, start_agent
 from runner.hosts.ledger import Ledger
@@ -93,7 +93,6 @@ class RunHosts:
         self._host = host
         self._tell = tell
         self._warn = warn
-        self._code = agent_code()
         self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
         if any(each.name == LOCAL for each in names) and not prepared.engine.borrowed:
@@ -102,6 +101,8 @@ class RunHosts:
         self.ledger = Ledger(
             prepared.layout, is_over=lambda attempt: not resume or complete(attempt)
         )
+        if any(each.name != LOCAL for each in names):
+            self._code = self._agent_code()
         self.usable = self._each(self._usable, names)
         if not self.usable:
             raise EnvironmentFault(
@@ -276,6 +277,11 @@ class RunHosts:
         start_agent(there, self._code, image)
         slots = named.slots or facts.cpus
         return Usable(name=named.name, slots=slots, there=there, image=image)
+
+    def _agent_code(self) -> Content:
+        engine = self._prepared.engine
+        python = find_image(engine.api, DEFAULT_IMAGE).labels.get(PYTHON)
+        return agent_code(engine, self._agent_image(), python, self._host.cache, tell=self._tell)
 
     def _agent_image(self) -> Image:
         """The image that agents run in: ours, because an agent has the rights of its engine."""

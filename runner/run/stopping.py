@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.engine.container import STOP_TIME
+from runner.errors import Superseded
 from runner.report.display import Display
 from runner.report.text import evals
 
@@ -123,6 +124,9 @@ class Stopping(msgspec.Struct, kw_only=True):
             return
         self.error = error
         self.schedule.stop_starting()
+        if isinstance(error, Superseded):
+            self.let_go = True  # what runs is the newer run's
+            return
         self._end("stopped because the run could not continue")
 
     def _end(self, why: str) -> None:

@@ -47,11 +47,13 @@ class Recording:
     Args:
         place: whose containers are listened for.
         address: of the engine; that of the machine if none is given.
+        everyone: whether all attempts at the engine are listened for, wherever they belong.
     """
 
-    def __init__(self, place: Place, address: str = "") -> None:
+    def __init__(self, place: Place, address: str = "", *, everyone: bool = False) -> None:
         self._place = place
         self._address = address or where()
+        self._label = Label.ATTEMPT if everyone else f"{Label.PROGRESS}={place.progress}"
         self._heard: dict[tuple[str, str, int], Event] = {}
         self._since = int(time.time())
         self._news = threading.Condition()
@@ -78,9 +80,9 @@ class Recording:
 
     def finish(self) -> list[Event]:
         """Hear out what has happened until now; the recording ends."""
-        label = {Label.PROGRESS: str(self._place.progress), END: "yes"}
+        labels = {Label.PROGRESS: str(self._place.progress), Label.ATTEMPT: END, END: "yes"}
         with self._client() as api:
-            last = api.create_container(self._place.image, command=["true"], labels=label)["Id"]
+            last = api.create_container(self._place.image, command=["true"], labels=labels)["Id"]
             api.remove_container(last, force=True, v=True)
         until(lambda: not self._thread.is_alive())
         return self.events
@@ -115,10 +117,9 @@ class Recording:
 
     @contextlib.contextmanager
     def _stream(self, api: docker.APIClient) -> Iterator[Any]:
-        label = f"{Label.PROGRESS}={self._place.progress}"
         stream = api.events(
             since=self._since,
-            filters={"type": "container", "label": label, "event": list(ACTIONS)},
+            filters={"type": "container", "label": self._label, "event": list(ACTIONS)},
             decode=True,
         )
         self._ready.set()

@@ -122,12 +122,45 @@ class LabHost(SecondEngine):
         (self.disk / "full").unlink(missing_ok=True)
 
     def signal(self, container: str, number: signal.Signals) -> None:
-        """Send a signal to a container's main process, and not by way of the engine.
+        """Send a signal to a container's program, and not by way of the engine.
 
         An engine that sends it remembers, and does not start the container again.
         """
-        process = self.api.inspect_container(container)["State"]["Pid"]
-        do(*self.inside("kill", f"-{number.value}", str(process)))
+        do(*self.inside("kill", f"-{number.value}", until(lambda: self._program(container))))
+
+    def _program(self, container: str) -> str:
+        """The number of a container's program: the child of Docker's own first process, if any."""
+        first = str(self.api.inspect_container(container)["State"]["Pid"])
+        if first == "0":  # between an end and the next start
+            return ""
+        shown = self.api.top(container)
+        own, parent = (shown["Titles"].index(title) for title in ("PID", "PPID"))
+        found = [each[own] for each in shown["Processes"] if each[parent] == first]
+        return next(iter(found), first)
+
+    def evals(self, *, every: bool = True) -> list[str]:
+        """Ids of the containers of evals, or of the running ones alone."""
+        listed = self.api.containers(all=every, filters={"label": Label.ATTEMPT})
+        return [each["Id"] for each in listed]
+
+    def agents(self) -> list[str]:
+        """Ids of the agents' containers."""
+        return [each["Id"] for each in self.api.containers(filters={"label": "evalset.agent"})]
+
+    def attempts(self, ready: int = 0) -> list[Path]:
+        """Wait until so many evals have said that they wait; give the private folders of all."""
+
+        def are_ready() -> bool:
+            said = [self.api.logs(each) for each in self.evals(every=False)]
+            return sum(b"waiting" in text for text in said) >= ready
+
+        until(are_ready, seconds=60)
+        return sorted((self.disk / "home/.evalset/spool").glob("*/.attempts/*"))
+
+    def left(self) -> list[str]:
+        """What is there of evals, besides what agents keep for the next run."""
+        folders = (self.disk / "home/.evalset/spool").glob("*/.attempts/*")
+        return [*self.evals(), *map(str, folders)]
 
     def clear(self) -> None:
         """Leave the host as it was: no containers, nothing on its disk."""

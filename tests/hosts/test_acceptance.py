@@ -1,0 +1,308 @@
+"""One run over two hosts while all that can go wrong does, by journals that no runner wrote."""
+
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runner.model import Attempt, Result
+from tests.conftest import Place, until
+from tests.faults.chaos import Invocation
+from tests.faults.events import Event, Recording
+from tests.faults.invariants import check_now
+from tests.hosts.lab import Lab, LabHost
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.tools,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(os.geteuid() != 0, reason="hosts with engines of their own need root"),
+]
+
+EVALS = [f"wait.{number:02}" for number in range(1, 13)]
+
+# Seconds for which a host may be away, from when that is noticed.
+WAIT = 12
+
+OPTIONS = (
+    *("--hosts", "lab-a=2,lab-b=2", "--engine-wait", f"{WAIT}s", "--retries", "3"),
+    *("--min-free-disk", "10m"),
+)
+
+# Notices sooner that a host says nothing, which takes a quarter of a minute else.
+IMPATIENT = (
+    "from runner import cli; from runner.hosts import links; "
+    "links.SILENCE, links.BEAT, links.LATER = 5.0, 0.5, 1.0; cli.main()"
+)
+
+
+class Trial:
+    """A run that is disturbed, and what the hosts' engines say of it.
+
+    Attributes:
+        place: where the run is now.
+        now: its process.
+    """
+
+    def __init__(self, lab: Lab, folder: Path, place: Place) -> None:
+        self.lab = lab
+        self.a, self.b = lab.hosts[:2]
+        self._folder = folder
+        self._journals = {
+            host.alias: Recording(place, host.address, everyone=True) for host in (self.a, self.b)
+        }
+        self._places = 0
+        self.place = place
+        self.begin(None)
+
+    def begin(self, progress: Path | None, *, copied: bool = False) -> Invocation:
+        """Start a run in a new folder, with a progress directory that is moved or copied there."""
+        self._places += 1
+        folder = self._folder / f"user-{self._places}"
+        folder.mkdir()
+        self.place = msgspec.structs.replace(self.place, folder=folder, program=("-c", IMPATIENT))
+        self.place.registry(*EVALS)
+        if progress and copied:
+            shutil.copytree(progress, self.place.progress)
+        elif progress:
+            progress.rename(self.place.progress)
+        self.now = Invocation(self.place, OPTIONS, **self.lab.environ())
+        return self.now
+
+    def starts(self, host: LabHost | None = None) -> list[Event]:
+        """Containers that have started, on one host or on both."""
+        names = [host.alias] if host else list(self._journals)
+        found = [event for name in names for event in self._journals[name].events]
+        return sorted((e for e in found if e.action == "start"), key=lambda event: event.time)
+
+    def running(self, host: LabHost, count: int) -> list[str]:
+        """Wait until so many evals wait on a host, and no more; give their attempts."""
+        until(lambda: len(host.evals(every=False)) == count, seconds=60)
+        return [path.name for path in host.attempts(ready=count)]
+
+    def let_go(self, host: LabHost, count: int) -> None:
+        """Let so many evals on a host end."""
+        for path in [it for it in host.attempts() if not (it / "go").exists()][:count]:
+            (path / "go.new").write_text("")
+            (path / "go.new").rename(path / "go")
+
+    def finish(self, host: LabHost, count: int) -> None:
+        """Let so many evals on a host end, and wait until their successes are on record."""
+        want = len(self.place.finished()) + count
+        self.let_go(host, count)
+        until(lambda: len(self.place.finished()) == want, seconds=60)
+
+    @contextmanager
+    def away(self, host: LabHost) -> Iterator[None]:
+        """Go on once the run says that a host is away; then wait until it says that it is back."""
+        said = self.said().count(f"{host.alias} is away")
+        back = self.said().count(f"{host.alias} is there again")
+        until(lambda: self.said().count(f"{host.alias} is away") > said, seconds=60)
+        yield
+        until(lambda: self.said().count(f"{host.alias} is there again") > back, seconds=60)
+
+    def said(self) -> str:
+        """All that the run has printed."""
+        return (self.place.folder / "said.txt").read_text()
+
+    def lost(self) -> list[Attempt]:
+        """The attempts on record that were lost."""
+        return [each for each in self.place.records() if each.result is Result.LOST]
+
+    @contextmanager
+    def nothing_starts(self, more: int = 0) -> Iterator[None]:
+        """Check that no container starts in the `with` block, or just so many."""
+        before = len(self.starts())
+        yield
+        until(lambda: len(self.starts()) >= before + more, seconds=60)
+        after = self.starts()
+        assert len(after) == before + more, after[before:]
+
+    def finish_journals(self) -> dict[str, list[Event]]:
+        """All that happened, by host."""
+        return {name: journal.finish() for name, journal in self._journals.items()}
+
+
+@pytest.fixture(scope="module")
+def ready(whole_lab: Lab, local_base: str) -> Lab:
+    """A lab whose hosts have the image that agents run in, too."""
+    whole_lab.load(local_base)
+    return whole_lab
+
+
+@pytest.fixture
+def trial(ready: Lab, three_hosts: Lab, place: Place, tmp_path: Path) -> Iterator[Trial]:
+    """A run on two hosts that has begun."""
+    assert ready is three_hosts
+    made = Trial(three_hosts, tmp_path, place)
+    with ExitStack() as stack:
+        stack.callback(lambda: made.now.process.wait(60))
+        stack.callback(lambda: made.now.process.kill())  # noqa: PLW0108 - another run may have begun
+        yield made
+
+
+def disturb_agent(trial: Trial) -> None:
+    """SIGKILL it: its engine starts it again. SIGSTOP it: it is away until it continues."""
+    a = trial.a
+    (agent,) = a.agents()
+    with trial.nothing_starts(1):
+        a.signal(agent, signal.SIGKILL)
+        until(lambda: a.api.inspect_container(agent)["RestartCount"] == 1)
+        trial.finish(a, 1)
+    trial.running(a, 2)
+    with trial.nothing_starts():
+        a.signal(agent, signal.SIGSTOP)
+        with trial.away(a):
+            a.signal(agent, signal.SIGCONT)
+
+
+def cut_link_for_less(trial: Trial) -> None:
+    """The host is away, and back in time."""
+    with trial.nothing_starts():
+        trial.lab.cut(trial.a)
+        with trial.away(trial.a):
+            trial.lab.join(trial.a)
+    with trial.nothing_starts(1):
+        trial.finish(trial.a, 1)
+
+
+def kill_runner(trial: Trial) -> None:
+    """It runs again from where its progress directory was moved to."""
+    for host in (trial.a, trial.b):
+        trial.running(host, 2)
+    with trial.nothing_starts():
+        trial.now.process.kill()
+        trial.now.process.wait()
+        trial.begin(trial.place.progress)
+        until(lambda: "continues 4 evals" in trial.said(), seconds=60)
+    with trial.nothing_starts(1):
+        trial.finish(trial.b, 1)
+
+
+def start_a_copy(trial: Trial) -> None:
+    """The second runner has the hosts from now on; the first one ends and starts nothing."""
+    for host in (trial.a, trial.b):
+        trial.running(host, 2)
+    with trial.nothing_starts():
+        first, there = trial.now, trial.place.folder
+        trial.begin(trial.place.progress, copied=True)
+        assert first.end() == 3, first.said()
+        assert (
+            "a newer run, from a copy of this progress directory"
+            in (there / "said.txt").read_text()
+        )
+        until(lambda: "continues 4 evals" in trial.said(), seconds=60)
+    with trial.nothing_starts(1):
+        trial.finish(trial.b, 1)
+
+
+def fill_disk(trial: Trial) -> None:
+    """Nothing new starts on the host until there is room again; what has ended gets here."""
+    b = trial.b
+    trial.running(b, 2)
+    b.fill(leave=5 << 20)
+    until(lambda: "lab-b: only" in trial.said())
+    with trial.nothing_starts():
+        trial.finish(b, 2)
+    b.empty()
+    trial.running(b, 2)
+
+
+def cut_link_for_more(trial: Trial) -> None:
+    """Its evals run elsewhere; what it has done meanwhile is refused, and what runs is ended."""
+    a, b = trial.a, trial.b
+    before = set(trial.running(a, 2))
+    trial.lab.cut(a)
+    trial.let_go(a, 1)
+    until(lambda: {each.id for each in trial.lost()} == before, seconds=60)
+    trial.finish(b, 2)
+    again = trial.running(b, 2)
+    assert {each.eval for each in trial.starts(b) if each.attempt in again} == {
+        each.eval for each in trial.lost()
+    }
+    trial.lab.join(a)
+    until(lambda: not before & {path.name for path in a.attempts()}, seconds=60)
+    trial.running(a, 2)
+
+
+def take_power(trial: Trial) -> None:
+    """First for a while: what ran has ended, and is tried again. Then for good."""
+    a, b = trial.a, trial.b
+    before = set(trial.running(a, 2))
+    trial.lab.take_power(a)
+    with trial.away(a):
+        trial.lab.give_power(a)
+    until(lambda: before <= {each.id for each in trial.lost()}, seconds=60)
+    before = set(trial.running(a, 2))
+    trial.lab.take_power(a)
+    until(lambda: before <= {each.id for each in trial.lost()}, seconds=60)
+    trial.finish(b, 2)
+    trial.running(b, 2)
+    trial.finish(b, 2)
+
+
+def check(trial: Trial, journals: dict[str, list[Event]]) -> None:
+    """Check what must hold at the end, whatever happened."""
+    place = trial.place
+    check_now(place)
+    records = {each.id: each for each in place.records()}
+    accepted = {e.eval: e for e in records.values() if e.result is Result.SUCCESS}
+    assert sorted(place.finished()) == EVALS
+    assert sorted(accepted) == EVALS
+    successes = Counter(e.eval for e in records.values() if e.result is Result.SUCCESS)
+    assert set(successes.values()) == {1}
+    events = [event for each in journals.values() for event in each]
+    ended = {event.attempt: event.time for event in events if event.action == "die"}
+    for event in events:
+        if event.action == "start":
+            assert event.attempt in records, f"not on record: {event}"
+            assert event.time <= ended[accepted[event.eval].id], f"started again: {event}"
+    started = Counter(event.attempt for event in events if event.action == "start")
+    assert set(started.values()) == {1}, "an attempt has a second container"
+    for each in records.values():
+        if "was away for more than" in each.reason:
+            assert accepted[each.eval].host != each.host
+
+
+def test_whatever_goes_wrong_each_of_twelve_evals_is_accepted_once(trial: Trial) -> None:
+    """And nothing is left on any host."""
+    trial.running(trial.a, 2)
+    trial.running(trial.b, 2)
+    disturb_agent(trial)
+    cut_link_for_less(trial)
+    kill_runner(trial)
+    start_a_copy(trial)
+    fill_disk(trial)
+    cut_link_for_more(trial)
+    take_power(trial)
+    assert trial.now.end() == 0, trial.said()
+    trial.lab.give_power(trial.a)
+    until(lambda: trial.a.agents() and trial.lab.ssh(trial.a, "true").returncode == 0)
+    again = trial.place.run(*OPTIONS, **trial.lab.environ())
+    assert again.returncode == 0, again.stdout + again.stderr
+    left = [*trial.a.left(), *trial.b.left()]
+    assert not left, again.stdout + again.stderr
+    check(trial, trial.finish_journals())
+
+
+def test_what_a_host_did_that_came_back_too_late_is_removed_by_the_next_run(trial: Trial) -> None:
+    """All is finished by then; the next run has nothing else to do."""
+    before = set(trial.running(trial.a, 2))
+    trial.running(trial.b, 2)
+    trial.lab.cut(trial.a)
+    until(lambda: before <= {each.id for each in trial.lost()}, seconds=60)
+    for _ in range(6):
+        trial.running(trial.b, 2)
+        trial.finish(trial.b, 2)
+    assert trial.now.end() == 0, trial.said()
+    trial.lab.join(trial.a)
+    assert trial.a.left()
+    again = trial.place.run(*OPTIONS, **trial.lab.environ())
+    assert not trial.a.left(), again.stdout + again.stderr
+    check(trial, trial.finish_journals())

@@ -1,0 +1,52 @@
+"""Many hosts, whose agents and evals only pretend, over real connections."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SEED
+from tests.hosts.farm import Decisions, run_on_farm
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ASK = """
+import json, sys
+from pathlib import Path
+from tests.hosts.farm import Decisions, run_on_farm
+hosts = int(sys.argv[2])
+made = run_on_farm(Path(sys.argv[1]), Decisions(seed="1"), hosts=hosts, slots=2, evals=2000)
+print(json.dumps([made.memory, made.threads, len(made.successes)]))
+"""
+
+
+def test_no_eval_is_lost_or_accepted_twice_while_agents_are_killed(tmp_path: Path) -> None:
+    """A hundred hosts, ten thousand evals; none starts a second time, because agents come back."""
+    decisions = Decisions(seed=os.environ[SEED], killed=0.6)
+    made = run_on_farm(tmp_path, decisions, hosts=100, slots=8, evals=10_000)
+    print(made.seconds, made.cpu, made.killed, made.threads)
+    assert len(made.successes) == 10_000
+    assert set(made.successes.values()) == {1}
+    assert made.started == 10_000
+    assert made.killed >= 0.05 * 100 * made.seconds / 60
+    assert made.threads < 50
+
+
+def test_a_thousand_hosts_need_no_more_memory_than_ten(tmp_path: Path) -> None:
+    """And no more threads."""
+    memory, threads = {}, {}
+    for hosts in (10, 1000):
+        folder = tmp_path / str(hosts)
+        folder.mkdir()
+        asked = [sys.executable, "-c", ASK, str(folder), str(hosts)]
+        done = subprocess.run(
+            asked, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        )
+        memory[hosts], threads[hosts], finished = json.loads(done.stdout)
+        assert finished == 2000
+    print(memory, threads)
+    assert memory[1000] - memory[10] < 50 << 20
+    assert threads[1000] == threads[10] < 50
