@@ -130,3 +130,34 @@ def test_logs_of_an_eval_on_a_host_that_cannot_be_reached(with_hosts: Here, tmp_
     assert "left alone: lab2 cannot be reached" in reset.stderr
     assert "the next run of dummy mine starts over" in reset.stdout
     assert read_ledger(layout_of(with_hosts)).started == {}
+
+
+def test_hosts_may_stand_in_the_configuration_file_and_a_variable(here: Here) -> None:
+    """As other options do; `clean` takes them from the command line alone."""
+    here.put("evalset.toml", 'hosts = ["lab1", "lab2=0"]\n')
+    for command in (["doctor"], ["run", "dummy", "mine"]):
+        ended = here.evalset(*command)
+        assert ended.returncode == 2
+        assert "--hosts: `lab2=0` would run no eval; leave that host out" in ended.stderr
+        ended = here.evalset(*command, EVALSET_HOSTS="lab1,lab2 lab1=3")
+        assert "--hosts names lab1 twice; name each host once" in ended.stderr
+    assert "--hosts" not in here.evalset("clean").stderr
+
+
+def test_what_a_host_says_cannot_control_a_terminal(with_hosts: Here, tmp_path: Path) -> None:
+    """Of all that is printed of it."""
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    ssh.write_text("#!/bin/sh\nprintf 'a\\033[31mb\\n' | tee /dev/stderr; exit 1\n")
+    ssh.chmod(0o755)
+    path = f"{ssh.parent}:{with_hosts.environ['PATH']}"
+    for command in (
+        ["logs", "dummy", "mine", "c"],
+        ["status", "dummy", "mine", "--ask-hosts"],
+        ["doctor", "--hosts", "lab1"],
+        ["clean", "--hosts", "lab1"],
+    ):
+        ended = with_hosts.evalset(*command, PATH=path)
+        shown = ended.stderr + ("" if command[0] == "logs" else ended.stdout)
+        assert "lab1: a" in shown, command
+        assert "\033" not in shown, command
