@@ -210,11 +210,13 @@ def _phase(*, running: bool) -> Phase:
 def running_on(layout: Layout, state: RunState) -> dict[Command, str]:
     """Evals that run now, also those of a run that was killed, by their commands.
 
-    Each with the name of its host; an empty one where that is this machine and the run has no
+    Each with its host, for people; with nothing where that is this machine and the run has no
     hosts. Without an engine nothing runs here.
     """
     here = {one.command: "" for one in containers_of(layout) if one.running}
-    return here | left_on_hosts(layout, state).running()
+    there = left_on_hosts(layout, state)
+    running = there.running().items()
+    return here | {it: f"{on} (away)" if on in there.away else on for it, on in running}
 
 
 def console_on(layout: Layout, left: Left, *, follow: bool) -> Iterator[bytes]:
