@@ -12,6 +12,8 @@ import pytest
 from docker.errors import NotFound
 
 from runner.engine.labels import Label
+from runner.hosts.ledger import read_ledger
+from runner.hosts.spool import known_as
 from runner.options import DEFAULT_IMAGE
 from tests.conftest import Place, engine_api, until
 from tests.hosts.lab import Lab, LabHost, let_go, waiting
@@ -191,7 +193,7 @@ def test_what_a_killed_run_has_left_here_is_taken_in(here: Place) -> None:
 def said(here: Place, words: str) -> list[str]:
     """Containers of the agent here that have printed these words."""
     api = engine_api()
-    label = f"{Label.PROGRESS}={here.layout.hosts_spool}"
+    label = f"{Label.PROGRESS}={known_as(read_ledger(here.layout).id)}"
     found = []
     for each in api.containers(all=True, filters={"label": label}):
         with contextlib.suppress(NotFound):  # an engine lists one that it is about to create
