@@ -85,7 +85,7 @@ for id in $(ls "$base/spool" 2>/dev/null); do
 done
 if [ -n "$kept" ]; then
     echo $kept
-    for code in "$base"/store/agent-*; do
+    find "$base/store" -maxdepth 1 -name 'agent-*' -mmin +60 | while read -r code; do
         [ -n "$(docker ps -aq --filter "label=evalset.agent.code=${code##*/}")" ] || rm -rf "$code"
     done
     exit 0
