@@ -15,6 +15,7 @@ from runner.hosts.ssh import LOCAL, HostName, parse_hosts
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.parameters import Kind, Option
 from runner.records.layout import Layout, scan
+from runner.report.text import plain_line
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
@@ -186,7 +187,7 @@ def show_cleaned(cleaned: Cleaned) -> None:
 def show_held(cleaned: Cleaned) -> None:
     """Print what was left alone."""
     for line in cleaned.held:
-        click.echo(f"left alone: {line}", err=True)
+        click.echo(plain_line(f"left alone: {line}"), err=True)  # it may be what a host says
 
 
 @evalset_command("evalset clean --progress-dir progress")

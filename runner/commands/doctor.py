@@ -275,9 +275,9 @@ def command(
     else:
         for check in checks:
             mark = click.style("ok  ", fg="green") if check.ok else click.style("FAIL", fg="red")
-            click.echo(f"{mark} {check.name}: {check.found}")
+            click.echo(f"{mark} {plain_line(f'{check.name}: {check.found}')}")
             if check.cure:
-                click.echo(f"     {check.cure}")
+                click.echo(f"     {plain_line(check.cure)}")
         for line in (line for check in checks for line in check.lines):
             click.echo(plain_line(line))
     return 0 if all(check.ok for check in checks) else 3

@@ -36,9 +36,15 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     running: bool
 
 
-def leftovers_below(api: docker_py.Api, root: Path, host: str) -> list[Leftover]:
-    """Containers of earlier runs in a progress directory on this host, running or ended."""
-    wanted = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={root}"]
+def leftovers_below(
+    api: docker_py.Api, root: Path, host: str, *, known_as: str = ""
+) -> list[Leftover]:
+    """Containers of earlier runs in a progress directory on this host, running or ended.
+
+    Args:
+        known_as: what labels have for the directory, if not its path.
+    """
+    wanted = [f"{Label.HOST}={host}", f"{Label.PROGRESS}={known_as or root}"]
     return [
         Leftover(
             layout=Layout(root=root, model=labels[Label.MODEL], eval_set=labels[Label.EVAL_SET]),
@@ -53,9 +59,12 @@ def leftovers_below(api: docker_py.Api, root: Path, host: str) -> list[Leftover]
     ]
 
 
-def find_leftovers(api: docker_py.Api, layout: Layout, host: str) -> list[Leftover]:
-    """Those of one model and eval set."""
-    return [one for one in leftovers_below(api, layout.root, host) if one.layout == layout]
+def find_leftovers(
+    api: docker_py.Api, layout: Layout, host: str, *, known_as: str = ""
+) -> list[Leftover]:
+    """Those of one model and eval set; `known_as` is as above."""
+    found = leftovers_below(api, layout.root, host, known_as=known_as)
+    return [one for one in found if one.layout == layout]
 
 
 def remove_attempt(api: docker_py.Api, attempt: str) -> None:

@@ -46,6 +46,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         data: what was fetched for evals, by the eval.
         hide: a folder that no eval may see within a folder of code; None for the progress
             directory.
+        known_as: what labels have for the progress directory, if not its path.
     """
 
     layout: Layout
@@ -62,6 +63,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     classes: Path | None = None
     data: Mapping[str, Data] = {}
     hide: Path | None = None
+    known_as: str = ""
 
     def image_of(self, settings: ContainerSettings) -> str:
         """The id of the image that a container is created from."""
@@ -141,7 +143,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
                 Label.COMMAND: json.dumps(job.command),
                 Label.ATTEMPT: attempt,
                 Label.HOST: self.host,
-                Label.PROGRESS: str(self.layout.root),
+                Label.PROGRESS: self.known_as or str(self.layout.root),
                 Label.MODEL: self.layout.model,
                 Label.EVAL_SET: self.layout.eval_set,
                 Label.CREATED: stamp(),

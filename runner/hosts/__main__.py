@@ -17,8 +17,8 @@ _CHUNK = 1 << 18
 def main(argv: list[str]) -> int:
     """Be the agent of a spool, or pass standard input and output on to it.
 
-    `agent SPOOL NAME` listens in the spool, in the container of that name; `agent SPOOL` serves
-    standard input and output; `relay SPOOL` passes these on.
+    `agent SPOOL NAME` listens in the spool, in the container of that name; `agent SPOOL "" LABEL`
+    serves standard input and output, and labels its containers so; `relay SPOOL` passes these on.
     """
     what, folder, *rest = argv
     if what == "relay":
@@ -28,10 +28,11 @@ def main(argv: list[str]) -> int:
     from runner.hosts.spool import Spool  # noqa: PLC0415
 
     try:
-        spool = Spool(Path(folder))
+        container, known_as = (*rest, "", "")[:2]
+        spool = Spool(Path(folder), known_as)
         spool.hold()
-        agent = Agent(spool, rest[0] if rest else "")
-        if rest:
+        agent = Agent(spool, container)
+        if container:
             return agent.serve()
         # What is printed by mistake must not get among the messages.
         own = os.dup(1)

@@ -14,7 +14,6 @@ from runner.engine.attempt import ContainerAttempts, Made
 from runner.engine.container import CannotRun, ContainerSpec
 from runner.engine.ending import Cut, Ending
 from runner.engine.engine import Engine, EngineWait, as_environment_fault
-from runner.engine.leftovers import find_leftovers
 from runner.engine.live import LiveContainers, follow_samples
 from runner.engine.run_facts import RunFacts
 from runner.errors import RunnerError
@@ -34,7 +33,7 @@ from runner.hosts.messages import (
     Setup,
     There,
 )
-from runner.hosts.spool import HOST, Spool
+from runner.hosts.spool import HOST, Spool, left_in
 from runner.model import ContainerSettings, Job, Task
 from runner.records.folders import listed
 
@@ -105,6 +104,7 @@ class HostAttempts:
             user="",
             cpus=1,
             gateway=door,
+            known_as=spool.known_as,
         )
         self._made_by: ContainerAttempts = self._making(bare, {})
 
@@ -140,7 +140,7 @@ class HostAttempts:
     def adopt(self) -> None:
         """Continue what an agent that was killed, or the host's end, has left."""
         with as_environment_fault():
-            left = find_leftovers(self.engine.api, self._spool.layout, HOST)
+            left = left_in(self.engine, self._spool.layout, self._spool.known_as)
         self._spool.tidy({one.attempt for one in left})
         for one in left:
             job = self._spool.job(one.attempt)
@@ -325,6 +325,7 @@ def _facts(setup: Setup, spool: Spool, engine: Engine, door: RelayDoor) -> RunFa
         cpus=engine.info().cpus,
         gateway=door if setup.gateway else None,
         data=data,
+        known_as=spool.known_as,
         hide=None if setup.hide is None else Path(setup.hide),
     )
 

@@ -2,17 +2,27 @@
 
 import gzip
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import stat
+import subprocess
+import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from runner.files import named
+from runner.engine.engine import Engine
+from runner.errors import EnvironmentFault
+from runner.files import make_folder, named
+from runner.image.image import Image
+from runner.image.pip import ground_of, pip, platform_options
+from runner.model import key_of
 
 # The packages of the runner that an agent needs, by the names of their folders.
 PACKAGES = (
@@ -24,6 +34,10 @@ PACKAGES = (
     "charset_normalizer",
     "certifi",
 )
+
+# The label with an image's Python, and this one.
+PYTHON = "evalset.version.python"
+_HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # Where a runner's own code begins.
 _RUNNER = Path(__file__).parents[1]
@@ -79,19 +93,72 @@ def folder(kind: str, root: Path, *, without: Iterable[str] = (), digest: str = 
         return _content(kind, files)
 
 
-def agent_code() -> Content:
-    """The code that an agent runs: the runner's own, and the packages it needs."""
+def agent_code(
+    engine: Engine, image: Image, python: str | None, cache: Path, *, tell: Callable[[str], None]
+) -> Content:
+    """The code that an agent runs: the runner's own, and the packages it needs.
+
+    Args:
+        engine: that has the image.
+        image: that it is to run in.
+        python: the version of the Python there; None where that is not known.
+        cache: the user's cache folder.
+        tell: is told what is being fetched.
+
+    Raises:
+        EnvironmentFault: packages for another Python than this one cannot be fetched.
+    """
     found: dict[str, Path] = {}
     for name, path in _below(_RUNNER, "", frozenset()):
         if not name.startswith("template"):
             found[f"runner/{name}"] = path
-    for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
-        for place in (spec.submodule_search_locations or ()) if spec else ():
-            for name, path in _below(Path(place), "", frozenset()):
-                found[f"{package}/{name}"] = path
+    places = _own() if python in {_HERE, None} else _fetched(engine, image, cache, tell)
+    for package, place in places.items():
+        for name, path in _below(place, "", frozenset()):
+            found[f"{package}/{name}"] = path
     kept = {name: path for name, path in found.items() if "__pycache__" not in name.split("/")}
     return _content("agent", sorted(kept.items()))
+
+
+def _own() -> dict[str, Path]:
+    """Where this Python has the packages."""
+    specs = {package: importlib.util.find_spec(package) for package in PACKAGES}
+    return {
+        package: Path(place)
+        for package, spec in specs.items()
+        for place in (spec.submodule_search_locations or () if spec else ())
+    }
+
+
+def _fetched(
+    engine: Engine, image: Image, cache: Path, tell: Callable[[str], None]
+) -> dict[str, Path]:
+    """Where the same packages are for an image's Python, fetched once by pip."""
+    platform = ground_of(engine.api, image).platform
+    wanted = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
+    folder = cache / "agents" / f"{platform}-{key_of(wanted)}"
+    if not folder.is_dir():
+        tell(f"hosts: fetching packages for the image's Python {platform.python} with pip")
+        make_folder(folder.parent, option="XDG_CACHE_HOME")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+            line = [*pip(), "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+            line += ["--no-deps", "--only-binary=:all:", *platform_options(platform)]
+            done = subprocess.run(
+                [*line, "--target", f"{fresh}/packages", *wanted],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+                raise EnvironmentFault(
+                    f"pip could not fetch what agents need ({platform}): "
+                    f"{said.removeprefix('ERROR: ')}",
+                    "check the network and pip's settings (`pip config list`)",
+                )
+            with suppress(OSError):  # another run was faster
+                Path(fresh, "packages").rename(folder)
+    return {package: folder / package for package in PACKAGES}
 
 
 def _content(kind: str, files: Iterable[tuple[str, Path]]) -> Content:

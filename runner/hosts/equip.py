@@ -82,14 +82,6 @@ find "$store" -maxdepth 1 -name 'agent-*' -mmin +60 | while read -r each; do
 done
 """
 
-_REMOVE = """
-id=$1
-docker ps -aq --filter "label=evalset.agent=$id" | xargs -r docker rm -f -v >/dev/null
-docker ps -aq --filter "label=evalset.progress=$HOME/.evalset/spool/$id" |
-    xargs -r docker rm -f -v >/dev/null
-rm -rf "$HOME/.evalset/spool/$id"
-"""
-
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """A host that can be used, as ssh reaches it.
@@ -220,8 +212,3 @@ def start_agent(host: Host, code: Content, image: str) -> None:
         *(*PYTHON[1:], host.stored(code), "agent", host.spool, host.agent),
     ]
     host.script(_AGENT, host.agent, code.name, f"{facts.base}/store", *words)
-
-
-def remove_agent(host: Host) -> None:
-    """Remove all of a progress directory from a host."""
-    host.script(_REMOVE, host.id)

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from runner.engine.engine import Engine, as_environment_fault
-from runner.engine.leftovers import containers_of, find_leftovers
+from runner.engine.leftovers import Leftover, containers_of
 from runner.engine.live import console_of
 from runner.errors import EnvironmentFault
 from runner.hosts.equip import PYTHON
 from runner.hosts.ledger import read_ledger
-from runner.hosts.spool import HOST, layout_of
+from runner.hosts.spool import known_as, layout_of, left_in
 from runner.hosts.ssh import FAILED, LOCAL, Unusable, command, refusal, run
 from runner.model import Command
 from runner.records.layout import Layout
@@ -85,7 +85,7 @@ for id in $(ls "$base/spool" 2>/dev/null); do
 done
 if [ -n "$kept" ]; then
     echo $kept
-    for code in "$base"/store/agent-*; do
+    find "$base/store" -maxdepth 1 -name 'agent-*' -mmin +60 | while read -r code; do
         [ -n "$(docker ps -aq --filter "label=evalset.agent.code=${code##*/}")" ] || rm -rf "$code"
     done
     exit 0
@@ -188,7 +188,7 @@ def _phases(layout: Layout, host: str, id_: str) -> dict[str, Phase]:
     """The attempts of a progress directory that a host has."""
     if host == LOCAL:
         with as_environment_fault():
-            found = find_leftovers(Engine().api, layout_of(layout.hosts_spool), HOST)
+            found = find_here(Engine(), layout, id_)
         return {each.attempt: _phase(running=each.running) for each in found}
     said = run(host, ["sh", "-s", "--", id_], given=_LIST.encode(), timeout=PATIENCE)
     words = [line.split() for line in said.splitlines()]
@@ -198,6 +198,11 @@ def _phases(layout: Layout, host: str, id_: str) -> dict[str, Phase]:
     }
 
 
+def find_here(engine: Engine, layout: Layout, id_: str) -> list[Leftover]:
+    """Containers of the agent of this machine."""
+    return left_in(engine, layout_of(layout.hosts_spool), known_as(id_))
+
+
 def _phase(*, running: bool) -> Phase:
     return Phase.RUNNING if running else Phase.ENDED
 
@@ -205,11 +210,13 @@ def _phase(*, running: bool) -> Phase:
 def running_on(layout: Layout, state: RunState) -> dict[Command, str]:
     """Evals that run now, also those of a run that was killed, by their commands.
 
-    Each with the name of its host; an empty one where that is this machine and the run has no
+    Each with its host, for people; with nothing where that is this machine and the run has no
     hosts. Without an engine nothing runs here.
     """
     here = {one.command: "" for one in containers_of(layout) if one.running}
-    return here | left_on_hosts(layout, state).running()
+    there = left_on_hosts(layout, state)
+    running = there.running().items()
+    return here | {it: f"{on} (away)" if on in there.away else on for it, on in running}
 
 
 def console_on(layout: Layout, left: Left, *, follow: bool) -> Iterator[bytes]:
@@ -226,7 +233,7 @@ def console_on(layout: Layout, left: Left, *, follow: bool) -> Iterator[bytes]:
         return
     with as_environment_fault():
         engine = Engine()
-        for one in find_leftovers(engine.api, layout_of(layout.hosts_spool), HOST):
+        for one in find_here(engine, layout, read_ledger(layout).id):
             if one.attempt == left.attempt:
                 yield from console_of(engine, one.container, follow=follow)
 

@@ -2,12 +2,16 @@
 
 import fcntl
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from runner.engine.engine import Engine
+from runner.engine.leftovers import Leftover, find_leftovers
 from runner.errors import EnvironmentFault
 from runner.files import make_folder, named, replace
 from runner.model import Job, decode_command
@@ -21,9 +25,44 @@ HOST = "agent"
 PATIENCE = 15.0
 
 
+def known_as(id_: str) -> str:
+    """What labels have for the spool of `local`, by the id of its progress directory."""
+    return f"evalset:{id_}"
+
+
+def local_agent(layout: Layout, id_: str) -> list[str]:
+    """The command line of the agent of this machine; `id_` is as above."""
+    spool = str(layout.hosts_spool)
+    return [sys.executable, "-m", "runner.hosts", "agent", spool, "", known_as(id_)]
+
+
 def layout_of(spool: Path) -> Layout:
     """Where an agent keeps what attempts leave, of whichever model and eval set they are."""
     return Layout(root=spool, model="model", eval_set="evals")
+
+
+def left_in(engine: Engine, layout: Layout, label: str) -> list[Leftover]:
+    """Containers of an agent, running or ended.
+
+    Args:
+        layout: of its spool.
+        label: what they have for the spool, if not its path; then it may have been moved. If the
+            folder of a container is still where it was, this spool is a copy, and not its own.
+    """
+    found = find_leftovers(engine.api, layout, HOST, known_as=label)
+    if not label:
+        return found
+    return [one for one in found if not _is_elsewhere(engine, layout, one)]
+
+
+def _is_elsewhere(engine: Engine, layout: Layout, one: Leftover) -> bool:
+    about: dict[str, Any] = engine.api.inspect_container(one.container)
+    (source,) = [
+        Path(mount["Source"])
+        for mount in about["Mounts"]
+        if mount["Destination"] == "/tmp"  # noqa: S108 - inside the container
+    ]
+    return source != layout.private(one.attempt) and source.exists()
 
 
 class Spool:
@@ -33,11 +72,13 @@ class Spool:
         layout: of what attempts leave.
         gateway: folder of the sockets of attempts.
         socket: the folder of the agent's own socket.
+        known_as: what labels of containers have for it, if not its path: it may be moved.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known_as: str = "") -> None:
         make_folder(root)
         self._root = root
+        self.known_as = known_as
         self.layout = layout_of(root)
         self.gateway = root / ".gateway"
         self.socket = root

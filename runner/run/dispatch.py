@@ -110,7 +110,7 @@ class Dispatch:
         self._start_by = 0.0
         self._idle = False
         self._news = HostNews(events, ledger, facts, self._evals_on)
-        self._results = Results(facts, self._break)
+        self._results = Results(facts, self.failed)
         self._desk = Desk(links, facts.gateway, facts.layout.gateway)
 
     def _evals_on(self, host: str) -> int:
@@ -197,11 +197,11 @@ class Dispatch:
 
     def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as others have it
         """A newer run has the host."""
-        self._break(self._news.superseded(host))
+        self.failed(self._news.superseded(host))
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """Something went wrong here."""
-        self._break(error)
+        self.events.put(Broken(error))
 
     def tick(self) -> float | None:
         """Do what is due."""
@@ -316,14 +316,11 @@ class Dispatch:
         self._news.give_up(host, why)
         self._do(self.placement.remove(host, now=time.monotonic()))
 
-    def _break(self, error: BaseException) -> None:
-        self.events.put(Broken(error))
-
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:  # noqa: BLE001 - the reader decides what it means
-            self._break(error)
+            self.failed(error)
 
     # Actions.
 
@@ -362,7 +359,7 @@ class Dispatch:
                 self._settle(host, attempt)
                 self._forget(attempt)
             case actions.AllAway():
-                self._break(self._news.all_away())
+                self.failed(self._news.all_away())
             case actions.Unfit(jobs):
                 self.out_of_time = True
                 remaining = self._budget.remaining if self._budget else 0.0

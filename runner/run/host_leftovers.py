@@ -1,6 +1,5 @@
 """Takes in, or ends, what a run that was killed has left on its hosts."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from runner.hosts.ledger import Ledger, read_ledger
 from runner.hosts.leftovers import AT_ONCE, line_to_agent, remove_there
 from runner.hosts.links import Links
 from runner.hosts.messages import HasEnded, HasSettled, Inventory, Message, Piece, Settle
+from runner.hosts.spool import local_agent
 from runner.hosts.ssh import LOCAL
 from runner.model import Attempt, Job
 from runner.records.folders import remove_tree
@@ -94,7 +94,7 @@ def _line(layout: Layout, host: str, id_: str) -> Sequence[str]:
     if host != LOCAL:
         return line_to_agent(host, id_)
     make_folder(layout.hosts_spool)
-    return [sys.executable, "-m", "runner.hosts", "agent", str(layout.hosts_spool)]
+    return local_agent(layout, id_)
 
 
 def _removed(layout: Layout, ledger: Ledger, hosts: set[str], taken: TakenIn) -> set[str]:

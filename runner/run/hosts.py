@@ -1,6 +1,5 @@
 """The hosts of a run: which can be used, and what they get before evals start there."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,12 +16,13 @@ from runner.files import make_folder
 from runner.gateway.client import Gateway
 from runner.host import Host
 from runner.hosts.check import check
-from runner.hosts.content import Content, agent_code, folder
+from runner.hosts.content import PYTHON, Content, agent_code, folder
 from runner.hosts.equip import Host as There
 from runner.hosts.equip import ensure_image, send, start_agent
 from runner.hosts.ledger import Ledger
 from runner.hosts.links import Collector, Links
 from runner.hosts.messages import HostData, Setup
+from runner.hosts.spool import local_agent
 from runner.hosts.ssh import LOCAL, HostName, Unusable, parse_hosts
 from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image, look_up_image
@@ -93,7 +93,6 @@ class RunHosts:
         self._host = host
         self._tell = tell
         self._warn = warn
-        self._code = agent_code()
         self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
         if any(each.name == LOCAL for each in names) and not prepared.engine.borrowed:
@@ -102,6 +101,8 @@ class RunHosts:
         self.ledger = Ledger(
             prepared.layout, is_over=lambda attempt: not resume or complete(attempt)
         )
+        if any(each.name != LOCAL for each in names):
+            self._code = self._agent_code()
         self.usable = self._each(self._usable, names)
         if not self.usable:
             raise EnvironmentFault(
@@ -275,6 +276,11 @@ class RunHosts:
         slots = named.slots or facts.cpus
         return Usable(name=named.name, slots=slots, there=there, image=image)
 
+    def _agent_code(self) -> Content:
+        engine = self._prepared.engine
+        python = find_image(engine.api, DEFAULT_IMAGE).labels.get(PYTHON)
+        return agent_code(engine, self._agent_image(), python, self._host.cache, tell=self._tell)
+
     def _agent_image(self) -> Image:
         """The image that agents run in: ours, because an agent has the rights of its engine."""
         api = self._prepared.engine.api
@@ -287,8 +293,7 @@ class RunHosts:
     def _line(self, one: Usable) -> list[str]:
         if one.there is not None:
             return one.there.link(self._code)
-        spool = str(self._prepared.layout.hosts_spool)
-        return [sys.executable, "-m", "runner.hosts", "agent", spool]
+        return local_agent(self._prepared.layout, self.ledger.id)
 
     def _images(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Image]:
         """The images that jobs need, by the ids that they have at this machine's engine."""
@@ -382,11 +387,7 @@ def _contents(facts: RunFacts, jobs: Sequence[Job]) -> dict[Path, Content]:
 
 
 def _refuse_leftovers(prepared: Prepared, host: Host) -> None:
-    """Refuse what an earlier run without hosts has left here: no agent would know of it.
-
-    Raises:
-        EnvironmentFault: there is something.
-    """
+    """Refuse what an earlier run without hosts has left here: no agent would know of it."""
     left = find_leftovers(prepared.engine.api, prepared.layout, host.name)
     if left:
         raise EnvironmentFault(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner.engine.labels import Label
+from runner.hosts.ledger import read_ledger
 from tests.bridge import number_and_addresses
 from tests.conftest import Place, engine_api, remove_containers
 from tests.hosts.engine import SecondEngine
@@ -77,7 +78,7 @@ def hosts(ready: Lab, three_hosts: Lab) -> Lab:
 def here(place: Place) -> Iterator[Place]:
     """A place; what an agent of this machine left goes with it."""
     yield place
-    spool = f"{Label.PROGRESS}={place.progress}/.hosts"
+    spool = f"{Label.PROGRESS}=evalset:{read_ledger(place.layout).id or 'none'}"
     listed = engine_api().containers(all=True)
     left = [each["Id"] for each in listed if spool in spool_of(each["Labels"])]
     remove_containers(left)

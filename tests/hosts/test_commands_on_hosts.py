@@ -9,9 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
+from runner.engine.labels import Label
+from runner.hosts.ledger import read_ledger
+from runner.hosts.spool import known_as
 from runner.options import DEFAULT_IMAGE
-from tests.conftest import Place, until
+from tests.conftest import Place, engine_api, until
 from tests.hosts.lab import Lab, LabHost, let_go, waiting
 from tests.processes import started
 
@@ -145,6 +149,9 @@ def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
         assert refused in held
         assert "another run of this model and eval set is under way" in held
         assert "lab-b is used by this progress directory" in held
+        elsewhere = ("--progress-dir", str(here.folder / "other"))
+        foreign = asker.done("clean", "--hosts", "lab-b", *elsewhere, status=3)
+        assert "left alone: lab-b is used by another progress directory" in foreign
         a.let_in()
         until(lambda: "lab-a is there again" in output.read_text())
         until(lambda: "away" not in asker.status())
@@ -154,6 +161,48 @@ def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
     assert "killed wait.1, which was running" in killed
     assert "killed wait.2, which was running" in killed
     assert [host.api.containers(all=True) for host in (a, b)] == [[], []]
+
+
+def test_what_a_killed_run_has_left_here_is_taken_in(here: Place) -> None:
+    """`local` is a host, too; this machine is asked without being told to."""
+    here.registry("wait.1", "wait.2")
+    spool = here.layout.hosts_spool
+    with here.running("--hosts", "local=2") as run:
+        until(lambda: len(said(here, "waiting")) == 2, seconds=60)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+    (first, _) = sorted(spool.glob(".attempts/*"))
+    let_go([first])
+    until(lambda: len(said(here, "told to go")) == 1)
+    status = until(lambda: _if(" 1 on local ended", here.ask("status", "m", "s").stdout))
+    assert "of a run that was killed, on hosts: 1 on local running, 1 on local ended" in status
+    (running,) = re.findall(r"(wait\.\d) +running", status)
+    assert here.ask("logs", "m", "s", running).stdout == "waiting\n"
+    cleaned = here.ask("clean").stdout.splitlines()
+    (ended,) = {"wait.1", "wait.2"} - {running}
+    assert cleaned == [
+        f"recorded {ended}, which had ended",
+        f"killed {running}, which was running",
+        "containers removed: 2",
+    ]
+    assert here.finished() == [ended]
+    assert [each.host for each in here.records()] == ["local"]
+    assert not (here.progress / ".hosts").exists()
+
+
+def said(here: Place, words: str) -> list[str]:
+    """Containers of the agent here that have printed these words."""
+    api = engine_api()
+    label = f"{Label.PROGRESS}={known_as(read_ledger(here.layout).id)}"
+    found = []
+    for each in api.containers(all=True, filters={"label": label}):
+        with contextlib.suppress(NotFound):  # an engine lists one that it is about to create
+            found += [each["Id"]] * (words in api.logs(each["Id"]).decode())
+    return found
+
+
+def _if(words: str, text: str) -> str:
+    return text if words in text else ""
 
 
 def test_doctor_says_of_each_host_what_it_is_or_lacks(

@@ -11,10 +11,12 @@ import pytest
 
 from runner.data.cache import DataCache, keys_of
 from runner.data.lock import DataLock, look_through
+from runner.engine.labels import Label
+from runner.hosts.ledger import read_ledger
 from runner.model import Result
 from runner.registry.entries import read_folder
 from tests.conftest import Place, engine_api, until
-from tests.hosts.lab import Lab, agents, evals, let_go, spool_of, waiting
+from tests.hosts.lab import Lab, agents, evals, let_go, waiting
 from tests.provider import KEY, Provider, provider
 
 pytestmark = [
@@ -91,27 +93,33 @@ def test_a_killed_run_is_continued_from_where_its_folder_was_moved_to(
 
 
 def test_a_killed_run_is_continued_on_this_machine(here: Place) -> None:
-    """Its agent ends with it, and the next one takes its containers over."""
+    """Its agent ends with it, and the next one takes its containers over, also if it was moved."""
     here.registry("wait.1", "wait.2")
-    spool = here.progress / ".hosts"
 
     def folders() -> list[Path]:
-        listed = engine_api().containers()
-        ours = [each["Id"] for each in listed if str(spool) in spool_of(each["Labels"])]
-        said = [engine_api().logs(each) for each in ours]
-        return sorted(spool.glob("*/.attempts/*")) if said.count(b"waiting\n") == 2 else []
+        label = f"{Label.PROGRESS}=evalset:{read_ledger(here.layout).id}"
+        listed = engine_api().containers(filters={"label": label})
+        said = [engine_api().logs(each["Id"]) for each in listed]
+        found = sorted((here.progress / ".hosts").glob("*/.attempts/*"))
+        return found if said.count(b"waiting\n") == 2 else []
 
     with here.running("--hosts", "local=2") as run:
-        found = until(folders)
+        until(folders)
         run.send_signal(signal.SIGKILL)
         run.communicate()
-    with here.running("--hosts", "local=2") as run:
-        let_go(found)
+    other = Place(here.folder / "other", here.cache, here.image)
+    other.folder.mkdir()
+    here.progress.rename(other.progress)
+    other.registry("wait.1", "wait.2")
+    with other.running("--hosts", "local=2") as run:
+        let_go(sorted((other.progress / ".hosts").glob("*/.attempts/*")))
         printed, _ = run.communicate(timeout=60)
     assert run.returncode == 0, printed
     assert "continues 2 evals" in printed
-    assert len(here.records()) == 2
-    assert here.leftovers() == []
+    assert len(other.records()) == 2
+    assert all(each.logs for each in other.records())
+    assert other.leftovers() == []
+    assert not (other.progress / ".hosts").exists()
 
 
 def test_evals_of_a_host_that_stays_away_run_elsewhere_and_count_once(

@@ -4,9 +4,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 from rich.console import Console
 
+from runner.report.display import HostsAway, HostsBack
 from runner.report.live import LiveConsole
 from tests.conftest import until
 from tests.outcomes import failure, job, success
@@ -266,3 +268,29 @@ def test_no_line_is_drawn_over() -> None:
         found.close()
     ended = [line.split()[2] for line in text if "finished" in line]
     assert ended == [f"eval-{number}" for number in range(200)]
+
+
+def test_hosts_have_a_column_where_there_are_several(console: LiveConsole) -> None:
+    """A line below says which are away, and when their evals run elsewhere."""
+    console.begin(total=2, done=0, todo=2, hosts=("lab1", "lab2"))
+    console.started(job("a.dev.v0"), "lab1")
+    console.started(job("b.dev.v0"), "lab2")
+    console.progressed(job("b.dev.v0"), 3, 8)
+    assert re.search(r"b\.dev\.v0 +lab2 +3/8 samples", picture(console))
+    absent = HostsAway(
+        hosts=("lab2",),
+        why="x",
+        evals=1,
+        wait=60,
+        until=time.monotonic() + 50,
+        all_away=False,
+    )
+    console.away(absent)
+    assert re.search(r"a\.dev\.v0 +lab1 +starting", picture(console))
+    assert re.search(r"b\.dev\.v0 +lab2 +host away", picture(console))
+    assert re.search(r"lab2 is away; 1 eval runs elsewhere in \d\d s\n", picture(console))
+    console.away(msgspec.structs.replace(absent, hosts=("lab1",), until=0.0))
+    assert re.search(r"lab2 and lab1 are away\n", picture(console))
+    console.back(HostsBack(hosts=("lab1", "lab2")))
+    assert "away" not in picture(console)
+    console.end()
