@@ -333,11 +333,9 @@ class Dispatch:
     def _put_down(self, found: Sequence[Action]) -> None:
         """Put down what is to start, before any host is told."""
         new = [it for it in found if isinstance(it, actions.Start) and it.attempt not in self.known]
-        if not new:
-            return
-        self._ledger.start(
-            StartedThere(attempt=each.attempt, host=each.host, job=each.job) for each in new
-        )
+        if new:
+            lines = (StartedThere(attempt=it.attempt, host=it.host, job=it.job) for it in new)
+            self._ledger.start(lines)
         for each in new:
             self.known[each.attempt] = KnownAttempt(each.host, self._jobs[each.job])
             self._results.enter(self._jobs[each.job], each.attempt)

@@ -6,8 +6,8 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -145,10 +145,9 @@ def trial(ready: Lab, three_hosts: Lab, place: Place, tmp_path: Path) -> Iterato
     """A run on two hosts that has begun."""
     assert ready is three_hosts
     made = Trial(three_hosts, tmp_path, place)
-    with ExitStack() as stack:
-        stack.callback(lambda: made.now.process.wait(60))
-        stack.callback(lambda: made.now.process.kill())  # noqa: PLW0108 - another run may have begun
-        yield made
+    yield made
+    made.now.process.kill()
+    made.now.process.wait(60)
 
 
 def disturb_agent(trial: Trial) -> None:
@@ -266,8 +265,7 @@ def check(trial: Trial, journals: dict[str, list[Event]]) -> None:
         if event.action == "start":
             assert event.attempt in records, f"not on record: {event}"
             # A host may lose its power before its engine says that a container has ended.
-            until_then = ended.get(accepted[event.eval].id, event.time)
-            assert event.time <= until_then, f"started again: {event}"
+            assert event.time <= ended.get(accepted[event.eval].id, event.time), f"again: {event}"
     started = Counter(event.attempt for event in events if event.action == "start")
     assert set(started.values()) == {1}, "an attempt has a second container"
     for each in records.values():
@@ -323,11 +321,9 @@ class Chance:
 
     def next(self) -> None:
         """Let something happen, and wait a while."""
-        ways: list[Callable[[LabHost], None]] = [
-            *(self.kill_agent, self.stop_agent, self.cut, self.take_power, self.fill_disk),
-            *(self.kill_runner, self.kill_runner),
-        ]
-        way = self._decide.choice(ways)
+        agent = (self.kill_agent, self.stop_agent)
+        host = (self.cut, self.take_power, self.fill_disk)
+        way = self._decide.choice((*agent, *host, self.kill_runner, self.kill_runner))
         self.happened[way.__name__] += 1
         way(self._decide.choice((self._trial.a, self._trial.b)))
         self._pause(0.1, 4)
