@@ -49,4 +49,4 @@ def test_a_thousand_hosts_need_no_more_memory_than_ten(tmp_path: Path) -> None:
         assert finished == 2000
     print(memory, threads)
     assert memory[1000] - memory[10] < 50 << 20
-    assert threads[1000] == threads[10] < 50
+    assert max(threads.values()) < 50
