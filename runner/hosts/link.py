@@ -81,7 +81,8 @@ class Link:
         source: to read from.
         target: to write to; it may be the same.
         take: gets each message.
-        lost: is called once, when the other side has gone or sends what is no message.
+        lost: is called once, when the other side has gone or sends what is no message; never while
+            a message is being sent or taken.
         largest: bytes that a message from there may have.
 
     Attributes:
@@ -110,6 +111,7 @@ class Link:
         self.waiting = 0
         self.heard = time.monotonic()
         self.closed = False
+        self._given_up = False
         for each in {source, target}:
             os.set_blocking(each, False)
         self._watch()
@@ -125,6 +127,10 @@ class Link:
 
     def close(self) -> None:
         """Close it, without a word to `lost`."""
+        self._given_up = True
+        self._shut()
+
+    def _shut(self) -> None:
         if self.closed:
             return
         self.closed = True
@@ -188,7 +194,11 @@ class Link:
 
     def _break(self, why: str) -> None:
         if not self.closed:
-            self.close()
+            self._shut()
+            self._poller.call(lambda: self._tell_lost(why))
+
+    def _tell_lost(self, why: str) -> None:
+        if not self._given_up:
             self._lost(why)
 
 

@@ -212,6 +212,9 @@ class Dispatch:
         if due is not None and due <= now:
             self._do(self.placement.tick(now=now))
             due = self.placement.deadline()
+        if self.placement.waiting and not self.placement.taken and (full := self._news.no_room()):
+            self.stop_starting()
+            self.failed(full)
         also = due and due - now, self._desk.retry(), self._news.tick()
         waits = [it for it in also if it is not None]
         return max(0.0, min(waits)) if waits else None
@@ -260,8 +263,6 @@ class Dispatch:
     def _tell_waited(self, host: str, attempt: str, seconds: float) -> None:
         told = Waited(attempt=attempt, seconds=seconds)
         self._links.call(lambda: self._links.send(host, told))
-
-    # What follows from it.
 
     def _believe(self, host: str, attempt: str, job: Job) -> bool:
         """Whether a host has been told to make this attempt; if not, it is to forget it."""
@@ -321,8 +322,6 @@ class Dispatch:
             act()
         except Exception as error:  # noqa: BLE001 - the reader decides what it means
             self.failed(error)
-
-    # Actions.
 
     def _do(self, found: Sequence[Action]) -> None:
         self._guarded(lambda: self._put_down(found))

@@ -181,6 +181,15 @@ class HostNews:
             )
         return EnvironmentFault(f"no host can be used: {next(iter(self.given_up.values()))}")
 
+    def no_room(self) -> EnvironmentFault | None:
+        """Why nothing can start, if no host that can be used has room on its disk."""
+        if self._hosts.keys() - self.given_up.keys() - self._short:
+            return None
+        least = f"{self._least_free / 2**20:.0f} MiB (--min-free-disk)"
+        return EnvironmentFault(
+            f"every host has less than {least} free on its disk", "free some there, and run again"
+        )
+
     def superseded(self, host: str) -> Superseded:
         """Why a run ends that a newer one has taken the place of."""
         return Superseded(

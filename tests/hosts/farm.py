@@ -59,12 +59,14 @@ class Decisions(msgspec.Struct, frozen=True, kw_only=True):
         seconds: that an eval takes, at least and at most.
         killed: share of the agents that are killed each minute; their evals go on.
         away: seconds for which one that was killed does not answer.
+        free: bytes on the disk of each.
     """
 
     seed: str
     seconds: tuple[float, float] = (0.5, 1.5)
     killed: float = 0.0
     away: float = 2.0
+    free: int = 1 << 40
 
 
 class _Agent(msgspec.Struct, eq=False):
@@ -170,7 +172,7 @@ class Farm:
                 if agent.link is not None:
                     agent.link.close()
                     agent.link = None
-            self._say(agent, Room(free=1 << 40))
+            self._say(agent, Room(free=self._decisions.free))
         self._after(1, self._each_second)
 
 
@@ -253,7 +255,7 @@ def run_on_farm(
             setups=dict.fromkeys(names, SETUP),
             slots=dict.fromkeys(names, slots),
             wait=120,
-            least_free=0,
+            least_free=1 << 30,
             on_record=recorder.complete,
         )
         placement = Placement(
@@ -276,11 +278,13 @@ def run_on_farm(
         )
         began, cpu = time.monotonic(), time.process_time()
         links.call(dispatch.start)
-        successes, threads = _record(events, recorder)
-        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
-        until(lambda: not dispatch.unsettled, seconds=60)
-        links.close()
-        dispatch.close()
+        try:
+            successes, threads = _record(events, recorder)
+            seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+            until(lambda: not dispatch.unsettled, seconds=60)
+        finally:
+            links.close()
+            dispatch.close()
     journal = (folder / "journal").read_text().splitlines()
     return Summary(
         successes=successes,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import EnvironmentFault
 from tests.conftest import SEED
 from tests.hosts.farm import Decisions, run_on_farm
 
@@ -33,6 +34,17 @@ def test_no_eval_is_lost_or_accepted_twice_while_agents_are_killed(tmp_path: Pat
     assert made.started == 10_000
     assert made.killed >= 0.05 * 100 * made.seconds / 60
     assert made.threads < 50
+
+
+def test_a_run_whose_hosts_are_all_full_ends(tmp_path: Path) -> None:
+    """Once what runs has ended, with what to do."""
+    full = Decisions(seed="1", free=1 << 20)
+    with pytest.raises(EnvironmentFault) as caught:
+        run_on_farm(tmp_path, full, hosts=2, slots=1, evals=1000)
+    assert (
+        caught.value.what == "every host has less than 1024 MiB (--min-free-disk) free on its disk"
+    )
+    assert caught.value.cure == "free some there, and run again"
 
 
 def test_a_thousand_hosts_need_no_more_memory_than_ten(tmp_path: Path) -> None:
