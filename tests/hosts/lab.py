@@ -90,12 +90,19 @@ class LabHost(SecondEngine):
         (self.disk / "home").mkdir(mode=0o700)
         (self.disk / "lib").mkdir()
         self._user_key = user_key
+        self._copy_sshd()
         self.let_in()
 
     def environ(self) -> dict[str, str]:
         """What the SSH server needs besides what all have."""
+        program, libraries = self.folder / "sshd", self.folder / "libraries"
+        return {**super().environ(), "SSHD": str(program), "LD_LIBRARY_PATH": str(libraries)}
+
+    def _copy_sshd(self) -> None:
+        """Where the host finds it, whose home folder lies over that of this machine's root."""
         program, libraries = sshd()
-        return {**super().environ(), "SSHD": program, "LD_LIBRARY_PATH": libraries}
+        shutil.copy(program, self.folder / "sshd")
+        shutil.copytree(libraries, self.folder / "libraries") if Path(libraries).exists() else None
 
     def _mount(self, name: str, size: int) -> Path:
         folder = self.folder / name
