@@ -19,7 +19,8 @@ import json, sys
 from pathlib import Path
 from tests.hosts.farm import Decisions, run_on_farm
 hosts = int(sys.argv[2])
-made = run_on_farm(Path(sys.argv[1]), Decisions(seed="1"), hosts=hosts, slots=2, evals=2000)
+short = Decisions(seed="1", seconds=(0.05, 0.15))
+made = run_on_farm(Path(sys.argv[1]), short, hosts=hosts, slots=2, evals=2000)
 print(json.dumps([made.memory, made.threads, len(made.successes)]))
 """
 
