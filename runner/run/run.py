@@ -3,7 +3,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -202,11 +202,16 @@ class _Run:
                 f"an earlier run with other arguments has left containers ({others}); "
                 "run that again to take them in, or `evalset clean` to remove them"
             )
+        self._continued = len(adopted)
+        self._tell(warnings)
+
+    def _tell(self, warnings: Iterable[str]) -> None:
+        """Tell people what they should know, and what is about to run."""
+        display, plan = self._display, self.plan
         for warning in filter(None, warnings):
             display.warn(warning)
-        for number, line in enumerate(obstacle_lines(prepared.obstacles)):
+        for number, line in enumerate(obstacle_lines(self._prepared.obstacles)):
             (display.note if number else display.warn)(line)
-        self._continued = len(adopted)
         display.begin(
             total=len(plan.jobs),
             done=len(plan.done),
