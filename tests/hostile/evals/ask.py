@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import socket
+import time
 
 from .tell import note
 
@@ -33,6 +34,9 @@ FORBIDDEN = {
 
 def ask(*_rest: str) -> None:
     """Ask for what is not allowed, in ways that might get through, then once for what is."""
+    began = time.monotonic()
+    while not pathlib.Path(SOCKET).exists() and time.monotonic() - began < 20:
+        time.sleep(0.02)  # the gateway may take longer to start than this does
     heard = {name: _said(text.encode()) for name, text in FORBIDDEN.items()}
     for _ in range(300):
         _said(os.urandom(200), wait=0.05)
