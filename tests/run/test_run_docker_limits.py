@@ -37,7 +37,9 @@ def test_an_eval_that_fills_its_tmp_is_killed(place: Place) -> None:
     place.registry("wait.a", "succeed.b")
     with watchful(place).running("--tmp-limit", "2m", "--jobs", "1", "--no-exit-on-error") as run:
         (private,) = place.until_running(1)
-        (private / "much").write_bytes(bytes(3 << 20))
+        much = place.folder / "much"
+        much.write_bytes(bytes(3 << 20))
+        much.rename(private / "much")  # whole at once, because somebody looks at any moment
         assert run.wait(20) == 1
     failure, success = place.records()
     assert (failure.result, failure.fault, failure.exit_code) == (Result.FAILURE, Fault.EVAL, 137)
