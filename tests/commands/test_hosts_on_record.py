@@ -98,11 +98,14 @@ def test_a_ledger_with_lines_that_cannot_be_read_tells_the_rest(with_hosts: Here
     assert len(found.id) == 16
 
 
-def test_a_new_run_forgets_absences_and_what_is_on_record(with_hosts: Here) -> None:
-    """It keeps its name, and its epoch is newer."""
+def test_a_new_run_forgets_absences_and_what_its_hosts_do_not_have(with_hosts: Here) -> None:
+    """It keeps its name, and its epoch is newer; a host may still have what is on record."""
     layout = layout_of(with_hosts)
     before = read_ledger(layout)
     ledger = Ledger(layout, is_over=lambda attempt: attempt == "1")
+    assert list(read_ledger(layout).started) == ["1", "3", "4", "5"]
+    ledger.has("lab1", {"3"})
+    ledger.end(is_over=lambda attempt: attempt == "1")
     after = read_ledger(layout)
     assert (after.id, list(after.started), after.away) == (before.id, ["3", "4", "5"], {})
     assert ledger.epoch == 2
@@ -124,7 +127,7 @@ def test_logs_of_an_eval_on_a_host_that_cannot_be_reached(with_hosts: Here, tmp_
     cleaned = with_hosts.evalset("clean", "--json", PATH=path)
     assert cleaned.returncode == 3
     assert any("lab1 cannot be reached" in line for line in json.loads(cleaned.stdout)["held"])
-    assert list(read_ledger(layout_of(with_hosts)).started) == ["3", "4", "5"]
+    assert list(read_ledger(layout_of(with_hosts)).started) == ["1", "3", "4", "5"]
     reset = with_hosts.evalset("reset", "dummy", "mine", PATH=path)
     assert reset.returncode == 3
     assert "left alone: lab2 cannot be reached" in reset.stderr
