@@ -12,7 +12,7 @@ class RestartingEngine(SecondEngine):
 
     # An engine that was killed leaves its number, which another process may have by now.
     START = """
-hostname "$1" && shift
+hostname "$1" && shift 2
 for each; do test "$before" = --pidfile && number=$each; before=$each; done
 while :; do rm -f "$number"; dockerd "$@"; sleep 0.5; done
 """
