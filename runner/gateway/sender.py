@@ -15,7 +15,7 @@ from runner.gateway.allowance import Allowance, Go, Reservation, Wish
 from runner.gateway.attempt import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Route
 from runner.gateway.queue import Queue
-from runner.gateway.requests import Asked, error_body, is_json, kept_headers
+from runner.gateway.requests import Asked, is_json, kept_headers
 from runner.gateway.store import ERROR, utc
 from runner.gateway.tokens import bound_of, usage_of
 from runner.records.answers import Answer, Failed, Reserved, Sent, Usage
@@ -32,8 +32,10 @@ RETRIED = {408, 409, 500, 502, 503, 504, 520, 521, 522, 524, 529}
 # Refused because of the rate; the request is sent again when the provider says.
 LIMITED = 429
 
-# How often a request is tried, and the first pause in between, which doubles.
+# How often a request is tried, and the first pause in between, which doubles. Evals continue
+# without the answers that are free, and must not wait half a minute for each without a network.
 TRIES = 6
+TRIES_OF_FREE = 3
 FIRST_PAUSE = 1.0
 
 # Codes with which a provider says that more requests do not help.
@@ -97,7 +99,7 @@ class Sender:
 
     async def _until_answered(self, flight: Flight) -> Reply:
         pause = FIRST_PAUSE
-        left = TRIES
+        left = TRIES_OF_FREE if flight.asked.is_free else TRIES
         again = False
         while True:
             if not flight.attempt:
@@ -230,7 +232,8 @@ class Sender:
                 return Reply(status=response.status, headers=headers, body=body), None
         except aiohttp.ClientConnectorError as error:
             text = f"{route.name} cannot be reached: {_why(error)}"
-            raise _unanswered(text, billed=False, again=True) from error
+            self._warn(f"{text}; evals that ask it wait and try again")
+            raise _unanswered(text, billed=False, again=True, final=asked.is_free) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # Its own text contains the provider's address.
             text = f"{route.name} broke off ({type(error).__name__})"
@@ -327,9 +330,12 @@ def _is_stream(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").startswith("text/event-stream")
 
 
-def _unanswered(text: str, *, billed: bool | None, again: bool = False) -> Failure:
-    headers = {"content-type": "application/json"}
-    reply = Reply(status=502, headers=headers, body=error_body(text, "no_answer"), text=text)
+def _unanswered(
+    text: str, *, billed: bool | None, again: bool = False, final: bool = False
+) -> Failure:
+    reply = Reply.final(502, text, "no_answer")
+    if not final:
+        reply = msgspec.structs.replace(reply, headers={"content-type": "application/json"})
     return Failure(reply, status=0, billed=billed, again=again)
 
 

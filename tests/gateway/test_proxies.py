@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from runner.errors import EnvironmentFault
+from runner.gateway.sender import TRIES_OF_FREE
 from tests.conftest import until
 from tests.gateway.desk import Desk, prompt
 from tests.provider import Provider
@@ -55,6 +56,17 @@ def test_a_proxy_that_is_not_for_a_provider_is_not_used(tmp_path: Path, stub: Pr
             (failed,) = until(lambda: desk.lines("failed"))
     assert "cannot be reached: no such host" in failed["reason"]
     assert not stub.requests()
+
+
+def test_a_list_of_models_is_not_waited_for_where_there_is_no_network(
+    tmp_path: Path, stub: Provider
+) -> None:
+    """An eval continues without it, and its client does not retry."""
+    with behind(tmp_path, stub, http_proxy="", no_proxy="provider.invalid") as desk:
+        said = desk.enter().ask(method="GET", path="/openai/v1/models")
+        assert (said.status, said.headers["x-should-retry"]) == (502, "false")
+        assert len(desk.lines("failed")) == TRIES_OF_FREE
+        until(lambda: "no such host; evals that ask it wait" in " ".join(desk.warned))
 
 
 def test_a_run_that_takes_over_brings_its_own_proxies(tmp_path: Path, stub: Provider) -> None:
