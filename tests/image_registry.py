@@ -2,7 +2,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,19 +13,27 @@ UNPACKED = Path(__file__).parents[1] / ".cache/test-tools/usr/bin/docker-registr
 
 
 @contextmanager
-def serving(folder: Path, *, users: str = "") -> Iterator[str]:
+def serving(
+    folder: Path, *, users: str = "", port: int = 0, inside: Sequence[str | Path] = ()
+) -> Iterator[str]:
     """An image registry on loopback, for all or for the users of a htpasswd file's text.
 
     Gives its `host:port`; what it says of each request is in the file `log` of the folder.
+
+    Args:
+        port: where it listens; a free one unless it is given.
+        inside: what a command line begins with that leads into another network.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if not port:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+    address = f"127.0.0.1:{port}"
     settings = folder / "config.yml"
     text = (
         "version: 0.1\n"
         f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        f"http: {{addr: '{address}'}}\n"
     )
     if users:
         (folder / "users").write_text(users)
@@ -34,22 +42,19 @@ def serving(folder: Path, *, users: str = "") -> Iterator[str]:
     program = shutil.which("docker-registry") or UNPACKED
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen([program, "serve", settings], stdout=log, stderr=log) as process,
+        subprocess.Popen([*inside, program, "serve", settings], stdout=log, stderr=log) as process,
     ):
         try:
-            _wait_for(port, process)
-            yield f"127.0.0.1:{port}"
+            _wait_for(folder / "log", f"listening on {address}", process)
+            yield address
         finally:
             process.terminate()
 
 
-def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+def _wait_for(log: Path, line: str, process: "subprocess.Popen[bytes]") -> None:
     for _ in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process.poll() is None
-            time.sleep(0.1)
-        else:
+        if line in log.read_text():
             return
-    pytest.fail("the image registry does not answer")
+        assert process.poll() is None
+        time.sleep(0.1)
+    pytest.fail("the image registry does not listen")

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runner.data.cache import DataCache, keys_of
@@ -15,8 +16,9 @@ from runner.engine.labels import Label
 from runner.hosts.ledger import read_ledger
 from runner.model import Result
 from runner.registry.entries import read_folder
-from tests.conftest import Place, engine_api, until
+from tests.conftest import Place, engine_api, remove_containers, until
 from tests.hosts.lab import Lab, agents, evals, let_go, waiting
+from tests.image_registry import serving
 from tests.provider import KEY, Provider, provider
 
 pytestmark = [
@@ -195,6 +197,60 @@ def test_evals_on_a_host_ask_the_gateway_here(here: Place, hosts: Lab, stub: Pro
     assert 40 <= len(stub.bills()) <= 41
     spending = {each.eval: each.spending for each in here.records()}
     assert spending["ask.30"]
+
+
+def test_an_eval_that_moves_to_another_host_pays_for_no_answer_twice(
+    here: Place, hosts: Lab, stub: Provider
+) -> None:
+    """What was answered, or was under way, is given to it there."""
+    stub.behave(delay=0.1)
+    here.registry("ask.40")
+    key = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{stub.url}/v1"}
+    chosen = ("--hosts", "lab-a=1,lab-b=1", "--engine-wait", "1s", *ROOM)
+    with here.running(*chosen, **hosts.environ(), **key) as run:
+        until(lambda: len(stub.bills()) >= 10, seconds=60)
+        (first,) = [host for host in hosts.hosts if evals(host)]
+        hosts.cut(first)
+        printed, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, printed
+    lost, kept = here.records()
+    assert (lost.result, kept.result) == (Result.LOST, Result.SUCCESS)
+    assert {lost.host, kept.host} == {"lab-a", "lab-b"}
+    answers = here.reports()["ask.40"]["answers"]
+    assert isinstance(answers, list)
+    assert len(answers) == len(stub.bills()) == 40
+    assert kept.spending
+    assert kept.spending.replayed >= 10
+    hosts.join(first)
+
+
+def test_a_host_pulls_an_image_that_a_registry_has(
+    here: Place, hosts: Lab, test_image: str, tmp_path: Path
+) -> None:
+    """Of exactly this content, and nothing is sent over ssh."""
+    a = hosts.hosts[0]
+    into = ["nsenter", f"--net={a.network}"]
+    api = engine_api()
+    with serving(tmp_path) as registry:
+        name = f"{registry}/me/evals"
+        made = api.create_container(test_image, "true")["Id"]
+        api.commit(made, name, "1", changes=[f"LABEL made.for={tmp_path}"])
+        remove_containers([made])
+        api.push(name, "1")
+    place = msgspec.structs.replace(here, image=f"{name}:1")
+    place.registry("succeed")
+    try:
+        with serving(tmp_path, port=int(registry.partition(":")[2]), inside=into):
+            ended = place.run("--hosts", "lab-a", *ROOM, **hosts.environ())
+            asked = (tmp_path / "log").read_text()
+        (digest,) = api.inspect_image(f"{name}:1")["RepoDigests"]  # type: ignore[no-untyped-call] # its stubs lack it
+    finally:
+        api.remove_image(f"{name}:1")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "gets the image" not in ended.stdout
+    assert f"GET /v2/me/evals/manifests/{digest.partition('@')[2]}" in asked
+    assert digest in a.api.inspect_image(digest)["RepoDigests"]  # type: ignore[no-untyped-call] # as above
+    a.api.remove_image(digest)
 
 
 def test_data_and_rules_hold_on_a_host(here: Place, hosts: Lab) -> None:
