@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Collection
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         user: `uid:gid` of evals there: the user's own, or root of a rootless engine.
-        group: of the engine's socket.
+        group: of the engine's socket, as its containers see it.
         base: the folder of ours.
         has: content in its store.
         engine: its version.
@@ -81,10 +82,15 @@ def check(host: str, *, least: int) -> Facts:
         if word == "has":
             has.append(rest)
     refuse(host, said, between=(began, ended), least=least)
+    return facts_of(said, has)
+
+
+def facts_of(said: dict[str, str], has: Collection[str]) -> Facts:
+    """The facts in what a host said of itself, and the content in its store."""
     rootless = "rootless" in said.get("security", "")
     return Facts(
         user="0:0" if rootless else said["user"],
-        group=said["group"],
+        group="0" if rootless else said["group"],
         base=f"{said['home']}/.evalset",
         socket=said["socket"].removeprefix("unix://"),
         cpus=int(said["cpus"]),

@@ -149,6 +149,7 @@ def run(
 def refusal(host: str, status: int, said: str) -> Unusable:
     """Why a command on a host failed, and what to do."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("Run 'docker", "See 'docker"))]
     last = lines[-1] if lines else f"exit status {status}"
     if status != FAILED:
         return Unusable(f"{host}: {last}", f"try it by hand with `ssh {host}`")

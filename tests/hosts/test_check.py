@@ -6,7 +6,7 @@ import re
 import pytest
 
 from runner.errors import UsageError
-from runner.hosts.check import refuse
+from runner.hosts.check import facts_of, refuse
 from runner.hosts.ssh import HostName, Unusable, parse_hosts, refusal
 
 NOW = 1_000_000.0
@@ -64,6 +64,22 @@ def test_a_host_that_cannot_be_used_is_refused(other: dict[str, str], said: str)
 def test_a_host_with_which_nothing_is_wrong_is_taken() -> None:
     """Also if its clock is some seconds off."""
     refuse("lab", well(time=str(int(NOW) + 30)), between=(NOW, NOW + 1), least=2**30 // 2)
+
+
+def test_evals_of_a_rootless_engine_are_its_root() -> None:
+    """Which is the user outside; the group that the socket has outside means nothing there."""
+    facts = facts_of(well(security='["name=seccomp,profile=default","name=rootless"]'), ["code-1"])
+    assert (facts.user, facts.group, facts.rootless) == ("0:0", "0", True)
+    facts = facts_of(well(), ["code-1"])
+    assert (facts.user, facts.group, facts.rootless) == ("1000:1000", "999", False)
+
+
+def test_what_docker_says_is_told_without_its_hint() -> None:
+    """The hint is for whoever typed the command."""
+    said = (
+        "docker: Error response from daemon: no.\n\nRun 'docker run --help' for more information\n"
+    )
+    assert str(refusal("lab", 125, said)).startswith("lab: docker: Error response from daemon: no.")
 
 
 @pytest.mark.parametrize(
