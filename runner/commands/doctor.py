@@ -222,6 +222,23 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
     return f"nothing keeps {evals(len(plan.jobs))} from running"
 
 
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """The run whose evals are looked at, if an eval set is given."""
+
+    network: Annotated[str, Option("Docker network of an eval, for --eval-set.", NAME)] = (
+        EVAL_NETWORK
+    )
+    env: Env = ()
+    upstreams: Upstreams = ()
+    eval_set: Annotated[
+        str | None,
+        Option("Look for evals of this set that cannot run.", NAME, configurable=False),
+    ] = None
+    model: Annotated[str, Option("With this model, for --eval-set.", NAME, configurable=False)] = (
+        KEYLESS_MODEL
+    )
+
+
 @evalset_command("evalset doctor --eval-set test-basic")
 def command(
     *,
@@ -231,31 +248,16 @@ def command(
     min_free_disk: Annotated[
         MinFreeDisk, "Take a host with less than this free on its disk for unusable."
     ] = MIN_FREE_DISK,
-    network: Annotated[
-        str, Option("Docker network of an eval, for --eval-set.", NAME)
-    ] = EVAL_NETWORK,
-    env: Env = (),
-    upstreams: Upstreams = (),
-    eval_set: Annotated[
-        str | None,
-        Option("Look for evals of this set that cannot run.", NAME, configurable=False),
-    ] = None,
-    model: Annotated[
-        str, Option("With this model, for --eval-set.", NAME, configurable=False)
-    ] = KEYLESS_MODEL,
+    tried: Tried,
     progress_dir: ProgressDir = PROGRESS_DIR,
     as_json: AsJson = False,
 ) -> int:
     """Check engine, image, registry, disk, Git, hosts; say what to do, exit 3 if one fails."""
     names = parse_hosts(hosts)
     options = RunOptions(
-        model=model,
-        eval_set=eval_set or "",
         image=image,
         **msgspec.structs.asdict(own),
-        network=network,
-        env=env,
-        upstreams=upstreams,
+        **{**msgspec.structs.asdict(tried), "eval_set": tried.eval_set or ""},
         progress_dir=progress_dir,
         explicit=typed(click.get_current_context(), SETTINGS),
     )
@@ -268,7 +270,7 @@ def command(
         _check("Git", _git),
         _check("providers", lambda: _providers(options)),
         *_hosts(names, image, min_free_disk),
-        *([_evals(options)] if eval_set else ()),
+        *([_evals(options)] if tried.eval_set else ()),
     )
     if as_json:
         click.echo(msgspec.json.encode(checks).decode())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import click
+import msgspec
 
 from runner.commands.command_line import evalset_command
 from runner.errors import UsageError
@@ -89,22 +90,26 @@ def hosts_json(left: "LeftOnHosts") -> dict[str, Any]:
     }
 
 
-def show(
-    shown: Sequence[Shown],
-    *,
-    out: TextIO,
-    as_json: bool,
-    junit: Path | None = None,
-    summary: bool = False,
-) -> bool:
+class Forms(msgspec.Struct, frozen=True, kw_only=True):
+    """In which forms people and programs get a status, besides the table."""
+
+    as_json: AsJson = False
+    junit: Annotated[
+        Path | None, Option("Write the same to this file as JUnit XML.", FILE, configurable=False)
+    ] = None
+    summary: Annotated[
+        bool,
+        Option("Add the same to the summary of a GitHub Actions job.", configurable=False),
+    ] = False
+
+
+def show(shown: Sequence[Shown], forms: Forms, *, out: TextIO) -> bool:
     """Print the state of every eval that runs planned or recorded.
 
     Args:
         shown: what to print.
+        forms: JSON takes the place of the table.
         out: where to print.
-        as_json: whether to print JSON.
-        junit: a file for the same as JUnit XML.
-        summary: whether to append it to the summary of a GitHub Actions job.
 
     Returns:
         Whether every eval of each newest plan is finished.
@@ -112,16 +117,16 @@ def show(
     from runner.report.ci import add_summary, check_junit, step_summary, write_junit
     from runner.secrets import Mask
 
-    check_junit(junit)
-    page = step_summary(os.environ) if summary else None
+    check_junit(forms.junit)
+    page = step_summary(os.environ) if forms.summary else None
     for one in shown:
         for message in (*one.state.damaged, *(one.spent.damaged if one.spent else ())):
             print_warning(message)
-    if junit is not None:
-        write_junit(junit, shown, Mask(usual(os.environ)))
+    if forms.junit is not None:
+        write_junit(forms.junit, shown, Mask(usual(os.environ)))
     if page is not None:
         add_summary(page, shown)
-    if as_json:
+    if forms.as_json:
         contents = [one.as_json() for one in shown]
         print(json_line(contents[0] if len(contents) == 1 else contents), file=out)
     else:
@@ -261,14 +266,7 @@ def command(
     eval_set: EvalSet | None = None,
     progress_dir: ProgressDir = PROGRESS_DIR,
     where: BranchOptions,
-    as_json: AsJson = False,
-    junit: Annotated[
-        Path | None, Option("Write the same to this file as JUnit XML.", FILE, configurable=False)
-    ] = None,
-    summary: Annotated[
-        bool,
-        Option("Add the same to the summary of a GitHub Actions job.", configurable=False),
-    ] = False,
+    forms: Forms,
     ask_hosts: Annotated[
         bool,
         Option("Ask the hosts of a run what runs there now.", configurable=False),
@@ -292,7 +290,7 @@ def command(
     else:
         shown, left = of_directory(progress_dir, model, eval_set, ask_hosts=ask_hosts)
         found = [shown]
-    finished = show(found, out=sys.stdout, as_json=as_json, junit=junit, summary=summary)
-    for line in () if as_json else left:
+    finished = show(found, forms, out=sys.stdout)
+    for line in () if forms.as_json else left:
         print(plain_line(line), file=sys.stdout)
     return int(check and not finished)

@@ -98,7 +98,7 @@ class Fleet:
 
     Args:
         slots: how many attempts may run on each at once.
-        host_wait: seconds for which a host may be away.
+        host_wait: seconds for which a host may be away before its attempts are lost.
 
     Attributes:
         attempts: those that are not on record, by id.

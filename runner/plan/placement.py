@@ -24,11 +24,10 @@ class Placement:
     may be lost, late, doubled or out of order: a job is accepted once.
 
     Args:
-        hosts: how many attempts may run on each at once.
+        fleet: the hosts, on which nothing is known to run yet.
         jobs: keys of the jobs to do, in order.
         at_once: how many attempts may run in all.
         retries: how often a job is tried again because its environment was at fault.
-        host_wait: seconds for which a host may be away before its attempts are lost.
         new_id: makes the id of an attempt.
         pause: seconds before a retry, given how many came before it.
         earlier: what earlier runs left.
@@ -37,12 +36,11 @@ class Placement:
 
     def __init__(
         self,
-        hosts: Mapping[str, int],
+        fleet: Fleet,
         jobs: Sequence[str],
         *,
         at_once: int,
         retries: int,
-        host_wait: float,
         new_id: Callable[[], str],
         pause: Callable[[int], float],
         earlier: Earlier | None = None,
@@ -50,13 +48,13 @@ class Placement:
     ) -> None:
         earlier = earlier or Earlier()
         self._at_once, self._retries, self._new_id, self._pause = at_once, retries, new_id, pause
-        self._fleet = Fleet(hosts, host_wait)
+        self._fleet = fleet
         self._queue = JobQueue(jobs, fits)
         self._jobs = {key: PlacedJob(key) for key in jobs}
         self._done = frozenset(earlier.done)
         self._on_record = set(earlier.on_record)
         self._kept: set[str] = set()  # attempts that could not be recorded
-        self._wait_for = set(earlier.hosts) & set(hosts)
+        self._wait_for = set(earlier.hosts) & {host.name for host in fleet}
         self._began = self._paused = self._stopping = self._all_away = self._idle = False
         for attempt, (name, key) in earlier.started.items():
             if attempt not in self._on_record:

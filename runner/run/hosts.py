@@ -30,6 +30,7 @@ from runner.model import Job
 from runner.options import DEFAULT_IMAGE, EVAL_NETWORK
 from runner.plan.actions import Earlier
 from runner.plan.cutoffs import Budget
+from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
@@ -230,11 +231,10 @@ class RunHosts:
         commands = {job.key: job.command for job in plan.todo}
         started = {name: (it.host, it.job) for name, it in self.ledger.started.items()}
         return Placement(
-            slots,
+            Fleet(slots, options.engine_wait),
             list(commands),
             at_once=options.jobs or sum(slots.values()),
             retries=options.retries,
-            host_wait=options.engine_wait,
             new_id=new_id,
             pause=pause_before,
             earlier=Earlier(done=[job.key for job in plan.done], started=started),

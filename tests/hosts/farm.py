@@ -39,6 +39,7 @@ from runner.hosts.messages import (
     There,
 )
 from runner.model import Job, Result
+from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 from runner.records.layout import Layout
 from runner.run.dispatch import Dispatch
@@ -259,11 +260,10 @@ def run_on_farm(
             on_record=recorder.complete,
         )
         placement = Placement(
-            facts.slots,
+            Fleet(facts.slots, facts.wait),
             [each.key for each in jobs],
             at_once=hosts * slots,
             retries=0,
-            host_wait=facts.wait,
             new_id=new_id,
             pause=lambda _: 1.0,
         )

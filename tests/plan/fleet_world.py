@@ -21,6 +21,7 @@ from runner.plan.actions import (
     Settle,
     Start,
 )
+from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 
 HOST_WAIT = 120.0
@@ -146,11 +147,10 @@ class World:
         self._over: set[str] = set()  # jobs with which this run is through
         started = {key: value for key, value in self._journal.items() if key not in self.book}
         self._placement = self._make(
-            {agent.name: agent.slots for agent in self._agents.values()},
+            Fleet({agent.name: agent.slots for agent in self._agents.values()}, HOST_WAIT),
             [job for job in self._jobs if job not in self.accepted],
             at_once=self._size.hosts * 4,
             retries=RETRIES,
-            host_wait=HOST_WAIT,
             new_id=lambda: next(self._ids),
             pause=lambda retry: min(2.0**retry, 60),
             earlier=Earlier(

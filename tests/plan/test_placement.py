@@ -17,6 +17,7 @@ from runner.plan.actions import (
     Start,
     Unfit,
 )
+from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 
 SUCCESS, FAILED, ENVIRONMENT, CUT = Outcome
@@ -29,8 +30,9 @@ def ids() -> Callable[[], str]:
 
 def placement(hosts: Mapping[str, int], *jobs: str, **settings: Any) -> Placement:  # noqa: ANN401 - passed on
     """A placement whose attempts are new1, new2 ..., and whose hosts may be away for 60 s."""
-    usual = {"at_once": 100, "retries": 2, "host_wait": 60, "pause": lambda retry: 10.0 * 2**retry}
-    return Placement(hosts, jobs, new_id=ids(), **{**usual, **settings})
+    usual = {"at_once": 100, "retries": 2, "pause": lambda retry: 10.0 * 2**retry}
+    fleet = Fleet(hosts, settings.pop("host_wait", 60))
+    return Placement(fleet, jobs, new_id=ids(), **{**usual, **settings})
 
 
 def there(place: Placement, *names: str, now: float = 0) -> list[Action]:

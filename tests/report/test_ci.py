@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from runner.commands.status import Shown, show
+from runner.commands.status import Forms, Shown, show
 from runner.errors import EnvironmentFault, UsageError
 from runner.host import STEP_SUMMARY
 from runner.model import State
@@ -176,7 +176,7 @@ def test_a_branchs_status_is_written_for_all_that_it_has(
         for state in states
     ]
     junit = tmp_path / "junit.xml"
-    show(shown, out=io.StringIO(), as_json=True, junit=junit, summary=True)
+    show(shown, Forms(as_json=True, junit=junit, summary=True), out=io.StringIO())
     root = ET.parse(junit).getroot()  # noqa: S314 - our own
     assert [suite.get("name") for suite in root] == ["m.s", "n.s"]
     failures = [found.text for found in root.iter("failure")]
