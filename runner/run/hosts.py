@@ -34,6 +34,7 @@ from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
+from runner.report.display import Display
 from runner.run.dispatch import Dispatch
 from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
@@ -66,10 +67,9 @@ class RunHosts:
     """The hosts that a run can use, with an agent on each.
 
     Args:
+        display: tells people what is being done, and of each host that cannot be used.
         run: id of the run.
         complete: whether an attempt is on record.
-        tell: is told what is being done.
-        warn: is told of each host that cannot be used.
 
     Raises:
         EnvironmentFault: none can be used.
@@ -84,16 +84,14 @@ class RunHosts:
         self,
         prepared: Prepared,
         host: Host,
+        display: Display,
         *,
         run: str,
         complete: Callable[[str], bool],
-        tell: Callable[[str], None],
-        warn: Callable[[str], None],
     ) -> None:
         self._prepared = prepared
         self._host = host
-        self._tell = tell
-        self._warn = warn
+        self._tell, self._warn = display.note, display.warn
         self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
         if any(each.name == LOCAL for each in names) and not prepared.engine.borrowed:
@@ -123,7 +121,7 @@ class RunHosts:
             self.ledger.has(name, {each.attempt for each in inventory.attempts})
         for name, why in collector.problems.items():
             if name not in self.inventories:
-                warn(f"{name}: its agent does not answer: {why}")
+                display.warn(f"{name}: its agent does not answer: {why}")
         if not self.inventories:
             self.links.close()
             raise EnvironmentFault(

@@ -163,24 +163,9 @@ class _Run:
         self._schedule: Schedule | HostSchedule | None = None
         self._hosts: RunHosts | None = None
         self.adopted: list[Task] = []
-        others = 0
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
-        if prepared.options.hosts and (plan.todo or _left_on_hosts(prepared)):
-            from runner.run import hosts  # noqa: PLC0415 - with --hosts alone
-
-            self._hosts = hosts.RunHosts(
-                prepared,
-                host,
-                run=recorder.run,
-                complete=recorder.complete,
-                tell=display.note,
-                warn=display.warn,
-            )
-            stack.callback(self._hosts.close, recorder.complete)
-            others = self._hosts.others(plan)
-        elif not prepared.options.hosts:
-            self.adopted, others = recover(prepared, host, recorder, plan)
+        others = self._recover(plan, stack)
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
@@ -204,6 +189,22 @@ class _Run:
             )
         self._continued = len(adopted)
         self._tell(warnings)
+
+    def _recover(self, plan: Plan, stack: ExitStack) -> int:
+        """Continue what earlier runs left; return how many containers are of other arguments."""
+        prepared, recorder = self._prepared, self._recorder
+        if not prepared.options.hosts:
+            self.adopted, others = recover(prepared, self._host, recorder, plan)
+            return others
+        if not (plan.todo or _left_on_hosts(prepared)):
+            return 0
+        from runner.run import hosts  # noqa: PLC0415 - with --hosts alone
+
+        self._hosts = hosts.RunHosts(
+            prepared, self._host, self._display, run=recorder.run, complete=recorder.complete
+        )
+        stack.callback(self._hosts.close, recorder.complete)
+        return self._hosts.others(plan)
 
     def _tell(self, warnings: Iterable[str]) -> None:
         """Tell people what they should know, and what is about to run."""
