@@ -10,7 +10,7 @@ from runner.records.state import RunState, in_words
 from runner.report.text import json_line, print_warning
 
 if TYPE_CHECKING:
-    from runner.records.sums import Spent
+    from runner.records.spending import Spent
 
 
 def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> None:
@@ -19,7 +19,7 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> N
     Raises:
         UsageError: there are none.
     """
-    from runner.records.sums import read_spent
+    from runner.records.spending import read_spent
     from runner.report.answers import spent_line
 
     layout = Layout.named(root, model, eval_set)

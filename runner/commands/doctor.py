@@ -201,8 +201,8 @@ def _evals(options: RunOptions) -> Check:
 def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
     from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
-    from runner.run.fitness import fit
     from runner.run.prepare import planned, prepare
+    from runner.run.unable import fit
 
     host = this_host()
     prepared = prepare(options, host)

@@ -31,7 +31,7 @@ from runner.report.text import json_line, part_of_set, plain_line, print_warning
 if TYPE_CHECKING:
     from runner.branch.progress_branch import ProgressBranch
     from runner.hosts.leftovers import LeftOnHosts
-    from runner.records.sums import Spent
+    from runner.records.spending import Spent
 
 
 class Shown(Results, frozen=True, kw_only=True):
@@ -162,7 +162,7 @@ def of_directory(
     from runner.engine.leftovers import containers_of
     from runner.hosts.leftovers import left_on_hosts
     from runner.records.lock import is_held
-    from runner.records.sums import read_spent
+    from runner.records.spending import read_spent
 
     layout = Layout.named(root, model, eval_set)
     state = RunState.from_directory(layout)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from runner.data import place
+from runner.data import paths
 from runner.engine import docker_py
 from runner.engine.container import (
     CannotRun,
@@ -107,7 +107,7 @@ class ContainerAttempts:
         try:
             with private_folder(self._shared.layout, task.attempt):
                 if data := self._shared.data.get(task.job.eval):
-                    place.lay_out(data.lock.paths, spec.private)
+                    paths.lay_out(data.lock.paths, spec.private)
                 container = Container.create(self._engine.api, spec)
         except BaseException as error:
             remove_private(self._shared.layout, task.attempt)

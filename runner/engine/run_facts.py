@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.data import place
+from runner.data import paths
 from runner.data.cache import Data
 from runner.engine.container import ContainerSpec
 from runner.engine.ending import stamp
@@ -124,8 +124,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
                 argv = (f"--listen={own}", *argv)
             argv = (*FORWARD, *argv)
         if data := self.data.get(job.eval):
-            mounts = {**mounts, **place.MOUNTS, data.content: place.CONTENT}
-            values |= place.reading() | place.python_path(self.python_path_of(settings, values))
+            mounts = {**mounts, **paths.MOUNTS, data.content: paths.CONTENT}
+            values |= paths.reading() | paths.python_path(self.python_path_of(settings, values))
         if settings.cpus and settings.cpus > self.cpus:
             settings = msgspec.structs.replace(settings, cpus=float(self.cpus))
         eval_part = re.sub("[^a-zA-Z0-9_.-]+", "-", job.eval)[:MOST_OF_A_NAME]

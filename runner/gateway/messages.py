@@ -10,7 +10,7 @@ import msgspec
 from runner.gateway.allowance import Limits
 from runner.gateway.providers import Route
 from runner.model import Spending
-from runner.records.sums import plus
+from runner.records.spending import plus
 
 # Raised whenever a run and a gateway of different versions would not understand each other.
 PROTOCOL = 1

@@ -10,7 +10,7 @@ from runner.gateway.messages import Config
 from runner.gateway.rates import WINDOW
 from runner.gateway.store import utc
 from runner.records.answers import Usage
-from runner.records.sums import read_sums
+from runner.records.spending import read_sums
 
 
 class Ticket:

@@ -7,7 +7,6 @@ from runner.engine.container import remove
 from runner.engine.ending import Cut
 from runner.gateway.messages import listen
 from runner.hosts.attempts import HostAttempts
-from runner.hosts.door import RelayDoor
 from runner.hosts.link import READ, Link, Poller
 from runner.hosts.messages import (
     LARGEST_SETUP,
@@ -28,6 +27,7 @@ from runner.hosts.messages import (
     Start,
     Waited,
 )
+from runner.hosts.relay import RelayDoor
 from runner.hosts.spool import Spool
 
 SOCKET = "agent.sock"

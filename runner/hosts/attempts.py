@@ -17,7 +17,6 @@ from runner.engine.engine import Engine, EngineWait, as_environment_fault
 from runner.engine.live import LiveContainers, follow_samples
 from runner.engine.run_facts import RunFacts
 from runner.errors import RunnerError
-from runner.hosts.door import RelayDoor
 from runner.hosts.link import Poller
 from runner.hosts.messages import (
     PIECE,
@@ -33,6 +32,7 @@ from runner.hosts.messages import (
     Setup,
     There,
 )
+from runner.hosts.relay import RelayDoor
 from runner.hosts.spool import HOST, Spool, left_in
 from runner.model import ContainerSettings, Job, Task
 from runner.records.folders import listed

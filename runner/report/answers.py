@@ -10,7 +10,7 @@ import msgspec
 from runner.errors import EnvironmentFault
 from runner.gateway.prices import DOLLARS, Prices
 from runner.records.answers import Short
-from runner.records.sums import Spent, Sums, Totals, plus, read_sums
+from runner.records.spending import Spent, Sums, Totals, plus, read_sums
 from runner.report.figures import dollars
 from runner.report.timeline import moment
 

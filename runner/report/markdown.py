@@ -64,7 +64,10 @@ def table(rows: Sequence[EvalState], *, limit: int | None = None) -> str:
         return ""
     ordered = sorted(rows, key=lambda row: _ORDER.index(row.state))
     shown = ordered if limit is None else ordered[:limit]
-    lines = [f"| eval | state | {' | '.join(RESULT_COLUMNS)} |", "|---|---|--:|--:|--:|--:|"]
+    lines = [
+        f"| eval | state | {' | '.join(RESULT_COLUMNS)} |",
+        f"|---|---|{'--:|' * len(RESULT_COLUMNS)}",
+    ]
     for row in shown:
         notes = [_in_cell(note) for note in (row.arguments, row.reason) if note]
         name = "<br>".join([_in_cell(row.eval), *notes])

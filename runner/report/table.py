@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.model import State
+from runner.records.spending import Spent
 from runner.records.state import EvalState, in_words
-from runner.records.sums import Spent
 from runner.report.answers import columns
 from runner.report.figures import RESULT_COLUMNS, result_cells
 from runner.report.text import inert, on_actions, one_line

@@ -6,7 +6,6 @@ from queue import SimpleQueue
 
 import msgspec
 
-from runner.hosts.desk import Desk
 from runner.hosts.fetching import Fetch, is_attempt
 from runner.hosts.ledger import Ledger, StartedThere
 from runner.hosts.links import Links
@@ -31,6 +30,7 @@ from runner.hosts.messages import (
     Start,
     Waited,
 )
+from runner.hosts.relay import RelayDesk
 from runner.model import Attempt, Job, Result
 from runner.plan import actions
 from runner.plan.actions import Action
@@ -111,7 +111,7 @@ class Dispatch:
         self._idle = False
         self._news = HostNews(events, ledger, facts, self._evals_on)
         self._results = Results(facts, self.failed)
-        self._desk = Desk(links, facts.gateway, facts.layout.gateway)
+        self._desk = RelayDesk(links, facts.gateway, facts.layout.gateway)
 
     def _evals_on(self, host: str) -> int:
         return sum(each.host == host for each in self.known.values())

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from runner.data import place
+from runner.data import paths
 from runner.data.cache import DataCache, keys_of, remove
 from runner.data.lock import ELSEWHERE, DataLock, lock_of, read_locks
 from runner.engine import docker_py
@@ -203,7 +203,7 @@ class _Fetch:
     def _fetched(self, job: Job) -> DataLock:
         name, key = job.eval, self._keys[job.eval]
         unfinished = self._cache.unfinished(name, key)
-        folder = unfinished / place.OWN
+        folder = unfinished / paths.OWN
         with named(unfinished, "write", option=ELSEWHERE):
             make_ready(unfinished)
         self._containers.run(job, unfinished)

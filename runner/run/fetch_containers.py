@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.data import place
+from runner.data import paths
 from runner.data.cache import remove
 from runner.data.lock import ELSEWHERE, DataLock
 from runner.engine import docker_py
@@ -116,7 +116,7 @@ class FetchContainers:
         while not container.wait(_LOOK):
             if self._stopped.is_set() or time.monotonic() - began > job.settings.timeout:
                 return False
-            if (size := used(folder / place.OWN)) is not None:
+            if (size := used(folder / paths.OWN)) is not None:
                 self._has(job.eval, size.size)
         return True
 
@@ -131,11 +131,11 @@ class FetchContainers:
             name=f"evalset-data-{folder.name.removeprefix('.fetching-')[:100]}-{cache}",
             argv=(*command, "--max_samples", "1"),
             private=folder,
-            mounts={**spec.mounts, **place.MOUNTS},
+            mounts={**spec.mounts, **paths.MOUNTS},
             environment={
                 **spec.environment,
-                **place.fetching(json.dumps(pins.revisions if pins else {})),
-                **place.python_path(self._facts.python_path_of(job.settings, spec.environment)),
+                **paths.fetching(json.dumps(pins.revisions if pins else {})),
+                **paths.python_path(self._facts.python_path_of(job.settings, spec.environment)),
             },
             labels={LABEL: str(self._root)},
             settings=msgspec.structs.replace(spec.settings, tmp_limit=_ANY_SIZE),
@@ -143,7 +143,7 @@ class FetchContainers:
 
     def _judge(self, job: Job, folder: Path, status: int) -> None:
         """Refuse the data of an eval that could not load all of them; say why."""
-        problems = read_bytes(folder / place.PROBLEMS).decode(errors="replace").splitlines()
+        problems = read_bytes(folder / paths.PROBLEMS).decode(errors="replace").splitlines()
         said = "\n".join(last_lines(folder / CONSOLE, 30))
         missing = [line for line in problems if line.startswith("missing ")]
         if not status and not missing:
@@ -200,8 +200,8 @@ class FetchContainers:
 
 def make_ready(folder: Path) -> None:
     """Prepare a private folder; files that an interrupted fetch got stay, but none made of them."""
-    remove(folder / place.OWN / place.PREPARED)
-    for name in (place.PROBLEMS, CONSOLE):
+    remove(folder / paths.OWN / paths.PREPARED)
+    for name in (paths.PROBLEMS, CONSOLE):
         (folder / name).unlink(missing_ok=True)
     # nltk writes only to a folder that is there.
-    (folder / place.OWN / "nltk").mkdir(parents=True, exist_ok=True)
+    (folder / paths.OWN / "nltk").mkdir(parents=True, exist_ok=True)

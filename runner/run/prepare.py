@@ -190,7 +190,7 @@ def _engine(options: RunOptions) -> Engine:
     """The engine that images are looked up in."""
     if not options.hosts:
         return Engine()
-    from runner.hosts.borrowed import engine_for  # noqa: PLC0415 - with --hosts alone
+    from runner.hosts.remote_engine import engine_for  # noqa: PLC0415 - with --hosts alone
 
     return engine_for(options.hosts)
 

@@ -11,8 +11,8 @@ from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 from runner.records.layout import Layout
 from runner.records.logs import last_lines
 from runner.records.progress import read_attempts
+from runner.records.spending import read_spent
 from runner.records.state import RunState
-from runner.records.sums import read_spent
 from runner.registry.needs import ClassNeeds, Kind, Needs, Obstacle
 from tests.coverage.classes import Found, classes_in
 from tests.coverage.reasons import explain

@@ -17,7 +17,7 @@ from runner.records.answers import (
     Sent,
     Stopped,
 )
-from runner.records.sums import parse_sums
+from runner.records.spending import parse_sums
 from tests.answered import START, Answered
 from tests.docs.page import blocks, rows, section, spans
 from tests.docs.shown import BLOCKS

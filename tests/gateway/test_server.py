@@ -17,7 +17,7 @@ from runner.gateway.client import end_process
 from runner.gateway.prices import Price, Prices
 from runner.gateway.server import LOOK
 from runner.records.lock import run_lock
-from runner.records.sums import read_sums
+from runner.records.spending import read_sums
 from runner.units import Budget
 from tests.conftest import until
 from tests.gateway.desk import CHAT, Answer, Caller, Desk, job, prompt

@@ -9,7 +9,7 @@ import pytest
 
 from runner.hosts.link import Link, Poller
 from runner.hosts.messages import LARGEST, Hello, Message, Ping, Read, packed, unpacked
-from runner.hosts.streams import WINDOW, Stream
+from runner.hosts.relay import WINDOW, Stream
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from runner.host import Host
 from runner.image import look as looking
 from runner.image.inside.arguments import elsewhere, path_problem, texts
 from runner.image.inside.classes import Children
-from runner.image.look import _FIND_PYTHON, Question, look_inside, program
+from runner.image.look_inside import _FIND_PYTHON, Question, look_inside, program
 from runner.model import ContainerSettings
 from runner.plan.obstacles import Finding, Look
 

@@ -20,7 +20,7 @@ from runner.records.answers import (
     Usage,
 )
 from runner.records.answers_file import Answers, AnswersFile, parse_answers, read_answers
-from runner.records.sums import Sums, Totals, parse_sums, read_sums
+from runner.records.spending import Sums, Totals, parse_sums, read_sums
 from tests.answered import Answered
 
 LINES: list[AnswersLine] = [

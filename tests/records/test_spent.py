@@ -5,7 +5,7 @@ import pytest
 
 from runner.model import Command
 from runner.records.layout import Layout
-from runner.records.sums import Spent, read_spent
+from runner.records.spending import Spent, read_spent
 from tests.answered import Answered
 
 COMMANDS = [Command(("oaieval", "m", name)) for name in ("b.v0", "a.v0", "c.v0")]

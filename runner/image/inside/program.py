@@ -1,6 +1,6 @@
 """The program: it reads a question and prints what evals' own loader would refuse, both as JSON.
 
-runner/image/look.py writes the question, and runner/plan/obstacles.py has the form of the answer.
+runner/image/look_inside.py writes the question; runner/plan/obstacles.py has the answer's form.
 The loader is asked, so that an entry counts as wrong only where an eval would fail of it.
 """
 

@@ -15,8 +15,8 @@ from runner.image import look as looking
 from runner.options import RunOptions
 from runner.plan.plan import Plan
 from runner.run import fitness
-from runner.run.fitness import fit
 from runner.run.prepare import Prepared, planned, prepare, state_of
+from runner.run.unable import fit
 
 pytestmark = pytest.mark.docker
 

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import msgspec
 
-from runner.data import place
+from runner.data import paths
 from runner.engine.container import ContainerSpec
 from runner.engine.image_probe import NoGpuError
 from runner.errors import UsageError
 from runner.host import Host
 from runner.image.build import kind_of
 from runner.image.image import look_up_image, modules_in
-from runner.image.look import Question, look_inside
+from runner.image.look_inside import Question, look_inside
 from runner.model import ContainerSettings, Job
 from runner.options import extra_image
 from runner.plan.explanations import obstacles, refusal
@@ -207,7 +207,7 @@ class _Fitness:
 
     def _environment(self, job: Job, settings: ContainerSettings) -> dict[str, str]:
         found = self._facts.environment_of(settings)
-        return found | place.reading() if job.eval in self._facts.data else found
+        return found | paths.reading() if job.eval in self._facts.data else found
 
     def _context(self, job: Job, settings: ContainerSettings) -> Context:
         mounts = self._facts.mounts_of(settings)
