@@ -11,10 +11,10 @@ import pytest
 from runner.engine import docker_py
 from runner.errors import UsageError
 from runner.host import Host
-from runner.image import look as looking
+from runner.image import look_inside as looking
 from runner.options import RunOptions
 from runner.plan.plan import Plan
-from runner.run import fitness
+from runner.run import unable
 from runner.run.prepare import Prepared, planned, prepare, state_of
 from runner.run.unable import fit
 
@@ -312,7 +312,7 @@ def test_code_that_replaces_nothing_leaves_what_was_measured(
         asked.append(looking.Question(**facts))
         return asked[-1]
 
-    monkeypatch.setattr(fitness, "Question", question)
+    monkeypatch.setattr(unable, "Question", question)
     names = ["incontext_rl.v0", "test-match.s1.simple-v0"]
     put(options, {}, **{"eval_sets/mine.yaml": json.dumps({"mine": {"evals": names}})})
     code = tmp_path / "code"
@@ -378,7 +378,7 @@ def test_another_program_is_not_looked_for(
 ) -> None:
     """Nor is anything with --no-probe."""
     put(options, {"own.dev.v0": {"class": "mine:B"}})
-    monkeypatch.setattr(fitness, "look_inside", pytest.fail)
+    monkeypatch.setattr(unable, "look_inside", pytest.fail)
     for changed in ({"probe": False}, {"run_command": "/bin/program"}):
         assert reasons(msgspec.structs.replace(options, **changed), host) == {}
 

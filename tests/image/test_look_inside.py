@@ -11,7 +11,7 @@ import pytest
 from runner.engine.container import ContainerSpec
 from runner.gateway.providers import INSIDE
 from runner.host import Host
-from runner.image import look as looking
+from runner.image import look_inside as looking
 from runner.image.inside.arguments import elsewhere, path_problem, texts
 from runner.image.inside.classes import Children
 from runner.image.look_inside import _FIND_PYTHON, Question, look_inside, program
