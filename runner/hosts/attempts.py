@@ -24,6 +24,7 @@ from runner.hosts.messages import (
     HasEnded,
     HasSettled,
     HasStarted,
+    HasSucceeded,
     LeftFile,
     Message,
     Piece,
@@ -225,10 +226,13 @@ class HostAttempts:
         def started(container: str) -> None:
             self._poller.call(lambda: self._has_started(task.attempt, known, container))
 
+        def succeeded() -> None:
+            self._poller.call(partial(self._say, HasSucceeded(attempt=task.attempt)))
+
         try:
             if not task.container:
                 self._spool.keep(task.attempt, task.job)
-            with made_by.made(task, on_start=started, on_success=lambda: None) as made:
+            with made_by.made(task, on_start=started, on_success=succeeded) as made:
                 ended = _has_ended(task, made, self._spool)
                 self._poller.call(lambda: self._has_ended(known, ended))
                 known.settled.wait()

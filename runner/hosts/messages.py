@@ -8,7 +8,7 @@ from runner.engine.attempt import Made
 from runner.model import Job, decode_command
 
 # Raised whenever a runner and an agent of different versions would not understand each other.
-PROTOCOL = 1
+PROTOCOL = 2
 
 # Bytes of a message at most: from a host, which is not trusted, and from a runner, which may have
 # to name very many files. And of a piece of a file.
@@ -177,6 +177,12 @@ class HasStarted(Message, frozen=True, kw_only=True):
     container: str
 
 
+class HasSucceeded(Message, frozen=True, kw_only=True):
+    """The container of an attempt has ended well; what it left is still being collected there."""
+
+    attempt: str
+
+
 class HasSettled(Message, frozen=True, kw_only=True):
     """Nothing is left of an attempt."""
 
@@ -277,6 +283,7 @@ AnyMessage = (
     | HasEnded
     | Inventory
     | HasStarted
+    | HasSucceeded
     | HasSettled
     | CannotStart
     | Sampled

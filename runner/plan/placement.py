@@ -157,6 +157,13 @@ class Placement:
             known.phase = Phase.RUNNING
         return self._proceed([], now)
 
+    def succeeded(self, name: str, attempt: str, *, now: float) -> list[Action]:
+        """A container has ended well, so that its slot is free; `ended` may find a failure."""
+        known = self._fleet.attempts.get(attempt)
+        if known is not None and known.host.name == name and known.phase in ON_HOST:
+            self._fleet.free(known)
+        return self._proceed([], now)
+
     def ended(self, name: str, attempt: str, outcome: Outcome, *, now: float) -> list[Action]:
         """An attempt has ended, and all its files are here."""
         if self._is_refused(attempt):

@@ -19,6 +19,7 @@ from runner.hosts.messages import (
     HasEnded,
     HasSettled,
     HasStarted,
+    HasSucceeded,
     Inventory,
     Message,
     Open,
@@ -229,6 +230,9 @@ class Dispatch:
             case HasStarted(container=container) if known:
                 self._runs(host, attempt, container)
                 self._do(self.placement.started(host, attempt, now=time.monotonic()))
+            case HasSucceeded() if known and self._budget is None:
+                # With a budget, what starts next is judged by how long this one took.
+                self._do(self.placement.succeeded(host, attempt, now=time.monotonic()))
             case HasEnded() if known:
                 self._fetch(host, known, message)
             case Piece() if known and known.fetch:

@@ -29,6 +29,7 @@ from runner.hosts.messages import (
     HasEnded,
     HasSettled,
     HasStarted,
+    HasSucceeded,
     Hello,
     Inventory,
     Message,
@@ -161,6 +162,7 @@ class Farm:
         if ended_job is None:
             return
         made = Made(ending=Ending(exit_code=0), seconds=1.0)
+        self._say(agent, HasSucceeded(attempt=attempt))
         ended = HasEnded(attempt=attempt, job=ended_job, made=made, files=())
         agent.ended[attempt] = ended
         self._say(agent, ended)

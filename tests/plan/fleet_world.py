@@ -314,6 +314,9 @@ class World:
             outcome = Outcome.ENVIRONMENT if drawn < 0.02 else Outcome.FAILED
         agent.held[attempt] = (agent.running.pop(attempt), outcome)
         if agent.name in self._up:
+            if outcome is Outcome.SUCCESS:
+                name, place = agent.name, self._placement
+                self._tell(MESSAGE, lambda: place.succeeded(name, attempt, now=self.now))
             self._fetch(agent, attempt)
 
     def _fetch(self, agent: Agent, attempt: str) -> None:

@@ -91,6 +91,19 @@ def test_a_success_gives_its_slot_back_at_once_and_is_recorded() -> None:
     assert place.tick(now=6) == []
 
 
+def test_a_container_that_ended_well_gives_its_slot_back_before_its_files_are_here() -> None:
+    """Once, and only the host that has it; what it left may say that it failed all the same."""
+    place = placement({"a": 1, "b": 0}, "j1", "j2", "j3")
+    there(place, "a", "b")
+    assert place.succeeded("b", "new1", now=1) == []
+    assert place.succeeded("a", "new1", now=1) == [Start("a", "j2", "new2")]
+    assert place.succeeded("a", "new1", now=1) == []
+    assert place.ended("a", "new1", FAILED, now=2) == [Record("new1", again=False)]
+    assert place.recorded("new1", now=3) == [Settle("a", "new1")]
+    assert place.succeeded("a", "new1", now=3) == []
+    assert place.taken == 1
+
+
 def test_a_failure_keeps_its_slot_until_it_is_recorded() -> None:
     """It may end the run; and the job does not run again."""
     place = placement({"a": 1}, "j1", "j2")
