@@ -23,6 +23,9 @@ _NAMED = 3
 # Kinds of findings that lack of memory or time may have caused, unless they are sure.
 _MAY_CHANGE = {"hangs", "killed", "unseen", "network"}
 
+# Seconds that evals may take if nobody says otherwise.
+_USUAL_TIMEOUT = 3600.0
+
 # With one of these set, what evals load from a hub comes from a cache.
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
@@ -98,6 +101,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         providers: those whose models the containers can reach through the gateway.
         environment: the variables that containers get.
         defines_model: whether the model is an entry of a registry.
+        astray: where data are on the host that an entry names by a path from elsewhere than its
+            registry's `data`: by the entry's file, as containers see it, and the path.
     """
 
     settings: ContainerSettings
@@ -105,6 +110,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     providers: frozenset[str] = frozenset()
     environment: Mapping[str, str] = {}
     defines_model: bool = False
+    astray: Mapping[tuple[str, str], Path] = {}
 
     @property
     def has_data(self) -> bool:
@@ -118,11 +124,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             return True
         return self.environment.get("OPENAI_API_KEY", "") not in {"", PLACEHOLDER_KEY}
 
+    def folder_of(self, path: str) -> tuple[str, Path] | None:
+        """The user's folder that has a path in containers: its place there, and on the host."""
+        return next((it for it in self.folders.items() if path.startswith(f"{it[0]}/")), None)
+
     def on_host(self, path: str) -> str:
         """A path in containers as people know it: that of the host, or one in the image."""
-        for place, folder in self.folders.items():
-            if path.startswith(f"{place}/"):
-                return str(folder / path.removeprefix(f"{place}/"))
+        if found := self.folder_of(path):
+            place, folder = found
+            return str(folder / path.removeprefix(f"{place}/"))
         return f"{self.settings.image}:{path}" if path else ""
 
 
@@ -169,6 +179,26 @@ def obstacle_of(need: Need, context: Context, *, model: str) -> Obstacle | None:
     elif kind == "models" and "," not in model:
         cure = "give several models, as in gpt-4,gpt-4o"
     return Obstacle(why=f"it {need.why}", cure=cure) if cure else None
+
+
+def caution_about(need: Need, context: Context, *, timeout: float, fetch: str) -> str:
+    """What people should know of an eval of upstream's that can run; empty if nothing.
+
+    Args:
+        need, context: as for `obstacle_of`, which found nothing.
+        timeout: its time limit.
+        fetch: the command that brings data into the cache.
+    """
+    if need.fetches and not context.has_data:
+        return f"loads data from elsewhere in each run; `{fetch}` brings them once, and pins them"
+    if need.kind == "download":
+        return (
+            f"{need.why} in each run, where `evalset data fetch` cannot help; leave it out with "
+            "--exclude if that takes too long"
+        )
+    if need.kind == "time" and timeout <= _USUAL_TIMEOUT:
+        return f"{need.why}; give it some hours with --timeout, or leave it out with --exclude"
+    return ""
 
 
 def lacks_image(name: str, extra: str) -> Obstacle:

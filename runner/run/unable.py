@@ -19,6 +19,7 @@ from runner.plan.obstacles import (
     Context,
     Look,
     Obstacle,
+    caution_about,
     grouped,
     lacks_image,
     obstacle_of,
@@ -26,7 +27,7 @@ from runner.plan.obstacles import (
 )
 from runner.plan.plan import Plan
 from runner.registry.code import modules_of
-from runner.registry.content import state_of_folders
+from runner.registry.content import astray, state_of_folders
 from runner.registry.needs import needs
 from runner.report.text import evals
 from runner.run.containers import facts_of
@@ -84,6 +85,16 @@ def fit(
 def _adds(settings: ContainerSettings) -> bool:
     """Whether containers have modules in addition to those of their image."""
     return settings.requirements is not None or bool(settings.code)
+
+
+def _with_data_astray(context: Context, look: Look) -> Context:
+    """The same, knowing where missing data are on this host."""
+    found = {}
+    for each in (each for findings in look.evals.values() for each in findings):
+        home = context.folder_of(each.file) if each.kind == "data" else None
+        if home and (path := astray(home[1], each.said)):
+            found[each.file, each.said] = path
+    return msgspec.structs.replace(context, astray=found)
 
 
 def _refused(said: Sequence[str], count: int) -> UsageError:
@@ -146,6 +157,7 @@ class _Fitness:
         if look is None:
             return {}
         context = self._context(jobs[0], settings)
+        context = _with_data_astray(context, look)
         if error := refusal(look, context):
             raise error
         found, warnings = obstacles(look, names, context)
@@ -164,7 +176,8 @@ class _Fitness:
         context = self._context(jobs[0], settings)
         model = self._prepared.options.model
         found = {}
-        fetching = []
+        cautions: dict[str, list[str]] = {}
+        fetch = f"evalset data fetch {model} {self._prepared.options.eval_set}"
         for job in jobs:
             need = needs().get(job.eval)
             if need is None:
@@ -175,14 +188,9 @@ class _Fitness:
                 found[job.eval] = lacks_image(extra_image(need.image), need.image)
             elif obstacle := obstacle_of(need, context, model=model):
                 found[job.eval] = obstacle
-            elif need.fetches and not context.has_data:
-                fetching.append(job.eval)
-        if fetching:
-            command = f"evalset data fetch {model} {self._prepared.options.eval_set}"
-            self.warnings.append(
-                f"{some(fetching)}: loads data from elsewhere in each run; `{command}` brings them "
-                "once, and pins them"
-            )
+            elif caution := caution_about(need, context, timeout=job.settings.timeout, fetch=fetch):
+                cautions.setdefault(caution, []).append(job.eval)
+        self.warnings += (f"{some(names)}: {caution}" for caution, names in cautions.items())
         return found
 
     def _kind_of(self, settings: ContainerSettings) -> str | None:

@@ -12,6 +12,7 @@ from runner.plan.obstacles import (
     Finding,
     Look,
     Obstacle,
+    caution_about,
     copied,
     grouped,
     lacks_image,
@@ -94,6 +95,39 @@ def told(finding: Finding, context: Context = CONTEXT) -> str:
 def test_a_finding_is_one_line_with_file_and_cure(finding: Finding, line: str) -> None:
     """Paths are those that people know: the host's, or with the image's name."""
     assert told(finding) == line
+
+
+@pytest.mark.parametrize(
+    ("said", "where", "cure"),
+    [
+        ("data/m/x.jsonl", "/home/me/own/data/m/x.jsonl", "write `m/x.jsonl`"),
+        ("own/data/x.jsonl", "/home/me/own/data/x.jsonl", "write `x.jsonl`"),
+        (
+            "x.jsonl",
+            "/home/me/own/x.jsonl",
+            "copy the file to /home/me/own/data/x.jsonl, and write `x.jsonl`",
+        ),
+        (
+            "./data/m/x.jsonl",
+            "/home/me/data/m/x.jsonl",
+            "copy the file to /home/me/own/data/m/x.jsonl, and write `m/x.jsonl`",
+        ),
+    ],
+)
+def test_data_that_are_elsewhere_on_the_host_are_told_with_what_to_write(
+    said: str, where: str, cure: str
+) -> None:
+    """Paths start at the registry's `data`, and not at the repository."""
+    finding = Finding(kind="data", argument="samples_jsonl", said=said, file=FILE)
+    astray = {(FILE, said): Path(where)}
+    line = told(finding, msgspec.structs.replace(CONTEXT, astray=astray))
+    assert line == (
+        f"/home/me/own/evals/x.yaml: `samples_jsonl` names `{said}`, a path that starts at the "
+        f"folder `data` of the registry, but the file is {where}; {cure}"
+    )
+    assert told(finding).endswith(
+        "put it below the folder `data` of its registry, from which the path starts"
+    )
 
 
 @pytest.mark.parametrize("kind", ["network", "loads"])
@@ -312,6 +346,30 @@ def test_what_is_downloaded_past_every_cache_needs_a_network() -> None:
     assert not measured("download")
     cached = msgspec.structs.replace(without_network(CONTEXT), environment={"HF_HUB_OFFLINE": "1"})
     assert measured("download", cached) == "leave --network none out"
+
+
+def cautioned(kind: Kind | None, context: Context = CONTEXT, timeout: float = 3600) -> str:
+    """What is said of an eval of upstream's that can run."""
+    need = Need(image="", kind=kind, why="does something")
+    assert obstacle_of(need, context, model="gpt-4") is None
+    return caution_about(need, context, timeout=timeout, fetch="fetch it")
+
+
+def test_what_an_eval_brings_itself_in_each_run_is_said() -> None:
+    """Where a cache can hold it, with the command that fills the cache; then no more."""
+    assert cautioned("fetch").startswith("loads data from elsewhere in each run; `fetch it`")
+    cached = msgspec.structs.replace(CONTEXT, environment={"HF_HUB_OFFLINE": "1"})
+    assert not cautioned("fetch", cached)
+    for context in (CONTEXT, cached):
+        assert cautioned("download", context).startswith("does something in each run, where")
+    assert not cautioned(None)
+
+
+def test_what_takes_hours_is_said_unless_it_is_given_hours() -> None:
+    """It can run: time is all that it lacks, with or without a network."""
+    for context in (CONTEXT, without_network(CONTEXT)):
+        assert cautioned("time", context).startswith("does something; give it some hours with")
+        assert not cautioned("time", context, timeout=3601)
 
 
 def test_what_only_dummy_cannot_do_is_said_of_dummy_alone() -> None:
