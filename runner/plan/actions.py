@@ -78,15 +78,10 @@ class Earlier(msgspec.Struct, frozen=True, kw_only=True):
     """What earlier runs of the same progress directory left.
 
     Attributes:
-        on_record: ids of attempts; none of them is accepted again.
         done: keys of jobs that are finished.
         started: host and job of attempts that were started and are not on record, by id. They count
             as running on a host that is away.
-        hosts: those that may run other attempts. Nothing starts until each has connected, or has
-            been away too long.
     """
 
-    on_record: Collection[str] = ()
     done: Collection[str] = ()
     started: Mapping[str, tuple[str, str]] = {}
-    hosts: Collection[str] = ()
