@@ -56,7 +56,10 @@ class End(msgspec.Struct, frozen=True):
 
 
 class AllAway(msgspec.Struct, frozen=True):
-    """No host has been there for too long, so nothing more starts; `since` when, in seconds."""
+    """No host has been there for too long; `since` when, in seconds.
+
+    Nothing more starts, and what the hosts have is left to the next run.
+    """
 
     since: float
 

@@ -221,8 +221,12 @@ class Placement:
     def _is_idle(self) -> bool:
         if self._queue:
             return False
-        attempts = self._fleet.attempts.values()
-        return all(not each.job.wanted and each.phase is Phase.RUNNING for each in attempts)
+        return all(map(self._is_left_to_the_next_run, self._fleet.attempts.values()))
+
+    def _is_left_to_the_next_run(self, known: Placed) -> bool:
+        if self._all_away and known.host.lost and known.phase in ON_HOST:
+            return True
+        return not known.job.wanted and known.phase is Phase.RUNNING
 
     def _lose_hosts(self, hosts: Sequence[PlacedHost]) -> list[Action]:
         actions: list[Action] = []
@@ -232,6 +236,8 @@ class Placement:
             self._all_away = True
             self._stop()
             actions.append(AllAway(max(host.since for host in hosts)))
+        if self._all_away:  # nothing could run elsewhere
+            hosts = [host for host in hosts if host.removed]
         for host in hosts:
             for known in [each for each in host.attempts.values() if each.phase in ON_HOST]:
                 if known.job.wanted:

@@ -197,20 +197,21 @@ class World:
                     if not again:
                         self._over.add(job)
                     self._record(attempt, None)
-                case AllAway():
-                    pass
                 case Idle():
                     self._through = True
                     self._idle = not self._awaited
-                case _:
+                case _ if not isinstance(action, AllAway):
                     raise Violation(f"unknown: {action}")
+        self._tick_in_time()
+
+    def _tick_in_time(self) -> None:
         deadline = self._placement.deadline()
         if deadline is not None and deadline < self._ticking:
             self._ticking = deadline
             self._after(max(0.0, deadline - self.now), partial(self._tick, self._epoch))
 
     def _await_no_more(self, epoch: int, *names: str) -> None:
-        """Let evals start, and the run end, once all hosts have said what they have, or will not."""
+        """Let evals start, and the run end, once all hosts have said what they have."""
         if epoch == self._epoch and self._awaited:
             self._awaited.difference_update(names)
             if not self._awaited:

@@ -363,16 +363,18 @@ def test_a_removed_host_is_never_used_again() -> None:
 
 
 def test_the_run_ends_if_all_hosts_are_away_for_too_long() -> None:
-    """What is known is recorded; nothing more starts, even if a host is back then."""
+    """What the last ones have is left to the next run; nothing more starts, even if one is back."""
     place = placement({"a": 1, "b": 1}, "j1", "j2", "j3")
     there(place, "a", "b")
     place.disconnected("a", now=10)
     place.disconnected("b", now=20)
     assert place.tick(now=70) == [RecordLost("a", "j1", "new1", again=True)]
     assert place.recorded("new1", now=71) == []
-    assert place.tick(now=80) == [AllAway(20), RecordLost("b", "j2", "new2", again=False)]
+    assert place.tick(now=80) == [AllAway(20), Idle()]
     assert there(place, "a", now=81) == []
-    assert place.recorded("new2", now=82) == [Idle()]
+    assert place.connected("b", {"new2": "j2"}, {}, now=82) == []
+    assert place.ended("b", "new2", SUCCESS, now=83) == [Record("new2", again=False)]
+    assert place.recorded("new2", now=84) == [Settle("b", "new2")]
 
 
 def test_hosts_that_never_connect_are_away_from_the_start() -> None:
