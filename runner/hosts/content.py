@@ -48,11 +48,18 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of that folder, made from the hash of all that is in it.
+        place: where it comes from, for people.
         files: path here by path in the folder, sorted.
     """
 
     name: str
+    place: str
     files: tuple[tuple[str, Path], ...]
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        found = (path.lstat() for _, path in self.files)
+        return sum(about.st_size for about in found if stat.S_ISREG(about.st_mode))
 
     def write(self, to: IO[bytes]) -> None:
         """Write it as a gzipped tar, which is the same wherever it is made."""
@@ -89,8 +96,9 @@ def folder(kind: str, root: Path, *, without: Iterable[str] = (), digest: str = 
     with named(root, "read"):
         files = _below(root, "", frozenset(without))
         if digest:
-            return Content(name=f"{kind}-{digest[:32]}", files=tuple(sorted(files)))
-        return _content(kind, files)
+            name = f"{kind}-{digest[:32]}"
+            return Content(name=name, place=str(root), files=tuple(sorted(files)))
+        return _content(kind, str(root), files)
 
 
 def agent_code(
@@ -117,7 +125,7 @@ def agent_code(
         for name, path in _below(place, "", frozenset()):
             found[f"{package}/{name}"] = path
     kept = {name: path for name, path in found.items() if "__pycache__" not in name.split("/")}
-    return _content("agent", sorted(kept.items()))
+    return _content("agent", "the agent", sorted(kept.items()))
 
 
 def _own() -> dict[str, Path]:
@@ -161,7 +169,7 @@ def _fetched(
     return {package: folder / package for package in PACKAGES}
 
 
-def _content(kind: str, files: Iterable[tuple[str, Path]]) -> Content:
+def _content(kind: str, place: str, files: Iterable[tuple[str, Path]]) -> Content:
     digest = hashlib.sha256()
     found = tuple(sorted(files))
     for name, path in found:
@@ -173,7 +181,7 @@ def _content(kind: str, files: Iterable[tuple[str, Path]]) -> Content:
         elif stat.S_ISREG(about.st_mode):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-    return Content(name=f"{kind}-{digest.hexdigest()[:32]}", files=found)
+    return Content(name=f"{kind}-{digest.hexdigest()[:32]}", place=place, files=found)
 
 
 def _below(root: Path, above: str, without: frozenset[str]) -> Iterator[tuple[str, Path]]:

@@ -13,14 +13,18 @@ import msgspec
 from runner.engine.engine import Engine
 from runner.hosts.check import Facts
 from runner.hosts.content import Content
-from runner.hosts.ssh import command, refusal, run
+from runner.hosts.ssh import Unreachable, Unusable, command, refusal, run
 from runner.image.image import Image, own_fingerprint
+from runner.report.text import size
 
 # Images that are streamed at the same time, to whichever hosts.
 STREAMS = threading.Semaphore(4)
 
 # Seconds for a whole image.
 LONG = 3600
+
+# Bytes of content from which on people are told that it is sent.
+LARGE = 100 * 2**20
 
 # Starts Python without anything that the image or the user put in its way.
 BOOT = (
@@ -51,10 +55,7 @@ fi
 """
 
 _PULL = """
-if [ -n "$digest" ] && docker pull -q "$digest" >/dev/null 2>&1; then
-    has '{{.Id}}' "$digest"
-fi
-exit 0
+docker pull -q "$1" >/dev/null && docker image inspect --format '{{.Id}}' "$1"
 """
 
 _LOAD = """
@@ -119,10 +120,16 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         return command(self.name, [*words, "relay", self.spool])
 
 
-def send(host: Host, content: Content, image: str) -> None:
-    """Bring content to a host that does not have it; an image there unpacks it."""
+def send(host: Host, content: Content, image: str, *, tell: Callable[[str], None]) -> None:
+    """Bring content to a host that does not have it; an image there unpacks it.
+
+    Args:
+        tell: is told of content that takes a while.
+    """
     if content.name in host.facts.has:
         return
+    if (bytes_ := content.size()) >= LARGE:
+        tell(f"{host.name} gets {content.place} ({size(bytes_)})")
     store = f"{host.facts.base}/store"
     part = f"{store}/.{uuid.uuid4().hex}"
     unpack = 'mkdir "$1" && tar -xzf - -C "$1" && (mv -T "$1" "$2" || rm -rf "$1") && test -d "$2"'
@@ -160,11 +167,25 @@ def ensure_image(host: Host, engine: Engine, image: Image, *, tell: Callable[[st
         engine: that has the image.
         tell: is told how far it is.
     """
-    words = _words(host, engine, image)
-    if found := host.script(_FIND + _PULL, *words, timeout=LONG).strip():
+    if found := host.script(_FIND, *_words(host, engine, image)).strip():
         return found.splitlines()[-1]
+    if image.digest and (found := _pull(host, image.digest, image.name, tell)):
+        return found
     with STREAMS:
         return _stream(host, engine, image, tell)
+
+
+def _pull(host: Host, digest: str, name: str, tell: Callable[[str], None]) -> str:
+    """Have a host pull an image; give its id there, or nothing if that fails."""
+    tell(f"{host.name} pulls the image {name}")
+    try:
+        return host.script(_PULL, digest, timeout=LONG).strip().splitlines()[-1]
+    except Unreachable:
+        raise
+    except Unusable as error:
+        why = error.what.removeprefix(f"{host.name}: ")
+        tell(f"{host.name} cannot pull the image {name}, and gets it from here: {why}")
+        return ""
 
 
 def has_image(host: Host, engine: Engine, image: Image) -> bool:
@@ -179,7 +200,7 @@ def _words(host: Host, engine: Engine, image: Image) -> tuple[str, ...]:
 
 def _stream(host: Host, engine: Engine, image: Image, tell: Callable[[str], None]) -> str:
     about: dict[str, Any] = engine.api.inspect_image(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
-    size = max(1, int(about["Size"]))
+    whole = max(1, int(about["Size"]))
     words = ["sh", "-c", _LOAD, "sh", image.id, host.facts.base]
 
     def save(to: IO[bytes]) -> None:
@@ -188,7 +209,7 @@ def _stream(host: Host, engine: Engine, image: Image, tell: Callable[[str], None
             for part in engine.api.get_image(image.id):
                 packed.write(part)
                 sent += len(part)
-                percent = min(99, sent * 100 // size)
+                percent = min(99, sent * 100 // whole)
                 if percent >= told + 25:
                     told = percent
                     tell(f"{host.name} gets the image {image.name}: {percent} %")

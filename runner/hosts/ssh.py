@@ -29,9 +29,6 @@ OPTIONS = (
 # How the names of variables end that hold the address of a provider.
 ADDRESSES = ("_BASE_URL", "_API_BASE", "_ENDPOINT")
 
-# What ssh takes for a host and none of its options.
-_NAME = re.compile(r"(?:[A-Za-z0-9_][\w.%+-]*@)?[A-Za-z0-9_:\[][\w.:%\]-]*")
-
 # ssh's own exit status, where it is not that of the command.
 FAILED = 255
 
@@ -98,7 +95,11 @@ def check_hosts(texts: Iterable[str], inside: Mapping[str, str]) -> None:
 
 
 class Unusable(EnvironmentFault):
-    """A host cannot be used; the others may go on."""
+    """A host cannot be used; the others may."""
+
+
+class Unreachable(Unusable):
+    """A host does not answer, which may be different soon."""
 
 
 def command(host: str, words: Sequence[str]) -> list[str]:
@@ -133,7 +134,7 @@ def run(
             start_new_session=True,  # Ctrl-C is for the run alone
         )
     except subprocess.TimeoutExpired:
-        raise Unusable(
+        raise Unreachable(
             f"{host} did not answer within {timeout:g} s", f"try `ssh {host} docker version`"
         ) from None
     except FileNotFoundError:
@@ -167,4 +168,4 @@ def refusal(host: str, status: int, said: str) -> Unusable:
         return Unusable(
             f"the host key of {host} is not known", f"`ssh {host}` once, and check what it shows"
         )
-    return Unusable(f"{host} cannot be reached: {last}", f"try `ssh {host}`")
+    return Unreachable(f"{host} cannot be reached: {last}", f"try `ssh {host}`")

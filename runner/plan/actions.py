@@ -56,7 +56,10 @@ class End(msgspec.Struct, frozen=True):
 
 
 class AllAway(msgspec.Struct, frozen=True):
-    """No host has been there for too long, so nothing more starts; `since` when, in seconds."""
+    """No host has been there for too long; `since` when, in seconds.
+
+    Nothing more starts, and what the hosts have is left to the next run.
+    """
 
     since: float
 
@@ -78,15 +81,10 @@ class Earlier(msgspec.Struct, frozen=True, kw_only=True):
     """What earlier runs of the same progress directory left.
 
     Attributes:
-        on_record: ids of attempts; none of them is accepted again.
         done: keys of jobs that are finished.
         started: host and job of attempts that were started and are not on record, by id. They count
             as running on a host that is away.
-        hosts: those that may run other attempts. Nothing starts until each has connected, or has
-            been away too long.
     """
 
-    on_record: Collection[str] = ()
     done: Collection[str] = ()
     started: Mapping[str, tuple[str, str]] = {}
-    hosts: Collection[str] = ()

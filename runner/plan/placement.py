@@ -52,13 +52,11 @@ class Placement:
         self._queue = JobQueue(jobs, fits)
         self._jobs = {key: PlacedJob(key) for key in jobs}
         self._done = frozenset(earlier.done)
-        self._on_record = set(earlier.on_record)
+        self._on_record: set[str] = set()
         self._kept: set[str] = set()  # attempts that could not be recorded
-        self._wait_for = set(earlier.hosts) & {host.name for host in fleet}
         self._began = self._paused = self._stopping = self._all_away = self._idle = False
         for attempt, (name, key) in earlier.started.items():
-            if attempt not in self._on_record:
-                self._add(attempt, self._fleet.unknown(name), key, Phase.RUNNING, earlier=True)
+            self._add(attempt, self._fleet.unknown(name), key, Phase.RUNNING, earlier=True)
 
     @property
     def waiting(self) -> int:
@@ -101,7 +99,6 @@ class Placement:
             return self._proceed([], now)
         actions = self._begin(now)
         host.up, host.lost = True, False
-        self._wait_for.discard(name)
         for attempt, key in running.items():
             actions += self._found(host, attempt, key, Phase.RUNNING)
         for attempt, (key, _) in held.items():
@@ -229,20 +226,25 @@ class Placement:
         return actions
 
     def _is_idle(self) -> bool:
-        if self._queue or (self._wait_for and not self._stopping):
+        if self._queue:
             return False
-        attempts = self._fleet.attempts.values()
-        return all(not each.job.wanted and each.phase is Phase.RUNNING for each in attempts)
+        return all(map(self._is_left_to_the_next_run, self._fleet.attempts.values()))
+
+    def _is_left_to_the_next_run(self, known: Placed) -> bool:
+        if self._all_away and known.host.lost and known.phase in ON_HOST:
+            return True
+        return not known.job.wanted and known.phase is Phase.RUNNING
 
     def _lose_hosts(self, hosts: Sequence[PlacedHost]) -> list[Action]:
         actions: list[Action] = []
         for host in hosts:
             host.lost = True
-            self._wait_for.discard(host.name)
         if hosts and not self._all_away and all(host.lost for host in self._fleet):
             self._all_away = True
             self._stop()
             actions.append(AllAway(max(host.since for host in hosts)))
+        if self._all_away:  # nothing could run elsewhere
+            hosts = [host for host in hosts if host.removed]
         for host in hosts:
             for known in [each for each in host.attempts.values() if each.phase in ON_HOST]:
                 if known.job.wanted:
@@ -253,7 +255,7 @@ class Placement:
 
     def _start_some(self) -> list[Action]:
         actions: list[Action] = []
-        if self._stopping or self._paused or self._wait_for:
+        if self._stopping or self._paused:
             return actions
         while self._fleet.has_room and self._fleet.taken < self._at_once:
             if (key := self._queue.take()) is None:

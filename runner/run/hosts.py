@@ -1,10 +1,9 @@
 """The hosts of a run: which can be used, and what they get before evals start there."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeVar
 
 import msgspec
 
@@ -36,16 +35,11 @@ from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
 from runner.report.display import Display
 from runner.run.dispatch import Dispatch
+from runner.run.host_patience import Patience
 from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
 from runner.run.results import HostFacts
 from runner.run.schedule import Event, pause_before
-
-# Hosts that are looked at or get something at the same time.
-AT_ONCE = 16
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 class Usable(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +85,7 @@ class RunHosts:
     ) -> None:
         self._prepared = prepared
         self._host = host
-        self._tell, self._warn = display.note, display.warn
+        self._tell = display.note
         self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
         if any(each.name == LOCAL for each in names) and not prepared.engine.borrowed:
@@ -102,7 +96,12 @@ class RunHosts:
         )
         if any(each.name != LOCAL for each in names):
             self._code = self._agent_code()
-        self.usable = self._each(self._usable, names)
+        self._patience = Patience(
+            Counter(each.host for each in self.ledger.started.values()),
+            prepared.options.engine_wait,
+            display,
+        )
+        self.usable = self._patience.each(self._usable, {each.name: each for each in names})
         if not self.usable:
             raise EnvironmentFault(
                 "no host of --hosts can be used", "see the lines above for what to do"
@@ -167,7 +166,7 @@ class RunHosts:
             setup = self._setup(one, facts, jobs, contents, known)
             return one.name, msgspec.structs.replace(setup, samples=samples)
 
-        return dict(self._each(equip, self.usable))
+        return dict(self._patience.each(equip, {each.name: each for each in self.usable}))
 
     def schedule(
         self,
@@ -247,17 +246,6 @@ class RunHosts:
             self.links.close()
         self.ledger.end(is_over=complete)
 
-    def _each(self, act: Callable[[T], U], of: Iterable[T]) -> list[U]:
-        """What an act gives for each host; one where it fails is warned of and left out."""
-        found = []
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="equip") as pool:
-            for future in [pool.submit(act, each) for each in of]:
-                try:
-                    found.append(future.result())
-                except Unusable as error:
-                    self._warn(str(error))
-        return found
-
     def _usable(self, named: HostName) -> Usable:
         if named.name == LOCAL:
             try:
@@ -269,7 +257,7 @@ class RunHosts:
         facts = check(named.name, least=self._prepared.options.min_free_disk)
         there = There(name=named.name, id=self.ledger.id, facts=facts)
         image = ensure_image(there, self._prepared.engine, self._agent_image(), tell=self._tell)
-        send(there, self._code, image)
+        send(there, self._code, image, tell=self._tell)
         start_agent(there, self._code, image)
         slots = named.slots or facts.cpus
         return Usable(name=named.name, slots=slots, there=there, image=image)
@@ -324,7 +312,7 @@ class RunHosts:
                 for each in known.values()
             }
             for content in contents.values():
-                send(one.there, content, one.image)
+                send(one.there, content, one.image, tell=self._tell)
             places = {path: one.there.stored(content) for path, content in contents.items()}
         user = facts.user if one.there is None else one.there.facts.user
         return _setup(facts, jobs, ids, places, user)

@@ -80,11 +80,13 @@ def in_pages() -> set[str]:
 
 
 def error_names(module: ast.Module) -> Iterator[str]:
-    """The exceptions that a module defines."""
+    """The exceptions that a module defines, also those that are kinds of others there."""
+    ends = ["Exception", "Error", "Fault"]
     for node in ast.walk(module):
         if isinstance(node, ast.ClassDef) and any(
-            ast.unparse(base).endswith(("Exception", "Error", "Fault")) for base in node.bases
+            ast.unparse(base).endswith(tuple(ends)) for base in node.bases
         ):
+            ends.append(node.name)
             yield node.name
 
 

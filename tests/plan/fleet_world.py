@@ -29,6 +29,9 @@ RETRIES = 3
 # Runs after which all must be done.
 MOST_RUNS = 1000
 
+# Seconds in which hosts that are there have to say what they have, before evals start elsewhere.
+PATIENCE = 5.0
+
 # Seconds that a message takes, that files take to come, and that it takes to record something.
 MESSAGE, FILES, FSYNC = 0.05, 0.4, 0.02
 
@@ -44,8 +47,6 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
         link: seconds between two failures of a host's link, on average.
         power: seconds between two power losses of a host, on average.
         restart: seconds between two deaths of the runner, on average.
-        journal: whether the runner writes down what it starts before it does; then hosts may also
-            lose their disks.
     """
 
     hosts: int
@@ -53,7 +54,6 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     link: float = 600.0
     power: float = 6000.0
     restart: float = 300.0
-    journal: bool = True
 
 
 class Agent(msgspec.Struct, eq=False):
@@ -146,6 +146,7 @@ class World:
         self._recording: dict[str, Outcome | None] = {}
         self._over: set[str] = set()  # jobs with which this run is through
         started = {key: value for key, value in self._journal.items() if key not in self.book}
+        self._told_to_make = set(started)
         self._placement = self._make(
             Fleet({agent.name: agent.slots for agent in self._agents.values()}, HOST_WAIT),
             [job for job in self._jobs if job not in self.accepted],
@@ -154,14 +155,15 @@ class World:
             new_id=lambda: next(self._ids),
             pause=lambda retry: min(2.0**retry, 60),
             earlier=Earlier(
-                on_record=self.book,
                 done=self.accepted,
-                started=started if self._size.journal else {},
-                hosts=self._agents,
+                started=started,
             ),
         )
         self._ticking = float("inf")
-        self._do(self._placement.tick(now=self.now))
+        self._through = False  # whether placement is idle
+        self._awaited = {agent.name for agent in self._agents.values() if agent.there}
+        self._do(self._placement.pause_all(paused=True, now=self.now))
+        self._after(PATIENCE, partial(self._await_no_more, self._epoch, *self._awaited))
         for agent in self._agents.values():
             self._after(self._decide.uniform(0, 3), partial(self._connect, agent, self._epoch))
 
@@ -182,6 +184,7 @@ class World:
                 case Start(host, job, attempt):
                     self._check_start(job, attempt)
                     self._journal[attempt] = (host, job)
+                    self._told_to_make.add(attempt)
                     self._send(host, action)
                 case Settle(host, _) | End(host, _):
                     self._send(host, action)
@@ -194,14 +197,26 @@ class World:
                     if not again:
                         self._over.add(job)
                     self._record(attempt, None)
-                case AllAway() | Idle():
-                    self._idle = self._idle or isinstance(action, Idle)
-                case _:
+                case Idle():
+                    self._through = True
+                    self._idle = not self._awaited
+                case _ if not isinstance(action, AllAway):
                     raise Violation(f"unknown: {action}")
+        self._tick_in_time()
+
+    def _tick_in_time(self) -> None:
         deadline = self._placement.deadline()
         if deadline is not None and deadline < self._ticking:
             self._ticking = deadline
             self._after(max(0.0, deadline - self.now), partial(self._tick, self._epoch))
+
+    def _await_no_more(self, epoch: int, *names: str) -> None:
+        """Let evals start, and the run end, once all hosts have said what they have."""
+        if epoch == self._epoch and self._awaited:
+            self._awaited.difference_update(names)
+            if not self._awaited:
+                self._idle = self._through
+                self._do(self._placement.pause_all(paused=False, now=self.now))
 
     def _tick(self, epoch: int) -> None:
         if epoch == self._epoch:
@@ -242,15 +257,21 @@ class World:
         agent.link += 1
         agent.deaf = False
         self._up[agent.name] = agent.link
+        for attempt in {*agent.running, *agent.held} - self._told_to_make:
+            self._send(agent.name, Settle(agent.name, attempt))  # on record, by an earlier runner
+        running = {id_: job for id_, job in agent.running.items() if id_ in self._told_to_make}
         held = {
-            id_: (job, outcome is Outcome.SUCCESS) for id_, (job, outcome) in agent.held.items()
+            id_: (job, outcome is Outcome.SUCCESS)
+            for id_, (job, outcome) in agent.held.items()
+            if id_ in self._told_to_make
         }
-        actions = self._placement.connected(agent.name, agent.running, held, now=self.now)
+        actions = self._placement.connected(agent.name, running, held, now=self.now)
         self._do(actions)
         settled = {action.attempt for action in actions if isinstance(action, Settle | RecordLost)}
-        for attempt in agent.held:
+        for attempt in held:
             if attempt not in settled:
                 self._fetch(agent, attempt)
+        self._await_no_more(epoch, agent.name)
 
     def _disconnect(self, agent: Agent) -> None:
         if self._up.pop(agent.name, None) is None:
@@ -260,6 +281,7 @@ class World:
         agent.deaf = self._decide.random() < 0.5
         for _ in range(self._decide.choice((1, 1, 1, 2))):
             self._do(self._placement.disconnected(agent.name, now=self.now))
+        self._await_no_more(self._epoch, agent.name)
 
     def _send(self, host: str, action: Start | Settle | End) -> None:
         agent = self._agents[host]
@@ -357,7 +379,7 @@ class World:
         self.disturbed["power"] += 1
         self._disconnect(agent)
         agent.there = False
-        wiped = self._size.journal and self._decide.random() < 0.2
+        wiped = self._decide.random() < 0.2
         away = self._decide.choice((20.0, 90.0, 300.0))
 
         def back() -> None:
@@ -381,9 +403,8 @@ class World:
         if job in self.accepted:
             raise Violation(f"{job} starts again after its success")
         others = {each for each in self._ran[job] if each not in self.book and each != attempt}
-        # A runner without a journal knows only of what is on the hosts that are there.
-        if known := {e for e in others if self._size.journal or self._journal[e][0] in self._up}:
-            raise Violation(f"{job} starts again while {known} is not on record")
+        if others:
+            raise Violation(f"{job} starts again while {others} is not on record")
 
     def _check_lost(self, host: str, job: str, attempt: str) -> None:
         agent = self._agents[host]

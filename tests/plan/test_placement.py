@@ -239,21 +239,17 @@ def test_an_earlier_runs_attempt_uses_up_no_retry() -> None:
     assert place.ended("a", "new1", ENVIRONMENT, now=13) == [Record("new1", again=False)]
 
 
-def test_what_is_on_record_or_finished_is_not_taken_over() -> None:
-    """What is on record is settled; a rest of a finished job gets on record first."""
-    earlier = Earlier(on_record=["old1", "old2"], done=["j2", "j3"])
-    place = placement({"a": 4}, earlier=earlier)
-    actions = place.connected(
-        "a", {"old1": "j1", "old3": "j2"}, {"old2": ("j2", True), "old4": ("j3", True)}, now=0
-    )
-    assert actions == [
-        End("a", "old1"),
+def test_what_is_finished_or_on_record_is_not_taken_over() -> None:
+    """A rest of a finished job gets on record first; what is on record is ended or settled."""
+    place = placement({"a": 4}, earlier=Earlier(done=["j2", "j3"]))
+    assert place.connected("a", {"old3": "j2"}, {"old4": ("j3", True)}, now=0) == [
         RecordLost("a", "j2", "old3", again=False),
-        Settle("a", "old2"),
         RecordLost("a", "j3", "old4", again=False),
     ]
     assert place.recorded("old3", now=1) == [End("a", "old3")]
     assert place.recorded("old4", now=1) == [End("a", "old4"), Idle()]
+    again = place.connected("a", {"old3": "j2"}, {"old4": ("j3", True)}, now=2)
+    assert again == [End("a", "old3"), Settle("a", "old4")]
 
 
 def test_a_job_of_another_plan_is_left_alone_while_it_runs() -> None:
@@ -380,16 +376,18 @@ def test_a_removed_host_is_never_used_again() -> None:
 
 
 def test_the_run_ends_if_all_hosts_are_away_for_too_long() -> None:
-    """What is known is recorded; nothing more starts, even if a host is back then."""
+    """What the last ones have is left to the next run; nothing more starts, even if one is back."""
     place = placement({"a": 1, "b": 1}, "j1", "j2", "j3")
     there(place, "a", "b")
     place.disconnected("a", now=10)
     place.disconnected("b", now=20)
     assert place.tick(now=70) == [RecordLost("a", "j1", "new1", again=True)]
     assert place.recorded("new1", now=71) == []
-    assert place.tick(now=80) == [AllAway(20), RecordLost("b", "j2", "new2", again=False)]
+    assert place.tick(now=80) == [AllAway(20), Idle()]
     assert there(place, "a", now=81) == []
-    assert place.recorded("new2", now=82) == [Idle()]
+    assert place.connected("b", {"new2": "j2"}, {}, now=82) == []
+    assert place.ended("b", "new2", SUCCESS, now=83) == [Record("new2", again=False)]
+    assert place.recorded("new2", now=84) == [Settle("b", "new2")]
 
 
 def test_hosts_that_never_connect_are_away_from_the_start() -> None:
@@ -413,19 +411,10 @@ def test_nothing_starts_after_a_stop_and_what_runs_comes_to_its_end() -> None:
     assert place.recorded("new2", now=5) == [Settle("a", "new2"), Idle()]
 
 
-def test_nothing_starts_until_each_host_has_told_what_an_earlier_run_left() -> None:
-    """One that is away too long is not waited for."""
-    place = placement({"a": 1, "b": 1, "c": 1}, "j1", "j2", earlier=Earlier(hosts=["b", "c"]))
-    assert there(place, "a") == []
-    assert place.connected("b", {"old1": "j1"}, {}, now=1) == []
-    assert place.tick(now=60) == [Start("a", "j2", "new1")]
-
-
 def test_what_an_earlier_run_started_is_lost_if_its_host_does_not_come_back() -> None:
     """The other jobs need not wait for that; a host without a name in this run is lost at once."""
-    started = {"old1": ("b", "j1"), "old2": ("z", "j2"), "old3": ("b", "j1"), "old4": ("b", "j5")}
-    earlier = Earlier(started=started, on_record=["old3"])
-    place = placement({"a": 1, "b": 1}, "j1", "j2", "j3", earlier=earlier)
+    started = {"old1": ("b", "j1"), "old2": ("z", "j2"), "old4": ("b", "j5")}
+    place = placement({"a": 1, "b": 1}, "j1", "j2", "j3", earlier=Earlier(started=started))
     assert there(place, "a") == [
         RecordLost("z", "j2", "old2", again=True),
         Start("a", "j3", "new1"),
