@@ -1,7 +1,6 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +33,7 @@ from runner.options import (
     Hosts,
     Image,
     MinFreeDisk,
+    Network,
     OwnFiles,
     ProgressDir,
     RunOptions,
@@ -155,16 +155,16 @@ def _disk(path: Path) -> str:
 
 
 def _git() -> str:
+    from runner.branch.git import run_git
+
     if shutil.which("git") is None:
         raise EnvironmentFault("not installed", "install Git, which progress snapshots need")
-    said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"(\d+)\.(\d+)", said.stdout)
+    said = run_git(["--version"], folder=Path()).decode().strip()
+    found = re.search(r"(\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < LEAST_GIT:
         least = ".".join(map(str, LEAST_GIT))
-        raise EnvironmentFault(
-            f"{said.stdout.strip()}", f"progress snapshots need {least} or later: install that"
-        )
-    return said.stdout.strip()
+        raise EnvironmentFault(said, f"progress snapshots need {least} or later: install that")
+    return said
 
 
 def _providers(options: RunOptions) -> Check | str:
@@ -225,9 +225,7 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """The run whose evals are looked at, if an eval set is given."""
 
-    network: Annotated[str, Option("Docker network of an eval, for --eval-set.", NAME)] = (
-        EVAL_NETWORK
-    )
+    network: Annotated[Network, "Docker network of an eval, for --eval-set."] = EVAL_NETWORK
     env: Env = ()
     upstreams: Upstreams = ()
     eval_set: Annotated[

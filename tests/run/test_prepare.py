@@ -124,8 +124,8 @@ def test_localhost_is_warned_of(options: RunOptions, host: Host) -> None:
         "itself; leave --no-gateway out, write http://host.docker.internal:PORT, or use --network "
         "host"
     )
-    beside = msgspec.structs.replace(options, network="host")
-    assert ready(beside, at_home).warnings == ()
+    on_host = msgspec.structs.replace(options, network="host")
+    assert ready(on_host, at_home).warnings == ()
     assert ready(options, changed(host, {"OPENAI_BASE_URL": "http://api/v1"})).warnings == ()
 
 
