@@ -7,9 +7,11 @@ import http.client
 import os
 import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from concurrent.futures import Future
 from urllib.parse import urlsplit
 
 from runner import __version__
@@ -29,6 +31,21 @@ MOST = 2**24
 
 # The headers that have a key.
 KEYS = frozenset({"Authorization", "api-key", "x-api-key"})
+
+
+def begin(route: Route, model: str, environment: Mapping[str, str]) -> "Future[None]":
+    """Begin to `check`, in a thread that a run which ends does not wait for."""
+    done: Future[None] = Future()
+
+    def ask() -> None:
+        try:
+            check(route, model, environment)
+            done.set_result(None)
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            done.set_exception(error)
+
+    threading.Thread(target=ask, name=f"check-{route.name}", daemon=True).start()
+    return done
 
 
 def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
