@@ -43,6 +43,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             `html`: a page.
         status: of the answer; only 200 to 299 are billed.
         code: of the error, such as `insufficient_quota`; "" is what is usual with the status.
+        error: the whole body of the error; "" is one with the code, as the provider has them.
         retry_after: seconds, for the header; any status has it.
         retry_after_ms: milliseconds, for the header.
         headers: more of them.
@@ -58,6 +59,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     way: Way = "answer"
     status: int = 200
     code: str = ""
+    error: str = ""
     retry_after: float | None = None
     retry_after_ms: int | None = None
     headers: dict[str, str] = {}
@@ -80,6 +82,11 @@ class Behaviour(Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
         rpm: POST requests a minute, beyond which they get a 429; 0 is no limit.
         window: seconds in which `rpm` is counted: with 600 and 1, ten in any second.
         models: ids that `GET /v1/models` lists; requests may name others.
+        no_model: the body of the 404 that a GET request for a single model gets, whether it is
+            listed or not, as many servers have; "" is OpenAI's, for those that are not listed.
+        owned_by: who owns those that are listed.
+        has_more: whether the list goes on.
+        listed: the body with the list; "" is OpenAI's, of these models.
     """
 
     script: list[dict[str, object]] = []
@@ -87,6 +94,10 @@ class Behaviour(Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rpm: int = 0
     window: float = 60
     models: tuple[str, ...] = ("gpt-3.5-turbo", "gpt-4o-mini", "text-embedding-3-small")
+    no_model: str = ""
+    owned_by: str = "stub"
+    has_more: bool = False
+    listed: str = ""
 
     def step(self, number: int) -> Step:
         """What the POST request of this number, from 0, gets."""

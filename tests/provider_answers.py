@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tests.provider import Step, Tokens
+from tests.provider import Behaviour, Step, Tokens
 
 Json = dict[str, Any]
 
@@ -167,6 +167,8 @@ def stream(reply: Reply, size: int = 0) -> list[bytes]:
 
 def error(path: str, step: Step) -> bytes:
     """The body of an error."""
+    if step.error:
+        return step.error.encode()
     code = step.code or CODES.get(step.status, "server_error")
     about: Json = {"message": f"The stub answers with {step.status}: {code}.", "type": code}
     if path == "/v1/messages":
@@ -174,11 +176,15 @@ def error(path: str, step: Step) -> bytes:
     return msgspec.json.encode({"error": {**about, "param": None, "code": code}})
 
 
-def models(path: str, ids: tuple[str, ...]) -> Json | None:
+def models(path: str, behaviour: Behaviour) -> Json | None:
     """What a GET request to a path gets; None if there is nothing there."""
-    listed = [{"id": each, "object": "model", "created": 0, "owned_by": "stub"} for each in ids]
+    rest = {"object": "model", "created": 0, "owned_by": behaviour.owned_by}
+    listed = [{"id": each, **rest} for each in behaviour.models]
     if path == "/v1/models":
-        return {"object": "list", "data": listed}
+        more = {"has_more": True} if behaviour.has_more else {}
+        return {"object": "list", "data": listed, **more}
+    if behaviour.no_model:
+        return None
     return next((each for each in listed if path == f"/v1/models/{each['id']}"), None)
 
 

@@ -294,7 +294,9 @@ class Exchange:
         if step.status not in OK:
             return JSON, [error(self._request.path, step)]
         if self.asked is None:
-            return JSON, [msgspec.json.encode(models(self._request.path, self._behaviour.models))]
+            found = msgspec.json.encode(models(self._request.path, self._behaviour))
+            own = self._request.path == "/v1/models" and self._behaviour.listed.encode()
+            return JSON, [own or found]
         made = reply(self.asked, step, bill)
         if self.asked.stream:
             return EVENTS, stream(made, step.size)
@@ -330,13 +332,19 @@ class Exchange:
         if self._behaviour.key not in keys:
             return Step(status=401)
         if self._request.method == "GET":
-            found = models(self._request.path, self._behaviour.models)
-            return None if found else Step(status=404, code="model_not_found")
+            return self._not_there()
         if self._place is None or self._lacks("/openai/deployments/", "api-version"):
             return Step(status=404)
         if self.asked is None or self._lacks("/v1/messages", "anthropic-version"):
             return Step(status=400)
         return None
+
+    def _not_there(self) -> Step | None:
+        if models(self._request.path, self._behaviour):
+            return None
+        if not self._request.path.startswith("/v1/models/"):
+            return Step(status=404, code="unknown_url")
+        return Step(status=404, code="model_not_found", error=self._behaviour.no_model)
 
     def _lacks(self, path: str, name: str) -> bool:
         """Whether it goes to this path without the version that belongs there."""

@@ -7,13 +7,18 @@ import http.client
 import os
 import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future
 from urllib.parse import urlsplit
 
+import msgspec
+
 from runner import __version__
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, did_you_mean
+from runner.files import UNREADABLE
 from runner.gateway.providers import Route
 from runner.gateway.requests import is_json
 
@@ -23,12 +28,31 @@ PATIENCE = 15.0
 # Further headers that a provider needs, by route; evals send them themselves.
 VERSIONS = {"anthropic": {"anthropic-version": "2023-06-01"}}
 
+# What is added to the address of a list, by route, so that it is whole.
+LISTS = {"anthropic": "?limit=1000"}
+
+OK = range(200, 300)
+
 # Bytes of an answer that are read: lists of models have up to a million.
 MOST = 2**24
 
-
 # The headers that have a key.
 KEYS = frozenset({"Authorization", "api-key", "x-api-key"})
+
+
+def begin(route: Route, model: str, environment: Mapping[str, str]) -> "Future[None]":
+    """Begin to `check`, in a thread that a run which ends does not wait for."""
+    done: Future[None] = Future()
+
+    def ask() -> None:
+        try:
+            check(route, model, environment)
+            done.set_result(None)
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            done.set_exception(error)
+
+    threading.Thread(target=ask, name=f"check-{route.name}", daemon=True).start()
+    return done
 
 
 def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
@@ -43,10 +67,7 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
     """
     if not route.models:
         return
-    own = {"User-Agent": f"evalset/{__version__}", **VERSIONS.get(route.name, {})}
-    request = urllib.request.Request(  # noqa: S310 - providers speak HTTP
-        route.models_url(model), headers=own | route.headers
-    )
+    request = _request(route, route.models_url(model))
     opener = urllib.request.build_opener(_proxies_for(route, environment), _NoRedirect)
     try:
         status, body = _ask(opener, request)
@@ -66,34 +87,81 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
             f"the provider {route.name} refused the key ({status})",
             f"set {route.key_from} to a valid one",
         )
-    speaks_openai = route.models == "/models"
-    if status == http.client.NOT_FOUND and speaks_openai and _has_api_below(opener, route):
-        raise EnvironmentFault(
-            f"the provider {route.name} has its API at {route.shown}/v1, not at {route.shown}",
-            f"add /v1 to the address in {route.address_from}",
-        )
-    lacks_model = status == http.client.NOT_FOUND and b"model_not_found" in body
-    if model and route.names_model and lacks_model:
-        raise EnvironmentFault(
-            f"the provider {route.name} has no model `{model}`, or not for this key",
-            "check the model's name",
-        )
-    if status in range(200, 300) and not is_json(body):
+    if status == http.client.NOT_FOUND:
+        _check_missing(opener, route, model, body)
+    if status in OK and not is_json(body):
         raise EnvironmentFault(
             f"the provider {route.name} answers no JSON at {route.shown}", "is its address right?"
         )
 
 
+def _check_missing(
+    opener: urllib.request.OpenerDirector, route: Route, model: str, body: bytes
+) -> None:
+    """Raise an EnvironmentFault if a 404 means that a model, or the API, is elsewhere.
+
+    Many servers know no path for a single model: then their list tells, if they have one.
+    """
+    asks_for_model = bool(model) and route.names_model
+    says_so = b"model_not_found" in body
+    listed = _listed(opener, route) if asks_for_model and not says_so else None
+    if asks_for_model and (says_so or (listed is not None and not _serves(listed, model))):
+        close = did_you_mean(model, listed or ())
+        raise EnvironmentFault(
+            f"the provider {route.name} has no model `{model}`, or not for this key",
+            close or "check the model's name",
+        )
+    if listed is None and route.models == "/models" and _has_api_below(opener, route):
+        raise EnvironmentFault(
+            f"the provider {route.name} has its API at {route.shown}/v1, not at {route.shown}",
+            f"add /v1 to the address in {route.address_from}",
+        )
+
+
+def _serves(listed: Collection[str], model: str) -> bool:
+    """Whether a list has a model; one name may stand for many, or have a variant behind a colon."""
+    names = {model, f"{model}:latest", model.rpartition(":")[0]}
+    return not names.isdisjoint(listed) or any("*" in each for each in listed)
+
+
+class _Model(msgspec.Struct):
+    id: str
+    owned_by: object = ""
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+    has_more: object = False
+
+
+def _listed(opener: urllib.request.OpenerDirector, route: Route) -> list[str] | None:
+    """The models of a provider; None if it does not tell, or if its list does not tell."""
+    url = route.models_url("") + LISTS.get(route.name, "")
+    try:
+        status, body = _ask(opener, _request(route, url))
+        found = msgspec.json.decode(body, type=_Models)
+    except (OSError, http.client.HTTPException, *UNREADABLE):
+        return None
+    names = [each.id for each in found.data]
+    # llama.cpp has one model, and answers by whatever name it is asked.
+    is_indifferent = any(each.owned_by == "llamacpp" for each in found.data)
+    if status not in OK or found.has_more or is_indifferent or not names:
+        return None
+    return names
+
+
+def _request(route: Route, url: str) -> urllib.request.Request:
+    own = {"User-Agent": f"evalset/{__version__}", **VERSIONS.get(route.name, {})}
+    return urllib.request.Request(url, headers=own | route.headers)  # noqa: S310 - providers speak HTTP
+
+
 def _has_api_below(opener: urllib.request.OpenerDirector, route: Route) -> bool:
     """Whether the address lacks the `/v1` that people forget at its end."""
-    request = urllib.request.Request(  # noqa: S310 - providers speak HTTP
-        f"{route.address}/v1/models", headers=route.headers
-    )
     try:
-        status, body = _ask(opener, request)
+        status, body = _ask(opener, _request(route, f"{route.address}/v1/models"))
     except (OSError, http.client.HTTPException, ValueError):
         return False
-    return status in range(200, 300) and is_json(body)
+    return status in OK and is_json(body)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
@@ -21,6 +21,9 @@ from runner.model import Job
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.lock import is_held
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # Seconds in which a gateway has to start; without an answer, after which it is taken to hang;
 # between two looks at it, and between two while it does not answer.
@@ -228,15 +231,28 @@ class Gateway:
             self._seen.update(standing.attempts)
         return standing
 
-    def check(self, route: Route, model: str) -> None:
-        """Ask a provider whether it answers, accepts the key, and has the model, if one is given.
+    def check(self, asked: Sequence[tuple[Route, str]]) -> None:
+        """Ask providers whether they answer, accept the key, and have the model, if one is given.
 
         Raises:
-            EnvironmentFault: it does not.
+            EnvironmentFault: the first of them does not.
         """
-        from runner.gateway.check import check  # noqa: PLC0415 - the gateway's process needs none
+        from runner.gateway.check import begin  # noqa: PLC0415 - the gateway's process needs none
 
-        check(route, model, self._config.environment)
+        begun = [begin(route, model, self._config.environment) for route, model in asked]
+        for each in begun:
+            each.result()
+
+    def check_later(self, routes: Iterable[Route], warn: Callable[[str], None]) -> None:
+        """Ask providers whether they answer; `warn` is told of those that do not, when it knows."""
+        from runner.gateway.check import begin  # noqa: PLC0415 - as above
+
+        def warn_of(done: "Future[None]") -> None:
+            if (fault := done.exception()) is not None:
+                warn(str(fault))
+
+        for route in routes:
+            begin(route, "", self._config.environment).add_done_callback(warn_of)
 
     def _broken(self) -> EnvironmentFault:
         lines = read_bytes(self._folder / "gateway.log").decode(errors="replace").split("\n")

@@ -36,6 +36,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         base: the path below the route's name in the address that containers get.
         models: path of the list of models, below the address. If it has a query, no model can be
             named; if it is empty, nothing can be asked before evals do.
+        is_named: whether the user has named the address.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     address_from: str
     base: str = ""
     models: str = "/models"
+    is_named: bool = False
 
     @property
     def shown(self) -> str:
@@ -247,6 +249,7 @@ def _route(known: _Provider, environment: Mapping[str, str]) -> Route | None:
         address_from=named or known.addresses[0],
         base=known.base,
         models=_models(known, environment),
+        is_named=bool(named),
     )
 
 
@@ -267,6 +270,7 @@ def _upstream(upstream: Upstream, environment: Mapping[str, str]) -> tuple[_Prov
         headers={"Authorization": f"Bearer {key}"} if key else {},
         key_from=known.key,
         address_from=f"--upstream {upstream.name}",
+        is_named=True,
     )
     return known, route
 
@@ -305,3 +309,13 @@ def route_of(model: str, routes: Mapping[str, Route]) -> Route | None:
         if word in model.lower() and name in routes:
             return routes[name]
     return routes.get("openai") or routes.get("azure")
+
+
+def is_answered(model: str, routes: Mapping[str, Route]) -> bool:
+    """Whether a provider answers for a model that evals ask by its name.
+
+    They ask OpenAI's API, unless the name leads elsewhere. Azure is for models of a registry: evals
+    do not ask it for a model by name.
+    """
+    route = route_of(model, routes)
+    return route is not None and route.name != "azure"

@@ -10,7 +10,7 @@ from runner.engine.engine import Engine
 from runner.errors import RunnerError, UsageError
 from runner.gateway.allowance import Limits, limits_of_run
 from runner.gateway.prices import check_budget
-from runner.gateway.providers import Access, Route, access_for, route_of
+from runner.gateway.providers import Access, Route, access_for, is_answered, route_of
 from runner.host import (
     KEYLESS_MODEL,
     Host,
@@ -98,13 +98,15 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Data] = {}
 
     @property
-    def has_no_provider(self) -> bool:
-        """Whether nobody can answer for a model that evals ask by its name."""
+    def unanswered(self) -> list[str]:
+        """Models that evals ask by their names, and that no provider answers for."""
         options = self.options
         needs_none = self.model_is_code or self.resolution.defines_model or options.as_typed
         through_gateway = options.gateway and options.run_command == OAIEVAL
+        if needs_none or self.offline or not through_gateway:
+            return []
         named = {*options.model.split(",")} - {KEYLESS_MODEL}
-        return through_gateway and bool(named) and not (needs_none or self.routes)
+        return sorted(model for model in named if not is_answered(model, self.routes))
 
     def settings_for(self, key: str) -> ContainerSettings:
         """The settings of an eval's container; they have the names of variables, not their values.

@@ -18,8 +18,7 @@ from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault
 from runner.gateway.client import Gateway, end_process
 from runner.gateway.messages import Config
-from runner.gateway.providers import route_of
-from runner.host import KEYLESS_MODEL, Host
+from runner.host import Host
 from runner.model import Result, Task
 from runner.options import EVAL_NETWORK
 from runner.plan.cutoffs import Budget
@@ -32,6 +31,7 @@ from runner.report.display import Display, obstacle_lines
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
 from runner.run.disk import Disk
+from runner.run.first_requests import ask_providers, check_answered
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
@@ -70,12 +70,8 @@ def run(
     # Refuse what cannot work before anything is written.
     plan = planned(prepared, state_of(prepared, reader))
     environment_for(plan, prepared, host)
-    if plan.todo and prepared.has_no_provider:
-        raise EnvironmentFault(
-            "no key or address of a provider is set, so that nobody answers for "
-            f"{prepared.options.model}",
-            "export OPENAI_API_KEY, or the variables of another provider",
-        )
+    if plan.todo:
+        check_answered(prepared)
     if not any(
         job.settings.requirements for job in plan.todo
     ):  # else packages have to be chosen first
@@ -295,15 +291,14 @@ class _Run:
         if self._gateway is None:
             return
         prepared = self._prepared
-        asks = not prepared.model_is_code and not prepared.offline and not self._continued
-        models = set(prepared.options.model.split(",")) - {KEYLESS_MODEL} if asks else ()
-        for model in sorted(models):
-            route = route_of(model, prepared.routes)
-            if route is not None:
-                self._gateway.check(route, "" if prepared.resolution.defines_model else model)
+        if not prepared.offline and not self._continued:
+            ask_providers(prepared, self._gateway, warn=self._warn)
         self._gateway.tell = self._bar
-        self._gateway.warn = lambda text: self._events.put(Told(text))
+        self._gateway.warn = self._warn
         self._gateway.start()
+
+    def _warn(self, text: str) -> None:
+        self._events.put(Told(text))
 
     def _bar(self, kind: str, text: str) -> None:
         """No request can succeed any more: nothing is started, and nothing retried."""

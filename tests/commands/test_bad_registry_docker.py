@@ -43,6 +43,28 @@ def test_where_nobody_answers_nothing_starts(here: Here) -> None:
     assert "the gateway can ask none" in planned.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "others"),
+    [
+        ({"ANTHROPIC_API_KEY": "k"}, "anthropic"),
+        (
+            {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9"},
+            "azure",
+        ),
+    ],
+)
+def test_where_only_others_answer_nothing_starts(
+    here: Here, variables: dict[str, str], others: str
+) -> None:
+    """Evals would ask OpenAI's API without a key, and nobody through the gateway."""
+    without = {"OPENAI_API_KEY": "", **variables}
+    line = here.refused("run", "gpt-4", "test-basic", code=3, bound=False, **without)
+    assert line == (
+        f"evals ask OpenAI's API for gpt-4, and what is set up does not answer there: {others}; "
+        "export OPENAI_API_KEY, or name a server of that API with --upstream openai=URL"
+    )
+
+
 def test_a_run_that_was_refused_has_no_progress(here: Here) -> None:
     """Its files are empty; another model has some."""
     nobody = "http://127.0.0.1:9/v1"

@@ -87,6 +87,78 @@ def test_a_model_that_is_not_there_is_named(route: Route) -> None:
     assert "has no model `gpt-x`, or not for this key" in fault_of(route, "gpt-x")
 
 
+ANTHROPIC = '{"type":"error","error":{"type":"not_found_error","message":"model: gpt-x"}}'
+VLLM = '{"detail":"Not Found"}'
+LLAMA = '{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}'
+OLLAMA = '{"error":{"message":"model not found","type":"not_found_error","param":null,"code":null}}'
+STYLES = [ANTHROPIC, VLLM, LLAMA, OLLAMA, "404 page not found", "<html>"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_server_without_a_path_for_a_model_is_asked_for_its_list(
+    route: Route, stub: Provider, style: str
+) -> None:
+    """What it says instead differs from server to server."""
+    stub.behave(no_model=style)
+    check(route, MODEL, {})
+    said = fault_of(route, "gpt-x")
+    assert said == (
+        "the provider openai has no model `gpt-x`, or not for this key; check the model's name"
+    )
+    said = fault_of(route, "gpt-4o-mino")
+    assert said.endswith("or not for this key; did you mean `gpt-4o-mini`?")
+    assert [each.path for each in stub.requests()[:2]] == [f"/v1/models/{MODEL}", "/v1/models"]
+
+
+def test_anthropic_is_asked_for_all_of_its_list(stub: Provider) -> None:
+    """It gives twenty unless more are asked for."""
+    stub.behave(no_model=ANTHROPIC)
+    anthropic = route_to("anthropic", ANTHROPIC_BASE_URL=stub.url, ANTHROPIC_API_KEY=KEY)
+    assert "the provider anthropic has no model `claude-x`" in fault_of(anthropic, "claude-x")
+    assert [each.path for each in stub.requests()] == [
+        "/v1/models/claude-x",
+        "/v1/models?limit=1000",
+    ]
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        {"owned_by": "llamacpp"},
+        {"has_more": True},
+        {"models": ()},
+        {"models": ("*",)},
+        {"models": ("a/*",)},
+        {"models": ("gpt-x:latest",)},
+    ],
+    ids=str,
+)
+def test_a_list_that_does_not_tell_is_no_fault(
+    route: Route, stub: Provider, behaviour: dict[str, object]
+) -> None:
+    """One model of llama.cpp has all names, proxies have patterns, and a list may go on."""
+    stub.behave(no_model=LLAMA, **behaviour)
+    check(route, "gpt-x", {})
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ["[]", "{}", '{"data": [{}]}', '{"data": ["m"]}', '{"data": {"m": 1}}', "no JSON", "[" * 9999],
+    ids=lambda it: it[:20],
+)
+def test_a_list_that_is_none_is_no_fault(route: Route, stub: Provider, listed: str) -> None:
+    """Some providers give another; the requests of evals will tell."""
+    stub.behave(no_model=VLLM, listed=listed)
+    check(route, "gpt-x", {})
+
+
+def test_a_variant_of_a_model_is_that_model(route: Route, stub: Provider) -> None:
+    """As OpenRouter has them, which lists none; Ollama's tags are models of their own."""
+    stub.behave(no_model=VLLM, models=("lab/m", "n:latest"))
+    check(route, "lab/m:online", {})
+    assert "has no model `n:70b`" in fault_of(route, "n:70b")
+
+
 def test_a_provider_without_a_list_of_models_is_good(route: Route) -> None:
     """Some have none."""
     check(with_(route, address=f"{route.address}/elsewhere"), "", {})

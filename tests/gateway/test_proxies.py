@@ -37,7 +37,7 @@ def test_a_proxy_is_used(tmp_path: Path, stub: Provider, scheme: str) -> None:
     """It is told the login that its address has, and the provider's whole address."""
     proxy = f"{scheme}user:word@127.0.0.1:{stub.port}"
     with behind(tmp_path, stub, http_proxy=proxy) as desk:
-        desk.gateway.check(desk.config.routes["openai"], "gpt-4o-mini")
+        desk.gateway.check([(desk.config.routes["openai"], "gpt-4o-mini")])
         assert desk.enter().ask(prompt()).bill == desk.billed()[0]
     paths = ["models/gpt-4o-mini", "chat/completions"]
     assert [each.path for each in stub.requests()] == [f"{ADDRESS}/{path}" for path in paths]
@@ -51,7 +51,7 @@ def test_a_proxy_that_is_not_for_a_provider_is_not_used(tmp_path: Path, stub: Pr
     proxy = f"http://127.0.0.1:{stub.port}"
     with behind(tmp_path, stub, http_proxy=proxy, no_proxy="provider.invalid") as desk:
         with pytest.raises(EnvironmentFault, match="/v1: no such host"):
-            desk.gateway.check(desk.config.routes["openai"], "")
+            desk.gateway.check([(desk.config.routes["openai"], "")])
         with closing(desk.enter().begin(prompt())):
             (failed,) = until(lambda: desk.lines("failed"))
     assert "cannot be reached: no such host" in failed["reason"]

@@ -12,7 +12,7 @@ from runner.options import DEFAULT_IMAGE, RunOptions
 from runner.records.progress import AttemptsFile, ProgressFile
 from runner.registry.resolve import Resolution
 from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
-from runner.units import Budget, Rate, parse_rate
+from runner.units import Budget, Rate, Upstream, parse_rate
 from tests.conftest import engine_api
 from tests.outcomes import failure, job, success
 
@@ -330,6 +330,41 @@ def test_a_run_warns_of_missing_keys(
     warnings = "\n".join(ready(asked, changed(host, environ)).warnings)
     assert warned in warnings
     assert ("is set, so" in warnings or "is not set" in warnings) == bool(warned)
+
+
+AZURE = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "http://azure"}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("model", "environ", "unanswered"),
+    [
+        ("m", {}, ["m"]),
+        ("m", {"OPENAI_API_KEY": "k"}, []),
+        ("m", {"ANTHROPIC_API_KEY": "k"}, ["m"]),
+        ("m", {"TOGETHER_API_KEY": "k"}, ["m"]),
+        ("m", AZURE, ["m"]),
+        ("m,dummy,n", AZURE, ["m", "n"]),
+        ("m", {**AZURE, "OPENAI_BASE_URL": "http://here/v1"}, []),
+        ("claude-3", {"ANTHROPIC_API_KEY": "k"}, []),
+        ("claude-3,m", {"ANTHROPIC_API_KEY": "k"}, ["m"]),
+        ("together/m", {"TOGETHER_API_KEY": "k"}, []),
+        ("dummy", {"ANTHROPIC_API_KEY": "k"}, []),
+        ("dummy", {}, []),
+    ],
+)
+def test_a_run_knows_for_which_models_nobody_answers(
+    options: RunOptions, host: Host, model: str, environ: dict[str, str], unanswered: list[str]
+) -> None:
+    """Those that evals ask OpenAI's API for; a registry's models ask others, if anybody."""
+    asked = msgspec.structs.replace(options, model=model)
+    assert ready(asked, changed(host, environ)).unanswered == unanswered
+    defined = msgspec.structs.replace(HERE, defines_model=True)
+    assert ready(asked, changed(host, environ), defined).unanswered == []
+    openai = msgspec.structs.replace(asked, upstreams=(Upstream("openai", "http://here/v1"),))
+    assert ready(openai, changed(host, environ)).unanswered == []
+    without = msgspec.structs.replace(asked, gateway=False)
+    assert ready(without, changed(host, environ)).unanswered == []
 
 
 @pytest.mark.docker

@@ -7,7 +7,7 @@ import pytest
 
 from runner.model import Result
 from tests.conftest import Place, engine_api
-from tests.provider import Provider, provider
+from tests.provider import KEY, Provider, provider
 from tests.run.test_run_docker_gateway import billed, with_key
 
 pytestmark = pytest.mark.docker
@@ -102,9 +102,50 @@ def test_a_model_that_the_provider_lacks_is_met_before_any_eval(
         assert billed(other) == []
 
 
-def nothing_started(place: Place, words: str, **variables: str) -> None:
+DEAD = "http://127.0.0.1:9"
+
+
+def test_an_upstream_that_does_not_answer_is_met_before_any_eval(
+    place: Place, stub: Provider
+) -> None:
+    """Whatever the model is, and whoever has it: the user has named it."""
+    place.registry("ask.1")
+    upstream = "--upstream", f"lab={DEAD}/v1"
+    words = f"the provider lab cannot be reached at {DEAD}/v1: Connection refused; check --upstream"
+    nothing_started(place, words, *upstream, **with_key(stub))
+    refused = "--upstream", f"lab={stub.url}/v1"
+    words = "the provider lab asks for a key (401); set LAB_API_KEY"
+    nothing_started(place, words, *refused, **with_key(stub))
+    assert billed(stub) == []
+
+
+def test_an_upstream_that_answers_is_asked_once(place: Place, stub: Provider) -> None:
+    """For any model, because nobody knows which it has; beside it the model's own provider."""
+    place.registry("ask.1")
+    upstream = "--upstream", f"lab={stub.url}/v1", "--upstream", f"lair={stub.url}/v1"
+    keys = {"LAB_API_KEY": KEY, "LAIR_API_KEY": KEY}
+    ended = place.run(*upstream, **with_key(stub), **keys)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    asked = sorted(each.path for each in stub.requests() if each.method == "GET")
+    assert asked == ["/v1/models", "/v1/models", "/v1/models/m"]
+
+
+def test_an_address_that_a_run_may_not_need_is_only_warned_of(place: Place, stub: Provider) -> None:
+    """One that a variable names, and that the model does not lead to."""
+    place.registry("ask.1")
+    others = {"ANTHROPIC_BASE_URL": DEAD, "ANTHROPIC_API_KEY": "k", "TOGETHER_API_KEY": "k"}
+    ended = place.run(**with_key(stub), **others)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    warning = (
+        f"warning: the provider anthropic cannot be reached at {DEAD}: Connection refused; check "
+        "ANTHROPIC_BASE_URL and the network"
+    )
+    assert ended.stdout.count(warning) == 1
+
+
+def nothing_started(place: Place, words: str, *options: str, **variables: str) -> None:
     """A run that ends with exit code 3 and one line with these words, and leaves nothing."""
-    ended = place.run(**variables)
+    ended = place.run(*options, **variables)
     assert ended.returncode == 3, ended
     (error,) = ended.stderr.splitlines()
     assert words in error
