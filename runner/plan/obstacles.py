@@ -23,6 +23,9 @@ _NAMED = 3
 # Kinds of findings that lack of memory or time may have caused, unless they are sure.
 _MAY_CHANGE = {"hangs", "killed", "unseen", "network"}
 
+# Seconds that evals may take if nobody says otherwise.
+_USUAL_TIMEOUT = 3600.0
+
 # With one of these set, what evals load from a hub comes from a cache.
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
@@ -169,6 +172,26 @@ def obstacle_of(need: Need, context: Context, *, model: str) -> Obstacle | None:
     elif kind == "models" and "," not in model:
         cure = "give several models, as in gpt-4,gpt-4o"
     return Obstacle(why=f"it {need.why}", cure=cure) if cure else None
+
+
+def caution_about(need: Need, context: Context, *, timeout: float, fetch: str) -> str:
+    """What people should know of an eval of upstream's that can run; empty if nothing.
+
+    Args:
+        need, context: as for `obstacle_of`, which found nothing.
+        timeout: its time limit.
+        fetch: the command that brings data into the cache.
+    """
+    if need.fetches and not context.has_data:
+        return f"loads data from elsewhere in each run; `{fetch}` brings them once, and pins them"
+    if need.kind == "download":
+        return (
+            f"{need.why} in each run, where `evalset data fetch` cannot help; leave it out with "
+            "--exclude if that takes too long"
+        )
+    if need.kind == "time" and timeout <= _USUAL_TIMEOUT:
+        return f"{need.why}; give it some hours with --timeout, or leave it out with --exclude"
+    return ""
 
 
 def lacks_image(name: str, extra: str) -> Obstacle:

@@ -19,6 +19,7 @@ from runner.plan.obstacles import (
     Context,
     Look,
     Obstacle,
+    caution_about,
     grouped,
     lacks_image,
     obstacle_of,
@@ -164,7 +165,8 @@ class _Fitness:
         context = self._context(jobs[0], settings)
         model = self._prepared.options.model
         found = {}
-        fetching = []
+        cautions: dict[str, list[str]] = {}
+        fetch = f"evalset data fetch {model} {self._prepared.options.eval_set}"
         for job in jobs:
             need = needs().get(job.eval)
             if need is None:
@@ -175,14 +177,9 @@ class _Fitness:
                 found[job.eval] = lacks_image(extra_image(need.image), need.image)
             elif obstacle := obstacle_of(need, context, model=model):
                 found[job.eval] = obstacle
-            elif need.fetches and not context.has_data:
-                fetching.append(job.eval)
-        if fetching:
-            command = f"evalset data fetch {model} {self._prepared.options.eval_set}"
-            self.warnings.append(
-                f"{some(fetching)}: loads data from elsewhere in each run; `{command}` brings them "
-                "once, and pins them"
-            )
+            elif caution := caution_about(need, context, timeout=job.settings.timeout, fetch=fetch):
+                cautions.setdefault(caution, []).append(job.eval)
+        self.warnings += (f"{some(names)}: {caution}" for caution, names in cautions.items())
         return found
 
     def _kind_of(self, settings: ContainerSettings) -> str | None:

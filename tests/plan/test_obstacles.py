@@ -12,6 +12,7 @@ from runner.plan.obstacles import (
     Finding,
     Look,
     Obstacle,
+    caution_about,
     copied,
     grouped,
     lacks_image,
@@ -312,6 +313,30 @@ def test_what_is_downloaded_past_every_cache_needs_a_network() -> None:
     assert not measured("download")
     cached = msgspec.structs.replace(without_network(CONTEXT), environment={"HF_HUB_OFFLINE": "1"})
     assert measured("download", cached) == "leave --network none out"
+
+
+def cautioned(kind: Kind | None, context: Context = CONTEXT, timeout: float = 3600) -> str:
+    """What is said of an eval of upstream's that can run."""
+    need = Need(image="", kind=kind, why="does something")
+    assert obstacle_of(need, context, model="gpt-4") is None
+    return caution_about(need, context, timeout=timeout, fetch="fetch it")
+
+
+def test_what_an_eval_brings_itself_in_each_run_is_said() -> None:
+    """Where a cache can hold it, with the command that fills the cache; then no more."""
+    assert cautioned("fetch").startswith("loads data from elsewhere in each run; `fetch it`")
+    cached = msgspec.structs.replace(CONTEXT, environment={"HF_HUB_OFFLINE": "1"})
+    assert not cautioned("fetch", cached)
+    for context in (CONTEXT, cached):
+        assert cautioned("download", context).startswith("does something in each run, where")
+    assert not cautioned(None)
+
+
+def test_what_takes_hours_is_said_unless_it_is_given_hours() -> None:
+    """It can run: time is all that it lacks, with or without a network."""
+    for context in (CONTEXT, without_network(CONTEXT)):
+        assert cautioned("time", context).startswith("does something; give it some hours with")
+        assert not cautioned("time", context, timeout=3601)
 
 
 def test_what_only_dummy_cannot_do_is_said_of_dummy_alone() -> None:

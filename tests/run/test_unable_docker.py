@@ -14,6 +14,7 @@ from runner.host import Host
 from runner.image import look_inside as looking
 from runner.options import RunOptions
 from runner.plan.plan import Plan
+from runner.registry.needs import Kind, Need
 from runner.run import unable
 from runner.run.prepare import Prepared, planned, prepare, state_of
 from runner.run.unable import fit
@@ -284,6 +285,38 @@ def test_a_model_whose_class_is_not_there_keeps_all_from_running(
     assert "no module `my_models`" in why["lacking"]["good.dev.v0"]
     assert "unexpected keyword argument 'modle'" in why["typo"]["good.dev.v0"]
     assert "my_solvers" in why["outer"]["good.dev.v0"]
+
+
+def test_what_may_take_long_is_a_warning_and_is_tried(
+    options: RunOptions, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As measured of upstream's evals; those with the same words are on one line."""
+    kinds: dict[str, Kind] = {
+        "a.dev.v0": "time",
+        "b.dev.v0": "time",
+        "c.dev.v0": "download",
+        "d.dev.v0": "fetch",
+        "e.dev.v0": "data",
+    }
+    put(options, dict.fromkeys(kinds, GOOD))
+    measured = {name: Need(image="", kind=kind, why="is slow") for name, kind in kinds.items()}
+    monkeypatch.setattr(unable, "needs", lambda: measured)
+    found, _ = fitted(options, host)
+    assert list(found.obstacles) == ["e.dev.v0"]
+    assert [each for each in found.warnings if ".dev.v0" in each] == [
+        (
+            "a.dev.v0, b.dev.v0: is slow; give it some hours with --timeout, or leave it out with "
+            "--exclude"
+        ),
+        (
+            "c.dev.v0: is slow in each run, where `evalset data fetch` cannot help; leave it out "
+            "with --exclude if that takes too long"
+        ),
+        (
+            "d.dev.v0: loads data from elsewhere in each run; `evalset data fetch dummy mine` "
+            "brings them once, and pins them"
+        ),
+    ]
 
 
 def test_what_is_added_to_the_image_may_cure_an_eval_of_upstreams(
