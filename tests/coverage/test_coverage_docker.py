@@ -1,3 +1,7 @@
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +11,7 @@ import pytest
 from runner.image.image import BASE, Image, look_up_image
 from runner.model import Result
 from runner.options import EXTRAS, extra_image
-from runner.registry.needs import ClassNeeds, Needs, read_needs
+from runner.registry.needs import ClassNeeds, Needs, needs, read_needs
 from tests.coverage.classes import classes_in
 from tests.coverage.measure import askers, attempts_of, classes, reason, run
 
@@ -71,6 +75,40 @@ def test_so_do_those_of_an_image_on_top(
     """Whatever it has the runner choose."""
     families = [it for it in measured.classes if it.image == extra]
     _end_as_measured(families, tmp_path, extra_image(extra, eval_image.name))
+
+
+def test_a_plan_of_all_evals_names_those_that_cannot_run_and_no_others(
+    api: docker.APIClient, eval_image: Image, tmp_path: Path
+) -> None:
+    """Each with the reason that was measured; what only takes long is started."""
+    sets = tmp_path / "registry/eval_sets"
+    sets.mkdir(parents=True)
+    sets.joinpath("everything.yaml").write_text('everything: {evals: ["*"]}')
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "runner", "run", "dummy", "everything", "--dry-run", "--json"),
+            *("--registry-path", str(tmp_path / "registry"), "--network", "none"),
+            *("--progress-dir", str(tmp_path / "progress")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**kept, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+    assert ended.returncode == 1, ended.stderr
+    plan = json.loads(ended.stdout)
+    why = {each["command"][2]: each["why"] for each in plan["why"]}
+    announced = {command[2]: why[command[2]] for command in plan["cannot"]}
+    expected = {}
+    for name, need in needs().items():
+        lacks = need.image and look_up_image(api, extra_image(need.image, eval_image.name)) is None
+        if lacks or need.kind not in {None, "time"}:
+            reason = f"needs the image {extra_image(need.image)}" if lacks else need.why
+            expected[name] = f"cannot run: it {reason}"
+    assert announced.keys() == expected.keys()
+    assert {name: said for name, said in announced.items() if expected[name] not in said} == {}
+    assert {command[2] for command in plan["todo"]} == needs().keys() - expected.keys()
 
 
 def _end_as_measured(families: Sequence[ClassNeeds], folder: Path, image: str) -> None:
