@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import importlib.util
 import json
@@ -45,6 +46,9 @@ markers.default_environment = lambda: {{**known(), **{markers!r}}}
 sys.argv[0] = "pip"
 runpy.run_module("pip", run_name="__main__")
 """
+
+# What pip prints where a disk is full.
+FULL = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\]")
 
 # What pip prints before the packages of a conflict, and about constraints that it was given.
 CONFLICT = "conflict is caused by:"
@@ -142,6 +146,12 @@ def _download(lock: bytes, platform: Platform, folder: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     requirements.unlink()
+    if done.returncode and FULL.search(done.stderr):
+        raise EnvironmentFault(
+            f"pip could not fetch the image's Python packages ({platform}): the disk of "
+            f"{folder.parent} or of {tempfile.gettempdir()} is full",
+            "make room there, or point XDG_CACHE_HOME or TMPDIR elsewhere",
+        )
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         said = (errors or done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -234,28 +244,43 @@ def resolve(asked: Requirements, ground: Ground, *, tell: Callable[[str], None])
         EnvironmentFault: pip cannot reach what it needs.
     """
     tell(f"requirements: choosing packages for {asked.file} with pip")
-    with tempfile.TemporaryDirectory(prefix="evalset-") as place:
-        folder = Path(place)
-        report = folder / "report.json"
-        (folder / "asked.txt").write_text("\n".join([*asked.where, *asked.lines, ""]))
-        pinned = [f"{name}=={version}" for name, version in ground.packages.items()]
-        (folder / "known.txt").write_text("\n".join([*asked.constraints, *pinned, ""]))
-        command = [
-            *_pip(ground),
-            *("install", "--dry-run", "--ignore-installed", "--no-input"),
-            *("--disable-pip-version-check", "--only-binary=:all:"),
-            *platform_options(ground.platform),
-            *("--target", str(folder / "target"), "--report", str(report)),
-            *("--requirement", str(folder / "asked.txt")),
-            *("--constraint", str(folder / "known.txt")),
-        ]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        if done.returncode:
-            raise _failure(asked, ground, done.stdout)
-        found = json.loads(report.read_bytes())
-    return _lock(asked, ground, found["install"])
+    try:
+        with tempfile.TemporaryDirectory(prefix="evalset-") as place:
+            chosen = _chosen(asked, ground, Path(place))
+    except OSError as error:
+        raise _no_room(asked, error.strerror or str(error)) from error
+    return _lock(asked, ground, chosen)
+
+
+def _chosen(asked: Requirements, ground: Ground, folder: Path) -> list[dict[str, Any]]:
+    """What pip's report says of each package; the folder is for its files."""
+    report = folder / "report.json"
+    (folder / "asked.txt").write_text("\n".join([*asked.where, *asked.lines, ""]))
+    pinned = [f"{name}=={version}" for name, version in ground.packages.items()]
+    (folder / "known.txt").write_text("\n".join([*asked.constraints, *pinned, ""]))
+    command = [
+        *_pip(ground),
+        *("install", "--dry-run", "--ignore-installed", "--no-input"),
+        *("--disable-pip-version-check", "--only-binary=:all:"),
+        *platform_options(ground.platform),
+        *("--target", str(folder / "target"), "--report", str(report)),
+        *("--requirement", str(folder / "asked.txt")),
+        *("--constraint", str(folder / "known.txt")),
+    ]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise _failure(asked, ground, done.stdout)
+    found: list[dict[str, Any]] = json.loads(report.read_bytes())["install"]
+    return found
+
+
+def _no_room(asked: Requirements, why: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"pip cannot choose packages for {asked.file} in {tempfile.gettempdir()}: {why}",
+        "make room there, or point TMPDIR elsewhere",
+    )
 
 
 def _pip(ground: Ground) -> list[str]:
@@ -296,6 +321,8 @@ def _lock(asked: Requirements, ground: Ground, chosen: Iterable[dict[str, Any]])
 def _failure(asked: Requirements, ground: Ground, said: str) -> RunnerError:
     """What pip said, on one line that says what to do."""
     why = _last_words(said)
+    if FULL.search(said):
+        return _no_room(asked, os.strerror(errno.ENOSPC))
     if "Retrying (" in said:
         return EnvironmentFault(
             f"pip reached no package index for {asked.file}: {why}",

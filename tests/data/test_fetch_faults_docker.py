@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.conftest import contents
 from tests.conftest import engine_api, until
 from tests.data.conftest import Desk, lines, words
 from tests.hub import Hub
@@ -108,16 +109,26 @@ def test_ctrl_c_ends_a_fetch_and_its_containers(desk: Desk, hub: Hub) -> None:
     assert not desk.containers()
 
 
-def test_a_full_disk_is_named(desk: Desk, small_cache: Path) -> None:
-    """One line says which disk is full, and what to do."""
-    desk.registry(a=desk.loading(leave="big"))
+def test_a_full_disk_is_named_and_what_was_whole_stays_whole(
+    desk: Desk, hub: Hub, small_cache: Path
+) -> None:
+    """One line says which disk is full, and what to do; other evals' data are as they were."""
+    hub.files["/a.jsonl"] = lines(*SAMPLES)
+    desk.registry(a=desk.match("/a.jsonl"), b=desk.loading(leave="big"))
+    assert desk.fetch("--select", "a.*", XDG_CACHE_HOME=str(small_cache)).returncode == 0
+    before = contents(small_cache)
 
     fetched = desk.fetch(XDG_CACHE_HOME=str(small_cache))
 
     assert fetched.returncode == 3
-    assert f"cannot keep the data of a.dev.v0: the disk of {small_cache}" in fetched.stderr
+    assert f"cannot keep the data of b.dev.v0: the disk of {small_cache}" in fetched.stderr
     assert "XDG_CACHE_HOME" in fetched.stderr
     assert fetched.stderr.count("\n") == 1
+    after = contents(small_cache)
+    assert {name: after[name] for name in before} == before
+    hub.files.clear()
+    run = desk.run("--select", "a.*", XDG_CACHE_HOME=str(small_cache))
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize(

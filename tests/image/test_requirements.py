@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from runner.errors import EnvironmentFault, UsageError
 from runner.image.pip import Ground, Platform, resolve
 from runner.image.requirements import read_requirements
+from tests.faults.small_disk import small_disk
+from tests.hub import Hub, serving
 from tests.wheel import write_source, write_wheel
 
 PLATFORM = Platform(python="3.12", machine="x86_64", glibc=36)
@@ -147,6 +150,34 @@ def test_an_index_that_is_away_is_told_from_a_package_that_is_not_there(
     with pytest.raises(EnvironmentFault) as raised:
         resolve(read_requirements(str(path)), GROUND, tell=lambda _: None)
     assert str(raised.value).startswith(f"pip reached no package index for {path}: ")
+
+
+@pytest.mark.parametrize("room", ["none", "some"])
+def test_a_full_disk_is_told_from_an_index_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    """Pip, or what is written for it, needs room for temporary files; the line says where."""
+    path = tmp_path / "asked.txt"
+    wheel = write_wheel(tmp_path, "big", "1.0", files={"big.py": "#" * (2 << 20)})
+    hub = Hub()
+    hub.files[f"/{wheel.name}"] = wheel.read_bytes()
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    with small_disk(tmp_path / "small", 1 << 20) as disk, serving(hub) as address:
+        path.write_text(f"big @ {address}/{wheel.name}\n")
+        monkeypatch.setattr(tempfile, "tempdir", str(disk.folder))
+        monkeypatch.setenv("TMPDIR", str(disk.folder))
+        asked = read_requirements(str(path))
+        if room == "none":
+            (disk.folder / "fill").write_bytes(bytes(1 << 20))
+        with pytest.raises(EnvironmentFault) as raised:
+            resolve(asked, GROUND, tell=lambda _: None)
+        (disk.folder / "fill").unlink(missing_ok=True)
+        disk.grow(4 << 20)
+        assert resolve(asked, GROUND, tell=lambda _: None).startswith("big==1.0 ")
+    assert str(raised.value) == (
+        f"pip cannot choose packages for {path} in {tmp_path}/small: No space left on device; "
+        "make room there, or point TMPDIR elsewhere"
+    )
 
 
 def test_another_content_is_another_key_and_another_place_is_not(tmp_path: Path) -> None:

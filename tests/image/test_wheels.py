@@ -1,8 +1,10 @@
+import hashlib
 import importlib.util
 import os
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from runner.errors import EnvironmentFault
 from runner.image import pip
 from runner.image.build import Recipe
 from runner.image.pip import Platform, fetch_wheels
+from tests.faults.small_disk import small_disk
+from tests.wheel import write_wheel
 
 DEBIAN_12 = Platform(python="3.11", machine="x86_64", glibc=36)
 
@@ -103,6 +107,31 @@ def test_a_cache_that_is_not_writable_is_one_clear_line(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(EnvironmentFault, match="point XDG_CACHE_HOME elsewhere"):
         fetch_wheels(one_package(), DEBIAN_12, tell=lambda _: None)
+
+
+def test_a_full_disk_is_told_from_a_network_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line says where room is needed; what was there before stays, and no half wheel."""
+    wheel = write_wheel(tmp_path / "index", "big", "1.0", files={"big.py": "#" * (2 << 20)})
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock = f"big==1.0 --hash=sha256:{digest}\n".encode()
+    asked = f"--no-index\n--find-links {wheel.parent}\n".encode() + lock
+    with small_disk(tmp_path / "small", 1 << 20) as disk:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(disk.folder))
+        kept = disk.folder / "evalset/wheels/other/other.whl"
+        kept.parent.mkdir(parents=True)
+        kept.write_text("a wheel")
+        with pytest.raises(EnvironmentFault) as raised:
+            fetch_wheels(lock, DEBIAN_12, tell=lambda _: None, asked=asked)
+        assert [path for path in disk.folder.rglob("*") if path.is_file()] == [kept]
+        disk.grow(4 << 20)
+        assert fetch_wheels(lock, DEBIAN_12, tell=lambda _: None, asked=asked).is_dir()
+    what, _, cure = str(raised.value).partition("; ")
+    assert what.startswith(f"pip could not fetch the image's Python packages ({DEBIAN_12}): the")
+    assert what.endswith(f" or of {tempfile.gettempdir()} is full")
+    assert f": the disk of {kept.parents[1]} or" in what
+    assert cure == "make room there, or point XDG_CACHE_HOME or TMPDIR elsewhere"
 
 
 def test_the_lock_names_no_host() -> None:
