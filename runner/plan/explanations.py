@@ -169,6 +169,19 @@ def _takes(found: Finding, context: Context) -> _Explanation:
 
 
 def _data(found: Finding, context: Context) -> _Explanation:
+    home, path = context.folder_of(found.file), context.astray.get((found.file, found.said))
+    if home and path:
+        data = home[1] / "data"
+        if path.is_relative_to(data):
+            inside, cure = path.relative_to(data), ""
+        else:
+            inside = Path(re.sub(r"^(\.\.?/)*(data/)?", "", found.said))
+            cure = f"copy the file to {data / inside}, and "
+        return UsageError(
+            f"{_named(found, context)}: `{found.argument}` names `{found.said}`, a path that "
+            f"starts at the folder `data` of the registry, but the file is {path}",
+            f"{cure}write `{inside}`",
+        )
     return UsageError(
         f"{_named(found, context)}: there is no data `{found.said}`, which `{found.argument}` "
         "names",

@@ -101,6 +101,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         providers: those whose models the containers can reach through the gateway.
         environment: the variables that containers get.
         defines_model: whether the model is an entry of a registry.
+        astray: where data are on the host that an entry names by a path from elsewhere than its
+            registry's `data`: by the entry's file, as containers see it, and the path.
     """
 
     settings: ContainerSettings
@@ -108,6 +110,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     providers: frozenset[str] = frozenset()
     environment: Mapping[str, str] = {}
     defines_model: bool = False
+    astray: Mapping[tuple[str, str], Path] = {}
 
     @property
     def has_data(self) -> bool:
@@ -121,11 +124,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             return True
         return self.environment.get("OPENAI_API_KEY", "") not in {"", PLACEHOLDER_KEY}
 
+    def folder_of(self, path: str) -> tuple[str, Path] | None:
+        """The user's folder that has a path in containers: its place there, and on the host."""
+        return next((it for it in self.folders.items() if path.startswith(f"{it[0]}/")), None)
+
     def on_host(self, path: str) -> str:
         """A path in containers as people know it: that of the host, or one in the image."""
-        for place, folder in self.folders.items():
-            if path.startswith(f"{place}/"):
-                return str(folder / path.removeprefix(f"{place}/"))
+        if found := self.folder_of(path):
+            place, folder = found
+            return str(folder / path.removeprefix(f"{place}/"))
         return f"{self.settings.image}:{path}" if path else ""
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,22 @@ class DataFiles:
         path = Path(os.path.normpath(base / below))
         # an argument such as `.` or `..`, or an empty one, names nothing
         return path if base in path.parents and path != base / "data" else None
+
+
+def astray(folder: Path, text: str) -> Path | None:
+    """Where data are that a text names by a path from a registry folder itself, or from above it.
+
+    Upstream looks for them below the folder's `data`; people may think of their repository, or of
+    the folder that they work in.
+    """
+    above = [folder, *folder.parents]
+    top = next((place for place, each in enumerate(above) if (each / ".git").exists()), 1)
+    for base in (*above[: top + 1], Path.cwd()):
+        path = Path(os.path.normpath(base / text))
+        with suppress(OSError, ValueError):  # it cannot be a path
+            if path.exists():
+                return path
+    return None
 
 
 def state_of_folders(folders: Iterable[Path]) -> str:

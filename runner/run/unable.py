@@ -27,7 +27,7 @@ from runner.plan.obstacles import (
 )
 from runner.plan.plan import Plan
 from runner.registry.code import modules_of
-from runner.registry.content import state_of_folders
+from runner.registry.content import astray, state_of_folders
 from runner.registry.needs import needs
 from runner.report.text import evals
 from runner.run.containers import facts_of
@@ -85,6 +85,16 @@ def fit(
 def _adds(settings: ContainerSettings) -> bool:
     """Whether containers have modules in addition to those of their image."""
     return settings.requirements is not None or bool(settings.code)
+
+
+def _with_data_astray(context: Context, look: Look) -> Context:
+    """The same, knowing where missing data are on this host."""
+    found = {}
+    for each in (each for findings in look.evals.values() for each in findings):
+        home = context.folder_of(each.file) if each.kind == "data" else None
+        if home and (path := astray(home[1], each.said)):
+            found[each.file, each.said] = path
+    return msgspec.structs.replace(context, astray=found)
 
 
 def _refused(said: Sequence[str], count: int) -> UsageError:
@@ -147,6 +157,7 @@ class _Fitness:
         if look is None:
             return {}
         context = self._context(jobs[0], settings)
+        context = _with_data_astray(context, look)
         if error := refusal(look, context):
             raise error
         found, warnings = obstacles(look, names, context)

@@ -97,6 +97,39 @@ def test_a_finding_is_one_line_with_file_and_cure(finding: Finding, line: str) -
     assert told(finding) == line
 
 
+@pytest.mark.parametrize(
+    ("said", "where", "cure"),
+    [
+        ("data/m/x.jsonl", "/home/me/own/data/m/x.jsonl", "write `m/x.jsonl`"),
+        ("own/data/x.jsonl", "/home/me/own/data/x.jsonl", "write `x.jsonl`"),
+        (
+            "x.jsonl",
+            "/home/me/own/x.jsonl",
+            "copy the file to /home/me/own/data/x.jsonl, and write `x.jsonl`",
+        ),
+        (
+            "./data/m/x.jsonl",
+            "/home/me/data/m/x.jsonl",
+            "copy the file to /home/me/own/data/m/x.jsonl, and write `m/x.jsonl`",
+        ),
+    ],
+)
+def test_data_that_are_elsewhere_on_the_host_are_told_with_what_to_write(
+    said: str, where: str, cure: str
+) -> None:
+    """Paths start at the registry's `data`, and not at the repository."""
+    finding = Finding(kind="data", argument="samples_jsonl", said=said, file=FILE)
+    astray = {(FILE, said): Path(where)}
+    line = told(finding, msgspec.structs.replace(CONTEXT, astray=astray))
+    assert line == (
+        f"/home/me/own/evals/x.yaml: `samples_jsonl` names `{said}`, a path that starts at the "
+        f"folder `data` of the registry, but the file is {where}; {cure}"
+    )
+    assert told(finding).endswith(
+        "put it below the folder `data` of its registry, from which the path starts"
+    )
+
+
 @pytest.mark.parametrize("kind", ["network", "loads"])
 def test_a_network_is_missed_only_where_there_is_none(kind: str) -> None:
     """The look has none itself; the eval may."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.registry.content import DataFiles
+from runner.registry.content import DataFiles, astray
 
 PLACE = "/registry/0"
 
@@ -94,3 +94,38 @@ def test_a_file_is_read_once(own: Path) -> None:
     before = files.hash_of(PLACE, "a.jsonl")
     (own / "data/a.jsonl").unlink()
     assert files.hash_of(PLACE, "a.jsonl") == before
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("data/a.jsonl", "own/data/a.jsonl"),
+        ("own/data/set", "own/data/set"),
+        ("./secret", "secret"),
+        ("top", "top"),
+        ("work", "here/work"),
+        ("above", None),
+        ("gone", None),
+        ("a\0b", None),
+        ("a" * 5000, None),
+    ],
+)
+def test_data_are_found_from_the_folder_up_to_its_repository(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, where: str | None
+) -> None:
+    """And where people are; not above the repository, or above the next folder without one."""
+    top = tmp_path / "repository"
+    folder = top / "deep" / "own"
+    folder.parent.mkdir(parents=True)
+    own.rename(folder)
+    (tmp_path / "secret").rename(top / "deep/secret")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (top / "top", tmp_path / "above", tmp_path / "here/work"):
+        path.touch()
+    (top / ".git").touch()  # a work tree has a file there
+    places = {None: None, "here/work": tmp_path / "here/work", "top": top / "top"}
+    expected = places.get(where, top / "deep" / str(where))
+    assert astray(folder, text) == expected
+    (top / ".git").unlink()
+    assert astray(folder, text) == (None if text == "top" else expected)
