@@ -60,9 +60,9 @@ def told(error: BaseException) -> Finding:
     """The last line of a traceback, and where it was raised."""
     lines = traceback.format_exception_only(type(error), error)
     said = " ".join(lines[-1].split()) if lines else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1] if frames else None
-    where = f"{last.filename}:{last.lineno}" if last and last.filename[:1] == "/" else ""
+    # a frozen module of Python's, such as `os`, has no file
+    frames = [it for it in traceback.extract_tb(error.__traceback__) if it.filename[:1] == "/"]
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return {"said": said[:500], "where": where}
 
 
