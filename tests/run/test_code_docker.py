@@ -84,7 +84,7 @@ def test_an_eval_without_it_does_not_find_it(place: Place) -> None:
     assert place.finished() == ["look"]
 
 
-@pytest.mark.parametrize("way", ["option", "variable", "file"])
+@pytest.mark.parametrize("way", ["option", "variable", "file", "project"])
 def test_several_folders_come_from_any_source_of_options(place: Place, way: str) -> None:
     """In their order; a folder that is named twice counts once."""
     one, two = write(place, "SAYS = 1", "one", "a"), write(place, "SAYS = 2", "two", "b")
@@ -94,8 +94,12 @@ def test_several_folders_come_from_any_source_of_options(place: Place, way: str)
             ended = place.run("--code", one, "--code", two, "--code", one)
         case "variable":
             ended = place.run(EVALSET_CODE=f"{one}{os.pathsep}{two}")
-        case _:
+        case "file":
             (place.folder / "evalset.toml").write_text('code = ["one", "two"]')
+            ended = place.run()
+        case _:
+            project = '[project]\nname = "x"\n[tool.evalset]\ncode = ["one", "two"]'
+            (place.folder / "pyproject.toml").write_text(project)
             ended = place.run()
     assert ended.returncode == 0, ended
     assert found(place, "imports.a") == ["/code/0/a/__init__.py", "1"]

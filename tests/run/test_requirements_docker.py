@@ -110,6 +110,26 @@ def test_an_eval_has_the_packages_and_the_second_run_makes_nothing(place: Place)
     assert images() == known
 
 
+def test_a_project_adds_what_it_depends_on(place: Place) -> None:
+    """From where pip's own settings say; the project itself is neither built nor added."""
+    write_wheel(place.folder / "index", "extra", "1.0")
+    project = place.folder / "pyproject.toml"
+    own = '[build-system]\nrequires = ["none"]\nbuild-backend = "none"\n'
+    project.write_text(f'{own}[project]\nname = "mine"\ndependencies = ["extra<2"]\n')
+    place.registry("imports.extra")
+    settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(place.folder / "index")}
+    ended = place.run("--requirements", str(project), **settings)
+    assert ended.returncode == 0, ended
+    assert found(place) == where("1.0")
+    (lock,) = pinned(place).locks.values()
+    assert lock.startswith("extra==1.0 --hash=sha256:")
+    assert lock.count("==") == 1
+    project.write_text(project.read_text().replace("extra<2", "extra<1"))
+    refused = place.run("--requirements", str(project), **settings)
+    assert refused.returncode == 2
+    assert f"{project}: pip cannot fulfil it: " in refused.stderr
+
+
 def test_what_was_chosen_stays_for_this_run_and_for_another_host(
     place: Place, tmp_path: Path
 ) -> None:
