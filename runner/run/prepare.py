@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from runner.host import (
     Host,
     from_host,
     handed_in,
-    is_local,
     read_env_file,
     with_placeholder,
 )
@@ -46,6 +45,7 @@ from runner.registry.entries import (
 from runner.registry.needs import by_image
 from runner.registry.resolve import Resolution, resolve_eval_set
 from runner.registry.rules import ContainerRule, settings_for
+from runner.run.environment import local_addresses, provider_warnings
 from runner.run.folders import Folders, absolute
 
 # openai/evals' own program.
@@ -175,15 +175,22 @@ def prepare(
             *asked.warnings,
             *resolution.warnings,
             *extra_warnings,
-            *_environment_warnings(options, asked.environment, access),
+            *(
+                provider_warnings(options, asked.environment, access)
+                if options.run_command == OAIEVAL
+                else ()
+            ),
             *shadowed,
         ),
         classes=classes,
         model_is_code=folders.model_is_code,
     )
-    for together in {prepared.settings_for(name).code for name in resolution.evals}:
+    settings = [prepared.settings_for(name) for name in resolution.evals]
+    for together in {each.code for each in settings}:
         check_code([Path(folder) for folder in together])
-    return prepared
+    values = {**host.environ, **prepared.environment}
+    local = local_addresses(settings, values, gateway=options.gateway)
+    return msgspec.structs.replace(prepared, warnings=(*prepared.warnings, *local))
 
 
 def _engine(options: RunOptions) -> Engine:
@@ -318,32 +325,6 @@ def _is_asked_by_name(model: str, resolution: Resolution, access: Access) -> boo
     if model == KEYLESS_MODEL or resolution.defines_model:
         return False
     return route_of(model, access.routes) is not None
-
-
-def _environment_warnings(
-    options: RunOptions, environment: Mapping[str, str], access: Access
-) -> Iterator[str]:
-    address = environment.get("OPENAI_BASE_URL", "")
-    if is_local(address) and options.settings.network != "host" and not access.routes:
-        yield (
-            "OPENAI_BASE_URL points at localhost, which inside a container is the container "
-            "itself; leave --no-gateway out, use http://host.docker.internal:PORT, or --network "
-            "host"
-        )
-    if options.run_command != OAIEVAL:
-        return
-    if not environment.get("OPENAI_API_KEY") and not access.routes:
-        yield (
-            "no key or address of a provider is set, so that the gateway can ask none; export "
-            "OPENAI_API_KEY, or the variables of another provider"
-            if options.gateway
-            else "OPENAI_API_KEY is not set, and oaieval asks for it when it starts; export it"
-        )
-    if access.withheld:
-        yield (
-            f"evals do not get {', '.join(access.withheld)}, because the gateway knows no "
-            "provider for it; --env NAME hands one in, --upstream NAME=URL leads to its provider"
-        )
 
 
 def state_of(prepared: Prepared, reader: StateReader | None = None) -> RunState:

@@ -119,10 +119,49 @@ def test_localhost_is_warned_of(options: RunOptions, host: Host) -> None:
     assert ready(options, at_home).warnings == ()
     options = msgspec.structs.replace(options, gateway=False)
     (warning,) = ready(options, at_home).warnings
-    assert "host.docker.internal" in warning
+    assert warning == (
+        "the variable OPENAI_BASE_URL names `localhost`, which inside a container is the container "
+        "itself; leave --no-gateway out, write http://host.docker.internal:PORT, or use --network "
+        "host"
+    )
     beside = msgspec.structs.replace(options, network="host")
     assert ready(beside, at_home).warnings == ()
     assert ready(options, changed(host, {"OPENAI_BASE_URL": "http://api/v1"})).warnings == ()
+
+
+@pytest.mark.docker
+def test_localhost_is_looked_for_in_each_variable_that_evals_get(
+    options: RunOptions, host: Host, tmp_path: Path
+) -> None:
+    """Named, in a file, in a rule, or usual; nothing else of a value is shown."""
+    (tmp_path / "some.env").write_text("SEARCH=127.0.0.1:9200\nNEAR=db.localhost.example\n")
+    put(tmp_path / "own", "containers", "{a: {env: [JUDGE]}, b: {env: [BESIDE], network: host}}")
+    environ = {
+        "STORE": "redis://user:secret@localhost:6379/0",
+        "JUDGE": "http://[::1]:8000/v1",
+        "BESIDE": "http://localhost:1",
+        "UNUSED": "http://localhost:2",
+        "HTTP_PROXY": "http://127.0.0.1:3128",
+        "NO_PROXY": "localhost",
+        "OPENAI_BASE_URL": "http://localhost:8000/v1",
+    }
+    asked = msgspec.structs.replace(
+        options,
+        env=("STORE",),
+        env_file=tmp_path / "some.env",
+        registry_paths=(str(tmp_path / "own"),),
+    )
+    found = ready(asked, changed(host, environ)).warnings
+    assert [each.partition(", which inside a container is ")[0] for each in found] == [
+        "the variable HTTP_PROXY names `127.0.0.1`",
+        "the variable JUDGE names `[::1]`",
+        "the variable SEARCH names `127.0.0.1`",
+        "the variable STORE names `localhost`",
+    ]
+    cure = "; write http://host.docker.internal:PORT, or use --network host"
+    assert all(each.endswith(cure) for each in found)
+    without = msgspec.structs.replace(asked, network="none")
+    assert not any("HTTP_PROXY" in each for each in ready(without, changed(host, environ)).warnings)
 
 
 @pytest.mark.docker
