@@ -96,9 +96,12 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         evals_version: of openai/evals, as locked for the eval image.
+        recipes: hash of what each image was made from when all evals were measured, by its extra;
+            empty for the eval image.
     """
 
     evals_version: str
+    recipes: dict[str, str] = {}
     classes: tuple[ClassNeeds, ...]
 
     def by_eval(self) -> dict[str, Need]:

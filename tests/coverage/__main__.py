@@ -31,8 +31,11 @@ def measure(folder: Path, evals: Sequence[str]) -> None:
         folder: where the run's files go.
         evals: names or patterns; the others keep the outcome that they had. Without any, all run.
     """
-    known = outcomes_in(read_needs()) if evals else {}
+    before = read_needs()
+    known = outcomes_in(before) if evals else {}
     needs = classes()
+    if evals:  # the others were measured in images of before
+        needs = msgspec.structs.replace(needs, recipes=before.recipes)
     _keep(needs)  # by which the runner chooses images
     layout = run(evals or ["*"], folder)
     found = outcomes(attempts_of(layout), layout, askers(layout))

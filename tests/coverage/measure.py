@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from runner.image.build import Recipe
 from runner.model import Attempt, Result
 from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 from runner.records.layout import Layout
@@ -27,8 +28,17 @@ Outcome = tuple[Kind, str, bool]
 # Of an eval that asks a model, although the one that it measures is `dummy`.
 OWN_MODEL: Outcome = ("model", "asks a model of its own choice at OpenAI", True)
 
+# The architecture for which all packages of evals have wheels.
+MACHINE = "x86_64"
+
 # What an eval may take; some train a model first, for hours, and one plays for five minutes.
 TIME_LIMIT = "8m"
+
+
+def recipes() -> dict[str, str]:
+    """What images are made from today, whatever base they have here, as `Needs.recipes`."""
+    found = {"": Recipe()} | {extra: Recipe(extra) for extra in EXTRAS}
+    return {extra: recipe.fingerprint("", MACHINE) for extra, recipe in found.items()}
 
 
 def classes(extras: Iterable[str] = EXTRAS, eval_image: str = DEFAULT_IMAGE) -> Needs:
@@ -37,6 +47,7 @@ def classes(extras: Iterable[str] = EXTRAS, eval_image: str = DEFAULT_IMAGE) -> 
     others = {extra: classes_in(extra_image(extra, eval_image)) for extra in extras}
     return Needs(
         evals_version=eval_image.rpartition(":")[2],
+        recipes=recipes(),
         classes=tuple(_class(name, here, others) for name, here in found.items()),
     )
 
@@ -145,6 +156,7 @@ def with_outcomes(needs: Needs, outcomes: Mapping[str, Outcome | None]) -> Needs
         raise SystemExit(f"{len(missing)} evals were not run, such as {missing[0]}")
     return Needs(
         evals_version=needs.evals_version,
+        recipes=needs.recipes,
         classes=tuple(each if each.fails else _measured(each, outcomes) for each in needs.classes),
     )
 

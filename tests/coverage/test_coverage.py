@@ -10,7 +10,7 @@ from runner.image.build import Recipe
 from runner.options import EXTRAS
 from runner.records.layout import Layout
 from runner.registry.needs import ClassNeeds, Needs, Obstacle, read_needs
-from tests.coverage.measure import outcomes, outcomes_in, with_outcomes
+from tests.coverage.measure import outcomes, outcomes_in, recipes, with_outcomes
 from tests.coverage.page import PAGE, page
 from tests.coverage.reasons import explain
 from tests.outcomes import failure, job, success
@@ -31,6 +31,11 @@ def test_the_page_is_what_was_measured() -> None:
 def test_what_was_measured_is_of_the_locked_release() -> None:
     """A new release of openai/evals needs a new measurement: `make coverage`."""
     assert read_needs().evals_version == Recipe().evals_version
+
+
+def test_what_was_measured_is_of_images_made_from_the_same() -> None:
+    """Other packages, patches or programs in an image may let other evals run: `make coverage`."""
+    assert read_needs().recipes == recipes()
 
 
 def packages_in(lock: bytes) -> set[str]:
@@ -135,7 +140,9 @@ def test_an_eval_that_failed_gets_its_reason(tmp_path: Path) -> None:
         obstacles=(Obstacle(kind="package", why="imports x", evals=("d",)),),
     )
     before = Needs(
-        evals_version="1", classes=(ClassNeeds(name="m:A", runs=("a", "b", "c", "e")), cannot)
+        evals_version="1",
+        recipes={"": "f"},
+        classes=(ClassNeeds(name="m:A", runs=("a", "b", "c", "e")), cannot),
     )
     attempts = {
         "a": success(job("a")),
@@ -145,6 +152,7 @@ def test_an_eval_that_failed_gets_its_reason(tmp_path: Path) -> None:
     }
     found = outcomes(attempts, layout, {"b", "e"})
     after = with_outcomes(before, found)
+    assert after.recipes == before.recipes
     assert after.classes[1] == cannot
     assert after.classes[0].runs == ("a", "c")
     assert [(it.kind, it.seen, it.evals) for it in after.classes[0].obstacles] == [

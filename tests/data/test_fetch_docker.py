@@ -1,4 +1,5 @@
 import re
+import shlex
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ from runner.records.run_file import read_run_file
 from runner.records.state import RunState
 from tests.conftest import engine_api
 from tests.data.conftest import Desk, lines, readme, words
+from tests.docs.shown import BLOCKS
 from tests.hub import Hub
 from tests.images import build_image
 from tests.wheel import write_wheel
@@ -16,6 +18,37 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 TEXTS = [{"text": f"the cat sat on the mat number {index}"} for index in range(4)]
 STORIES = [{"ctx": "A story", "endings": ["a", "b", "c", "d"], "label": "1"} for _ in range(3)]
 SAMPLES = [{"input": [{"role": "user", "content": "1+1?"}], "ideal": "2"}] * 3
+
+
+def put_pictures(hub: Hub, pictures: bytes) -> str:
+    """A part of the data set of upstream's set `mmmu`; gives its revision."""
+    return hub.repository("mmmu/mmmu").commit(
+        {
+            "README.md": readme(Art={"dev": "Art/dev.parquet", "validation": "Art/val.parquet"}),
+            "Art/dev.parquet": pictures,
+            "Art/val.parquet": pictures,
+        }
+    )
+
+
+def test_the_page_shows_what_a_fetch_says(desk: Desk, hub: Hub, pictures: bytes) -> None:
+    """Of an eval of upstream's, with capitals for what differs from hub to hub."""
+    revision = put_pictures(hub, pictures)
+    (shown,) = [
+        typed
+        for block in BLOCKS
+        if block.page == "docs/data.md"
+        for typed in block.typed
+        if typed.answer
+    ]
+
+    fetched = desk.do(*shlex.split(shown.text)[1:])
+
+    assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+    (lock,) = desk.locks().values()
+    said = fetched.stdout.replace(revision[:12], "REVISION").replace(lock.sha256[:12], "HASH")
+    said = re.sub(r"\d[\d.]* [KM]iB", "SIZE", said).replace(f"{desk.folder}/cache", "~/.cache")
+    assert said.splitlines() == list(shown.answer)
 
 
 def test_evals_of_three_families_run_offline_twice_with_what_was_fetched_once(
@@ -36,13 +69,7 @@ def test_evals_of_three_families_run_offline_twice_with_what_was_fetched_once(
             "data/validation.jsonl": lines(*STORIES),
         }
     )
-    hub.repository("mmmu/mmmu").commit(
-        {
-            "README.md": readme(Art={"dev": "Art/dev.parquet", "validation": "Art/val.parquet"}),
-            "Art/dev.parquet": pictures,
-            "Art/val.parquet": pictures,
-        }
-    )
+    put_pictures(hub, pictures)
     evals = {"lambada.oaitest.v1", "hellaswag.val.ab-v1", "mmmu-art.dev.v1"}
     desk.registry(*evals)
 

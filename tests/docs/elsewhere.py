@@ -84,6 +84,9 @@ ELSEWHERE: dict[str, Test | Script | Person] = {
     "evalset verify gpt-4 test-basic --branch evalset/gpt-4.test-basic": Test(
         "run/test_verify_docker.py", "test_a_branch_is_verified_without_its_progress_directory"
     ),
+    "evalset data fetch gpt-4 mmmu --select 'mmmu-art.*'": Test(
+        "data/test_fetch_docker.py", "test_the_page_shows_what_a_fetch_says"
+    ),
     "evalset data fetch gpt-4 mmmu": Test(
         "data/test_fetch_docker.py",
         "test_evals_of_three_families_run_offline_twice_with_what_was_fetched_once",
