@@ -103,7 +103,7 @@ def evalset(*, debug: bool) -> None:
 
     Finished evals are on record at once: whatever stops a run, the next one continues from there.
     """
-    del debug  # `run_program` looks for it, for parsing may be what fails
+    del debug  # `run_program` looks for it, because parsing may be what fails
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -155,7 +155,7 @@ class _Descriptor(io.FileIO):
     """A descriptor whose errors all say the same: nobody takes what is printed."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write; the error has no number, for click would exit with 1, as if an eval had failed."""
+        """Write; an error with a number would make click exit with 1, as if an eval had failed."""
         try:
             return super().write(data)
         except OSError as error:

@@ -36,7 +36,7 @@ class EnvironmentFault(RunnerError):
 
 
 class NotPushed(RunnerError):
-    """Every eval has passed, but the last snapshot is on this host only."""
+    """Every eval is finished, but the last snapshot is on this host only."""
 
     exit_code = 4
 

@@ -113,18 +113,18 @@ def write_whole(path: Path, pieces: Iterable[bytes], *, writer: str | None = Non
             what a killed one left half written. None is this process.
     """
     make_folder(path.parent)
-    beside = f".{path.name}.{writer or os.getpid()}{UNFINISHED}"
-    with named(path, "write"), appearing_whole(path, beside=beside) as file:
+    temporary = f".{path.name}.{writer or os.getpid()}{UNFINISHED}"
+    with named(path, "write"), appearing_whole(path, temporary=temporary) as file:
         file.writelines(pieces)
 
 
 @contextmanager
-def appearing_whole(path: Path, *, beside: str) -> Iterator[IO[bytes]]:
+def appearing_whole(path: Path, *, temporary: str) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path` at the end, and is gone if that is not reached.
 
-    Until then it has the name `beside`, which no two writers may use at the same time.
+    Until then it has the name `temporary`, which no two writers may use at the same time.
     """
-    new = path.with_name(beside)
+    new = path.with_name(temporary)
     try:
         with new.open("wb") as file:
             yield file

@@ -230,7 +230,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     dry_run: Annotated[
         bool,
-        Option("Print what is done and what would be run, and why.", configurable=False),
+        Option("Print what is finished and what would run, and why.", configurable=False),
     ] = False
     as_json: Annotated[AsJson, "With --dry-run: print one JSON object."] = False
 

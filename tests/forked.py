@@ -177,7 +177,7 @@ def main() -> None:
 
 
 def _reopen(number: int, name: str) -> None:
-    """Make a stream anew, for Python knows of the old one whether it is a file or a pipe."""
+    """Make a stream anew, because Python knows of the old one whether it is a file or a pipe."""
     old = getattr(sys, name)
     new = io.TextIOWrapper(
         open(number, f"{old.mode}b", closefd=False),  # noqa: SIM115 - stays open

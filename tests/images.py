@@ -28,7 +28,7 @@ def build_image(
         tag: its name.
         dockerfile: without a network.
         files: to copy, by path, each executable.
-        labels: beside those of its base.
+        labels: in addition to those of its base.
         anew: whether nothing that was built before is taken.
     """
     with alone():

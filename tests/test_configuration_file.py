@@ -7,7 +7,7 @@ from runner.errors import UsageError
 
 
 def test_a_table_of_pyproject_is_found(tmp_path: Path) -> None:
-    """Other tools' tables beside it are theirs."""
+    """Other tools' tables next to it are theirs."""
     path = tmp_path / "pyproject.toml"
     path.write_text("[tool.other]\nx = 1\n[tool.evalset]\njobs = 3\n")
     assert find_configuration(tmp_path) == (path, {"jobs": 3})

@@ -43,7 +43,7 @@ def test_a_refusal_without_a_number_says_what_it_says() -> None:
 
 
 def test_a_replaced_file_has_the_new_content(tmp_path: Path) -> None:
-    """A missing folder is made, and nothing is left beside the file."""
+    """A missing folder is made, and nothing is left next to the file."""
     path = tmp_path / "a/b/file"
     replace(path, b"old")
     replace(path, b"new")
@@ -102,13 +102,13 @@ def test_what_is_appended_to_no_file_is_said(tmp_path: Path) -> None:
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     """Nobody sees it before its end, and of one that breaks off nothing stays."""
     path = tmp_path / "file"
-    with appearing_whole(path, beside=".new") as file:
+    with appearing_whole(path, temporary=".new") as file:
         file.write(b"a")
         assert not path.exists()
     assert path.read_bytes() == b"a"
 
     def breaks_off() -> None:
-        with appearing_whole(path, beside=".new") as file:
+        with appearing_whole(path, temporary=".new") as file:
             file.write(b"b")
             raise ConnectionError
 

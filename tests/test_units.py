@@ -97,7 +97,7 @@ def test_gpus_in_another_form_are_refused(text: str) -> None:
 
 
 def test_an_evals_tmp_has_room_for_its_logs_at_least() -> None:
-    """A megabyte, for an eval without any log says nothing."""
+    """A megabyte, because an eval without any log says nothing."""
     assert parse_tmp_limit("1m") == LEAST_TMP
     assert parse_tmp_limit("10g") == 10 * 2**30
     with pytest.raises(UsageError) as caught:

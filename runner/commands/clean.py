@@ -75,7 +75,7 @@ def clean(
             live.add(id_)
             if str(error) not in cleaned.held:
                 cleaned.held.append(str(error))
-        else:  # what could not be taken in stays
+        else:  # what could not be recorded stays
             mine |= {id_} if len(cleaned.held) == before else set()
     _sweep(hosts, cleaned, mine, live)
     return cleaned
@@ -85,7 +85,7 @@ def clean_hosts(layout: Layout, cleaned: Cleaned, *, run: str, forget: bool = Fa
     """Do it on the hosts of one model and eval set, whose lock the caller has.
 
     Args:
-        forget: whether attempts on hosts that cannot be reached are not to be taken in later.
+        forget: whether attempts on hosts that cannot be reached are not to be recorded later.
     """
     from runner.run.host_leftovers import take_in
 

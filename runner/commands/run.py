@@ -204,7 +204,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
         }
         print(msgspec.json.encode(content).decode(), file=out)
         return int(bool(plan.unable))
-    print(f"done ({len(plan.done)}):", file=out)
+    print(f"finished ({len(plan.done)}):", file=out)
     for job in plan.done:
         print(_planned(plan, job), file=out)
     print(f"to do ({len(plan.todo)}):", file=out)

@@ -56,7 +56,7 @@ class Shown(Results, frozen=True, kw_only=True):
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is a newest plan and all of it is done; its rows are the first ones."""
+        """Whether there is a newest plan and all of it is finished; its rows are the first ones."""
         planned = self.state.planned
         return planned != 0 and all(row.state is State.DONE for row in self.rows[:planned])
 
@@ -276,7 +276,7 @@ def command(
         Option("Exit 1 unless every eval of the last plan is finished.", configurable=False),
     ] = False,
 ) -> int:
-    """Show what is done, what failed and what is to do.
+    """Show which evals are finished, which failed and which are to do.
 
     With --branch, MODEL and EVAL_SET may be left out to see all that the branch has.
     """

@@ -279,7 +279,7 @@ class LocalAttempts(ContainerAttempts):
     """Makes attempts on this host's engine, puts their logs into their place, and judges them."""
 
     def follow(self, container: str, tell: Callable[[int, int], None]) -> None:
-        """Be told how many samples of an eval are done."""
+        """Be told how many samples of an eval are finished."""
         follow_samples(self._engine, container, tell)
 
     @contextlib.contextmanager

@@ -133,7 +133,7 @@ class Container:
     def save_console(self, path: Path) -> None:
         """Write what it printed to `path`, standard output and error as they came."""
         # The same name each time, so that a run that was killed meanwhile leaves nothing behind.
-        with appearing_whole(path, beside=f".{self.id}{UNFINISHED}") as file:
+        with appearing_whole(path, temporary=f".{self.id}{UNFINISHED}") as file:
             file.writelines(docker_py.printed(self._api, self.id))
 
 

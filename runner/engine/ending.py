@@ -192,7 +192,7 @@ def await_end(
         return Ending(lost="its container is gone: something other than the runner removed it")
     except docker_py.ERRORS as error:
         # Nothing is known of its end, so it is neither recorded nor removed.
-        raise EnvironmentFault(explain(error), "what runs is taken in by the next run") from error
+        raise EnvironmentFault(explain(error), "the next run takes over what runs") from error
     if state.started_at is None:  # the engine gives it exit code 0
         return Ending(lost="its container never started", state=state)
     return Ending(

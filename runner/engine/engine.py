@@ -254,5 +254,5 @@ class EngineWait:
     def _gone(self, error: "docker_py.RequestException") -> EnvironmentFault:
         return EnvironmentFault(
             f"the engine went away for more than {self._limit:g} s (--engine-wait",
-            f"{explain(error)}); what ran there is taken in by the next run",
+            f"{explain(error)}); the next run takes over what ran there",
         )

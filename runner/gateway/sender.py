@@ -232,7 +232,7 @@ class Sender:
                 return Reply(status=response.status, headers=headers, body=body), None
         except aiohttp.ClientConnectorError as error:
             text = f"{route.name} cannot be reached: {_why(error)}"
-            self._warn(f"{text}; evals that ask it wait and try again")
+            self._warn(f"{text}; evals that ask it wait and retry")
             raise _unanswered(text, billed=False, again=True, final=asked.is_free) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # Its own text contains the provider's address.

@@ -56,7 +56,7 @@ class Exchange:
         self._from.pop((attempt, answer.key), None)
 
 
-# Seconds after which a full disk is tried again.
+# Seconds after which a write to a full disk is retried.
 PAUSE = 1.0
 
 # Statuses from here on are errors.

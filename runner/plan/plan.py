@@ -231,14 +231,14 @@ class FinishedCommands:
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The ordered jobs of a run, split into done and to do.
+    """The ordered jobs of a run, split into finished and to do.
 
     Attributes:
         whole: all jobs of this selection, before the shard was taken, in order.
         jobs: those of this shard, in order.
         done: those of the shard that a progress file holds.
         todo: those of the shard that are to run.
-        unable: those of the shard that are not done and cannot run here.
+        unable: those of the shard that are not finished and cannot run here.
         why: for each job, by its key, why it is to do, or when and where it was finished.
         finished: evals that are finished with this model and these arguments, including those of
             other shards and selections.

@@ -298,13 +298,13 @@ def _put(path: Path, wanted: Path, attempt: str) -> Path:
         wanted.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise _LeftOutError("a file is where its folder should be") from None
-    beside = wanted.with_name(f"{attempt}_{wanted.name}")
-    for target in (wanted, beside):
+    longer = wanted.with_name(f"{attempt}_{wanted.name}")
+    for target in (wanted, longer):
         if os.path.lexists(target) and os.path.samestat(target.lstat(), path.lstat()):
             return target
     if path.stat().st_nlink > 1:
         raise _LeftOutError("it has several names")
-    target = beside if os.path.lexists(wanted) else wanted
+    target = longer if os.path.lexists(wanted) else wanted
     if os.path.lexists(target) or len(os.fsencode(target.name)) > MOST_BYTES:
         raise _LeftOutError("files of its name are there already")
     path.chmod(0o644)

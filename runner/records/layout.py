@@ -67,38 +67,38 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
             "`evalset list progress` shows what it has",
         )
 
-    def _beside(self, ending: str) -> Path:
+    def _file(self, ending: str) -> Path:
         return self.root / "oaievalset" / f"{self.model}.{self.eval_set}.{ending}"
 
     @property
     def progress(self) -> Path:
         """Upstream's list of finished commands."""
-        return self._beside("progress.txt")
+        return self._file("progress.txt")
 
     @property
     def attempts(self) -> Path:
         """One JSON object a line for each attempt that ended."""
-        return self._beside("attempts.jsonl")
+        return self._file("attempts.jsonl")
 
     @property
     def run(self) -> Path:
         """What the run is pinned to."""
-        return self._beside("run.json")
+        return self._file("run.json")
 
     @property
     def data(self) -> Path:
         """The lock file of the data that evals were given."""
-        return self._beside("data.jsonl")
+        return self._file("data.jsonl")
 
     @property
     def lock(self) -> Path:
         """Held by the live run."""
-        return self._beside("lock")
+        return self._file("lock")
 
     @property
     def hosts(self) -> Path:
         """What was started on other hosts."""
-        return self._beside("hosts.jsonl")
+        return self._file("hosts.jsonl")
 
     @property
     def hosts_spool(self) -> Path:

@@ -62,7 +62,7 @@ class _Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Reading:
-    """Takes in the lines of an answers file for one attempt."""
+    """Reads the lines of an answers file for one attempt."""
 
     def __init__(self, attempt: str) -> None:
         self._attempt = attempt
@@ -71,7 +71,7 @@ class _Reading:
         self._given: dict[str, None] = {}
 
     def take(self, line: AnswersLine, place: Place) -> None:
-        """Take one line in; of a line that is there twice the first one counts."""
+        """Read one line; of a line that is there twice the first one counts."""
         match line:
             case Request(key=key):
                 self._requests.setdefault(key, (line.route, place))

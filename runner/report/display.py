@@ -107,7 +107,7 @@ class PlainConsole:
         self._tells_hosts = False
 
     def begin(self, *, total: int, done: int, todo: int, hosts: Sequence[str] = ()) -> None:
-        """Say what is done and what will be run."""
+        """Say what is finished and what will run."""
         self._total, self._finished = total, done
         self._tells_hosts = len(hosts) > 1
         if not todo:

@@ -185,7 +185,7 @@ class _Run:
         if others:
             warnings.append(
                 f"an earlier run with other arguments has left containers ({others}); "
-                "run that again to take them in, or `evalset clean` to remove them"
+                "run that again to take them over, or `evalset clean` to remove them"
             )
         self._continued = len(adopted)
         self._tell(warnings)

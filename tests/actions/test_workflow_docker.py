@@ -71,7 +71,7 @@ def test_a_killed_shard_is_finished_by_the_next_run(
 
     with repository.running(*LOGIN, **inputs) as workflow:
         runner = repository.evalset_of("2/3")
-        # Which GitHub's runner would signal, for it is the step's own process.
+        # Which GitHub's runner would signal, because it is the step's own process.
         assert parent(runner) == workflow.pid
         until(lambda: sorted(repository.finished()) == rest, 60)
         os.kill(runner, signal.SIGKILL)
@@ -191,7 +191,7 @@ jobs:
 def test_another_workflow_calls_it(repository: Repository) -> None:
     """With the secrets that it passes on, of which an eval sees those handed in and no other.
 
-    No job is without an eval, for what is left out counts in the plan, too.
+    No job is without an eval, because what is left out counts in the plan, too.
     """
     (repository.checkout / ".github/workflows/caller.yml").write_text(CALLER)
     repository.registry("look.1", "succeed.2", "fail.3", "sleep.4")

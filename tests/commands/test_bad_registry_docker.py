@@ -33,7 +33,7 @@ def test_an_eval_is_no_eval_set(here: Here, name: str) -> None:
 
 
 def test_where_nobody_answers_nothing_starts(here: Here) -> None:
-    """Without a key, each request would wait and be tried again; a model of one's own may run."""
+    """Without a key, each request would wait and be retried; a model of one's own may run."""
     line = here.refused("run", "gpt-4", "test-basic", code=3, OPENAI_API_KEY="")
     assert line.startswith(
         "no key or address of a provider is set, so that nobody answers for gpt-4; export "

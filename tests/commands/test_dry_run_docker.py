@@ -71,7 +71,7 @@ def test_text_says_why_an_eval_is_to_do_and_how_one_was_done(here: Here) -> None
         ("c.dev.v0", "success", ""),
     )
     assert here.evalset(*RUN).stdout.splitlines() == [
-        "done (2):",
+        "finished (2):",
         (
             "  oaieval dummy a.dev.v0 --registry_path /registry/0"
             "  (finished; no attempt of it is on record)"
@@ -113,7 +113,7 @@ def test_a_reason_is_no_command_on_actions(here: Here) -> None:
 
 
 def test_no_resume_has_everything_to_do(here: Here) -> None:
-    """And the old file stays where it is, for nothing is run."""
+    """And the old file stays where it is, because nothing is run."""
     before = contents(here.folder)
     plan = json.loads(here.evalset(*RUN, "--json", "--no-resume").stdout)
     assert plan["done"] == []

@@ -37,7 +37,7 @@ def test_each_model_and_eval_set_gets_its_shards() -> None:
 
 
 def test_as_many_shards_as_their_size_asks_for() -> None:
-    """`--per-shard` is the most that a shard has; `--shards` beside it is the most shards."""
+    """`--per-shard` is the most that a shard has; `--shards` next to it is the most shards."""
     assert shards(10, per_shard=4) == ["1/3", "2/3", "3/3"]
     assert shards(10, per_shard=10) == ["1/1"]
     assert shards(10, per_shard=4, shards=5) == ["1/3", "2/3", "3/3"]

@@ -258,7 +258,7 @@ def test_progress_reads_old_and_torn_files(tmp_path: Path) -> None:
 
 
 def test_settings_of_containers_are_the_defaults(asked: list[tuple[RunOptions, Any]]) -> None:
-    """No rule is kept from overriding them, for nothing of them is typed."""
+    """No rule is kept from overriding them, because nothing of them is typed."""
     found = options(asked, "dummy", "test")
     assert found.explicit == frozenset()
     assert isinstance(found.settings, ContainerSettings)

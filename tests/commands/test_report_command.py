@@ -40,7 +40,7 @@ def test_pages_are_the_default(ran: Here) -> None:
 
 
 def test_nothing_else_is_changed(ran: Here) -> None:
-    """Neither the progress directory nor what is beside the report."""
+    """Neither the progress directory nor what is next to the report."""
     before = contents(ran.folder)
     written(ran)
     after = contents(ran.folder)

@@ -98,7 +98,7 @@ def test_a_branch_that_is_checked_out(here: Here, repository: Path, tmp_path: Pa
 
 
 def test_a_branch_whose_name_is_in_the_way_of_another(here: Here, repository: Path) -> None:
-    """Git keeps no branch `evalset` beside `evalset/...`; the line says which one is there."""
+    """Git keeps no branch `evalset` next to `evalset/...`; the line says which one is there."""
     git(repository, "branch", "evalset")
     line = here.refused(*TAKE)
     assert f"Git cannot have a branch {BRANCH} because there is evalset" in line

@@ -70,7 +70,7 @@ def take_the_rights(hub: Path) -> None:
 def test_a_remote_without_rights(
     here: Here, repository: Path, hub: Path, refuse: Callable[[Path], None], why: str
 ) -> None:
-    """The snapshot stays here; the line says why, and that it can be tried again."""
+    """The snapshot stays here; the line says why, and that it can be retried."""
     refuse(hub)
     assert here.evalset(*TAKE).returncode == 0
     before = contents(repository)

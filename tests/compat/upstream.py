@@ -12,7 +12,7 @@ SIDE = Path(__file__).with_name("upstream_side.py")
 
 
 def ask(questions: Sequence[tuple[str, object]]) -> list[Any]:
-    """Put questions to upstream's own code, all at once, for its start takes seconds."""
+    """Put questions to upstream's own code, all at once, because its start takes seconds."""
     if not PYTHON.exists():
         pytest.fail(f"openai/evals is not in {PYTHON.parents[1].name}: run `make upstream`")
     answered = subprocess.run(

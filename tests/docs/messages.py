@@ -22,7 +22,7 @@ SAYING = {
     "warn",
     "print_warning",
 }
-# What this room has beside errors lays out results; docs/report.md shows what that looks like.
+# What this room has besides errors lays out results; docs/report.md shows what that looks like.
 RESULTS = "runner/report"
 # It is evals' code, which says what its user wants.
 TEMPLATE = "runner/template"

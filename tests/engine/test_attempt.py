@@ -207,7 +207,7 @@ def test_the_folder_of_a_container_that_cannot_be_removed_stays(place: Place) ->
 def test_who_is_killed_while_discarding_leaves_what_can_be_found(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The container goes last, for a folder without one belongs to nobody."""
+    """The container goes last, because a folder without one belongs to nobody."""
     api = engine_api()
     with private_folder(place.layout, "a1") as folder:
         (folder / "file").touch()

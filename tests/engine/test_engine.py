@@ -84,7 +84,7 @@ def test_who_waits_is_told_when_the_engine_does_not_come_back(proxy: Proxy) -> N
     with pytest.raises(EnvironmentFault, match=r"for more than 0.1 s \(--engine-wait"):
         engine_wait.retry(engine.api.ping)
     began = time.monotonic()
-    with pytest.raises(EnvironmentFault, match="taken in by the next run"):
+    with pytest.raises(EnvironmentFault, match="the next run takes over what ran there"):
         engine_wait.retry(engine.api.ping)
     assert time.monotonic() - began < 1
 

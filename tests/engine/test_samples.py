@@ -27,7 +27,7 @@ def test_samples_are_counted_while_an_eval_runs(place: Place) -> None:
 
 
 def test_an_unknown_container_ends_the_count_quietly() -> None:
-    """A container that is gone before it was looked at is nobody's error."""
+    """A container that is gone before anybody asks for it is no error."""
     before = set(threading.enumerate())
     counts: list[tuple[int, int]] = []
     follow_samples(Engine(), "0" * 64, lambda *count: counts.append(count))

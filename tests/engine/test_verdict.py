@@ -65,9 +65,9 @@ def test_a_success_although_a_child_was_killed_for_memory_counts() -> None:
 
 def test_what_the_runner_stopped_is_lost() -> None:
     """It is nobody's failure, and is attempted again."""
-    verdict = judge(Ending(exit_code=143, cut=Cut(why="stopped, for that")), SETTINGS)
+    verdict = judge(Ending(exit_code=143, cut=Cut(why="stopped because of that")), SETTINGS)
     assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
-    assert verdict.reason == "stopped, for that"
+    assert verdict.reason == "stopped because of that"
 
 
 def test_an_unknown_end_is_lost() -> None:

@@ -90,7 +90,7 @@ class Recording:
         return self.events
 
     def _client(self) -> contextlib.closing[docker.APIClient]:
-        # A new one each time, for a restart of the engine cuts it off.
+        # A new one each time, because a restart of the engine cuts it off.
         return contextlib.closing(docker.APIClient(base_url=self._address, timeout=60))
 
     def _listen(self) -> None:

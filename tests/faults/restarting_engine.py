@@ -8,7 +8,7 @@ from tests.hosts.engine import SecondEngine
 
 
 class RestartingEngine(SecondEngine):
-    """An engine that is started again whenever it ends, as a service is; its host goes on."""
+    """An engine that is started again whenever it ends, as a service is; its host keeps running."""
 
     # An engine that was killed leaves its number, which another process may have by now.
     START = """

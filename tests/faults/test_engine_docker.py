@@ -45,7 +45,7 @@ def containers(engine: RestartingEngine, place: Place) -> list[str]:
 def test_evals_survive_an_engine_that_is_killed_and_started_again(
     decide: random.Random, places: Callable[[], Place], engine: RestartingEngine
 ) -> None:
-    """What it spoils is lost and tried again; no eval is blamed, and nothing is forgotten."""
+    """What it spoils is lost and retried; no eval is blamed, and nothing is forgotten."""
     ways = [
         lambda: engine.end(signal.SIGKILL),
         lambda: engine.end(signal.SIGTERM),

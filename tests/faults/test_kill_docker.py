@@ -61,7 +61,7 @@ def test_thirty_quick_evals_survive_a_runner_that_is_killed(
 def test_evals_that_fail_or_take_longer_survive_it_as_well(
     decide: random.Random, places: Callable[[], Place]
 ) -> None:
-    """Failures are tried again by the next run, successes among them are not."""
+    """The next run attempts failures again, and no successes among them."""
     evals = numbered(14, "succeed", "fail.3", "sleep.0.6", "succeed", "sleep.1.2")
     kills = Kills(decide, amount(6, 60))
     kill_until_done(kills, places, evals, "--no-exit-on-error", done=(0, 1))

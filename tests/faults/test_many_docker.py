@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]
 AT_ONCE = 16
 MEMORY = 120 * 10**6
 
-# What may be open beside two connections of each worker: output, records, sockets that come and go.
+# What may be open besides two connections of each worker: output, records, passing sockets.
 FEW = 30
 
 

@@ -27,7 +27,7 @@ def test_evals_survive_a_runner_that_gets_signals(
     decide: random.Random,
     places: Callable[[], Place],
 ) -> None:
-    """What was stopped is tried again, what succeeded is not; what was started is on record."""
+    """What was stopped is attempted again, what succeeded is not; what was started is on record."""
     place = places()
     evals = numbered(30, "succeed", "succeed", "sleep.0.7")
     place.registry(*evals)

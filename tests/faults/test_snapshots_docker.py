@@ -31,7 +31,7 @@ class Hub:
 
     def check(self, _status: int = 0) -> set[str]:
         """Evals that the branch calls finished, each once, and at least those of before."""
-        # A push that had begun goes on without the run that began it.
+        # A push that had begun continues without the run that began it.
         until(lambda: not processes_with(str(self.path)))
         if not git(self.path, "branch", "--list", BRANCH):
             return set()
@@ -56,7 +56,7 @@ class Hub:
 def test_a_branch_survives_runners_that_are_killed(
     decide: random.Random, places: Callable[[], Place], tmp_path: Path
 ) -> None:
-    """It never loses a success, and nobody who goes on from it runs one again."""
+    """It never loses a success, and nobody who resumes from it runs one again."""
     for number in range(amount(1, 15)):
         evals = numbered(16, "succeed")
         one, other, third = (place_with(places(), evals) for _ in range(3))

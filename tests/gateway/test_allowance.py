@@ -261,7 +261,7 @@ shares = st.integers(0, 100)
 
 
 class Spending(RuleBasedStateMachine):
-    """A budget beside exact sums of what a provider bills, at worst."""
+    """A budget, compared with exact sums of what a provider bills, at worst."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -72,7 +72,7 @@ def test_what_is_left_comes_back_after_a_while(reset: str, seconds: float) -> No
 
 
 def test_tokens_have_headers_of_their_own() -> None:
-    """Beside those of requests."""
+    """Besides those of requests."""
     headers = {"x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "4s"}
     assert tokens_left(headers, WALL) == Remaining(900, 4)
     assert requests_left(headers, WALL) is None

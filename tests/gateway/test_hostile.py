@@ -50,7 +50,7 @@ FILES = b"POST /openai/v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n
     ],
 )
 def test_what_nobody_may_ask_for_is_not_sent(here: Desk, method: str, path: str) -> None:
-    """Nobody tries it again, and the attempt's account names it."""
+    """Nobody retries it, and the attempt's account names it."""
     got = here.enter("a").ask(prompt(), method=method, path=path)
     assert final(got) == (404, "false")
     assert got.json["error"]["message"]

@@ -180,7 +180,7 @@ def test_an_attempt_that_was_stopped_stays_so(tmp_path: Path, stub: Provider) ->
 
 
 def test_an_error_that_nobody_foresaw_blocks_nothing(tmp_path: Path, stub: Provider) -> None:
-    """What was reserved counts as perhaps paid, and the next request goes on."""
+    """What was reserved counts as perhaps paid, and the next request continues."""
     with limited(tmp_path, stub, Limits(budget=Budget(100_000, "tok"))) as here:
         bad = msgspec.structs.replace(here.config.routes["openai"], headers={"X": "a\nb"})
         good = here.config

@@ -62,7 +62,7 @@ def answer(id_: str, *, status: int = 200, sample: str = "") -> Answer:
 
 
 def ask(folder: Path, body: object = HELLO, sample: str = "") -> tuple[int, Any, str | None]:
-    """Ask as an attempt's container does; gives status, body, and whether to try again."""
+    """Ask as an attempt's container does; gives status, body, and whether to retry."""
     headers = {"Content-Type": "application/json"}
     if sample:
         headers["x-evalset-sample"] = sample

@@ -205,7 +205,7 @@ def test_a_run_knows_soon_that_its_gateway_serves(tmp_path: Path, stub: Provider
 def test_a_gateway_that_cannot_start_is_told(
     tmp_path: Path, stub: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its last words; it is tried again all the same."""
+    """With its last words; it is retried all the same."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "empty"))
     broken = tmp_path / "empty" / "runner"
     broken.mkdir(parents=True)
@@ -306,7 +306,7 @@ def test_who_leaves_while_there_is_no_room_takes_nothing_along(
         caller = here.enter("b")
         ballast = fill(small.folder, here.file())
         with pytest.raises(TimeoutError):
-            caller.ask(prompt(), timeout=0.5)  # not when the disk is tried again
+            caller.ask(prompt(), timeout=0.5)  # not when the write is retried
         ballast.unlink()
         assert caller.ask(prompt()).bill == here.billed()[0]
         assert len(here.billed()) == 1

@@ -29,7 +29,7 @@ STREAM = [pytest.param(False, id="whole"), pytest.param(True, id="stream")]
 
 
 def final(answer: Answer) -> tuple[int, str | None]:
-    """Its status, and whether a client should try again."""
+    """Its status, and whether a client should retry."""
     return answer.status, answer.headers.get("x-should-retry")
 
 
@@ -262,7 +262,7 @@ def test_a_rate_limit_is_waited_for(here: Desk, step: dict[str, object]) -> None
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529])
 def test_an_error_of_the_providers_own_passes(here: Desk, status: int) -> None:
-    """It was not paid for, and is tried again."""
+    """It was not paid for, and is retried."""
     here.stub.behave(script=[{"status": status}])
     assert here.enter("a").ask(prompt()).bill == here.billed()[0]
     assert len(here.stub.requests()) == 2
@@ -318,7 +318,7 @@ def test_a_provider_that_hangs_holds_nobody_else(alone: Desk) -> None:
 
 
 def test_a_provider_that_is_not_there_is_waited_for(alone: Desk) -> None:
-    """Nothing was paid, so the gateway itself tries again; a run may bring a better address."""
+    """Nothing was paid, so the gateway itself retries; a run may bring a better address."""
     right = alone.config
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

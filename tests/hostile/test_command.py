@@ -9,7 +9,7 @@ pytestmark = pytest.mark.docker
 
 
 def test_an_eval_cannot_say_that_its_image_has_no_command(hostile: Hostile) -> None:
-    """The image is asked: the eval has failed, and the run goes on with the others."""
+    """The image is asked: the eval has failed, and the run continues with the others."""
     hostile.attack("tini", "victim")
     (failed,) = [record for record in hostile.records() if record.eval == "tini"]
     assert (failed.result, failed.fault) == (Result.FAILURE, Fault.EVAL)

@@ -53,7 +53,7 @@ def test_what_is_not_allowed_is_refused(facts: Mapping[str, Any], name: str) -> 
 
 
 def test_only_what_is_allowed_is_paid_for(facts: Mapping[str, Any], model: Provider) -> None:
-    """Beside hundreds of connections that say nothing, and after as many that say anything."""
+    """Next to hundreds of connections that say nothing, and after as many that say anything."""
     assert facts["ask"]["allowed"].startswith("HTTP/1.1 200 ")
     (bill,) = model.bills()
     assert bill.path == "/v1/chat/completions"

@@ -1,4 +1,4 @@
-"""What evals leave behind, taken in by one run; and what each of it must not lead to."""
+"""What evals leave behind, all in one run; and what each of it must not lead to."""
 
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ LEFT = ("links", "linked", "piped", "names", "deep", "many", "crowd", "sparse", 
 def place(
     tmp_path_factory: pytest.TempPathFactory, cache: Path, hostile_image: str
 ) -> Iterator[Hostile]:
-    """Where all that leave something have done so, beside one that failed and one that did well."""
+    """Where all that leave something have done so, and one has failed, and one done well."""
     with tidied(Hostile(tmp_path_factory.mktemp("left"), cache, hostile_image)) as found:
         found.attack("innocent", *LEFT, "victim")
         yield found
@@ -40,7 +40,7 @@ def logs(record: Attempt) -> list[str]:
 def test_nothing_that_is_left_costs_the_outcome(
     place: Hostile, by_name: Mapping[str, Attempt]
 ) -> None:
-    """All have ended well and are on record so; the run went on to the last, and left nothing."""
+    """All have ended well and are on record so; the run reached the last one, and left nothing."""
     assert set(by_name) == {"innocent", *LEFT, "victim"}
     for name in (*LEFT, "victim"):
         assert by_name[name].result is Result.SUCCESS

@@ -1,4 +1,4 @@
-"""Logs that would cost the runner its memory, its time or its life, taken in by one run."""
+"""Logs that would cost the runner its memory, its time or its life, all in one run."""
 
 import re
 import subprocess

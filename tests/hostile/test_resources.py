@@ -1,4 +1,4 @@
-"""Evals that take what there is of processes, memory, disk and time, beside one that does well."""
+"""Evals that take what there is of processes, memory, disk and time, next to one that does well."""
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ WATCHFUL = "from runner import cli; from runner.engine import live; live.INTERVA
 
 
 def test_a_fork_bomb_stays_within_its_limit(hostile: Hostile) -> None:
-    """The kernel refuses it more processes, and the eval beside it does not notice."""
+    """The kernel refuses it more processes, and the eval next to it does not notice."""
     hostile.registry("fork", "victim")
     ended = hostile.run("--jobs", "2", "--pids-limit", "60")
     assert ended.returncode == 0, ended.stdout

@@ -122,7 +122,7 @@ def test_an_error_does_not_repeat_it(hostile: Hostile) -> None:
 
 
 def test_who_takes_an_eval_over_masks_what_that_was_handed_in(hostile: Place) -> None:
-    """The engine is asked, for the next run need not have the variables any more."""
+    """The engine is asked, because the next run need not have the variables any more."""
     hostile.registry("hold")
     with hostile.running(**VARIABLES) as run:
         until(lambda: hostile.containers(every=False))

@@ -34,7 +34,7 @@ class SecondEngine:
     START = 'hostname "$1" && shift 2 && exec dockerd "$@"'
 
     def __init__(self) -> None:
-        # Not below pytest's folders, for a socket's path has room for 107 characters.
+        # Not below pytest's folders, because a socket's path has room for 107 characters.
         self.name = f"evalset-host-{uuid.uuid4().hex[:8]}"
         folder = Path(tempfile.gettempdir(), self.name)
         folder.mkdir(mode=0o700)

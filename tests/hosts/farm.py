@@ -59,7 +59,7 @@ class Decisions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         seconds: that an eval takes, at least and at most.
-        killed: share of the agents that are killed each minute; their evals go on.
+        killed: share of the agents that are killed each minute; their evals keep running.
         away: seconds for which one that was killed does not answer.
         free: bytes on the disk of each.
     """

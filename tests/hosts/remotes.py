@@ -37,7 +37,7 @@ Host *
     BatchMode yes
 """
 
-# In a mount namespace of its own, for it wants a folder in /run, and a user of its own in
+# In a mount namespace of its own, because it wants a folder in /run, and a user of its own in
 # /etc/passwd, which a machine without the package does not have.
 START_SSHD = """
 mount -t tmpfs none /run && mkdir -m 755 /run/sshd &&

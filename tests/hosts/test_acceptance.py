@@ -104,7 +104,7 @@ class Trial:
 
     @contextmanager
     def away(self, host: LabHost) -> Iterator[None]:
-        """Go on once the run says that a host is away; then wait until it says that it is back."""
+        """Continue once the run says that a host is away; then wait until it is back."""
         said = self.said().count(f"{host.alias} is away")
         back = self.said().count(f"{host.alias} is there again")
         until(lambda: self.said().count(f"{host.alias} is away") > said, seconds=60)
@@ -235,7 +235,7 @@ def cut_link_for_more(trial: Trial) -> None:
 
 
 def take_power(trial: Trial) -> None:
-    """First for a while: what ran has ended, and is tried again. Then for good."""
+    """First for a while: what ran has ended, and is retried. Then for good."""
     a, b = trial.a, trial.b
     before = set(trial.running(a, 2))
     trial.lab.take_power(a)

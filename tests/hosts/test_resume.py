@@ -172,7 +172,7 @@ def test_another_host_needs_no_clone(a: Host, b: Host, remote: Remote) -> None:
 
 
 def test_a_host_that_comes_back_runs_nothing_again(a: Host, b: Host, file: Remote) -> None:
-    """It takes in what the other one did, and puts its own lost attempts on record."""
+    """It takes over what the other one did, and puts its own lost attempts on record."""
     assert a.engine
     a.prepare(file)
     b.prepare(file)

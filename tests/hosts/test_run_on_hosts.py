@@ -65,7 +65,7 @@ def test_evals_run_on_all_hosts_and_on_this_one(here: Place, hosts: Lab) -> None
 def test_a_killed_run_is_continued_from_where_its_folder_was_moved_to(
     here: Place, hosts: Lab
 ) -> None:
-    """Evals go on without it; those that run and those that have ended are taken in."""
+    """Evals keep running without it; the next run takes over them, and those that have ended."""
     a, b, _ = hosts.hosts
     here.registry("wait.1", "wait.2", "wait.3", "wait.4")
     chosen = ("--hosts", "lab-a=2,lab-b=2", *ROOM)

@@ -226,7 +226,7 @@ def test_an_encoding_of_the_image_is_known_by_its_hash(
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module that looks for its benchmarks beside it, as hr-ml-agent-bench does."""
+    """A module that looks for its benchmarks next to it, as hr-ml-agent-bench does."""
     package = tmp_path / "own_bench"
     (package / "benchmarks/task").mkdir(parents=True)
     for name in ("__init__", "environment", "benchmarks/__init__", "benchmarks/task/grade"):
@@ -237,7 +237,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("own_bench.environment")
 
 
-def test_benchmarks_that_cannot_be_written_beside_are_copied(
+def test_benchmarks_that_cannot_be_written_in_place_are_copied(
     bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both how they are imported and where they are looked for lead to one copy."""
@@ -250,7 +250,7 @@ def test_benchmarks_that_cannot_be_written_beside_are_copied(
     assert not grade.is_relative_to(tmp_path / "own_bench")
 
 
-def test_benchmarks_that_can_be_written_beside_stay(bench: ModuleType) -> None:
+def test_benchmarks_that_can_be_written_in_place_stay(bench: ModuleType) -> None:
     """As while the image is built, which keeps no copy."""
     before = bench.__file__
     copy_benchmarks(bench)

@@ -162,7 +162,7 @@ def test_another_content_is_another_key_and_another_place_is_not(tmp_path: Path)
 
 
 def test_the_pip_that_is_asked_knows_the_images_python() -> None:
-    """It takes the place of the function that pip asks for the surroundings of a requirement."""
+    """It replaces the function that pip asks for the values of a requirement's markers."""
     found = importlib.util.find_spec("pip._vendor.packaging.markers")
     assert found is not None
     assert found.origin is not None

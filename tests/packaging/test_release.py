@@ -14,7 +14,7 @@ from tests.actions.files import FOLDER, ROOT, read, run_script, script, steps
 
 CI = read(FOLDER / "workflows/ci.yml")
 RELEASE = read(FOLDER / "workflows/release.yml")
-# Whose code takes part in a release, beside our own.
+# Whose code takes part in a release, besides our own.
 TRUSTED = {
     "actions/attest-build-provenance",
     "actions/attest-sbom",
@@ -38,7 +38,7 @@ def test_it_publishes_what_is_released_and_at_no_other_time() -> None:
 
 
 def test_every_action_is_pinned_by_hash() -> None:
-    """With the version beside it, and no other action takes part."""
+    """With the version next to it, and no other action takes part."""
     text = (FOLDER / "workflows/release.yml").read_text()
     lines = [line for line in re.findall(r"uses: (.+)", text) if not line.startswith("./")]
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line) for line in lines)
@@ -155,7 +155,7 @@ def test_a_tag_that_is_not_ready_is_refused(about_to_release: Path, tag: str, wo
 
 
 def test_a_tag_that_is_ready_goes_on(about_to_release: Path) -> None:
-    """To the folder, which must be empty, for all that is in it would be published."""
+    """To the folder, which must be empty, because all that is in it would be published."""
     heading = "## 1.2.3, 2030-01-31"
     (about_to_release / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading}\n")
     (about_to_release / "out").mkdir()

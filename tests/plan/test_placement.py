@@ -298,7 +298,7 @@ def test_a_success_that_is_held_elsewhere_is_accepted_and_the_other_ended() -> N
 
 
 def test_a_failure_does_not_end_a_job_that_still_runs_elsewhere() -> None:
-    """It is recorded, and the job goes on."""
+    """It is recorded, and the job is retried."""
     place = placement({"a": 1, "b": 1}, "j1")
     there(place, "a")
     place.connected("b", {}, {"old1": ("j1", False)}, now=1)
@@ -362,7 +362,7 @@ def test_what_cannot_be_recorded_stays_on_its_host_and_ends_the_run() -> None:
 
 
 def test_a_host_that_is_short_of_disk_gets_nothing_new() -> None:
-    """The others go on."""
+    """The others continue."""
     place = placement({"a": 1, "b": 1}, "j1", "j2")
     place.short_of_disk("a", short=True, now=0)
     assert starts(there(place, "a", "b")) == [Start("b", "j1", "new1")]

@@ -147,7 +147,7 @@ def test_a_log_both_of_whose_names_are_taken_is_left_out(layout: Layout, left: P
     assert "'r.jsonl' was left out" in only_warning(collect(layout, ATTEMPT))
 
 
-def test_a_name_too_long_to_be_put_beside_another_is_left_out(layout: Layout, left: Path) -> None:
+def test_a_name_too_long_to_be_put_next_to_another_is_left_out(layout: Layout, left: Path) -> None:
     """As a name that is taken."""
     name = "n" * 255
     layout.evallogs.mkdir(parents=True)

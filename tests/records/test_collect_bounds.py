@@ -41,7 +41,7 @@ def test_a_hole_is_left_out(layout: Layout, left: Path, monkeypatch: pytest.Monk
 
 
 def test_warnings_are_bounded(layout: Layout, left: Path) -> None:
-    """The rest is counted, for a record has all of them."""
+    """The rest is counted, because a record has all of them."""
     for number in range(MOST_WARNINGS + 7):
         (left / f"{number}").symlink_to("x")
     found = collect(layout, ATTEMPT)

@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_read_keeps_no_other_from_it(
 
 
 def test_folders_too_deep_keep_no_other_from_being_read(layout: Layout, left: Path) -> None:
-    """Those beside them are taken."""
+    """Those next to them are taken."""
     put(left, "/".join("a" * 9) + "/1", "b/1")
     assert collect(layout, ATTEMPT) == Collected(
         logs=("evallogs/b/1",),
@@ -171,7 +171,7 @@ def test_without_hard_links_a_log_is_moved(
 
 
 def test_the_longest_name_that_a_file_may_have_is_taken(layout: Layout, left: Path) -> None:
-    """If nothing has it yet; then there is no room for a longer one beside it."""
+    """If nothing has it yet; then there is no room for a longer one next to it."""
     put(left, "n" * 255)
     assert collect(layout, ATTEMPT).logs == (f"evallogs/{'n' * 255}",)
     (left / ("n" * 255)).unlink()

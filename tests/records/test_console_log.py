@@ -31,7 +31,7 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_gone_has_no_lines(tmp_path: Path) -> None:
-    """It is shown beside a failure, which matters more."""
+    """It is shown with a failure, which matters more."""
     assert last_lines(tmp_path / "none.console.log", 5) == ()
 
 

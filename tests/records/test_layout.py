@@ -26,7 +26,7 @@ def test_a_slash_in_a_models_name_makes_a_subfolder() -> None:
 
 
 def test_scan_finds_every_model_and_set_with_progress(tmp_path: Path) -> None:
-    """A model may have slashes and dots; what is beside the files of a run is passed over."""
+    """A model may have slashes and dots; what is next to the files of a run is passed over."""
     folder = tmp_path / "oaievalset"
     (folder / "org/team").mkdir(parents=True)
     for name in (

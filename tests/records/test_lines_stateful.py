@@ -31,7 +31,7 @@ cuts = st.integers(0, 10**6)
 
 
 class Lines(RuleBasedStateMachine):
-    """A file of lines beside a model of it: its whole lines, and the torn rest."""
+    """A file of lines, and a model of it: its whole lines, and the torn rest."""
 
     items: st.SearchStrategy[Any]
 

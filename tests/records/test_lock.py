@@ -73,7 +73,7 @@ def test_the_second_is_told_who_holds_it(path: Path, hold: Hold) -> None:
 
 
 def test_a_killed_holder_leaves_the_lock_free(path: Path, hold: Hold) -> None:
-    """At once, although who held it still stands beside it."""
+    """At once, although the file next to it still names the holder."""
     holder = hold()
     assert is_held(path)
     holder.send_signal(signal.SIGKILL)
@@ -99,11 +99,11 @@ def test_a_holder_that_is_not_known_holds_nevertheless(
 ) -> None:
     """The file with its name is for the message only."""
     hold()
-    beside = path.with_name(f"{path.name}.holder.json")
+    holder_file = path.with_name(f"{path.name}.holder.json")
     if content is None:
-        beside.unlink()
+        holder_file.unlink()
     else:
-        beside.write_bytes(content)
+        holder_file.write_bytes(content)
     assert "is held by another process" in refused(path)
 
 

@@ -99,7 +99,7 @@ def test_a_line_added_to_a_cut_file_is_a_line_of_its_own(
 
 
 def test_a_torn_tail_is_put_aside(written: Path) -> None:
-    """The next append moves what was cut off into a file beside it, and loses nothing."""
+    """The next append moves what was cut off into a file next to it, and loses nothing."""
     written.write_bytes(line(FIRST) + line(SECOND)[:-9])
     add(written, Command(("oaieval", "dummy", "c")))
     assert written.read_bytes() == line(FIRST) + line(("oaieval", "dummy", "c"))
@@ -151,7 +151,7 @@ def test_a_complete_last_line_without_newline_is_kept(written: Path) -> None:
 
 
 def test_a_last_line_nested_deeply_is_torn_like_any_other(written: Path) -> None:
-    """Garbage that no JSON reader can take in does not stop the runner."""
+    """Garbage that no JSON reader can read does not stop the runner."""
     written.write_bytes(line(FIRST) + b"[" * 100_000)
     assert read_progress(written).commands == (FIRST,)
     add(written, SECOND)

@@ -62,7 +62,7 @@ def test_a_folder_in_the_place_of_a_file_to_read_is_told(
 def test_a_folder_in_the_place_of_a_file_to_write_is_told(
     tmp_path: Path, write: Callable[[Path], object]
 ) -> None:
-    """It stays, and nothing is left beside it."""
+    """It stays, and nothing is left next to it."""
     path = tmp_path / "folder"
     path.mkdir()
     assert refusal(lambda: write(path)) == f"cannot write {path}: {CURE}"

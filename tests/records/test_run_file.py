@@ -40,7 +40,7 @@ def test_what_a_run_is_pinned_to_comes_back(layout: Layout) -> None:
 
 
 def test_a_later_run_replaces_the_file(layout: Layout) -> None:
-    """It tells of the newest run, and nothing else is left beside it."""
+    """It tells of the newest run, and nothing else is left next to it."""
     write_run_file(layout, RUN)
     later = msgspec.structs.replace(RUN, run="r2")
     write_run_file(layout, later)
@@ -98,7 +98,7 @@ def test_a_folder_in_its_place_is_named(layout: Layout) -> None:
 def test_a_file_that_is_not_all_understood_is_named_and_kept(
     layout: Layout, content: bytes, why: str
 ) -> None:
-    """With a date, beside the new one: what it says may be needed by somebody."""
+    """With a date, next to the new one: what it says may be needed by somebody."""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
     said = run_file_problem(layout.run, read_run_file(layout.run))

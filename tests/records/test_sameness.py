@@ -179,7 +179,7 @@ def test_the_last_digits_of_a_sum_do_not_count() -> None:
     "name", ["boostrap_std", "bootstrap_std", "bootstrap_std_target_10%", "retrieval_std"]
 )
 def test_figures_drawn_at_random_are_named_and_do_not_count(name: str) -> None:
-    """openai/evals draws them without a seed; the accuracy beside them counts."""
+    """openai/evals draws them without a seed; the accuracy next to them counts."""
     found = compare_values({name: 0.1, "accuracy": 1}, {name: 0.2, "accuracy": 0}, "report")
     assert said(found) == [("report, accuracy", "1", "0")]
     assert [(each.where, each.found) for each in found.random] == [(f"report, {name}", "0.2")]

@@ -68,7 +68,7 @@ def test_a_directory_is_read_as_a_branch_is(tmp_path: Path) -> None:
 
 
 def test_the_past_of_a_command_is_counted() -> None:
-    """By how its attempts ended, in file order, for clocks may be wrong."""
+    """By how its attempts ended, in file order, because clocks may be wrong."""
     a, b = job("a"), job("b")
     attempts = (
         failure(a, "1", reason="first"),

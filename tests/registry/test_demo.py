@@ -42,7 +42,7 @@ def test_the_demo_runs_without_a_network() -> None:
     assert rule.settings == {"memory": 1024**3, "network": "none", "timeout": 600.0}
 
 
-def test_the_example_beside_the_rule_has_every_key() -> None:
+def test_the_example_next_to_the_rule_has_every_key() -> None:
     """Without its comment signs it is a valid rule with all that a container's settings have."""
     (file,) = files("containers")
     text = "\n".join(re.findall(r"^#   (.*)", file.text, re.MULTILINE))

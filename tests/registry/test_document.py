@@ -37,14 +37,14 @@ def test_a_broken_file_is_told_with_its_line_and_what_is_wrong(text: str, fact: 
 
 
 def test_a_mapping_that_is_merged_in_at_the_top_adds_its_names() -> None:
-    """The names that stand beside it are checked all the same."""
+    """The names that stand next to it are checked all the same."""
     text = "base: &base\n  a: 1\n<<: *base\nb: 2\n"
     assert parse_mapping("a.yaml", text) == {"base": {"a": 1}, "a": 1, "b": 2}
     assert refusal(text + "b: 3\n").startswith("a.yaml, line 5: `b` is already defined at line 4")
 
 
 def test_a_name_twice_is_found_wherever_it_stands() -> None:
-    """Also beside names that stand once."""
+    """Also next to names that stand once."""
     assert "`b` is already defined at line 2" in refusal("a: 1\nb: 1\nc: 1\nb: 1\n")
 
 

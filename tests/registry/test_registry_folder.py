@@ -36,7 +36,7 @@ def test_files_that_end_otherwise_are_named(tmp_path: Path) -> None:
     assert misnamed(tmp_path) == [tmp_path / "evals/b.yml", tmp_path / "modelgraded/m.yml"]
 
 
-def test_files_beside_the_folders_are_named(tmp_path: Path) -> None:
+def test_files_next_to_the_folders_are_named(tmp_path: Path) -> None:
     """Where a folder has nothing but them."""
     put(tmp_path, "mine.yaml")
     assert str(folder_problem(tmp_path)) == (

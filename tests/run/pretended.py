@@ -127,5 +127,5 @@ def until_idle(found: Schedule, record: Callable[[Ended], None] | None = None) -
 
 
 def ends(events: Sequence[Event]) -> list[tuple[str, bool]]:
-    """The ended attempts' evals, and whether each is tried again."""
+    """The ended attempts' evals, and whether each is retried."""
     return [(each.outcome.eval, each.again) for each in events if isinstance(each, Ended)]

@@ -99,7 +99,7 @@ def test_a_changed_grader_or_model_is_refused(place: Place, path: str) -> None:
 
 
 def test_an_eval_that_is_not_finished_may_change(place: Place) -> None:
-    """It runs as it is now; a new eval beside it stops nobody either."""
+    """It runs as it is now; a new eval next to it stops nobody either."""
     write_evals(place, succeed_a="one", fail_1="one")
     place.run()
     write_evals(place, succeed_a="one", fail_1="two", succeed_new="one")

@@ -66,7 +66,7 @@ def test_a_run_with_other_arguments_between_changes_nothing(place: Place) -> Non
 
 
 def test_a_lowered_limit_is_refused_and_a_raised_one_is_not(place: Place) -> None:
-    """Who has run out of memory or time is told to give more."""
+    """A user who ran out of memory or time is told to give more."""
     place.registry("succeed.a", "fail.1")
     place.run("--timeout", "60s")
     line = refused(place, "--timeout", "30s", EVALSET_MEMORY="32m")

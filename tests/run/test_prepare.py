@@ -120,8 +120,8 @@ def test_localhost_is_warned_of(options: RunOptions, host: Host) -> None:
     options = msgspec.structs.replace(options, gateway=False)
     (warning,) = ready(options, at_home).warnings
     assert "host.docker.internal" in warning
-    beside = msgspec.structs.replace(options, network="host")
-    assert ready(beside, at_home).warnings == ()
+    on_host = msgspec.structs.replace(options, network="host")
+    assert ready(on_host, at_home).warnings == ()
     assert ready(options, changed(host, {"OPENAI_BASE_URL": "http://api/v1"})).warnings == ()
 
 

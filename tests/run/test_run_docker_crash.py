@@ -94,7 +94,7 @@ def test_a_container_that_never_started_is_no_success(place: Place) -> None:
 
 
 def test_containers_of_other_arguments_are_named_and_left_alone(place: Place) -> None:
-    """A run takes in only its own jobs; of the others it says what to do."""
+    """A run takes over only its own jobs; of the others it says what to do."""
     place.registry("wait.a", "succeed.b")
     (container,) = crash(place, 1, "--select", "wait.a", "--seed", "1")
     ended = place.run("--select", "succeed.b")
@@ -169,7 +169,7 @@ def make_unwritable(folder: Path) -> None:
 
 
 def test_status_shows_what_runs_on_after_a_crash(place: Place) -> None:
-    """Nobody is told that there is nothing going on while a container costs money."""
+    """Nobody is told that nothing runs while a container costs money."""
     place.registry("wait.a")
     (container,) = crash(place, 1)
     assert "1 running" in place.ask("status", "m", "s").stdout
@@ -210,7 +210,7 @@ def test_a_run_that_was_killed_before_its_container_was_made_leaves_nothing(plac
 
 
 def test_status_says_what_a_killed_run_left(place: Place) -> None:
-    """What continues by itself, and what has ended and waits to be taken in; no live run's."""
+    """What continues by itself, and what has ended and waits to be recorded; no live run's."""
     place.registry("wait.a", "wait.b")
     with place.running("--jobs", "2") as run:
         place.until_running(2)

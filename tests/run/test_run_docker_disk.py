@@ -79,7 +79,7 @@ def test_a_run_ends_where_nothing_runs_that_could_make_room(place: Place) -> Non
 
 
 def test_nothing_starts_on_a_full_disk_though_evals_are_left_over(place: Place) -> None:
-    """What a killed run left is taken in; what is new has to wait for room."""
+    """What a killed run left is taken over; what is new has to wait for room."""
     place.registry("wait.a", "succeed.b", "succeed.c")
     with small_disk(place, "40m") as disk:
         with place.running("--min-free-disk", "0", "--jobs", "1") as run:
@@ -98,7 +98,7 @@ def test_nothing_starts_on_a_full_disk_though_evals_are_left_over(place: Place) 
 
 
 def test_a_full_disk_loses_nothing(place: Place) -> None:
-    """Not a byte can be written: exit 3; with room again the outcome is taken in, not run again."""
+    """Not a byte can be written: exit 3; with room again the outcome is recorded, not run again."""
     place.registry("wait.a")
     with small_disk(place, "8m") as disk:
         with place.running("--min-free-disk", "0", "--jobs", "1") as run:

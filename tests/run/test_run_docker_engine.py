@@ -42,7 +42,7 @@ def test_an_eval_outlives_the_absence_of_its_engine(place: Place) -> None:
         out, _ = run.communicate(timeout=30)
     assert run.returncode == 3
     assert "the engine went away for more than 1 s (--engine-wait; " in out
-    assert "taken in by the next run" in out
+    assert "the next run takes over what ran there" in out
     assert place.records() == []
     attempts = {path.name for path in (place.progress / ".attempts").iterdir()}
     place.let_go()

@@ -119,7 +119,7 @@ def test_failures_alike_in_a_row_end_a_run(place: Place) -> None:
     ended = place.run("--no-exit-on-error", "--jobs", "1", "--max-failures", "3")
     assert ended.returncode == 1
     assert [record.eval for record in place.records()] == names[:3]
-    # The last line is that of either stream, for the two mix as they like.
+    # The last line is that of either stream, because the two mix as they like.
     last = ended.stdout.rpartition("status 3: ")[2].partition(")")[0]
     assert last in {"about to fail", "this is why"}
     why = (

@@ -87,7 +87,7 @@ def test_termination_exits_with_143(place: Place) -> None:
 
 
 def test_an_interrupt_ends_a_pause_before_a_retry(place: Place) -> None:
-    """A run that waits to try again ends at once."""
+    """A run that waits to retry ends at once."""
     place.registry("succeed.a")
     with place.running("--network", "container:gone", "--retries", "9") as run:
         until(lambda: len(place.records()) >= 2)
@@ -140,7 +140,7 @@ def test_a_closed_terminal_ends_a_run_as_termination_does(place: Place) -> None:
 
 
 def test_nohup_keeps_a_run_going(place: Place) -> None:
-    """Who has the signal ignored wants the run to continue."""
+    """A user who lets the run ignore the signal wants it to continue."""
     place.registry("wait.a")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Path:
-    """A bare repository beside the test's own folder."""
+    """A bare repository next to the test's own folder."""
     return make_bare(tmp_path / "hub.git")
 
 
@@ -80,7 +80,7 @@ def test_another_progress_directory_goes_on_from_the_branch(
     elsewhere = tmp_path / "elsewhere"
     preview = place.run(*options, "--progress-dir", str(elsewhere), "--dry-run")
     assert preview.returncode == 0, preview.stderr
-    assert "done (1):\n  /bin/program m succeed.a" in preview.stdout
+    assert "finished (1):\n  /bin/program m succeed.a" in preview.stdout
     run = place.run(*options, "--progress-dir", str(elsewhere))
     assert run.returncode == 0, run.stderr
     assert "took over 1 eval that the branch" in run.stdout

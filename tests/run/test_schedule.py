@@ -35,7 +35,7 @@ def test_the_next_starts_while_a_success_is_recorded() -> None:
 
 
 def test_none_starts_while_a_failure_is_recorded() -> None:
-    """A failure keeps its slot until it is on record, for it may end the run."""
+    """A failure keeps its slot until it is on record, because it may end the run."""
     attempts = Pretended()
     found = made(attempts, ["f1", "s2"])
     started, ended = (found.events.get(timeout=10) for _ in range(2))

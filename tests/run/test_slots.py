@@ -5,7 +5,7 @@ from tests.conftest import until
 
 
 def taking(slots: Slots) -> threading.Event:
-    """Take a slot beside the test; the event is set once there was one."""
+    """Take a slot in a thread of its own; the event is set once there was one."""
     taken = threading.Event()
 
     def take() -> None:

@@ -84,7 +84,7 @@ def put(options: RunOptions, evals: Mapping[str, object], **files: str) -> Path:
 
 
 def fitted(options: RunOptions, host: Host) -> tuple[Prepared, Plan]:
-    """A run that was looked at, and its plan."""
+    """A prepared run and its plan, without the evals that cannot run."""
     prepared = prepare(options, host)
     found = fit(prepared, planned(prepared, state_of(prepared)), host, tell=print)
     return found, planned(found, state_of(found))
@@ -357,7 +357,7 @@ def test_what_a_container_cannot_see_is_found_in_all_arguments(
 
 
 def test_all_or_none_is_refused_with_the_reasons(options: RunOptions, host: Host) -> None:
-    """Who asks for --exit-on-error wants nothing to start."""
+    """A user who asks for --exit-on-error wants nothing to start."""
     put(options, {"good.dev.v0": GOOD, "own.dev.v0": {"class": "mine:B"}})
     with pytest.raises(UsageError, match="1 eval cannot run, and --exit-on-error") as caught:
         fitted(msgspec.structs.replace(options, all_or_none=True), host)

@@ -12,7 +12,7 @@ def fork(*_rest: str) -> None:
     """Double until the kernel refuses, and do not wait for anybody."""
     first = os.getpid()
     refused = 0
-    while refused < 50:  # a copy goes on with its parent's number
+    while refused < 50:  # a copy continues from its parent's number
         try:
             os.fork()
         except OSError:

@@ -105,7 +105,7 @@ def _reach(reached: list[str], name: str, family: int, address: tuple[str, int] 
 
 
 def _own_loopback() -> bool:
-    """Whether connecting works at all here, for the rest to prove anything."""
+    """Whether connecting works at all here; without it, the rest proves nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         reached: list[str] = []
         _reach(reached, "own", socket.AF_INET, server.getsockname())
