@@ -120,6 +120,10 @@ class Result(enum.Enum):
                 assert_never(self)
 
 
+# Bytes that an eval may have in its `/tmp` where nobody says otherwise.
+TMP_LIMIT = 10 * 2**30
+
+
 class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What one eval's container gets.
 
@@ -145,7 +149,7 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
     gpus: str | None
     timeout: float
     network: str
-    tmp_limit: int = 10 * 2**30
+    tmp_limit: int = TMP_LIMIT
     env: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     requirements: str | None = None

@@ -3,7 +3,7 @@ from typing import Annotated
 
 import msgspec
 
-from runner.model import ContainerSettings
+from runner.model import TMP_LIMIT, ContainerSettings
 from runner.parameters import Argument, Heading, Kind, Option
 from runner.units import (
     Budget,
@@ -44,6 +44,7 @@ EXTRAS = ("ml",)
 # outside but not one another. One for all runs, because an engine has room for about 30.
 EVAL_NETWORK = "evalset"
 PROGRESS_DIR = Path("progress")
+TIMEOUT = 3600.0
 MAX_FILE = 50 * 2**20
 
 
@@ -92,6 +93,11 @@ Requirements = Annotated[
 ]
 Select = Annotated[tuple[str, ...], Option("Run these evals only; * is any text.", PATTERN)]
 Exclude = Annotated[tuple[str, ...], Option("Leave these evals out.", PATTERN)]
+Jobs = Annotated[int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")]
+Timeout = Annotated[float, Option("Stop an eval after this.", DURATION)]
+Network = Annotated[str, Option("Docker network of an eval; `none` for no network.", NAME)]
+PRICES = Option("What a million tokens of each model cost, as YAML.", FILE)
+Prices = Annotated[Path | None, PRICES]
 Env = Annotated[
     tuple[str, ...],
     Option(
@@ -216,9 +222,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     registry_paths: RegistryPaths = ()
     code: Code = ()
     requirements: Requirements = None
-    jobs: Annotated[
-        int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
-    ] = None
+    jobs: Jobs = None
     hosts: Hosts = ()
     resume: Annotated[bool, Option("Leave out what is finished.")] = True
     repin: Annotated[
@@ -236,7 +240,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     env: Annotated[Env, Heading("What each eval gets")] = ()
     env_file: EnvFile = None
-    timeout: Annotated[float, Option("Stop an eval after this.", DURATION)] = 3600.0
+    timeout: Timeout = TIMEOUT
     image: Image = DEFAULT_IMAGE
     memory: Annotated[
         int, Option("Memory limit of an eval.", Kind("SIZE", parse_memory, show_size))
@@ -251,10 +255,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             "What an eval may have in its /tmp, logs included.",
             Kind("SIZE", parse_tmp_limit, show_size),
         ),
-    ] = 10 * 2**30
-    network: Annotated[str, Option("Docker network of an eval; `none` for no network.", NAME)] = (
-        EVAL_NETWORK
-    )
+    ] = TMP_LIMIT
+    network: Network = EVAL_NETWORK
     gpus: Annotated[
         str | None,
         Option("GPUs of an eval, as `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
@@ -277,9 +279,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
         Heading("Model and money"),
     ] = None
-    prices: Annotated[
-        Path | None, Option("What a million tokens of each model cost, as YAML.", FILE)
-    ] = None
+    prices: Prices = None
     rpm: Annotated[
         tuple[Rate, ...],
         Option("Send all models, or one, no more than N requests in any minute.", RATE),

@@ -31,7 +31,7 @@ class Option(msgspec.Struct, frozen=True):
 
     A text behind it in the same `Annotated` is the help of that command alone. The name is that
     of the field or argument, the default its default. From these notes come click's options, the
-    variables, the keys of a configuration file, and the tables in docs/.
+    variables, the keys of a configuration file, and the tables of these in docs/.
 
     Attributes:
         help: what it does.
@@ -54,6 +54,11 @@ class Option(msgspec.Struct, frozen=True):
     required: bool = False
     complete: Completion | None = None
     default: str = ""
+
+    @property
+    def typed(self) -> "Option":
+        """The same on the command line alone: no variable and no configuration file gives it."""
+        return msgspec.structs.replace(self, configurable=False)
 
 
 class Heading(msgspec.Struct, frozen=True):

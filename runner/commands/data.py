@@ -12,22 +12,23 @@ from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.options import (
     DEFAULT_IMAGE,
-    DURATION,
     EVAL_NETWORK,
-    NAME,
     PROGRESS_DIR,
+    TIMEOUT,
     AsJson,
     Env,
     EnvFile,
     EvalSet,
     Exclude,
     Image,
+    Jobs,
     Model,
-    N,
+    Network,
     OwnFiles,
     ProgressDir,
     RunOptions,
     Select,
+    Timeout,
 )
 from runner.parameters import Argument, Option
 from runner.registry.resolve import names_matching
@@ -88,15 +89,13 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     own: OwnFiles = OwnFiles()
     image: Image = DEFAULT_IMAGE
-    network: Annotated[str, Option("Docker network that leads to the data.", NAME)] = EVAL_NETWORK
+    network: Annotated[Network, "Docker network that leads to the data."] = EVAL_NETWORK
     env: Annotated[
         Env, "Hand in this variable of the host, by name, such as HF_TOKEN; no other is."
     ] = ()
     env_file: EnvFile = None
-    jobs: Annotated[
-        int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
-    ] = None
-    timeout: Annotated[float, Option("Stop an eval after this.", DURATION)] = 3600.0
+    jobs: Jobs = None
+    timeout: Timeout = TIMEOUT
     progress_dir: ProgressDir = PROGRESS_DIR
 
     @property

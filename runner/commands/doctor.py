@@ -34,6 +34,7 @@ from runner.options import (
     Hosts,
     Image,
     MinFreeDisk,
+    Network,
     OwnFiles,
     ProgressDir,
     RunOptions,
@@ -225,9 +226,7 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """The run whose evals are looked at, if an eval set is given."""
 
-    network: Annotated[str, Option("Docker network of an eval, for --eval-set.", NAME)] = (
-        EVAL_NETWORK
-    )
+    network: Annotated[Network, "Docker network of an eval, for --eval-set."] = EVAL_NETWORK
     env: Env = ()
     upstreams: Upstreams = ()
     eval_set: Annotated[

@@ -17,8 +17,8 @@ from runner.gateway.prices import read_prices
 from runner.host import this_host, usual
 from runner.model import check_names
 from runner.options import (
-    FILE,
     FOLDER,
+    PRICES,
     PROGRESS_DIR,
     BranchOptions,
     ProgressDir,
@@ -64,10 +64,8 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Compare with the same runs in this progress directory.", FOLDER, configurable=False
         ),
     ] = None
-    prices: Annotated[
-        Path | None,
-        Option("What a million tokens of each model cost, as YAML.", FILE, configurable=False),
-    ] = None
+    # Those of a run's file count for its requests; here they replace what was paid.
+    prices: Annotated[Path | None, PRICES.typed] = None
     where: BranchOptions = BranchOptions()
     ask: bool = True
 

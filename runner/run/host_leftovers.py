@@ -18,7 +18,7 @@ from runner.hosts.links import Links
 from runner.hosts.messages import HasEnded, HasSettled, Inventory, Message, Piece, Settle
 from runner.hosts.spool import local_agent
 from runner.hosts.ssh import LOCAL
-from runner.model import Attempt, Job
+from runner.model import TMP_LIMIT, Attempt, Job
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.state import RunState
@@ -31,10 +31,6 @@ GRACE = 3.0
 
 # Seconds in which nothing comes from a host, after which it is taken to be away.
 SILENCE = 60.0
-
-
-# Bytes of logs that are fetched of an attempt at most.
-TMP_LIMIT = 10 * 2**30
 
 
 class TakenIn(msgspec.Struct, kw_only=True):
@@ -122,7 +118,7 @@ def _removed(layout: Layout, ledger: Ledger, hosts: set[str], taken: TakenIn) ->
 
 
 def _limited(job: Job) -> Job:
-    """A job as its host tells it, with a limit that is not for the host to choose."""
+    """A job as its host tells it; how much of its logs is fetched is not for the host to choose."""
     limit = min(job.settings.tmp_limit, TMP_LIMIT)
     return msgspec.structs.replace(
         job, settings=msgspec.structs.replace(job.settings, tmp_limit=limit)

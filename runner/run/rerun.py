@@ -11,8 +11,7 @@ from runner.gateway.providers import access_offline
 from runner.host import USUAL_PREFIX, Host, from_host
 from runner.image.image import look_up_image
 from runner.model import Attempt, Command, ContainerSettings, Result
-from runner.options import Code, Env, N, RegistryPaths, Requirements, RunOptions
-from runner.parameters import Option
+from runner.options import Code, Env, Jobs, RegistryPaths, Requirements, RunOptions
 from runner.plan.pins import RunFile, differences
 from runner.plan.plan import Plan
 from runner.records.layout import Layout
@@ -47,9 +46,7 @@ class RerunOptions(msgspec.Struct, frozen=True, kw_only=True):
     code: Annotated[Code, "A folder with Python code that the run had."] = ()
     requirements: Annotated[Requirements, "The file of packages that the run had."] = None
     env: Annotated[Env, "Hand in this variable of the host, by name, if it is set."] = ()
-    jobs: Annotated[
-        int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")
-    ] = None
+    jobs: Jobs = None
 
 
 class Group(msgspec.Struct, frozen=True):

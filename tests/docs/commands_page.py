@@ -1,4 +1,7 @@
-"""Writes docs/commands.md from the command lines themselves; `make docs` calls it."""
+"""Writes what docs/ has of the command lines from these themselves; `make docs` calls it.
+
+That is the page of commands, and a page's table of variables and keys.
+"""
 
 import argparse
 import inspect
@@ -10,9 +13,12 @@ import click
 
 from runner.cli import evalset
 from runner.commands.command_line import Command
+from runner.commands.run import command as run_command
 from runner.plan.grammar import get_parser
 
-PAGE = Path(__file__).parents[2] / "docs/commands.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "commands.md"
+CONFIGURATION = DOCS / "configuration.md"
 
 HEAD = """\
 # Commands
@@ -23,12 +29,29 @@ work together, which files can set them, and what the exit codes mean.
 """
 WIDTH = 100
 COMMANDS = "| command | what it does |\n|---|---|\n"
+VARIABLES = "| variable | key in a file | option of `evalset run` |\n|---|---|---|\n"
 TABLE = "| option | default | variable | what it does |\n|---|---|---|---|\n"
 
 
 def page() -> str:
     """The page as it is to be."""
     return "\n".join([HEAD, *_command(evalset, None, "evalset"), *_drop_in(get_parser())])
+
+
+def with_variables(text: str) -> str:
+    """A page with the table of variables and keys between its marks as it is to be."""
+    head, mark, rest = text.partition("<!-- variables -->\n")
+    _, end, tail = rest.partition("<!-- /variables -->")
+    return "".join((head, mark, VARIABLES, *_variables(), end, tail))
+
+
+def _variables() -> Iterator[str]:
+    configurable = {each.name for each in run_command.parameters if each.configurable}
+    for option in run_command.params:
+        if isinstance(option, click.Option) and option.name in configurable:
+            spellings = ", ".join(f"`{each}`" for each in (*option.opts, *option.secondary_opts))
+            key = option.name.replace("_", "-")
+            yield _row((f"`{option.envvar}`", f"`{key}`", spellings))
 
 
 def _command(command: click.Command, parent: click.Context | None, name: str) -> Iterator[str]:
@@ -122,3 +145,4 @@ def _code(language: str, text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    CONFIGURATION.write_text(with_variables(CONFIGURATION.read_text()))

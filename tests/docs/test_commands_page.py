@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import click
 
 from runner.cli import evalset
-from tests.docs.commands_page import PAGE, page
+from tests.docs.commands_page import CONFIGURATION, PAGE, page, with_variables
 
 
 def names(command: click.Command, name: str) -> Iterator[str]:
@@ -20,6 +20,14 @@ def names(command: click.Command, name: str) -> Iterator[str]:
 def test_the_page_is_what_help_shows() -> None:
     """Where this fails, `make docs` writes it anew."""
     assert PAGE.read_text() == page()
+
+
+def test_the_table_of_variables_is_that_of_the_options() -> None:
+    """Each option that can be configured has its row; `make docs` writes them, too."""
+    text = CONFIGURATION.read_text()
+    assert text == with_variables(text)
+    assert "\n| `EVALSET_SELECT` | `select` | `--select` |\n" in text
+    assert "--dry-run` |" not in text.partition("<!-- variables -->")[2].partition("<!--")[0]
 
 
 def test_every_command_has_its_part() -> None:

@@ -56,27 +56,6 @@ def test_the_defaults_shown_are_the_defaults() -> None:
     assert len(cells.keys() & defaults.keys()) >= 3
 
 
-def test_variables_and_keys_are_those_of_the_options() -> None:
-    """Each option that can be configured has its variable and its key, and there are no others."""
-    shown = [
-        tuple(spans(cell))
-        for row in rows(marked(PAGES["docs/configuration.md"], "variables"))
-        for cell in (" ".join(row),)
-    ]
-    configurable = {each.name for each in run_command.parameters if each.configurable}
-    known = [
-        (
-            str(option.envvar),
-            str(option.name).replace("_", "-"),
-            *option.opts,
-            *option.secondary_opts,
-        )
-        for option in run_command.params
-        if isinstance(option, click.Option) and option.name in configurable
-    ]
-    assert sorted(shown) == sorted(known)
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_of_ours_exists(page: str) -> None:
     """No page speaks of a variable EVALSET_... that nothing looks at."""
