@@ -1,7 +1,6 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,16 +155,16 @@ def _disk(path: Path) -> str:
 
 
 def _git() -> str:
+    from runner.branch.git import run_git
+
     if shutil.which("git") is None:
         raise EnvironmentFault("not installed", "install Git, which progress snapshots need")
-    said = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"(\d+)\.(\d+)", said.stdout)
+    said = run_git(["--version"], folder=Path()).decode().strip()
+    found = re.search(r"(\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < LEAST_GIT:
         least = ".".join(map(str, LEAST_GIT))
-        raise EnvironmentFault(
-            f"{said.stdout.strip()}", f"progress snapshots need {least} or later: install that"
-        )
-    return said.stdout.strip()
+        raise EnvironmentFault(said, f"progress snapshots need {least} or later: install that")
+    return said
 
 
 def _providers(options: RunOptions) -> Check | str:
