@@ -89,7 +89,8 @@ def _index(file: BinaryIO, source: str) -> Answers:
     requests: dict[str, str] = {}
     given: defaultdict[str, set[str]] = defaultdict(set)
     stopped: dict[str, tuple[str, str]] = {}
-    for start, size, line in lines:
+    for place in lines:
+        line = place.line
         kind, name = line.kind, line.id
         if kind == "request":
             requests[line.key] = line.key
@@ -99,8 +100,8 @@ def _index(file: BinaryIO, source: str) -> Answers:
                 key=requests.get(line.key, line.key),  # one text for both
                 sample=line.sample,
                 status=line.status,
-                start=start,
-                size=size,
+                start=place.start,
+                size=place.size,
             )
             if line.attempt:
                 given[line.attempt].add(name)
@@ -119,8 +120,16 @@ def _index(file: BinaryIO, source: str) -> Answers:
     )
 
 
+class PlacedLine(msgspec.Struct, frozen=True, gc=False):
+    """A line, where it starts in its file, and its size, as `Kept` has them."""
+
+    line: Short
+    start: int
+    size: int
+
+
 class ShortLines:
-    """The lines of a file that can be read, each with where it starts and its size."""
+    """The lines of a file that can be read."""
 
     def __init__(self, file: BinaryIO, source: str) -> None:
         self._file = file
@@ -128,7 +137,7 @@ class ShortLines:
         self._damaged: list[int] = []
         self._newer: list[int] = []
 
-    def __iter__(self) -> Iterator[tuple[int, int, Short]]:
+    def __iter__(self) -> Iterator[PlacedLine]:
         end = 0
         for number, line in enumerate(self._file, start=1):
             start, end = end, end + len(line)
@@ -144,7 +153,7 @@ class ShortLines:
                 start, line, short = start + line.index(text), text, found  # noqa: PLW2901 - its text
             if short.version > VERSION:
                 self._newer.append(number)
-            yield start, len(line) - line.endswith(b"\n"), short
+            yield PlacedLine(short, start, len(line) - line.endswith(b"\n"))
 
     def damaged(self) -> list[str]:
         """A message for each line that cannot be read, or not all of it."""

@@ -188,13 +188,22 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(Event).decode
 
 
-def events_of(path: Path) -> Iterator[tuple[Event | None, int, int]]:
-    """Read a log in a stream, one line in memory.
+class LogLine(msgspec.Struct, frozen=True, gc=False):
+    """A line of a log.
 
-    Returns:
-        For each line its event, or None if it cannot be read or is too long; where it begins, and
-        its length.
+    Attributes:
+        event: None if it cannot be read or is too long.
+        start: where it begins, in bytes.
+        size: in bytes.
     """
+
+    event: Event | None
+    start: int
+    size: int
+
+
+def read_lines(path: Path) -> Iterator[LogLine]:
+    """Read a log in a stream, one line in memory."""
     offset = 0
     with named(path, "read"), path.open("rb") as file:
         while text := file.readline(LONGEST_EVENT):
@@ -203,9 +212,9 @@ def events_of(path: Path) -> Iterator[tuple[Event | None, int, int]]:
                 while text and not text.endswith(b"\n"):
                     text = file.readline(LONGEST_EVENT)
                     length += len(text)
-                yield None, offset, length
+                yield LogLine(None, offset, length)
             elif text != b"\n":
-                yield event_of(text), offset, length
+                yield LogLine(event_of(text), offset, length)
             offset += length
 
 

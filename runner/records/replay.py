@@ -110,11 +110,11 @@ def read_replay(path: Path, attempt: str) -> Replay:
     """
     reading = _Reading(attempt)
     damaged = []
-    for number, line, place in _lines(path):
-        if line is None:
-            damaged.append(number)
+    for line in _lines(path):
+        if line.content is None:
+            damaged.append(line.number)
         else:
-            reading.take(line, place)
+            reading.take(line.content, line.place)
     return reading.replay(damaged)
 
 
@@ -135,8 +135,15 @@ def write_replay(replay: Replay, source: Path, target: Path) -> None:
             copy.write(msgspec.json.encode(line) + b"\n")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, AnswersLine | None, Place]]:
-    """Each line with its number and place; None cannot be read, and is not a torn last one."""
+class _Line(msgspec.Struct, frozen=True):
+    """A line of an answers file; None is one that cannot be read, and is not a torn last one."""
+
+    number: int
+    content: AnswersLine | None
+    place: Place
+
+
+def _lines(path: Path) -> Iterator[_Line]:
     if not path.exists():
         return
     start = 0
@@ -145,10 +152,10 @@ def _lines(path: Path) -> Iterator[tuple[int, AnswersLine | None, Place]]:
             place = Place(start=start, size=len(text))
             start += len(text)
             try:
-                yield number, _decode(text), place
+                yield _Line(number, _decode(text), place)
             except UNREADABLE:
                 if text.strip() and text.endswith(b"\n"):
-                    yield number, None, place
+                    yield _Line(number, None, place)
 
 
 def _unclear(answers: Collection[_Known]) -> int:
@@ -197,7 +204,7 @@ def read_rerun(path: Path, attempt: str, replay: Replay) -> Rerun:
     sent: dict[str, Sent] = {}
     given: set[str] = set()
     missing = []
-    for _, line, _ in _lines(path):
+    for line in (each.content for each in _lines(path)):
         match line:
             case Request(key=key):
                 requests.setdefault(key, line)

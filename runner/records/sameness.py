@@ -90,14 +90,16 @@ class Sameness(msgspec.Struct, frozen=True, kw_only=True):
 
 def compare_values(expected: object, found: object, where: str) -> Sameness:
     """Compare final reports, or other values, part by part."""
-    pairs = list(_differing(expected, found, ()))
-    random = [pair for pair in pairs if any(map(_RANDOM.search, pair[0]))]
-    others = [pair for pair in pairs if pair not in random and not _is_rounding(*pair[1:])]
-    described = [_described(where, path, one, other) for path, one, other in others[:MOST]]
+    random, others = [], []
+    for part in _differing(expected, found, ()):
+        if any(map(_RANDOM.search, part.path)):
+            random.append(part)
+        elif not part.is_rounding:
+            others.append(part)
     return Sameness(
-        differences=tuple(described),
-        more=len(others) - len(described),
-        random=tuple(_described(where, path, one, other) for path, one, other in random[:MOST]),
+        differences=tuple(part.described(where) for part in others[:MOST]),
+        more=len(others[MOST:]),
+        random=tuple(part.described(where) for part in random[:MOST]),
     )
 
 
@@ -260,8 +262,8 @@ def _of_sample(
             fillvalue=_NOTHING,
         )
         for one, other in pairs:
-            first = next(_differing(one, other, ()), ((), one, other))
-            differences.append(_described(f"sample {sample}, {kind}", *first))
+            first = next(_differing(one, other, ()), _Part((), one, other))
+            differences.append(first.described(f"sample {sample}, {kind}"))
     return differences[:MOST_OF_A_SAMPLE]
 
 
@@ -285,10 +287,36 @@ def _less(
     return left
 
 
-def _differing(
-    one: object, other: object, path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], object, object]]:
-    """Where two values differ: the way there, and both."""
+class _Part(msgspec.Struct, frozen=True):
+    """Where two values differ: the way there, and what each has."""
+
+    path: tuple[str, ...]
+    expected: object
+    found: object
+
+    @property
+    def is_rounding(self) -> bool:
+        return (
+            isinstance(self.expected, float)
+            and isinstance(self.found, float)
+            and math.isclose(self.expected, self.found, rel_tol=ROUNDING)
+        )
+
+    def described(self, where: str) -> Difference:
+        one, other = _shown(self.expected), _shown(self.found)
+        start = 0
+        if min(len(one), len(other)) > LONGEST:
+            pairs = enumerate(zip(one, other, strict=False))
+            alike = next((index for index, pair in pairs if len({*pair}) > 1), 0)
+            start = max(0, alike - ALIKE)
+        return Difference(
+            where=", ".join(filter(None, (where, ".".join(self.path)))),
+            expected=_shortened(one, start),
+            found=_shortened(other, start),
+        )
+
+
+def _differing(one: object, other: object, path: tuple[str, ...]) -> Iterator[_Part]:
     if len(path) < DEEPEST:
         if isinstance(one, dict) and isinstance(other, dict):
             for name in dict.fromkeys([*one, *other]):
@@ -300,31 +328,7 @@ def _differing(
                 yield from _differing(*pair, (*path, str(index)))
             return
     if type(one) is not type(other) or one != other:
-        yield path, one, other
-
-
-def _is_rounding(one: object, other: object) -> bool:
-    return (
-        isinstance(one, float)
-        and isinstance(other, float)
-        and math.isclose(one, other, rel_tol=ROUNDING)
-    )
-
-
-def _described(where: str, path: Sequence[str], expected: object, found: object) -> Difference:
-    one, other = _shown(expected), _shown(found)
-    start = 0
-    if min(len(one), len(other)) > LONGEST:
-        alike = next(
-            (index for index, pair in enumerate(zip(one, other, strict=False)) if len({*pair}) > 1),
-            0,
-        )
-        start = max(0, alike - ALIKE)
-    return Difference(
-        where=", ".join(filter(None, (where, ".".join(path)))),
-        expected=_shortened(one, start),
-        found=_shortened(other, start),
-    )
+        yield _Part(path, one, other)
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runner.records.logs import LONGEST_EVENT, Event, event_of, events_of
+from runner.records.logs import LONGEST_EVENT, Event, event_of, read_lines
 
 # What one report shows of one eval; a hostile log must not fill memory or disk.
 MOST_SAMPLES = 200_000
@@ -137,10 +137,11 @@ class SampleIndex:
     def _read(self, file: int, path: Path) -> None:
         numbers, events, small = self._numbers, self._events, self._small
         sizes = self._sizes
-        for event, offset, length in events_of(path):
+        for line in read_lines(path):
+            event = line.event
             if event is None:
-                self.left_out += length > LONGEST_EVENT
-                self.unreadable += length <= LONGEST_EVENT
+                self.left_out += line.size > LONGEST_EVENT
+                self.unreadable += line.size <= LONGEST_EVENT
                 continue
             if event.sample_id is None:
                 continue  # the spec, the final report
@@ -155,10 +156,10 @@ class SampleIndex:
             else:
                 events[sample].append(self._count)
                 self._files.append(file)
-                self._offsets.append(offset)
-                self._lengths.append(length)
+                self._offsets.append(line.start)
+                self._lengths.append(line.size)
             self._count += 1
-            sizes[sample] += length
+            sizes[sample] += line.size
             if type(event.data) is dict:
                 self._take(sample, event.type, event.data)
 

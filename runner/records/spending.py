@@ -123,7 +123,7 @@ def _added(
 ) -> Sums:
     lines = ShortLines(file, source)
     adding = _Adding(since)
-    for _, _, line in lines:
+    for line in (each.line for each in lines):
         if adding.take(line) and visit and line.status < FIRST_ERROR:
             visit(line)
     return Sums(**adding.sums(), damaged=lines.damaged())
