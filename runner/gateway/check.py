@@ -48,11 +48,12 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         route.models_url(model), headers=own | route.headers
     )
     opener = urllib.request.build_opener(_proxies_for(route, environment), _NoRedirect)
+    where = route.public_address
     try:
         status, body = _ask(opener, request)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise EnvironmentFault(
-            f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
+            f"the provider {route.name} cannot be reached at {where}: {_why(error)}",
             _cure(error, route),
         ) from (
             error if isinstance(error, OSError) else None
@@ -69,7 +70,7 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
     speaks_openai = route.models == "/models"
     if status == http.client.NOT_FOUND and speaks_openai and _has_api_below(opener, route):
         raise EnvironmentFault(
-            f"the provider {route.name} has its API at {route.shown}/v1, not at {route.shown}",
+            f"the provider {route.name} has its API at {where}/v1, not at {where}",
             f"add /v1 to the address in {route.address_from}",
         )
     lacks_model = status == http.client.NOT_FOUND and b"model_not_found" in body
@@ -80,7 +81,8 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         )
     if status in range(200, 300) and not is_json(body):
         raise EnvironmentFault(
-            f"the provider {route.name} answers no JSON at {route.shown}", "is its address right?"
+            f"the provider {route.name} answers no JSON at {where}",
+            "is its address right?",
         )
 
 

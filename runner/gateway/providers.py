@@ -47,7 +47,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     models: str = "/models"
 
     @property
-    def shown(self) -> str:
+    def public_address(self) -> str:
         """The address as people may see it, without a login or a query."""
         parts = urlsplit(self.address)
         host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
