@@ -8,7 +8,7 @@ from runner.records.run_file import read_run_file
 from runner.records.state import RunState
 from tests.conftest import engine_api
 from tests.data.conftest import Desk, lines, readme, words
-from tests.docs.shown import BLOCKS
+from tests.docs.code_blocks import BLOCKS
 from tests.hub import Hub
 from tests.images import build_image
 from tests.wheel import write_wheel
