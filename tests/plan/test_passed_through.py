@@ -154,5 +154,5 @@ def test_the_spelling_of_oaieval_is_told() -> None:
     ],
 )
 def test_the_seed_is_read_as_oaieval_does(arguments: tuple[str, ...], seed: str) -> None:
-    """The last one counts; what is cut off is still understood, and a lack is for oaieval to say."""
+    """The last one counts, and its name may be cut; oaieval says so if the number is missing."""
     assert seed_of(arguments) == seed
