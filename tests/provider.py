@@ -38,7 +38,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             `hang`, `late hang`: the same, but it is silent until the client goes.
             `cut`: the connection is closed in the middle of the answer or stream.
             `short`: the answer or stream is half as long, but properly ended.
-            `garbage`: the body is no JSON, though its type says so.
+            `garbage`: the body, or the second event of a stream, is no JSON, though it should be.
             `noise`: what comes is no HTTP.
             `html`: a page.
         status: of the answer; only 200 to 299 are billed.

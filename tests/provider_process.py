@@ -289,7 +289,7 @@ class Exchange:
         """An answer's type and body, in the pieces in which it is sent."""
         if step.way == "html":
             return HTML, [PAGE]
-        if step.way == "garbage":
+        if step.way == "garbage" and not (self.asked and self.asked.stream):
             return JSON, [GARBAGE]
         if step.status not in OK:
             return JSON, [error(self._request.path, step)]
@@ -299,7 +299,10 @@ class Exchange:
             return JSON, [own or found]
         made = reply(self.asked, step, bill)
         if self.asked.stream:
-            return EVENTS, stream(made, step.size)
+            events = stream(made, step.size)
+            if step.way == "garbage":
+                events[1] = b"data: " + GARBAGE + b"\n\n"
+            return EVENTS, events
         return JSON, [whole(made, step.size)]
 
     async def send(

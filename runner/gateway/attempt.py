@@ -4,6 +4,7 @@ A client is kept waiting as long as its answer takes.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,10 @@ MOST_AT_ONCE = 1024
 # while it is read, and again while it is sent.
 MOST_OF_A_BODY = 32 * 2**20
 MOST_HELD = 512 * 2**20
+
+# Answers to one request that may be broken off in a row. Each is perhaps paid, and clients would
+# ask again for ever.
+MOST_BROKEN = 5
 
 # Seconds until a client that waits is told that it still may.
 REASSURE = 45.0
@@ -58,6 +63,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         kept: the answer on record; None for one that is not kept.
         stopped: the kind of reason why the attempt cannot succeed any more; empty if it can.
         text: the reason.
+        perhaps_paid: whether there is no answer, and nobody knows whether it was billed.
     """
 
     status: int
@@ -67,6 +73,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost = Cost()
     stopped: str = ""
     text: str = ""
+    perhaps_paid: bool = False
 
     @classmethod
     def final(cls, status: int, text: str, kind: str, *, stopped: str = "") -> "Reply":
@@ -163,7 +170,25 @@ class AskingAttempt:
         self._paid: list[Cost] = []
         self._saved: list[Cost] = []
         self.refused: list[str] = []
+        self._broken: Counter[tuple[str, str]] = Counter()
         self.kind, self.stopped = store.stopped.get(self.id, ("", ""))
+
+    def check(self, asked: Asked, sample: str) -> None:
+        """Refuse to send a request whose answers were broken off again and again."""
+        if self._broken[asked.key, sample] >= MOST_BROKEN:
+            raise Refused(
+                424,
+                f"{asked.route} broke off {MOST_BROKEN} answers in a row to one request to "
+                f"{asked.model}, all perhaps paid; ask it why, then run the same command again",
+            )
+
+    def landed(self, flight: Flight) -> None:
+        """Note whether the answer to a request was broken off."""
+        reply, one = flight.reply.result(), (flight.key, flight.sample)
+        if reply.perhaps_paid:
+            self._broken[one] += 1
+        elif reply.kept is not None:
+            self._broken.pop(one, None)
 
     def paid(self, reply: Reply) -> None:
         """Count an answer that its provider gave."""

@@ -17,7 +17,7 @@ from runner.gateway.providers import Route
 from runner.gateway.queue import Queue
 from runner.gateway.requests import Asked, is_json, kept_headers
 from runner.gateway.store import ERROR, utc
-from runner.gateway.tokens import bound_of, usage_of
+from runner.gateway.tokens import bound_of, data_of, usage_of
 from runner.records.answers import Answer, Failed, Reserved, Sent, Usage
 
 # Bytes of an answer's body.
@@ -91,7 +91,8 @@ class Sender:
         except (GoneError, asyncio.CancelledError):
             reply = Reply(status=499, body=b"")
         except Failure as failure:
-            reply = failure.reply
+            perhaps_paid = failure.billed is None
+            reply = msgspec.structs.replace(failure.reply, perhaps_paid=perhaps_paid)
         except Exception as error:  # noqa: BLE001 - the client that waits must be told
             reply = Reply.final(500, f"the gateway failed: {error!r}", "gateway_error")
         flight.reply.set_result(reply)
@@ -371,4 +372,6 @@ async def _stream(
     body = b"".join(pieces)
     if not END.search(body):
         raise aiohttp.ClientPayloadError("the stream has no end")
+    if not all(map(is_json, data_of(body))):
+        raise aiohttp.ClientPayloadError("the stream has events that are not JSON")
     return body, pieces[-1]

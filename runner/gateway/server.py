@@ -257,7 +257,10 @@ class Gateway:
             return await self._replay(attempt, kept, request, is_free=wanted.is_free)
         if self._config.offline:
             return response_of(await _not_on_record(store, wanted, attempt.id, sample))
-        flight = self._adopt(store, wanted.key) or self._launch(attempt, wanted, sample)
+        flight = self._adopt(store, wanted.key)
+        if flight is None:
+            attempt.check(wanted, sample)
+            flight = self._launch(attempt, wanted, sample)
         flight.attempt = attempt.id
         try:
             if wanted.streams and not flight.head.done():
@@ -293,6 +296,7 @@ class Gateway:
         try:
             async with attempt.room:
                 await self._sender.fly(flight)
+            attempt.landed(flight)
         finally:
             if not flight.reply.done():  # nobody waits for it, and it has not been sent
                 flight.reply.set_result(Reply(status=499, body=b""))

@@ -3,6 +3,7 @@
 Both are read from the bodies alone, without input or output.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -244,6 +245,14 @@ def _data_with(sign: bytes, body: bytes) -> Iterator[bytes]:
         if body.startswith(b"data:", start):
             yield body[start + 5 : end].strip()
         at = body.find(sign, end)
+
+
+def data_of(body: bytes) -> Iterator[bytes]:
+    """The data of all events of a stream but its last word; one has a line for each of its own."""
+    for event in re.split(rb"\r?\n\r?\n|\r\r", body):
+        lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+        if lines and lines != [b"[DONE]"]:
+            yield b"\n".join(lines)
 
 
 def _event(data: bytes) -> _Event | None:

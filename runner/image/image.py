@@ -51,6 +51,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         digest: its repository digest, of the name's own repository if that is among those it
             was pulled from; None for an image that no image registry knows.
         python_path: its own `PYTHONPATH`; empty if it has none.
+        hash_seed: its own `PYTHONHASHSEED`, likewise.
         fingerprint: of its content, as `build` labels it: the same on all hosts that build the
             same. It may be that of an image below it; `own_fingerprint` tells.
     """
@@ -61,6 +62,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str | None
     labels: dict[str, str]
     python_path: str = ""
+    hash_seed: str = ""
 
 
 def find_image(api: docker_py.Api, name: str) -> Image:
@@ -123,6 +125,7 @@ def look_up_image(api: docker_py.Api, name: str) -> Image | None:
         fingerprint=labels.get(FINGERPRINT),
         labels=labels,
         python_path=environ.get("PYTHONPATH", ""),
+        hash_seed=environ.get("PYTHONHASHSEED", ""),
     )
 
 

@@ -167,6 +167,9 @@ OAIEVAL = frozenset(
     }
 )
 
+# Of its `--seed`, unless that is given.
+_SEED = "20220722"
+
 _RECORD_PATH = "--record_path"
 # a shorter one could also mean `--registry_path`, and oaieval itself refuses it
 _LEAST_RECORD_PATH = "--rec"
@@ -234,3 +237,13 @@ def _slip(option: str, ours: Collection[str]) -> str:
     if not close:
         return ""
     return f"`{option}` is passed on to every eval; did you mean `{close[0]}`?"
+
+
+def seed_of(args: Sequence[str]) -> str:
+    """The seed that oaieval takes from passed-through arguments, in which options may be cut."""
+    seed = _SEED
+    for index, token in enumerate(args):
+        option, equals, value = token.partition("=")
+        if option.startswith("--s") and "--seed".startswith(option):
+            seed = value if equals else "".join(args[index + 1 : index + 2])
+    return seed

@@ -38,9 +38,9 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         limits: the default ones, as numbers: bytes, CPUs, processes, seconds.
         network: the default one; None in a file of an earlier version.
         gpus: the default ones; None is none.
-        seeds: of random numbers, by the variable that sets them: `PYTHONHASHSEED`, and
-            `EVALS_SEED` where it is set; else global ones have that of `--seed`. None in a file of
-            an earlier version.
+        seeds: what was in effect: `PYTHONHASHSEED` where image or user set it, `EVALS_SEED` where
+            the user did, and `random` of the global random numbers, which our image fixes. None in
+            a file of an earlier version.
         registry: digest of what each job takes from registry folders, by the key of its argv;
             None in a file of an earlier version.
         settings: those of a job that matter for results and differ from the run's own, by the key

@@ -5,6 +5,7 @@ import msgspec
 from runner.errors import UsageError
 from runner.image.image import own_fingerprint
 from runner.model import Command, ContainerSettings, key_of
+from runner.plan.grammar import seed_of
 from runner.plan.pins import SETTINGS, RunFile, differences
 from runner.plan.plan import Plan
 from runner.records.run_file import next_generation
@@ -157,7 +158,7 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         limits={name: getattr(settings, name) for name in _LIMITS},
         network=settings.network,
         gpus=settings.gpus,
-        seeds=_seeds(prepared, is_ours=fingerprint is not None),
+        seeds=_seeds(prepared),
         data=_data_of(before)
         | {
             job.argv.key: prepared.data[job.eval].lock.sha256
@@ -193,9 +194,14 @@ def _with_code(
     )
 
 
-def _seeds(prepared: Prepared, *, is_ours: bool) -> dict[str, str]:
-    """The seeds that evals get; our image sets that of hashes."""
-    fixed = {"PYTHONHASHSEED": "0"} if is_ours else {}
-    names = ("PYTHONHASHSEED", "EVALS_SEED")
-    given = prepared.environment
-    return fixed | {name: given[name] for name in names if name in given}
+def _seeds(prepared: Prepared) -> dict[str, str]:
+    """The seeds that evals get: the user's before the image's.
+
+    Images without our hook leave the global random numbers alone.
+    """
+    image, given = prepared.image, prepared.environment
+    seeds = {"PYTHONHASHSEED": image.hash_seed} if image.hash_seed else {}
+    seeds |= {name: given[name] for name in ("PYTHONHASHSEED", "EVALS_SEED") if name in given}
+    if image.fingerprint is not None:
+        seeds["random"] = given.get("EVALS_SEED") or seed_of(prepared.options.passed_through)
+    return seeds

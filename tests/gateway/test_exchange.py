@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.gateway.store import Exchange
+from runner.gateway.exchange import Exchange
 from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
 from runner.records.answers_file import Kept, parse_answers
 

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Wish
-from runner.gateway.queue import Ticket, Turns
 from runner.gateway.rates import WINDOW
 from runner.gateway.tokens import Bound
+from runner.gateway.turns import Ticket, Turns
 from runner.records.answers import Usage
 from runner.units import Budget
 

@@ -1,7 +1,7 @@
 import pytest
 
 from runner.errors import UsageError
-from runner.plan.grammar import OAIEVAL, check_passed_through
+from runner.plan.grammar import OAIEVAL, check_passed_through, seed_of
 
 OURS = ("--jobs", "--timeout", "--dry-run", "--select", "--resume", "--no-resume", "--shard", "-e")
 KEY = "sk-" + "a1" * 12
@@ -139,3 +139,20 @@ def test_the_spelling_of_oaieval_is_told() -> None:
     """Its own options have underscores where others have hyphens."""
     (warning,) = check_passed_through(["--max-samples", "3"], ours=OURS)
     assert warning == "`--max-samples` is passed on to every eval; oaieval's is `--max_samples`"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seed"),
+    [
+        ((), "20220722"),
+        (("--seed", "3"), "3"),
+        (("--seed=3", "--see", "4"), "4"),
+        (("--se=5", "--max_samples", "4"), "5"),
+        (("--seeds", "6"), "20220722"),
+        (("--", "-s", "6"), "20220722"),
+        (("--seed",), ""),
+    ],
+)
+def test_the_seed_is_read_as_oaieval_does(arguments: tuple[str, ...], seed: str) -> None:
+    """The last one counts, and its name may be cut; oaieval says so if the number is missing."""
+    assert seed_of(arguments) == seed

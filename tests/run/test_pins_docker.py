@@ -1,3 +1,5 @@
+import json
+import random
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import yaml
 from runner.data.cache import DataCache, keys_of, remove
 from runner.data.lock import lock_of
 from runner.image.image import FINGERPRINT, find_image, own_fingerprint
+from runner.options import DEFAULT_IMAGE
 from runner.records.run_file import read_run_file
 from runner.registry.entries import read_folder
 from tests.conftest import Place, engine_api
@@ -275,10 +278,69 @@ def test_pins_come_with_the_progress_branch(place: Place, other_image: str, tmp_
     assert not elsewhere.leftovers()
 
 
-def test_seeds_are_on_record(place: Place) -> None:
-    """Those that were given, and with our image the one that it fixes."""
+def test_seeds_that_were_given_are_on_record(place: Place, other_image: str) -> None:
+    """And that of hashes which an image sets; nobody knows what such an image does with others."""
+    build(other_image, f"FROM {place.image}\nENV PYTHONHASHSEED=5\n")
     place.registry("succeed.a")
     assert place.run(EVALS_SEED="7").returncode == 0
-    pinned = read_run_file(place.layout.run)
-    assert pinned
-    assert pinned.seeds == {"EVALS_SEED": "7"}
+    assert pinned(place).seeds == {"EVALS_SEED": "7"}
+    assert place.run("--no-resume", EVALSET_IMAGE=other_image).returncode == 0
+    assert pinned(place).seeds == {"PYTHONHASHSEED": "5"}
+    own = ("--no-resume", "--env", "PYTHONHASHSEED")
+    assert place.run(*own, EVALSET_IMAGE=other_image, PYTHONHASHSEED="6").returncode == 0
+    assert pinned(place).seeds == {"PYTHONHASHSEED": "6"}
+
+
+# A model that tells the seed of hashes, and one of the first global random numbers.
+SEES_SEEDS = """
+import os, random
+
+SEEN = f"{os.environ['PYTHONHASHSEED']} {random.random()}"
+
+
+class Seen:
+    def __init__(self, **_):
+        pass
+
+    def __call__(self, **_):
+        return self
+
+    def get_completions(self):
+        return [SEEN]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "seed"),
+    [
+        ((), {}, "20220722"),
+        (("--seed", "3"), {}, "3"),
+        (("--seed", "3"), {"EVALS_SEED": "7"}, "7"),
+    ],
+)
+def test_seeds_of_our_image_are_those_in_effect(
+    place: Place, arguments: tuple[str, ...], variables: dict[str, str], seed: str
+) -> None:
+    """As the model, which is a class, sees them in the container."""
+    code = place.folder / "code"
+    code.mkdir()
+    (code / "seen.py").write_text(SEES_SEEDS)
+    select = ("--select", "test-match.s1.simple-v0", "--code", str(code))
+    line = [sys.executable, *place.program, "run", "seen:Seen", "test-basic", *select, *arguments]
+    ours = {"EVALSET_IMAGE": DEFAULT_IMAGE, "EVALSET_RUN_COMMAND": "oaieval"}
+    where = {"EVALSET_MEMORY": "1g", "EVALSET_PROGRESS_DIR": str(place.progress)}
+    environ = place.environ(**ours, **where, **variables)
+    subprocess.run(line, check=True, cwd=place.folder, env=environ, capture_output=True)
+    layout = msgspec.structs.replace(place.layout, model="seen:Seen", eval_set="test-basic")
+    (log,) = (place.progress / "evallogs").glob("*_test-match.s1.simple-v0.jsonl")
+    events = [json.loads(each) for each in log.read_text().splitlines()]
+    (seen,) = {each["data"]["sampled"] for each in events if each.get("type") == "match"}
+    hashes, drawn = seen.split()
+    file = read_run_file(layout.run)
+    assert file
+    assert file.seeds
+    assert file.seeds.pop("random") == seed
+    numbers = random.Random(int(seed))  # noqa: S311 - hides nothing
+    # evals makes the id of its run from the first of them.
+    assert float(drawn) in [numbers.random() for _ in range(20)]
+    assert file.seeds == {"PYTHONHASHSEED": hashes} | variables

@@ -1,11 +1,17 @@
 """Runs whose evals may ask no more, or nothing at all."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from runner.gateway.rates import WINDOW
+from runner.gateway.store import utc
 from runner.model import Result
+from runner.records.answers import Sent
+from runner.records.answers_file import AnswersFile
 from tests.conftest import Place, engine_api
 from tests.provider import KEY, Provider, provider
 from tests.run.test_run_docker_gateway import billed, with_key
@@ -150,6 +156,21 @@ def nothing_started(place: Place, words: str, *options: str, **variables: str) -
     (error,) = ended.stderr.splitlines()
     assert words in error
     assert place.records() == []
+
+
+def test_waiting_for_its_turn_is_not_an_evals_own_time(place: Place, stub: Provider) -> None:
+    """As another eval has used up this minute's requests, which a run knows from the record."""
+    place.registry("ask.2")
+    asked = datetime.now(UTC) - timedelta(seconds=WINDOW - 12)
+    place.layout.answers.mkdir(parents=True)
+    with closing(AnswersFile(place.layout.answers / "other.0123456789abcdef.jsonl")) as file:
+        for number in range(2):
+            file.write(Sent(id=f"{number}", key="k", attempt="a", at=utc(asked), model="m"))
+    ended = place.run("--rpm", "2", "--timeout", "5", **with_key(stub))
+    assert ended.returncode == 0, ended
+    (record,) = place.records()
+    assert record.duration > 6, "it did not wait"
+    assert len(billed(stub)) == 2
 
 
 def test_the_record_names_what_an_eval_was_not_allowed_to_ask(place: Place, stub: Provider) -> None:

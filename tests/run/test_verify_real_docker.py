@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from runner.options import DEFAULT_IMAGE
 from runner.records.layout import Layout
+from runner.records.snapshot import SegmentName, pack
+from tests.branch.desk import git
 from tests.conftest import Place
 from tests.provider import KEY, provider
 
@@ -141,6 +144,48 @@ def test_a_branch_with_answers_is_all_that_it_takes(run_once: Place) -> None:
     assert ended.returncode == 0, ended
     assert ended.stdout.startswith(f"same         {FUZZY}  (3 samples, 3 answers)\n")
     assert not root.exists()
+
+
+def test_an_answer_that_was_changed_on_the_branch_is_found(run_once: Place) -> None:
+    """Somebody has committed a segment of lines that hold together, with another answer in it."""
+    clone = run_once.folder / "changed-clone"
+    branch = "evalset/gpt-3.5-turbo.test-basic"
+    source = run_once.progress / ".snapshots.git"
+    subprocess.run(["git", "clone", "-q", "--branch", branch, source, clone], check=True)
+    change_answer(clone)
+    git(clone, "config", "user.name", "Somebody")
+    git(clone, "config", "user.email", "somebody@example.org")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message=better")
+    root = run_once.folder / "nowhere"
+    branch_of = "--branch", branch, "--snapshot-repo", str(clone)
+    ended = verified(run_once, root, *branch_of, "--select", MATCH, "--select", FUZZY)
+    assert ended.returncode == 1, ended
+    lines = ended.stdout.splitlines()
+    assert lines[0] == f"differs      {MATCH}  (3 samples, 3 answers)"
+    same = lines.index(f"same         {FUZZY}  (3 samples, 3 answers)")
+    places = [line.strip().partition(", ") for line in lines[1:same]]
+    assert len({sample for sample, _, _ in places}) == 1, "one answer, one sample"
+    assert places[0][0].startswith("sample test-match.s1.")
+    what = "\n".join(rest for _, _, rest in places)
+    assert re.search(
+        r'^sampling, sampled\.0: expected "bill \d", found "no bill \d"$', what, re.MULTILINE
+    )
+
+
+def change_answer(clone: Path) -> None:
+    """Change one answer in the segment that has it, whose name is that of its new content."""
+    for path in sorted(clone.glob(f"answers/*/{MATCH}.*/*.jsonl.gz")):
+        name = SegmentName.read(str(path))
+        assert name
+        lines = name.lines(path.read_bytes())
+        if b"bill " in lines:
+            changed = lines.replace(b"bill ", b"no bill ", 1)
+            name, stored = pack(name.eval, name.first, changed.splitlines(keepends=True))
+            path.unlink()
+            path.with_name(Path(str(name)).name).write_bytes(stored)
+            return
+    pytest.fail("no segment has an answer")
 
 
 def test_samples_that_ask_the_same_get_their_own_answers(run_once: Place) -> None:
