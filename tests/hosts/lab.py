@@ -374,6 +374,15 @@ def let_go(folders: list[Path]) -> None:
         (folder / "go.new").rename(folder / "go")
 
 
+def nothing_left(host: LabHost) -> list[str]:
+    """What of ours is on a host."""
+    folders = (host.disk / "home").glob(".evalset/**/*")
+    images = [tag for it in host.api.images() for tag in it["RepoTags"] or () if "sent" in tag]
+    networks = [each["Name"] for each in host.api.networks() if each["Name"] == "evalset"]
+    containers = [each["Names"][0] for each in host.api.containers(all=True)]
+    return [*map(str, folders), *images, *networks, *containers]
+
+
 def spool_of(labels: dict[str, str]) -> str:
     """The label that says whose a container is."""
     return f"{Label.PROGRESS}={labels.get(Label.PROGRESS, '')}"

@@ -16,7 +16,7 @@ from runner.hosts.ledger import read_ledger
 from runner.hosts.spool import known_as
 from runner.options import DEFAULT_IMAGE
 from tests.conftest import Place, engine_api, until
-from tests.hosts.lab import Lab, LabHost, let_go, waiting
+from tests.hosts.lab import Lab, let_go, nothing_left, waiting
 from tests.processes import started
 
 pytestmark = [
@@ -107,15 +107,6 @@ def test_the_status_knows_what_runs_on_hosts(here: Place, hosts: Lab, asker: Ask
     assert asker.done("logs", "m", "s", on_b) == "waiting\ntold to go\n"
     assert [nothing_left(host) for host in (a, b)] == [[], []]
     assert "2 done" in asker.status()
-
-
-def nothing_left(host: LabHost) -> list[str]:
-    """What of ours is on a host."""
-    folders = (host.disk / "home").glob(".evalset/**/*")
-    images = [tag for it in host.api.images() for tag in it["RepoTags"] or () if "sent" in tag]
-    networks = [each["Name"] for each in host.api.networks() if each["Name"] == "evalset"]
-    containers = [each["Names"][0] for each in host.api.containers(all=True)]
-    return [*map(str, folders), *images, *networks, *containers]
 
 
 def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
