@@ -222,6 +222,25 @@ def test_doctor_says_of_each_host_what_it_is_or_lacks(
     assert "--hosts names lab-a twice" in asker.done("doctor", "--hosts", "lab-a,lab-a", status=2)
 
 
+def test_doctor_looks_images_up_on_a_host_where_no_engine_is_here(
+    here: Place, hosts: Lab, monkeypatch: pytest.MonkeyPatch, asker: Asker
+) -> None:
+    """As `run` does; only `local` cannot be used."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    nowhere = "no Docker engine answers at unix:///nowhere/docker.sock"
+    said = asker.done("doctor", *ROOM, "--hosts", "lab-a,lab-b")
+    assert "ok   Docker engine: none here; images are looked up at lab-a\n" in said
+    assert f"ok   eval image: {here.image} (" in said
+    assert said.count(f"; has {here.image}\n") == 2
+    said = asker.done("doctor", *ROOM, "--hosts", "local,lab-a", status=3)
+    assert f"FAIL host local: {nowhere}" in said
+    assert "images are looked up at lab-a" in said
+    hosts.hosts[0].lock_out()
+    said = asker.done("doctor", *ROOM, "--hosts", "lab-a", status=3)
+    assert f"FAIL Docker engine: {nowhere}" in said
+    assert "FAIL host lab-a: lab-a refuses this user's keys" in said
+
+
 def end_ssh(parent: int, host: str) -> None:
     """End a process's connection to a host."""
     for path in Path("/proc").glob("[0-9]*"):
