@@ -114,6 +114,11 @@ class LabHost(SecondEngine):
         """Take the user's key."""
         (self.folder / "authorized_keys").write_text(self._user_key)
 
+    def let_in_with(self, before: str) -> None:
+        """Take the user's key, and put this before each command that is run with it."""
+        line = f'command="{before} /bin/sh -c \\"$SSH_ORIGINAL_COMMAND\\"" {self._user_key}'
+        (self.folder / "authorized_keys").write_text(line)
+
     def lock_out(self) -> None:
         """Take the user's key no more."""
         (self.folder / "authorized_keys").write_text("")
