@@ -3,6 +3,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from runner.host import KEYLESS_MODEL, handed_in, this_host
 from runner.hosts.check import check
 from runner.hosts.equip import Host as There
 from runner.hosts.equip import has_image
+from runner.hosts.remote_engine import borrow
 from runner.hosts.ssh import LOCAL, HostName, parse_hosts
 from runner.image.image import Image as EvalImage
 from runner.image.image import find_image, own_fingerprint
@@ -82,28 +84,52 @@ def _said_once(engine: Check, *others: Check) -> list[Check]:
     return [engine, *(each for each in others if each.ok or each.found != engine.found)]
 
 
-def _engine() -> str:
-    info = Engine().info()
+def _engine_for(hosts: Sequence[HostName]) -> Callable[[], Engine]:
+    """What gives the engine that images are looked up in, as in a run, or says why none is."""
+    try:
+        engine = Engine()
+    except EnvironmentFault as error:
+        fault = error
+    else:
+        return lambda: engine
+    with suppress(EnvironmentFault):  # why hosts cannot be used, they say themselves
+        borrowed = borrow(hosts)
+        return lambda: borrowed
+
+    def fail() -> Engine:
+        raise fault
+
+    return fail
+
+
+def _about(engine: Engine) -> str:
+    if engine.lender:
+        return f"none here; images are looked up at {engine.lender}"
+    info = engine.info()
     memory = info.memory / 2**30
     rootless = ", rootless" if info.rootless else ""
     return f"{info.version} at {docker_py.address()}, {info.cpus} CPUs, {memory:.1f} GiB{rootless}"
 
 
-def _hosts(names: Sequence[HostName], image: str, least: int) -> list[Check]:
+def _hosts(
+    names: Sequence[HostName], engine: Callable[[], Engine], image: str, least: int
+) -> list[Check]:
     """Look at hosts of a run, several at once; `least` bytes have to be free on a host's disk."""
 
     def look(host: HostName) -> str:
         if host.name == LOCAL:
-            return f"{_engine()}; {_at_once(host, Engine().info().cpus)}"
+            own = Engine()
+            return f"{_about(own)}; {_at_once(host, own.info().cpus)}"
         facts = check(host.name, least=least)
         rootless = ", rootless" if facts.rootless else ""
         found = f"Docker {facts.engine}, {facts.cpus} CPUs, {size(facts.free)} free{rootless}"
         found += f"; {_at_once(host, facts.cpus)}"
         try:
-            here = find_image(Engine().api, image)
+            wanted = find_image(engine().api, image)
         except EnvironmentFault:  # which is told already
             return found
-        return f"{found}; {_image_there(There(name=host.name, id='', facts=facts), here)}"
+        there = There(name=host.name, id="", facts=facts)
+        return f"{found}; {_image_there(there, engine(), wanted)}"
 
     with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
         return list(pool.map(lambda host: _check(f"host {host.name}", lambda: look(host)), names))
@@ -113,25 +139,24 @@ def _at_once(host: HostName, cpus: int) -> str:
     return f"runs {evals(host.slots or cpus)} at once"
 
 
-def _image_there(host: There, image: EvalImage) -> str:
+def _image_there(host: There, engine: Engine, image: EvalImage) -> str:
     """Whether a host has an image, or how it would get it."""
-    engine = Engine()
     if has_image(host, engine, image):
         return f"has {image.name}"
     if image.digest:
         return f"would pull {image.name}"
     about: dict[str, Any] = engine.api.inspect_image(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
-    return f"would get {image.name} from here ({size(about['Size'])})"
+    return f"would get {image.name} from {engine.lender or 'here'} ({size(about['Size'])})"
 
 
-def _image(name: str) -> str:
-    api = Engine().api
+def _image(engine: Engine, name: str) -> str:
+    api = engine.api
     image = find_image(api, name)
     return f"{image.name} ({(own_fingerprint(api, image) or image.id)[:19]})"
 
 
-def _registry(image: str, paths: Sequence[str]) -> str:
-    registry = all_registries(image, paths)
+def _registry(engine: Engine, image: str, paths: Sequence[str]) -> str:
+    registry = all_registries(image, paths, engine)
     return f"{len(registry.eval_sets)} eval sets, {len(registry.evals)} evals"
 
 
@@ -260,17 +285,19 @@ def command(
         **msgspec.structs.asdict(own),
         **{**msgspec.structs.asdict(tried), "eval_set": tried.eval_set or ""},
         progress_dir=progress_dir,
+        hosts=tuple(hosts),
         explicit=typed(click.get_current_context(), SETTINGS),
     )
+    engine = _engine_for(names)
     checks = _said_once(
-        _check("Docker engine", _engine),
-        _check("eval image", lambda: _image(image)),
-        _check("registry", lambda: _registry(image, own.registry_paths)),
+        _check("Docker engine", lambda: _about(engine())),
+        _check("eval image", lambda: _image(engine(), image)),
+        _check("registry", lambda: _registry(engine(), image, own.registry_paths)),
         _check("progress directory", lambda: _progress_dir(progress_dir)),
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("providers", lambda: _providers(options)),
-        *_hosts(names, image, min_free_disk),
+        *_hosts(names, engine, image, min_free_disk),
         *([_evals(options)] if tried.eval_set else ()),
     )
     if as_json:

@@ -34,8 +34,12 @@ from runner.registry.resolve import names_matching, resolve_eval_set
 from runner.report.text import evals, harmless
 
 
-def all_registries(image: str, paths: Sequence[str]) -> Registry:
-    """The image's registry, `~/.evals` and further folders, merged."""
+def all_registries(image: str, paths: Sequence[str], engine: Engine | None = None) -> Registry:
+    """The image's registry, `~/.evals` and further folders, merged.
+
+    Args:
+        engine: that has the image; None for the one here.
+    """
     host = this_host()
     folders = [Path(path) for path in paths]
     for folder in folders:
@@ -44,7 +48,7 @@ def all_registries(image: str, paths: Sequence[str]) -> Registry:
     if (host.home / ".evals").is_dir():
         folders.insert(0, host.home / ".evals")
     own = [parse_registry(read_folder(folder)) for folder in folders]
-    engine = Engine()
+    engine = engine or Engine()
     return merge_registries([builtin_registry(engine, find_image(engine.api, image), host), *own])
 
 

@@ -4,6 +4,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, TextIO
 
+import click
+
 from runner.commands.command_line import evalset_command
 from runner.errors import UsageError, did_you_mean
 from runner.model import Attempt
@@ -11,7 +13,7 @@ from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.layout import Layout
 from runner.records.state import RunState
-from runner.report.text import harmless_parts, on_actions
+from runner.report.text import harmless_parts, on_actions, plain_line
 
 
 def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
@@ -19,6 +21,7 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     from runner.engine.engine import Engine, as_environment_fault
     from runner.engine.leftovers import containers_of
     from runner.engine.live import console_of
+    from runner.hosts.following import Following
     from runner.hosts.leftovers import console_on, left_on_hosts, newest
     from runner.hosts.ssh import Unusable
 
@@ -42,7 +45,8 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
                 _print(console_of(Engine(), left.container, follow=follow), out)
             return
     if on_host := newest(there, key):
-        parts = console_on(layout, on_host, follow=follow)
+        following = Following(layout, lambda text: click.echo(plain_line(text), err=True))
+        parts = following.parts(on_host) if follow else console_on(layout, on_host, follow=False)
         try:
             first = next(parts, b"")
         except Unusable:

@@ -40,14 +40,16 @@ class Engine:
 
     Args:
         socket: path of another engine's socket, as where one is borrowed from another host.
+        lender: that host.
 
     Attributes:
         borrowed: whether it is that of another host, which does not see this one's files.
     """
 
-    def __init__(self, socket: str | None = None) -> None:
+    def __init__(self, socket: str | None = None, lender: str = "") -> None:
         self._clients = threading.local()
         self.borrowed = socket is not None
+        self.lender = lender
         with as_environment_fault():
             self._socket = socket or docker_py.plain_socket()
             self._version = docker_py.api_version(self._socket)

@@ -119,7 +119,11 @@ class Agent:
 
     def _greet(self, link: Link, hello: Hello) -> None:
         if hello.protocol != PROTOCOL:
-            link.send(Refused(why=f"the agent there speaks version {PROTOCOL} of the protocol"))
+            why = (
+                f"the agent there is of another version of evalset (protocol {PROTOCOL}, here "
+                f"{hello.protocol}); use that version, or let `evalset run` replace the agent"
+            )
+            link.send(Refused(why=why))
             return
         who = hello.epoch, hello.run
         if hello.epoch < self._who[0] or (hello.epoch == self._who[0] and who != self._who):

@@ -32,7 +32,7 @@ if said=$(docker version --format '{{.Server.Version}}' 2>&1); then
     root=$(docker info --format '{{.DockerRootDir}}')
     [ -d "$root" ] && echo "rootfree $(df -Pk "$root" | tail -n 1 | awk '{print $4}')"
 else
-    echo "refused $said"
+    echo "refused $(echo "$said" | tr '\n' ' ')"
 fi
 for each in "$HOME"/.evalset/store/*; do echo "has ${each##*/}"; done
 exit 0

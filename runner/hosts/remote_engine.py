@@ -35,7 +35,8 @@ def borrow(hosts: Iterable[HostName]) -> Engine:
         if host.name == LOCAL:
             continue
         try:
-            return Engine(_forwarded(host.name, check(host.name, least=0).socket))
+            socket = _forwarded(host.name, check(host.name, least=0).socket)
+            return Engine(socket, lender=host.name)
         except Unusable as error:
             problems.append(str(error))
     fault = EnvironmentFault(

@@ -50,7 +50,7 @@ NOT_MESSAGES = {
     "gone, to be run again",
     "nothing of evalset is left on ...",
     "running when it was last heard of",
-    "would get ... from here (...)",
+    "none here; images are looked up at ...",
     "nothing is new since",
     "on this host alone",
     "which is not there yet",

@@ -114,6 +114,11 @@ class LabHost(SecondEngine):
         """Take the user's key."""
         (self.folder / "authorized_keys").write_text(self._user_key)
 
+    def let_in_with(self, before: str) -> None:
+        """Take the user's key, and put this before each command that is run with it."""
+        line = f'command="{before} /bin/sh -c \\"$SSH_ORIGINAL_COMMAND\\"" {self._user_key}'
+        (self.folder / "authorized_keys").write_text(line)
+
     def lock_out(self) -> None:
         """Take the user's key no more."""
         (self.folder / "authorized_keys").write_text("")
@@ -372,6 +377,15 @@ def let_go(folders: list[Path]) -> None:
     for folder in folders:
         (folder / "go.new").write_text("")
         (folder / "go.new").rename(folder / "go")
+
+
+def nothing_left(host: LabHost) -> list[str]:
+    """What of ours is on a host."""
+    folders = (host.disk / "home").glob(".evalset/**/*")
+    images = [tag for it in host.api.images() for tag in it["RepoTags"] or () if "sent" in tag]
+    networks = [each["Name"] for each in host.api.networks() if each["Name"] == "evalset"]
+    containers = [each["Names"][0] for each in host.api.containers(all=True)]
+    return [*map(str, folders), *images, *networks, *containers]
 
 
 def spool_of(labels: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from pathlib import Path
+from typing import IO
 
 import pytest
 from docker.errors import NotFound
@@ -16,7 +17,7 @@ from runner.hosts.ledger import read_ledger
 from runner.hosts.spool import known_as
 from runner.options import DEFAULT_IMAGE
 from tests.conftest import Place, engine_api, until
-from tests.hosts.lab import Lab, LabHost, let_go, waiting
+from tests.hosts.lab import Lab, evals, let_go, nothing_left, waiting
 from tests.processes import started
 
 pytestmark = [
@@ -51,11 +52,13 @@ class Asker:
         """What `status` says of the run."""
         return self.done("status", "m", "s", *words)
 
-    def following(self, name: str, output: Path) -> "subprocess.Popen[bytes]":
+    def following(
+        self, name: str, output: Path, errors: IO[bytes] | None = None
+    ) -> "subprocess.Popen[bytes]":
         """Follow an eval."""
         line = self._here.line("m", "s", name, "-f", command="logs")
         with output.open("wb") as file:
-            return subprocess.Popen(line, stdout=file, env=self.environ)
+            return subprocess.Popen(line, stdout=file, stderr=errors, env=self.environ)
 
 
 @pytest.fixture
@@ -109,15 +112,6 @@ def test_the_status_knows_what_runs_on_hosts(here: Place, hosts: Lab, asker: Ask
     assert "2 done" in asker.status()
 
 
-def nothing_left(host: LabHost) -> list[str]:
-    """What of ours is on a host."""
-    folders = (host.disk / "home").glob(".evalset/**/*")
-    images = [tag for it in host.api.images() for tag in it["RepoTags"] or () if "sent" in tag]
-    networks = [each["Name"] for each in host.api.networks() if each["Name"] == "evalset"]
-    containers = [each["Names"][0] for each in host.api.containers(all=True)]
-    return [*map(str, folders), *images, *networks, *containers]
-
-
 def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
     here: Place, hosts: Lab, asker: Asker
 ) -> None:
@@ -161,6 +155,31 @@ def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
     assert "killed wait.1, which was running" in killed
     assert "killed wait.2, which was running" in killed
     assert [host.api.containers(all=True) for host in (a, b)] == [[], []]
+
+
+def test_who_follows_an_eval_goes_with_it_to_another_host(
+    here: Place, hosts: Lab, asker: Asker
+) -> None:
+    """And reads to its end there."""
+    here.registry("wait.1")
+    output, said = here.folder / "output", here.folder / "said"
+    chosen = ("--hosts", "lab-a=1,lab-b=1", "--engine-wait", "1s", *ROOM)
+    with here.running(*chosen, **hosts.environ()) as run:
+        first = until(lambda: next((it for it in hosts.hosts if evals(it)), None), seconds=60)
+        other = hosts.hosts[1 - hosts.hosts.index(first)]
+        waiting(first, 1)
+        with said.open("wb") as errors, asker.following("wait.1", output, errors) as following:
+            until(lambda: output.read_bytes() == b"waiting\n")
+            hosts.cut(first)
+            folders = waiting(other, 1)
+            until(lambda: output.read_bytes() == b"waiting\nwaiting\n", seconds=60)
+            let_go(folders)
+            assert following.wait(30) == 0
+        run.communicate(timeout=60)
+    assert output.read_bytes() == b"waiting\nwaiting\ntold to go\n"
+    moved = f"wait.1 was lost on {first.alias}, and continues on {other.alias}\n"
+    assert said.read_text().endswith(moved)
+    hosts.join(first)
 
 
 def test_what_a_killed_run_has_left_here_is_taken_in(here: Place) -> None:
@@ -229,6 +248,25 @@ def test_doctor_says_of_each_host_what_it_is_or_lacks(
     }
     assert "MiB are free on its disk" in found["host lab-c"]["found"]
     assert "--hosts names lab-a twice" in asker.done("doctor", "--hosts", "lab-a,lab-a", status=2)
+
+
+def test_doctor_looks_images_up_on_a_host_where_no_engine_is_here(
+    here: Place, hosts: Lab, monkeypatch: pytest.MonkeyPatch, asker: Asker
+) -> None:
+    """As `run` does; only `local` cannot be used."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    nowhere = "no Docker engine answers at unix:///nowhere/docker.sock"
+    said = asker.done("doctor", *ROOM, "--hosts", "lab-a,lab-b")
+    assert "ok   Docker engine: none here; images are looked up at lab-a\n" in said
+    assert f"ok   eval image: {here.image} (" in said
+    assert said.count(f"; has {here.image}\n") == 2
+    said = asker.done("doctor", *ROOM, "--hosts", "local,lab-a", status=3)
+    assert f"FAIL host local: {nowhere}" in said
+    assert "images are looked up at lab-a" in said
+    hosts.hosts[0].lock_out()
+    said = asker.done("doctor", *ROOM, "--hosts", "lab-a", status=3)
+    assert f"FAIL Docker engine: {nowhere}" in said
+    assert "FAIL host lab-a: lab-a refuses this user's keys" in said
 
 
 def end_ssh(parent: int, host: str) -> None:

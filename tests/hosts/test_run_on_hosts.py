@@ -247,6 +247,7 @@ def test_a_host_pulls_an_image_that_a_registry_has(
     finally:
         api.remove_image(f"{name}:1")
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"lab-a pulls the image {name}:1" in ended.stdout
     assert "gets the image" not in ended.stdout
     assert f"GET /v2/me/evals/manifests/{digest.partition('@')[2]}" in asked
     assert digest in a.api.inspect_image(digest)["RepoDigests"]  # type: ignore[no-untyped-call] # as above

@@ -121,6 +121,62 @@ def test_content_is_sent_once(here: Place, hosts: Lab) -> None:
     assert first.items() <= then.items()
 
 
+# Programs of a host that what asks it about itself finds before its own, by their names.
+CLOCK = """#!/bin/sh
+exec /bin/date --date=-10min "$@"
+"""
+MACHINE = """#!/bin/sh
+echo vax
+"""
+
+# What asks a host about itself, apart from `docker`.
+PROGRAMS = "sh mkdir chmod date uname id df tail awk stat"
+
+
+@pytest.mark.parametrize(
+    ("programs", "before", "said"),
+    [
+        ({}, "PATH=$HOME/only", "lab-a has no Docker\n     install a Docker engine there"),
+        (
+            {},
+            "HOME=/var/lib/other exec setpriv --reuid=nobody --regid=nogroup --clear-groups",
+            "lab-a: no right to its Docker engine\n     `sudo usermod -aG docker nobody` there",
+        ),
+        (
+            {"date": CLOCK},
+            "PATH=$HOME/fake:$PATH",
+            "lab-a: its clock is 10 minutes off\n     set it, best with NTP",
+        ),
+        (
+            {"uname": MACHINE},
+            "PATH=$HOME/fake:$PATH",
+            f"lab-a is a machine of another architecture (vax, here {os.uname().machine})\n",
+        ),
+    ],
+    ids=["no Docker", "no right", "clock", "architecture"],
+)
+def test_what_a_host_says_of_itself_is_understood(
+    here: Place, hosts: Lab, programs: dict[str, str], before: str, said: str
+) -> None:
+    """Whatever it has been made to say by what is really wrong with it."""
+    a = hosts.hosts[0]
+    (a.disk / "home/only").mkdir()
+    for name in PROGRAMS.split():
+        (a.disk / "home/only" / name).symlink_to(str(shutil.which(name)))
+    (a.disk / "home/fake").mkdir()
+    for name, text in programs.items():
+        (a.disk / "home/fake" / name).write_text(text)
+        (a.disk / "home/fake" / name).chmod(0o755)
+    (a.disk / "lib/other").mkdir()
+    (a.disk / "lib/other").chmod(0o777)
+    asked = here.ask("doctor", "--hosts", "lab-a", *ROOM, **hosts.environ())
+    assert "ok   host lab-a: " in asked.stdout
+    a.let_in_with(before)
+    asked = here.ask("doctor", "--hosts", "lab-a", *ROOM, **hosts.environ())
+    assert asked.returncode == 3
+    assert f"FAIL host lab-a: {said}" in asked.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "variables", "said"),
     [

@@ -1,0 +1,76 @@
+"""Following what an eval prints on a host, over connections that break."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.errors import EnvironmentFault
+from runner.hosts import following
+from runner.hosts.following import Following
+from runner.hosts.leftovers import Left
+from runner.hosts.ssh import Unreachable, Unusable
+from runner.model import Command
+from runner.records.layout import Layout
+from runner.records.lock import run_lock
+
+BROKEN = Unreachable("lab cannot be reached: it is off", "try `ssh lab`")
+LEFT = Left(attempt="1", host="lab", command=Command(("oaieval", "m", "e")))
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets what each connection to the host gives before it ends, or breaks with an error."""
+
+    def give(*each: tuple[list[bytes], Unusable | None]) -> None:
+        coming = iter(each)
+
+        def console_on(*_: object, **__: object) -> Iterator[bytes]:
+            parts, error = next(coming)
+            yield from parts
+            if error is not None:
+                raise error
+
+        monkeypatch.setattr(following, "console_on", console_on)
+        monkeypatch.setattr(following, "PAUSE", 0)
+
+    return give
+
+
+def test_what_was_printed_before_is_not_printed_again(
+    tmp_path: Path, connections: Callable[..., None]
+) -> None:
+    """However it is cut into pieces; that the host is away is said once."""
+    layout = Layout(root=tmp_path, model="m", eval_set="s")
+    connections(
+        ([b"one ", b"two"], BROKEN),
+        ([], BROKEN),
+        ([b"o", b"ne two three ", b"four"], None),
+    )
+    told: list[str] = []
+    with run_lock(layout.lock):
+        assert b"".join(Following(layout, told.append).parts(LEFT)) == b"one two three four"
+    assert told == [
+        "lab cannot be reached: it is off; waits until it is back, or the eval runs elsewhere"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("live", "error"),
+    [(False, BROKEN), (True, Unusable("lab refuses this user's keys", "add one"))],
+    ids=["no run", "refused"],
+)
+def test_nobody_waits_for_a_host_in_vain(
+    tmp_path: Path, connections: Callable[..., None], *, live: bool, error: Unusable
+) -> None:
+    """Without a run the eval goes nowhere else, and a key does not come by itself."""
+    layout = Layout(root=tmp_path, model="m", eval_set="s")
+    connections(([b"one"], error))
+    parts = Following(layout, print).parts(LEFT)
+    assert next(parts) == b"one"
+    if live:
+        with run_lock(layout.lock), pytest.raises(EnvironmentFault, match="refuses"):
+            next(parts)
+    else:
+        with pytest.raises(EnvironmentFault, match="cannot be reached"):
+            next(parts)
