@@ -10,8 +10,6 @@ from runner.commands.command_line import evalset_command
 from runner.errors import EnvironmentFault, LockHeld
 from runner.gateway.client import end_process, remove_abandoned
 from runner.host import Host, new_id, this_host
-from runner.hosts.ledger import read_ledger
-from runner.hosts.ssh import LOCAL, HostName, parse_hosts
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
 from runner.parameters import Kind, Option
 from runner.records.layout import Layout, scan
@@ -19,6 +17,7 @@ from runner.report.text import plain_line
 
 if TYPE_CHECKING:
     from runner.engine.engine import Engine
+    from runner.hosts.ssh import HostName
 
 
 class Cleaned(msgspec.Struct, kw_only=True):
@@ -40,7 +39,7 @@ class Cleaned(msgspec.Struct, kw_only=True):
 
 
 def clean(
-    root: Path, host: Host, *, new_id: Callable[[], str], hosts: Sequence[HostName] = ()
+    root: Path, host: Host, *, new_id: Callable[[], str], hosts: "Sequence[HostName]" = ()
 ) -> Cleaned:
     """Remove what killed runs of this host left in a progress directory, here and on hosts.
 
@@ -52,8 +51,6 @@ def clean(
     Raises:
         EnvironmentFault: no engine answers here, and no run has used hosts.
     """
-    from runner.records.lock import run_lock
-
     root = root.resolve()
     cleaned = Cleaned()
     with_hosts = [layout for layout in scan(root) if layout.hosts.exists()]
@@ -63,9 +60,25 @@ def clean(
         if not with_hosts and not hosts:
             raise
         cleaned.held.append(str(error))
+    if with_hosts or hosts:
+        _clean_there(with_hosts, hosts, cleaned, new_id=new_id)
+    return cleaned
+
+
+def _clean_there(
+    layouts: Sequence[Layout],
+    hosts: "Sequence[HostName]",
+    cleaned: Cleaned,
+    *,
+    new_id: Callable[[], str],
+) -> None:
+    """Do it on the hosts of runs, and remove all that is ours from `hosts`."""
+    from runner.hosts.ledger import read_ledger
+    from runner.records.lock import run_lock
+
     mine: set[str] = set()
     live: set[str] = set()
-    for layout in with_hosts:
+    for layout in layouts:
         id_, before = read_ledger(layout).id, len(cleaned.held)
         try:
             with run_lock(layout.lock):
@@ -78,7 +91,6 @@ def clean(
         else:  # what could not be recorded stays
             mine |= {id_} if len(cleaned.held) == before else set()
     _sweep(hosts, cleaned, mine, live)
-    return cleaned
 
 
 def clean_hosts(layout: Layout, cleaned: Cleaned, *, run: str, forget: bool = False) -> None:
@@ -97,10 +109,11 @@ def clean_hosts(layout: Layout, cleaned: Cleaned, *, run: str, forget: bool = Fa
 
 
 def _sweep(
-    hosts: Sequence[HostName], cleaned: Cleaned, mine: Iterable[str], live: Iterable[str]
+    hosts: "Sequence[HostName]", cleaned: Cleaned, mine: Iterable[str], live: Iterable[str]
 ) -> None:
     """Remove all that is ours from hosts."""
     from runner.hosts.leftovers import AT_ONCE, sweep_host
+    from runner.hosts.ssh import LOCAL
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         others = [host.name for host in hosts if host.name != LOCAL]
@@ -211,7 +224,12 @@ def command(
     none that a live run holds. An eval that still runs is killed: to let it finish, use
     `evalset run` instead, which takes it over.
     """
-    cleaned = clean(progress_dir, this_host(), new_id=new_id, hosts=parse_hosts(hosts))
+    names: Sequence[HostName] = ()
+    if hosts:
+        from runner.hosts.ssh import parse_hosts
+
+        names = parse_hosts(hosts)
+    cleaned = clean(progress_dir, this_host(), new_id=new_id, hosts=names)
     if as_json:
         click.echo(msgspec.json.encode(cleaned).decode())
     else:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import msgspec
@@ -17,11 +17,6 @@ from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault, RunnerError
 from runner.gateway.providers import access_for
 from runner.host import KEYLESS_MODEL, handed_in, this_host
-from runner.hosts.check import check
-from runner.hosts.equip import Host as There
-from runner.hosts.equip import has_image
-from runner.hosts.remote_engine import borrow
-from runner.hosts.ssh import LOCAL, HostName, parse_hosts
 from runner.image.image import Image as EvalImage
 from runner.image.image import find_image, own_fingerprint
 from runner.options import (
@@ -45,6 +40,10 @@ from runner.options import (
 from runner.parameters import Option
 from runner.records.state import RunState
 from runner.report.text import evals, plain_line, size
+
+if TYPE_CHECKING:
+    from runner.hosts.equip import Host as There
+    from runner.hosts.ssh import HostName
 
 # Below this a run of any size fills the disk.
 LEAST_FREE = 2 * 2**30
@@ -84,7 +83,7 @@ def _said_once(engine: Check, *others: Check) -> list[Check]:
     return [engine, *(each for each in others if each.ok or each.found != engine.found)]
 
 
-def _engine_for(hosts: Sequence[HostName]) -> Callable[[], Engine]:
+def _engine_for(hosts: "Sequence[HostName]") -> Callable[[], Engine]:
     """What gives the engine that images are looked up in, as in a run, or says why none is."""
     try:
         engine = Engine()
@@ -92,9 +91,12 @@ def _engine_for(hosts: Sequence[HostName]) -> Callable[[], Engine]:
         fault = error
     else:
         return lambda: engine
-    with suppress(EnvironmentFault):  # why hosts cannot be used, they say themselves
-        borrowed = borrow(hosts)
-        return lambda: borrowed
+    if hosts:
+        from runner.hosts.remote_engine import borrow
+
+        with suppress(EnvironmentFault):  # why hosts cannot be used, they say themselves
+            borrowed = borrow(hosts)
+            return lambda: borrowed
 
     def fail() -> Engine:
         raise fault
@@ -112,11 +114,14 @@ def _about(engine: Engine) -> str:
 
 
 def _hosts(
-    names: Sequence[HostName], engine: Callable[[], Engine], image: str, least: int
+    names: "Sequence[HostName]", engine: Callable[[], Engine], image: str, least: int
 ) -> list[Check]:
     """Look at hosts of a run, several at once; `least` bytes have to be free on a host's disk."""
+    from runner.hosts.check import check
+    from runner.hosts.equip import Host as There
+    from runner.hosts.ssh import LOCAL
 
-    def look(host: HostName) -> str:
+    def look(host: "HostName") -> str:
         if host.name == LOCAL:
             own = Engine()
             return f"{_about(own)}; {_at_once(host, own.info().cpus)}"
@@ -135,12 +140,14 @@ def _hosts(
         return list(pool.map(lambda host: _check(f"host {host.name}", lambda: look(host)), names))
 
 
-def _at_once(host: HostName, cpus: int) -> str:
+def _at_once(host: "HostName", cpus: int) -> str:
     return f"runs {evals(host.slots or cpus)} at once"
 
 
-def _image_there(host: There, engine: Engine, image: EvalImage) -> str:
+def _image_there(host: "There", engine: Engine, image: EvalImage) -> str:
     """Whether a host has an image, or how it would get it."""
+    from runner.hosts.equip import has_image
+
     if has_image(host, engine, image):
         return f"has {image.name}"
     if image.digest:
@@ -279,7 +286,11 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Check engine, image, registry, disk, Git, hosts; say what to do, exit 3 if one fails."""
-    names = parse_hosts(hosts)
+    names: Sequence[HostName] = ()
+    if hosts:
+        from runner.hosts.ssh import parse_hosts
+
+        names = parse_hosts(hosts)
     options = RunOptions(
         image=image,
         **msgspec.structs.asdict(own),
@@ -297,7 +308,7 @@ def command(
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),
         _check("providers", lambda: _providers(options)),
-        *_hosts(names, engine, image, min_free_disk),
+        *(_hosts(names, engine, image, min_free_disk) if names else ()),
         *([_evals(options)] if tried.eval_set else ()),
     )
     if as_json:

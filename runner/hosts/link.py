@@ -87,7 +87,6 @@ class Link:
 
     Attributes:
         heard: when something was last received, by `time.monotonic`.
-        waiting: bytes that the other side has not taken yet.
     """
 
     def __init__(
@@ -108,7 +107,6 @@ class Link:
         self._largest = largest
         self._received = bytearray()
         self._to_send: deque[memoryview] = deque()
-        self.waiting = 0
         self.heard = time.monotonic()
         self.closed = False
         self._given_up = False
@@ -120,9 +118,7 @@ class Link:
         """Send a message; one for a link that is closed is dropped."""
         if self.closed:
             return
-        data = packed(message)
-        self.waiting += len(data)
-        self._to_send.append(memoryview(data))
+        self._to_send.append(memoryview(packed(message)))
         self._write()
 
     def close(self) -> None:
@@ -157,7 +153,6 @@ class Link:
             while self._to_send:
                 first = self._to_send[0]
                 sent = os.write(self._target, first)
-                self.waiting -= sent
                 if sent < len(first):
                     self._to_send[0] = first[sent:]
                 else:

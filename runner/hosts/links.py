@@ -63,7 +63,6 @@ class _Member:
         self.due = 0.0
         self.pause = SOON
         self.complaint = b""
-        self.removed = False
 
 
 class Links:
@@ -141,17 +140,11 @@ class Links:
         if member is not None and member.link is not None:
             member.link.send(message)
 
-    def remove(self, host: str) -> None:
-        """Let a host go for good."""
-        member = self._members[host]
-        member.removed = True
-        self._disconnect(member)
-
     def _run(self) -> None:
         while not self._over:
             try:
                 self._step()
-            except Exception as error:  # noqa: BLE001 - the other hosts go on
+            except Exception as error:  # noqa: BLE001 - the other hosts stay in use
                 if self.listener is not None:
                     self.listener.failed(error)
                 time.sleep(SOON)
@@ -172,8 +165,6 @@ class Links:
 
     def _look_after(self, name: str, member: _Member, now: float) -> float:
         """Do what is due for a host; return when to look again."""
-        if member.removed:
-            return now + BEAT
         if now < member.due:
             return member.due
         if member.link is None:
@@ -244,7 +235,7 @@ class Links:
         member.due = time.monotonic() + member.pause
         member.pause = min(2 * member.pause, LATER)
         lines = member.complaint.decode(errors="replace").strip().splitlines()
-        if self.listener is not None and not member.removed:
+        if self.listener is not None:
             self.listener.down(name, (lines[-1] if lines else why) if was_up or lines else why)
 
     def _disconnect(self, member: _Member) -> None:
