@@ -223,7 +223,7 @@ def console_on(layout: Layout, left: Left, *, follow: bool) -> Iterator[bytes]:
     """What the container of an attempt has printed, wherever it runs.
 
     Args:
-        follow: whether to go on until it ends.
+        follow: whether to keep reading until it ends.
 
     Raises:
         EnvironmentFault: its host cannot be reached, or has it no more.

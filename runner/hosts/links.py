@@ -170,7 +170,7 @@ class Links:
         if member.link is None:
             self._connect(name, member)
         elif now - member.link.heard > SILENCE:
-            self._broke(name, member, f"it says nothing for {SILENCE:g} s")
+            self._broke(name, member, f"it has said nothing for {SILENCE:g} s")
         else:
             if member.up:
                 member.link.send(Ping())

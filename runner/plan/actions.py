@@ -25,7 +25,7 @@ class Record(msgspec.Struct, frozen=True):
     """Record the outcome of an attempt, then tell `recorded` or `not_recorded`.
 
     Attributes:
-        again: whether the job goes on, in another attempt.
+        again: whether the job continues in another attempt.
     """
 
     attempt: str

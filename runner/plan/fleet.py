@@ -69,7 +69,7 @@ class Placed(msgspec.Struct, eq=False):
     Attributes:
         earlier: whether an earlier run started it.
         slot: whether it takes a slot.
-        again: what was last said of whether its job goes on.
+        again: whether its job continues in another attempt, as was last said.
     """
 
     id: str
@@ -201,7 +201,7 @@ class JobQueue:
         self._keys = list(jobs)
         self._index = {key: index for index, key in enumerate(jobs)}
         self._fits = fits
-        # Heaps; what has left the set or the dictionary beside one is passed over in it.
+        # Heaps; what has left the set or the dictionary that belongs to one is skipped in it.
         self._heap = list(range(len(jobs)))
         self._waiting = set(self._heap)
         self._due: dict[int, float] = {}

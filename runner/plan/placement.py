@@ -188,7 +188,7 @@ class Placement:
             actions.append(
                 (End if known.phase is Phase.LOSING else Settle)(known.host.name, attempt)
             )
-        return self._proceed(actions + self._go_on(known, now), now)
+        return self._proceed(actions + self._continue(known, now), now)
 
     def not_recorded(self, attempt: str, *, now: float) -> list[Action]:
         """An attempt could not be recorded: its host keeps it, and nothing more starts."""
@@ -323,20 +323,20 @@ class Placement:
             # An attempt of an earlier run does not count as one of this run's.
             known.job.failures += not known.earlier
             known.job.avoid = known.host.name
-            known.again = known.again or self._may_go_on(known.job)
+            known.again = known.again or self._may_continue(known.job)
         return Record(known.id, known.again)
 
     def _lose(self, known: Placed) -> Action:
         """Have an attempt recorded as lost; only then may its job start elsewhere."""
         known.phase = Phase.LOSING
         job = known.job
-        known.again = not job.over and (bool(known.rivals) or self._may_go_on(job))
+        known.again = not job.over and (bool(known.rivals) or self._may_continue(job))
         return RecordLost(known.host.name, job.key, known.id, known.again)
 
-    def _may_go_on(self, job: PlacedJob) -> bool:
+    def _may_continue(self, job: PlacedJob) -> bool:
         return job.wanted and not self._stopping and job.failures <= self._retries
 
-    def _go_on(self, known: Placed, now: float) -> list[Action]:
+    def _continue(self, known: Placed, now: float) -> list[Action]:
         """Continue with the job of an attempt that is on record."""
         job = known.job
         if known.phase is Phase.RECORDING and known.outcome is Outcome.SUCCESS:

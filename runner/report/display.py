@@ -151,7 +151,7 @@ class PlainConsole:
         self.warn(away_line(absent))
 
     def back(self, present: HostsBack) -> None:
-        """Write which hosts are there again."""
+        """Write which hosts are back."""
         self.note(back_line(present))
 
     def end(self) -> None:
@@ -233,7 +233,7 @@ def away_line(absent: HostsAway) -> str:
 def back_line(present: HostsBack) -> str:
     """That hosts are there again."""
     verb = "is" if len(present.hosts) == 1 else "are"
-    return f"{named_hosts(present.hosts)} {verb} there again"
+    return f"{named_hosts(present.hosts)} {verb} back"
 
 
 def display_for(out: TextIO) -> Display:

@@ -175,7 +175,7 @@ class LiveConsole:
             self._away |= dict.fromkeys(absent.hosts, absent)
 
     def back(self, present: HostsBack) -> None:
-        """Print which hosts are there again."""
+        """Print which hosts are back."""
         with self._lock:
             for host in present.hosts:
                 self._away.pop(host, None)

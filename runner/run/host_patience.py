@@ -76,5 +76,5 @@ class Patience:
                     raise
             else:
                 if told:
-                    self._display.note(f"{name} is there again")
+                    self._display.note(f"{name} is back")
                 return done

@@ -70,7 +70,7 @@ def test_that_evals_start_elsewhere_too_soon_is_noticed(
         with trial.nothing_starts(2):
             trial.let_go(b, 2)
         hosts.join(a)
-        until(lambda: "lab-a is there again" in trial.said(), seconds=60)
+        until(lambda: "lab-a is back" in trial.said(), seconds=60)
         trial.finish(a, 2)
         finish(trial)
         journals = trial.finish_journals()
@@ -96,7 +96,7 @@ def test_that_late_outcomes_are_accepted_is_noticed(
         trial.finish(b, 2)
         trial.running(b, 2)
         hosts.join(a)
-        until(lambda: "lab-a is there again" in trial.said(), seconds=60)
+        until(lambda: "lab-a is back" in trial.said(), seconds=60)
         finish(trial)
         journals = trial.finish_journals()
         if mistake:

@@ -147,7 +147,7 @@ def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
         foreign = asker.done("clean", "--hosts", "lab-b", *elsewhere, status=3)
         assert "left alone: lab-b is used by another progress directory" in foreign
         a.let_in()
-        until(lambda: "lab-a is there again" in output.read_text())
+        until(lambda: "lab-a is back" in output.read_text())
         until(lambda: "away" not in asker.status())
         run.send_signal(signal.SIGKILL)
         run.wait()

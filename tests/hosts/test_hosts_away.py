@@ -86,7 +86,7 @@ def test_a_host_that_is_back_in_time_for_a_new_run_keeps_its_evals(here: Place, 
         run.until("continues 2 evals")
         let_go([*waiting(a, 1), *waiting(b, 1)])
         assert run.process.wait(60) == 0, run.text()
-    assert "lab-a is there again" in run.text()
+    assert "lab-a is back" in run.text()
     assert Counter((each.host, each.result) for each in here.records()) == {
         ("lab-a", Result.SUCCESS): 1,
         ("lab-b", Result.SUCCESS): 1,

@@ -32,7 +32,7 @@ def strangers(hosts: Lab) -> Iterator[Lab]:
     known.write_text(text)
 
 
-def test_the_other_hosts_go_on(here: Place, hosts: Lab) -> None:
+def test_the_other_hosts_are_used(here: Place, hosts: Lab) -> None:
     """Each that cannot be used is named in a line with what to do."""
     _, b, c = hosts.hosts
     b.lock_out()

@@ -104,10 +104,10 @@ class Trial:
     def away(self, host: LabHost) -> Iterator[None]:
         """Continue once the run says that a host is away; then wait until it is back."""
         said = self.said().count(f"{host.alias} is away")
-        back = self.said().count(f"{host.alias} is there again")
+        back = self.said().count(f"{host.alias} is back")
         until(lambda: self.said().count(f"{host.alias} is away") > said, seconds=60)
         yield
-        until(lambda: self.said().count(f"{host.alias} is there again") > back, seconds=60)
+        until(lambda: self.said().count(f"{host.alias} is back") > back, seconds=60)
 
     def said(self) -> str:
         """All that the run has printed."""

@@ -134,7 +134,7 @@ def test_a_retry_goes_to_the_same_host_if_there_is_no_other() -> None:
     assert place.tick(now=12) == [Start("a", "j1", "new2")]
 
 
-def test_a_host_that_is_back_in_time_goes_on_with_what_it_has() -> None:
+def test_a_host_that_is_back_in_time_continues_with_what_it_has() -> None:
     """Nothing starts a second time."""
     place = placement({"a": 1, "b": 1}, "j1")
     there(place, "a", "b")
@@ -262,7 +262,7 @@ def test_a_job_of_another_plan_is_left_alone_while_it_runs() -> None:
     assert lost(place.tick(now=99)) == []
 
 
-def test_a_job_that_runs_twice_goes_on_where_it_began_first() -> None:
+def test_a_job_that_runs_twice_continues_where_it_began_first() -> None:
     """Another host did not tell in time that it has it."""
     place = placement({"a": 1, "b": 1}, "j1")
     there(place, "a")
@@ -273,7 +273,7 @@ def test_a_job_that_runs_twice_goes_on_where_it_began_first() -> None:
     assert place.ended("b", "old1", SUCCESS, now=4) == [Record("old1", again=False)]
 
 
-def test_of_two_earlier_attempts_the_first_goes_on() -> None:
+def test_of_two_earlier_attempts_the_first_continues() -> None:
     """Ids begin with the time."""
     place = placement({"a": 1, "b": 1}, "j1")
     place.connected("a", {"260102": "j1"}, {}, now=0)
@@ -430,7 +430,7 @@ def test_what_an_earlier_run_started_and_nobody_has_uses_up_no_retry() -> None:
     assert place.recorded("old1", now=1) == [End("a", "old1"), Start("a", "j1", "new1")]
 
 
-def test_what_an_earlier_run_started_goes_on_if_its_host_comes_back() -> None:
+def test_what_an_earlier_run_started_continues_if_its_host_comes_back() -> None:
     """Like any attempt on a host that was away."""
     earlier = Earlier(started={"old1": ("a", "j1")})
     place = placement({"a": 1}, "j1", earlier=earlier)
