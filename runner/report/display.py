@@ -47,7 +47,7 @@ class HostsAway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostsBack(msgspec.Struct, frozen=True, kw_only=True):
-    """Hosts that were away are there again."""
+    """Hosts that were away are back."""
 
     hosts: tuple[str, ...]
 
@@ -84,7 +84,7 @@ class Display(Protocol):
         """Hosts are away."""
 
     def back(self, present: HostsBack) -> None:
-        """Hosts are there again."""
+        """Hosts are back."""
 
     def end(self) -> None:
         """Nothing runs any more."""
@@ -231,7 +231,7 @@ def away_line(absent: HostsAway) -> str:
 
 
 def back_line(present: HostsBack) -> str:
-    """That hosts are there again."""
+    """That hosts are back."""
     verb = "is" if len(present.hosts) == 1 else "are"
     return f"{named_hosts(present.hosts)} {verb} back"
 
