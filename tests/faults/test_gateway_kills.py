@@ -151,8 +151,12 @@ class Round:
         keys = {body_key(body_of(self.name, number)) for number in range(PROMPTS)}
         return sum(each.key in keys for each in self.stage.stub.bills())
 
-    def kill(self, targets: set[str]) -> None:
-        """Kill them at once, and start again what a user or a run would."""
+    def kill(self, targets: set[str]) -> bool:
+        """Kill them at once, and start again what a user or a run would.
+
+        Returns:
+            Whether the eval had something left to do.
+        """
         gateway = self.stage.gateway() if "gateway" in targets else 0
         if gateway:
             kill(gateway, signal.SIGSTOP)
@@ -164,11 +168,13 @@ class Round:
         if gateway:
             self.under_way |= self._open()
             kill(gateway)
+        left = not self.done
         self.seen |= {line["id"] for line in self.lines() if line["kind"] == "answer"}
         if "runner" in targets:
             self.stage.start_runner()
         if "eval" in targets and not self.done:
             self._next_attempt()
+        return left
 
     def _open(self) -> set[str]:
         """Requests sent without an end on record, and answers on record that nobody has yet."""
@@ -249,21 +255,20 @@ def test_what_was_paid_for_survives_whoever_is_killed(
 ) -> None:
     """Twice is paid at most what was under way when a gateway was killed, else nothing."""
     wanted = amount(50, 400)
-    kills = in_vain = 0
+    kills = met = 0
     with stage(tmp_path) as found:
         for number in itertools.count():
-            delay = decide.choice([0.02, 0.05, 0.1])
+            delay = decide.choice([0.05, 0.1, 0.2])
             found.stub.behave(delay=delay)
             one = Round(found, f"e{number}")
             for _ in range(decide.randint(1, 4)):
                 targets = decide.choice(TARGETS)
-                one.wait_for(decide.randrange(PROMPTS))
-                time.sleep(decide.uniform(0, delay))
-                in_vain += one.done
+                one.wait_for(decide.randrange(PROMPTS - THREADS))
+                time.sleep(decide.uniform(0, delay / 2))
                 if one.done:
                     break
                 print(one.name, *sorted(targets))
-                one.kill(targets)
+                met += one.kill(targets)
                 kills += 1
             until(lambda: one.done, 60)  # noqa: B023 - at once
             found.stub.behave()
@@ -271,7 +276,7 @@ def test_what_was_paid_for_survives_whoever_is_killed(
             print(one.name, one.billed(), "billed,", len(one.under_way), "under way")
             if kills >= wanted:
                 break
-    assert in_vain < 0.2 * kills, "most kills come too late"
+    assert met > 0.9 * kills, f"{met} of {kills} kills met an eval that had something left to do"
 
 
 def test_what_was_paid_for_survives_a_gateway_that_is_killed_at_a_call(
