@@ -94,7 +94,7 @@ class BackgroundSnapshots:
         try:
             snapshots.push(seconds=seconds)
         except Exception as error:  # noqa: BLE001 - as above
-            shown = snapshots.remote.shown if snapshots.remote else ""
+            shown = snapshots.remote.public_address if snapshots.remote else ""
             return f"the snapshot is not pushed to {shown}: {_line(error)}"
         return ""
 

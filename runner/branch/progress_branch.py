@@ -132,7 +132,9 @@ class ProgressBranch:
         try:
             theirs = self.fetch()
         except (RemoteError, OvertakenError) as error:
-            away = f"the remote {self.remote and self.remote.shown} cannot be used: {error}"
+            away = (
+                f"the remote {self.remote and self.remote.public_address} cannot be used: {error}"
+            )
         tips = dict.fromkeys(tip for tip in (self.tip(), theirs) if tip is not None)
         if not tips and away:
             raise EnvironmentFault(
@@ -141,8 +143,8 @@ class ProgressBranch:
             )
         if not tips and self.remote is not None:
             raise UsageError(
-                f"there is no branch {self.name} here or at {self.remote.shown}",
-                f"`git ls-remote {self.remote.shown}` lists what is there",
+                f"there is no branch {self.name} here or at {self.remote.public_address}",
+                f"`git ls-remote {self.remote.public_address}` lists what is there",
             )
         if not tips:
             raise UsageError(

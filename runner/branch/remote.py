@@ -71,12 +71,12 @@ def without_credentials(text: str) -> str:
 
 
 class Remote:
-    """Where a branch is pushed to, and fetched from; `shown` is for people, and has no password."""
+    """Where a branch is pushed to, and fetched from; its `public_address` has no password."""
 
     def __init__(self, repository: Repository, address: str) -> None:
         self._repository = repository
         self._address = address
-        self.shown = without_credentials(address)
+        self.public_address = without_credentials(address)
 
     def fetch(self, branch: str, *, seconds: float = PATIENCE) -> str | None:
         """Bring a branch here, and give its commit; None if the remote does not have it.
@@ -160,7 +160,7 @@ def choose_remote(repository: Repository, asked: str | None) -> Remote | None:
 @contextmanager
 def reaching(remote: Remote | None) -> Iterator[None]:
     """Turn what a remote refuses into an error that ends a command."""
-    shown = remote.shown if remote else ""
+    shown = remote.public_address if remote else ""
     try:
         yield
     except OvertakenError as error:

@@ -172,7 +172,9 @@ def _providers(options: RunOptions) -> Check | str:
     given = handed_in(environ, names=options.env, env_file=None, model=options.model)
     access = access_for(given, named=options.env, upstreams=options.upstreams, environ=environ)
     if access.routes:
-        shown = ", ".join(f"{route.name} at {route.shown}" for route in access.routes.values())
+        shown = ", ".join(
+            f"{route.name} at {route.public_address}" for route in access.routes.values()
+        )
         return f"{shown}; the gateway of a run asks them, and no container gets a key"
     return Check(
         name="providers",

@@ -14,7 +14,7 @@ from runner.model import Attempt, Command, Result
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Option
 from runner.plan.pins import VERSION, RunFile
-from runner.records.layout import Layout, dated, keep_dated, stamp
+from runner.records.layout import Layout, dated_path, keep_dated, stamp
 from runner.records.lock import run_lock
 from runner.records.progress import move_attempts
 from runner.records.run_file import next_generation, write_run_file
@@ -83,8 +83,8 @@ def take_out_failed(root: Path, model: str, eval_set: str) -> list[Path]:
         failed = any(goes(attempt) and attempt.command in planned for attempt in state.attempts)
         # First, because the attempts are the reason to do it.
         if run and failed and not any(_is_among(done, command) for command in planned):
-            kept += _take_out_plan(layout, run, dated(layout.run, when))
-        target = dated(layout.attempts, when)
+            kept += _take_out_plan(layout, run, dated_path(layout.run, when))
+        target = dated_path(layout.attempts, when)
         if move_attempts(layout.attempts, target, goes):
             kept.append(target)
         return kept

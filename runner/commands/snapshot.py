@@ -135,10 +135,10 @@ def push(where: Where) -> None:
             snapshots.push()
         except (RemoteError, OvertakenError) as error:
             raise NotPushed(
-                f"{snapshots.branch.name} is not pushed to {remote.shown}: {error}",
+                f"{snapshots.branch.name} is not pushed to {remote.public_address}: {error}",
                 "check the network and your rights, and run this again",
             ) from error
-        _say(f"pushed: {snapshots.tip} on {snapshots.branch.name} to {remote.shown}")
+        _say(f"pushed: {snapshots.tip} on {snapshots.branch.name} to {remote.public_address}")
 
 
 @evalset_command("evalset snapshot log gpt-4 test-basic", group=command)
@@ -209,7 +209,7 @@ def _branch(where: Where) -> Iterator[tuple["ProgressBranch", str]]:
             with reaching(remote):
                 tip = branch.fetch()
         if tip is None:
-            place = f"here or at {remote.shown}" if remote else "here"
+            place = f"here or at {remote.public_address}" if remote else "here"
             raise UsageError(
                 f"there is no branch {name} {place}",
                 "`evalset snapshot take` makes it, and --remote says where else to look",

@@ -69,11 +69,12 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         return
     request = _request(route, route.models_url(model))
     opener = urllib.request.build_opener(_proxies_for(route, environment), _NoRedirect)
+    where = route.public_address
     try:
         status, body = _ask(opener, request)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise EnvironmentFault(
-            f"the provider {route.name} cannot be reached at {route.shown}: {_why(error)}",
+            f"the provider {route.name} cannot be reached at {where}: {_why(error)}",
             _cure(error, route),
         ) from (
             error if isinstance(error, OSError) else None
@@ -91,7 +92,8 @@ def check(route: Route, model: str, environment: Mapping[str, str]) -> None:
         _check_missing(opener, route, model, body)
     if status in OK and not is_json(body):
         raise EnvironmentFault(
-            f"the provider {route.name} answers no JSON at {route.shown}", "is its address right?"
+            f"the provider {route.name} answers no JSON at {where}",
+            "is its address right?",
         )
 
 
@@ -112,8 +114,9 @@ def _check_missing(
             close or "check the model's name",
         )
     if listed is None and route.models == "/models" and _has_api_below(opener, route):
+        where = route.public_address
         raise EnvironmentFault(
-            f"the provider {route.name} has its API at {route.shown}/v1, not at {route.shown}",
+            f"the provider {route.name} has its API at {where}/v1, not at {where}",
             f"add /v1 to the address in {route.address_from}",
         )
 

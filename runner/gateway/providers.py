@@ -49,7 +49,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     is_named: bool = False
 
     @property
-    def shown(self) -> str:
+    def public_address(self) -> str:
         """The address as people may see it, without a login or a query."""
         parts = urlsplit(self.address)
         host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname

@@ -303,11 +303,11 @@ def make_plan(
     todo = tuple(job for job in unfinished if job.eval not in obstacles)
     unable = tuple(job for job in unfinished if job.eval in obstacles)
 
-    def known(job: Job) -> Past | None:
+    def past_of(job: Job) -> Past | None:
         return (past or {}).get(job.command) or (past or {}).get(job.argv)
 
-    why = {job.key: how_done(known(job)) for job in done_jobs}
-    why |= {job.key: why_to_do(known(job), finished.otherwise(job.eval)) for job in todo}
+    why = {job.key: how_done(past_of(job)) for job in done_jobs}
+    why |= {job.key: why_to_do(past_of(job), finished.otherwise(job.eval)) for job in todo}
     why |= {job.key: f"cannot run: {obstacles[job.eval]}" for job in unable}
     return Plan(
         whole=whole,

@@ -22,7 +22,7 @@ def stamp() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def dated(path: Path, when: str) -> Path:
+def dated_path(path: Path, when: str) -> Path:
     """The name under which a file, or a part of it, is set aside; `when` is a `stamp`."""
     return path.with_name(f"{path.name}.{when}")
 
@@ -33,7 +33,7 @@ def keep_dated(paths: Iterable[Path]) -> list[Path]:
     moved = []
     for path in paths:
         if path.exists():
-            target = dated(path, when)
+            target = dated_path(path, when)
             with named(path, "rename"):
                 path.rename(target)
             moved.append(target)

@@ -172,13 +172,13 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sample: that asked; empty where nobody said.
-        shown: the request, on one line.
-        known: whether it was asked before, fewer times or without an answer.
+        request: on one line.
+        asked_before: whether it was, fewer times or without an answer.
     """
 
     sample: str
-    shown: str
-    known: bool
+    request: str
+    asked_before: bool
 
 
 class Rerun(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,9 +212,9 @@ def read_rerun(path: Path, attempt: str, replay: Replay) -> Rerun:
                 sent[id_] = line
             case Failed(id=id_) if id_ in sent:
                 one = sent[id_]
-                shown = shown_request(requests.get(one.key), one.model)
-                known = one.key in replay.known
-                missing.append(Missing(sample=one.sample, shown=shown, known=known))
+                request = shown_request(requests.get(one.key), one.model)
+                before = one.key in replay.known
+                missing.append(Missing(sample=one.sample, request=request, asked_before=before))
             case Given(id=id_) if line.attempt == attempt:
                 given.add(id_)
             case Returned(id=id_) if line.attempt == attempt:

@@ -68,14 +68,14 @@ class Sameness(msgspec.Struct, frozen=True, kw_only=True):
         more: how many more final figures and samples differ.
         random: figures that are drawn at random, by name, with what each run has.
         samples: how many were compared.
-        left_out: samples that were too many to compare.
+        samples_left_out: samples that were too many to compare.
     """
 
     differences: tuple[Difference, ...] = ()
     more: int = 0
     random: tuple[Difference, ...] = ()
     samples: int = 0
-    left_out: int = 0
+    samples_left_out: int = 0
 
     def __add__(self, other: "Sameness") -> "Sameness":
         differences = (*self.differences, *other.differences)
@@ -84,7 +84,7 @@ class Sameness(msgspec.Struct, frozen=True, kw_only=True):
             more=self.more + other.more + len(differences[MOST:]),
             random=(*self.random, *other.random),
             samples=self.samples + other.samples,
-            left_out=self.left_out + other.left_out,
+            samples_left_out=self.samples_left_out + other.samples_left_out,
         )
 
 
@@ -143,7 +143,7 @@ def compare_logs(
         differences=tuple(differences[:MOST]),
         more=len(differing) - described,
         samples=len(ours.samples.keys() | theirs.samples.keys()),
-        left_out=ours.left_out + theirs.left_out,
+        samples_left_out=ours.samples_left_out + theirs.samples_left_out,
     )
     unreadable = compare_values(ours.unreadable, theirs.unreadable, "lines that are no events")
     report = Sameness()
@@ -181,7 +181,7 @@ class _Digest(msgspec.Struct):
     report: Any = None
     samples: dict[str, tuple[int, int]] = {}
     unreadable: int = 0
-    left_out: int = 0
+    samples_left_out: int = 0
 
 
 def _digest_of(paths: Sequence[Path]) -> _Digest:
@@ -192,7 +192,7 @@ def _digest_of(paths: Sequence[Path]) -> _Digest:
         elif line.sample_id is not None:
             sample = str(line.sample_id)
             if sample not in digest.samples and len(digest.samples) == MOST_SAMPLES:
-                digest.left_out += 1
+                digest.samples_left_out += 1
                 continue
             count, total = digest.samples.get(sample, (0, 0))
             hashed = hashlib.blake2b(line.content, digest_size=16).digest()

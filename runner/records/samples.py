@@ -56,7 +56,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         score: its figure, None where it has none.
         events: in the log's order.
         size: of all its lines, in bytes.
-        left_out: how many more there are.
+        events_left_out: how many more there are.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     score: float | None
     events: list[Event]
     size: int
-    left_out: int = 0
+    events_left_out: int = 0
 
 
 class SampleIndex:
@@ -79,7 +79,7 @@ class SampleIndex:
         scores: the figure of each; None where it has none.
         usage: tokens by the model's name as its API calls it, empty where it is not known.
         unreadable: lines that are no event and nothing else of oaieval's.
-        left_out: samples and events that are too many, or too long.
+        events_left_out: samples and events that are too many, or too long.
     """
 
     def __init__(self, logs: Sequence[Path]) -> None:
@@ -97,7 +97,7 @@ class SampleIndex:
         self._numbers: dict[str, int] = {}
         self._tokens: dict[str, list[int]] = {}
         self.unreadable = 0
-        self.left_out = 0
+        self.events_left_out = 0
         for number, path in enumerate(logs):
             self._read(number, path)
         names = list(self._numbers)
@@ -122,7 +122,7 @@ class SampleIndex:
                     score=self.scores[place],
                     events=events[:MOST_OF_A_SAMPLE],
                     size=self._sizes[one],
-                    left_out=len(found) - min(len(events), MOST_OF_A_SAMPLE),
+                    events_left_out=len(found) - min(len(events), MOST_OF_A_SAMPLE),
                 )
 
     def _again(self, numbers: list[int], files: list[int]) -> list[Event]:
@@ -140,7 +140,7 @@ class SampleIndex:
         for line in read_lines(path):
             event = line.event
             if event is None:
-                self.left_out += line.size > LONGEST_EVENT
+                self.events_left_out += line.size > LONGEST_EVENT
                 self.unreadable += line.size <= LONGEST_EVENT
                 continue
             if event.sample_id is None:
@@ -149,7 +149,7 @@ class SampleIndex:
             if sample is None:
                 sample = self._number(event.sample_id)
             if sample is None or self._count == MOST_EVENTS:
-                self.left_out += 1
+                self.events_left_out += 1
                 continue
             if small:
                 events[sample].append(event)

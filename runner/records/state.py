@@ -51,7 +51,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         run: what the newest run is pinned to; None if there is none that can be read.
         attempts: every attempt that ended, in file order.
-        left_out: files that stayed on their host; a branch alone knows of them.
+        files_left_out: those that stayed on their host; a branch alone knows of them.
         damaged: a message for each line or file that cannot be read.
     """
 
@@ -60,7 +60,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     run: RunFile | None = None
     finished: Finished = Finished()
     attempts: tuple[Attempt, ...] = ()
-    left_out: tuple[ExcludedFile, ...] = ()
+    files_left_out: tuple[ExcludedFile, ...] = ()
     damaged: tuple[str, ...] = ()
 
     @staticmethod
@@ -256,7 +256,7 @@ class StateReader:
             run=run,
             finished=finished,
             attempts=past.records,
-            left_out=tuple(ExcludedFile.read(content[".left-out.jsonl"])),
+            files_left_out=tuple(ExcludedFile.read(content[".left-out.jsonl"])),
             damaged=(*finished.damaged, *past.damaged),
         )
         self._of_branch[source, start] = (content, state)

@@ -67,7 +67,7 @@ def _record(fact: EvalFacts) -> dict[str, Any]:
         "samples": row.samples,
         "right": fact.log.right,
         "wrong": fact.log.wrong,
-        "left_out": fact.log.left_out,
+        "left_out": fact.log.events_left_out,
         "duration": row.duration,
         "prompt_tokens": fact.tokens.prompt,
         "completion_tokens": fact.tokens.completion,

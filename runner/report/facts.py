@@ -57,7 +57,7 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
     wrong: int = 0
     usage: Mapping[str, Usage] = {}
     unreadable: int = 0
-    left_out: int = 0
+    events_left_out: int = 0
     missing: int = 0
 
 
@@ -189,7 +189,7 @@ def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
         wrong=sum(one is False for one in index.correct),
         usage=index.usage,
         unreadable=index.unreadable,
-        left_out=index.left_out,
+        events_left_out=index.events_left_out,
         missing=len(set(names)) - len(paths),
     )
     asked = read_asked(fact.source.layout.answers_of(fact.command), prices)

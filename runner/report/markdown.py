@@ -131,7 +131,7 @@ class BranchPage:
     def of(self, runs: Sequence[RunState]) -> bytes:
         """The page for what the branch has now."""
         sections = [_INTRODUCTION, *map(self._section, runs)]
-        excluded = dict.fromkeys(file for run in runs for file in run.left_out)
+        excluded = dict.fromkeys(file for run in runs for file in run.files_left_out)
         if excluded:
             sections.append(_excluded(sorted(excluded, key=lambda one: (one.path, one.host))))
         return "\n".join(sections).encode()

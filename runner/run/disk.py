@@ -109,8 +109,8 @@ class DiskWatch(msgspec.Struct, kw_only=True):
 
     def _end(self, short: Room) -> None:
         retries = self.schedule.slots.renewing
-        if left_out := self.schedule.stop_starting() + retries:
-            count, why = evals(left_out), self.disk.about(short)
+        if not_started := self.schedule.stop_starting() + retries:
+            count, why = evals(not_started), self.disk.about(short)
             error = EnvironmentFault(
                 f"{count} not started: {why}", "then run the same command again"
             )

@@ -223,9 +223,9 @@ class Loop:
 
     def _after_failure(self, outcome: Attempt, tail: Sequence[str]) -> None:
         if self._streak.failure(outcome.reason, tail, seconds=outcome.duration):
-            left_out = self._schedule.stop_starting()
+            not_started = self._schedule.stop_starting()
             last = f": {tail[-1]}" if tail else ""
-            so = f", so {left_out} more not started" if left_out else ""
+            so = f", so {not_started} more not started" if not_started else ""
             self._in_common = (
                 f"{evals(self._streak.count)} in a row failed alike ({outcome.reason}{last}){so}; "
                 "fix that and run the same command again "
@@ -234,9 +234,11 @@ class Loop:
             self._display.warn(self._in_common)
             for line in tail:
                 self._display.note(f"    | {line}")
-        elif self._prepared.options.exit_on_error and (left_out := self._schedule.stop_starting()):
+        elif self._prepared.options.exit_on_error and (
+            not_started := self._schedule.stop_starting()
+        ):
             self._display.note(
-                f"stopping at the first failure; {left_out} not started "
+                f"stopping at the first failure; {not_started} not started "
                 "(--no-exit-on-error continues)"
             )
 

@@ -78,12 +78,12 @@ class RunSnapshots(BackgroundSnapshots):
                 f"the branch {branch.name} in {branch.repository.git_dir} alone: "
                 "there is no remote to push it to (--remote)"
             )
-        return f"the branch {branch.name} at {remote.shown}"
+        return f"the branch {branch.name} at {remote.public_address}"
 
     @contextmanager
     def _patience(self) -> Iterator[None]:
         remote = self._snapshots.remote
-        line = f"waiting for the remote {remote.shown}" if remote else ""
+        line = f"waiting for the remote {remote.public_address}" if remote else ""
         timer = threading.Timer(SOON, self._display.note, (line,))
         timer.daemon = True
         timer.start()
@@ -142,6 +142,6 @@ def after_fetching(
             tips = [tip for tip in (branch.tip(), theirs) if tip is not None]
             for commit in tips:
                 restore_progress(branch, commit, copy, logs=False, warn=warn)
-            where = f"at {branch.remote.shown}" if branch.remote else "on this host alone"
+            where = f"at {branch.remote.public_address}" if branch.remote else "on this host alone"
             tell(f"branch {name} {where}{'' if tips else ', which is not there yet'}")
         yield msgspec.structs.replace(prepared, layout=copy)

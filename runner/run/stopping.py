@@ -91,9 +91,9 @@ class Stopping(msgspec.Struct, kw_only=True):
             self.signalled_again = True
             return
         self.signal = number
-        left_out = self.schedule.stop_starting()
+        not_started = self.schedule.stop_starting()
         self.display.note(
-            f"{name}: {_left_out(left_out)}running evals get {self.grace:g} s to end "
+            f"{name}: {_in_words(not_started)}running evals get {self.grace:g} s to end "
             "(Ctrl-C again kills them now)"
         )
         self._end(f"stopped because the run got {name}")
@@ -103,9 +103,9 @@ class Stopping(msgspec.Struct, kw_only=True):
         if self.signal is not None or self.error is not None:
             return
         self.used_up = "time budget"
-        left_out = self.schedule.stop_starting()
+        not_started = self.schedule.stop_starting()
         self.display.note(
-            f"the time budget is used up: {_left_out(left_out)}running evals get "
+            f"the time budget is used up: {_in_words(not_started)}running evals get "
             f"{self.grace:g} s to end"
         )
         self._end("stopped because the run's time budget was used up")
@@ -115,8 +115,10 @@ class Stopping(msgspec.Struct, kw_only=True):
         if self.begun:
             return
         self.used_up = "budget"
-        left_out = self.schedule.stop_starting()
-        self.display.warn(f"{why}; {_left_out(left_out)}running evals continue with what they have")
+        not_started = self.schedule.stop_starting()
+        self.display.warn(
+            f"{why}; {_in_words(not_started)}running evals continue with what they have"
+        )
 
     def break_off(self, error: BaseException) -> None:
         """End the run with this error once nothing runs any more, because it cannot continue."""
@@ -148,5 +150,5 @@ class Stopping(msgspec.Struct, kw_only=True):
         self.let_go = True
 
 
-def _left_out(count: int) -> str:
+def _in_words(count: int) -> str:
     return f"{evals(count)} will not be started; " if count else ""

@@ -125,7 +125,7 @@ def _verdict(
         return Verdict.CANNOT_TELL, f"its answers file is damaged: {_lines(damaged)}"
     if asks or failed or sameness.differences:
         return Verdict.DIFFERS, ended
-    if sameness.left_out:
+    if sameness.samples_left_out:
         return Verdict.CANNOT_TELL, "its log has more samples than are compared"
     return Verdict.SAME, ""
 
@@ -138,8 +138,10 @@ def _lines(numbers: Sequence[int]) -> str:
 def in_words(missing: Missing) -> str:
     """A request without an answer on record, as part of a line."""
     who = f"sample {missing.sample} " if missing.sample else ""
-    what = "asks once more than is on record" if missing.known else "asks what was never asked"
-    return f"{who}{what}: {missing.shown}"
+    what = (
+        "asks once more than is on record" if missing.asked_before else "asks what was never asked"
+    )
+    return f"{who}{what}: {missing.request}"
 
 
 def _notes(case: Case, again: Attempt, rerun: Rerun, *, differs: bool) -> Iterator[str]:

@@ -64,7 +64,7 @@ def test_a_password_in_an_address_is_on_no_command_line(
     expected = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
     assert _Asks.said.count(f"Basic {expected}") >= 2
     assert any("remote-http" in line for line in seen)
-    for text in (*seen, str(fetched.value), str(pushed.value), remote.shown):
+    for text in (*seen, str(fetched.value), str(pushed.value), remote.public_address):
         assert PASSWORD not in text
         assert QUOTED not in text
 

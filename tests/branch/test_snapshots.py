@@ -173,7 +173,7 @@ def test_credentials_in_an_address_are_not_said(desk: Desk) -> None:
         with pytest.raises(RemoteError) as caught:
             snapshots.push()
         assert snapshots.remote is not None
-        assert "hunter2" not in snapshots.remote.shown
+        assert "hunter2" not in snapshots.remote.public_address
     assert "hunter2" not in str(caught.value)
 
 

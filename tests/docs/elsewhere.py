@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.docs.code_blocks import BLOCKS
 from tests.docs.page import ROOT
-from tests.docs.shown import BLOCKS
 
 
 class Test(msgspec.Struct, frozen=True):

@@ -17,8 +17,8 @@ import yaml
 from runner.image.image import look_up_image
 from tests.answered import Answered
 from tests.conftest import engine_api, until
+from tests.docs.code_blocks import Block
 from tests.docs.page import ROOT
-from tests.docs.shown import Block
 from tests.docs.world import KEY, REMOTE, World, address, children
 from tests.provider import provider
 

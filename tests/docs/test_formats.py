@@ -19,8 +19,8 @@ from runner.records.answers import (
 )
 from runner.records.spending import parse_sums
 from tests.answered import START, Answered
+from tests.docs.code_blocks import BLOCKS
 from tests.docs.page import blocks, rows, section, spans
-from tests.docs.shown import BLOCKS
 
 TEXT = section("docs/formats.md", "answers")
 KINDS = (Request, Sent, Answer, Given, Returned, Failed, Stopped)

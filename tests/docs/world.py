@@ -15,8 +15,8 @@ import msgspec
 from runner.engine.labels import Label
 from tests.branch.desk import git
 from tests.conftest import OURS, engine_api, until
+from tests.docs.code_blocks import Block, Typed
 from tests.docs.page import ROOT
-from tests.docs.shown import Block, Typed
 
 # What the pages call a repository for runs, and what it is here.
 REMOTE = "git@example.org:me/runs"

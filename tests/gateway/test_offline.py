@@ -112,8 +112,8 @@ def test_it_answers_from_the_record_and_asks_nobody(tmp_path: Path, layout: Layo
         assert stub.requests() == []
     found = read_rerun(layout.answers_of(JOB.command), "again", replay)
     assert found.missing[-2:] == (
-        Missing(sample="e.3", shown='POST /v1/chat/completions m "Hello"', known=True),
-        Missing(sample="", shown='POST /v1/chat/completions m "Other"', known=False),
+        Missing(sample="e.3", request='POST /v1/chat/completions m "Hello"', asked_before=True),
+        Missing(sample="", request='POST /v1/chat/completions m "Other"', asked_before=False),
     )
     assert found.left == 0
 

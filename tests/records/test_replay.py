@@ -158,8 +158,8 @@ def test_a_rerun_says_what_was_not_on_record_and_what_was_left(file: Path, tmp_p
     found = read_rerun(path, "again", replay)
     assert found.left == 1
     assert found.missing == (
-        Missing(sample="", shown="POST /v1/chat/completions", known=True),
-        Missing(sample="e.7", shown='POST /v1/chat/completions m "Why?"', known=False),
+        Missing(sample="", request="POST /v1/chat/completions", asked_before=True),
+        Missing(sample="e.7", request='POST /v1/chat/completions m "Why?"', asked_before=False),
     )
 
 

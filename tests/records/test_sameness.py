@@ -145,7 +145,7 @@ def test_samples_beyond_the_limit_are_counted(
     monkeypatch.setattr(sameness, "MOST_SAMPLES", 2)
     lines = [sampling(f"e.{number}", "a") for number in range(3)]
     one, two = log(tmp_path, "one", *lines), log(tmp_path, "two", *lines)
-    assert compare_logs(one, two, reports=NO_REPORTS).left_out == 2
+    assert compare_logs(one, two, reports=NO_REPORTS).samples_left_out == 2
 
 
 def test_reports_are_compared_key_by_key() -> None:

@@ -119,8 +119,8 @@ def test_what_is_too_much_is_counted(
     monkeypatch.setattr(samples, "MOST_EVENTS", 7)
     lines = [event(place % 3, "x", {}) for place in range(12)]
     found = index([log(tmp_path, *lines)])
-    assert (found.ids, found.left_out) == (["0", "1"], 5)
-    assert [(len(one.events), one.left_out) for one in found.samples()] == [(3, 1), (3, 0)]
+    assert (found.ids, found.events_left_out) == (["0", "1"], 5)
+    assert [(len(one.events), one.events_left_out) for one in found.samples()] == [(3, 1), (3, 0)]
 
 
 def test_long_ids_are_cut_and_stay_apart(index: type[SampleIndex], tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_an_event_that_nobody_would_read_is_left_out(
         monkeypatch.setattr(module, "LONGEST_EVENT", 1000)
     path = log(tmp_path, event("a", "x", "y" * 3000), event("a", "x", "y"))
     found = index([path])
-    assert (found.left_out, found.unreadable) == (1, 0)
+    assert (found.events_left_out, found.unreadable) == (1, 0)
     assert [one.data for each in found.samples() for one in each.events] == ["y"]
 
 
@@ -152,7 +152,7 @@ def test_a_log_that_was_cut_meanwhile_is_shown_as_far_as_it_goes(
     index = SampleIndex([path])
     path.write_text(event("a", "x", 1) + "\n")
     (found,) = index.samples()
-    assert ([one.data for one in found.events], found.left_out) == ([1], 1)
+    assert ([one.data for one in found.events], found.events_left_out) == ([1], 1)
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:

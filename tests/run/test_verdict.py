@@ -17,7 +17,7 @@ CASE = Case(
 AGAIN = success(EVAL, "again", image="sha256:a")
 FAILED = failure(EVAL, "again")
 LOST = failure(EVAL, "again", result=Result.LOST, fault=Fault.ENVIRONMENT, reason="was ended")
-NEW = Rerun(missing=(Missing(sample="e.1", shown="POST /x", known=False),))
+NEW = Rerun(missing=(Missing(sample="e.1", request="POST /x", asked_before=False),))
 DIFFERS = Sameness(differences=(Difference(where="w", expected="1", found="2"),))
 NOTHING = Rerun()
 
@@ -52,7 +52,7 @@ def test_an_eval_that_differs_in_nothing_is_the_same() -> None:
         ((FAILED, NEW, Sameness()), Verdict.DIFFERS, "exited with status 1"),
         ((LOST, NEW, DIFFERS), Verdict.CANNOT_TELL, "was ended"),
         (
-            (AGAIN, NOTHING, Sameness(left_out=1)),
+            (AGAIN, NOTHING, Sameness(samples_left_out=1)),
             Verdict.CANNOT_TELL,
             "its log has more samples than are compared",
         ),
@@ -88,10 +88,10 @@ def test_a_damaged_record_proves_nothing_where_an_answer_is_missing() -> None:
 def test_requests_without_an_answer_are_named_once_each_and_counted() -> None:
     """With the sample where that is known, and whether it was asked before."""
     missing = [
-        Missing(sample="e.1", shown="POST /x", known=False),
-        Missing(sample="e.1", shown="POST /x", known=False),
-        Missing(sample="", shown="POST /y", known=True),
-        *(Missing(sample="", shown=f"POST /{number}", known=False) for number in range(4)),
+        Missing(sample="e.1", request="POST /x", asked_before=False),
+        Missing(sample="e.1", request="POST /x", asked_before=False),
+        Missing(sample="", request="POST /y", asked_before=True),
+        *(Missing(sample="", request=f"POST /{number}", asked_before=False) for number in range(4)),
     ]
     found = decided(rerun=Rerun(missing=tuple(missing)))
     assert found.missing[:2] == (

@@ -282,8 +282,10 @@ def _notes(fact: EvalFacts) -> list[str]:
         notes.append(f"{log.missing:,} of its logs are not here, or cannot be read.")
     if log.unreadable:
         notes.append(f"{log.unreadable:,} lines of its logs cannot be read.")
-    if log.left_out:
-        notes.append(f"{log.left_out:,} events are too many for a report; its logs have them.")
+    if log.events_left_out:
+        notes.append(
+            f"{log.events_left_out:,} events are too many for a report; its logs have them."
+        )
     hidden = len(fact.attempts) - MOST_ATTEMPTS
     if hidden > 0:
         notes.append(f"{hidden:,} earlier attempts are not shown.")

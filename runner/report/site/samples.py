@@ -103,7 +103,7 @@ def sample_row(sample: Sample, room: tuple[int, int] | None) -> list[Any]:
         answer = match.get("sampled")
         calls.append((match.get("prompt"), picked if answer is None else answer, ""))
     expected = match.get("expected")
-    left_out = sample.left_out
+    left_out = sample.events_left_out
     if room is not None:
         most = room[1]
         left_out += max(0, len(calls) - most) + max(0, len(others) - most)

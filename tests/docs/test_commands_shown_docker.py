@@ -12,9 +12,9 @@ import pytest
 
 from runner.options import DEFAULT_IMAGE
 from tests.conftest import engine_api
+from tests.docs.code_blocks import BLOCKS, Block
 from tests.docs.elsewhere import ELSEWHERE, FOLLOWED
 from tests.docs.scenes import look, scene
-from tests.docs.shown import BLOCKS, Block
 from tests.docs.world import KEY, Ended, World
 from tests.provider import provider
 

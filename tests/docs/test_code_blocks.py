@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.code_blocks import BLOCKS, COMMANDS, OTHERS, languages, shown
 from tests.docs.elsewhere import ELSEWHERE, FOLLOWED
 from tests.docs.page import PAGES, blocks, prose, spans
 from tests.docs.scenes import SCENES
-from tests.docs.shown import BLOCKS, COMMANDS, OTHERS, languages, shown
 
 NAMES = {typed.name for block in BLOCKS for typed in block.typed}
 PAGE = """
