@@ -119,7 +119,7 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pipeline takes from the machine, passed in so that tests can choose it.
+    """What a run takes from the machine, passed in so that tests can choose it.
 
     Attributes:
         cache: the user's cache folder for this program.

@@ -96,7 +96,7 @@ def run(
     Args:
         args: what `get_parser` found.
         unknown_args: passed through to every command.
-        registry: `runner.plan.registry.Registry`, or any object with upstream's `get_eval_set`
+        registry: `runner.registry.entries.Registry`, or an object with upstream's `get_eval_set`
             and `get_evals`; None is the image's registry and the folders of `args`.
         run_command: the program that runs one eval.
 
@@ -132,7 +132,7 @@ def _run(
     resolution: Resolution | None,
     run_command: str | None,
 ) -> int:
-    from runner.commands.run import run_eval_set as run_pipeline  # noqa: PLC0415 - takes its time
+    from runner.commands.run import run_eval_set  # noqa: PLC0415 - takes its time
 
     # Upstream's options are told to click in full, so that no variable or file changes them.
     line = ["--resume" if args.resume else "--no-resume"]
@@ -157,7 +157,7 @@ def _run(
     )
     ours = list(run_command_line.our_options())
     out = sys.stdout or io.StringIO()  # there is none where it was closed, as `>&-` does
-    return run_pipeline(options, out=out, ours=ours, resolution=resolution)
+    return run_eval_set(options, out=out, ours=ours, resolution=resolution)
 
 
 def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution | None:  # noqa: ANN401 - any value

@@ -96,8 +96,9 @@ Exclude = Annotated[tuple[str, ...], Option("Leave these evals out.", PATTERN)]
 Jobs = Annotated[int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")]
 Timeout = Annotated[float, Option("Stop an eval after this.", DURATION)]
 Network = Annotated[str, Option("Docker network of an eval; `none` for no network.", NAME)]
-PRICES = Option("What a million tokens of each model cost, as YAML.", FILE)
-Prices = Annotated[Path | None, PRICES]
+PricesFile = Annotated[
+    Path | None, Option("What a million tokens of each model cost, as YAML.", FILE)
+]
 Env = Annotated[
     tuple[str, ...],
     Option(
@@ -279,7 +280,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
         Heading("Model and money"),
     ] = None
-    prices: Prices = None
+    prices: PricesFile = None
     rpm: Annotated[
         tuple[Rate, ...],
         Option("Send all models, or one, no more than N requests in any minute.", RATE),

@@ -55,16 +55,15 @@ class Option(msgspec.Struct, frozen=True):
     complete: Completion | None = None
     default: str = ""
 
-    @property
-    def typed(self) -> "Option":
-        """The same on the command line alone: no variable and no configuration file gives it."""
-        return msgspec.structs.replace(self, configurable=False)
-
 
 class Heading(msgspec.Struct, frozen=True):
     """A heading of the help, above the option that it stands at and those behind."""
 
     text: str
+
+
+class CommandLineOnly(msgspec.Struct, frozen=True):
+    """Behind an option that is configurable elsewhere: this command takes it when it is typed."""
 
 
 class Argument(msgspec.Struct, frozen=True):
@@ -157,13 +156,16 @@ def _members(of: Callable[..., object]) -> dict[str, Parameter | type[msgspec.St
         if how:
             texts = [note for note in notes if isinstance(note, str)]
             headings = [note.text for note in notes if isinstance(note, Heading)]
+            changes: dict[str, object] = {"help": texts[0]} if texts else {}
+            if any(isinstance(note, CommandLineOnly) for note in notes):
+                changes["configurable"] = False
             multiple = get_origin(kind) is tuple
             members[field] = Parameter(
                 field=field,
                 type=get_args(kind)[0] if multiple else kind,
                 multiple=multiple,
                 default=declared.default,
-                note=msgspec.structs.replace(how[0], help=texts[0]) if texts else how[0],
+                note=msgspec.structs.replace(how[0], **changes) if changes else how[0],
                 heading=headings[0] if headings else "",
             )
         elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):

@@ -18,13 +18,13 @@ from runner.host import this_host, usual
 from runner.model import check_names
 from runner.options import (
     FOLDER,
-    PRICES,
     PROGRESS_DIR,
     BranchOptions,
+    PricesFile,
     ProgressDir,
     SnapshotOptions,
 )
-from runner.parameters import Argument, Kind, Option
+from runner.parameters import Argument, CommandLineOnly, Kind, Option
 from runner.records.layout import Layout, scan
 from runner.report.text import one_line, part_of_set, print_warning
 
@@ -65,7 +65,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     # Those of a run's file count for its requests; here they replace what was paid.
-    prices: Annotated[Path | None, PRICES.typed] = None
+    prices: Annotated[PricesFile, CommandLineOnly()] = None
     where: BranchOptions = BranchOptions()
     ask: bool = True
 

@@ -22,7 +22,7 @@ SECOND = ["oaieval", "dummy", "b.dev.v0", "--max_samples", "5"]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[RunOptions, Any]]:
-    """What the pipeline would have been asked for, instead of running."""
+    """What a run would have been asked for, instead of running."""
     found: list[tuple[RunOptions, Any]] = []
 
     def note(options: RunOptions, *, resolution: Resolution | None, **_: object) -> int:
