@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.engine.engine import where
+from runner.engine.docker_py import address
 
 
 class Proxy:
@@ -17,7 +17,7 @@ class Proxy:
 
     def __init__(self, path: Path, lose: str = "") -> None:
         self._path = path
-        self._engine = where().removeprefix("unix://")
+        self._engine = address().removeprefix("unix://")
         self.lose = lose
         self.address = f"unix://{path}"
         self._open: list[socket.socket] = []

@@ -11,7 +11,8 @@ import msgspec
 
 from runner.commands.command_line import evalset_command, typed
 from runner.commands.list import all_registries
-from runner.engine.engine import Engine, where
+from runner.engine import docker_py
+from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault, RunnerError
 from runner.gateway.providers import access_for
 from runner.host import KEYLESS_MODEL, handed_in, this_host
@@ -85,7 +86,7 @@ def _engine() -> str:
     info = Engine().info()
     memory = info.memory / 2**30
     rootless = ", rootless" if info.rootless else ""
-    return f"{info.version} at {where()}, {info.cpus} CPUs, {memory:.1f} GiB{rootless}"
+    return f"{info.version} at {docker_py.address()}, {info.cpus} CPUs, {memory:.1f} GiB{rootless}"
 
 
 def _hosts(names: Sequence[HostName], image: str, least: int) -> list[Check]:

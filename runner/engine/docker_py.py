@@ -185,6 +185,20 @@ def plain_socket() -> str | None:
     return found[1]
 
 
+def address() -> str:
+    """Where the engine is, as the environment and the Docker context say.
+
+    docker-py's client calls each Unix socket `http+docker://localhost`:
+    https://github.com/docker/docker-py/blob/7.2.0/docker/api/client.py
+    """
+    from docker.context import ContextAPI
+
+    host = os.environ.get("DOCKER_HOST")
+    if not host:
+        host = ContextAPI.kwargs_from_context(environment=os.environ).get("base_url")
+    return host or "unix:///var/run/docker.sock"
+
+
 class _Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
@@ -243,7 +257,7 @@ def _docker_client(version: str, base: str | None = None) -> Api:
 
     On a Unix socket, docker-py opens a connection for each address, which has a container's id in
     it, and keeps the last 25 open: many workers would use up the files that a process may open.
-    https://github.com/docker/docker-py/blob/7.1.0/docker/transport/unixconn.py
+    https://github.com/docker/docker-py/blob/7.2.0/docker/transport/unixconn.py
     """
     import docker
     from docker.transport import unixconn
@@ -305,7 +319,7 @@ def kill(api: Api, container: str, signal: str, seconds: float) -> None:
     """Signal a container, and wait `seconds` at most for the engine, which may never answer.
 
     docker-py's own has no such limit:
-    https://github.com/docker/docker-py/blob/7.1.0/docker/api/container.py
+    https://github.com/docker/docker-py/blob/7.2.0/docker/api/container.py
     """
     from requests import exceptions
 
@@ -325,6 +339,24 @@ def printed(api: Api, container: str) -> Iterator[bytes]:
         yield from _frames(api, container)
     except HTTPError as error:  # what requests lets through where the answer breaks off
         raise exceptions.ConnectionError(error) from error
+
+
+class Streams(NamedTuple):
+    """What a container printed, as far as its log has it."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+def streams(api: Api, container: str) -> Streams:
+    """What a container that has ended printed, each stream by itself.
+
+    From its log, because attaching leaves sockets open: https://github.com/docker/docker-py/pull/3412.
+    """
+    return Streams(
+        stdout=api.logs(container, stdout=True, stderr=False),
+        stderr=api.logs(container, stdout=False, stderr=True),
+    )
 
 
 # Bytes before each piece of what a container printed, and of that read at once.

@@ -1,5 +1,4 @@
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -156,23 +155,13 @@ def as_fault(error: Exception) -> EnvironmentFault:
         )
     if isinstance(error, docker_py.ConnectionError) or "Error while fetching server" in text:
         return EnvironmentFault(
-            f"no Docker engine answers at {where()}",
+            f"no Docker engine answers at {docker_py.address()}",
             "start it (`sudo systemctl start docker`, or "
             "`scripts/engine` in a checkout), or point DOCKER_HOST at one",
         )
     return EnvironmentFault(
         f"the Docker engine did not answer as expected: {text}", "look at its own log"
     )
-
-
-def where() -> str:
-    """The engine's address, as the environment and the Docker context give it."""
-    from docker.context import ContextAPI  # noqa: PLC0415 - only an error message needs it
-
-    host = os.environ.get("DOCKER_HOST")
-    if not host:
-        host = ContextAPI.kwargs_from_context(environment=os.environ).get("base_url")
-    return host or "unix:///var/run/docker.sock"
 
 
 # Seconds between two looks whether the engine is back.

@@ -82,13 +82,9 @@ def _answer(api: docker_py.Api, config: Mapping[str, Any], seconds: int) -> Answ
             if _lacks_command(error):
                 return Answer(exit_code=NO_COMMAND, stdout=b"", stderr=b"no such command")
             raise
-        # From the log, not by attaching: docker-py leaves the sockets of streams open.
         ended = api.wait(container, timeout=seconds)
-        return Answer(
-            exit_code=ended["StatusCode"],
-            stdout=api.logs(container, stdout=True, stderr=False),
-            stderr=api.logs(container, stdout=False, stderr=True),
-        )
+        said = docker_py.streams(api, container)
+        return Answer(exit_code=ended["StatusCode"], stdout=said.stdout, stderr=said.stderr)
     finally:
         remove(api, container)
 

@@ -14,7 +14,7 @@ import msgspec
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from runner.engine.engine import where
+from runner.engine import docker_py
 from runner.engine.labels import Label
 from tests.conftest import Place, until
 
@@ -54,7 +54,7 @@ class Recording:
     def __init__(self, place: Place, address: str = "", *, everyone: bool = False) -> None:
         self._place = place
         self._id = uuid.uuid4().hex
-        self._address = address or where()
+        self._address = address or docker_py.address()
         self._label = Label.ATTEMPT if everyone else f"{Label.PROGRESS}={place.progress}"
         self._heard: dict[tuple[str, str, int], Event] = {}
         self._since = int(time.time())
