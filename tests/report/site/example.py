@@ -74,7 +74,7 @@ def write_example(
         write_records(root, model, eval_set, commands, finished, attempts)
 
 
-def write_records(  # noqa: PLR0917 - a test names them in this order, again and again
+def write_records(
     root: Path,
     model: str,
     eval_set: str,
