@@ -14,7 +14,7 @@ from runner.parameters import Argument, Completion, Option, Parameter, call, par
 UPSTREAM = ("registry_path", "resume", "exit_on_error")
 
 
-class Command(click.Command):
+class EvalsetCommand(click.Command):
     """A command whose options a configuration file may give.
 
     Attributes:
@@ -88,7 +88,7 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
-class PassThroughCommand(Command):
+class PassThroughCommand(EvalsetCommand):
     """A command whose line is taken apart by upstream's grammar before click sees it."""
 
     every_key = True
@@ -121,11 +121,11 @@ def evalset_command(
     example: str,
     *,
     of: Callable[..., object] | None = None,
-    kind: type[Command] = Command,
+    kind: type[EvalsetCommand] = EvalsetCommand,
     group: click.Group | None = None,
     notes: str = "",
     **settings: Any,  # noqa: ANN401 - click's
-) -> Callable[[Callable[..., object]], Command]:
+) -> Callable[[Callable[..., object]], EvalsetCommand]:
     """Make a function a command that takes what the notes at its arguments say.
 
     Args:
@@ -137,7 +137,7 @@ def evalset_command(
         settings: for click.
     """
 
-    def decorate(function: Callable[..., object]) -> Command:
+    def decorate(function: Callable[..., object]) -> EvalsetCommand:
         def called(**values: object) -> object:
             return function(click.get_current_context()) if of else call(function, values)
 

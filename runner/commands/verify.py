@@ -27,7 +27,7 @@ from runner.report.display import Display, display_for
 from runner.report.text import inert, json_line, one_line
 from runner.run.rerun import RerunOptions
 from runner.run.verdict import Verdict, Verified
-from runner.run.verify import Outcome, verify
+from runner.run.verify import Verification, verify
 
 # What no two runs have in common.
 NEVER_THE_SAME = ("times", "run_id", "event_id", "created_by")
@@ -93,9 +93,9 @@ class _WithoutFiles:
         self._inner.ended(outcome, again=again, tail=tail)
 
 
-def show(outcome: Outcome, *, out: TextIO) -> None:
+def show(found: Verification, *, out: TextIO) -> None:
     """Print what is known of each eval, and what was not compared."""
-    verified = outcome.verified
+    verified = found.verified
     for one in verified:
         _print(f"{one.verdict:<{WIDTH}}{one.eval}{_facts(one)}", out)
         for line in _details(one):
@@ -106,8 +106,8 @@ def show(outcome: Outcome, *, out: TextIO) -> None:
         _print(f"not compared: {', '.join((*NEVER_THE_SAME, *drawn))}", out)
     counts = Counter(one.verdict for one in verified)
     said = [f"{each}: {counts[each]}" for each in Verdict if counts[each]]
-    if outcome.unfinished:
-        said.append(f"not finished, and left out: {outcome.unfinished}")
+    if found.unfinished:
+        said.append(f"not finished, and left out: {found.unfinished}")
     _print(", ".join(said), out)
 
 
@@ -139,15 +139,15 @@ def _details(one: Verified) -> Iterator[str]:
     yield from one.notes
 
 
-def document(model: str, eval_set: str, outcome: Outcome) -> dict[str, object]:
+def document(model: str, eval_set: str, found: Verification) -> dict[str, object]:
     """The same as JSON has it."""
     return {
         "model": model,
         "eval_set": eval_set,
-        "counts": dict(Counter(one.verdict for one in outcome.verified)),
-        "unfinished": outcome.unfinished,
+        "counts": dict(Counter(one.verdict for one in found.verified)),
+        "unfinished": found.unfinished,
         "not_compared": NEVER_THE_SAME,
-        "evals": outcome.verified,
+        "evals": found.verified,
     }
 
 
@@ -177,7 +177,7 @@ def command(
     """
     began = time.monotonic()
     with record_of(progress_dir, model, eval_set, where.snapshots) as layout:
-        outcome = verify(
+        found = verify(
             layout,
             given,
             this_host(),
@@ -187,7 +187,7 @@ def command(
             began=began,
         )
     if as_json:
-        print(json_line(document(model, eval_set, outcome)), file=sys.stdout)
+        print(json_line(document(model, eval_set, found)), file=sys.stdout)
     else:
-        show(outcome, out=sys.stdout)
-    return outcome.interrupted or exit_code(outcome.verified)
+        show(found, out=sys.stdout)
+    return found.interrupted or exit_code(found.verified)

@@ -314,8 +314,8 @@ def outcome_of(task: Task, made: Made, layout: Layout, *, run: str, host: str) -
     warnings = [*collected.warnings, *found.warnings]
     if ending.account is not None:
         warnings += [f"the gateway refused it: {text}" for text in ending.account.refused]
-    verdict = judge(ending, job.settings)
-    if verdict.result is Result.SUCCESS and not found.reported:
+    judgement = judge(ending, job.settings)
+    if judgement.result is Result.SUCCESS and not found.reported:
         warnings.append("its log has no final_report")
     return Attempt(
         id=task.attempt,
@@ -323,9 +323,9 @@ def outcome_of(task: Task, made: Made, layout: Layout, *, run: str, host: str) -
         host=host,
         command=job.command,
         eval=job.eval,
-        result=verdict.result,
-        fault=verdict.fault,
-        reason=mask.text(verdict.reason),
+        result=judgement.result,
+        fault=judgement.fault,
+        reason=mask.text(judgement.reason),
         exit_code=ending.exit_code,
         oom_killed=ending.oom_killed,
         started_at=state.started_at if state else None,

@@ -96,7 +96,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     account: Account | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Judgement(msgspec.Struct, frozen=True):
     """What an ending means."""
 
     result: Result
@@ -104,7 +104,7 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str
 
 
-def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
+def judge(ending: Ending, settings: ContainerSettings) -> Judgement:
     """Success is exit code 0 and nothing else; for the rest, say who is to blame and why."""
     if ending.lost is not None:
         return _lost(ending.lost)
@@ -113,7 +113,7 @@ def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
         return _lost(ending.account.stopped)
     asked_to_end = ending.timed_out or ending.cut is not None
     if ending.exit_code == 0 and (ending.reported or not asked_to_end):
-        return Verdict(Result.SUCCESS, None, "")
+        return Judgement(Result.SUCCESS, None, "")
     if ending.timed_out:
         return _failure(_out_of_time(ending, settings))
     if ending.cut is not None:
@@ -122,7 +122,7 @@ def judge(ending: Ending, settings: ContainerSettings) -> Verdict:
     return _ended_badly(ending, settings)
 
 
-def _ended_badly(ending: Ending, settings: ContainerSettings) -> Verdict:
+def _ended_badly(ending: Ending, settings: ContainerSettings) -> Judgement:
     if ending.oom_killed:
         limit = f" of {settings.memory / 2**20:.0f} MiB" if settings.memory else ""
         return _failure(f"needed more memory than its limit{limit} (raise it with --memory)")
@@ -150,12 +150,12 @@ def _out_of_time(ending: Ending, settings: ContainerSettings) -> str:
     return reason
 
 
-def _failure(reason: str) -> Verdict:
-    return Verdict(Result.FAILURE, Fault.EVAL, reason)
+def _failure(reason: str) -> Judgement:
+    return Judgement(Result.FAILURE, Fault.EVAL, reason)
 
 
-def _lost(reason: str) -> Verdict:
-    return Verdict(Result.LOST, Fault.ENVIRONMENT, reason)
+def _lost(reason: str) -> Judgement:
+    return Judgement(Result.LOST, Fault.ENVIRONMENT, reason)
 
 
 # A wait that breaks off within this many seconds although the engine answers is refused; so many of

@@ -29,7 +29,7 @@ CANNOT_START = {126, 127}
 START_TIME = 10
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class ProgramResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a short-lived container said."""
 
     exit_code: int
@@ -54,7 +54,7 @@ _LOCKED = {
 }
 
 
-def ask(api: docker_py.Api, image_id: str, argv: Sequence[str]) -> Answer:
+def ask(api: docker_py.Api, image_id: str, argv: Sequence[str]) -> ProgramResult:
     """Run `argv` in a container of the image that can neither write nor reach anything.
 
     An image that lacks the command answers with exit code 127.
@@ -73,18 +73,18 @@ def ask(api: docker_py.Api, image_id: str, argv: Sequence[str]) -> Answer:
         return _answer(api, config, TIME_LIMIT)
 
 
-def _answer(api: docker_py.Api, config: Mapping[str, Any], seconds: int) -> Answer:
+def _answer(api: docker_py.Api, config: Mapping[str, Any], seconds: int) -> ProgramResult:
     container = docker_py.create(api, {**config, "Labels": {PROBE: ""}})
     try:
         try:
             api.start(container)
         except docker_py.APIError as error:
             if _lacks_command(error):
-                return Answer(exit_code=NO_COMMAND, stdout=b"", stderr=b"no such command")
+                return ProgramResult(exit_code=NO_COMMAND, stdout=b"", stderr=b"no such command")
             raise
         ended = api.wait(container, timeout=seconds)
         said = docker_py.streams(api, container)
-        return Answer(exit_code=ended["StatusCode"], stdout=said.stdout, stderr=said.stderr)
+        return ProgramResult(exit_code=ended["StatusCode"], stdout=said.stdout, stderr=said.stderr)
     finally:
         remove(api, container)
 
@@ -130,7 +130,7 @@ class NoGpuError(EnvironmentFault):
     """The engine cannot give a container the GPUs that it is to have."""
 
 
-def try_out(api: docker_py.Api, spec: ContainerSpec, argv: Sequence[str]) -> Answer | None:
+def try_out(api: docker_py.Api, spec: ContainerSpec, argv: Sequence[str]) -> ProgramResult | None:
     """Run `argv` with all that an eval's container has, where it can reach nothing.
 
     It can write nowhere but to a small `/tmp` of its own.

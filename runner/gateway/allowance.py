@@ -100,7 +100,7 @@ class Refused(msgspec.Struct, frozen=True):
     cure: str
 
 
-Verdict = Go | Wait | Refused
+Decision = Go | Wait | Refused
 
 
 class Allowance:
@@ -148,7 +148,7 @@ class Allowance:
         """What is reserved for requests under way, in the same unit."""
         return self._shown(self._reserved)
 
-    def ask(self, wish: Wish, now: float) -> Verdict:
+    def ask(self, wish: Wish, now: float) -> Decision:
         """Decide about a request; if it may be sent, it counts from now on."""
         bound = Usage(input=wish.bound.input, output=wish.bound.output)
         usd = self.usd(wish.model, bound)

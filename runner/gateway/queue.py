@@ -105,21 +105,21 @@ class Turns:
             name = pending.popleft()
             attempt, tickets = next(iter(self._lines[name].items()))
             ticket = next(iter(tickets))
-            verdict = self._allowance.ask(ticket.wish, now)
-            if not isinstance(verdict, Wait):
-                decided.append((ticket, verdict))
+            decision = self._allowance.ask(ticket.wish, now)
+            if not isinstance(decision, Wait):
+                decided.append((ticket, decision))
                 self._lines[name].move_to_end(attempt)
                 self._lines.move_to_end(name)
                 self._take(ticket)
-                is_sent = isinstance(verdict, Go)
+                is_sent = isinstance(decision, Go)
                 if (waiting := self._waiting.get(attempt)) is not None:
                     waiting.change(now, queued=-1, under_way=int(is_sent))
                 if name in self._lines:
                     pending.append(name)
                 continue
-            if verdict.until is not None:
-                self.until = min(verdict.until, self.until or verdict.until)
-            if verdict.everyone:
+            if decision.until is not None:
+                self.until = min(decision.until, self.until or decision.until)
+            if decision.everyone:
                 break
         return decided
 
@@ -181,9 +181,9 @@ class Queue:
             if self._waiting.pop(ticket, None) is not None:
                 with suppress(KeyError):
                     self._turns.remove(ticket, time.monotonic())
-            elif isinstance(verdict := decided.result(), Go):
-                self.allowance.cancel(verdict.reservation, time.monotonic())
-                self.ended(verdict.reservation)
+            elif isinstance(decision := decided.result(), Go):
+                self.allowance.cancel(decision.reservation, time.monotonic())
+                self.ended(decision.reservation)
             raise
 
     def ended(self, reservation: Reservation) -> None:
@@ -209,8 +209,8 @@ class Queue:
 
     def _decide(self) -> None:
         now = time.monotonic()
-        for ticket, verdict in self._turns.decide(now):
-            self._waiting.pop(ticket).set_result(verdict)
+        for ticket, decision in self._turns.decide(now):
+            self._waiting.pop(ticket).set_result(decision)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -137,14 +137,14 @@ class Sender:
             model=asked.model,
             bound=bound_of(path, asked.body, asked.content),
         )
-        verdict = await queue.turn(wish, again=again)
-        if verdict is None:
+        decision = await queue.turn(wish, again=again)
+        if decision is None:
             return None
-        if isinstance(verdict, Go):
-            return verdict.reservation
-        text = f"{verdict.what}; {verdict.cure}"
-        self._tell(verdict.why, text)
-        reply = Reply.final(402, text, "insufficient_quota", stopped=verdict.why)
+        if isinstance(decision, Go):
+            return decision.reservation
+        text = f"{decision.what}; {decision.cure}"
+        self._tell(decision.why, text)
+        reply = Reply.final(402, text, "insufficient_quota", stopped=decision.why)
         raise Failure(reply, status=402, billed=False)
 
     async def _once(self, flight: Flight, allowance: Allowance, reservation: Reservation) -> Reply:

@@ -22,7 +22,7 @@ from runner.run.verdict import Case, Verdict, Verified
 FOLDER = "verify"
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """What a verification found.
 
     Attributes:
@@ -45,7 +45,7 @@ def verify(
     select: Sequence[str] = (),
     new_id: Callable[[], str],
     began: float,
-) -> Outcome:
+) -> Verification:
     """Run finished evals again, offline, and compare what they say with the record.
 
     Args:
@@ -81,7 +81,7 @@ def verify(
         if command not in known and isinstance(case, Case):
             known[command] = case.verified(Verdict.CANNOT_TELL, "its rerun was interrupted")
     rows = state.evals()[: state.planned]
-    return Outcome(
+    return Verification(
         verified=tuple(known[command] for command in commands),
         unfinished=sum(row.state is not State.DONE for row in rows),
         interrupted=code,

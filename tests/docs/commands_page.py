@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from runner.cli import evalset
-from runner.commands.command_line import Command
+from runner.commands.command_line import EvalsetCommand
 from runner.commands.run import command as run_command
 from runner.plan.grammar import get_parser
 
@@ -65,7 +65,7 @@ def _command(command: click.Command, parent: click.Context | None, name: str) ->
     options = [each for each in command.params if isinstance(each, click.Option)]
     # click makes that for help once, with the spellings of whatever context asked for it first.
     spellings = ", ".join(f"`{each}`" for each in context.help_option_names)
-    sections = command.sections if isinstance(command, Command) else {}
+    sections = command.sections if isinstance(command, EvalsetCommand) else {}
     tables: dict[str, list[tuple[str, str, str, str]]] = {}
     heading = ""
     for option in options:

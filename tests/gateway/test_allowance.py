@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Verdict, Wait, Wish
+from runner.gateway.allowance import Allowance, Decision, Go, Refused, Reservation, Wait, Wish
 from runner.gateway.prices import Prices, parse_prices
 from runner.gateway.rates import TRIAL, WINDOW
 from runner.gateway.tokens import Bound
@@ -31,10 +31,10 @@ def wish(
     return Wish(attempt="a", route=route, model=model, bound=Bound(input=input, output=output))
 
 
-def sent(verdict: Verdict) -> Reservation:
+def sent(decision: Decision) -> Reservation:
     """What is reserved for a request that may be sent."""
-    assert isinstance(verdict, Go)
-    return verdict.reservation
+    assert isinstance(decision, Go)
+    return decision.reservation
 
 
 def tokens(limit: int, spent: int = 0) -> Allowance:
@@ -60,13 +60,13 @@ def test_without_limits_everything_may_be_sent() -> None:
 def test_of_32_requests_at_once_as_many_are_sent_as_there_is_money() -> None:
     """The others wait, because it is only reserved; they go when less was needed."""
     allowance = tokens(1000)
-    verdicts = [allowance.ask(wish(input=60, output=40), 0.0) for _ in range(32)]
-    assert [isinstance(verdict, Go) for verdict in verdicts] == [True] * 10 + [False] * 22
-    assert set(verdicts[10:]) == {Wait(None, everyone=True)}
+    decisions = [allowance.ask(wish(input=60, output=40), 0.0) for _ in range(32)]
+    assert [isinstance(decision, Go) for decision in decisions] == [True] * 10 + [False] * 22
+    assert set(decisions[10:]) == {Wait(None, everyone=True)}
     assert (allowance.spent, allowance.reserved) == (0, 1000)
-    allowance.settle(sent(verdicts[0]), Usage(input=30, output=20), 1.0)
+    allowance.settle(sent(decisions[0]), Usage(input=30, output=20), 1.0)
     assert allowance.ask(wish(input=60, output=40), 1.0) == Wait(None, everyone=True)
-    allowance.settle(sent(verdicts[1]), Usage(input=30, output=20), 1.0)
+    allowance.settle(sent(decisions[1]), Usage(input=30, output=20), 1.0)
     sent(allowance.ask(wish(input=60, output=40), 1.0))
     assert (allowance.spent, allowance.reserved) == (100, 900)
 
@@ -290,19 +290,19 @@ class Spending(RuleBasedStateMachine):
         """It may be sent exactly if it fits, and is refused if nothing can make room for it."""
         cost = self.cost(model, tokens_in, tokens_out)
         reserved = sum((each for _, each in self.under_way), Fraction(0))
-        verdict = self.allowance.ask(wish(model, input=tokens_in, output=tokens_out), self.now)
+        decision = self.allowance.ask(wish(model, input=tokens_in, output=tokens_out), self.now)
         # Each sum is rounded up to a millionth of a millionth of a dollar.
         grain = Fraction(len(self.under_way) + 2000, 10**12) if self.unit == "usd" else Fraction(0)
-        if isinstance(verdict, Go):
+        if isinstance(decision, Go):
             assert self.billed + reserved + cost <= self.limit
-            self.under_way.append((verdict.reservation, cost))
-        elif isinstance(verdict, Wait):
-            assert verdict == Wait(None, everyone=True)
+            self.under_way.append((decision.reservation, cost))
+        elif isinstance(decision, Wait):
+            assert decision == Wait(None, everyone=True)
             assert self.under_way
             assert self.billed + cost <= self.limit
             assert self.billed + reserved + cost + grain > self.limit
         else:
-            assert verdict.why == "budget"
+            assert decision.why == "budget"
             assert self.billed + cost + grain > self.limit
 
     @precondition(lambda self: self.under_way)

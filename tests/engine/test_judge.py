@@ -12,27 +12,27 @@ SETTINGS = ContainerSettings(
 
 def test_exit_code_zero_is_a_success() -> None:
     """A success has no fault and no reason."""
-    verdict = judge(Ending(exit_code=0), SETTINGS)
-    assert (verdict.result, verdict.fault, verdict.reason) == (Result.SUCCESS, None, "")
+    found = judge(Ending(exit_code=0), SETTINGS)
+    assert (found.result, found.fault, found.reason) == (Result.SUCCESS, None, "")
 
 
 def test_a_stopped_eval_that_had_reported_counts() -> None:
     """What finished is never lost, although the signal still met its container."""
-    verdict = judge(Ending(exit_code=0, cut=Cut(why="stopped"), reported=True), SETTINGS)
-    assert verdict.result is Result.SUCCESS
+    found = judge(Ending(exit_code=0, cut=Cut(why="stopped"), reported=True), SETTINGS)
+    assert found.result is Result.SUCCESS
 
 
 def test_a_stopped_eval_without_a_report_does_not_count() -> None:
     """A program may take the signal for a reason to end well with half its work done."""
-    verdict = judge(Ending(exit_code=0, cut=Cut(why="stopped")), SETTINGS)
-    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    found = judge(Ending(exit_code=0, cut=Cut(why="stopped")), SETTINGS)
+    assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
 
 
 @pytest.mark.parametrize("code", [137, 143])
 def test_what_somebody_else_killed_is_lost(code: int) -> None:
     """An engine that shuts down, or a person, ends containers like that."""
-    verdict = judge(Ending(exit_code=code), SETTINGS)
-    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    found = judge(Ending(exit_code=code), SETTINGS)
+    assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
 
 
 @pytest.mark.parametrize(("unwatched", "result"), [(True, Result.LOST), (False, Result.FAILURE)])
@@ -44,18 +44,18 @@ def test_status_255_means_nothing_where_nobody_looked(*, unwatched: bool, result
 @pytest.mark.parametrize("code", [0, 1, 137])
 def test_out_of_time_is_a_failure_whatever_the_exit_code(code: int) -> None:
     """An eval that was asked to end may exit with 0 without having finished."""
-    verdict = judge(Ending(exit_code=code, timed_out=True), SETTINGS)
-    assert (verdict.result, verdict.fault) == (Result.FAILURE, Fault.EVAL)
-    assert verdict.reason == "ran longer than its time limit of 90 s (--timeout)"
+    found = judge(Ending(exit_code=code, timed_out=True), SETTINGS)
+    assert (found.result, found.fault) == (Result.FAILURE, Fault.EVAL)
+    assert found.reason == "ran longer than its time limit of 90 s (--timeout)"
 
 
 def test_out_of_memory_names_limit_and_option() -> None:
     """The reader learns what to raise."""
-    verdict = judge(Ending(exit_code=137, oom_killed=True), SETTINGS)
-    assert verdict.reason == "needed more memory than its limit of 64 MiB (raise it with --memory)"
+    found = judge(Ending(exit_code=137, oom_killed=True), SETTINGS)
+    assert found.reason == "needed more memory than its limit of 64 MiB (raise it with --memory)"
     unknown = msgspec.structs.replace(SETTINGS, memory=0)
-    verdict = judge(Ending(exit_code=137, oom_killed=True), unknown)
-    assert verdict.reason == "needed more memory than its limit (raise it with --memory)"
+    found = judge(Ending(exit_code=137, oom_killed=True), unknown)
+    assert found.reason == "needed more memory than its limit (raise it with --memory)"
 
 
 def test_a_success_although_a_child_was_killed_for_memory_counts() -> None:
@@ -65,21 +65,21 @@ def test_a_success_although_a_child_was_killed_for_memory_counts() -> None:
 
 def test_what_the_runner_stopped_is_lost() -> None:
     """It is nobody's failure, and is attempted again."""
-    verdict = judge(Ending(exit_code=143, cut=Cut(why="stopped because of that")), SETTINGS)
-    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
-    assert verdict.reason == "stopped because of that"
+    found = judge(Ending(exit_code=143, cut=Cut(why="stopped because of that")), SETTINGS)
+    assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert found.reason == "stopped because of that"
 
 
 def test_an_unknown_end_is_lost() -> None:
     """Without an exit code nobody can say that it succeeded."""
-    verdict = judge(Ending(lost="its container is gone"), SETTINGS)
-    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    found = judge(Ending(lost="its container is gone"), SETTINGS)
+    assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
 
 
 def test_any_other_end_is_the_evals_failure() -> None:
     """The exit status is the reason."""
-    verdict = judge(Ending(exit_code=3), SETTINGS)
-    assert (verdict.fault, verdict.reason) == (Fault.EVAL, "exited with status 3")
+    found = judge(Ending(exit_code=3), SETTINGS)
+    assert (found.fault, found.reason) == (Fault.EVAL, "exited with status 3")
 
 
 def test_an_eval_that_ended_well_as_its_time_ran_out_counts() -> None:
@@ -92,9 +92,9 @@ def test_an_eval_that_ended_well_as_its_time_ran_out_counts() -> None:
 @pytest.mark.parametrize("code", [1, 137, 255])
 def test_what_ended_badly_while_the_engine_went_away_is_lost(code: int) -> None:
     """An engine that is stopped asks its containers to end; that is no fault of the eval's."""
-    verdict = judge(Ending(exit_code=code, absent=True), SETTINGS)
-    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
-    assert verdict.reason == f"ended with status {code} while the engine went away"
+    found = judge(Ending(exit_code=code, absent=True), SETTINGS)
+    assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert found.reason == f"ended with status {code} while the engine went away"
     assert judge(Ending(exit_code=0, absent=True), SETTINGS).result is Result.SUCCESS
 
 
@@ -102,7 +102,7 @@ def test_what_ended_badly_while_the_engine_went_away_is_lost(code: int) -> None:
 def test_an_eval_that_could_ask_no_more_is_lost_whatever_it_made_of_that(code: int) -> None:
     """Upstream's evals may well end with 0 where samples got no answer."""
     stopped = Account(stopped="the budget is used up", kind="budget")
-    verdict = judge(Ending(exit_code=code, reported=True, account=stopped), SETTINGS)
-    assert (verdict.result, verdict.fault) == (Result.LOST, Fault.ENVIRONMENT)
-    assert verdict.reason == "the budget is used up"
+    found = judge(Ending(exit_code=code, reported=True, account=stopped), SETTINGS)
+    assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
+    assert found.reason == "the budget is used up"
     assert judge(Ending(exit_code=0, account=Account()), SETTINGS).result is Result.SUCCESS
