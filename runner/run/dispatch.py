@@ -38,28 +38,11 @@ from runner.plan.actions import Action
 from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
 from runner.run.host_news import HostNews
-from runner.run.results import HostFacts, Results, kind_of
+from runner.run.results import HostFacts, KnownAttempt, Results, kind_of
 from runner.run.schedule import Broken, Ended, Event, Idle, Started, Unfit
 
 # Seconds in which hosts that are there have to say what they have, before evals start elsewhere.
 PATIENCE = 5.0
-
-
-class KnownAttempt(msgspec.Struct):
-    """An attempt that a host was told to make.
-
-    Attributes:
-        here: whether its files are here, as far as they can be.
-        outcome: what is to be recorded; None until that is known.
-    """
-
-    host: str
-    job: Job
-    container: str = ""
-    fetch: Fetch | None = None
-    here: bool = False
-    outcome: Attempt | None = None
-    tell: Callable[[int, int], None] | None = None
 
 
 class Dispatch:

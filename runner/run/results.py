@@ -8,7 +8,7 @@ from runner.engine.attempt import Made, outcome_of
 from runner.engine.ending import Ending
 from runner.files import make_folder, sync_file, sync_folder
 from runner.gateway.client import Gateway
-from runner.hosts.fetching import CONSOLE
+from runner.hosts.fetching import CONSOLE, Fetch
 from runner.hosts.messages import HasEnded, Setup
 from runner.model import Attempt, Fault, Job, Result, Task
 from runner.plan.actions import Outcome
@@ -39,6 +39,23 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     wait: float
     least_free: int
     on_record: Callable[[str], bool]
+
+
+class KnownAttempt(msgspec.Struct):
+    """An attempt that a host was told to make.
+
+    Attributes:
+        here: whether its files are here, as far as they can be.
+        outcome: what is to be recorded; None until that is known.
+    """
+
+    host: str
+    job: Job
+    container: str = ""
+    fetch: Fetch | None = None
+    here: bool = False
+    outcome: Attempt | None = None
+    tell: Callable[[int, int], None] | None = None
 
 
 class Results:
