@@ -55,11 +55,6 @@ class Option(msgspec.Struct, frozen=True):
     complete: Completion | None = None
     default: str = ""
 
-    @property
-    def typed(self) -> "Option":
-        """The same on the command line alone: no variable and no configuration file gives it."""
-        return msgspec.structs.replace(self, configurable=False)
-
 
 class Heading(msgspec.Struct, frozen=True):
     """A heading of the help, above the option that it stands at and those behind."""
