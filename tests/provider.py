@@ -85,7 +85,7 @@ class Behaviour(Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
         no_model: the body of the 404 that a GET request for a single model gets, whether it is
             listed or not, as many servers have; "" is OpenAI's, for those that are not listed.
         owned_by: who owns those that are listed.
-        has_more: whether the list goes on.
+        has_more: whether the list continues.
         listed: the body with the list; "" is OpenAI's, of these models.
     """
 

@@ -136,7 +136,7 @@ def test_anthropic_is_asked_for_all_of_its_list(stub: Provider) -> None:
 def test_a_list_that_does_not_tell_is_no_fault(
     route: Route, stub: Provider, behaviour: dict[str, object]
 ) -> None:
-    """One model of llama.cpp has all names, proxies have patterns, and a list may go on."""
+    """One model of llama.cpp has all names, proxies have patterns, and a list may continue."""
     stub.behave(no_model=LLAMA, **behaviour)
     check(route, "gpt-x", {})
 

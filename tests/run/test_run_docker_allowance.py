@@ -126,7 +126,7 @@ def test_an_upstream_that_does_not_answer_is_met_before_any_eval(
 
 
 def test_an_upstream_that_answers_is_asked_once(place: Place, stub: Provider) -> None:
-    """For any model, because nobody knows which it has; beside it the model's own provider."""
+    """For any model, because nobody knows which it has; next to it the model's own provider."""
     place.registry("ask.1")
     upstream = "--upstream", f"lab={stub.url}/v1", "--upstream", f"lair={stub.url}/v1"
     keys = {"LAB_API_KEY": KEY, "LAIR_API_KEY": KEY}
