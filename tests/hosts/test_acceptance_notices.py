@@ -24,8 +24,8 @@ ELSEWHERE, LATE = MISTAKES
 # Makes a mistake of a part of placement, before anything else knows it.
 MISTAKEN = (
     "from pathlib import Path; from runner.plan import placement; "
-    "text = Path(placement.__file__).read_text().replace({!r}, {!r}); "
-    "exec(compile(text, placement.__file__, 'exec'), vars(placement)); "
+    "text = Path(placement.__file__).read_text(); assert text.count({0!r}) == 1; "
+    "exec(compile(text.replace({0!r}, {1!r}), placement.__file__, 'exec'), vars(placement)); "
 )
 
 # Seconds in which a run gets to its end, once all evals may end.
