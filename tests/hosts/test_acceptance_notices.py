@@ -43,6 +43,7 @@ def trial_of(mistake: str, lab: Lab, folder: Path, place: Place) -> Iterator[Tri
     try:
         yield made
     finally:
+        print(made.said())
         made.now.process.kill()
         made.now.process.wait(60)
 
