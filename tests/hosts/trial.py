@@ -4,7 +4,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -97,8 +97,9 @@ class Trial:
     def let_go(self, host: LabHost, count: int) -> None:
         """Let so many evals on a host end."""
         for path in [it for it in host.attempts() if not (it / "go").exists()][:count]:
-            (path / "go.new").write_text("")
-            (path / "go.new").rename(path / "go")
+            with suppress(FileNotFoundError):  # it was ended meanwhile
+                (path / "go.new").write_text("")
+                (path / "go.new").rename(path / "go")
 
     def finish(self, host: LabHost, count: int) -> None:
         """Let so many evals on a host end, and wait until their successes are on record."""
