@@ -3,10 +3,11 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
 from tests.conftest import Place, until
 from tests.hosts.lab import Lab
@@ -53,7 +54,8 @@ def finish(trial: Trial) -> None:
     end = time.monotonic() + PATIENCE
     while trial.now.process.poll() is None and time.monotonic() < end:
         for host in (trial.a, trial.b):
-            trial.let_go(host, 2)
+            with suppress(NotFound):  # a container that is just being removed
+                trial.let_go(host, 2)
         time.sleep(0.2)
 
 
