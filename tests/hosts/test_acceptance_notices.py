@@ -3,10 +3,11 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
 from tests.conftest import Place, until
 from tests.hosts.lab import Lab
@@ -24,8 +25,8 @@ ELSEWHERE, LATE = MISTAKES
 # Makes a mistake of a part of placement, before anything else knows it.
 MISTAKEN = (
     "from pathlib import Path; from runner.plan import placement; "
-    "text = Path(placement.__file__).read_text().replace({!r}, {!r}); "
-    "exec(compile(text, placement.__file__, 'exec'), vars(placement)); "
+    "text = Path(placement.__file__).read_text(); assert text.count({0!r}) == 1; "
+    "exec(compile(text.replace({0!r}, {1!r}), placement.__file__, 'exec'), vars(placement)); "
 )
 
 # Seconds in which a run gets to its end, once all evals may end.
@@ -43,6 +44,7 @@ def trial_of(mistake: str, lab: Lab, folder: Path, place: Place) -> Iterator[Tri
     try:
         yield made
     finally:
+        print(made.said())
         made.now.process.kill()
         made.now.process.wait(60)
 
@@ -52,7 +54,8 @@ def finish(trial: Trial) -> None:
     end = time.monotonic() + PATIENCE
     while trial.now.process.poll() is None and time.monotonic() < end:
         for host in (trial.a, trial.b):
-            trial.let_go(host, 2)
+            with suppress(NotFound):  # a container that is just being removed
+                trial.let_go(host, 2)
         time.sleep(0.2)
 
 

@@ -1,9 +1,10 @@
 """A run over two hosts that a test disturbs, and what must hold at its end."""
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,8 @@ class Trial:
         self._program = program
         self.a, self.b = lab.hosts[:2]
         self._folder = folder
+        # A journal begins with the second, in which the test before may have had its last events.
+        self._since = time.time_ns()
         self._journals = {
             host.alias: Recording(place, host.address, everyone=True) for host in (self.a, self.b)
         }
@@ -80,8 +83,11 @@ class Trial:
     def starts(self, host: LabHost | None = None) -> list[Event]:
         """Containers that have started, on one host or on both."""
         names = [host.alias] if host else list(self._journals)
-        found = [event for name in names for event in self._journals[name].events]
+        found = [each for name in names for each in self._ours(self._journals[name].events)]
         return sorted((e for e in found if e.action == "start"), key=lambda event: event.time)
+
+    def _ours(self, events: list[Event]) -> list[Event]:
+        return [event for event in events if event.time >= self._since]
 
     def running(self, host: LabHost, count: int) -> list[str]:
         """Wait until so many evals wait on a host, and no more; give their attempts."""
@@ -91,8 +97,9 @@ class Trial:
     def let_go(self, host: LabHost, count: int) -> None:
         """Let so many evals on a host end."""
         for path in [it for it in host.attempts() if not (it / "go").exists()][:count]:
-            (path / "go.new").write_text("")
-            (path / "go.new").rename(path / "go")
+            with suppress(FileNotFoundError):  # it was ended meanwhile
+                (path / "go.new").write_text("")
+                (path / "go.new").rename(path / "go")
 
     def finish(self, host: LabHost, count: int) -> None:
         """Let so many evals on a host end, and wait until their successes are on record."""
@@ -128,12 +135,13 @@ class Trial:
 
     def finish_journals(self) -> dict[str, list[Event]]:
         """All that happened, by host."""
-        return {name: journal.finish() for name, journal in self._journals.items()}
+        return {name: self._ours(journal.finish()) for name, journal in self._journals.items()}
 
 
 def check(trial: Trial, journals: dict[str, list[Event]]) -> None:
     """Check what must hold at the end, whatever happened."""
     place = trial.place
+    check_now(place)
     records = {each.id: each for each in place.records()}
     accepted = {e.eval: e for e in records.values() if e.result is Result.SUCCESS}
     events = [event for each in journals.values() for event in each]
@@ -146,7 +154,6 @@ def check(trial: Trial, journals: dict[str, list[Event]]) -> None:
                 assert event.time <= began[accepted[event.eval].id], f"starts again: {event}"
     started = Counter(event.attempt for event in events if event.action == "start")
     assert set(started.values()) == {1}, "an attempt has a second container"
-    check_now(place)
     assert sorted(place.finished()) == sorted(accepted) == sorted(trial.evals)
     successes = Counter(e.eval for e in records.values() if e.result is Result.SUCCESS)
     assert set(successes.values()) == {1}

@@ -7,8 +7,6 @@ from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 
-import msgspec
-
 from runner.plan.actions import (
     Action,
     AllAway,
@@ -23,6 +21,7 @@ from runner.plan.actions import (
 )
 from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
+from tests.plan.fleet_parts import Agent, Size, Violation
 
 HOST_WAIT = 120.0
 RETRIES = 3
@@ -34,38 +33,6 @@ PATIENCE = 5.0
 
 # Seconds that a message takes, that files take to come, and that it takes to record something.
 MESSAGE, FILES, FSYNC = 0.05, 0.4, 0.02
-
-
-class Violation(AssertionError):
-    """Something happened that must never happen."""
-
-
-class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a world is, and how rough.
-
-    Attributes:
-        link: seconds between two failures of a host's link, on average.
-        power: seconds between two power losses of a host, on average.
-        restart: seconds between two deaths of the runner, on average.
-    """
-
-    hosts: int
-    evals: int
-    link: float = 600.0
-    power: float = 6000.0
-    restart: float = 300.0
-
-
-class Agent(msgspec.Struct, eq=False):
-    """What is really on a host."""
-
-    name: str
-    slots: int
-    running: dict[str, str] = {}
-    held: dict[str, tuple[str, Outcome]] = {}
-    there: bool = True
-    link: int = 0  # whose messages it takes
-    deaf: bool = False  # whether what is still on the way to it is lost
 
 
 class World:

@@ -7,7 +7,8 @@ import pytest
 from runner.plan import placement
 from runner.plan.placement import Placement
 from tests.conftest import SEED
-from tests.plan.fleet_world import Size, Violation, World
+from tests.plan.fleet_parts import Size, Violation
+from tests.plan.fleet_world import World
 
 # Hosts so bad that most evals meet something.
 ROUGH = {"hosts": 12, "evals": 300, "link": 150, "power": 600, "restart": 200}
