@@ -23,6 +23,7 @@ from runner.options import (
     SnapshotOptions,
 )
 from runner.records.layout import Layout
+from runner.records.state import in_words
 from runner.report.display import Display, display_for
 from runner.report.text import inert, json_line, one_line
 from runner.run.rerun import RerunOptions
@@ -96,8 +97,12 @@ class _WithoutFiles:
 def show(found: Verification, *, out: TextIO) -> None:
     """Print what is known of each eval, and what was not compared."""
     verified = found.verified
+    times = Counter(one.eval for one in verified)
     for one in verified:
-        _print(f"{one.verdict:<{WIDTH}}{one.eval}{_facts(one)}", out)
+        name = one.eval
+        if times[name] > 1:
+            name += f" ({in_words(one.command.arguments)})"
+        _print(f"{one.verdict:<{WIDTH}}{name}{_facts(one)}", out)
         for line in _details(one):
             _print(f"{'':<{WIDTH}}{line}", out)
     random = Counter(name for one in verified for name in one.random)

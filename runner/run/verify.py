@@ -13,8 +13,9 @@ from runner.plan.plan import select_evals
 from runner.records.folders import temporary_folder
 from runner.records.layout import Layout
 from runner.records.replay import read_replay
-from runner.records.state import RunState
+from runner.records.state import RunState, in_words
 from runner.report.display import Display
+from runner.report.text import evals
 from runner.run.rerun import Group, Rerun, RerunOptions
 from runner.run.verdict import Case, Verdict, Verified
 
@@ -72,6 +73,8 @@ def verify(
         for number, (group, cases) in enumerate(groups.items()):
             if code or state.run is None:
                 break
+            if len(groups) > 1:
+                display.note(f"{evals(len(cases))}, {in_words(group.arguments)}:")
             rerun = Rerun(
                 layout, state.run, group, given=given, host=host, root=folder / str(number)
             )

@@ -1,11 +1,13 @@
+import io
 import json
 from pathlib import Path
 
 import pytest
 
-from runner.commands.verify import exit_code
+from runner.commands.verify import exit_code, show
 from runner.model import Command
 from runner.run.verdict import Verdict, Verified
+from runner.run.verify import Verification
 from tests.commands.conftest import Here
 from tests.commands.test_records import A, record
 
@@ -179,3 +181,23 @@ def test_a_remote_that_does_not_exist_is_a_fault_of_the_environment(here: Here) 
     ended = here.evalset("verify", "dummy", "mine", *where)
     assert ended.returncode == 3
     assert "the remote /nonexistent/x.git cannot be used" in ended.stderr
+
+
+def test_an_eval_that_is_there_twice_is_told_apart_by_its_arguments() -> None:
+    """As in the table of `evalset status`; others are shown without."""
+    commands = (
+        ("oaieval", "m", "a"),
+        ("oaieval", "m", "a", "--max_samples", "3"),
+        ("oaieval", "m", "b", "--max_samples", "3"),
+    )
+    verified = tuple(
+        Verified(eval=each[2], command=Command(each), verdict=Verdict.SAME, samples=3, answers=3)
+        for each in commands
+    )
+    out = io.StringIO()
+    show(Verification(verified=verified, unfinished=0, interrupted=0), out=out)
+    assert out.getvalue().splitlines()[:3] == [
+        "same         a (without arguments)  (3 samples, 3 answers)",
+        "same         a (--max_samples 3)  (3 samples, 3 answers)",
+        "same         b  (3 samples, 3 answers)",
+    ]
