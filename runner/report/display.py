@@ -195,7 +195,7 @@ def ended_lines(
         score = main_score(outcome.final_report)
         result = f"  {score.name} {score.value:.3g}" if score else ""
         return f"finished {outcome.eval}  ({took}){result}", ()
-    what = "again in a moment" if again else outcome.result.value
+    what = "to be retried" if again else outcome.result.value
     line = f"{what}  {outcome.eval}  ({took}): {outcome.reason}"
     where = (f"whole output: {outcome.console_log}",) if outcome.console_log else ()
     return line, (*(f"| {text}" for text in tail), *where)
