@@ -55,8 +55,8 @@ def test_without_an_engine_nothing_can_be_run_again(recorded: Here) -> None:
 def test_registry_folders_have_to_be_named(recorded: Here) -> None:
     """No record says where they are on this host, and no engine is needed to say so."""
     assert verdicts(recorded, "--select", "a.*") == {
-        "a.dev.v0": "its run had registry folders (1), and as many have to be named with "
-        "--registry-path, not 0"
+        "a.dev.v0": "its run had registry folders (1), and 0 are named here; name those of the run "
+        "with --registry-path, in the same order"
     }
 
 
