@@ -286,7 +286,10 @@ def command(
             progress_dir, where.snapshots, where.branch, model=model, eval_set=eval_set
         )
     elif model is None or eval_set is None:
-        raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
+        raise click.UsageError(
+            "MODEL and EVAL_SET are missing; `evalset list progress` shows what there is, and "
+            "only --branch does without them"
+        )
     else:
         shown, left = of_directory(progress_dir, model, eval_set, ask_hosts=ask_hosts)
         found = [shown]
