@@ -9,6 +9,7 @@ from runner.model import Command
 from runner.run.verdict import Verdict, Verified
 from runner.run.verify import Verification
 from tests.commands.conftest import Here
+from tests.commands.repositories import BRANCH, TAKE, begin
 from tests.commands.test_records import A, record
 
 NOT_HERE = "evallogs/none.jsonl"
@@ -167,6 +168,25 @@ def test_a_difference_counts_for_more_than_what_nobody_can_tell() -> None:
     }
     for verdicts_, code in codes.items():
         assert exit_code([each[verdict] for verdict in verdicts_]) == code, verdicts_
+
+
+def test_a_branch_without_answers_says_how_it_gets_some(recorded: Here) -> None:
+    """For they are left out unless they are asked for; and one of other evals has nothing."""
+    begin(recorded.folder)
+    recorded.put(
+        "progress/oaievalset/dummy.mine.attempts.jsonl",
+        record(A, spending={"requests": 3}, logs=[LOG]),
+    )
+    assert recorded.evalset(*TAKE).returncode == 0
+    assert verdicts(recorded, "--select", "a.*", "--branch", BRANCH) == {
+        "a.dev.v0": "it has no answers on the branch; runs and `evalset snapshot take` put them "
+        "there with --snapshot-answers"
+    }
+    line = recorded.refused("verify", "dummy", "none", "--branch", BRANCH)
+    assert line == (
+        f"the branch {BRANCH} has no dummy none; `evalset status --branch {BRANCH}` shows what it "
+        "has"
+    )
 
 
 def test_a_branch_that_a_remote_lacks_is_looked_for_there(here: Here, hub: Path) -> None:
