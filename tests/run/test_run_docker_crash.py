@@ -222,7 +222,7 @@ def test_status_says_what_a_killed_run_left(place: Place) -> None:
     end_first(place)
     *_, last = place.ask("status", "m", "s").stdout.splitlines()
     assert last == (
-        "of a run that was killed: 1 running, 1 ended and not on record yet; `evalset run` "
+        "left by a run that was killed: 1 running, 1 ended but not recorded; `evalset run` "
         "continues it"
     )
     place.let_go()
