@@ -26,6 +26,9 @@ OWN_REPOSITORY = ".snapshots.git"
 # What Git takes nowhere in a branch's name, and what would need quoting in a shell.
 _REFUSED = re.compile(r"[^\w./+-]|\.\.+|/{2,}|@\{", re.ASCII)
 
+# Of the state files of which a branch has at least one.
+_KINDS = ("progress.txt", "attempts.jsonl", "run.json")
+
 # What a snapshot has at its top.
 TOP = {README, "answers", "evallogs", "oaievalset"}
 
@@ -275,6 +278,37 @@ def open_branch(
             repository = around or make_bare(place, host=host.name)
         remote = choose_remote(repository, options.remote)
         yield ProgressBranch(repository, name, remote=remote, folder=folder)
+
+
+_REFS = re.compile(r"refs/(?:heads|remotes/[^/]+|evalset/fetched)/(.+)")
+
+
+def branches_of(layout: Layout, host: Host) -> list[str]:
+    """The branches that are known here and have progress of a model and eval set.
+
+    No remote is asked, and nothing is made. In a repository that cannot be used there are none.
+    """
+    own = layout.root / OWN_REPOSITORY
+    try:
+        repository = find_repository(Path.cwd(), host=host.name)
+        if repository is None and own.is_dir():
+            repository = find_repository(own, host=host.name)
+        if repository is None:
+            return []
+        listed = repository.run("for-each-ref", "--format=%(refname)")
+        refs = [line for line in listed.decode(errors="replace").splitlines() if _REFS.match(line)]
+        start = state_prefix(layout)
+        asked = "".join(f"{ref}:{start}{kind}\n" for ref in refs for kind in _KINDS)
+        said = repository.run("cat-file", "--batch-check", stdin=asked.encode()).splitlines()
+    except EnvironmentFault:
+        return []
+    there = [not line.endswith(b" missing") for line in said]
+    names = [
+        _REFS.sub(r"\1", ref)
+        for number, ref in enumerate(refs)
+        if any(there[number * len(_KINDS) : (number + 1) * len(_KINDS)])
+    ]
+    return list(dict.fromkeys(names))
 
 
 _PREFIX = "Evalset-"

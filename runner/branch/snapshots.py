@@ -130,6 +130,11 @@ class Snapshots:
         finished = restore_progress(self.branch, self.tip, layout, warn=warn)
         return Restored(finished, answers, left)
 
+    @property
+    def name(self) -> str:
+        """The branch in words: one that the remote was not seen to have is said to be here."""
+        return self.branch.name if self._pushed else f"{self.branch.name} here"
+
     def fetch(self, *, seconds: float = PATIENCE) -> None:
         """Bring the remote's snapshots here, and merge them with ours."""
         if self.remote is not None:

@@ -27,7 +27,8 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> N
     if not spent.evals:
         raise UsageError(
             f"{layout.root} has no answers of {model} {eval_set}",
-            "a run records those of models that it asks through the gateway",
+            "a run records those of models that it asks through the gateway, and "
+            "`evalset snapshot pull --snapshot-answers` brings those of a branch",
         )
     for message in spent.damaged:
         print_warning(message)

@@ -33,6 +33,8 @@ def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follo
     known = {record.eval for record in records}
     known |= {left.command.eval for left in running} | {left.command.eval for left in there}
     keys = [key for key in sorted(known) if key == name or key.startswith(f"{name}.")]
+    if not known and not state.commands:
+        raise layout.no_progress()
     if not keys:
         hint = did_you_mean(name, known) or "`evalset status` lists the evals"
         raise UsageError(f"no attempt of `{name}` for {model} {eval_set}", hint)

@@ -42,7 +42,7 @@ def make(folder: Path) -> None:
     package = name.replace("-", "_")
     is_taken = package in taken()
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or is_taken:
-        why = "is a module that evals need" if is_taken else "can be no package's name"
+        why = "is a module that evals need" if is_taken else "cannot be the name of a package"
         raise UsageError(
             f"`{name}` {why}", "choose one of small letters, digits and hyphens, such as my-evals"
         )

@@ -106,11 +106,18 @@ def _take_out_plan(layout: Layout, run: RunFile, target: Path) -> list[Path]:
     return [target]
 
 
-# What is said of a progress branch, in either case.
-_BRANCH = (
-    "a progress branch keeps what it has, and a run with --snapshot takes that over: "
-    "name a new one with --snapshot-branch"
-)
+def _about_branches(root: Path, model: str, eval_set: str) -> str:
+    """What is said of branches that have the same, to be put behind a sentence."""
+    from runner.branch.progress_branch import branches_of
+
+    names = branches_of(Layout.named(root, model, eval_set), this_host())
+    if not names:
+        return ""
+    verb = "branch {} keeps" if len(names) == 1 else "branches {} keep"
+    return (
+        f"; the {verb.format(', '.join(names))} what is there, and a run with --snapshot takes "
+        "that over: name a new one with --snapshot-branch"
+    )
 
 
 @evalset_command("evalset reset gpt-4 test-basic")
@@ -138,15 +145,19 @@ def command(
     if failed:
         kept = take_out_failed(progress_dir, model, eval_set)
         _show_kept(kept)
-        said = f"failed attempts are off the record; {_BRANCH}"
-        click.echo(said if kept else "nothing taken out: no failed eval is on record")
+        said = "nothing taken out: no failed eval is on record"
+        if kept:
+            about = _about_branches(progress_dir, model, eval_set)
+            said = f"failed attempts are off the record{about}"
+        click.echo(said)
         return 0
     kept, cleaned = reset(
         progress_dir, model, eval_set, this_host(), new_id=new_id, warn=print_warning
     )
     show_cleaned(cleaned)
     _show_kept(kept)
-    click.echo(f"the next run of {model} {eval_set} starts over; {_BRANCH}")
+    about = _about_branches(progress_dir, model, eval_set)
+    click.echo(f"the next run of {model} {eval_set} starts over{about}")
     show_held(cleaned)
     return 3 if cleaned.held else 0
 

@@ -131,7 +131,10 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
         )
     line += unable
     if done + len(plan.unable) < len(table):
-        line += "; the same command continues with the rest"
+        if result.not_run and result.used_up == "budget":
+            line += "; raise --budget, and the same command continues with the rest"
+        else:
+            line += "; the same command continues with the rest"
     print(harmless(line), file=out)
     spent = read_spent(prepared.layout, [job.command for job in plan.jobs])
     for message in spent.damaged:

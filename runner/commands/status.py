@@ -177,9 +177,9 @@ def of_directory(
     recorded = {attempt.id for attempt in state.attempts}
     still = Counter(one.running for one in orphans if one.attempt not in recorded)
     running = f"{still[True]} running" if still[True] else ""
-    ended = f"{still[False]} ended and not on record yet" if still[False] else ""
+    ended = f"{still[False]} ended but not recorded" if still[False] else ""
     found = ", ".join(filter(None, (running, ended)))
-    lines = [f"of a run that was killed: {found}; `evalset run` continues it"] if found else []
+    lines = [f"left by a run that was killed: {found}; `evalset run` continues it"] if found else []
     lines += _away_lines(there) if live else _killed_lines(there)
     spent = read_spent(layout, state.commands)
     return Shown.of(layout, state, rows, spent, there), [*lines, *there.problems]
@@ -200,7 +200,7 @@ def _killed_lines(there: "LeftOnHosts") -> list[str]:
 
     words = {
         Phase.RUNNING: "running",
-        Phase.ENDED: "ended and not on record yet",
+        Phase.ENDED: "ended but not recorded",
         Phase.GONE: "gone, to be run again",
         Phase.UNKNOWN: "running when it was last heard of",
     }
@@ -212,7 +212,9 @@ def _killed_lines(there: "LeftOnHosts") -> list[str]:
     if not found:
         return []
     ask = "; --ask-hosts asks what runs there now" if hosts[Phase.UNKNOWN] else ""
-    return [f"of a run that was killed, on hosts: {found}; `evalset run --hosts` continues it{ask}"]
+    return [
+        f"left on hosts by a run that was killed: {found}; `evalset run --hosts` continues it{ask}"
+    ]
 
 
 def of_branch(
@@ -286,7 +288,10 @@ def command(
             progress_dir, where.snapshots, where.branch, model=model, eval_set=eval_set
         )
     elif model is None or eval_set is None:
-        raise click.UsageError("MODEL and EVAL_SET are missing; only --branch does without them")
+        raise click.UsageError(
+            "MODEL and EVAL_SET are missing; `evalset list progress` shows what there is, and "
+            "only --branch does without them"
+        )
     else:
         shown, left = of_directory(progress_dir, model, eval_set, ask_hosts=ask_hosts)
         found = [shown]

@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 import msgspec
 
 from runner.commands.command_line import evalset_command
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, UsageError
 from runner.host import new_id, this_host
 from runner.model import Attempt
 from runner.options import (
@@ -23,14 +23,20 @@ from runner.options import (
     SnapshotOptions,
 )
 from runner.records.layout import Layout
+from runner.records.state import in_words
 from runner.report.display import Display, display_for
 from runner.report.text import inert, json_line, one_line
 from runner.run.rerun import RerunOptions
 from runner.run.verdict import Verdict, Verified
-from runner.run.verify import Verification, verify
+from runner.run.verify import NO_ANSWERS, Verification, verify
 
 # What no two runs have in common.
 NEVER_THE_SAME = ("times", "run_id", "event_id", "created_by")
+
+NOT_ON_BRANCH = (
+    "it has no answers on the branch; runs and `evalset snapshot take` put them there with "
+    "--snapshot-answers"
+)
 
 WIDTH = max(map(len, Verdict)) + 2
 
@@ -60,6 +66,11 @@ def record_of(root: Path, model: str, eval_set: str, options: SnapshotOptions) -
         for tip in branch.tips():
             restore_progress(branch, tip, layout, warn=_warn)
             restore_answers(branch.repository, tip, layout, warn=_warn)
+        if not any(path.exists() for path in layout.kept):
+            raise UsageError(
+                f"the branch {options.branch} has no {model} {eval_set}",
+                f"`evalset status --branch {options.branch}` shows what it has",
+            )
         yield layout
 
 
@@ -96,8 +107,12 @@ class _WithoutFiles:
 def show(found: Verification, *, out: TextIO) -> None:
     """Print what is known of each eval, and what was not compared."""
     verified = found.verified
+    times = Counter(one.eval for one in verified)
     for one in verified:
-        _print(f"{one.verdict:<{WIDTH}}{one.eval}{_facts(one)}", out)
+        name = one.eval
+        if times[name] > 1:
+            name += f" ({in_words(one.command.arguments)})"
+        _print(f"{one.verdict:<{WIDTH}}{name}{_facts(one)}", out)
         for line in _details(one):
             _print(f"{'':<{WIDTH}}{line}", out)
     random = Counter(name for one in verified for name in one.random)
@@ -183,6 +198,7 @@ def command(
             this_host(),
             _WithoutFiles(display_for(sys.stderr)),
             select=select,
+            no_answers=NOT_ON_BRANCH if where.snapshots.branch else NO_ANSWERS,
             new_id=new_id,
             began=began,
         )

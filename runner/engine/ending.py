@@ -110,7 +110,7 @@ def judge(ending: Ending, settings: ContainerSettings) -> Judgement:
         return _lost(ending.lost)
     if ending.account is not None and ending.account.stopped:
         # Whatever it made of that: samples without an answer are no result.
-        return _lost(ending.account.stopped)
+        return _lost(_why_stopped(ending.account))
     asked_to_end = ending.timed_out or ending.cut is not None
     if ending.exit_code == 0 and (ending.reported or not asked_to_end):
         return Judgement(Result.SUCCESS, None, "")
@@ -120,6 +120,12 @@ def judge(ending: Ending, settings: ContainerSettings) -> Judgement:
         blame = _lost if ending.cut.fault is Fault.ENVIRONMENT else _failure
         return blame(ending.cut.why)
     return _ended_badly(ending, settings)
+
+
+def _why_stopped(account: Account) -> str:
+    """Why an attempt could not continue; how to raise the budget is said once, by the run."""
+    what, separator, _ = account.stopped.rpartition("; ")
+    return what if separator and account.kind == "budget" else account.stopped
 
 
 def _ended_badly(ending: Ending, settings: ContainerSettings) -> Judgement:

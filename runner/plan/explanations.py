@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from runner.errors import UsageError
+from runner.plan.grammar import oaievals_spelling
 from runner.plan.obstacles import Context, Finding, Look, Obstacle, some
 
 _MODEL_KINDS = ("completion_fns", "solvers")
@@ -49,6 +50,13 @@ def _entry(found: Finding, context: Context) -> UsageError:
 
 
 def _arguments(found: Finding, _: Context) -> UsageError:
+    options = [word.partition("=")[0] for word in found.said.split() if word.startswith("--")]
+    spelled = [oaievals_spelling(option) for option in options]
+    if spelled and all(spelled):
+        return UsageError(
+            f"oaieval refuses the arguments that are passed through: {found.said}",
+            f"oaieval's is `{'` and `'.join(spelled)}`",
+        )
     return UsageError(
         f"oaieval refuses the arguments that are passed through: {found.said}",
         "leave that out; `evalset run --help` shows evalset's own options",

@@ -223,12 +223,17 @@ def _slip(option: str, ours: Collection[str]) -> str:
     """A warning about an option that is probably mistyped, ours or oaieval's; empty for none."""
     if not option.startswith("--") or option in ours:
         return ""
-    if any(known.startswith(option) for known in OAIEVAL):
+    cut = [known for known in (*OAIEVAL, _RECORD_PATH) if known.startswith(option)]
+    if len(cut) == 1 and option not in OAIEVAL:
+        # passed on as it is typed, because upstream's progress files have it so
+        return (
+            f"oaieval takes `{option}` for `{cut[0]}`, but it counts as another argument than that "
+            f"here; write `{cut[0]}`"
+        )
+    if cut:  # of several, oaieval says itself that it is ambiguous
         return ""
-    # oaieval's parser, argparse, distinguishes hyphens from underscores
-    for known in OAIEVAL.difference(ours):
-        if option.replace("_", "-") == known.replace("_", "-"):
-            return f"`{option}` is passed on to every eval; oaieval's is `{known}`"
+    if known := oaievals_spelling(option, ours):
+        return f"`{option}` is passed on to every eval; oaieval's is `{known}`"
     import difflib  # noqa: PLC0415 - few command lines get here
 
     # `--dry_run` is as far from `--dry-run` as a typing error, and the most likely one
@@ -237,6 +242,17 @@ def _slip(option: str, ours: Collection[str]) -> str:
     if not close:
         return ""
     return f"`{option}` is passed on to every eval; did you mean `{close[0]}`?"
+
+
+def oaievals_spelling(option: str, ours: Collection[str] = ()) -> str:
+    """The option of oaieval that differs in hyphens and underscores alone; empty for none.
+
+    Its parser, argparse, distinguishes these.
+    """
+    for known in OAIEVAL.difference(ours, {option}):
+        if option.replace("_", "-") == known.replace("_", "-"):
+            return known
+    return ""
 
 
 def seed_of(args: Sequence[str]) -> str:

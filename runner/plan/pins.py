@@ -141,16 +141,18 @@ def differences(
         }
         said += _described(f"--{name.replace('_', '-')}", changed, total)
     said += _described("registry content", _changed(before.digests, now.digests, finished))
-    for what, old_ones, new_ones in (
-        ("code", before.code, now.code),
-        ("packages of --requirements", before.packages, now.packages),
+    for what, option, old_ones, new_ones in (
+        ("code", "--code", before.code, now.code),
+        ("packages of --requirements", "--requirements", before.packages, now.packages),
     ):
         changed = {
             eval_key: (old_ones.get(key, "none"), new_ones.get(key, "none"))
             for key, eval_key in finished.items()
             if key in before.digests and old_ones.get(key) != new_ones.get(key)
         }
-        said += _described(what, changed, total)
+        for line in _described(what, changed, total):
+            # Most likely it was forgotten.
+            said.append(f"{line} (give {option} again)" if line.endswith("none now") else line)
     data = _changed(before.data or {}, now.data or {}, finished).items()
     shown = {eval_key: (then[:_SHORT], today[:_SHORT]) for eval_key, (then, today) in data}
     return (*said, *_described("data", shown))

@@ -64,7 +64,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """The error where none of the files are there."""
         return UsageError(
             f"{self.root} has no progress of {self.model} {self.eval_set}",
-            "`evalset list progress` shows what it has",
+            "`evalset list progress` shows what it has, and --progress-dir names another",
         )
 
     def _file(self, ending: str) -> Path:

@@ -248,6 +248,14 @@ def last_lines(path: Path, lines: int) -> tuple[str, ...]:
     return tuple([line for line in found if line][-lines:])
 
 
+def has_text(path: Path) -> bool:
+    """Whether a console log is there and has anything in it."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
 def recorded_tail(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
     """The last lines of a console log that a record names, which may come from another host."""
     paths = layout.log_paths([name])

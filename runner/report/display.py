@@ -2,7 +2,7 @@ import contextlib
 import functools
 import importlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TextIO
 
 import msgspec
@@ -195,7 +195,7 @@ def ended_lines(
         score = main_score(outcome.final_report)
         result = f"  {score.name} {score.value:.3g}" if score else ""
         return f"finished {outcome.eval}  ({took}){result}", ()
-    what = "again in a moment" if again else outcome.result.value
+    what = "to be retried" if again else outcome.result.value
     line = f"{what}  {outcome.eval}  ({took}): {outcome.reason}"
     where = (f"whole output: {outcome.console_log}",) if outcome.console_log else ()
     return line, (*(f"| {text}" for text in tail), *where)
@@ -259,3 +259,13 @@ def obstacle_lines(found: Mapping[str, Obstacle]) -> list[str]:
     verb = "cannot run, and is" if len(found) == 1 else "cannot run, and are"
     title = f"{evals(len(found))} {verb} left out"
     return [title, *drawn(("", "evals", "why, and what to do"), rows)]
+
+
+def tell_before(
+    display: Display, warnings: Iterable[str], obstacles: Mapping[str, Obstacle]
+) -> None:
+    """Tell what people should know before anything runs; a warning may be empty."""
+    for warning in filter(None, warnings):
+        display.warn(warning)
+    for number, line in enumerate(obstacle_lines(obstacles)):
+        (display.note if number else display.warn)(line)

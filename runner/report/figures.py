@@ -17,6 +17,9 @@ _ABOUT = ("std", "stderr", "count", "usage_", "num_", "n_")
 # Larger figures are for no person.
 _GREAT = 1e12
 
+# Digits behind the point of an amount of money.
+_MOST_DIGITS = 12
+
 # Columns of every table of evals, behind an eval's name and state.
 RESULT_COLUMNS = ("score", "samples", "time", "attempts")
 
@@ -106,15 +109,21 @@ def short(value: int) -> str:
 
 
 def money(value: float | None, currency: str) -> str:
-    """An amount: `12.34 USD`; small ones to a hundredth of a cent."""
-    if value is None:
-        return ""
-    return f"{value:,.2f} {currency}" if value >= 1 or not value else f"{value:.4f} {currency}"
+    """An amount: `12.34 USD`; small ones as in `_amount`."""
+    return "" if value is None else f"{_amount(value)} {currency}"
 
 
 def dollars(value: float) -> str:
-    """An amount in US dollars: `$1.23`; small ones to a hundredth of a cent."""
-    return f"${value:,.2f}" if value >= 1 or not value else f"${value:.4f}"
+    """An amount in US dollars: `$1.23`; small ones as in `_amount`."""
+    return f"${_amount(value)}"
+
+
+def _amount(value: float) -> str:
+    """Small ones to a hundredth of a cent, and smaller ones with two digits that are not zero."""
+    if value >= 1 or not value:
+        return f"{value:,.2f}"
+    digits = min(1 - math.floor(math.log10(abs(value))), _MOST_DIGITS)
+    return f"{value:.{max(4, digits)}f}"
 
 
 def chance(value: float | None) -> str:

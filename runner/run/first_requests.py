@@ -16,7 +16,7 @@ def check_answered(prepared: Prepared) -> None:
         return
     if not prepared.routes:
         raise EnvironmentFault(
-            f"no key or address of a provider is set, so that nobody answers for {models}",
+            f"no key or address of a provider is set, so requests for {models} have nowhere to go",
             "export OPENAI_API_KEY, or the variables of another provider",
         )
     others = ", ".join(sorted(prepared.routes))

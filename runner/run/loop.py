@@ -10,7 +10,7 @@ from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
 from runner.model import Attempt, Fault, Job, Result
 from runner.plan.cutoffs import Streak
 from runner.plan.plan import Plan
-from runner.records.logs import last_lines
+from runner.records.logs import has_text, last_lines
 from runner.report.display import Display, HostsAway, HostsBack
 from runner.report.text import duration, evals
 from runner.run.disk import Disk, DiskWatch
@@ -209,7 +209,8 @@ class Loop:
         tail: tuple[str, ...] = ()
         if failed and outcome.console_log:
             path = self._prepared.layout.root / outcome.console_log
-            outcome = msgspec.structs.replace(outcome, console_log=str(_from_here(path)))
+            where = str(_from_here(path)) if has_text(path) else None
+            outcome = msgspec.structs.replace(outcome, console_log=where)
             # What an eval prints because it was stopped helps nobody.
             stopped = outcome.result is Result.LOST and self.stopping.begun
             lines = () if stopped else last_lines(path, self._display.tail_lines)

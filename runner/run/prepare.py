@@ -303,12 +303,13 @@ def _check_text(options: RunOptions) -> None:
 
 @contextmanager
 def noting(warnings: Sequence[str]) -> Iterator[None]:
-    """Add these warnings to an error."""
+    """Add these warnings to an error, but those that end with what it says itself."""
     try:
         yield
     except RunnerError as error:
         for warning in warnings:
-            error.add_note(f"warning: {warning}")
+            if warning.rpartition("; ")[2] not in str(error):
+                error.add_note(f"warning: {warning}")
         raise
 
 

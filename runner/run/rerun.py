@@ -108,8 +108,9 @@ class Rerun:
         """
         if self._group.folders not in {0, len(self._given.registry_paths)}:
             why = (
-                f"its run had registry folders ({self._group.folders}), and as many have to be "
-                f"named with --registry-path, not {len(self._given.registry_paths)}"
+                f"its run had registry folders ({self._group.folders}), and "
+                f"{len(self._given.registry_paths)} are named here; name those of the run with "
+                "--registry-path, in the same order"
             )
             return [case.verified(Verdict.CANNOT_TELL, why) for case in cases], 0
         prepared, host = self._prepared(cases)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from runner.records.layout import keep_dated
 from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
 from runner.records.state import StateReader
-from runner.report.display import Display, obstacle_lines
+from runner.report.display import Display, tell_before
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
 from runner.run.disk import Disk
@@ -68,14 +69,20 @@ def run(
     run_id = new_id()
     reader = StateReader()
     # Refuse what cannot work before anything is written.
-    plan = planned(prepared, state_of(prepared, reader))
+    state = state_of(prepared, reader)
+    plan = planned(prepared, state)
     environment_for(plan, prepared, host)
     if plan.todo:
         check_answered(prepared)
     if not any(
         job.settings.requirements for job in plan.todo
     ):  # else packages have to be chosen first
-        fit(prepared, plan, host, tell=display.note)
+        fitted = fit(prepared, plan, host, tell=display.note)
+        plan = planned(fitted, state)
+        old = not prepared.options.resume and any(map(Path.exists, prepared.layout.kept))
+        if old and not plan.todo:  # nothing is set aside for this
+            tell_before(display, (*fitted.warnings, *plan.warnings), fitted.obstacles)
+            return RunResult(plan=plan, exit_code=int(bool(plan.unable)))
     with (
         run_lock(prepared.layout.lock),
         _gateway(prepared) as gateway,
@@ -85,7 +92,8 @@ def run(
             snapshots.resume()
         if not prepared.options.resume:
             end_process(prepared.layout.gateway)
-            keep_dated(prepared.layout.kept)
+            for path in keep_dated(prepared.layout.kept):
+                display.note(f"kept as {path}")
         with Recorder(prepared.layout, run=run_id) as recorder, ExitStack() as stack:
             try:
                 one = _Run(prepared, host, display, recorder, reader, gateway=gateway, stack=stack)
@@ -205,10 +213,7 @@ class _Run:
     def _tell(self, warnings: Iterable[str]) -> None:
         """Tell people what they should know, and what is about to run."""
         display, plan = self._display, self.plan
-        for warning in filter(None, warnings):
-            display.warn(warning)
-        for number, line in enumerate(obstacle_lines(self._prepared.obstacles)):
-            (display.note if number else display.warn)(line)
+        tell_before(display, warnings, self._prepared.obstacles)
         display.begin(
             total=len(plan.jobs),
             done=len(plan.done),

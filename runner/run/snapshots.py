@@ -54,10 +54,11 @@ class RunSnapshots(BackgroundSnapshots):
         with self._patience():
             restored = snapshots.restore(warn=self._display.warn)
         note = self._display.note
+        of = snapshots.name
         if restored.finished:
-            note(f"took over {evals(restored.finished)} that the branch {name} has as finished")
+            note(f"took over {evals(restored.finished)} that the branch {of} has as finished")
         if restored.answers:
-            note(f"took over answers of providers from the branch {name}: {restored.answers}")
+            note(f"took over answers of providers from the branch {of}: {restored.answers}")
         if left := restored.about_left(name):
             note(left)
 

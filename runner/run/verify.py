@@ -13,13 +13,16 @@ from runner.plan.plan import select_evals
 from runner.records.folders import temporary_folder
 from runner.records.layout import Layout
 from runner.records.replay import read_replay
-from runner.records.state import RunState
+from runner.records.state import RunState, in_words
 from runner.report.display import Display
+from runner.report.text import evals
 from runner.run.rerun import Group, Rerun, RerunOptions
 from runner.run.verdict import Case, Verdict, Verified
 
 # The name of the folder with the files of reruns.
 FOLDER = "verify"
+
+NO_ANSWERS = "it has no answers on record"
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,7 @@ def verify(
     display: Display,
     *,
     select: Sequence[str] = (),
+    no_answers: str = NO_ANSWERS,
     new_id: Callable[[], str],
     began: float,
 ) -> Verification:
@@ -52,6 +56,7 @@ def verify(
         layout: of the record, which is only read.
         display: shows the reruns.
         select: patterns of evals; none is all.
+        no_answers: is said of an eval without answers.
         new_id: makes ids of runs and attempts.
         began: when, by `time.monotonic`.
 
@@ -61,7 +66,7 @@ def verify(
     """
     state = RunState.from_directory(layout)
     commands = _finished(layout, state, select)
-    found = {command: _case(layout, state, command) for command in commands}
+    found = {command: _case(layout, state, command, no_answers) for command in commands}
     groups: dict[Group, list[Case]] = {}
     for case in found.values():
         if isinstance(case, Case):
@@ -72,6 +77,8 @@ def verify(
         for number, (group, cases) in enumerate(groups.items()):
             if code or state.run is None:
                 break
+            if len(groups) > 1:
+                display.note(f"{evals(len(cases))}, {in_words(group.arguments)}:")
             rerun = Rerun(
                 layout, state.run, group, given=given, host=host, root=folder / str(number)
             )
@@ -113,7 +120,7 @@ def _finished(layout: Layout, state: RunState, select: Sequence[str]) -> list[Co
     return [command for command in finished if command.eval in chosen]
 
 
-def _case(layout: Layout, state: RunState, command: Command) -> Case | Verified:
+def _case(layout: Layout, state: RunState, command: Command, no_answers: str) -> Case | Verified:
     """A finished eval from its files, or why these do not suffice."""
     attempts = [
         each for each in state.attempts if each.command == command and each.result is Result.SUCCESS
@@ -124,7 +131,7 @@ def _case(layout: Layout, state: RunState, command: Command) -> Case | Verified:
         replay = read_replay(layout.answers_of(command), attempt.id)
         if replay.answers or _asks_nothing(attempt):
             return Case(command=command, attempt=attempt, replay=replay)
-        why = "it has no answers on record"
+        why = no_answers
     return Verified(
         eval=command.eval,
         command=command,

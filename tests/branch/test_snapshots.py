@@ -182,3 +182,17 @@ def test_a_branch_that_holds_something_else_is_refused(desk: Desk) -> None:
     git(desk.clone, "branch", BRANCH)
     with pytest.raises(UsageError, match="is no progress branch"), desk.snapshots():
         pass
+
+
+def test_a_branch_that_the_remote_lacks_is_said_to_be_here(desk: Desk, hub: Path) -> None:
+    """So that nobody looks for it there."""
+    desk.succeed("x")
+    with desk.snapshots(remote=str(hub)) as (snapshots, warnings):
+        snapshots.take()
+        snapshots.restore(warn=warnings.append)
+        assert snapshots.name == f"{BRANCH} here"
+        snapshots.push()
+    with desk.snapshots(remote=str(hub)) as (snapshots, warnings):
+        snapshots.restore(warn=warnings.append)
+        assert snapshots.name == BRANCH
+    assert warnings == []

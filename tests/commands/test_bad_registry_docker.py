@@ -36,7 +36,7 @@ def test_where_nobody_answers_nothing_starts(here: Here) -> None:
     """Without a key, each request would wait and be retried; a model of one's own may run."""
     line = here.refused("run", "gpt-4", "test-basic", code=3, OPENAI_API_KEY="")
     assert line.startswith(
-        "no key or address of a provider is set, so that nobody answers for gpt-4; export "
+        "no key or address of a provider is set, so requests for gpt-4 have nowhere to go; "
     )
     planned = here.evalset("run", "gpt-4", "test-basic", "--dry-run", OPENAI_API_KEY="")
     assert planned.returncode == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.conftest import Here, only_line
+from tests.commands.conftest import Here, contents, only_line
 
 pytestmark = pytest.mark.docker
 
@@ -74,6 +74,17 @@ def test_a_run_of_nothing_else_is_on_record(here: Here) -> None:
     ended = here.evalset(*only)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert states(here)["torch.dev.v0"]["reason"] == ""
+
+
+def test_nothing_is_set_aside_for_a_run_of_nothing(here: Here) -> None:
+    """What was finished stays so where nothing can be run again."""
+    assert here.evalset(*RUN).returncode == 1
+    before = contents(here.folder / "progress")
+    ended = here.evalset(*RUN, "--no-resume", "--select", "torch*")
+    assert ended.returncode == 1
+    assert "warning: 1 eval cannot run, and is left out\n" in ended.stdout
+    assert ended.stdout.endswith("nothing to run; finished: 0 evals; 1 cannot run: see above\n")
+    assert contents(here.folder / "progress") == before
 
 
 def test_who_wants_all_or_none_is_refused(here: Here) -> None:

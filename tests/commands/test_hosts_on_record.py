@@ -56,8 +56,8 @@ def test_evals_that_were_started_on_hosts_count_as_running(with_hosts: Here) -> 
     shown = with_hosts.evalset("status", "dummy", "mine").stdout
     assert " host " in shown
     assert (
-        "of a run that was killed, on hosts: 1 on lab1, 1 on lab2 running when it was last heard "
-        "of; `evalset run --hosts` continues it; --ask-hosts asks what runs there now\n"
+        "left on hosts by a run that was killed: 1 on lab1, 1 on lab2 running when it was last "
+        "heard of; `evalset run --hosts` continues it; --ask-hosts asks what runs there now\n"
     ) in shown
 
 

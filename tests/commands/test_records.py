@@ -209,10 +209,7 @@ def test_reset_keeps_the_old_files_under_dated_names(recorded: Here) -> None:
         "unless `evalset clean` removes it first\n"
     )
     *kept, last = ended.stdout.splitlines()
-    assert last == (
-        "the next run of dummy mine starts over; a progress branch keeps what it has, and a run "
-        "with --snapshot takes that over: name a new one with --snapshot-branch"
-    )
+    assert last == "the next run of dummy mine starts over"
     names = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
     assert [re.sub(r"\.\d{8}T\d{6}\.\d{6}Z$", ".DATE", name) for name in names] == [
         "dummy.mine.attempts.jsonl.DATE",

@@ -125,3 +125,23 @@ def test_log_and_show_of_a_branch_that_is_at_the_remote_alone(
     for command in ("log", "show"):
         shown = said(here, "snapshot", command, *NAMES, "--remote", str(hub))
         assert shown.startswith(taken[0][:10])
+
+
+def test_a_reset_names_the_branch_that_has_the_same(
+    here: Here, hub: Path, taken: list[str]
+) -> None:
+    """One of others is none, and one that is only at the remote, as far as is known here, is."""
+    assert taken
+    said(here, "snapshot", "push", *NAMES)
+    git(here.folder, "fetch", "--quiet", "origin")
+    git(here.folder, "branch", "--quiet", "-D", BRANCH)
+    assert git(here.folder, "ls-remote", str(hub), BRANCH)
+    ended = here.evalset("reset", *NAMES)
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == (
+        f"the next run of dummy mine starts over; the branch {BRANCH} keeps what is there, and a "
+        "run with --snapshot takes that over: name a new one with --snapshot-branch"
+    )
+    here.put("progress/oaievalset/dummy.other.progress.txt", PROGRESS)
+    other = here.evalset("reset", "dummy", "other")
+    assert other.stdout.endswith("the next run of dummy other starts over\n")

@@ -1,12 +1,15 @@
+import io
 import json
 from pathlib import Path
 
 import pytest
 
-from runner.commands.verify import exit_code
+from runner.commands.verify import exit_code, show
 from runner.model import Command
 from runner.run.verdict import Verdict, Verified
+from runner.run.verify import Verification
 from tests.commands.conftest import Here
+from tests.commands.repositories import BRANCH, TAKE, begin
 from tests.commands.test_records import A, record
 
 NOT_HERE = "evallogs/none.jsonl"
@@ -53,8 +56,8 @@ def test_without_an_engine_nothing_can_be_run_again(recorded: Here) -> None:
 def test_registry_folders_have_to_be_named(recorded: Here) -> None:
     """No record says where they are on this host, and no engine is needed to say so."""
     assert verdicts(recorded, "--select", "a.*") == {
-        "a.dev.v0": "its run had registry folders (1), and as many have to be named with "
-        "--registry-path, not 0"
+        "a.dev.v0": "its run had registry folders (1), and 0 are named here; name those of the run "
+        "with --registry-path, in the same order"
     }
 
 
@@ -167,6 +170,25 @@ def test_a_difference_counts_for_more_than_what_nobody_can_tell() -> None:
         assert exit_code([each[verdict] for verdict in verdicts_]) == code, verdicts_
 
 
+def test_a_branch_without_answers_says_how_it_gets_some(recorded: Here) -> None:
+    """For they are left out unless they are asked for; and one of other evals has nothing."""
+    begin(recorded.folder)
+    recorded.put(
+        "progress/oaievalset/dummy.mine.attempts.jsonl",
+        record(A, spending={"requests": 3}, logs=[LOG]),
+    )
+    assert recorded.evalset(*TAKE).returncode == 0
+    assert verdicts(recorded, "--select", "a.*", "--branch", BRANCH) == {
+        "a.dev.v0": "it has no answers on the branch; runs and `evalset snapshot take` put them "
+        "there with --snapshot-answers"
+    }
+    line = recorded.refused("verify", "dummy", "none", "--branch", BRANCH)
+    assert line == (
+        f"the branch {BRANCH} has no dummy none; `evalset status --branch {BRANCH}` shows what it "
+        "has"
+    )
+
+
 def test_a_branch_that_a_remote_lacks_is_looked_for_there(here: Here, hub: Path) -> None:
     """The line names no folder of ours."""
     line = here.refused("verify", "dummy", "mine", "--branch", "none", "--remote", str(hub))
@@ -179,3 +201,23 @@ def test_a_remote_that_does_not_exist_is_a_fault_of_the_environment(here: Here) 
     ended = here.evalset("verify", "dummy", "mine", *where)
     assert ended.returncode == 3
     assert "the remote /nonexistent/x.git cannot be used" in ended.stderr
+
+
+def test_an_eval_that_is_there_twice_is_told_apart_by_its_arguments() -> None:
+    """As in the table of `evalset status`; others are shown without."""
+    commands = (
+        ("oaieval", "m", "a"),
+        ("oaieval", "m", "a", "--max_samples", "3"),
+        ("oaieval", "m", "b", "--max_samples", "3"),
+    )
+    verified = tuple(
+        Verified(eval=each[2], command=Command(each), verdict=Verdict.SAME, samples=3, answers=3)
+        for each in commands
+    )
+    out = io.StringIO()
+    show(Verification(verified=verified, unfinished=0, interrupted=0), out=out)
+    assert out.getvalue().splitlines()[:3] == [
+        "same         a (without arguments)  (3 samples, 3 answers)",
+        "same         a (--max_samples 3)  (3 samples, 3 answers)",
+        "same         b  (3 samples, 3 answers)",
+    ]

@@ -46,7 +46,7 @@ NOT_MESSAGES = {
     "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]",
     # results
     "--ask-hosts asks what runs there now",
-    "ended and not on record yet",
+    "ended but not recorded",
     "gone, to be run again",
     "nothing of evalset is left on ...",
     "running when it was last heard of",

@@ -106,3 +106,10 @@ def test_an_eval_that_could_ask_no_more_is_lost_whatever_it_made_of_that(code: i
     assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
     assert found.reason == "the budget is used up"
     assert judge(Ending(exit_code=0, account=Account()), SETTINGS).result is Result.SUCCESS
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("budget", "used up"), ("key", "used up; raise it")])
+def test_the_cure_of_a_budget_is_not_said_for_each_eval(kind: str, reason: str) -> None:
+    """The run says it once."""
+    stopped = Account(stopped="used up; raise it", kind=kind)
+    assert judge(Ending(exit_code=0, account=stopped), SETTINGS).reason == reason

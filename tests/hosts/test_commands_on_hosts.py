@@ -101,7 +101,7 @@ def test_the_status_knows_what_runs_on_hosts(here: Place, hosts: Lab, asker: Ask
     assert "--ask-hosts asks" in said
     assert "1 on lab-b running; " in asker.status("--ask-hosts")
     let_go(at_b)
-    until(lambda: "1 on lab-b ended and not on record yet" in asker.status("--ask-hosts"))
+    until(lambda: "1 on lab-b ended but not recorded" in asker.status("--ask-hosts"))
     cleaned = asker.done("clean", "--hosts", "lab-a,lab-b")
     assert f"recorded {on_b}, which had ended" in cleaned
     assert "nothing of evalset is left on lab-a\nnothing of evalset is left on lab-b" in cleaned
@@ -194,7 +194,7 @@ def test_what_a_killed_run_has_left_here_is_taken_in(here: Place) -> None:
     let_go([first])
     until(lambda: len(said(here, "told to go")) == 1)
     status = until(lambda: _if(" 1 on local ended", here.ask("status", "m", "s").stdout))
-    assert "of a run that was killed, on hosts: 1 on local running, 1 on local ended" in status
+    assert "left on hosts by a run that was killed: 1 on local running, 1 on local ended" in status
     (running,) = re.findall(r"(wait\.\d) +running", status)
     assert here.ask("logs", "m", "s", running).stdout == "waiting\n"
     cleaned = here.ask("clean").stdout.splitlines()

@@ -236,6 +236,15 @@ def test_what_every_eval_fails_of_is_an_error_with_the_others_as_notes() -> None
     assert warning.startswith("--log_to_file x.log is a path inside the container")
 
 
+def test_an_option_that_oaieval_spells_otherwise_is_told_with_its_spelling() -> None:
+    """Unless there is another that it does not have at all."""
+    said = "unrecognized arguments: --max-samples 5"
+    error = refusal(Look(refused=(Finding(kind="arguments", said=said),)), CONTEXT)
+    assert str(error).endswith("--max-samples 5; oaieval's is `--max_samples`")
+    more = Finding(kind="arguments", said=f"{said} --record_dir=logs")
+    assert "leave that out" in str(refusal(Look(refused=(more,)), CONTEXT))
+
+
 def test_an_alias_as_plain_text_is_told_how_to_write_it() -> None:
     """With the file, the entry and what to write."""
     entry = Finding(kind="entry", file=FILE, entry="short", alias="cap.dev.v0", shape="str")

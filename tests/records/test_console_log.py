@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from runner.records.layout import Layout
-from runner.records.logs import LONGEST_TAIL, last_lines, recorded_tail
+from runner.records.logs import LONGEST_TAIL, has_text, last_lines, recorded_tail
 
 
 def test_the_last_lines_with_something_in_them_are_given(tmp_path: Path) -> None:
@@ -55,3 +55,13 @@ def test_no_record_leads_out_of_the_logs(tmp_path: Path) -> None:
         assert recorded_tail(layout, name, 5) == ()
     assert layout.log_paths(["evallogs/log"]) == [layout.evallogs / "log"]
     assert recorded_tail(layout, "evallogs/log", 5) == ("printed",)
+
+
+def test_an_empty_log_has_nothing_to_read(tmp_path: Path) -> None:
+    """Nor has one that is not there, so that neither is named to anybody."""
+    path = tmp_path / "a"
+    assert not has_text(path)
+    path.touch()
+    assert not has_text(path)
+    path.write_text("x")
+    assert has_text(path)

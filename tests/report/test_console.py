@@ -53,7 +53,7 @@ def test_a_failure_shows_why_and_where_the_rest_is(console: PlainConsole, out: i
 def test_an_attempt_that_is_made_again_is_no_error(console: PlainConsole, out: io.StringIO) -> None:
     """It may yet succeed."""
     console.ended(failure(job("a"), reason="the network broke"), again=True, tail=())
-    assert out.getvalue() == "again in a moment  a  (4.2 s): the network broke\n"
+    assert out.getvalue() == "to be retried  a  (4.2 s): the network broke\n"
 
 
 def test_github_actions_marks_errors_and_warnings(

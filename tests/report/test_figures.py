@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.report.figures import Score, main_score
+from runner.report.figures import Score, dollars, main_score, money
 
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.none())
 
@@ -35,3 +35,22 @@ def test_no_report_is_too_strange(report: dict[str, Any]) -> None:
     """An eval's code may report anything; what is found can be shown."""
     found = main_score(report)
     assert found is None or f"{found.value:.3g}" not in {"nan", "inf", "-inf"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0.00"),
+        (1234.5, "1,234.50"),
+        (0.5, "0.5000"),
+        (0.0123, "0.0123"),
+        (0.00345, "0.0034"),
+        (0.000345, "0.00034"),
+        (0.000012, "0.000012"),
+        (1e-300, "0.000000000000"),
+    ],
+)
+def test_an_amount_that_was_paid_is_not_shown_as_nothing(value: float, shown: str) -> None:
+    """Two digits of it are seen, however small it is, within reason."""
+    assert dollars(value) == f"${shown}"
+    assert money(value, "EUR") == f"{shown} EUR"

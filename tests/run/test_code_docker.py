@@ -157,7 +157,7 @@ def test_changed_code_is_refused_until_it_is_allowed(place: Place) -> None:
     changed = write(place, "SAYS = 2")
     line = refused(place, "--code", changed)
     assert f": code: {before} before, " in line
-    assert f": code: {before} before, none now" in refused(place)
+    assert f": code: {before} before, none now (give --code again); `" in refused(place)
     ended = place.run("--code", changed, "--repin")
     assert "finished evals are kept, the others run under the new conditions" in ended.stdout
     assert set(pinned(place).code.values()).isdisjoint({before})

@@ -11,7 +11,15 @@ from runner.image.image import Image
 from runner.options import DEFAULT_IMAGE, RunOptions
 from runner.records.progress import AttemptsFile, ProgressFile
 from runner.registry.resolve import Resolution
-from runner.run.prepare import Prepared, environment_for, kept_out, planned, prepare, state_of
+from runner.run.prepare import (
+    Prepared,
+    environment_for,
+    kept_out,
+    noting,
+    planned,
+    prepare,
+    state_of,
+)
 from runner.units import Budget, Rate, Upstream, parse_rate
 from tests.conftest import engine_api
 from tests.outcomes import failure, job, success
@@ -429,3 +437,11 @@ def test_without_the_extra_image_an_eval_has_the_usual_one(
     prepared = ready(options, host)
     assert prepared.settings_for("b").image == DEFAULT_IMAGE
     assert not [line for line in prepared.warnings if b_needs_ml in line]
+
+
+def test_a_warning_is_not_repeated_by_the_error_that_says_the_same() -> None:
+    """Others stand before it."""
+    error = UsageError("oaieval refuses that", "oaieval's is `--b`")
+    with pytest.raises(UsageError) as caught, noting(["`--c`; oaieval's is `--b`", "odd; look"]):
+        raise error
+    assert caught.value.__notes__ == ["warning: odd; look"]

@@ -161,7 +161,8 @@ def test_other_packages_are_refused_until_they_are_allowed(place: Place) -> None
     place.run("--requirements", ask_for(place, "extra"))
     (before,) = set(pinned(place).packages.values())
     line = refused(place)
-    assert f": packages of --requirements: {before} before, none now; `--repin` continues" in line
+    again = "none now (give --requirements again); `--repin` continues"
+    assert f": packages of --requirements: {before} before, {again}" in line
     file = ask_for(place, "extra>1", version="2.0")
     ended = place.run("--requirements", file)
     assert ended.returncode == 2

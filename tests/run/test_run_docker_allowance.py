@@ -41,8 +41,8 @@ def test_a_budget_leaves_the_rest_for_a_larger_one(place: Place, stub: Provider)
     ended = place.run("--jobs", "1", "--budget", "4600tok", **with_key(stub))
     assert ended.returncode == 75, ended
     assert (
-        "because the budget has no room for them; the same command continues with the rest"
-        in ended.stdout
+        "because the budget has no room for them; raise --budget, and the same command continues "
+        "with the rest" in ended.stdout
     )
     assert 0 < len(billed(stub)) < 60
     assert place.finished() == []

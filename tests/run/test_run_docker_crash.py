@@ -197,7 +197,10 @@ def test_an_earlier_runs_attempt_is_no_retry_of_this_one(place: Place) -> None:
     place.registry("succeed.a")
     place.run("--dry-run")
     create_left(place, "succeed.a", attempt="attempt-1")
-    assert place.run("--retries", "0").returncode == 0
+    ended = place.run("--retries", "0")
+    assert ended.returncode == 0
+    assert "to be retried  succeed.a  (0.0 s): its container never started" in ended.stdout
+    assert "whole output" not in ended.stdout, "its log is empty"
     assert place.finished() == ["succeed.a"]
 
 
@@ -219,7 +222,7 @@ def test_status_says_what_a_killed_run_left(place: Place) -> None:
     end_first(place)
     *_, last = place.ask("status", "m", "s").stdout.splitlines()
     assert last == (
-        "of a run that was killed: 1 running, 1 ended and not on record yet; `evalset run` "
+        "left by a run that was killed: 1 running, 1 ended but not recorded; `evalset run` "
         "continues it"
     )
     place.let_go()

@@ -61,4 +61,4 @@ def test_an_environments_fault_is_tried_again_and_exits_with_3(place: Place) -> 
         (Result.LOST, Fault.ENVIRONMENT)
     ] * 3
     assert "the Docker engine refused: " in ended.stdout
-    assert ended.stdout.count("again in a moment") == 2
+    assert ended.stdout.count("to be retried") == 2

@@ -48,6 +48,9 @@ def test_starting_over_keeps_the_old_files(place: Place) -> None:
     """`--no-resume` runs everything again, and puts the old files aside."""
     place.registry("succeed.a")
     place.run()
-    assert place.run("--no-resume").returncode == 0
+    ended = place.run("--no-resume")
+    assert ended.returncode == 0
     assert place.finished() == ["succeed.a"]
-    assert len(list(place.progress.rglob("*progress.txt*"))) == 2
+    kept = sorted(place.progress.rglob("*progress.txt*"))
+    assert len(kept) == 2
+    assert f"kept as {kept[1]}\n" in ended.stdout
