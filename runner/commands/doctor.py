@@ -162,7 +162,7 @@ def _image(engine: Engine, name: str) -> str:
     return f"{image.name} ({(own_fingerprint(api, image) or image.id)[:19]})"
 
 
-def _registry(engine: Engine, image: str, paths: Sequence[str]) -> str:
+def _registry(engine: Callable[[], Engine], image: str, paths: Sequence[str]) -> str:
     registry = all_registries(image, paths, engine)
     return f"{len(registry.eval_sets)} eval sets, {len(registry.evals)} evals"
 
@@ -303,7 +303,7 @@ def command(
     checks = _said_once(
         _check("Docker engine", lambda: _about(engine())),
         _check("eval image", lambda: _image(engine(), image)),
-        _check("registry", lambda: _registry(engine(), image, own.registry_paths)),
+        _check("registry", lambda: _registry(engine, image, own.registry_paths)),
         _check("progress directory", lambda: _progress_dir(progress_dir)),
         _check("disk", lambda: _disk(progress_dir)),
         _check("Git", _git),

@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
@@ -34,11 +34,13 @@ from runner.registry.resolve import names_matching, resolve_eval_set
 from runner.report.text import evals, harmless
 
 
-def all_registries(image: str, paths: Sequence[str], engine: Engine | None = None) -> Registry:
+def all_registries(
+    image: str, paths: Sequence[str], engine: Callable[[], Engine] = Engine
+) -> Registry:
     """The image's registry, `~/.evals` and further folders, merged.
 
     Args:
-        engine: that has the image; None for the one here.
+        engine: gives the engine that has the image, once the folders have been read.
     """
     host = this_host()
     folders = [Path(path) for path in paths]
@@ -48,8 +50,8 @@ def all_registries(image: str, paths: Sequence[str], engine: Engine | None = Non
     if (host.home / ".evals").is_dir():
         folders.insert(0, host.home / ".evals")
     own = [parse_registry(read_folder(folder)) for folder in folders]
-    engine = engine or Engine()
-    return merge_registries([builtin_registry(engine, find_image(engine.api, image), host), *own])
+    there = engine()
+    return merge_registries([builtin_registry(there, find_image(there.api, image), host), *own])
 
 
 def show_registry(

@@ -1,7 +1,9 @@
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
 from tests.commands.conftest import contents
 from tests.conftest import engine_api, until
@@ -149,14 +151,21 @@ def test_what_is_no_data_is_refused(desk: Desk, left: str, said: str) -> None:
     assert not desk.locks()
 
 
+def given_to(containers: list[str]) -> list[str]:
+    """The variables of the only container; none while it is being made or removed."""
+    with suppress(ValueError, NotFound):
+        (container,) = containers
+        return list(engine_api().inspect_container(container)["Config"]["Env"])
+    return []
+
+
 def test_no_key_gets_into_a_container_that_fetches(desk: Desk, hub: Hub) -> None:
     """Only variables that are named are handed in; none of a model's, and none of a rule's."""
     hub.may_answer.clear()
     desk.registry(a=desk.match("/a.jsonl"))
     secret = {"OPENAI_API_KEY": "sk-secret", "ANTHROPIC_API_KEY": "secret-too", "HF_TOKEN": "hf_x"}
     with desk.fetching("-e", "HF_TOKEN", **secret) as process:
-        (container,) = until(desk.containers, 60)
-        handed = engine_api().inspect_container(container)["Config"]["Env"]
+        handed = until(lambda: given_to(desk.containers()), 60)
         process.send_signal(signal.SIGINT)
         hub.may_answer.set()
 

@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from docker.errors import NotFound
+
 from runner.engine.labels import Label
 from tests.conftest import until
 from tests.hosts.engine import SecondEngine, do
@@ -164,7 +166,7 @@ class LabHost(SecondEngine):
         """Wait until so many evals have said that they wait; give the private folders of all."""
 
         def are_ready() -> bool:
-            said = [self.api.logs(each) for each in self.evals(every=False)]
+            said = [said_by(self, each) for each in self.evals(every=False)]
             return sum(b"waiting" in text for text in said) >= ready
 
         until(are_ready, seconds=60)
@@ -347,6 +349,13 @@ def lab(count: int) -> Iterator[Lab]:
     until(lambda: not any(host.leftovers() for host in made.hosts))
 
 
+def said_by(host: LabHost, container: str) -> bytes:
+    """What a container has printed; nothing while it is being made or removed."""
+    with contextlib.suppress(NotFound):
+        return bytes(host.api.logs(container))
+    return b""
+
+
 def evals(host: LabHost, *, every: bool = True) -> list[str]:
     """Names of the containers of evals on a host, or of the running ones alone."""
     listed = host.api.containers(all=every, filters={"label": Label.ATTEMPT})
@@ -364,7 +373,7 @@ def waiting(host: LabHost, count: int) -> list[Path]:
 
     def look() -> list[Path]:
         listed = host.api.containers(filters={"label": Label.ATTEMPT})
-        said = [host.api.logs(each["Id"]) for each in listed]
+        said = [said_by(host, each["Id"]) for each in listed]
         if sum(b"waiting" in text for text in said) < count:
             return []
         return sorted((host.disk / "home/.evalset/spool").glob("*/.attempts/*"))
