@@ -14,10 +14,9 @@ from pathlib import Path
 from bench.figure import ROOT, Figure, in_turn, seconds
 from runner.image.build import BASE_NAME
 from runner.image.image import find_image
-from runner.model import Attempt
 from runner.options import DEFAULT_IMAGE
 from tests.conftest import DOCKERFILE, PROGRAM, TEST_IMAGE, Place, engine_api, until
-from tests.hosts.lab import Lab, lab
+from tests.hosts.lab import Lab, LabHost, lab
 from tests.images import build_image
 
 # Seconds that a host may be away in the figure about one that does not come back.
@@ -105,22 +104,23 @@ def overhead(hosts: Lab, runs: int, count: int = 30) -> Figure:
 
 def lost_host(hosts: Lab) -> Figure:
     """From the end of a host until its evals run on another one."""
-    a, _ = hosts.hosts
     options = ("--hosts", "lab-a=1,lab-b=2", "--engine-wait", f"{WAIT}s", *ROOM)
 
-    def elsewhere(place: Place) -> list[Attempt]:
-        return [each for each in place.records() if each.host == a.alias]
+    def having() -> list[LabHost]:
+        return [host for host in hosts.hosts if host.on and host.evals(every=False)]
 
     with _place(["wait.1"]) as place, place.running(*options, **hosts.environ()) as run:
-        a.attempts(ready=1)
+        (first,) = until(having, seconds=60)
+        first.attempts(ready=1)
+        (other,) = (host for host in hosts.hosts if host is not first)
         began = time.monotonic()
-        hosts.take_power(a)
-        until(lambda: elsewhere(place), seconds=120)
-        hosts.hosts[1].attempts(ready=1)
+        hosts.take_power(first)
+        until(lambda: [each for each in place.records() if each.host == first.alias], seconds=120)
+        other.attempts(ready=1)
         took = time.monotonic() - began
         run.send_signal(signal.SIGKILL)
         run.communicate()
-    hosts.give_power(a)
+    hosts.give_power(first)
     hosts.clear()
     return Figure(
         name="from a power loss until its evals run elsewhere, beyond --engine-wait, of 60 s",
