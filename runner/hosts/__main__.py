@@ -23,9 +23,8 @@ def main(argv: list[str]) -> int:
     what, folder, *rest = argv
     if what == "relay":
         return relay(Path(folder))
-    # Only here, because importing the engine's client takes long.
-    from runner.hosts.agent import Agent  # noqa: PLC0415
-    from runner.hosts.spool import Spool  # noqa: PLC0415
+    from runner.hosts.agent import Agent  # noqa: PLC0415 - the engine's client takes long to import
+    from runner.hosts.spool import Spool  # noqa: PLC0415 - as above
 
     try:
         container, known_as = (*rest, "", "")[:2]

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from runner.hosts.link import READ, Link, Poller
@@ -298,7 +299,7 @@ class Collector:
 
 
 # Where the package of this code is.
-_PLACE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+_PLACE = str(Path(__file__).absolute().parents[2])
 
 
 def _nothing(_: int) -> None:

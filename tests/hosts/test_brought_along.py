@@ -147,3 +147,23 @@ def test_a_run_replaces_an_agent_of_another_version(
     assert run.returncode == 0, printed
     assert "continues 2 evals" in printed
     assert len(here.records()) == 2
+
+
+def test_a_host_pulls_an_image_that_a_registry_has(
+    here: Place, hosts: Lab, unknown: str, tmp_path: Path
+) -> None:
+    """Of exactly this content, and nothing is sent over ssh."""
+    a = hosts.hosts[0]
+    into = ["nsenter", f"--net={a.network}"]
+    port = int(unknown.partition("/")[0].partition(":")[2])
+    place = msgspec.structs.replace(here, image=unknown)
+    place.registry("succeed")
+    with serving(tmp_path, port=port, inside=into):
+        ended = place.run("--hosts", "lab-a", *ROOM, **hosts.environ())
+        asked = (tmp_path / "log").read_text()
+    (digest,) = engine_api().inspect_image(unknown)["RepoDigests"]  # type: ignore[no-untyped-call] # its stubs lack it
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "gets the image" not in ended.stdout
+    assert f"GET /v2/me/evals/manifests/{digest.partition('@')[2]}" in asked
+    assert digest in a.api.inspect_image(digest)["RepoDigests"]  # type: ignore[no-untyped-call] # as above
+    a.api.remove_image(digest)

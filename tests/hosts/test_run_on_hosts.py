@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from runner.data.cache import DataCache, keys_of
@@ -16,9 +15,8 @@ from runner.engine.labels import Label
 from runner.hosts.ledger import read_ledger
 from runner.model import Result
 from runner.registry.entries import read_folder
-from tests.conftest import Place, engine_api, remove_containers, until
+from tests.conftest import Place, engine_api, until
 from tests.hosts.lab import Lab, agents, evals, let_go, waiting
-from tests.image_registry import serving
 from tests.provider import KEY, Provider, provider
 
 pytestmark = [
@@ -222,36 +220,6 @@ def test_an_eval_that_moves_to_another_host_pays_for_no_answer_twice(
     assert kept.spending
     assert kept.spending.replayed >= 10
     hosts.join(first)
-
-
-def test_a_host_pulls_an_image_that_a_registry_has(
-    here: Place, hosts: Lab, test_image: str, tmp_path: Path
-) -> None:
-    """Of exactly this content, and nothing is sent over ssh."""
-    a = hosts.hosts[0]
-    into = ["nsenter", f"--net={a.network}"]
-    api = engine_api()
-    with serving(tmp_path) as registry:
-        name = f"{registry}/me/evals"
-        made = api.create_container(test_image, "true")["Id"]
-        api.commit(made, name, "1", changes=[f"LABEL made.for={tmp_path}"])
-        remove_containers([made])
-        api.push(name, "1")
-    place = msgspec.structs.replace(here, image=f"{name}:1")
-    place.registry("succeed")
-    try:
-        with serving(tmp_path, port=int(registry.partition(":")[2]), inside=into):
-            ended = place.run("--hosts", "lab-a", *ROOM, **hosts.environ())
-            asked = (tmp_path / "log").read_text()
-        (digest,) = api.inspect_image(f"{name}:1")["RepoDigests"]  # type: ignore[no-untyped-call] # its stubs lack it
-    finally:
-        api.remove_image(f"{name}:1")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert f"lab-a pulls the image {name}:1" in ended.stdout
-    assert "gets the image" not in ended.stdout
-    assert f"GET /v2/me/evals/manifests/{digest.partition('@')[2]}" in asked
-    assert digest in a.api.inspect_image(digest)["RepoDigests"]  # type: ignore[no-untyped-call] # as above
-    a.api.remove_image(digest)
 
 
 def test_data_and_rules_hold_on_a_host(here: Place, hosts: Lab) -> None:
