@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runner.files import named
 from runner.hosts.messages import PIECE, HasEnded, Message, Piece, Read
-from runner.records.folders import MOST_FILES, remove_tree
+from runner.records.folders import MOST_FILES, private_folder, remove_tree
 from runner.records.layout import Layout
 
 # Pieces of an attempt's files that are under way at once.
@@ -47,6 +47,7 @@ class Fetch:
         done: Callable[[str], None],
     ) -> None:
         self.ended = ended
+        self._layout = layout
         self._private = layout.private(ended.attempt)
         self._send = send
         self._done = done
@@ -61,9 +62,10 @@ class Fetch:
             self._finish(problem)
             return
         with named(self._private, "create the folder"):
-            remove_tree(self._private) if self._private.exists() else None
-            (self._private / "evallogs").mkdir(mode=0o700, parents=True)
-            self._private.chmod(0o1700)  # as that of a container, which nobody takes for unused
+            if self._private.exists():
+                remove_tree(self._private)
+            with private_folder(self._layout, self.ended.attempt) as folder:
+                (folder / "evallogs").mkdir(mode=0o700)
         for file in self.ended.files:
             self._sizes[file.name] = file.size
             self._wanted += ((file.name, offset) for offset in range(0, file.size, PIECE))

@@ -1,6 +1,7 @@
 """What a host says of an attempt's files, and how they get here."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from runner.engine.ending import Ending
 from runner.hosts.fetching import LARGEST_CONSOLE, Fetch, is_attempt
 from runner.hosts.messages import PIECE, HasEnded, LeftFile, Message, Piece, Read
 from runner.model import Command, ContainerSettings, Job
+from runner.records.folders import remove_private, remove_unused
 from runner.records.layout import Layout
 
 ATTEMPT = "261130061946BWGE5G7E"
@@ -73,6 +75,27 @@ def test_what_was_here_before_is_replaced(tmp_path: Path) -> None:
     desk = Desk(tmp_path, ("log", 3))
     desk.answer({"log": b"new"})
     assert [path.name for path in old.iterdir()] == ["log"]
+
+
+def test_a_cleanup_at_the_same_moment_takes_nothing_from_a_fetch(tmp_path: Path) -> None:
+    """The thread that records removes the folder of all attempts whenever it finds it empty."""
+    over = threading.Event()
+
+    def clean() -> None:
+        while not over.is_set():
+            remove_unused(tmp_path)
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        for _ in range(300):
+            desk = Desk(tmp_path, ("log", 3))
+            desk.answer({"log": b"new"})
+            assert desk.told == [""]
+            remove_private(desk.layout, ATTEMPT)
+    finally:
+        over.set()
+        cleaner.join()
 
 
 @pytest.mark.parametrize(
