@@ -8,6 +8,9 @@ import msgspec
 
 from runner.errors import UsageError
 
+# How many samples an eval has at most; it changes nothing in what each of them asks.
+_SAMPLES = "--max_samples"
+
 
 class Command(tuple[str, ...]):
     """The argv that upstream would run for an eval: `oaieval MODEL EVAL [argument...]`.
@@ -52,6 +55,17 @@ class Command(tuple[str, ...]):
     def key(self) -> str:
         """Stands for it, as `key_of` does."""
         return key_of(self)
+
+    @property
+    def answers_key(self) -> str:
+        """Stands for it without `--max_samples`, because more samples can use the same answers."""
+        arguments = list(self)
+        for place in reversed(range(3, len(self))):
+            if self[place] == _SAMPLES:
+                del arguments[place : place + 2]
+            elif self[place].startswith(f"{_SAMPLES}="):
+                del arguments[place]
+        return key_of(arguments)
 
 
 def key_of(value: object) -> str:

@@ -125,9 +125,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return self.root / "answers" / f"{self.model}.{self.eval_set}"
 
     def answers_of(self, command: Command) -> Path:
-        """Where the answers that one eval was given are kept."""
+        """Where the answers that one eval was given are kept, whatever its `--max_samples`."""
         name = re.sub("[^a-zA-Z0-9_.-]+", "-", command.eval)[:MOST_OF_A_NAME]
-        return self.answers / f"{name}.{command.key}.jsonl"
+        return self.answers / f"{name}.{command.answers_key}.jsonl"
 
     @property
     def gateway(self) -> Path:

@@ -253,7 +253,7 @@ class EvalSpent(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         eval: the resolved key; as far as the file's name has it where no plan has the eval.
-        command: None where no plan has it.
+        command: the first that has them; None where no plan has it.
         file: its answers file.
     """
 
@@ -289,7 +289,9 @@ def read_spent(layout: Layout, commands: Iterable[Command]) -> Spent:
         layout: where they are.
         commands: of the plan, which the evals are named after.
     """
-    known = {layout.answers_of(command): command for command in commands}
+    known: dict[Path, Command] = {}
+    for planned in commands:
+        known.setdefault(layout.answers_of(planned), planned)
     order = {path: place for place, path in enumerate(known)}
     there = sorted(layout.answers.glob("*.jsonl"))
     evals, damaged = [], []

@@ -3,6 +3,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -73,7 +74,8 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
         cost: by the prices; None where there are none for its tokens.
         unpriced: tokens that have no price.
         shard: `I/N`; empty where there was none.
-        asked: what it asked of its model, in all of its attempts; None without answers on record.
+        answers: its answers file; None where an eval before it has the same one.
+        asked: what that says it asked of its model, in all attempts; None without answers.
     """
 
     page: str
@@ -86,6 +88,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     cost: float | None = None
     unpriced: int = 0
     shard: str = ""
+    answers: Path | None = None
     asked: Asked | None = None
 
     @property
@@ -164,6 +167,10 @@ def facts_of(source: Source) -> list[EvalFacts]:
     for attempt in source.state.attempts:
         attempts[attempt.command].append(attempt)
     shards = _shards(source.state.run)
+    answers: dict[Path, Command] = {}
+    for command in source.state.commands:
+        answers.setdefault(source.layout.answers_of(command), command)
+    of_command = {command: path for path, command in answers.items()}
     return [
         EvalFacts(
             page=_page(source, command),
@@ -173,6 +180,7 @@ def facts_of(source: Source) -> list[EvalFacts]:
             attempts=attempts[command],
             attempt=_newest(attempts[command], success=row.state is State.DONE),
             shard=shards.get(command, ""),
+            answers=of_command.get(command),
         )
         for command, row in zip(source.state.commands, source.rows, strict=True)
     ]
@@ -192,7 +200,7 @@ def cell_of(fact: EvalFacts, prices: Prices | None) -> Cell:
         events_left_out=index.events_left_out,
         missing=len(set(names)) - len(paths),
     )
-    asked = read_asked(fact.source.layout.answers_of(fact.command), prices)
+    asked = None if fact.answers is None else read_asked(fact.answers, prices)
     return Cell(msgspec.structs.replace(fact.with_log(log, prices), asked=asked), index)
 
 

@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+
+from runner.model import Command
 from runner.records.layout import Layout, scan
 
 
@@ -14,6 +17,20 @@ def test_files_lie_where_upstream_would_put_them() -> None:
     assert layout().run == Path("/p/oaievalset/gpt-4.test-basic.run.json")
     assert layout().evallogs == Path("/p/evallogs")
     assert layout().private("42") == Path("/p/.attempts/42")
+
+
+@pytest.mark.parametrize("others", [["--max_samples", "5"], ["--max_samples=5"]])
+@pytest.mark.parametrize("arguments", [[], ["--seed", "7"]])
+def test_evals_share_their_answers_whatever_the_number_of_samples(
+    arguments: list[str], others: list[str]
+) -> None:
+    """Other arguments may change what is asked, or how often on purpose; so may another model."""
+    path = layout().answers_of(Command(("oaieval", "m", "e", *arguments)))
+    assert path.parent == Path("/p/answers/gpt-4.test-basic")
+    for same in ([*arguments, *others], [*others, *arguments], [*others, *arguments, *others]):
+        assert layout().answers_of(Command(("oaieval", "m", "e", *same))) == path
+    for other in (("m", "e", "--seed", "8"), ("m", "e2", *arguments), ("m2", "e", *arguments)):
+        assert layout().answers_of(Command(("oaieval", *other, *others))) != path
 
 
 def test_a_slash_in_a_models_name_makes_a_subfolder() -> None:

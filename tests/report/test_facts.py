@@ -143,6 +143,14 @@ def test_no_eval_is_lost_and_no_equal_one_is_passed_by(runs: list[list[str]]) ->
     assert len(places) == len({one for run in runs for one in run})
 
 
+def test_answers_that_two_rows_share_count_once() -> None:
+    """More samples use the answers of fewer, which lie in one file."""
+    few, more, other = facts_of(source("a --max_samples 2", "a", "a -x"))
+    assert few.answers == few.source.layout.answers_of(more.command)
+    assert more.answers is None
+    assert other.answers not in (None, few.answers)
+
+
 def test_a_time_from_elsewhere_may_be_anything() -> None:
     """It is kept within what can be drawn."""
     before = source("a")

@@ -11,6 +11,7 @@ import pytest
 
 from runner.options import DEFAULT_IMAGE
 from runner.records.layout import Layout
+from runner.records.progress import read_attempts
 from runner.records.snapshot import SegmentName, pack
 from tests.branch.desk import git
 from tests.conftest import Place
@@ -98,6 +99,31 @@ def test_a_run_is_the_same_again_without_its_provider(run_once: Place) -> None:
         "not compared: times, run_id, event_id, created_by, boostrap_std (1 drawn at random)",
         "same: 2",
     ]
+
+
+def test_more_samples_do_not_pay_again_for_the_first_ones(tmp_path: Path, cache: Path) -> None:
+    """A first try with one sample, then all three: three bills, and both can be verified."""
+    place = Place(tmp_path, cache, DEFAULT_IMAGE)
+    with provider(place.folder) as stub:
+        for samples in ("1", "3"):
+            ended = evalset(
+                place,
+                *("run", "gpt-3.5-turbo", "test-basic", "--select", MATCH),
+                *("--max_samples", samples),
+                progress=place.progress,
+                OPENAI_API_KEY=KEY,
+                OPENAI_BASE_URL=f"{stub.url}/v1",
+            )
+            assert ended.returncode == 0, ended
+            assert len(stub.bills()) == int(samples)
+    layout = Layout(root=place.progress, model="gpt-3.5-turbo", eval_set="test-basic")
+    spending = read_attempts(layout.attempts).records[-1].spending
+    assert spending
+    assert spending.replayed == 1
+    ended = verified(place, place.progress)
+    assert ended.returncode == 0, ended
+    assert "(1 sample, 1 answer)" in ended.stdout
+    assert "(3 samples, 3 answers)" in ended.stdout
 
 
 def test_a_changed_answer_is_found_and_one_that_is_missing_too(run_once: Place) -> None:
