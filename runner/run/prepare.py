@@ -34,6 +34,7 @@ from runner.plan.grammar import check_passed_through
 from runner.plan.obstacles import Obstacle
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
 from runner.records.layout import Layout
+from runner.records.run_file import read_run_file
 from runner.records.state import RunState, StateReader
 from runner.registry.code import check_code, shadowing
 from runner.registry.entries import (
@@ -148,7 +149,8 @@ def prepare(
     engine.ask_ahead()
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
-        with noting(folders.warnings):  # a folder with a warning may be why there is no such set
+        # A folder with a warning, or a forgotten one, may be why there is no such set.
+        with noting((*folders.warnings, *_forgotten(asked.layout, options))):
             resolution = _resolution(options, folders, builtin_registry(engine, image, host))
     if (classes := folders.classes(host)) is not None:
         resolution = msgspec.structs.replace(resolution, defines_model=True)
@@ -258,6 +260,20 @@ def _resolution(options: RunOptions, folders: Folders, builtin: Registry) -> Res
         model=options.model,
         passed_through=options.passed_through,
     )
+
+
+def _forgotten(layout: Layout, options: RunOptions) -> list[str]:
+    """A warning if the last run of the same set had more registry folders."""
+    last = read_run_file(layout.run)
+    had = (
+        max((list(each).count("--registry_path") for each in last.commands), default=0)
+        if last
+        else 0
+    )
+    has = len(options.registry_paths)
+    if had <= has:
+        return []
+    return [f"the last run of it had {had} --registry-path, and this one has {has or 'none'}"]
 
 
 def _extras(

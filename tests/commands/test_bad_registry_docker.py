@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+from runner.model import Command
+from runner.plan.pins import RunFile
+from runner.records.layout import Layout
+from runner.records.run_file import write_run_file
 from tests.commands.conftest import LINES, PROGRESS, Here, contents, only_line
 
 pytestmark = pytest.mark.docker
@@ -83,6 +87,27 @@ def test_the_drop_in_warns_of_a_folder_that_is_not_there_before_it_misses_the_se
     assert warning == f"warning: the registry folder {folder} does not exist; check --registry-path"
     assert error.startswith("Error: no eval set `mine-set`")
     assert (ended.returncode, ended.stdout) == (2, "")
+
+
+def test_a_registry_folder_that_was_forgotten_is_remembered(here: Here) -> None:
+    """The run before had it."""
+    with_folder = Command(("oaieval", "dummy", "a.v0", "--registry_path", "/registry/0"))
+    layout = Layout(root=here.folder / "progress", model="dummy", eval_set="mine")
+    last = RunFile(
+        run="r",
+        model="dummy",
+        eval_set="mine",
+        image="i",
+        image_id="i",
+        commands=(with_folder,),
+        limits={},
+    )
+    write_run_file(layout, last)
+    ended = here.evalset("run", "dummy", "mine")
+    warning, error = ended.stderr.splitlines()
+    assert error.startswith("Error: no eval set `mine`")
+    assert warning == "warning: the last run of it had 1 --registry-path, and this one has none"
+    assert ended.returncode == 2
 
 
 def test_a_set_unlike_any_other_is_told_where_they_are_listed(here: Here) -> None:
