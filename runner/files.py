@@ -119,17 +119,21 @@ def write_whole(path: Path, pieces: Iterable[bytes], *, writer: str | None = Non
 
 
 @contextmanager
-def appearing_whole(path: Path, *, temporary: str) -> Iterator[IO[bytes]]:
+def appearing_whole(path: Path, *, temporary: str, sync: bool = True) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path` at the end, and is gone if that is not reached.
 
     Until then it has the name `temporary`, which no two writers may use at the same time.
+
+    Args:
+        sync: whether it is whole even after a power loss.
     """
     new = path.with_name(temporary)
     try:
         with new.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

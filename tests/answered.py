@@ -1,13 +1,28 @@
 """Answers files as a gateway leaves them."""
 
+import io
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runner.model import Command
 from runner.records.answers import Answer, Failed, Given, Request, Reserved, Sent, Usage
-from runner.records.answers_file import AnswersFile
+from runner.records.answers_file import AnswersFile, Kept, ShortLines
+from runner.records.answers_index import Index, index_of
 from runner.records.layout import Layout
+
+
+def kept_in(content: bytes, known: Index | None = None) -> list[Kept]:
+    """All answers of a file with this content, in order."""
+
+    def read(start: int, size: int) -> bytes:
+        return content[start : start + size]
+
+    index = index_of(io.BytesIO(content), known)
+    keys = {place.line.key for place in ShortLines(io.BytesIO(content))}
+    found = (each for key in keys for each in index.kept(key, read))
+    return sorted(found, key=lambda kept: kept.start)
+
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ seconds of a monotonic clock.
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -14,9 +14,11 @@ from runner.errors import UsageError
 from runner.gateway.prices import ADD_IT, Price, Prices, check_budget, no_price, read_prices
 from runner.gateway.rates import Channel, Entry, Mark, Window, limits_of
 from runner.gateway.tokens import Bound
-from runner.options import RunOptions
 from runner.records.answers import Usage
 from runner.units import Budget, Unit, show_budget
+
+if TYPE_CHECKING:
+    from runner.options import RunOptions
 
 # A budget in dollars is counted in units of 1e-12 dollars, so that sums are exact.
 _PARTS = 10**12
@@ -347,7 +349,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def limits_of_run(options: RunOptions, *, model: str | None = None) -> Limits:
+def limits_of_run(options: "RunOptions", *, model: str | None = None) -> Limits:
     """The limits of a run; the file of prices is read.
 
     Args:

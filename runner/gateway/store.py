@@ -1,20 +1,25 @@
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from runner.errors import EnvironmentFault
 from runner.gateway.exchange import Exchange
 from runner.gateway.requests import Asked
 from runner.records.answers import Answer, AnswersLine, Given, Request, Returned, Stopped
-from runner.records.answers_file import AnswersFile, Kept
+from runner.records.answers_file import AnswersFile, ChangedError, Kept, damage
+from runner.records.answers_index import Index, is_worth_saving, read_index
 
 # Seconds after which a write to a full disk is retried.
 PAUSE = 1.0
 
 # Statuses from here on are errors.
 ERROR = 400
+
+Found = TypeVar("Found")
 
 
 def utc(moment: datetime | None = None) -> str:
@@ -38,21 +43,41 @@ class Store:
 
     def __init__(self, path: Path, *, errors: bool = False) -> None:
         self.path = path
+        self._errors = errors
         self._file = AnswersFile(path)
-        found = self._file.read()
-        self._requests = found.requests
-        self._on_record = found.given
-        self.exchange = Exchange(kept for kept in found.kept if errors or kept.status < ERROR)
-        self.stopped = found.stopped
-        self.damaged = found.damaged
+        self._index = read_index(self._file)
+        self._described: set[str] = set()
+        self._admitted: set[str] = set()
+        self.exchange = Exchange(self._kept)
+        self.stopped = dict(self._index.stopped)
+        self.damaged = damage(str(path), self._index.damaged, self._index.newer)
         self.problem = ""
         self.users = 0
         self._next: asyncio.Future[None] | None = None
         self._syncing: asyncio.Task[None] | None = None
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; if much of it is new, a thread saves its index first."""
+        if is_worth_saving(self._file, self._index):
+            threading.Thread(target=self._save_and_close, name="index").start()
+        else:
+            self._file.close()
+
+    def _save_and_close(self) -> None:
+        with self._file, suppress(EnvironmentFault):
+            read_index(self._file, self._index)
+
+    def _look(self, find: Callable[[Index], Found]) -> Found:
+        """Look into the index, which is made anew if the file does not fit it any more."""
+        try:
+            return find(self._index)
+        except ChangedError:
+            self._index = read_index(self._file, Index())
+            return find(self._index)
+
+    def _kept(self, key: str) -> list[Kept]:
+        kept = self._look(lambda index: index.kept(key, self._file.line))
+        return [each for each in kept if self._errors or each.status < ERROR]
 
     def is_current(self) -> bool:
         """Whether its file still has its name; `evalset reset` moves it."""
@@ -60,7 +85,9 @@ class Store:
 
     def admit(self, attempt: str) -> None:
         """Prepare for an attempt; it is not given again what it was given before a crash."""
-        self.exchange.was_given(attempt, self._on_record.pop(attempt, ()))
+        if attempt not in self._admitted:  # else what it gave back would count again
+            self._admitted.add(attempt)
+            self.exchange.was_given(attempt, self._index.given_to(attempt))
 
     async def stop(self, attempt: str, why: str, reason: str) -> None:
         """Put on record, durably, that an attempt is refused an answer for good."""
@@ -71,9 +98,11 @@ class Store:
 
     async def describe(self, key: str, asked: Asked) -> None:
         """Append a request and its key, unless the file has it already."""
-        if key in self._requests:
+        if key in self._described:
             return
-        self._requests.add(key)
+        self._described.add(key)
+        if self._look(lambda index: index.describes(key, self._file.line)):
+            return
         await self.write(
             Request(
                 key=key,
@@ -151,8 +180,15 @@ class Store:
         return kept
 
     def read(self, kept: Kept) -> Answer:
-        """Read an answer."""
-        return self._file.answer(kept)
+        """Read an answer; ChangedError if the file has it no more."""
+        try:
+            return self._file.answer(kept)
+        except ChangedError:
+            self._index = read_index(self._file, Index())
+            for each in self._index.kept(kept.key, self._file.line):
+                if each.id == kept.id:
+                    return self._file.answer(each)
+            raise
 
     def give_back(self, kept: Kept, attempt: str) -> None:
         """Take back an answer that did not reach its attempt, which may be given it again."""

@@ -1,12 +1,11 @@
-"""Answers files: what they hold, and how they are read and written.
+"""Answers files: how they are read and written; answers_index.py knows what lies where in them.
 
 Reading tolerates damaged lines. Writing appends a line, and makes it durable when it is asked to.
 """
 
 import io
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -38,39 +37,6 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     size: int
 
 
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """Which answers a file has, and who was given them; `Sums` has what they add up to.
-
-    Attributes:
-        kept: the answers in file order.
-        requests: keys of the requests that it describes.
-        given: ids of the answers that an attempt was given, by attempt.
-        stopped: by attempt that cannot succeed any more, why, and one line that says it.
-        damaged: as `Sums` has it.
-    """
-
-    kept: list[Kept] = []
-    requests: set[str] = set()
-    given: dict[str, set[str]] = {}
-    stopped: dict[str, tuple[str, str]] = {}
-    damaged: list[str] = []
-
-
-def read_answers(path: Path) -> Answers:
-    """Read an answers file; reading tolerates what is damaged and never changes it.
-
-    Raises:
-        EnvironmentFault: it cannot be read.
-    """
-    with opened(path) as file:
-        return _index(file, str(path))
-
-
-def parse_answers(content: bytes, source: str) -> Answers:
-    """Read what an answers file holds; `source` is what messages call it."""
-    return _index(io.BytesIO(content), source)
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A file to read from; one that is not there is empty."""
@@ -83,43 +49,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             yield file
 
 
-def _index(file: BinaryIO, source: str) -> Answers:
-    lines = ShortLines(file, source)
-    kept: dict[str, Kept] = {}
-    requests: dict[str, str] = {}
-    given: defaultdict[str, set[str]] = defaultdict(set)
-    stopped: dict[str, tuple[str, str]] = {}
-    for place in lines:
-        line = place.line
-        kind, name = line.kind, line.id
-        if kind == "request":
-            requests[line.key] = line.key
-        elif kind == "answer" and name not in kept:
-            kept[name] = Kept(
-                id=name,
-                key=requests.get(line.key, line.key),  # one text for both
-                sample=line.sample,
-                status=line.status,
-                start=place.start,
-                size=place.size,
-            )
-            if line.attempt:
-                given[line.attempt].add(name)
-        elif kind == "given":
-            given[line.attempt].add(name)
-        elif kind == "returned":
-            given[line.attempt].discard(name)
-        elif kind == "stopped":
-            stopped.setdefault(line.attempt, (line.why, line.reason))
-    return Answers(
-        kept=list(kept.values()),
-        requests=set(requests),
-        given=dict(given),
-        stopped=stopped,
-        damaged=lines.damaged(),
-    )
-
-
 class PlacedLine(msgspec.Struct, frozen=True, gc=False):
     """A line, where it starts in its file, and its size, as `Kept` has them."""
 
@@ -129,39 +58,53 @@ class PlacedLine(msgspec.Struct, frozen=True, gc=False):
 
 
 class ShortLines:
-    """The lines of a file that can be read."""
+    """The lines of a file that can be read, from where it is read next.
 
-    def __init__(self, file: BinaryIO, source: str) -> None:
+    Args:
+        start: where that is, in bytes.
+        lines: how many lines are before it.
+
+    Attributes:
+        end: of the last whole line that was read, in bytes.
+        lines: how many whole ones there are up to there.
+        damaged: numbers of those that cannot be read, or not all of it.
+        newer: numbers of those that a newer version wrote.
+    """
+
+    def __init__(self, file: BinaryIO, start: int = 0, lines: int = 0) -> None:
         self._file = file
-        self._source = source
-        self._damaged: list[int] = []
-        self._newer: list[int] = []
+        self.end = start
+        self.lines = lines
+        self.damaged: list[int] = []
+        self.newer: list[int] = []
 
     def __iter__(self) -> Iterator[PlacedLine]:
-        end = 0
-        for number, line in enumerate(self._file, start=1):
-            start, end = end, end + len(line)
+        for line in self._file:
+            start = self.end
+            if is_whole := line.endswith(b"\n"):  # else it may be in the middle of a write
+                self.end += len(line)
+                self.lines += 1
             try:
                 short = decode_short(line)
             except UNREADABLE:
                 text = line.strip(BLANK)  # a power loss leaves zero bytes around some
                 found = _short(text)
                 if found is None:
-                    if text and line.endswith(b"\n"):  # a torn last line is none that is damaged
-                        self._damaged.append(number)
+                    if text and is_whole:  # a torn last line is none that is damaged
+                        self.damaged.append(self.lines)
                     continue
                 start, line, short = start + line.index(text), text, found  # noqa: PLW2901 - its text
             if short.version > VERSION:
-                self._newer.append(number)
+                self.newer.append(self.lines + (not is_whole))
             yield PlacedLine(short, start, len(line) - line.endswith(b"\n"))
 
-    def damaged(self) -> list[str]:
-        """A message for each line that cannot be read, or not all of it."""
-        found = [
-            f"{self._source}: line {number} cannot be read and is left as it is"
-            for number in self._damaged
-        ]
-        return [*found, *written_by_newer(self._source, self._newer)]
+
+def damage(source: str, damaged: Sequence[int], newer: Sequence[int]) -> list[str]:
+    """Messages about lines, by their numbers as `ShortLines` has them."""
+    messages = [
+        f"{source}: line {number} cannot be read and is left as it is" for number in damaged
+    ]
+    return [*messages, *written_by_newer(source, newer)]
 
 
 def _short(line: bytes) -> Short | None:
@@ -169,6 +112,10 @@ def _short(line: bytes) -> Short | None:
         return decode_short(line)
     except UNREADABLE:
         return None
+
+
+class ChangedError(Exception):
+    """A line is not where it was: somebody has changed the file, which is only appended to."""
 
 
 class AnswersFile(LineFile):
@@ -194,11 +141,34 @@ class AnswersFile(LineFile):
         with named(self.path, "write"):
             os.fdatasync(self._descriptor)
 
-    def answer(self, kept: Kept) -> Answer:
-        """Read an answer."""
+    def line(self, start: int, size: int) -> bytes:
+        """Read a line, or as much of it as there is."""
         with named(self.path, "read"):
-            line = os.pread(self._descriptor, kept.size, kept.start)
-        return msgspec.json.decode(line, type=Answer)
+            return os.pread(self._descriptor, size, start)
+
+    def answer(self, kept: Kept) -> Answer:
+        """Read an answer.
+
+        Raises:
+            ChangedError: it is not where it was.
+        """
+        try:
+            found = msgspec.json.decode(self.line(kept.start, kept.size), type=Answer)
+        except UNREADABLE:
+            raise ChangedError from None
+        if (found.id, found.key) != (kept.id, kept.key):
+            raise ChangedError
+        return found
+
+    @contextmanager
+    def reading(self) -> Iterator[BinaryIO]:
+        """The same file, even if it has another name by now, to be read from its start."""
+        with (
+            named(self.path, "read"),
+            open(os.dup(self._descriptor), "rb", buffering=_AT_ONCE) as file,  # noqa: PTH123 - no path
+        ):
+            file.seek(0)
+            yield file
 
     def is_in_place(self) -> bool:
         """Whether the file still has its name."""
@@ -206,8 +176,8 @@ class AnswersFile(LineFile):
             found = self.path.stat()
         except OSError:
             return False
-        return os.path.samestat(found, os.fstat(self._descriptor))
+        return os.path.samestat(found, self.status())
 
-    def read(self) -> Answers:
-        """Read all of it, without the texts."""
-        return read_answers(self.path)
+    def status(self) -> os.stat_result:
+        """What the system says of the file."""
+        return os.fstat(self._descriptor)

@@ -11,7 +11,7 @@ import msgspec
 from runner.errors import EnvironmentFault
 from runner.model import Command
 from runner.records.answers import FIRST_ERROR, Reserved, Short, Usage
-from runner.records.answers_file import ShortLines, opened
+from runner.records.answers_file import ShortLines, damage, opened
 from runner.records.layout import Layout
 from runner.records.lock import is_held
 
@@ -121,12 +121,12 @@ def read_sums(path: Path, visit: Visit | None = None, *, since: str | None = Non
 def _added(
     file: BinaryIO, source: str, visit: Visit | None = None, since: str | None = None
 ) -> Sums:
-    lines = ShortLines(file, source)
+    lines = ShortLines(file)
     adding = _Adding(since)
     for line in (each.line for each in lines):
         if adding.take(line) and visit and line.status < FIRST_ERROR:
             visit(line)
-    return Sums(**adding.sums(), damaged=lines.damaged())
+    return Sums(**adding.sums(), damaged=damage(source, lines.damaged, lines.newer))
 
 
 class _Cost(msgspec.Struct, frozen=True, gc=False):

@@ -14,8 +14,9 @@ from runner.branch.background import BackgroundSnapshots
 from runner.branch.snapshots import Restored
 from runner.records import snapshot
 from runner.records.answers import Answer, AnswersLine, Given, Request, Reserved, Sent, Usage
-from runner.records.answers_file import AnswersFile, read_answers
+from runner.records.answers_file import AnswersFile
 from runner.records.snapshot import SegmentName, pack
+from tests.answered import kept_in
 from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 from tests.conftest import until
 from tests.outcomes import job
@@ -153,7 +154,7 @@ def test_two_hosts_put_their_answers_together(two: tuple[Desk, Desk]) -> None:
     for desk in two:
         pull(desk)
     assert sorted(lines_of(a)) == sorted(lines_of(b))
-    assert len(read_answers(path_of(a)).kept) == 2
+    assert len(kept_in(path_of(a).read_bytes())) == 2
     count = len(on_branch(b))
     for desk in two:
         push(desk)
@@ -454,7 +455,7 @@ def test_an_answer_on_record_is_not_replaced(two: tuple[Desk, Desk]) -> None:
     write(a, msgspec.structs.replace(answer, body="false"))
     push(a)
     pull(b)
-    (kept,) = read_answers(path_of(b)).kept
+    (kept,) = kept_in(path_of(b).read_bytes())
     with AnswersFile(path_of(b)) as file:
         assert file.answer(kept).body == "true"
 

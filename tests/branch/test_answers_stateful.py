@@ -17,11 +17,12 @@ from runner.branch.answers import AnswerSegments, restore_answers
 from runner.branch.filter import SnapshotFilter
 from runner.branch.git import Entry, Repository
 from runner.records.answers import Answer
-from runner.records.answers_file import AnswersFile, read_answers
+from runner.records.answers_file import AnswersFile
 from runner.records.layout import Layout
 from runner.records.snapshot import SegmentName, merge_files
 from runner.secrets import Scanner
 from tests.amount import amount
+from tests.answered import kept_in
 from tests.outcomes import job
 
 HOSTS = ("a", "b", "c")
@@ -175,7 +176,7 @@ class Merging(RuleBasedStateMachine):
                 kept.id
                 for name in EVALS
                 if self.path(host, name).exists()
-                for kept in read_answers(self.path(host, name)).kept
+                for kept in kept_in(self.path(host, name).read_bytes())
             ]
             assert sorted(found) == sorted(known)
         for name, known in self.on.items():

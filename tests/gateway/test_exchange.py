@@ -1,5 +1,9 @@
 """Which answer an attempt is given, against a model of it."""
 
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -7,12 +11,22 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runner.gateway.exchange import Exchange
 from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
-from runner.records.answers_file import Kept, parse_answers
+from runner.records.answers_file import Kept
+from runner.records.answers_index import Index, index_of
+from tests.answered import kept_in
 
 KEYS = st.sampled_from(["k1", "k2", "k3"])
 ATTEMPTS = st.sampled_from(["a1", "a2", "a3"])
 OTHERS = st.sampled_from(["b1", "a1"])
 SAMPLES = st.sampled_from(["", "s.1", "s.2", "s.3"])
+
+
+def exchange_of(kept: Sequence[Kept] = ()) -> Exchange:
+    """One with these answers on record."""
+    by_key: defaultdict[str, list[Kept]] = defaultdict(list)
+    for each in kept:
+        by_key[each.key].append(each)
+    return Exchange(lambda key: list(by_key[key]))
 
 
 class Paid(msgspec.Struct, frozen=True):
@@ -32,7 +46,9 @@ class Gateway(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[bytes] = []
-        self.exchange = Exchange()
+        self.exchange = exchange_of()
+        self.known = Index()
+        self.covered = b""
         self.paid: list[Paid] = []
         self.has: dict[str, set[str]] = {}
         self.copy: list[bytes] = []
@@ -110,20 +126,23 @@ class Gateway(RuleBasedStateMachine):
         self._write(Returned(id=name, attempt=attempt, at=self._now()))
         self.has[attempt].remove(name)
 
-    @rule(torn=st.booleans())
-    def crash(self, *, torn: bool) -> None:
-        """All is built anew from the file, whose last line may be torn."""
+    @rule(torn=st.booleans(), indexed=st.booleans())
+    def crash(self, *, torn: bool, indexed: bool) -> None:
+        """All is built anew from the file, whose last line may be torn, and the last index."""
         content = b"".join(line + b"\n" for line in self.lines)
         tail = b'{"version":1,"kind":"answer","id":"torn","key":"k1"' if torn else b""
-        found = parse_answers(content + tail, "a file")
+        known = self.known if indexed and content.startswith(self.covered) else Index()
+        found = index_of(io.BytesIO(content + tail), known)
+        kept = kept_in(content + tail, known)
         assert found.damaged == []
-        assert [each.id for each in found.kept] == [each.id for each in self.paid]
-        for each in found.kept:
+        assert [each.id for each in kept] == [each.id for each in self.paid]
+        for each in kept:
             line = msgspec.json.decode(content[each.start : each.start + each.size], type=Answer)
             assert (line.id, line.key, line.sample) == (each.id, each.key, each.sample)
-        self.exchange = Exchange(found.kept)
-        for attempt, names in found.given.items():
-            self.exchange.was_given(attempt, names)
+        self.known, self.covered = found, content
+        self.exchange = exchange_of(kept)
+        for attempt in found.given:
+            self.exchange.was_given(attempt, found.given_to(attempt))
 
     @rule(key=KEYS, sample=SAMPLES, attempt=OTHERS)
     def pay_elsewhere(self, key: str, sample: str, attempt: str) -> None:
@@ -141,15 +160,17 @@ class Gateway(RuleBasedStateMachine):
         union = [*self.lines, *self.copy, *(self.lines if twice else [])]
         self.lines = list(dict.fromkeys(union))
         self.copy = []
-        self.crash(torn=False)
+        self.crash(torn=False, indexed=True)
 
     @invariant()
     def whoever_is_new_gets_all(self) -> None:
         """Each answer once, in the order of the file; then nothing is left."""
         for key in ("k1", "k2", "k3"):
-            new = Exchange(
-                Kept(status=200, id=p.id, key=p.key, sample=p.sample, start=0, size=0)
-                for p in self.paid
+            new = exchange_of(
+                [
+                    Kept(status=200, id=p.id, key=p.key, sample=p.sample, start=0, size=0)
+                    for p in self.paid
+                ]
             )
             wanted = [each.id for each in self.paid if each.key == key]
             taken = [new.take(key, "new") for _ in range(len(wanted) + 1)]

@@ -19,9 +19,10 @@ from runner.records.answers import (
     Sent,
     Usage,
 )
-from runner.records.answers_file import Answers, AnswersFile, parse_answers, read_answers
+from runner.records.answers_file import AnswersFile, damage
+from runner.records.answers_index import index_of, read_index
 from runner.records.spending import Sums, Totals, parse_sums, read_sums
-from tests.answered import Answered
+from tests.answered import Answered, kept_in
 
 LINES: list[AnswersLine] = [
     Request(key="k", route="openai", method="POST", path="/v1/chat/completions", body={"a": [1]}),
@@ -39,6 +40,13 @@ def content(*lines: AnswersLine) -> bytes:
 
 def totals(*lines: AnswersLine) -> Totals:
     return parse_sums(content(*lines), "file").totals
+
+
+def damaged_in(path: Path) -> list[str]:
+    """Messages about a file's lines."""
+    with path.open("rb") as file:
+        found = index_of(file)
+    return damage(str(path), found.damaged, found.newer)
 
 
 @pytest.fixture
@@ -61,12 +69,13 @@ def test_what_was_written_is_found_again(path: Path) -> None:
     """Where each answer lies, who was given it, and what it adds up to."""
     with AnswersFile(path) as file:
         places = [file.write(line) for line in LINES]
-        found = file.read()
-        (kept,) = found.kept
+        found = read_index(file)
+        (kept,) = found.kept("k", file.line)
         assert file.answer(kept) == LINES[2]
+        assert found.describes("k", file.line)
+        assert not found.describes("l", file.line)
     assert (kept.start, kept.size) == places[2]
-    assert found.requests == {"k"}
-    assert found.given == {"a": {"1"}, "b": {"1"}}
+    assert [found.given_to(attempt) for attempt in "abc"] == [{"1"}, {"1"}, set()]
     assert found.damaged == []
     assert read_sums(path).totals == Totals(
         requests=2,
@@ -78,12 +87,10 @@ def test_what_was_written_is_found_again(path: Path) -> None:
         saved=0.25,
         saved_tokens=7,
     )
-    assert parse_answers(path.read_bytes(), "file") == found
 
 
 def test_a_file_that_is_not_there_says_nothing(path: Path) -> None:
     """It is not made, either."""
-    assert read_answers(path) == Answers()
     assert read_sums(path) == Sums()
     assert not path.exists()
 
@@ -99,19 +106,18 @@ def test_damaged_lines_are_named_and_the_rest_counts(path: Path) -> None:
     """Also what no JSON is, what no object is, and a field of another kind."""
     damaged = [b"{", b'["answer"]', b'{"kind":"answer","id":7}', b"\xff"]
     path.write_bytes(b"\n".join(damaged) + b"\n\n" + content(*LINES))
-    found = read_answers(path)
-    assert found.damaged == [
+    assert damaged_in(path) == [
         f"{path}: line {number} cannot be read and is left as it is" for number in (1, 2, 3, 4)
     ]
     sums = read_sums(path)
-    assert (sums.totals, sums.damaged) == (totals(*LINES), found.damaged)
+    assert (sums.totals, sums.damaged) == (totals(*LINES), damaged_in(path))
 
 
 def test_a_torn_last_line_is_not_damaged(path: Path) -> None:
     """A crash leaves one, or a gateway is writing it; a whole one counts."""
     whole = content(*LINES)
     path.write_bytes(whole[:-9])
-    assert read_answers(path).damaged == []
+    assert damaged_in(path) == []
     assert read_sums(path).totals.replayed == 0
     path.write_bytes(whole[:-1])
     assert read_sums(path).totals.replayed == 1
@@ -120,10 +126,10 @@ def test_a_torn_last_line_is_not_damaged(path: Path) -> None:
 def test_zero_bytes_around_a_line_do_no_harm(path: Path) -> None:
     """A power loss leaves them; the answer is read from behind them."""
     path.write_bytes(b"\0\0\0\n\0\0 " + content(LINES[2]))
-    found = read_answers(path)
-    assert found.damaged == []
+    assert damaged_in(path) == []
+    (kept,) = kept_in(path.read_bytes())
     with AnswersFile(path) as file:
-        assert file.answer(found.kept[0]) == LINES[2]
+        assert file.answer(kept) == LINES[2]
 
 
 def test_what_a_newer_version_wrote_counts_as_far_as_it_is_understood(path: Path) -> None:
@@ -132,9 +138,8 @@ def test_what_a_newer_version_wrote_counts_as_far_as_it_is_understood(path: Path
         b'{"kind":"sold","version":2,"id":"1"}\n'
         b'{"kind":"answer","version":2,"id":"1","key":"k","colour":"red","usd":1.5}\n'
     )
-    found = read_answers(path)
     assert read_sums(path).totals == Totals(requests=1, answers=1, usd=1.5)
-    (message,) = found.damaged
+    (message,) = damaged_in(path)
     assert message.startswith(f"{path}: written by a newer evalset: line 1, 2; ")
 
 

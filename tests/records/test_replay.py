@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
-from runner.records.answers_file import AnswersFile, read_answers
+from runner.records.answers_file import AnswersFile
+from runner.records.answers_index import read_index
 from runner.records.replay import (
     LONGEST,
     Missing,
@@ -124,14 +125,17 @@ def test_a_replay_is_a_file_of_answers_that_nobody_was_given(file: Path, tmp_pat
     )
     path = tmp_path / "answers" / "e.jsonl"
     write_replay(read(file, content), file, path)
-    found = read_answers(path)
-    assert [(kept.id, kept.key, kept.sample) for kept in found.kept] == [
-        ("2", "k", "e.1"),
-        ("1", "k", ""),
-    ]
-    assert (found.given, found.requests, found.damaged) == ({}, {"k"}, [])
     with AnswersFile(path) as written:
-        assert written.answer(found.kept[1]).body == '"one"'
+        found = read_index(written)
+        kept = found.kept("k", written.line)
+        assert [(each.id, each.key, each.sample) for each in kept] == [
+            ("2", "k", "e.1"),
+            ("1", "k", ""),
+        ]
+        assert found.describes("k", written.line)
+        assert not found.describes("unused", written.line)
+        assert (found.given, found.damaged) == ({}, [])
+        assert written.answer(kept[1]).body == '"one"'
 
 
 def test_a_rerun_says_what_was_not_on_record_and_what_was_left(file: Path, tmp_path: Path) -> None:
