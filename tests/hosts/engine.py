@@ -15,6 +15,9 @@ from tests.conftest import until
 
 CGROUPS = Path("/sys/fs/cgroup")
 
+# Bytes for images and containers. In memory: a disk takes seconds for each image.
+DISK = 4 << 30
+
 
 class SecondEngine:
     """An engine with its own images, containers, addresses and host name; needs root.
@@ -44,6 +47,7 @@ class SecondEngine:
         self._process: subprocess.Popen[bytes] | None = None
         self._client: docker.APIClient | None = None
         (folder / "daemon.json").write_text("{}")
+        self.mount("data", DISK)
 
     @property
     def on(self) -> bool:
@@ -59,6 +63,11 @@ class SecondEngine:
 
     def power_on(self) -> None:
         """Start the engine, with all that it had on its disk, and wait for its answer."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start the engine; `wait` is until it answers."""
         if not self.network.exists():
             self.add_network()
         # What a machine keeps in /run is gone once it starts again, process numbers above all.
@@ -74,6 +83,9 @@ class SecondEngine:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(line, stdout=log, stderr=log, env=self.environ())
+
+    def wait(self) -> None:
+        """Wait until the engine answers."""
         until(self._answers, seconds=60)
 
     def power_off(self) -> None:
@@ -121,6 +133,13 @@ class SecondEngine:
         mounts = [line for line in Path("/proc/mounts").read_text().splitlines() if self._is(line)]
         folders = [path for path in (self.folder, self.network) if path.exists()]
         return [*mounts, *map(str, [*folders, *self._cgroups()]), *self._processes()]
+
+    def mount(self, name: str, size: int) -> Path:
+        """Have a folder that is a file system of so many bytes."""
+        folder = self.folder / name
+        folder.mkdir()
+        do("mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder)
+        return folder
 
     def add_network(self) -> None:
         """Make its network namespace, with loopback alone."""
