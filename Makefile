@@ -31,9 +31,9 @@ demo: venv engine image
 	@echo 'The results are in progress/: progress files and attempts in progress/oaievalset,'
 	@echo "oaieval's logs in progress/evallogs. Run \`make demo\` again: nothing runs twice."
 
-# In two processes; tests/conftest.py says which tests stay together.
+# In three processes, of which one or another waits; tests/conftest.py says which tests stay together.
 test: venv engine image upstream test-tools lint
-	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -n 2
+	EVALSET_TEST_SEED=$(SEED) .venv/bin/python -m pytest -n 3
 
 # Other commands than the two above: make bare COMMANDS="make demo"
 bare:

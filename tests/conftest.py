@@ -57,7 +57,7 @@ SEED = "EVALSET_TEST_SEED"
 # left; a release is built once for all of its tests, and a second host is started once.
 TOGETHER = {"image": "builds", "packaging": "builds", "hosts": "hosts"}
 
-# Files with one of these marks have the longest tests.
+# Of the others, files with one of these marks have the longest tests.
 LONG = re.compile(r"mark\.(docker|upstream|browser|slow)")
 
 # A machine that is busy with containers is slow at times, and that is no fault of the code.
@@ -91,9 +91,11 @@ def unit_of(path: str) -> str:
 
 
 @once
-def is_long(path: str) -> bool:
-    """Whether a file's tests take longer than most."""
-    return bool(LONG.search(Path(__file__).parents[1].joinpath(path).read_text()))
+def turn_of(path: str) -> int:
+    """When a file's tests are run: the folders that stay together have the most to do."""
+    if unit_of(path) != path:
+        return 0
+    return 1 if LONG.search(Path(__file__).parents[1].joinpath(path).read_text()) else 2
 
 
 class LongestFirst(LoadScopeScheduling):  # type: ignore[misc] # untyped
@@ -103,10 +105,11 @@ class LongestFirst(LoadScopeScheduling):  # type: ignore[misc] # untyped
         return unit_of(nodeid.partition("::")[0])
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        for unit, tests in self.workqueue.items():
-            if any(is_long(nodeid.partition("::")[0]) for nodeid in tests):
-                self.workqueue.move_to_end(unit, last=False)
-                break
+        turns = {
+            unit: min(turn_of(nodeid.partition("::")[0]) for nodeid in tests)
+            for unit, tests in self.workqueue.items()
+        }
+        self.workqueue.move_to_end(min(turns, key=turns.__getitem__), last=False)
         super()._assign_work_unit(node)
 
 

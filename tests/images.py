@@ -1,5 +1,6 @@
 import fcntl
 import io
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,32 @@ def build_image(
             with suppress(APIError):  # a container of another test run still has it
                 api.remove_image(before.id)
         return built.id
+
+
+# A recipe whose image is built in a second; its lock may have one package or none.
+SMALL_RECIPE = """ARG BASE_IMAGE={base}
+FROM ${{BASE_IMAGE}} AS venv
+LABEL evalset.stage=venv
+COPY . /wheels/
+FROM ${{BASE_IMAGE}}
+COPY --from=venv /wheels /wheels
+"""
+
+
+def with_small_recipe(package: Path, folder: Path, *, base: str, lock: str = "") -> Path:
+    """Copy a package of ours, which then builds a small image; gives the folder that has the copy.
+
+    Args:
+        package: where it is, in a checkout or installed.
+        folder: for the copy.
+        base: the image that the small one is built on.
+        lock: its Python packages.
+    """
+    parts = {"Dockerfile": SMALL_RECIPE.format(base=base), "image.lock": lock, "data.lock": ""}
+    copy = shutil.copytree(package, folder / package.name)
+    for name, text in parts.items():
+        (copy / "image" / name).write_text(text)
+    return folder
 
 
 @contextmanager

@@ -56,12 +56,16 @@ def remove_tree(folder: Path) -> None:
         OSError: something cannot be deleted.
     """
     with suppress(FileNotFoundError):
-        os.chmod(folder, 0o700)  # noqa: PTH101 - as below
+        os.chmod(folder, _MADE)  # noqa: PTH101 - as below
         with _opened(folder) as top:
+            # Before it looks unused: a cleanup could take the next one of its name for it.
+            with suppress(OSError):  # whoever holds it cleans up, too, or is an eval
+                fcntl.flock(top, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.fchmod(top, 0o700)
             while names := _some(top):
                 for name in names:
                     _remove(name, top)
-        folder.rmdir()
+            folder.rmdir()
 
 
 def _remove(name: str, top: int) -> None:
@@ -131,7 +135,8 @@ def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
         folder = layout.private(attempt)
         with named(folder, "create the folder"):
             while True:
-                folder.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError):
+                    folder.parent.mkdir(parents=True)
                 with suppress(FileNotFoundError):  # the last attempt has just removed the parent
                     folder.mkdir(mode=0o700)
                     return folder
@@ -183,9 +188,13 @@ def _unheld(folder: Path) -> Iterator[os.stat_result]:
 def remove_unused(root: Path) -> None:
     """Delete the private folders of runs that were killed before they made a container."""
     folder = root / ".attempts"
-    for path in folder.iterdir() if folder.is_dir() else ():
+    paths: list[Path] = []
+    with suppress(FileNotFoundError):  # the last attempt has just removed it
+        paths += folder.iterdir()
+    for path in paths:
         with suppress(OSError), _unheld(path) as about:  # or it has something in it
-            if not about.st_mode & stat.S_ISVTX:
+            # One without a name is not that which has the name by now.
+            if about.st_nlink and not about.st_mode & stat.S_ISVTX:
                 path.rmdir()
     with suppress(OSError):
         folder.rmdir()

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.timeout(120)
 
 BODY = json.dumps(prompt()).encode()
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n".encode()
+# So that the end of an answer is that of its connection.
+CLOSE = b"Connection: close\r\n"
 FILES = b"POST /openai/v1/files HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -92,12 +94,12 @@ def test_a_body_that_is_no_json_is_refused(here: Desk, body: bytes) -> None:
         HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + FILES,
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + FILES,
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n" + FILES,
-        HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY + FILES) + BODY + FILES,
+        HEAD + CLOSE + b"Content-Length: %d\r\n\r\n" % len(BODY + FILES) + BODY + FILES,
         HEAD + b" folded: x\r\nContent-Length: 0\r\n\r\n" + FILES,
         HEAD + b"anthropic-version: 1\rX: y\r\nContent-Length: 2\r\n\r\n{}" + FILES,
         HEAD + b"anthropic-version: 1\x00\r\nContent-Length: 2\r\n\r\n{}" + FILES,
-        b"GET http://elsewhere/v1/files HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET http://elsewhere/v1/files HTTP/1.1\r\nHost: h\r\n" + CLOSE + b"\r\n",
+        b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: h\r\n" + CLOSE + b"\r\n",
         b"GET /openai/v1/models/m HTTP/1.1\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n",
         b"\x16\x03\x01\x00\xff no HTTP\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -1,6 +1,7 @@
 import os
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from runner.engine.labels import Label
@@ -40,38 +41,27 @@ def host_a(second_engine: SecondEngine) -> Iterator[SecondEngine]:
 
 
 @pytest.fixture(scope="session")
-def whole_lab(test_image: str) -> Iterator[Lab]:
-    """Three hosts with the tests' image; this machine's own engine and its bridge stay the same."""
+def whole_lab(test_image: str, local_base: str) -> Iterator[Lab]:
+    """Three hosts with the image of the tests and that of agents.
+
+    This machine's own engine and its bridge stay the same.
+    """
     if os.geteuid() != 0:
         pytest.skip("hosts with engines of their own need root")
     before = number_and_addresses()
     with lab(3) as made:
-        made.load(test_image)
+        made.load(test_image, local_base)
         yield made
     assert number_and_addresses() == before
 
 
 @pytest.fixture
-def three_hosts(whole_lab: Lab) -> Iterator[Lab]:
+def hosts(whole_lab: Lab) -> Iterator[Lab]:
     """A lab as it was made."""
     before = number_and_addresses()
     yield whole_lab
     whole_lab.clear()
     assert number_and_addresses() == before
-
-
-@pytest.fixture(scope="session")
-def ready(whole_lab: Lab, local_base: str) -> Lab:
-    """A lab whose hosts have the image that agents run in, too."""
-    whole_lab.load(local_base)
-    return whole_lab
-
-
-@pytest.fixture
-def hosts(ready: Lab, three_hosts: Lab) -> Lab:
-    """A lab as it was made."""
-    assert ready is three_hosts
-    return three_hosts
 
 
 @pytest.fixture
@@ -83,3 +73,16 @@ def here(place: Place) -> Iterator[Place]:
     left = [each["Id"] for each in listed if spool in spool_of(each["Labels"])]
     remove_containers(left)
     assert not left
+
+
+# Half of the time that a run gives a host that says nothing, and no longer pauses.
+WATCHFUL = (
+    "from runner import cli; from runner.hosts import links; "
+    "links.SILENCE, links.BEAT, links.LATER = 8.0, 0.5, 1.0; cli.main()"
+)
+
+
+@pytest.fixture
+def watchful(here: Place) -> Place:
+    """The same place for a program that notices sooner that a host is away, or is back."""
+    return msgspec.structs.replace(here, program=("-c", WATCHFUL))

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import uuid
@@ -14,6 +15,9 @@ import docker
 from tests.conftest import until
 
 CGROUPS = Path("/sys/fs/cgroup")
+
+# Bytes for images and containers. In memory: a disk takes seconds for each image.
+DISK = 4 << 30
 
 
 class SecondEngine:
@@ -44,6 +48,7 @@ class SecondEngine:
         self._process: subprocess.Popen[bytes] | None = None
         self._client: docker.APIClient | None = None
         (folder / "daemon.json").write_text("{}")
+        self.mount("data", DISK)
 
     @property
     def on(self) -> bool:
@@ -59,6 +64,11 @@ class SecondEngine:
 
     def power_on(self) -> None:
         """Start the engine, with all that it had on its disk, and wait for its answer."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start the engine; `wait` is until it answers."""
         if not self.network.exists():
             self.add_network()
         # What a machine keeps in /run is gone once it starts again, process numbers above all.
@@ -74,6 +84,9 @@ class SecondEngine:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(line, stdout=log, stderr=log, env=self.environ())
+
+    def wait(self) -> None:
+        """Wait until the engine answers."""
         until(self._answers, seconds=60)
 
     def power_off(self) -> None:
@@ -122,6 +135,13 @@ class SecondEngine:
         folders = [path for path in (self.folder, self.network) if path.exists()]
         return [*mounts, *map(str, [*folders, *self._cgroups()]), *self._processes()]
 
+    def mount(self, name: str, size: int) -> Path:
+        """Have a folder that is a file system of so many bytes."""
+        folder = self.folder / name
+        folder.mkdir()
+        do("mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder)
+        return folder
+
     def add_network(self) -> None:
         """Make its network namespace, with loopback alone."""
         do("ip", "netns", "add", self.name)
@@ -133,8 +153,12 @@ class SecondEngine:
     def _answers(self) -> bool:
         assert self._process
         assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
-        asked = ["docker", "--host", self.address, "version"]
-        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(10)
+            asking.connect(self.address.removeprefix("unix://"))
+            asking.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            return b" 200 " in asking.recv(64)
+        return False
 
     def _children(self) -> Sequence[str]:
         assert self._process

@@ -20,9 +20,6 @@ from tests.hosts.remotes import make_key, sshd, users_with_sshd
 # Bytes that a host's disk has, on which its home folders and /var/lib are.
 DISK = 1 << 30
 
-# Bytes for the engine's images and containers. In memory: a disk takes seconds for each image.
-ENGINES_DISK = 4 << 30
-
 SSHD_CONFIG = """
 ListenAddress {address}
 HostKey {folder}/host_key
@@ -51,9 +48,10 @@ Host {alias}
     HostKeyAlias {alias}
 """
 
-# The user's settings of ssh are found by the user's entry in /etc/passwd, not by $HOME.
+# The user's settings of ssh are found by the user's entry in /etc/passwd, not by $HOME. A host of a
+# lab is near: one that does not answer within this time is away.
 SSH = """#!/bin/sh
-exec {ssh} -F {folder}/ssh_config "$@"
+exec {ssh} -F {folder}/ssh_config -o ConnectTimeout=4 "$@"
 """
 
 
@@ -87,8 +85,7 @@ class LabHost(SecondEngine):
         config = SSHD_CONFIG.format(address=address, folder=self.folder)
         (self.folder / "sshd_config").write_text(config)
         (self.folder / "passwd").write_text(users_with_sshd())
-        self.disk = self._mount("disk", DISK)
-        self._mount("data", ENGINES_DISK)
+        self.disk = self.mount("disk", DISK)
         (self.disk / "home").mkdir(mode=0o700)
         (self.disk / "lib").mkdir()
         self._user_key = user_key
@@ -105,12 +102,6 @@ class LabHost(SecondEngine):
         program, libraries = sshd()
         shutil.copy(program, self.folder / "sshd")
         shutil.copytree(libraries, self.folder / "libraries") if Path(libraries).exists() else None
-
-    def _mount(self, name: str, size: int) -> Path:
-        folder = self.folder / name
-        folder.mkdir()
-        do("mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder)
-        return folder
 
     def let_in(self) -> None:
         """Take the user's key."""
@@ -257,7 +248,9 @@ class Lab:
                 self._switch.plug(self.hosts[-1].name, number + 10)
             self._introduce()
             for host in self.hosts:
-                host.power_on()
+                host.begin()
+            for host in self.hosts:
+                host.wait()
             undo.pop_all()
 
     @property
@@ -297,17 +290,20 @@ class Lab:
     ) -> "subprocess.CompletedProcess[str]":
         """Run something on a host by ssh."""
         return subprocess.run(
-            [self.bin / "ssh", "-o", "BatchMode=yes", *options, host.alias, *line],
+            [
+                *("ssh", "-F", self.folder / "ssh_config", "-o", "BatchMode=yes"),
+                *(*options, host.alias, *line),
+            ],
             capture_output=True,
             text=True,
             check=False,
             timeout=30,
         )
 
-    def load(self, image: str) -> None:
-        """Bring an image over from the machine's engine to all hosts."""
-        saved = self.folder / "image.tar"
-        do("docker", "save", "--output", saved, image)
+    def load(self, *images: str) -> None:
+        """Bring images over from the machine's engine to all hosts."""
+        saved = self.folder / "images.tar"
+        do("docker", "save", "--output", saved, *images)
         for host in self.hosts:
             do("docker", "--host", host.address, "load", "--input", saved)
         saved.unlink()

@@ -24,10 +24,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def trial(ready: Lab, three_hosts: Lab, place: Place, tmp_path: Path) -> Iterator[Trial]:
+def trial(hosts: Lab, place: Place, tmp_path: Path) -> Iterator[Trial]:
     """A run on two hosts that has begun."""
-    assert ready is three_hosts
-    made = Trial(three_hosts, tmp_path, place)
+    made = Trial(hosts, tmp_path, place)
     yield made
     made.now.process.kill()
     made.now.process.wait(60)
@@ -235,13 +234,12 @@ class Chance:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("number", range(amount(1, 30)))
 def test_whatever_happens_when_it_likes(
-    ready: Lab, three_hosts: Lab, place: Place, tmp_path: Path, number: int
+    hosts: Lab, place: Place, tmp_path: Path, number: int
 ) -> None:
     """Twelve evals of some seconds each time, until all are done."""
-    assert ready is three_hosts
     decide = random.Random(f"{os.environ[SEED]} {number}")  # noqa: S311 - hides nothing
     evals = [f"sleep.{decide.randint(1, 8)}.{index:02}" for index in range(12)]
-    trial = Trial(three_hosts, tmp_path, place, evals)
+    trial = Trial(hosts, tmp_path, place, evals)
     chance = Chance(trial, decide)
     try:
         for _ in range(12):

@@ -158,13 +158,13 @@ def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(
 
 
 def test_who_follows_an_eval_goes_with_it_to_another_host(
-    here: Place, hosts: Lab, asker: Asker
+    here: Place, watchful: Place, hosts: Lab, asker: Asker
 ) -> None:
     """And reads to its end there."""
     here.registry("wait.1")
     output, said = here.folder / "output", here.folder / "said"
     chosen = ("--hosts", "lab-a=1,lab-b=1", "--engine-wait", "1s", *ROOM)
-    with here.running(*chosen, **hosts.environ()) as run:
+    with watchful.running(*chosen, **hosts.environ()) as run:
         first = until(lambda: next((it for it in hosts.hosts if evals(it)), None), seconds=60)
         other = hosts.hosts[1 - hosts.hosts.index(first)]
         waiting(first, 1)

@@ -95,33 +95,33 @@ def test_a_host_that_is_back_in_time_for_a_new_run_keeps_its_evals(here: Place, 
 
 
 def test_evals_of_a_host_that_a_new_run_cannot_reach_run_elsewhere_once(
-    here: Place, hosts: Lab
+    watchful: Place, hosts: Lab
 ) -> None:
     """After the time for which a host may be away."""
     a, b, _ = hosts.hosts
-    kill_with_a_host_cut_off(here, hosts)
+    kill_with_a_host_cut_off(watchful, hosts)
     chosen = ("--hosts", "lab-a=1,lab-b=2", "--engine-wait", "2s")
-    with running(here, hosts, *chosen) as run:
+    with running(watchful, hosts, *chosen) as run:
         let_go(waiting(b, 2))
         assert run.process.wait(60) == 0, run.text()
     assert "it is tried for 2.0 s" in run.text()
     assert "warning: lab-a cannot be reached: ssh: " in run.text()
-    assert Counter((each.host, each.result) for each in here.records()) == {
+    assert Counter((each.host, each.result) for each in watchful.records()) == {
         ("lab-a", Result.LOST): 1,
         ("lab-b", Result.SUCCESS): 2,
     }
-    assert sorted(here.finished()) == ["wait.1", "wait.2"]
+    assert sorted(watchful.finished()) == ["wait.1", "wait.2"]
     hosts.join(a)
 
 
 def test_a_run_whose_hosts_are_all_away_ends_and_the_next_one_takes_in_what_they_have(
-    here: Place, hosts: Lab
+    watchful: Place, hosts: Lab
 ) -> None:
     """Nothing is lost by it."""
     a = hosts.hosts[0]
-    here.registry("wait.1", "wait.2")
+    watchful.registry("wait.1", "wait.2")
     chosen = ("--hosts", "lab-a=2", "--engine-wait", "1s")
-    with running(here, hosts, *chosen) as run:
+    with running(watchful, hosts, *chosen) as run:
         folders = waiting(a, 2)
         hosts.cut(a)
         let_go(folders[:1])
@@ -130,9 +130,9 @@ def test_a_run_whose_hosts_are_all_away_ends_and_the_next_one_takes_in_what_they
         run.text()
     )
     hosts.join(a)
-    with running(here, hosts, *chosen) as run:
-        until(lambda: len(here.finished()) == 1, seconds=60)
+    with running(watchful, hosts, *chosen) as run:
+        until(lambda: len(watchful.finished()) == 1, seconds=60)
         let_go(folders[1:])
         assert run.process.wait(60) == 0, run.text()
-    assert [each.result for each in here.records()] == [Result.SUCCESS] * 2
+    assert [each.result for each in watchful.records()] == [Result.SUCCESS] * 2
     assert evals(a) == []

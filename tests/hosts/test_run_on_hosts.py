@@ -123,13 +123,13 @@ def test_a_killed_run_is_continued_on_this_machine(here: Place) -> None:
 
 
 def test_evals_of_a_host_that_stays_away_run_elsewhere_and_count_once(
-    here: Place, hosts: Lab
+    here: Place, watchful: Place, hosts: Lab
 ) -> None:
     """What the host has done when it is back is refused, and ended."""
     a, b, _ = hosts.hosts
     here.registry("wait.1", "wait.2", "wait.3")
     chosen = ("--hosts", "lab-a=1,lab-b=2", "--engine-wait", "1s", "--retries", "0", *ROOM)
-    with here.running(*chosen, **hosts.environ()) as run:
+    with watchful.running(*chosen, **hosts.environ()) as run:
         away = waiting(a, 1)
         first = waiting(b, 2)
         hosts.cut(a)
@@ -198,14 +198,14 @@ def test_evals_on_a_host_ask_the_gateway_here(here: Place, hosts: Lab, stub: Pro
 
 
 def test_an_eval_that_moves_to_another_host_pays_for_no_answer_twice(
-    here: Place, hosts: Lab, stub: Provider
+    here: Place, watchful: Place, hosts: Lab, stub: Provider
 ) -> None:
     """What was answered, or was under way, is given to it there."""
     stub.behave(delay=0.1)
     here.registry("ask.40")
     key = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{stub.url}/v1"}
     chosen = ("--hosts", "lab-a=1,lab-b=1", "--engine-wait", "1s", *ROOM)
-    with here.running(*chosen, **hosts.environ(), **key) as run:
+    with watchful.running(*chosen, **hosts.environ(), **key) as run:
         until(lambda: len(stub.bills()) >= 10, seconds=60)
         (first,) = [host for host in hosts.hosts if evals(host)]
         hosts.cut(first)

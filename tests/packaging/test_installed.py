@@ -1,16 +1,16 @@
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 from docker.errors import ImageNotFound
 
 import runner
-from runner.image.build import BASE_NAME
-from runner.image.image import find_image
-from runner.options import DEFAULT_IMAGE
+from runner.engine.image_probe import ask
+from runner.image.image import Image
 from tests.conftest import engine_api
+from tests.images import with_small_recipe
 from tests.packaging.conftest import BIN, ROOT, Desk
 from tests.report.site.example import write_example
 
@@ -19,6 +19,9 @@ pytestmark = pytest.mark.slow
 
 VERSION = f"evalset {runner.__version__}\n"
 MADE = "evalset/test:from-the-wheel"
+
+# A package of the eval image, with its hashes.
+SNIFFIO = re.compile(r"^sniffio==(?:.*\\\n)+.*\n", re.MULTILINE)
 
 # A program of a user's, with one mistake.
 USING = """
@@ -58,13 +61,22 @@ def test_both_programs_run_without_the_checkout(installed: Path, desk: Desk) -> 
 
 
 @pytest.mark.docker
-def test_the_image_is_built_without_the_checkout(installed: Path, desk: Desk, made: str) -> None:
-    """It is the same that the checkout builds, on the same base."""
-    there = find_image(engine_api(), DEFAULT_IMAGE)
-    base = there.labels[BASE_NAME]
-    desk.run(installed / "evalset", "image", "build", "--image", made, "--base-image", base)
-    shown = desk.run(installed / "evalset", "image", "show", "--image", made, "--json")
-    assert msgspec.json.decode(shown)["fingerprint"] == there.fingerprint
+def test_the_image_is_built_without_the_checkout(
+    installed: Path, desk: Desk, eval_image: Image, local_base: str, made: str
+) -> None:
+    """Of the same parts as from the checkout, so that it finds that one; a small one is built."""
+    said = desk.run(installed / "evalset", "image", "build", "--base-image", local_base)
+    assert said == f"image: {eval_image.name} is up to date ({eval_image.fingerprint})\n"
+    found = desk.run(installed / "python", "-c", "import runner; print(*runner.__path__)")
+    lock = SNIFFIO.search((Path(found.strip()) / "image/image.lock").read_text())
+    assert lock
+    code = with_small_recipe(
+        Path(found.strip()), desk.folder / "code", base=local_base, lock=lock[0]
+    )
+    build = (installed / "evalset", "image", "build", "--image", made)
+    assert f"image: built {made} in " in desk.run(*build, PYTHONPATH=str(code))
+    wheels = ask(engine_api(), made, ["ls", "/wheels/wheels"]).stdout
+    assert wheels.startswith(b"sniffio-")
 
 
 def test_reports_are_written_without_the_checkout(installed: Path, desk: Desk) -> None:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from .tell import note
 
@@ -37,11 +38,12 @@ def ask(*_rest: str) -> None:
     began = time.monotonic()
     while not pathlib.Path(SOCKET).exists() and time.monotonic() - began < 20:
         time.sleep(0.02)  # the gateway may take longer to start than this does
-    heard = {name: _said(text.encode()) for name, text in FORBIDDEN.items()}
+    with ThreadPoolExecutor(len(FORBIDDEN)) as pool:
+        heard = dict(zip(FORBIDDEN, pool.map(_said, FORBIDDEN.values()), strict=True))
     for _ in range(300):
         _said(os.urandom(200), wait=0.05)
     idle = [_open() for _ in range(300)]
-    allowed = _said(f"{CHAT}Connection: close\r\n{LENGTH}\r\n{BODY}".encode(), wait=20)
+    allowed = _said(f"{CHAT}Connection: close\r\n{LENGTH}\r\n{BODY}", wait=20)
     for each in idle:
         each.close()
     around = sorted(str(path) for path in pathlib.Path("/evalset").rglob("*"))
@@ -55,12 +57,12 @@ def _open() -> socket.socket:
     return out
 
 
-def _said(text: bytes, wait: float = 3) -> str:
+def _said(text: str | bytes, wait: float = 3) -> str:
     heard = b""
     with _open() as out:
         out.settimeout(wait)
         try:
-            out.sendall(text)
+            out.sendall(text.encode() if isinstance(text, str) else text)
             while more := out.recv(65536):
                 heard += more
         except OSError:
