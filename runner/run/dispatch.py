@@ -183,6 +183,9 @@ class Dispatch:
         """A newer run has the host."""
         self.failed(self._news.superseded(host))
 
+    def refused(self, host: str, why: str) -> None:
+        """An agent does not serve this version; its host is away until another one does."""
+
     def failed(self, error: BaseException) -> None:
         """Something went wrong here."""
         self.events.put(Broken(error))
