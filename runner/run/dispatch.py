@@ -93,7 +93,9 @@ class Dispatch:
         self._paused = False
         self._start_by = 0.0
         self._idle = False
-        self._news = HostNews(events, ledger, facts, self._evals_on)
+        self._news = HostNews(
+            events, ledger, facts, self._evals_on, lambda: self.placement.stopping
+        )
         self._results = Results(facts, self.failed)
         self._desk = RelayDesk(links, facts.gateway, facts.layout.gateway)
 
