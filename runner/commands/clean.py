@@ -78,6 +78,7 @@ def _clean_there(
 
     mine: set[str] = set()
     live: set[str] = set()
+    told: set[str] = set()
     for layout in layouts:
         id_, before = read_ledger(layout).id, len(cleaned.held)
         try:
@@ -89,8 +90,8 @@ def _clean_there(
             if str(error) not in cleaned.held:
                 cleaned.held.append(str(error))
         else:  # what could not be recorded stays
-            mine |= {id_} if len(cleaned.held) == before else set()
-    _sweep(hosts, cleaned, mine, live)
+            (mine if len(cleaned.held) == before else told).add(id_)
+    _sweep(hosts, cleaned, mine, live, told)
 
 
 def clean_hosts(layout: Layout, cleaned: Cleaned, *, run: str, forget: bool = False) -> None:
@@ -109,9 +110,13 @@ def clean_hosts(layout: Layout, cleaned: Cleaned, *, run: str, forget: bool = Fa
 
 
 def _sweep(
-    hosts: "Sequence[HostName]", cleaned: Cleaned, mine: Iterable[str], live: Iterable[str]
+    hosts: "Sequence[HostName]",
+    cleaned: Cleaned,
+    mine: Iterable[str],
+    live: Iterable[str],
+    told: Iterable[str],
 ) -> None:
-    """Remove all that is ours from hosts."""
+    """Remove all that is ours from hosts; why those of `told` stay was said before."""
     from runner.hosts.leftovers import AT_ONCE, sweep_host
     from runner.hosts.ssh import LOCAL
 
@@ -123,7 +128,7 @@ def _sweep(
             except EnvironmentFault as error:
                 cleaned.held.append(str(error))
                 continue
-            for id_ in kept:
+            for id_ in set(kept).difference(told):
                 who = "this" if id_ in live else "another"
                 cleaned.held.append(
                     f"{name} is used by {who} progress directory ({id_}); "

@@ -82,6 +82,7 @@ class Following:
                 if other.eval == left.command.eval and other.id > left.attempt:
                     return other
             if not is_held(self._layout.lock):
+                self._tell(f"{left.command.eval} was lost on {left.host}, and no run is under way")
                 return None
             time.sleep(PAUSE)
 

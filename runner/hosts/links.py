@@ -21,6 +21,9 @@ LATER = 15.0
 # Seconds in which agents that were started have to answer.
 ANSWER = 60.0
 
+# Seconds after which people are told that an agent has not answered yet.
+SLOW = 5.0
+
 # Bytes kept of what ssh complains of.
 _COMPLAINT = 4096
 
@@ -39,6 +42,9 @@ class Listener(Protocol):
 
     def superseded(self, host: str, epoch: int) -> None:
         """A run of this epoch, not older than this one, has taken a host over."""
+
+    def refused(self, host: str, why: str) -> None:
+        """An agent does not serve this version; `down` follows, and the host is tried again."""
 
     def failed(self, error: Exception) -> None:
         """Something went wrong here."""
@@ -223,7 +229,9 @@ class Links:
             case Refused(why=why, epoch=epoch) if epoch >= self.epoch:
                 self.listener.superseded(name, epoch)
                 self._broke(name, member, why)
-            case Refused(why=why):
+            case Refused(why=why, epoch=epoch):
+                if not epoch:
+                    self.listener.refused(name, why)
                 self._broke(name, member, why)
             case _ if member.up:
                 self.listener.heard(name, message)
@@ -265,11 +273,21 @@ class Collector:
         self._missing = set(hosts)
         self._all = threading.Event()
 
-    def wait(self) -> None:
-        """Wait until all hosts have said what they have, or will not."""
-        end = time.monotonic() + ANSWER
-        while not self._all.wait(0.2) and time.monotonic() < end and self.error is None:
-            pass
+    def wait(self, tell: Callable[[Iterable[str]], None] = lambda _: None) -> None:
+        """Wait until all hosts have said what they have, or will not.
+
+        Args:
+            tell: is told which hosts are waited for, once that takes a while.
+        """
+        began = time.monotonic()
+        told = False
+        while not self._all.wait(0.2) and self.error is None:
+            waited = time.monotonic() - began
+            if waited > ANSWER:
+                return
+            if waited > SLOW and not told:
+                told = True
+                tell(sorted(self._missing))
 
     def up(self, host: str, inventory: Inventory) -> None:
         """A host is there."""
@@ -288,6 +306,13 @@ class Collector:
     def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as the others have it
         """A run from a copy of the progress directory has the host; this one is newer."""
         self._outbid(epoch)
+
+    def refused(self, host: str, why: str) -> None:
+        """An agent does not serve this version, and is not waited for."""
+        self.problems[host] = why
+        self._missing.discard(host)
+        if not self._missing:
+            self._all.set()
 
     def failed(self, error: Exception) -> None:
         """Something went wrong here."""

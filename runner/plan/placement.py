@@ -64,6 +64,11 @@ class Placement:
         return len(self._queue)
 
     @property
+    def stopping(self) -> bool:
+        """Whether nothing starts any more."""
+        return self._stopping
+
+    @property
     def taken(self) -> int:
         """How many slots are in use, as far as is known."""
         return self._fleet.taken

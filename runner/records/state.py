@@ -25,7 +25,7 @@ class EvalState(msgspec.Struct, frozen=True, kw_only=True):
         reason: why it failed, or why the newest run left it out; empty otherwise.
         final_report: of the newest attempt.
         samples: in its logs.
-        duration: of the newest attempt, in seconds; None when there was none.
+        duration: of the newest attempt, in seconds; None when there was none, or it is not known.
         attempts: how many ended.
         console_log: of the newest attempt, relative to the progress directory.
         host: that the newest attempt ran on, or that the eval runs on; empty where it runs on this
@@ -309,6 +309,11 @@ class EvalStates:
         self._finished, self._attempts = finished, attempts
 
 
+def _is_lost_unseen(attempt: Attempt) -> bool:
+    """Whether nothing is known of a container, such as one that was lost with its host."""
+    return attempt.result is Result.LOST and attempt.started_at is None
+
+
 def _state_of(command: Command, attempts: Sequence[Attempt], *, done: bool) -> EvalState:
     successes = [attempt for attempt in attempts if attempt.result is Result.SUCCESS]
     if done and not successes:
@@ -325,7 +330,7 @@ def _state_of(command: Command, attempts: Sequence[Attempt], *, done: bool) -> E
         reason="" if done else newest.reason,
         final_report=newest.final_report,
         samples=newest.samples,
-        duration=newest.duration,
+        duration=None if _is_lost_unseen(newest) else newest.duration,
         attempts=len(attempts),
         console_log=newest.console_log,
         host=newest.host,

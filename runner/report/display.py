@@ -36,6 +36,7 @@ class HostsAway(msgspec.Struct, frozen=True, kw_only=True):
         wait: seconds for which they may be away, before these run elsewhere.
         until: when that is over, by `time.monotonic`.
         all_away: whether no host is left.
+        stopping: whether nothing starts any more, so that these do not run elsewhere.
     """
 
     hosts: tuple[str, ...]
@@ -44,6 +45,7 @@ class HostsAway(msgspec.Struct, frozen=True, kw_only=True):
     wait: float
     until: float
     all_away: bool
+    stopping: bool = False
 
 
 class HostsBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +191,9 @@ def ended_lines(
 ) -> tuple[str, tuple[str, ...]]:
     """How an attempt ended: one line, and for a failure the lines that show why."""
     took = duration(outcome.duration)
-    if tells_host:
+    if tells_host and outcome.result is Result.LOST and outcome.started_at is None:
+        took = f"on {outcome.host}"  # for how long is not known
+    elif tells_host:
         took += f" on {outcome.host}"
     if outcome.result is Result.SUCCESS:
         score = main_score(outcome.final_report)
@@ -219,15 +223,22 @@ def on_hosts(hosts: Sequence[str]) -> str:
 def away_line(absent: HostsAway) -> str:
     """That hosts are away, and what follows."""
     one = len(absent.hosts) == 1
-    line = f"{named_hosts(absent.hosts)} {'is' if one else 'are'} away ({absent.why}); "
+    line = f"{named_hosts(absent.hosts)} {'is' if one else 'are'} away ({absent.why.rstrip('.')}); "
     after = f"{duration(absent.wait)} (--engine-wait)"
     if absent.all_away:
         return f"{line}no host is left, and the run ends after {after}"
     if not absent.evals:
         return f"{line}no eval runs there"
-    verb = "runs" if absent.evals == 1 else "run"
     whose = "its" if one else "their"
-    return f"{line}{whose} {evals(absent.evals)} {verb} elsewhere after {after}"
+    return f"{line}{whose} {moving(absent)} after {after}"
+
+
+def moving(absent: HostsAway) -> str:
+    """How many evals of hosts that are away run elsewhere then, or are only lost."""
+    one = absent.evals == 1
+    if absent.stopping:
+        return f"{evals(absent.evals)} {'counts' if one else 'count'} as lost"
+    return f"{evals(absent.evals)} {'runs' if one else 'run'} elsewhere"
 
 
 def back_line(present: HostsBack) -> str:

@@ -30,6 +30,7 @@ from runner.report.display import (
     away_line,
     back_line,
     ended_lines,
+    moving,
     named_hosts,
     on_hosts,
 )
@@ -59,7 +60,7 @@ class _TimeLeft(ProgressColumn):
         if not ended or elapsed < _SETTLED or task.total is None or task.finished:
             return Text("")
         left = elapsed / ended * (task.total - task.completed)
-        return Text(f"about {duration(left)} left", style="dim")
+        return _cropped(f"about {duration(left)} left", "dim")
 
 
 class _Picture(Live):
@@ -196,7 +197,7 @@ class LiveConsole:
     def _picture(self) -> RenderableType:
         several = len(self._hosts) > 1
         table = Table.grid(padding=(0, 2))
-        table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
+        table.add_column(ratio=1)  # gives way to the others, because they may not wrap
         for _ in range(2 + several):
             table.add_column(justify="right", no_wrap=True)
         with self._lock:
@@ -209,12 +210,17 @@ class LiveConsole:
             where = (Text(harmless(line.host), style="dim"),) if several else ()
             if line.host in away:
                 samples = "host away"
-            table.add_row(Text(f"  {harmless(line.eval)}", style="cyan"), *where, samples, elapsed)
+            table.add_row(_cropped(f"  {harmless(line.eval)}", "cyan"), *where, samples, elapsed)
         if (hidden := len(lines) - shown) > 0:
-            table.add_row(Text(f"  ... and {hidden} more running", style="dim"))
+            table.add_row(_cropped(f"  ... and {hidden} more running", "dim"))
         if not away:
             return Group(table, self._bar)
         return Group(table, Text(_absent(away), style="yellow", no_wrap=True), self._bar)
+
+
+def _cropped(text: str, style: str) -> Text:
+    """Text that stays one row, and shows where that is too narrow for it."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _absent(away: Mapping[str, HostsAway]) -> str:
@@ -223,8 +229,7 @@ def _absent(away: Mapping[str, HostsAway]) -> str:
     first = min(away.values(), key=lambda each: each.until)
     left = first.until - time.monotonic()
     if first.evals and left > 0 and not first.all_away:
-        verb = "runs" if first.evals == 1 else "run"
-        line += f"; {evals(first.evals)} {verb} elsewhere in {left:.0f} s"
+        line += f"; {moving(first)} in {left:.0f} s"
     return line
 
 

@@ -93,7 +93,9 @@ class Dispatch:
         self._paused = False
         self._start_by = 0.0
         self._idle = False
-        self._news = HostNews(events, ledger, facts, self._evals_on)
+        self._news = HostNews(
+            events, ledger, facts, self._evals_on, lambda: self.placement.stopping
+        )
         self._results = Results(facts, self.failed)
         self._desk = RelayDesk(links, facts.gateway, facts.layout.gateway)
 
@@ -182,6 +184,9 @@ class Dispatch:
     def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as others have it
         """A newer run has the host."""
         self.failed(self._news.superseded(host))
+
+    def refused(self, host: str, why: str) -> None:
+        """An agent does not serve this version; its host is away until another one does."""
 
     def failed(self, error: BaseException) -> None:
         """Something went wrong here."""

@@ -76,7 +76,8 @@ def take_in(layout: Layout, *, run: str, forget: bool = False) -> TakenIn:
         answered = {host: line for host, line in lines.items() if line}
         done = set(lines) - set(answered)
         if answered:
-            done |= _Taker(layout, ledger, recorder, taken, answered).take()
+            taker = _Taker(layout, ledger, recorder, taken, answered, forget=forget)
+            done |= taker.take()
         done = _removed(layout, ledger, done, taken)
         for name, each in {**ledger.left, **ledger.started}.items():
             if forget or each.host in done:
@@ -135,7 +136,10 @@ class _Taker:
         recorder: Recorder,
         taken: TakenIn,
         lines: dict[str, Sequence[str]],
+        *,
+        forget: bool,
     ) -> None:
+        self._forget = forget
         self._layout = layout
         self._ledger = ledger
         self._recorder = recorder
@@ -158,6 +162,7 @@ class _Taker:
         self._open = set(lines)
         self._why: dict[str, str] = {}
         self._done: set[str] = set()
+        self._refused: dict[str, str] = {}
         self._over = threading.Event()
         self._heard = time.monotonic()
         self._kill_at = self._heard + ANSWER
@@ -175,10 +180,12 @@ class _Taker:
         if self._error is not None:
             raise self._error
         for host in sorted(self._open - self._done):
-            why = self._why.get(host, "its agent does not answer")
-            self._taken.problems.append(
-                f"{host}: {why}; `evalset clean --hosts {host}` removes what is there"
-            )
+            why = self._refused.get(host) or self._why.get(host, "its agent does not answer")
+            if self._forget:
+                why += f"; `evalset clean --hosts {host}` removes what is there"
+            elif host not in self._refused:
+                why += f"; `evalset run --hosts {host}` takes in what is there"
+            self._taken.problems.append(f"{host}: {why}")
         return self._done
 
     def up(self, host: str, inventory: Inventory) -> None:
@@ -216,7 +223,13 @@ class _Taker:
 
     def superseded(self, host: str, epoch: int) -> None:  # noqa: ARG002 - as others have it
         """A newer run has the host."""
-        self._why[host] = "a run from a copy of this progress directory uses it"
+        used = "a run from a copy of this progress directory uses it; let that one end first"
+        self.refused(host, used)
+
+    def refused(self, host: str, why: str) -> None:
+        """Its agent will not answer, and is not waited for."""
+        self._refused[host] = why
+        self._look_at_all()
 
     def failed(self, error: Exception) -> None:
         """Something went wrong here."""
@@ -261,8 +274,11 @@ class _Taker:
     def _look(self, host: str) -> None:
         if not self._pending[host]:
             self._done.add(host)
-            if self._done == self._open:
-                self._over.set()
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        if self._done | self._refused.keys() == self._open:
+            self._over.set()
 
     def _broken(self, error: BaseException) -> None:
         self._error = error

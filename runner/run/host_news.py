@@ -59,13 +59,14 @@ class Absences:
         return min(gone) + TOLD_AFTER if gone else None
 
     def news(
-        self, evals: Callable[[str], int], *, hosts: int, now: float
+        self, evals: Callable[[str], int], *, hosts: int, stopping: bool, now: float
     ) -> Sequence[HostsAway | HostsBack]:
         """What is to be told now, once.
 
         Args:
             evals: how many run on a host.
             hosts: how many the run has.
+            stopping: whether nothing starts any more.
         """
         found: list[HostsAway | HostsBack] = []
         if self._back:
@@ -83,6 +84,7 @@ class Absences:
                     wait=self._wait,
                     until=first + self._wait,
                     all_away=len(self._told) == hosts,
+                    stopping=stopping,
                 )
             )
             self._gone.clear()
@@ -97,6 +99,7 @@ class HostNews:
         ledger: which is told, too, for others to read.
         facts: of the run.
         evals: how many run on a host.
+        stopping: whether nothing starts any more.
 
     Attributes:
         given_up: why hosts cannot be used, by name.
@@ -108,7 +111,9 @@ class HostNews:
         ledger: Ledger,
         facts: HostFacts,
         evals: Callable[[str], int],
+        stopping: Callable[[], bool],
     ) -> None:
+        self._stopping = stopping
         self._events = events
         self._ledger = ledger
         self._evals = evals
@@ -133,7 +138,8 @@ class HostNews:
         now = time.monotonic()
         due = self._absences.deadline()
         if due is not None and due <= now:
-            for news in self._absences.news(self._evals, hosts=len(self._hosts), now=now):
+            hosts, stopping = len(self._hosts), self._stopping()
+            for news in self._absences.news(self._evals, hosts=hosts, stopping=stopping, now=now):
                 self._events.put(news)
                 since = moment() if isinstance(news, HostsAway) else None
                 self._ledger.tell(Absence(host=host, away_since=since) for host in news.hosts)

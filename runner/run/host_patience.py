@@ -48,7 +48,7 @@ class Patience:
                     try:
                         found.append(future.result())
                     except Unusable as error:
-                        self._display.warn(str(error))
+                        self._display.warn(f"left out: {error}")
             except BaseException:
                 self._over.set()
                 raise

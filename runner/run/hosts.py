@@ -33,7 +33,7 @@ from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
-from runner.report.display import Display
+from runner.report.display import Display, named_hosts
 from runner.run.dispatch import Dispatch
 from runner.run.host_patience import Patience
 from runner.run.host_schedule import HostSchedule
@@ -110,7 +110,9 @@ class RunHosts:
         self.links = Links(lines, self.ledger.epoch, run)
         collector = Collector(lines, self.links.outbid)
         self.links.start(collector)
-        collector.wait()
+        collector.wait(
+            lambda slow: display.note(f"waiting for the answer of {named_hosts([*slow])}")
+        )
         self.inventories = collector.inventories
         if collector.error is not None:
             self.links.close()

@@ -53,6 +53,19 @@ from tests.outcomes import job
 SOCKET = "farm.sock"
 NAME = 16  # bytes of a host's name, which a connection begins with
 
+# On ten hosts of two slots, 2000 evals of a second each would take 100 seconds.
+ALONE = """
+import sys
+from pathlib import Path
+import msgspec
+from tests.hosts.farm import Decisions, Taken, run_on_farm
+hosts, evals = map(int, sys.argv[2:])
+short = Decisions(seed="1", seconds=(0.05, 0.15))
+made = run_on_farm(Path(sys.argv[1]), short, hosts=hosts, slots=2, evals=evals)
+taken = Taken(memory=made.memory, threads=made.threads, finished=len(made.successes))
+print(msgspec.json.encode(taken).decode())
+"""
+
 
 class Decisions(msgspec.Struct, frozen=True, kw_only=True):
     """What agents do.
@@ -224,6 +237,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     cpu: float
 
 
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runner's process took at once, at most; memory in bytes."""
+
+    memory: int
+    threads: int
+    finished: int
+
+
 @contextlib.contextmanager
 def farm(folder: Path, decisions: Decisions) -> Iterator[None]:
     """Run a farm's process while the `with` block lasts."""
@@ -297,6 +318,14 @@ def run_on_farm(
         seconds=seconds,
         cpu=cpu,
     )
+
+
+def alone_on_farm(folder: Path, *, hosts: int, evals: int) -> Taken:
+    """Run short evals on a farm with the runner in a process of its own, which is measured."""
+    line = [sys.executable, "-c", ALONE, str(folder), str(hosts), str(evals)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(line, stdout=subprocess.PIPE, check=True, cwd=root)
+    return msgspec.json.decode(done.stdout, type=Taken)
 
 
 def _record(events: SimpleQueue[Event], recorder: Recorder) -> tuple[Counter[str], int]:

@@ -1,28 +1,15 @@
 """Many hosts, whose agents and evals only pretend, over real connections."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from runner.errors import EnvironmentFault
 from tests.conftest import SEED
-from tests.hosts.farm import Decisions, run_on_farm
+from tests.hosts.farm import Decisions, alone_on_farm, run_on_farm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-ASK = """
-import json, sys
-from pathlib import Path
-from tests.hosts.farm import Decisions, run_on_farm
-hosts = int(sys.argv[2])
-short = Decisions(seed="1", seconds=(0.05, 0.15))
-made = run_on_farm(Path(sys.argv[1]), short, hosts=hosts, slots=2, evals=2000)
-print(json.dumps([made.memory, made.threads, len(made.successes)]))
-"""
 
 
 def test_no_eval_is_lost_or_accepted_twice_while_agents_are_killed(tmp_path: Path) -> None:
@@ -50,16 +37,12 @@ def test_a_run_whose_hosts_are_all_full_ends(tmp_path: Path) -> None:
 
 def test_a_thousand_hosts_need_no_more_memory_than_ten(tmp_path: Path) -> None:
     """And no more threads."""
-    memory, threads = {}, {}
+    taken = {}
     for hosts in (10, 1000):
         folder = tmp_path / str(hosts)
         folder.mkdir()
-        asked = [sys.executable, "-c", ASK, str(folder), str(hosts)]
-        done = subprocess.run(
-            asked, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2]
-        )
-        memory[hosts], threads[hosts], finished = json.loads(done.stdout)
-        assert finished == 2000
-    print(memory, threads)
-    assert memory[1000] - memory[10] < 50 << 20
-    assert max(threads.values()) < 50
+        taken[hosts] = alone_on_farm(folder, hosts=hosts, evals=2000)
+        assert taken[hosts].finished == 2000
+    print(taken)
+    assert taken[1000].memory - taken[10].memory < 50 << 20
+    assert max(each.threads for each in taken.values()) < 50

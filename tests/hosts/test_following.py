@@ -10,9 +10,11 @@ from runner.hosts import following
 from runner.hosts.following import Following
 from runner.hosts.leftovers import Left
 from runner.hosts.ssh import Unreachable, Unusable
-from runner.model import Command
+from runner.model import Command, Job, Result
 from runner.records.layout import Layout
 from runner.records.lock import run_lock
+from runner.run.record import Recorder
+from tests.outcomes import SETTINGS, failure
 
 BROKEN = Unreachable("lab cannot be reached: it is off", "try `ssh lab`")
 LEFT = Left(attempt="1", host="lab", command=Command(("oaieval", "m", "e")))
@@ -74,3 +76,17 @@ def test_nobody_waits_for_a_host_in_vain(
     else:
         with pytest.raises(EnvironmentFault, match="cannot be reached"):
             next(parts)
+
+
+def test_that_an_eval_was_lost_and_runs_nowhere_is_said(
+    tmp_path: Path, connections: Callable[..., None]
+) -> None:
+    """Its run has ended, because it was stopping."""
+    layout = Layout(root=tmp_path, model="m", eval_set="s")
+    of = Job(command=LEFT.command, argv=LEFT.command, settings=SETTINGS)
+    with Recorder(layout, run="r1") as recorder:
+        recorder.record([failure(of, result=Result.LOST, host="lab")])
+    connections(([b"one"], BROKEN))
+    told: list[str] = []
+    assert b"".join(Following(layout, told.append).parts(LEFT)) == b"one"
+    assert told == ["e was lost on lab, and no run is under way"]

@@ -105,7 +105,7 @@ def test_evals_of_a_host_that_a_new_run_cannot_reach_run_elsewhere_once(
         let_go(waiting(b, 2))
         assert run.process.wait(60) == 0, run.text()
     assert "it is tried for 2.0 s" in run.text()
-    assert "warning: lab-a cannot be reached: ssh: " in run.text()
+    assert "warning: left out: lab-a cannot be reached: ssh: " in run.text()
     assert Counter((each.host, each.result) for each in watchful.records()) == {
         ("lab-a", Result.LOST): 1,
         ("lab-b", Result.SUCCESS): 2,

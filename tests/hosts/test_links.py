@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from runner.hosts import links
 from runner.hosts.link import Link, Poller
-from runner.hosts.messages import LARGEST, Hello, Message, Ping, Read, packed, unpacked
+from runner.hosts.messages import LARGEST, Hello, Inventory, Message, Ping, Read, packed, unpacked
 from runner.hosts.relay import WINDOW, Stream
 
 
@@ -179,3 +180,24 @@ def test_a_connection_that_breaks_here_breaks_there(poller: Poller, made: Connec
     step_until(poller, lambda: len(made.over) == 2)
     made.server.setblocking(True)  # noqa: FBT003 - its only argument
     assert made.server.recv(1) == b""
+
+
+def test_who_has_not_answered_after_a_while_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start of a run waits for agents, and must not be silent meanwhile."""
+    monkeypatch.setattr(links, "SLOW", 0.0)
+    monkeypatch.setattr(links, "ANSWER", 1.0)
+    told: list[list[str]] = []
+    collector = links.Collector(["a", "b", "c"], lambda _: None)
+    collector.up("b", Inventory(cpus=1, rootless=False, attempts=()))
+    collector.wait(lambda hosts: told.append([*hosts]))
+    assert told == [["a", "c"]]
+
+
+def test_an_agent_of_another_version_is_not_waited_for() -> None:
+    """It will not say anything else."""
+    collector = links.Collector(["a"], lambda _: None)
+    collector.refused("a", "it is of another version")
+    began = time.monotonic()
+    collector.wait()
+    assert time.monotonic() - began < links.SLOW
+    assert collector.problems == {"a": "it is of another version"}

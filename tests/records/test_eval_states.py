@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +158,12 @@ def test_an_eval_that_is_there_twice_shows_its_arguments() -> None:
     seed = Command((*COMMANDS[0], "--seed", "1"))
     states = run_state().evals([COMMANDS[0], seed, COMMANDS[1]])
     assert [one.arguments for one in states] == ["without arguments", "--seed 1", ""]
+
+
+def test_how_long_an_eval_ran_that_was_lost_unseen_is_not_known(layout: Layout) -> None:
+    """With its host, as a rule; the record says 0 seconds."""
+    lost = failure(A, result=Result.LOST, duration=0.0, host="lab")
+    attempted(layout, lost)
+    assert state_of(layout).duration is None
+    attempted(layout, msgspec.structs.replace(lost, id="2", started_at=lost.ended_at, duration=3.0))
+    assert state_of(layout).duration == 3

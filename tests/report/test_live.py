@@ -40,9 +40,9 @@ def console(out: Terminal) -> LiveConsole:
     return LiveConsole(out)
 
 
-def picture(console: LiveConsole) -> str:
+def picture(console: LiveConsole, width: int = 100) -> str:
     """What the live part shows now, as plain text."""
-    recording = Console(file=io.StringIO(), width=100, height=30, record=True)
+    recording = Console(file=io.StringIO(), width=width, height=30, record=True)
     recording.print(console._picture())
     return recording.export_text()
 
@@ -289,8 +289,23 @@ def test_hosts_have_a_column_where_there_are_several(console: LiveConsole) -> No
     assert re.search(r"a\.dev\.v0 +lab1 +starting", picture(console))
     assert re.search(r"b\.dev\.v0 +lab2 +host away", picture(console))
     assert re.search(r"lab2 is away; 1 eval runs elsewhere in \d\d s\n", picture(console))
+    console.away(msgspec.structs.replace(absent, stopping=True))
+    assert re.search(r"lab2 is away; 1 eval counts as lost in \d\d s\n", picture(console))
     console.away(msgspec.structs.replace(absent, hosts=("lab1",), until=0.0))
     assert re.search(r"lab2 and lab1 are away\n", picture(console))
     console.back(HostsBack(hosts=("lab1", "lab2")))
     assert "away" not in picture(console)
+    console.end()
+
+
+def test_of_a_narrow_picture_names_give_way(console: LiveConsole) -> None:
+    """Not hosts and times, and each row stays one."""
+    console.begin(total=3, done=0, todo=3, hosts=("lab1", "me@lab2"))
+    console.started(job("a-rather-long-name-of-eval.dev.v0.with-more"), "me@lab2")
+    console.ended(success(job("b"), host="lab1"), again=False, tail=())
+    console._running[job("a-rather-long-name-of-eval.dev.v0.with-more").key].began -= 3700
+    console._bar.tasks[0].start_time = time.monotonic() - 700
+    name, bar = picture(console, width=60).splitlines()
+    assert re.search(r"  a-rather-long\S*…  me@lab2  starting  1 h 01 min", name)
+    assert re.search(r"1/3 +\S+ about \d+ min", bar)
     console.end()

@@ -4,9 +4,17 @@ import io
 
 import pytest
 
-from runner.report.display import HostsAway, HostsBack, PlainConsole, away_line, named_hosts
+from runner.model import Result
+from runner.report.display import (
+    HostsAway,
+    HostsBack,
+    PlainConsole,
+    away_line,
+    ended_lines,
+    named_hosts,
+)
 from runner.run.host_news import TOLD_AFTER, Absences
-from tests.outcomes import job, success
+from tests.outcomes import failure, job, success
 
 EVALS = {"a": 3, "b": 0, "c": 2}
 
@@ -17,7 +25,7 @@ def absences() -> Absences:
 
 
 def told(absences: Absences, now: float, hosts: int = 9) -> list[HostsAway | HostsBack]:
-    return list(absences.news(EVALS.__getitem__, hosts=hosts, now=now))
+    return list(absences.news(EVALS.__getitem__, hosts=hosts, stopping=False, now=now))
 
 
 def test_a_link_that_is_back_at_once_is_not_told_of(absences: Absences) -> None:
@@ -106,9 +114,29 @@ def test_a_host_that_is_given_up_is_not_told_of_again(absences: Absences) -> Non
 def test_a_line_says_what_follows(hosts: str, evals: int, all_away: bool, line: str) -> None:  # noqa: FBT001 - a parameter
     """That is what people want to know."""
     absent = HostsAway(
-        hosts=tuple(hosts), why="x", evals=evals, wait=60, until=0, all_away=all_away
+        hosts=tuple(hosts), why="x.", evals=evals, wait=60, until=0, all_away=all_away
     )
     assert away_line(absent) == line
+
+
+@pytest.mark.parametrize(("evals", "words"), [(1, "1 eval counts"), (2, "2 evals count")])
+def test_a_run_that_stops_says_that_nothing_runs_elsewhere(
+    absences: Absences, evals: int, words: str
+) -> None:
+    """The evals of a host that stays away are lost, then."""
+    absences.leave("a", "x", now=5)
+    (absent,) = absences.news(lambda _: evals, hosts=2, stopping=True, now=6)
+    assert isinstance(absent, HostsAway)
+    assert away_line(absent) == (
+        f"a is away (x); its {words} as lost after 1 min 00 s (--engine-wait)"
+    )
+
+
+def test_how_long_an_eval_ran_that_was_lost_with_its_host_is_not_made_up() -> None:
+    """Nobody knows it."""
+    away = failure(job("e"), result=Result.LOST, host="b", duration=0.0, reason="it was away")
+    line, _ = ended_lines(away, again=False, tail=(), tells_host=True)
+    assert line == "lost  e  (on b): it was away"
 
 
 @pytest.mark.parametrize(
