@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import files
 from runner.errors import EnvironmentFault
 from runner.files import Used, room, used
 
@@ -65,6 +66,30 @@ def test_a_measurement_that_takes_too_long_is_given_up(
     """A million files on a slow disk must not keep the runner."""
     put_du(folder, monkeypatch, f'case "$*" in *{slow}*) exec /bin/sleep 60 ;; esac')
     assert used(folder, patience=0.1) is None
+
+
+def test_a_measurement_that_gets_no_cpu_time_is_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An eval must not be killed because its host is busy."""
+    put_du(folder, monkeypatch, "/bin/sleep 0.5; printf '4\\tfolder\\n'")
+    assert used(folder, patience=0.2) == Used(size=4096, files=4)
+
+
+def test_a_measurement_that_computes_too_long_is_given_up_sooner(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has used up its time when it is looked at for the first time."""
+    put_du(folder, monkeypatch, "exec /bin/sleep 60")
+    looks: list[int] = []
+
+    def all_of_it(process: int) -> float:
+        looks.append(process)
+        return 0.1
+
+    monkeypatch.setattr(files, "_cpu_time", all_of_it)
+    assert used(folder, patience=0.1) is None
+    assert len(looks) == 1
 
 
 def test_without_the_program_nothing_is_known(
