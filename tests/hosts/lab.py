@@ -51,7 +51,7 @@ Host {alias}
 # The user's settings of ssh are found by the user's entry in /etc/passwd, not by $HOME. A host of a
 # lab is near: one that does not answer within this time is away.
 SSH = """#!/bin/sh
-exec {ssh} -F {folder}/ssh_config -o ConnectTimeout=4 "$@"
+exec {ssh} -F {folder}/ssh_config -o ConnectTimeout=6 "$@"
 """
 
 
