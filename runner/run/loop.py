@@ -87,6 +87,7 @@ class Loop:
         self._recorder = recorder
         self._snapshots = snapshots
         self._outcomes: dict[str, Attempt] = {}
+        self._done: frozenset[str] = frozenset()
         self.stopping = Stopping(
             live=attempts.live,
             schedule=schedule,
@@ -108,6 +109,7 @@ class Loop:
         """React until the last worker has nothing more to do."""
         if budget := self._schedule.budget:
             self.stopping.deadlines.after(budget.remaining, self.stopping.run_out_of_time)
+        self._done = frozenset(job.key for job in plan.done)
         idle = False
         try:
             while not idle and not self.stopping.let_go:
@@ -216,7 +218,9 @@ class Loop:
             lines = () if stopped else last_lines(path, self._display.tail_lines)
             if lines:
                 tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
-        self._display.ended(outcome, again=again, tail=tail)
+        # The run before was killed while it recorded one that the plan has as done.
+        if failed or outcome.command.key not in self._done:
+            self._display.ended(outcome, again=again, tail=tail)
         if not failed:
             self._streak.success()
         elif not again and not self.stopping.begun:
