@@ -15,7 +15,7 @@ from runner.records.progress import read_attempts
 from runner.records.snapshot import SegmentName, pack
 from tests.branch.desk import git
 from tests.conftest import Place
-from tests.provider import KEY, provider
+from tests.provider import KEY, Provider, provider
 
 pytestmark = pytest.mark.docker
 
@@ -50,21 +50,26 @@ def evalset(
     )
 
 
+def run(place: Place, stub: Provider, *evals: str, options: Sequence[str]) -> None:
+    """Run some of openai/evals' own evals to their end against a provider."""
+    ended = evalset(
+        place,
+        *("run", "gpt-3.5-turbo", "test-basic"),
+        *(word for name in evals for word in ("--select", name)),
+        *options,
+        progress=place.progress,
+        OPENAI_API_KEY=KEY,
+        OPENAI_BASE_URL=f"{stub.url}/v1",
+    )
+    assert ended.returncode == 0, ended
+
+
 @pytest.fixture(scope="module")
 def run_once(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Place]:
     """A run of openai/evals' own evals against a provider that is gone now."""
     place = Place(tmp_path_factory.mktemp("verify"), cache, DEFAULT_IMAGE)
     with provider(place.folder) as stub:
-        ended = evalset(
-            place,
-            *("run", "gpt-3.5-turbo", "test-basic"),
-            *("--select", MATCH, "--select", FUZZY),
-            *("--snapshot", "--snapshot-answers"),
-            progress=place.progress,
-            OPENAI_API_KEY=KEY,
-            OPENAI_BASE_URL=f"{stub.url}/v1",
-        )
-        assert ended.returncode == 0, ended
+        run(place, stub, MATCH, FUZZY, options=("--snapshot", "--snapshot-answers"))
         assert len(stub.bills()) == 6
     yield place
     assert place.leftovers() == []
@@ -106,15 +111,7 @@ def test_more_samples_do_not_pay_again_for_the_first_ones(tmp_path: Path, cache:
     place = Place(tmp_path, cache, DEFAULT_IMAGE)
     with provider(place.folder) as stub:
         for samples in ("1", "3"):
-            ended = evalset(
-                place,
-                *("run", "gpt-3.5-turbo", "test-basic", "--select", MATCH),
-                *("--max_samples", samples),
-                progress=place.progress,
-                OPENAI_API_KEY=KEY,
-                OPENAI_BASE_URL=f"{stub.url}/v1",
-            )
-            assert ended.returncode == 0, ended
+            run(place, stub, MATCH, options=("--max_samples", samples))
             assert len(stub.bills()) == int(samples)
     layout = Layout(root=place.progress, model="gpt-3.5-turbo", eval_set="test-basic")
     spending = read_attempts(layout.attempts).records[-1].spending
