@@ -6,8 +6,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runner.model import Command
-from runner.records.answers import Answer, Failed, Given, Request, Reserved, Sent, Usage
-from runner.records.answers_file import AnswersFile, Kept, ShortLines
+from runner.records.answers import (
+    Answer,
+    AnswersFile,
+    Failed,
+    Given,
+    Kept,
+    Request,
+    Reserved,
+    Sent,
+    ShortLines,
+    Usage,
+)
 from runner.records.answers_index import Index, index_of
 from runner.records.layout import Layout
 

@@ -190,7 +190,7 @@ def _content(sources: "Sequence[Source]", kind: Format, prices: "Prices | None")
     if kind == "md":
         return _markdown(sources)
     if kind == "junit":
-        from runner.report.ci import junit_document
+        from runner.report.export import junit_document
         from runner.secrets import Mask
 
         # The runs of the baseline have the same names.

@@ -45,7 +45,7 @@ def run_eval_set(
 
     host = this_host()
     if options.junit is not None:
-        from runner.report.ci import check_junit
+        from runner.report.export import check_junit
 
         check_junit(options.junit)
     prepared = prepare(options, host, ours=ours, resolution=resolution)
@@ -153,7 +153,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
     junit = prepared.options.junit
     if junit is None and not host.environ.get(STEP_SUMMARY):
         return 0
-    from runner.report.ci import after_run
+    from runner.report.export import after_run
     from runner.report.figures import Results
     from runner.run.prepare import kept_out
     from runner.secrets import Mask

@@ -114,7 +114,7 @@ def show(shown: Sequence[Shown], forms: Forms, *, out: TextIO) -> bool:
     Returns:
         Whether every eval of each newest plan is finished.
     """
-    from runner.report.ci import add_summary, check_junit, step_summary, write_junit
+    from runner.report.export import add_summary, check_junit, step_summary, write_junit
     from runner.secrets import Mask
 
     check_junit(forms.junit)

@@ -15,8 +15,7 @@ from runner.gateway.messages import Account, Admission
 from runner.gateway.requests import Asked, Refused, error_body
 from runner.gateway.store import Store
 from runner.model import Spending
-from runner.records.answers import Answer, Usage
-from runner.records.answers_file import Kept
+from runner.records.answers import Answer, Kept, Usage
 
 # Requests of one attempt that may be under way, including those whose clients have gone.
 MOST_AT_ONCE = 1024

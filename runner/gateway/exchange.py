@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from runner.records.answers_file import Kept
+from runner.records.answers import Kept
 
 
 class Exchange:

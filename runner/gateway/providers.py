@@ -11,6 +11,9 @@ from runner.errors import UsageError
 from runner.host import PLACEHOLDER_KEY, USUAL_NAMES
 from runner.units import Upstream, parse_upstream
 
+# How the names of variables end that hold the address of a provider.
+ADDRESSES = ("_BASE_URL", "_API_BASE", "_ENDPOINT")
+
 # Where the forwarder listens in every container.
 INSIDE = "http://127.0.0.1:8470"
 

@@ -29,8 +29,7 @@ from runner.gateway.queue import queue_of
 from runner.gateway.requests import Asked, Refused, asked
 from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
-from runner.records.answers import Failed, Given, Sent
-from runner.records.answers_file import Kept
+from runner.records.answers import Failed, Given, Kept, Sent
 from runner.records.lock import is_held
 
 # Connections of one attempt at once.

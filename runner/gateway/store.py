@@ -9,8 +9,18 @@ from typing import TypeVar
 from runner.errors import EnvironmentFault
 from runner.gateway.exchange import Exchange
 from runner.gateway.requests import Asked
-from runner.records.answers import Answer, AnswersLine, Given, Request, Returned, Stopped
-from runner.records.answers_file import AnswersFile, ChangedError, Kept, damage
+from runner.records.answers import (
+    Answer,
+    AnswersFile,
+    AnswersLine,
+    ChangedError,
+    Given,
+    Kept,
+    Request,
+    Returned,
+    Stopped,
+    damage,
+)
 from runner.records.answers_index import Index, is_worth_saving, read_index
 
 # Seconds after which a write to a full disk is retried.

@@ -17,8 +17,15 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.files import UNFINISHED, UNREADABLE, appearing_whole, named
-from runner.records.answers import Short, decode_short
-from runner.records.answers_file import AnswersFile, ChangedError, Kept, PlacedLine, ShortLines
+from runner.records.answers import (
+    AnswersFile,
+    ChangedError,
+    Kept,
+    PlacedLine,
+    Short,
+    ShortLines,
+    decode_short,
+)
 
 # Bytes of an answers file, beyond its saved index, that are worth saving another one.
 WORTH = 2**21

@@ -181,7 +181,7 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     asked_before: bool
 
 
-class Rerun(msgspec.Struct, frozen=True, kw_only=True):
+class Unmatched(msgspec.Struct, frozen=True, kw_only=True):
     """What a rerun made of the answers that it could have.
 
     Attributes:
@@ -193,7 +193,7 @@ class Rerun(msgspec.Struct, frozen=True, kw_only=True):
     left: int = 0
 
 
-def read_rerun(path: Path, attempt: str, replay: Replay) -> Rerun:
+def read_unmatched(path: Path, attempt: str, replay: Replay) -> Unmatched:
     """Read what the gateway noted of a rerun's attempt.
 
     Args:
@@ -220,7 +220,7 @@ def read_rerun(path: Path, attempt: str, replay: Replay) -> Rerun:
             case Returned(id=id_) if line.attempt == attempt:
                 given.discard(id_)
     left = sum(id_ not in given for id_ in replay.answers)
-    return Rerun(missing=tuple(missing), left=left)
+    return Unmatched(missing=tuple(missing), left=left)
 
 
 def shown_request(request: Request | None, model: str) -> str:

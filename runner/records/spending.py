@@ -10,8 +10,7 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.model import Command
-from runner.records.answers import FIRST_ERROR, Reserved, Short, Usage
-from runner.records.answers_file import ShortLines, damage, opened
+from runner.records.answers import FIRST_ERROR, Reserved, Short, ShortLines, Usage, damage, opened
 from runner.records.layout import Layout
 from runner.records.lock import is_held
 

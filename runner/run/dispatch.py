@@ -38,7 +38,7 @@ from runner.plan.actions import Action
 from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
 from runner.run.host_news import HostNews
-from runner.run.results import HostFacts, KnownAttempt, Results, kind_of
+from runner.run.host_results import HostFacts, KnownAttempt, Results, kind_of
 from runner.run.schedule import Broken, Ended, Event, Idle, Started, Unfit
 
 # Seconds in which hosts that are there have to say what they have, before evals start elsewhere.

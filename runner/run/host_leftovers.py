@@ -22,8 +22,8 @@ from runner.model import TMP_LIMIT, Attempt, Job
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.state import RunState
+from runner.run.host_results import HostFacts, Results
 from runner.run.record import Recorder
-from runner.run.results import HostFacts, Results
 
 # Seconds in which agents have to answer, and in which one says which attempts have ended.
 ANSWER = 30.0

@@ -6,7 +6,7 @@ from runner.engine.ending import now as moment
 from runner.errors import EnvironmentFault, Superseded
 from runner.hosts.ledger import Absence, Ledger
 from runner.report.display import HostsAway, HostsBack
-from runner.run.results import HostFacts
+from runner.run.host_results import HostFacts
 from runner.run.schedule import Event, Told
 
 # Seconds until people are told that a host is away; most links that break are back before.

@@ -22,7 +22,7 @@ from runner.hosts.ledger import Ledger
 from runner.hosts.links import Collector, Links
 from runner.hosts.messages import HostData, Setup
 from runner.hosts.spool import local_agent
-from runner.hosts.ssh import LOCAL, HostName, Unusable, parse_hosts
+from runner.hosts.ssh import LOCAL, HostName, Patience, Unusable, parse_hosts
 from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image, look_up_image
 from runner.model import Job
@@ -35,10 +35,9 @@ from runner.plan.plan import Plan
 from runner.registry.code import hidden_in
 from runner.report.display import Display, named_hosts
 from runner.run.dispatch import Dispatch
-from runner.run.host_patience import Patience
+from runner.run.host_results import HostFacts
 from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
-from runner.run.results import HostFacts
 from runner.run.schedule import Event, pause_before
 
 

@@ -13,7 +13,6 @@ from runner.plan.plan import Plan
 from runner.records.logs import has_text, last_lines
 from runner.report.display import Display, HostsAway, HostsBack
 from runner.report.text import duration, evals
-from runner.run.disk import Disk, DiskWatch
 from runner.run.prepare import Prepared
 from runner.run.record import Recorder
 from runner.run.schedule import (
@@ -28,7 +27,7 @@ from runner.run.schedule import (
     Told,
     Unfit,
 )
-from runner.run.stopping import Stopping
+from runner.run.stopping import Disk, DiskWatch, Stopping
 
 if TYPE_CHECKING:
     from runner.engine.attempt import LocalAttempts

@@ -46,8 +46,7 @@ from runner.registry.entries import (
 from runner.registry.needs import by_image
 from runner.registry.resolve import Resolution, resolve_eval_set
 from runner.registry.rules import ContainerRule, settings_for
-from runner.run.environment import local_addresses, provider_warnings
-from runner.run.folders import Folders, absolute
+from runner.run.inputs import Folders, absolute, local_addresses, provider_warnings
 
 # openai/evals' own program.
 OAIEVAL = "oaieval"

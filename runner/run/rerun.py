@@ -16,7 +16,7 @@ from runner.plan.pins import RunFile, differences
 from runner.plan.plan import Plan
 from runner.records.layout import Layout
 from runner.records.logs import last_lines
-from runner.records.replay import read_rerun, write_replay
+from runner.records.replay import read_unmatched, write_replay
 from runner.records.sameness import Sameness, compare_logs, compare_values
 from runner.records.state import RunState
 from runner.registry.resolve import Resolution
@@ -262,7 +262,7 @@ class Rerun:
         return decide(
             case,
             again,
-            read_rerun(answers, again.id, case.replay),
+            read_unmatched(answers, again.id, case.replay),
             sameness,
             last="".join(last_lines(console[0], 1)) if console else "",
             offline=self._before.network == "none",

@@ -31,13 +31,13 @@ from runner.records.state import StateReader
 from runner.report.display import Display, tell_before
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
-from runner.run.disk import Disk
 from runner.run.first_requests import ask_providers, check_answered
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
 from runner.run.schedule import Barred, Event, Schedule, Signalled, Told
+from runner.run.stopping import Disk
 from runner.run.unable import fit
 
 if TYPE_CHECKING:

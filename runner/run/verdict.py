@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from runner.model import Attempt, Command, Fault, Result
-from runner.records.replay import Missing, Replay, Rerun
+from runner.records.replay import Missing, Replay, Unmatched
 from runner.records.sameness import Difference, Sameness, random_figures
 
 # Requests without an answer on record that are named; further ones are counted.
@@ -82,18 +82,24 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(
-    case: Case, again: Attempt, rerun: Rerun, sameness: Sameness, *, last: str, offline: bool
+    case: Case,
+    again: Attempt,
+    unmatched: Unmatched,
+    sameness: Sameness,
+    *,
+    last: str,
+    offline: bool,
 ) -> Verified:
     """Say what a rerun shows.
 
     Args:
         again: the attempt of the rerun.
-        rerun: how it used the answers.
+        unmatched: what it asked, or did not ask, in addition.
         sameness: how both compare.
         last: the last line that the rerun printed.
         offline: whether the record is of a run without a network, too.
     """
-    missing = tuple(dict.fromkeys(map(in_words, rerun.missing)))
+    missing = tuple(dict.fromkeys(map(in_words, unmatched.missing)))
     verdict, reason = _verdict(case, again, sameness, last, asks=bool(missing), offline=offline)
     differs = verdict is Verdict.DIFFERS
     return msgspec.structs.replace(
@@ -104,7 +110,7 @@ def decide(
         more_missing=len(missing[MOST_MISSING:]),
         random=tuple(random_figures(case.attempt.final_report)),
         random_differing=sameness.random,
-        notes=tuple(_notes(case, again, rerun, differs=differs)),
+        notes=tuple(_notes(case, again, unmatched, differs=differs)),
         samples=sameness.samples,
     )
 
@@ -144,10 +150,10 @@ def in_words(missing: Missing) -> str:
     return f"{who}{what}: {missing.request}"
 
 
-def _notes(case: Case, again: Attempt, rerun: Rerun, *, differs: bool) -> Iterator[str]:
+def _notes(case: Case, again: Attempt, unmatched: Unmatched, *, differs: bool) -> Iterator[str]:
     replay = case.replay
-    if rerun.left:
-        yield f"{rerun.left} of {len(replay.answers)} answers on record were not asked for"
+    if unmatched.left:
+        yield f"{unmatched.left} of {len(replay.answers)} answers on record were not asked for"
     if differs and case.attempt.image not in {"", again.image}:
         yield (
             f"it was run in the image {case.attempt.image}, and again in {again.image}, which are "

@@ -10,12 +10,20 @@ import msgspec
 import pytest
 
 from runner.branch import answers as answers_module
-from runner.branch.background import BackgroundSnapshots
 from runner.branch.snapshots import Restored
 from runner.records import snapshot
-from runner.records.answers import Answer, AnswersLine, Given, Request, Reserved, Sent, Usage
-from runner.records.answers_file import AnswersFile
+from runner.records.answers import (
+    Answer,
+    AnswersFile,
+    AnswersLine,
+    Given,
+    Request,
+    Reserved,
+    Sent,
+    Usage,
+)
 from runner.records.snapshot import SegmentName, pack
+from runner.run.snapshots import BackgroundSnapshots
 from tests.answered import kept_in
 from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 from tests.conftest import until

@@ -16,8 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from runner.branch.answers import AnswerSegments, restore_answers
 from runner.branch.filter import SnapshotFilter
 from runner.branch.git import Entry, Repository
-from runner.records.answers import Answer
-from runner.records.answers_file import AnswersFile
+from runner.records.answers import Answer, AnswersFile
 from runner.records.layout import Layout
 from runner.records.snapshot import SegmentName, merge_files
 from runner.secrets import Scanner

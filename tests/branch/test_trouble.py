@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from runner.branch import background, restore, snapshots
-from runner.branch.background import BackgroundSnapshots
+from runner.branch import restore, snapshots
 from runner.branch.git import GitError
 from runner.branch.progress_branch import history
 from runner.branch.remote import RemoteError
 from runner.branch.restore import restore_progress
 from runner.errors import EnvironmentFault, UsageError
+from runner.run import snapshots as background
+from runner.run.snapshots import BackgroundSnapshots
 from tests.branch.desk import BRANCH, Desk, git
 from tests.conftest import until
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from runner.gateway.exchange import Exchange
-from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
-from runner.records.answers_file import Kept
+from runner.records.answers import Answer, AnswersLine, Failed, Given, Kept, Request, Returned, Sent
 from runner.records.answers_index import Index, index_of
 from tests.answered import kept_in
 

@@ -15,7 +15,7 @@ from runner.gateway.requests import asked
 from runner.records.answers import Answer, Request
 from runner.records.layout import Layout
 from runner.records.lock import run_lock
-from runner.records.replay import Missing, Replay, read_replay, read_rerun, write_replay
+from runner.records.replay import Missing, Replay, read_replay, read_unmatched, write_replay
 from tests.conftest import until
 from tests.gateway.desk import Connection
 from tests.outcomes import job
@@ -110,7 +110,7 @@ def test_it_answers_from_the_record_and_asks_nobody(tmp_path: Path, layout: Layo
         assert (status, said["error"]["message"], again) == (404, "no answer on record", "false")
         assert ask(folder, OTHER)[0] == 404
         assert stub.requests() == []
-    found = read_rerun(layout.answers_of(JOB.command), "again", replay)
+    found = read_unmatched(layout.answers_of(JOB.command), "again", replay)
     assert found.missing[-2:] == (
         Missing(sample="e.3", request='POST /v1/chat/completions m "Hello"', asked_before=True),
         Missing(sample="", request='POST /v1/chat/completions m "Other"', asked_before=False),
@@ -124,7 +124,7 @@ def test_a_sample_gets_its_own_answer(layout: Layout) -> None:
     with offline(layout, NOWHERE) as folder:
         assert ask(folder, sample="e.2")[1] == "2"
         assert ask(folder, sample="e.1")[1] == "1"
-    assert read_rerun(layout.answers_of(JOB.command), "again", replay).left == 1
+    assert read_unmatched(layout.answers_of(JOB.command), "again", replay).left == 1
 
 
 def test_containers_are_led_as_in_a_run() -> None:

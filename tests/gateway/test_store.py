@@ -13,8 +13,7 @@ import pytest
 from runner.gateway.requests import Asked
 from runner.gateway.store import Store
 from runner.records import answers_index
-from runner.records.answers import Answer, AnswersLine, Request, read_line
-from runner.records.answers_file import ChangedError
+from runner.records.answers import Answer, AnswersLine, ChangedError, Request, read_line
 from runner.records.answers_index import WORTH, path_of_index
 from tests.conftest import until
 from tests.gateway.desk import Desk, prompt

@@ -44,8 +44,8 @@ from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 from runner.records.layout import Layout
 from runner.run.dispatch import Dispatch
+from runner.run.host_results import HostFacts
 from runner.run.record import Recorder
-from runner.run.results import HostFacts
 from runner.run.schedule import Broken, Ended, Event, Idle
 from tests.conftest import until
 from tests.outcomes import job

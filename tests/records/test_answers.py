@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runner.errors import EnvironmentFault
 from runner.records.answers import (
     Answer,
+    AnswersFile,
     AnswersLine,
     Failed,
     Given,
@@ -18,8 +19,8 @@ from runner.records.answers import (
     Returned,
     Sent,
     Usage,
+    damage,
 )
-from runner.records.answers_file import AnswersFile, damage
 from runner.records.answers_index import index_of, read_index
 from runner.records.spending import Sums, Totals, parse_sums, read_sums
 from tests.answered import Answered, kept_in

@@ -10,8 +10,17 @@ import msgspec
 import pytest
 
 from runner.records import answers_index
-from runner.records.answers import Answer, AnswersLine, Given, Request, Returned, Stopped
-from runner.records.answers_file import AnswersFile, ChangedError, damage
+from runner.records.answers import (
+    Answer,
+    AnswersFile,
+    AnswersLine,
+    ChangedError,
+    Given,
+    Request,
+    Returned,
+    Stopped,
+    damage,
+)
 from runner.records.answers_index import Index, path_of_index, read_index
 
 KEYS = ("k", "kk", "l")

@@ -3,15 +3,23 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.records.answers import Answer, AnswersLine, Failed, Given, Request, Returned, Sent
-from runner.records.answers_file import AnswersFile
+from runner.records.answers import (
+    Answer,
+    AnswersFile,
+    AnswersLine,
+    Failed,
+    Given,
+    Request,
+    Returned,
+    Sent,
+)
 from runner.records.answers_index import read_index
 from runner.records.replay import (
     LONGEST,
     Missing,
     Replay,
     read_replay,
-    read_rerun,
+    read_unmatched,
     shown_request,
     write_replay,
 )
@@ -159,7 +167,7 @@ def test_a_rerun_says_what_was_not_on_record_and_what_was_left(file: Path, tmp_p
             Given(id="2", attempt="an earlier one"),
         )
     )
-    found = read_rerun(path, "again", replay)
+    found = read_unmatched(path, "again", replay)
     assert found.left == 1
     assert found.missing == (
         Missing(sample="", request="POST /v1/chat/completions", asked_before=True),

@@ -11,7 +11,7 @@ from runner.host import STEP_SUMMARY
 from runner.model import State
 from runner.records.layout import Layout
 from runner.records.state import EvalState, RunState
-from runner.report.ci import (
+from runner.report.export import (
     SUMMARY_ROWS,
     add_summary,
     after_run,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from runner.model import State
 from runner.records.layout import Layout
 from runner.records.state import EvalState
-from runner.report.ci import junit_xml
+from runner.report.export import junit_xml
 from runner.report.figures import Results
 
 HOSTILE = [

@@ -10,8 +10,7 @@ import pytest
 from runner.gateway.rates import WINDOW
 from runner.gateway.store import utc
 from runner.model import Result
-from runner.records.answers import Sent
-from runner.records.answers_file import AnswersFile
+from runner.records.answers import AnswersFile, Sent
 from tests.conftest import Place, engine_api
 from tests.provider import KEY, Provider, provider
 from tests.run.test_run_docker_gateway import billed, with_key

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from runner.model import Attempt, Fault, Result
-from runner.records.replay import Missing, Replay, Rerun
+from runner.records.replay import Missing, Replay, Unmatched
 from runner.records.sameness import Difference, Sameness
 from runner.run.verdict import MOST_MISSING, Case, Verdict, Verified, decide
 from tests.outcomes import failure, job, success
@@ -17,20 +17,20 @@ CASE = Case(
 AGAIN = success(EVAL, "again", image="sha256:a")
 FAILED = failure(EVAL, "again")
 LOST = failure(EVAL, "again", result=Result.LOST, fault=Fault.ENVIRONMENT, reason="was ended")
-NEW = Rerun(missing=(Missing(sample="e.1", request="POST /x", asked_before=False),))
+NEW = Unmatched(missing=(Missing(sample="e.1", request="POST /x", asked_before=False),))
 DIFFERS = Sameness(differences=(Difference(where="w", expected="1", found="2"),))
-NOTHING = Rerun()
+NOTHING = Unmatched()
 
 
 def decided(
     again: Attempt = AGAIN,
-    rerun: Rerun = NOTHING,
+    unmatched: Unmatched = NOTHING,
     sameness: Sameness = Sameness(),  # noqa: B008 - frozen
     case: Case = CASE,
     *,
     offline: bool = False,
 ) -> Verified:
-    return decide(case, again, rerun, sameness, last="KeyError", offline=offline)
+    return decide(case, again, unmatched, sameness, last="KeyError", offline=offline)
 
 
 def damaged() -> Case:
@@ -59,11 +59,11 @@ def test_an_eval_that_differs_in_nothing_is_the_same() -> None:
     ],
 )
 def test_a_rerun_shows_something_else(
-    given: tuple[Attempt, Rerun, Sameness], verdict: Verdict, reason: str
+    given: tuple[Attempt, Unmatched, Sameness], verdict: Verdict, reason: str
 ) -> None:
     """What is the environment's fault proves nothing."""
-    again, rerun, sameness = given
-    found = decided(again, rerun, sameness)
+    again, unmatched, sameness = given
+    found = decided(again, unmatched, sameness)
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
@@ -78,7 +78,7 @@ def test_a_failure_counts_only_where_the_network_cannot_be_why() -> None:
 
 def test_a_damaged_record_proves_nothing_where_an_answer_is_missing() -> None:
     """It may be on the line that cannot be read; without a missing answer it does not matter."""
-    found = decided(rerun=NEW, case=damaged())
+    found = decided(unmatched=NEW, case=damaged())
     assert found.verdict is Verdict.CANNOT_TELL
     assert found.reason == "its answers file is damaged: line 3, 5, 7, ..."
     assert decided(case=damaged()).verdict is Verdict.SAME
@@ -93,7 +93,7 @@ def test_requests_without_an_answer_are_named_once_each_and_counted() -> None:
         Missing(sample="", request="POST /y", asked_before=True),
         *(Missing(sample="", request=f"POST /{number}", asked_before=False) for number in range(4)),
     ]
-    found = decided(rerun=Rerun(missing=tuple(missing)))
+    found = decided(unmatched=Unmatched(missing=tuple(missing)))
     assert found.missing[:2] == (
         "sample e.1 asks what was never asked: POST /x",
         "asks once more than is on record: POST /y",
@@ -103,7 +103,7 @@ def test_requests_without_an_answer_are_named_once_each_and_counted() -> None:
 
 def test_answers_that_nobody_asked_for_are_noted() -> None:
     """They do not change the verdict."""
-    found = decided(rerun=Rerun(left=1))
+    found = decided(unmatched=Unmatched(left=1))
     assert found.verdict is Verdict.SAME
     assert found.notes == ("1 of 2 answers on record were not asked for",)
 

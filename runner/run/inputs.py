@@ -1,16 +1,18 @@
-"""The user's own folders: registries, the rules in them, and code."""
+"""What the user hands in: folders with registries, rules and code, and variables."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from runner.errors import UsageError
 from runner.files import make_folder, replace
+from runner.gateway.providers import ADDRESSES, Access
 from runner.host import Host
+from runner.image.inside.arguments import LOCAL
 from runner.image.requirements import read_requirements
-from runner.model import container_registries, key_of
+from runner.model import ContainerSettings, container_registries, key_of
 from runner.options import RunOptions
 from runner.plan.obstacles import copied, ignored
 from runner.records.layout import Layout
@@ -162,3 +164,55 @@ def _models(own: Mapping[str, Sequence[RegistryFile]]) -> dict[str, str]:
         for found in entries
         for name, spec in found.items()
     }
+
+
+# Hosts that are reached without a proxy; they are often this one.
+_NO_PROXY = "no_proxy"
+
+
+def provider_warnings(
+    options: RunOptions, environment: Mapping[str, str], access: Access
+) -> Iterator[str]:
+    """Warnings about providers that cannot be asked, or not by evals.
+
+    Args:
+        environment: what is handed in.
+        access: who gets what of it.
+    """
+    if not environment.get("OPENAI_API_KEY") and not access.routes:
+        yield (
+            "no key or address of a provider is set, so that the gateway can ask none; export "
+            "OPENAI_API_KEY, or the variables of another provider"
+            if options.gateway
+            else "OPENAI_API_KEY is not set, and oaieval asks for it when it starts; export it"
+        )
+    if access.withheld:
+        yield (
+            f"evals do not get {', '.join(access.withheld)}, because the gateway knows no "
+            "provider for it; --env NAME hands one in, --upstream NAME=URL leads to its provider"
+        )
+
+
+def local_addresses(
+    settings: Iterable[ContainerSettings], values: Mapping[str, str], *, gateway: bool
+) -> Iterator[str]:
+    """Warnings about variables that lead containers to themselves and are meant for this host.
+
+    Of a value, which may be a secret, only that address is shown.
+
+    Args:
+        settings: of the containers.
+        values: of the variables that they name.
+        gateway: whether they reach their providers through it.
+    """
+    named = {name for each in settings if each.network != "host" for name in each.env}
+    for name in sorted(named & values.keys()):
+        found = LOCAL.search(values[name])
+        if found and name.lower() != _NO_PROXY:
+            cure = "write http://host.docker.internal:PORT, or use --network host"
+            if name.endswith(ADDRESSES) and not gateway:
+                cure = f"leave --no-gateway out, {cure}"
+            yield (
+                f"the variable {name} names `{found[2]}`, which inside a container is the "
+                f"container itself; {cure}"
+            )

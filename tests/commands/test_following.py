@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.commands import logs
+from runner.commands.logs import Following
 from runner.errors import EnvironmentFault
-from runner.hosts import following
-from runner.hosts.following import Following
 from runner.hosts.leftovers import Left
 from runner.hosts.ssh import Unreachable, Unusable
 from runner.model import Command, Job, Result
@@ -33,8 +33,8 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             if error is not None:
                 raise error
 
-        monkeypatch.setattr(following, "console_on", console_on)
-        monkeypatch.setattr(following, "PAUSE", 0)
+        monkeypatch.setattr(logs, "console_on", console_on)
+        monkeypatch.setattr(logs, "PAUSE", 0)
 
     return give
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser
 
-from runner.report.site.server import SiteServer
+from runner.commands.view import SiteServer
 from tests.report.site.conftest import Visit
 from tests.report.site.example import write_example
 
