@@ -43,6 +43,10 @@ NOT_MESSAGES = {
         "runpy.run_module('runner.hosts', run_name='__main__', alter_sys=True)"
     ),
     'mkdir "$1" && tar -xzf - -C "$1" && (mv -T "$1" "$2" || rm -rf "$1") && test -d "$2"',
+    # headers of the local server of reports
+    "text/css; charset=utf-8",
+    "text/html; charset=utf-8",
+    "text/javascript; charset=utf-8",
     "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]",
     # results
     "--ask-hosts asks what runs there now",

@@ -188,6 +188,7 @@ class Desk:
         """Do as a runner that is killed: the gateway's process is left alone."""
         self.gateway._over.set()
         self.gateway._watch.join()
+        self.told.clear()  # the next runner is told anew
 
     def end(self) -> None:
         """End it, and see that it ends once it has done all."""
