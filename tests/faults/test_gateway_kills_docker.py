@@ -118,11 +118,13 @@ class Stage:
 
     def _under_way(self) -> int:
         """The eval's own requests, at most, and those of an attempt that is gone."""
-        (path,) = self.layout.answers.glob("*.jsonl")
-        whole, _, _ = path.read_bytes().rpartition(b"\n")
-        lines: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+        files = self.layout.answers.glob("*.jsonl")  # none before the first request
+        whole = [path.read_bytes().rpartition(b"\n")[0] for path in files]
+        lines: list[dict[str, Any]] = [json.loads(it) for each in whole for it in each.splitlines()]
         ended = {line["id"] for line in lines if line["kind"] in {"answer", "failed"}}
         sent = [line for line in lines if line["kind"] == "sent"]
+        if not sent:
+            return 0
         others = [line for line in sent if line["attempt"] != sent[-1]["attempt"]]
         return THREADS + len({line["id"] for line in others} - ended)
 
