@@ -45,5 +45,6 @@ def commit(folder: Path, content: str) -> None:
 def refuse_with_a_hook(hub: Path) -> None:
     """Let the remote refuse, as a protected branch does."""
     hook = hub / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho 'you may not push here' >&2\nexit 1\n")
     hook.chmod(0o755)
