@@ -30,8 +30,9 @@ def begin(folder: Path, *options: str) -> Path:
     """Make a repository of a folder, without a commit, whose user has a name."""
     folder.mkdir(parents=True, exist_ok=True)
     git(folder, "init", "--quiet", "--initial-branch=main", *options)
-    git(folder, "config", "user.name", "A User")
-    git(folder, "config", "user.email", "user@example.org")
+    config = folder / ("config" if "--bare" in options else ".git/config")
+    with config.open("a") as file:
+        file.write("[user]\nname = A User\nemail = user@example.org\n")
     return folder
 
 

@@ -30,7 +30,7 @@ from tests.faults.gateway_parts import (
     put,
 )
 from tests.faults.points import Point
-from tests.gateway.desk import Desk, job
+from tests.gateway.desk import NO_CERTIFICATES, Desk, job
 from tests.provider import ROOT, Provider, body_key
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def helpers(stub: Provider) -> Iterator[Helpers]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **NO_CERTIFICATES, "PYTHONPATH": str(ROOT)},
     ) as parts:
         yield Helpers(stub, parts)
         parts.terminate()
