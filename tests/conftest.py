@@ -58,7 +58,7 @@ SEED = "EVALSET_TEST_SEED"
 TOGETHER = {"image": "builds", "packaging": "builds", "hosts": "hosts"}
 
 # Of the others, files with one of these marks have the longest tests.
-LONG = re.compile(r"mark\.(docker|upstream|browser|slow)")
+LONG = re.compile(r"mark\.(docker|upstream|browser|slow|timeout)")
 
 # A machine that is busy with containers is slow at times, and that is no fault of the code.
 settings.register_profile("patient", deadline=None)
