@@ -7,6 +7,9 @@ SHELL := /bin/bash
 
 EVALSET := .venv/bin/evalset
 
+# Where this is set, each process of the tests would compile all of them again.
+export PYTHONDONTWRITEBYTECODE =
+
 help:
 	@echo 'make demo    set everything up and run openai/evals in containers, no API key needed'
 	@echo 'make test    set everything up and run every test'

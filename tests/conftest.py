@@ -58,7 +58,7 @@ SEED = "EVALSET_TEST_SEED"
 TOGETHER = {"image": "builds", "packaging": "builds", "hosts": "hosts"}
 
 # Of the others, files with one of these marks have the longest tests.
-LONG = re.compile(r"mark\.(docker|upstream|browser|slow)")
+LONG = re.compile(r"mark\.(docker|upstream|browser|slow|timeout)")
 
 # A machine that is busy with containers is slow at times, and that is no fault of the code.
 settings.register_profile("patient", deadline=None)
@@ -68,8 +68,13 @@ T = TypeVar("T")
 
 
 # For Git, whose settings differ from user to user: one has a name, another signs every commit.
-# Where a test has a home folder of its own, the settings in there count.
-WITHOUT_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+# Where a test has a home folder of its own, the settings in there count. A new repository gets none
+# of the sample hooks.
+WITHOUT_SETTINGS = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_TEMPLATE_DIR": "",
+}
 
 
 def pytest_configure() -> None:
@@ -350,9 +355,9 @@ def place(tmp_path: Path, cache: Path, test_image: str) -> Iterator[Place]:
     assert not left
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def one_stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    """One process for all tests of a file."""
+    """One process for all tests of a session."""
     with provider(tmp_path_factory.mktemp("provider")) as found:
         yield found
 

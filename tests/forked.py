@@ -1,8 +1,9 @@
 """Runs our programs in processes that are forked from one that has imported them already.
 
 Such a process has its own number, folder, environment, streams and exit code, as any other, but
-does not spend a third of a second on starting Python and importing. Tests of the start itself, and
-those that change what Python reads when it starts, start a new Python instead.
+does not spend a third of a second on starting Python and importing, and ends without taking apart
+all that was imported. Tests of the start itself, and those that change what Python reads when it
+starts, start a new Python instead.
 """
 
 import atexit
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -40,8 +42,26 @@ READ_AT_START = ("PATH", "PYTHON", "LANG", "LC_", "TZ", "GIT_PYTHON", "LD_")
 # Importing these changes what is imported later, or runs a program.
 NOT_IMPORTED = ("runner.image.hook", "runner.__main__")
 
+# What our programs import late, because it takes long; what only one command needs, by its name.
+LATE = ("docker", "git")
+LATE_FOR = {"report": "scipy.stats"}
+
 # More bytes than a command line with its environment has.
 MESSAGE = 1 << 20
+
+
+class Running(NamedTuple):
+    """A process that runs, and who asked for it."""
+
+    process: int
+    connection: socket.socket
+
+    def end(self, descriptor: int) -> None:
+        """Tell the exit code of a process that has ended, and forget it."""
+        os.close(descriptor)
+        _, status = os.waitpid(self.process, 0)
+        _tell(self.connection, os.waitstatus_to_exitcode(status))
+        self.connection.close()
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -155,13 +175,20 @@ def _server() -> str:
     return address
 
 
+# What a forked program has exited with.
+_exited: list[int] = []
+
+
 def main() -> None:
     """Import all that our programs import, then become one of them in each forked process."""
     import runner  # noqa: PLC0415 - the tests' side does without
 
+    atexit.register(_leave)  # the first that is registered is the last that is called
     for module in pkgutil.walk_packages(runner.__path__, "runner."):
         if module.name not in NOT_IMPORTED:
             importlib.import_module(module.name)
+    for name in LATE:
+        importlib.import_module(name)
     request = _serve(sys.argv[1])
     if request is None:
         return
@@ -173,7 +200,20 @@ def main() -> None:
     sys.argv[:] = request.line
     sys.path[0] = request.cwd
     name = "runner.cli" if request.line[0] == "evalset" else "runner.oaievalset"
-    importlib.import_module(name).main()
+    try:
+        importlib.import_module(name).main()
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _exited.append(end.code)
+        raise
+
+
+def _leave() -> None:
+    """Exit without taking apart what was imported, which would copy most of its memory first."""
+    if _exited:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_exited[0])
 
 
 def _reopen(number: int, name: str) -> None:
@@ -191,31 +231,41 @@ def _reopen(number: int, name: str) -> None:
 
 def _serve(address: str) -> Request | None:
     """Fork a process for each request, in which this returns it; None when the tests have ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what stands between
+    running: dict[int, Running] = {}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(address)
         server.listen(16)
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([server.fileno(), 0], [], [])
-            if server.fileno() not in ready:
+            ready, _, _ = select.select([server.fileno(), 0, *running], [], [])
+            for descriptor in running.keys() & ready:
+                running.pop(descriptor).end(descriptor)
+            if 0 in ready:
                 return None
+            if server.fileno() not in ready:
+                continue
             connection, _ = server.accept()
-            if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            content, streams, _, _ = socket.recv_fds(connection, MESSAGE, 3)
+            request = Request(**json.loads(content))
+            for name in LATE_FOR.keys() & request.line:
+                importlib.import_module(LATE_FOR[name])
+            process = os.fork()
+            if not process:
                 break
-            connection.close()
-    content, streams, _, _ = socket.recv_fds(connection, MESSAGE, 3)
-    if process := os.fork():
-        for stream in streams:
-            os.close(stream)
-        with suppress(BrokenPipeError):  # a test that lost patience
-            connection.send(b"%d" % process)
-            _, status = os.waitpid(process, 0)
-            connection.send(b"%d" % os.waitstatus_to_exitcode(status))
-        os._exit(0)
+            for stream in streams:
+                os.close(stream)
+            running[os.pidfd_open(process)] = Running(process, connection)
+            _tell(connection, process)
+    for descriptor, each in running.items():
+        os.close(descriptor)
+        each.connection.close()
     connection.close()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    return Request(**json.loads(content))
+    return request
+
+
+def _tell(connection: socket.socket, number: int) -> None:
+    with suppress(BrokenPipeError):  # a test that lost patience
+        connection.send(b"%d" % number)

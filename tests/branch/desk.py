@@ -1,9 +1,13 @@
 """A progress directory next to a Git repository, in which snapshots are taken."""
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -32,9 +36,12 @@ def git(folder: Path, *arguments: str) -> str:
     return said.stdout.rstrip("\n")
 
 
-def make_clone(folder: Path, *, remote: Path | None = None) -> Path:
-    """A repository with a commit, a file that was changed, and one that was added."""
-    folder.mkdir(parents=True)
+@cache
+def _original() -> Path:
+    """What all clones of a session are copies of, for it takes Git seven processes to make one."""
+    place = tempfile.TemporaryDirectory(prefix="evalset-clone-")
+    atexit.register(place.cleanup)
+    folder = Path(place.name)
     git(folder, "init", "--quiet", "--initial-branch=main")
     git(folder, "config", "user.name", "A User")
     git(folder, "config", "user.email", "user@example.org")
@@ -44,6 +51,12 @@ def make_clone(folder: Path, *, remote: Path | None = None) -> Path:
     (folder / "file").write_text("changed\n")
     (folder / "added").write_text("added\n")
     git(folder, "add", "added")
+    return folder
+
+
+def make_clone(folder: Path, *, remote: Path | None = None) -> Path:
+    """A repository with a commit, a file that was changed, and one that was added."""
+    shutil.copytree(_original(), folder)
     if remote is not None:
         git(folder, "remote", "add", "origin", str(remote))
     return folder

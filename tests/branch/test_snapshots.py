@@ -140,6 +140,7 @@ def test_bytes_are_kept_whatever_git_is_told_about_line_ends(desk: Desk) -> None
 def test_a_remote_that_refuses_says_why(desk: Desk, hub: Path) -> None:
     """A rejection by a hook is no race, and is not retried."""
     hook = hub / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho no room here >&2\nexit 1\n")
     hook.chmod(0o755)
     desk.succeed("x")

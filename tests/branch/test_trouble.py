@@ -119,8 +119,10 @@ def test_a_remote_that_is_a_mirror_gets_the_branch_alone(desk: Desk, hub: Path) 
 
 def test_what_a_remote_says_itself_is_said(desk: Desk, hub: Path) -> None:
     """A hook's own words tell more than Git's."""
-    (hub / "hooks/pre-receive").write_text("#!/bin/sh\necho no room here >&2\nexit 1\n")
-    (hub / "hooks/pre-receive").chmod(0o755)
+    hook = hub / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho no room here >&2\nexit 1\n")
+    hook.chmod(0o755)
     desk.succeed("x")
     with desk.snapshots(remote=str(hub)) as (taken, _):
         taken.take()
@@ -139,6 +141,7 @@ def test_what_ssh_says_is_said() -> None:
 def slow_hub(hub: Path, script: str) -> None:
     """A remote whose hook does something first."""
     hook = hub / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\n{script}\n")
     hook.chmod(0o755)
 

@@ -16,7 +16,17 @@ from tests.run.conftest import image_on_top, other_image
 __all__ = ["image_on_top", "other_image"]
 
 # What would change a program's mind about what to do, or what to show.
-UNSET = ("EVALSET_", "OPENAI_", "EVALS_", "GITHUB_", "CI", "NO_COLOR", "FORCE_COLOR", "TERM")
+UNSET = (
+    "EVALSET_",
+    "OPENAI_",
+    "EVALS_",
+    "GITHUB_",
+    "GIT_",
+    "CI",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "TERM",
+)
 
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 

@@ -30,8 +30,9 @@ def begin(folder: Path, *options: str) -> Path:
     """Make a repository of a folder, without a commit, whose user has a name."""
     folder.mkdir(parents=True, exist_ok=True)
     git(folder, "init", "--quiet", "--initial-branch=main", *options)
-    git(folder, "config", "user.name", "A User")
-    git(folder, "config", "user.email", "user@example.org")
+    config = folder / ("config" if "--bare" in options else ".git/config")
+    with config.open("a") as file:
+        file.write("[user]\nname = A User\nemail = user@example.org\n")
     return folder
 
 
@@ -45,5 +46,6 @@ def commit(folder: Path, content: str) -> None:
 def refuse_with_a_hook(hub: Path) -> None:
     """Let the remote refuse, as a protected branch does."""
     hook = hub / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho 'you may not push here' >&2\nexit 1\n")
     hook.chmod(0o755)

@@ -1,5 +1,6 @@
 import ast
 import re
+from functools import cache
 
 import pytest
 
@@ -99,6 +100,7 @@ NOT_MESSAGES = {
 }
 
 
+@cache
 def in_code() -> set[str]:
     """All that is said, wherever."""
     return in_runner() | in_scripts() | in_workflows() | in_pages()

@@ -1,8 +1,8 @@
 """A runner and evals that use a gateway, each a process that can be killed, forked from this one.
 
-It is started with a folder, reads one `Part` a line, and prints the number of its process. A runner
-follows the file `wanted` in the folder: it lets the attempt ask that stands there, and writes that
-into `entered`. An eval asks, and writes down what it was answered.
+It reads one `Part` a line, and prints the number of its process. A runner follows the file `wanted`
+in its folder: it lets the attempt ask that stands there, and writes that into `entered`. An eval
+asks, and writes down what it was answered.
 """
 
 import json
@@ -37,16 +37,18 @@ class Part(msgspec.Struct, frozen=True):
     """A process to be: an eval if an attempt is given, else a runner.
 
     Attributes:
+        folder: where its files are.
         config: for the runner's gateway.
         module: what the gateway's process is.
-        folder: of the attempt's socket.
+        socket: the folder of the attempt's socket.
     """
 
+    folder: str
     config: Config
     module: str = client.MODULE
     attempt: str = ""
     eval: str = ""
-    folder: str = ""
+    socket: str = ""
 
 
 def body_of(eval_key: str, number: int) -> dict[str, object]:
@@ -66,8 +68,9 @@ def put(path: Path, content: object) -> None:
     new.replace(path)
 
 
-def be_runner(folder: Path, part: Part) -> None:
+def be_runner(part: Part) -> None:
     """Keep the gateway, and let attempts come and go."""
+    folder = Path(part.folder)
     client.MODULE = part.module
     gateway = client.Gateway(
         layout_in(folder), part.config, lambda *told: print(*told, file=sys.stderr)
@@ -88,9 +91,10 @@ def be_runner(folder: Path, part: Part) -> None:
         time.sleep(0.005)
 
 
-def be_eval(folder: Path, part: Part) -> None:
+def be_eval(part: Part) -> None:
     """Ask everything, again after an error, and say so at the end."""
-    caller = Caller(Path(part.folder), part.attempt)
+    folder = Path(part.folder)
+    caller = Caller(Path(part.socket), part.attempt)
     log = os.open(folder / f"{part.attempt}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def ask(number: int) -> None:
@@ -109,7 +113,6 @@ def be_eval(folder: Path, part: Part) -> None:
 
 def main() -> None:
     """Fork what is wanted until nobody wants anything any more."""
-    folder = Path(sys.argv[1])
     client.LOOK = 0.1
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin.buffer:
@@ -118,7 +121,7 @@ def main() -> None:
             print(process, flush=True)
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        (be_eval if part.attempt else be_runner)(folder, part)
+        (be_eval if part.attempt else be_runner)(part)
         os._exit(0)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
@@ -30,8 +30,8 @@ from tests.faults.gateway_parts import (
     put,
 )
 from tests.faults.points import Point
-from tests.gateway.desk import Desk, job
-from tests.provider import ROOT, Provider, body_key, provider
+from tests.gateway.desk import NO_CERTIFICATES, Desk, job
+from tests.provider import ROOT, Provider, body_key
 
 if TYPE_CHECKING:
     from runner.gateway.messages import Config
@@ -46,15 +46,22 @@ TARGETS = [
 ]
 
 
+class Helpers(NamedTuple):
+    """What serves all stages of a test: the provider, and what forks runners and evals."""
+
+    stub: Provider
+    parts: "subprocess.Popen[bytes]"
+
+
 class Stage:
     """The processes of all rounds, one gateway and one eval at a time."""
 
-    def __init__(self, folder: Path, stub: Provider, parts: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, folder: Path, helpers: Helpers) -> None:
         self.folder = folder
-        self.stub = stub
+        self.stub = helpers.stub
         self.layout = layout_in(folder)
-        self.config: Config = Desk(self.layout.root, stub).config
-        self._parts = parts
+        self.config: Config = Desk(self.layout.root, self.stub).config
+        self._parts = helpers.parts
         self.runner = 0
         self.eval = 0
         self.start_runner()
@@ -70,15 +77,21 @@ class Stage:
 
     def start_runner(self) -> None:
         """Start one, which takes a gateway over that is there."""
-        self.runner = self._fork(Part(self.config, client.MODULE))
+        self.runner = self._fork(Part(str(self.folder), self.config, client.MODULE))
 
     def start_eval(self, wanted: Wanted) -> int:
         """Start an attempt, once it may ask."""
         put(self.folder / "wanted", wanted)
         until(lambda: self._entered() == wanted, 60)
-        folder = self.layout.gateway / "attempts" / wanted.attempt
+        socket = self.layout.gateway / "attempts" / wanted.attempt
         self.eval = self._fork(
-            Part(self.config, attempt=wanted.attempt, eval=wanted.eval, folder=str(folder))
+            Part(
+                str(self.folder),
+                self.config,
+                attempt=wanted.attempt,
+                eval=wanted.eval,
+                socket=str(socket),
+            )
         )
         return self.eval
 
@@ -227,36 +240,38 @@ def bill_of(line: dict[str, Any]) -> int:
     return int(body["choices"][0]["message"]["content"].removeprefix("bill "))
 
 
+@pytest.fixture
+def helpers(stub: Provider) -> Iterator[Helpers]:
+    """Those of one test."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.gateway_parts"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, **NO_CERTIFICATES, "PYTHONPATH": str(ROOT)},
+    ) as parts:
+        yield Helpers(stub, parts)
+        parts.terminate()
+
+
 @contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
+def stage(folder: Path, helpers: Helpers) -> Iterator[Stage]:
     """The processes, which are gone at the end of the `with` block."""
-    (folder / "provider").mkdir()
     put(folder / "wanted", Wanted("none", "none"))
-    with (
-        provider(folder / "provider") as stub,
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.gateway_parts", folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        ) as parts,
-    ):
-        found = Stage(folder, stub, parts)
-        try:
-            yield found
-        finally:
-            found.end()
-            parts.terminate()
+    found = Stage(folder, helpers)
+    try:
+        yield found
+    finally:
+        found.end()
 
 
 def test_what_was_paid_for_survives_whoever_is_killed(
-    decide: random.Random, tmp_path: Path
+    decide: random.Random, tmp_path: Path, helpers: Helpers
 ) -> None:
     """Twice is paid at most what was under way when a gateway was killed, else nothing."""
     wanted = amount(50, 400)
     kills = met = 0
-    with stage(tmp_path) as found:
+    with stage(tmp_path, helpers) as found:
         for number in itertools.count():
             delay = decide.choice([0.05, 0.1, 0.2])
             found.stub.behave(delay=delay)
@@ -280,12 +295,12 @@ def test_what_was_paid_for_survives_whoever_is_killed(
 
 
 def test_what_was_paid_for_survives_a_gateway_that_is_killed_at_a_call(
-    decide: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    decide: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helpers: Helpers
 ) -> None:
     """Before or after it writes, syncs or sends: as above, of what had no end on record."""
     monkeypatch.setattr(client, "MODULE", gateway_points.__name__)
     counts, met = tmp_path / "counts", tmp_path / "met"
-    disturbed(tmp_path / "unharmed", Point(counts=str(counts), met=str(met)))
+    disturbed(tmp_path / "unharmed", Point(counts=str(counts), met=str(met)), helpers)
     until(counts.exists, 60)
     found = msgspec.json.decode(counts.read_bytes(), type=dict[str, int])
     assert found.keys() == gateway_points.CALLS.keys(), "the calls have other names now"
@@ -299,21 +314,21 @@ def test_what_was_paid_for_survives_a_gateway_that_is_killed_at_a_call(
     chosen = decide.sample(points, amount(8, 200))
     for number, point in enumerate(chosen):
         print(point.kind, point.number, point.way)
-        were_met += disturbed(tmp_path / f"{number}", point)
+        were_met += disturbed(tmp_path / f"{number}", point, helpers)
         met.unlink(missing_ok=True)
     assert were_met > 0.7 * len(chosen), f"{were_met} of {len(chosen)} points were met"
 
 
-def disturbed(folder: Path, point: Point) -> bool:
+def disturbed(folder: Path, point: Point, helpers: Helpers) -> bool:
     """Bring an eval to its end with a gateway that is killed at this point; whether that was met.
 
     If it was, check what that cost.
     """
     folder.mkdir()
     put(folder / gateway_points.FILE, point)
-    with stage(folder) as found:
+    with stage(folder, helpers) as found:
         found.stub.behave(delay=0.02)
-        one = Round(found, "e")
+        one = Round(found, f"e-{folder.name}")
         until(lambda: one.done, 60)
         found.stub.behave()
         if not Path(point.met).exists():

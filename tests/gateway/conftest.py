@@ -4,10 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.desk import Desk, desk
+from tests.gateway.desk import NO_CERTIFICATES, Desk, desk
 from tests.provider import Provider
 
 NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_certificates() -> Iterator[None]:
+    """Set them for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NO_CERTIFICATES.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture

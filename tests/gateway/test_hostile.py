@@ -208,12 +208,12 @@ def test_slow_requests_hold_nobody_else(here: Desk) -> None:
 def test_bodies_of_one_attempt_have_a_limit_together(alone: Desk) -> None:
     """Else a thousand of them would take the machine's memory; others have their own."""
     flooding, other = alone.enter("a"), alone.enter("b")
-    half = HEAD + b"Content-Length: 30000000\r\n\r\n"
+    most = HEAD + b"Content-Length: 30000000\r\n\r\n" + b" " * 29_000_000
     with ExitStack() as stack:
         for _ in range(60):
             connection = stack.enter_context(closing(flooding.connect(1)))
             with suppress(OSError):
-                connection.sock.sendall(half + b" " * 29_000_000)
+                connection.sock.sendall(most)
         assert other.ask(prompt("x" * 20_000_000)).status == 200
         assert _memory(alone.standing().pid) < 1500 * 2**20
     assert until(lambda: _answered(flooding)).status == 200

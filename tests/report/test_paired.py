@@ -1,7 +1,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chi2
 
 from runner.report.comparison import MCNEMAR, WILCOXON, Paired, Verdicts, adjusted, compare, mcnemar
 
@@ -30,6 +29,8 @@ def test_one_sided_flips_are_more_than_chance() -> None:
 
 def test_the_exact_test_agrees_with_the_usual_one_for_many() -> None:
     """McNemar's own form, with the correction for continuity, is near it there."""
+    from scipy.stats import chi2  # noqa: PLC0415 - slow to import
+
     near = chi2.sf((abs(560 - 440) - 1) ** 2 / 1000, 1)
     assert mcnemar(560, 440) == pytest.approx(near, rel=0.02)
 

@@ -149,6 +149,7 @@ def test_a_remote_that_takes_nothing_is_noticed_before_the_first_eval(
 ) -> None:
     """Nothing was paid for: one line, exit 3, and no container."""
     hook = hub / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
     place.registry("succeed.a")
@@ -228,6 +229,7 @@ def test_a_second_signal_ends_a_push_that_takes_long(place: Place, hub: Path) ->
     with place.running("--snapshot", "--remote", str(hub), "--grace", "1s") as run:
         place.until_running(1)
         hook = hub / "hooks/pre-receive"
+        hook.parent.mkdir(exist_ok=True)
         hook.write_text(f"#!/bin/sh\ntouch {hub}/begun\nexec sleep 60\n")
         hook.chmod(0o755)
         run.send_signal(signal.SIGINT)

@@ -2,7 +2,6 @@ import re
 from pathlib import Path
 
 import pytest
-from scipy.stats import binomtest
 
 from tests.report.site.conftest import Report, Visit
 from tests.report.site.example import write_example
@@ -36,6 +35,8 @@ def test_two_models_are_compared(visit: Visit, two_models: Path) -> None:
 
 def test_the_p_value_is_that_of_the_flips(visit: Visit, two_models: Path) -> None:
     """The binomial test of as many as the table shows."""
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import
+
     page = visit.open(compared(two_models))
     seen = 0
     for row in page.locator("#table tbody tr").all():
