@@ -7,7 +7,7 @@ import msgspec
 from runner.engine.attempt import Made, outcome_of
 from runner.engine.ending import Ending
 from runner.files import make_folder, sync_file, sync_folder
-from runner.gateway.client import Gateway
+from runner.gateway.client import Door
 from runner.hosts.fetching import CONSOLE, Fetch
 from runner.hosts.messages import HasEnded, Setup
 from runner.model import Attempt, Fault, Job, Result, Task
@@ -33,7 +33,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     layout: Layout
     run: str
-    gateway: Gateway | None
+    gateway: Door | None
     setups: Mapping[str, Setup]
     slots: Mapping[str, int]
     wait: float

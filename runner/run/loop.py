@@ -30,8 +30,6 @@ from runner.run.schedule import (
 from runner.run.stopping import Disk, DiskWatch, Stopping
 
 if TYPE_CHECKING:
-    from runner.engine.attempt import LocalAttempts
-    from runner.run.host_schedule import HostSchedule
     from runner.run.snapshots import RunSnapshots
 
 # Lines of what an eval printed that tell whether two failed alike.
@@ -71,16 +69,13 @@ class Loop:
         self,
         prepared: Prepared,
         display: Display,
-        attempts: "LocalAttempts | HostSchedule",
-        schedule: "Schedule | HostSchedule",
+        schedule: Schedule,
         recorder: Recorder,
         *,
         disk: Disk,
         snapshots: "RunSnapshots | None",
     ) -> None:
         self._prepared = prepared
-        self._attempts = attempts
-        self._mask = attempts.mask
         self._display = display
         self._schedule = schedule
         self._recorder = recorder
@@ -88,19 +83,12 @@ class Loop:
         self._outcomes: dict[str, Attempt] = {}
         self._done: frozenset[str] = frozenset()
         self.stopping = Stopping(
-            live=attempts.live,
             schedule=schedule,
             display=display,
             grace=prepared.options.grace,
             on_stopping=snapshots.hurry if snapshots is not None else lambda: None,
         )
-        DiskWatch(
-            disk=disk,
-            schedule=schedule,
-            live=attempts.live,
-            display=display,
-            stopping=self.stopping,
-        ).look()
+        DiskWatch(disk=disk, schedule=schedule, display=display, stopping=self.stopping).look()
         self._streak = Streak(prepared.options.max_failures)
         self._in_common = ""
 
@@ -192,7 +180,7 @@ class Loop:
     def _show_started(self, job: Job, container: str, host: str) -> None:
         self._display.started(job, host)
         if self._display.wants_samples:
-            self._attempts.follow(
+            self._schedule.follow(
                 container, lambda samples, of: self._display.progressed(job, samples, of)
             )
 
@@ -216,7 +204,7 @@ class Loop:
             stopped = outcome.result is Result.LOST and self.stopping.begun
             lines = () if stopped else last_lines(path, self._display.tail_lines)
             if lines:
-                tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
+                tail = tuple(self._schedule.mask.text("\n".join(lines)).split("\n"))
         # The run before was killed while it recorded one that the plan has as done.
         if failed or outcome.command.key not in self._done:
             self._display.ended(outcome, again=again, tail=tail)

@@ -1,34 +1,18 @@
 import signal
+import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
 from runner.engine.container import STOP_TIME
-from runner.errors import Superseded
-from runner.report.display import Display
-from runner.report.text import evals
-
-if TYPE_CHECKING:
-    from runner.engine.live import LiveContainers
-    from runner.run.host_schedule import HostLive, HostSchedule
-    from runner.run.schedule import Schedule
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, Superseded
 from runner.files import Room, room, used
 from runner.records.layout import Layout
-from runner.report.text import size
+from runner.report.display import Display
+from runner.report.text import evals, size
 from runner.run.schedule import Schedule, Told
-
-if TYPE_CHECKING:
-    from runner.engine.live import LiveContainers
-    from runner.run.host_schedule import HostLive, HostSchedule
-
 
 # Seconds; Python cannot wait longer than some centuries, and a time budget may be longer.
 LONGEST_WAIT = 86400.0
@@ -79,8 +63,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         let_go: whether containers that still run are left to the next run.
     """
 
-    live: "LiveContainers | HostLive"
-    schedule: "Schedule | HostSchedule"
+    schedule: Schedule
     display: Display
     grace: float
     on_stopping: Callable[[], None]
@@ -148,16 +131,16 @@ class Stopping(msgspec.Struct, kw_only=True):
 
     def _end(self, why: str) -> None:
         self.on_stopping()
-        self.deadlines.after(self.grace, lambda: self.live.end_all(why))
+        self.deadlines.after(self.grace, lambda: self.schedule.end_all(why))
         self.deadlines.after(self.grace + STOP_TIME, lambda: self._kill(why))
 
     def _kill(self, why: str, *, again: bool = False) -> None:
         self.deadlines.clear()
-        self.live.end_all(why, kill=True)
+        self.schedule.end_all(why, kill=True)
         self.deadlines.after(0 if again else LET_GO, self._leave_to_the_next_run)
 
     def _leave_to_the_next_run(self) -> None:
-        for container in self.live:
+        for container in self.schedule.under_way():
             self.display.warn(
                 f"{container.eval} has not ended though it was killed; its container "
                 f"{container.id[:12]} is left to the next run"
@@ -180,15 +163,15 @@ class Disk:
     """The file systems that a run fills: that of the progress directory, and the engine's.
 
     Args:
-        engine: the engine's data folder, on this host or not.
+        engine: the engine's data folder, on this host or not; None if evals run elsewhere.
         least: bytes that have to stay free; 0 for any number.
     """
 
-    def __init__(self, layout: Layout, engine: str, *, least: int) -> None:
+    def __init__(self, layout: Layout, engine: Path | None, *, least: int) -> None:
         self._layout = layout
         self._least = least
         # Checked once, because the folder of an engine on another host is not here.
-        self._places = [layout.root, *(path for path in [Path(engine)] if path.exists())]
+        self._places = [layout.root, *([engine] if engine and engine.exists() else ())]
 
     def short(self) -> Room | None:
         """The first file system with too little room; None if all have enough."""
@@ -229,8 +212,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
     """Lets no eval start while there is too little room; running ones continue."""
 
     disk: Disk
-    schedule: "Schedule | HostSchedule"
-    live: "LiveContainers | HostLive"
+    schedule: Schedule
     display: Display
     stopping: Stopping
     paused: bool = False
@@ -240,13 +222,13 @@ class DiskWatch(msgspec.Struct, kw_only=True):
         short = self.disk.short()
         if short and not self.paused:
             self.paused = True
-            self.schedule.slots.close()
+            self.schedule.pause(paused=True)
             self._tell(short)
-        elif short and self.schedule.slots.taken == 0 and not list(self.live):
+        elif short and self.schedule.taken == 0 and not self.schedule.under_way():
             self._end(short)
         elif not short and self.paused:
             self.paused = False
-            self.schedule.slots.open()
+            self.schedule.pause(paused=False)
             self.display.note("there is room on the disk again; new evals start")
         self.stopping.deadlines.after(INTERVAL, self.look)
 
@@ -260,8 +242,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
         threading.Thread(target=measure, name="disk", daemon=True).start()
 
     def _end(self, short: Room) -> None:
-        retries = self.schedule.slots.renewing
-        if not_started := self.schedule.stop_starting() + retries:
+        if not_started := self.schedule.stop_starting():
             count, why = evals(not_started), self.disk.about(short)
             error = EnvironmentFault(
                 f"{count} not started: {why}", "then run the same command again"
