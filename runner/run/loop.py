@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
-from runner.model import Attempt, Fault, Job, Result
+from runner.model import Attempt, Fault, Job, Problem, Result
 from runner.plan.cutoffs import Streak
 from runner.plan.plan import Plan
 from runner.records.logs import has_text, last_lines
@@ -27,7 +27,7 @@ from runner.run.schedule import (
     Told,
     Unfit,
 )
-from runner.run.stopping import Disk, DiskWatch, Stopping
+from runner.run.stopping import Disk, DiskWatch, Stopping, UsedUp
 
 if TYPE_CHECKING:
     from runner.run.snapshots import RunSnapshots
@@ -44,7 +44,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         not_pushed: why the last snapshot is not on the remote, on one line; empty if it is.
         snapshot: where the last snapshot is; empty if there is none.
         not_run: how many evals have not run, if the exit code says that time or money ran out.
-        used_up: what ran out, `time budget` or `budget`.
+        used_up: what ran out.
         in_common: why the run was ended, if evals failed alike in a row; else empty.
     """
 
@@ -54,7 +54,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     not_pushed: str = ""
     snapshot: str = ""
     not_run: int = 0
-    used_up: str = ""
+    used_up: UsedUp = UsedUp.TIME
     in_common: str = ""
 
 
@@ -115,7 +115,7 @@ class Loop:
             outcomes=tuple(self._outcomes.values()),
             exit_code=code,
             not_run=self._not_run(plan) if code == OUT_OF_TIME else 0,
-            used_up=self.stopping.used_up or "time budget",
+            used_up=self.stopping.used_up or UsedUp.TIME,
             in_common=self._in_common,
         )
 
@@ -184,9 +184,9 @@ class Loop:
                 container, lambda samples, of: self._display.progressed(job, samples, of)
             )
 
-    def _bar(self, kind: str, text: str) -> None:
+    def _bar(self, kind: Problem, text: str) -> None:
         """End the run because no request can succeed any more."""
-        if kind == "budget":
+        if kind is Problem.BUDGET:
             self.stopping.run_out_of_money(text)
         else:
             self.stopping.break_off(EnvironmentFault(text))

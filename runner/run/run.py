@@ -16,7 +16,7 @@ from runner.gateway.client import Gateway, end_process
 from runner.gateway.messages import Config
 from runner.gateway.providers import route_of
 from runner.host import KEYLESS_MODEL, Host
-from runner.model import Result
+from runner.model import Problem, Result
 from runner.plan.cutoffs import Budget
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
@@ -261,7 +261,7 @@ class _Run:
     def _warn(self, text: str) -> None:
         self._events.put(Told(text))
 
-    def _bar(self, kind: str, text: str) -> None:
+    def _bar(self, kind: Problem, text: str) -> None:
         """No request can succeed any more: nothing is started, and nothing retried."""
         if self._schedule is not None:
             self._schedule.stop_starting()

@@ -9,7 +9,7 @@ import msgspec
 
 from runner.engine.live import LiveContainer
 from runner.engine.run_facts import RunFacts
-from runner.model import Attempt, Job
+from runner.model import Attempt, Job, Problem
 from runner.plan.cutoffs import Budget
 from runner.plan.plan import Plan
 from runner.report.display import HostsAway, HostsBack
@@ -71,14 +71,9 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Barred(msgspec.Struct, frozen=True):
-    """No request to a provider can succeed any more.
+    """No request to a provider can succeed any more; the text is one line."""
 
-    Attributes:
-        kind: `budget` if the user's budget is used up; else what is wrong.
-        text: one line.
-    """
-
-    kind: str
+    kind: Problem
     text: str
 
 

@@ -1,3 +1,4 @@
+import enum
 import signal
 import threading
 import time
@@ -50,6 +51,13 @@ class Deadlines:
 LET_GO = 30
 
 
+class UsedUp(enum.StrEnum):
+    """What a run has used up, as people call it."""
+
+    TIME = "time budget"
+    MONEY = "budget"
+
+
 class Stopping(msgspec.Struct, kw_only=True):
     """Why a run ends before its plan does, and how the evals that run are ended then.
 
@@ -59,7 +67,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         signal: the first one that came; None if none did.
         signalled_again: whether a second one came.
         error: why the run cannot continue; None if it can.
-        used_up: `time budget` or `budget`; empty if neither is used up.
+        used_up: what is; None if nothing is.
         let_go: whether containers that still run are left to the next run.
     """
 
@@ -71,13 +79,13 @@ class Stopping(msgspec.Struct, kw_only=True):
     signal: int | None = None
     signalled_again: bool = False
     error: BaseException | None = None
-    used_up: str = ""
+    used_up: UsedUp | None = None
     let_go: bool = False
 
     @property
     def begun(self) -> bool:
         """Whether the run ends early, and people were told."""
-        return self.signal is not None or self.error is not None or bool(self.used_up)
+        return self.signal is not None or self.error is not None or self.used_up is not None
 
     def interrupt(self, number: int) -> None:
         """Let the running evals end, then stop them; a second Ctrl-C kills them now."""
@@ -100,7 +108,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         """Let the running evals end, as a signal does."""
         if self.signal is not None or self.error is not None:
             return
-        self.used_up = "time budget"
+        self.used_up = UsedUp.TIME
         not_started = self.schedule.stop_starting()
         self.display.note(
             f"the time budget is used up: {_in_words(not_started)}running evals get "
@@ -112,7 +120,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         """Start no more evals; those that run continue, because they may need no more answers."""
         if self.begun:
             return
-        self.used_up = "budget"
+        self.used_up = UsedUp.MONEY
         not_started = self.schedule.stop_starting()
         self.display.warn(
             f"{why}; {_in_words(not_started)}running evals continue with what they have"
