@@ -10,8 +10,7 @@ from runner.files import make_folder, sync_file, sync_folder
 from runner.gateway.client import Door
 from runner.hosts.fetching import CONSOLE, Fetch
 from runner.hosts.messages import HasEnded, Setup
-from runner.model import Attempt, Fault, Job, Result, Task
-from runner.plan.actions import Outcome
+from runner.model import Attempt, Job, Task
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
 from runner.secrets import Mask
@@ -149,15 +148,6 @@ class Results:
         if self._facts.gateway is not None:
             self._facts.gateway.leave(attempt)
         remove_private(self._facts.layout, attempt)
-
-
-def kind_of(attempt: Attempt, *, cut: bool) -> Outcome:
-    """How an attempt ended, as placement has it; `cut` is whether the run ends all."""
-    if attempt.result is Result.SUCCESS:
-        return Outcome.SUCCESS
-    if attempt.fault is Fault.EVAL:
-        return Outcome.FAILED
-    return Outcome.CUT if cut else Outcome.ENVIRONMENT
 
 
 def _move(source: Path, target: Path) -> None:
