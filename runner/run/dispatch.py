@@ -89,14 +89,14 @@ class Dispatch:
         self.unsettled: set[str] = set()
         self.cut: tuple[str, str] | None = None
         # Nothing starts until those that are there have said what they have, so that all get some.
-        self._awaited = set(facts.slots)
+        self._awaited = set(facts.setups)
         self._paused = False
         self._start_by = 0.0
         self._idle = False
         self._news = HostNews(
             events, ledger, facts, self._evals_on, lambda: self.placement.stopping
         )
-        self._results = Results(facts, self.failed)
+        self._results = Results(facts.layout, facts.run, facts.gateway, self.failed)
         self._desk = RelayDesk(links, facts.gateway, facts.layout.gateway)
 
     def _evals_on(self, host: str) -> int:

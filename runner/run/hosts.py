@@ -66,6 +66,7 @@ class RunHosts:
         EnvironmentFault: none can be used.
 
     Attributes:
+        names: the hosts that can be used, in the order of --hosts.
         others: how many attempts of other runs' jobs run on hosts.
     """
 
@@ -103,6 +104,7 @@ class RunHosts:
                 "no host of --hosts can be used", "see the lines above for what to do"
             )
         lines = {each.name: self._line(each) for each in self._usable}
+        self.names: Sequence[str] = [*lines]
         self._links = Links(lines, self._ledger.epoch, recorder.run)
         collector = Collector(lines, self._links.outbid)
         self._links.start(collector)
@@ -127,11 +129,6 @@ class RunHosts:
         self.others = self._others(plan)
 
     engine_root = None  # each host looks at its own disk
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The hosts that can be used, in the order of --hosts."""
-        return tuple(each.name for each in self._usable)
 
     def adopted(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun on a host that is there."""
@@ -194,7 +191,6 @@ class RunHosts:
             run=facts.run,
             gateway=facts.gateway,
             setups=setups,
-            slots=slots,
             wait=options.engine_wait,
             least_free=options.min_free_disk,
             on_record=self._recorder.has,

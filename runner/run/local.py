@@ -24,7 +24,6 @@ from runner.records.layout import Layout
 from runner.run.prepare import Prepared
 from runner.run.record import Recorder
 from runner.run.schedule import Broken, Ended, Event, Idle, Started, Told, Unfit, pause_before
-from runner.secrets import Mask
 
 
 class Slots:
@@ -109,6 +108,7 @@ class LocalSchedule:
         self.events = events
         self._slots = Slots(at_once)
         self._attempts = attempts
+        self.mask = attempts.mask
         self._started = started
         self._todo = deque(jobs)
         # Twice as many workers as evals at once: while one records and removes a container,
@@ -122,11 +122,6 @@ class LocalSchedule:
         self._left_out = 0
         self._lock = threading.Lock()
         self._busy = self._workers + len(started)
-
-    @property
-    def mask(self) -> Mask:
-        """Removes values of variables from what is shown."""
-        return self._attempts.mask
 
     @property
     def taken(self) -> int:
@@ -368,16 +363,7 @@ def record_ended(
     engine: Engine, layout: Layout, host: Host, recorder: Recorder, leftover: Leftover
 ) -> None:
     """Record the outcome of a container that ended while no run looked, and remove it."""
-    shared = RunFacts(
-        layout=layout,
-        run=recorder.run,
-        host=host.name,
-        images={},
-        registries={},
-        environment={},
-        user=host.user,
-        cpus=1,
-    )
+    shared = RunFacts(layout=layout, run=recorder.run, host=host.name)
     job = Job(command=leftover.command, argv=leftover.command, settings=_UNKNOWN)
     engine_wait = EngineWait(engine, limit=0, tell=lambda _: None)
     attempts = LocalAttempts(engine, shared, engine_wait)

@@ -96,19 +96,15 @@ class Schedule(Protocol):
 
     It records nothing: the reader of the queue does, and tells it when that is done. With a time
     budget, a job that does not fit into the rest of it lets later jobs go first.
+
+    Attributes:
+        mask: removes values of variables from what is shown.
+        budget: the run's time; None for no limit.
     """
 
-    @property
-    def events(self) -> SimpleQueue[Event]:
-        """What happens."""
-
-    @property
-    def mask(self) -> Mask:
-        """Removes values of variables from what is shown."""
-
-    @property
-    def budget(self) -> Budget | None:
-        """The run's time; None for no limit."""
+    events: SimpleQueue[Event]
+    mask: Mask
+    budget: Budget | None
 
     @property
     def out_of_time(self) -> bool:
@@ -138,19 +134,19 @@ class Schedule(Protocol):
 
 
 class Hosts(Protocol):
-    """Where the evals of a run are started, and what earlier runs have left there."""
+    """Where the evals of a run are started, and what earlier runs have left there.
 
-    @property
-    def names(self) -> Sequence[str]:
-        """The hosts, in the order of --hosts; empty for this one alone."""
+    Attributes:
+        names: of the hosts, in the order of --hosts; empty for this one alone.
+        others: how many containers of other runs' jobs run there.
+    """
+
+    names: Sequence[str]
+    others: int
 
     @property
     def engine_root(self) -> Path | None:
         """The data folder of the engine, if evals run on this host alone."""
-
-    @property
-    def others(self) -> int:
-        """How many containers of other runs' jobs run there."""
 
     @property
     def have_something(self) -> bool:

@@ -11,6 +11,7 @@ from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result
 from runner.plan.cutoffs import Budget
 from runner.run.local import LocalSchedule
 from runner.run.schedule import Ended, Event, Idle
+from runner.secrets import Mask
 
 if TYPE_CHECKING:
     from runner.engine.attempt import LocalAttempts
@@ -41,6 +42,7 @@ class Pretended:
         self.made: list[str] = []
         self.kept: list[str] = []
         self.go = threading.Event()
+        self.mask = Mask({})
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
