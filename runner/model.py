@@ -103,6 +103,22 @@ class Fault(enum.Enum):
     ENVIRONMENT = "environment"
 
 
+class Problem(enum.StrEnum):
+    """Why no request can succeed any more; `OTHER` is also what only a newer version knows."""
+
+    BUDGET = "budget"
+    PRICE = "price"
+    KEY = "key"
+    QUOTA = "quota"
+    DISK = "disk"
+    GATEWAY = "gateway"
+    OTHER = ""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Problem":  # noqa: ARG003 - as enum calls it
+        return cls.OTHER
+
+
 class State(enum.StrEnum):
     """Where an eval stands; the values are those of tables and of JSON."""
 

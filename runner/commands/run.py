@@ -116,6 +116,7 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     from runner.records.spending import read_spent
     from runner.report.answers import spent_line
     from runner.report.table import print_table
+    from runner.run.stopping import UsedUp
 
     table = _table(prepared, plan)
     with group(out, "evals"):
@@ -131,7 +132,7 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
         )
     line += unable
     if done + len(plan.unable) < len(table):
-        if result.not_run and result.used_up == "budget":
+        if result.not_run and result.used_up is UsedUp.MONEY:
             line += "; raise --budget, and the same command continues with the rest"
         else:
             line += "; the same command continues with the rest"

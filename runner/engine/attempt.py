@@ -95,15 +95,11 @@ class ContainerAttempts:
             return self._adopted(task, on_start, on_success)
         return self._new(task, on_start, on_success)
 
-    def spec(self, task: Task) -> ContainerSpec:
-        """What the container of an attempt is created from."""
-        return self._shared.spec(task.job, task.attempt)
-
     @contextlib.contextmanager
     def _new(
         self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
     ) -> Iterator[Made]:
-        spec = self.spec(task)
+        spec = self._shared.spec(task.job, task.attempt)
         try:
             with private_folder(self._shared.layout, task.attempt):
                 if data := self._shared.data.get(task.job.eval):

@@ -11,6 +11,7 @@ from runner.engine.container import Container, ContainerState
 from runner.engine.engine import EngineWait, explain
 from runner.errors import EnvironmentFault
 from runner.gateway.messages import Account
+from runner.gateway.prices import RAISE_BUDGET
 from runner.model import ContainerSettings, Fault, Result
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -110,7 +111,8 @@ def judge(ending: Ending, settings: ContainerSettings) -> Judgement:
         return _lost(ending.lost)
     if ending.account is not None and ending.account.stopped:
         # Whatever it made of that: samples without an answer are no result.
-        return _lost(_why_stopped(ending.account))
+        # How to raise a budget is said once, by the run.
+        return _lost(ending.account.stopped.removesuffix(f"; {RAISE_BUDGET}"))
     asked_to_end = ending.timed_out or ending.cut is not None
     if ending.exit_code == 0 and (ending.reported or not asked_to_end):
         return Judgement(Result.SUCCESS, None, "")
@@ -120,12 +122,6 @@ def judge(ending: Ending, settings: ContainerSettings) -> Judgement:
         blame = _lost if ending.cut.fault is Fault.ENVIRONMENT else _failure
         return blame(ending.cut.why)
     return _ended_badly(ending, settings)
-
-
-def _why_stopped(account: Account) -> str:
-    """Why an attempt could not continue; how to raise the budget is said once, by the run."""
-    what, separator, _ = account.stopped.rpartition("; ")
-    return what if separator and account.kind == "budget" else account.stopped
 
 
 def _ended_badly(ending: Ending, settings: ContainerSettings) -> Judgement:

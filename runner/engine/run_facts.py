@@ -66,16 +66,17 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
         hide: a folder that no eval may see within a folder of code; None for the progress
             directory.
         known_as: what labels have for the progress directory, if not its path.
+        code: where folders of code are, if elsewhere than jobs say.
     """
 
     layout: Layout
     run: str
     host: str
-    images: Mapping[str, str]
-    registries: Mapping[Path, str]
-    environment: Mapping[str, str]
-    user: str
-    cpus: int
+    images: Mapping[str, str] = {}
+    registries: Mapping[Path, str] = {}
+    environment: Mapping[str, str] = {}
+    user: str = ""
+    cpus: int = 1
     gateway: Door | None = None
     added: Mapping[tuple[str, str | None], str] = {}
     python_paths: Mapping[str, str] = {}
@@ -83,6 +84,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     data: Mapping[str, Data] = {}
     hide: Path | None = None
     known_as: str = ""
+    code: Mapping[str, str] = {}
 
     def image_of(self, settings: ContainerSettings) -> str:
         """The id of the image that a container is created from."""
@@ -131,7 +133,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     def spec(self, job: Job, attempt: str) -> ContainerSpec:
         """What the container of an attempt is created from."""
-        settings = job.settings
+        code = tuple(self.code.get(folder, folder) for folder in job.settings.code)
+        settings = msgspec.structs.replace(job.settings, code=code)
         argv = self.arguments_of(job)
         mounts = self.mounts_of(settings)
         values = self.environment_of(settings)

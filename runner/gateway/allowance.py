@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from runner.errors import UsageError
-from runner.gateway.prices import ADD_IT, Price, Prices, check_budget, no_price, read_prices
+from runner.gateway.prices import (
+    ADD_IT,
+    RAISE_BUDGET,
+    Price,
+    Prices,
+    check_budget,
+    no_price,
+    read_prices,
+)
 from runner.gateway.rates import Channel, Entry, Mark, Window, limits_of
 from runner.gateway.tokens import Bound
+from runner.model import Problem
 from runner.records.answers import Usage
 from runner.units import Budget, Unit, show_budget
 
@@ -92,12 +101,12 @@ class Refused(msgspec.Struct, frozen=True):
     """The request will never be sent, whatever those under way will cost.
 
     Attributes:
-        why: the kind of reason: the budget is used up or too small for it, or a price is missing.
+        why: the budget is used up or too small for it, or a price is missing.
         what: the reason, for people.
         cure: what they can do.
     """
 
-    why: Literal["budget", "price"]
+    why: Literal[Problem.BUDGET, Problem.PRICE]
     what: str
     cure: str
 
@@ -155,7 +164,7 @@ class Allowance:
         bound = Usage(input=wish.bound.input, output=wish.bound.output)
         usd = self.usd(wish.model, bound)
         if usd is None and self._is_in_dollars and bound.total:
-            return Refused("price", no_price(wish.model), ADD_IT)
+            return Refused(Problem.PRICE, no_price(wish.model), ADD_IT)
         amount = self._amount(bound, usd)
         if self._budget is not None and self._spent + amount > self._limit:
             return self._refused(amount, self._budget.unit, wish.bound)
@@ -326,7 +335,7 @@ class Allowance:
             )
         if not bound.bounded:
             what += " (a guess, because it sets no max_tokens or has more than text in it)"
-        return Refused("budget", what, "raise --budget, and run the same command again")
+        return Refused(Problem.BUDGET, what, RAISE_BUDGET)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

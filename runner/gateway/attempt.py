@@ -14,7 +14,7 @@ from aiohttp import web
 from runner.gateway.messages import Account, Admission
 from runner.gateway.requests import Asked, Refused, error_body
 from runner.gateway.store import Store
-from runner.model import Spending
+from runner.model import Problem, Spending
 from runner.records.answers import Answer, Kept, Usage
 
 # Requests of one attempt that may be under way, including those whose clients have gone.
@@ -60,8 +60,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kept: the answer on record; None for one that is not kept.
-        stopped: the kind of reason why the attempt cannot succeed any more; empty if it can.
-        text: the reason.
+        stopped: why the attempt cannot succeed any more; None if it can.
+        text: the same, for people.
         perhaps_paid: whether there is no answer, and nobody knows whether it was billed.
     """
 
@@ -70,12 +70,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     kept: Kept | None = None
     cost: Cost = Cost()
-    stopped: str = ""
+    stopped: Problem | None = None
     text: str = ""
     perhaps_paid: bool = False
 
     @classmethod
-    def final(cls, status: int, text: str, kind: str, *, stopped: str = "") -> "Reply":
+    def final(cls, status: int, text: str, kind: str, *, stopped: Problem | None = None) -> "Reply":
         """An error after which no client retries."""
         headers = {"content-type": "application/json", "x-should-retry": "false"}
         body = error_body(text, kind)
@@ -170,7 +170,7 @@ class AskingAttempt:
         self._saved: list[Cost] = []
         self.refused: list[str] = []
         self._broken: Counter[tuple[str, str]] = Counter()
-        self.kind, self.stopped = store.stopped.get(self.id, ("", ""))
+        self.kind, self.stopped = store.stopped.get(self.id, (Problem.OTHER, ""))
 
     def check(self, asked: Asked, sample: str) -> None:
         """Refuse to send a request whose answers were broken off again and again."""

@@ -17,7 +17,7 @@ from runner.errors import EnvironmentFault
 from runner.files import make_folder, named, read_bytes
 from runner.gateway.messages import PROTOCOL, Account, Admission, Config, Standing, ask
 from runner.gateway.providers import INSIDE, Route
-from runner.model import Job
+from runner.model import Job, Problem
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.lock import is_held
@@ -90,7 +90,7 @@ class Gateway:
         self,
         layout: Layout,
         config: Config,
-        tell: Callable[[str, str], None] = lambda *_: None,
+        tell: Callable[[Problem, str], None] = lambda *_: None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._layout = layout
@@ -288,7 +288,7 @@ class Gateway:
             if (dead and now - started > 1) or now - silent_since >= patience:
                 fruitless += 1
                 if fruitless == TRIES:
-                    self._tell_once("gateway", str(self._broken()))
+                    self._tell_once(Problem.GATEWAY, str(self._broken()))
                 self._kill()
                 self._launch()
                 started = silent_since = time.monotonic()
@@ -301,7 +301,7 @@ class Gateway:
             if self._is_new(text):
                 self.warn(text)
 
-    def _tell_once(self, kind: str, text: str) -> None:
+    def _tell_once(self, kind: Problem, text: str) -> None:
         if self._is_new(kind):
             self.tell(kind, text)
 

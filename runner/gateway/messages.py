@@ -9,7 +9,7 @@ import msgspec
 
 from runner.gateway.allowance import Limits
 from runner.gateway.providers import Route
-from runner.model import Spending
+from runner.model import Problem, Spending
 from runner.records.spending import plus
 
 # Raised whenever a run and a gateway of different versions would not understand each other.
@@ -59,14 +59,14 @@ class Account(msgspec.Struct, kw_only=True):
         spending: what it asked of providers.
         refused: requests that were not allowed, at most 20.
         stopped: why it could not continue, such as a budget that is used up; empty if it could.
-        kind: the kind of that reason: `budget`, `price`, `key` or `quota`.
+        kind: of that reason.
         waited: seconds in which all of its requests waited for their turn.
     """
 
     spending: Spending = Spending()
     refused: list[str] = []
     stopped: str = ""
-    kind: str = ""
+    kind: Problem = Problem.OTHER
     waited: float = 0.0
 
     def __add__(self, later: "Account") -> "Account":
@@ -94,15 +94,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pid: its process.
         attempts: what the attempts have done, by id.
-        problems: why no request can succeed, by kind: `key`, `quota`, `budget`, `price` and
-            `disk`.
+        problems: why no request can succeed, one line each.
         warnings: anything else that a run should know.
     """
 
     protocol: int = PROTOCOL
     pid: int
     attempts: dict[str, Account]
-    problems: dict[str, str] = {}
+    problems: dict[Problem, str] = {}
     warnings: list[str] = []
 
 

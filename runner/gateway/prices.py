@@ -26,6 +26,9 @@ DOLLARS = "USD"
 # What to do about a model without a price.
 ADD_IT = "add it to the file of --prices"
 
+# What to do once a budget is used up.
+RAISE_BUDGET = "raise --budget, and run the same command again"
+
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """What a million tokens of a model cost; those from a cache cost as much as others if None."""

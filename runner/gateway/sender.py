@@ -18,6 +18,7 @@ from runner.gateway.queue import Queue
 from runner.gateway.requests import Asked, is_json, kept_headers
 from runner.gateway.store import ERROR, utc
 from runner.gateway.tokens import bound_of, data_of, usage_of
+from runner.model import Problem
 from runner.records.answers import Answer, Failed, Reserved, Sent, Usage
 
 # Bytes of an answer's body.
@@ -66,7 +67,7 @@ class Sender:
         self,
         routes: Mapping[str, Route],
         queue: Queue,
-        tell: Callable[[str, str], None],
+        tell: Callable[[Problem, str], None],
         warn: Callable[[str], None],
     ) -> None:
         self.routes = routes
@@ -254,13 +255,13 @@ class Sender:
             raise Failure(Reply.final(424, text, "no_answer"), status=status, billed=billed)
         if status in {401, 403}:
             text = f"{route.name} refused the key ({status}); set {route.key_from} to a valid one"
-            self._tell("key", text)
-            reply = Reply.final(401, text, "invalid_api_key", stopped="key")
+            self._tell(Problem.KEY, text)
+            reply = Reply.final(401, text, "invalid_api_key", stopped=Problem.KEY)
             raise Failure(reply, status=status, billed=False)
         if status == 402 or (status == LIMITED and any(code.encode() in body for code in NO_MONEY)):  # noqa: PLR2004 - HTTP's
             text = f"{route.name} has no money left for this key; add some to the account"
-            self._tell("quota", text)
-            reply = Reply.final(402, text, "insufficient_quota", stopped="quota")
+            self._tell(Problem.QUOTA, text)
+            reply = Reply.final(402, text, "insufficient_quota", stopped=Problem.QUOTA)
             raise Failure(reply, status=status, billed=False)
         if 300 <= status < 400:  # noqa: PLR2004 - a redirect
             text = f"{route.name} answered with a redirect; correct its address"

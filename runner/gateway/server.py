@@ -29,6 +29,7 @@ from runner.gateway.queue import queue_of
 from runner.gateway.requests import Asked, Refused, asked
 from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
+from runner.model import Problem
 from runner.records.answers import Failed, Given, Kept, Sent
 from runner.records.lock import is_held
 
@@ -56,13 +57,13 @@ class Gateway:
         self._attempts: dict[str, AskingAttempt] = {}
         self._orphans: defaultdict[tuple[Store, str], list[Flight]] = defaultdict(list)
         self._flights: set[asyncio.Task[None]] = set()
-        self._problems: dict[str, str] = {}
+        self._problems: dict[Problem, str] = {}
         self._warnings: list[str] = []
         self._last_request = time.monotonic()
         self._end = asyncio.Event()
         self._admitting = asyncio.Lock()
 
-    def _tell(self, kind: str, text: str) -> None:
+    def _tell(self, kind: Problem, text: str) -> None:
         self._problems.setdefault(kind, text)
 
     def _warn(self, text: str) -> None:
@@ -136,7 +137,7 @@ class Gateway:
 
     def _standing(self) -> Standing:
         full = next((store.problem for store in self._stores.values() if store.problem), "")
-        problems = self._problems | ({"disk": full} if full else {})
+        problems = self._problems | ({Problem.DISK: full} if full else {})
         accounts = {name: self._account(attempt) for name, attempt in self._attempts.items()}
         return Standing(
             pid=os.getpid(), attempts=accounts, problems=problems, warnings=self._warnings
@@ -192,7 +193,7 @@ class Gateway:
         try:
             self._stores[path] = found = Store(path, errors=self._config.offline)
         except EnvironmentFault as fault:
-            self._tell("disk", str(fault))
+            self._tell(Problem.DISK, str(fault))
             raise
         if found.damaged:
             self._warn(found.damaged[0])

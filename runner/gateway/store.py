@@ -9,6 +9,7 @@ from typing import TypeVar
 from runner.errors import EnvironmentFault
 from runner.gateway.exchange import Exchange
 from runner.gateway.requests import Asked
+from runner.model import Problem
 from runner.records.answers import (
     Answer,
     AnswersFile,
@@ -99,7 +100,7 @@ class Store:
             self._admitted.add(attempt)
             self.exchange.was_given(attempt, self._index.given_to(attempt))
 
-    async def stop(self, attempt: str, why: str, reason: str) -> None:
+    async def stop(self, attempt: str, why: Problem, reason: str) -> None:
         """Put on record, durably, that an attempt is refused an answer for good."""
         if attempt not in self.stopped:
             self.stopped[attempt] = why, reason

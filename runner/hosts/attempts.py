@@ -1,17 +1,15 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from runner.data.cache import Data
 from runner.data.lock import DataFile, DataLock
 from runner.engine.attempt import ContainerAttempts, Made
-from runner.engine.container import CannotRun, ContainerSpec
+from runner.engine.container import CannotRun
 from runner.engine.ending import Cut, Ending
 from runner.engine.engine import Engine, EngineWait, as_environment_fault
 from runner.engine.live import LiveContainers, follow_samples
@@ -99,15 +97,10 @@ class HostAttempts:
             layout=spool.layout,
             run="",
             host=HOST,
-            images={},
-            registries={},
-            environment={},
-            user="",
-            cpus=1,
             gateway=door,
             known_as=spool.known_as,
         )
-        self._made_by: ContainerAttempts = self._making(bare, {})
+        self._made_by = self._making(bare)
 
     @property
     def are_none(self) -> bool:
@@ -161,7 +154,7 @@ class HostAttempts:
         except RunnerError as error:
             self._say(CannotStart(attempt="", what=error.what, cure=error.cure))
             return
-        self._made_by = self._making(facts, setup.code)
+        self._made_by = self._making(facts)
         self._samples = setup.samples
 
     def start(self, attempt: str, job: Job) -> None:
@@ -206,13 +199,13 @@ class HostAttempts:
             return layout.console_log(attempt, job.eval)
         return layout.private(attempt) / "evallogs" / name
 
-    def _making(self, facts: RunFacts, code: Mapping[str, str]) -> ContainerAttempts:
+    def _making(self, facts: RunFacts) -> ContainerAttempts:
         wait = EngineWait(
             self.engine,
             limit=ENGINE_WAIT,
             tell=lambda text: self._poller.call(partial(self._say, Say(text=text))),
         )
-        made_by = _Attempts(self.engine, facts, wait, code)
+        made_by = ContainerAttempts(self.engine, facts, wait)
         made_by.live = self._live  # which ends those of earlier runs as well
         return made_by
 
@@ -285,25 +278,6 @@ class HostAttempts:
             self._say(ended)
 
 
-class _Attempts(ContainerAttempts):
-    """Attempts whose jobs name folders of code as the runner's host has them."""
-
-    def __init__(
-        self, engine: Engine, shared: RunFacts, engine_wait: EngineWait, code: Mapping[str, str]
-    ) -> None:
-        super().__init__(engine, shared, engine_wait)
-        self._code = code
-
-    def spec(self, task: Task) -> ContainerSpec:
-        """What the container of an attempt is created from."""
-        settings = task.job.settings
-        code = tuple(self._code.get(folder, folder) for folder in settings.code)
-        job = msgspec.structs.replace(
-            task.job, settings=msgspec.structs.replace(settings, code=code)
-        )
-        return self._shared.spec(job, task.attempt)
-
-
 def _facts(setup: Setup, spool: Spool, engine: Engine, door: RelayDoor) -> RunFacts:
     """What the attempts of a run share on this host."""
     data = {
@@ -331,6 +305,7 @@ def _facts(setup: Setup, spool: Spool, engine: Engine, door: RelayDoor) -> RunFa
         data=data,
         known_as=spool.known_as,
         hide=None if setup.hide is None else Path(setup.hide),
+        code=setup.code,
     )
 
 

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from runner.files import make_folder, named
-from runner.gateway.client import FORWARDER, Gateway
+from runner.gateway.client import FORWARDER, Door
 from runner.gateway.messages import Account, connect, listen
 from runner.hosts.link import READ, WRITE, Poller
 from runner.hosts.links import Links
@@ -293,7 +293,7 @@ class RelayDesk:
         folder: the gateway's.
     """
 
-    def __init__(self, links: Links, gateway: Gateway | None, folder: Path) -> None:
+    def __init__(self, links: Links, gateway: Door | None, folder: Path) -> None:
         self._links = links
         self._gateway = gateway
         self._attempts = folder / "attempts"

@@ -1,16 +1,6 @@
-import enum
 from collections.abc import Collection, Mapping
 
 import msgspec
-
-
-class Outcome(enum.Enum):
-    """How an attempt ended, as far as placement needs to know."""
-
-    SUCCESS = "success"
-    FAILED = "failed"
-    ENVIRONMENT = "environment"
-    CUT = "cut"
 
 
 class Start(msgspec.Struct, frozen=True):

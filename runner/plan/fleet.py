@@ -6,7 +6,7 @@ from heapq import heapify, heappop, heappush
 
 import msgspec
 
-from runner.plan.actions import Outcome
+from runner.model import Result
 
 
 class Phase(enum.Enum):
@@ -79,7 +79,7 @@ class Placed(msgspec.Struct, eq=False):
     earlier: bool = False
     slot: bool = False
     again: bool = False
-    outcome: Outcome | None = None
+    result: Result | None = None
 
     @property
     def rivals(self) -> list["Placed"]:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -116,7 +116,12 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def differences(
-    before: RunFile, now: RunFile, *, finished: Mapping[str, str], same_arguments: bool = True
+    before: RunFile,
+    now: RunFile,
+    *,
+    finished: Mapping[str, str],
+    same_arguments: bool = True,
+    ignored: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The differences between two runs that matter for results, with old and new value.
 
@@ -125,6 +130,7 @@ def differences(
         finished: evals that are compared, by the key of their job's argv.
         same_arguments: whether both runs have the same arguments. If not, the image is compared by
             its name alone, because the other run did not finish the evals of this one.
+        ignored: settings that may differ.
     """
     total = len(finished)
     said = _described("image", _images(before, now, finished, same_arguments=same_arguments), total)
@@ -137,7 +143,7 @@ def differences(
         changed = {
             eval_key: (text(old.get(name)), text(new.get(name)))
             for eval_key, old, new in pairs
-            if differs(old.get(name), new.get(name))
+            if name not in ignored and differs(old.get(name), new.get(name))
         }
         said += _described(f"--{name.replace('_', '-')}", changed, total)
     said += _described("registry content", _changed(before.digests, now.digests, finished))

@@ -1,12 +1,12 @@
 from collections.abc import Callable, Mapping, Sequence
 
+from runner.model import Result
 from runner.plan.actions import (
     Action,
     AllAway,
     Earlier,
     End,
     Idle,
-    Outcome,
     Record,
     RecordLost,
     Settle,
@@ -166,15 +166,15 @@ class Placement:
             self._fleet.free(known)
         return self._proceed([], now)
 
-    def ended(self, name: str, attempt: str, outcome: Outcome, *, now: float) -> list[Action]:
+    def ended(self, name: str, attempt: str, result: Result, *, now: float) -> list[Action]:
         """An attempt has ended, and all its files are here."""
         if self._is_refused(attempt):
             return self._proceed([Settle(name, attempt)], now)
         known = self._fleet.attempts.get(attempt)
         if known is None or known.host.name != name or known.phase not in ON_HOST:
             return self._proceed([], now)
-        known.outcome = outcome
-        if outcome is Outcome.SUCCESS:
+        known.result = result
+        if result is Result.SUCCESS:
             self._fleet.free(known)
         if any(each.phase is Phase.RECORDING for each in known.rivals):
             known.phase = Phase.PENDING
@@ -323,8 +323,8 @@ class Placement:
     def _accept(self, known: Placed) -> Action:
         """Have an outcome recorded."""
         known.phase = Phase.RECORDING
-        known.again = known.outcome is not Outcome.SUCCESS and bool(known.rivals)
-        if known.outcome is Outcome.ENVIRONMENT:
+        known.again = known.result is not Result.SUCCESS and bool(known.rivals)
+        if known.result is Result.LOST:
             # An attempt of an earlier run does not count as one of this run's.
             known.job.failures += not known.earlier
             known.job.avoid = known.host.name
@@ -344,7 +344,7 @@ class Placement:
     def _continue(self, known: Placed, now: float) -> list[Action]:
         """Continue with the job of an attempt that is on record."""
         job = known.job
-        if known.phase is Phase.RECORDING and known.outcome is Outcome.SUCCESS:
+        if known.phase is Phase.RECORDING and known.result is Result.SUCCESS:
             job.over = True
             return [self._lose(each) for each in known.rivals]
         pending = [each for each in known.rivals if each.phase is Phase.PENDING]

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from runner.files import UNREADABLE, named, write_behind
+from runner.model import Problem
 from runner.records.progress import BLANK, LineFile, written_by_newer
 
 VERSION = 1
@@ -159,12 +160,11 @@ class Stopped(_Line, frozen=True, kw_only=True):
     """An attempt was refused an answer for good, so that it cannot succeed any more.
 
     Attributes:
-        why: `budget`, `price`, `key` or `quota`.
         reason: one line for people.
     """
 
     attempt: str
-    why: str
+    why: Problem
     reason: str = ""
 
 
@@ -189,7 +189,7 @@ class Short(msgspec.Struct, kw_only=True, gc=False):
     billed: bool | None = None
     reserved: Reserved = Reserved()
     free: bool = False
-    why: str = ""
+    why: Problem = Problem.OTHER
     reason: str = ""
 
 

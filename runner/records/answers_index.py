@@ -17,6 +17,7 @@ import msgspec
 
 from runner.errors import EnvironmentFault
 from runner.files import UNFINISHED, UNREADABLE, appearing_whole, named
+from runner.model import Problem
 from runner.records.answers import (
     AnswersFile,
     ChangedError,
@@ -73,7 +74,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[bytes, ...] = ()
     ids: tuple[bytes, ...] = ()
     given: dict[str, bytes] = {}
-    stopped: dict[str, tuple[str, str]] = {}
+    stopped: dict[str, tuple[Problem, str]] = {}
     damaged: list[int] = []
     newer: list[int] = []
 

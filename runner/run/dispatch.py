@@ -38,7 +38,7 @@ from runner.plan.actions import Action
 from runner.plan.cutoffs import Budget
 from runner.plan.placement import Placement
 from runner.run.host_news import HostNews
-from runner.run.host_results import HostFacts, KnownAttempt, Results, kind_of
+from runner.run.host_results import HostFacts, KnownAttempt, Results
 from runner.run.schedule import Broken, Ended, Event, Idle, Started, Unfit
 
 # Seconds in which hosts that are there have to say what they have, before evals start elsewhere.
@@ -89,14 +89,14 @@ class Dispatch:
         self.unsettled: set[str] = set()
         self.cut: tuple[str, str] | None = None
         # Nothing starts until those that are there have said what they have, so that all get some.
-        self._awaited = set(facts.slots)
+        self._awaited = set(facts.setups)
         self._paused = False
         self._start_by = 0.0
         self._idle = False
         self._news = HostNews(
             events, ledger, facts, self._evals_on, lambda: self.placement.stopping
         )
-        self._results = Results(facts, self.failed)
+        self._results = Results(facts.layout, facts.run, facts.gateway, self.failed)
         self._desk = RelayDesk(links, facts.gateway, facts.layout.gateway)
 
     def _evals_on(self, host: str) -> int:
@@ -299,9 +299,8 @@ class Dispatch:
             known.outcome = outcome
             if self._budget and outcome.result is Result.SUCCESS:
                 self._budget.spent(outcome.command, outcome.duration)
-            kind = kind_of(outcome, cut=self.cut is not None)
-            now = time.monotonic()
-            self._do(self.placement.ended(outcome.host, outcome.id, kind, now=now))
+            ended, now = self.placement.ended, time.monotonic()
+            self._do(ended(outcome.host, outcome.id, outcome.result, now=now))
 
         self._links.call(tell)
 

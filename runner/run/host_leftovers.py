@@ -22,7 +22,7 @@ from runner.model import TMP_LIMIT, Attempt, Job
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.state import RunState
-from runner.run.host_results import HostFacts, Results
+from runner.run.host_results import Results
 from runner.run.record import Recorder
 
 # Seconds in which agents have to answer, and in which one says which attempts have ended.
@@ -145,17 +145,7 @@ class _Taker:
         self._recorder = recorder
         self._taken = taken
         self._links = Links(lines, ledger.epoch, recorder.run)
-        facts = HostFacts(
-            layout=layout,
-            run=recorder.run,
-            gateway=None,
-            setups={},
-            slots={},
-            wait=0,
-            least_free=0,
-            on_record=recorder.has,
-        )
-        self._results = Results(facts, self._broken)
+        self._results = Results(layout, recorder.run, None, self._broken)
         self._running: dict[str, tuple[str, Job]] = {}
         self._fetches: dict[str, Fetch] = {}
         self._pending: dict[str, set[str]] = {}

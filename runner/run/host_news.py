@@ -156,7 +156,7 @@ class HostNews:
             said = f"only {free / 2**20:.0f} MiB are free on its disk, so no new eval starts there"
         else:
             said = "there is room on its disk again"
-        self._tell(host, said)
+        self.said(host, said)
         return short
 
     def give_up(self, host: str, why: str) -> None:
@@ -164,11 +164,11 @@ class HostNews:
         if host not in self.given_up:
             self.given_up[host] = why
             self._absences.forget(host)
-            self._tell(host, f"cannot be used: {why}")
+            self.said(host, f"cannot be used: {why}")
 
     def said(self, host: str, text: str) -> None:
         """A host says something to people."""
-        self._tell(host, text)
+        self._events.put(Told(f"{host}: {text}"))
 
     def why_lost(self, host: str) -> str:
         """Why an attempt on a host is lost."""
@@ -202,6 +202,3 @@ class HostNews:
             f"a newer run, from a copy of this progress directory, has taken {host} over",
             "let that one end, or end it and run this again",
         )
-
-    def _tell(self, host: str, text: str) -> None:
-        self._events.put(Told(f"{host}: {text}"))

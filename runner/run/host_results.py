@@ -7,11 +7,10 @@ import msgspec
 from runner.engine.attempt import Made, outcome_of
 from runner.engine.ending import Ending
 from runner.files import make_folder, sync_file, sync_folder
-from runner.gateway.client import Gateway
+from runner.gateway.client import Door
 from runner.hosts.fetching import CONSOLE, Fetch
 from runner.hosts.messages import HasEnded, Setup
-from runner.model import Attempt, Fault, Job, Result, Task
-from runner.plan.actions import Outcome
+from runner.model import Attempt, Job, Task
 from runner.records.folders import remove_private
 from runner.records.layout import Layout
 from runner.secrets import Mask
@@ -25,7 +24,6 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         setups: what each host is told.
-        slots: evals at once, by host.
         wait: seconds for which a host may be away.
         least_free: bytes that have to be free on a host's disk.
         on_record: whether an attempt is on record.
@@ -33,9 +31,8 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     layout: Layout
     run: str
-    gateway: Gateway | None
+    gateway: Door | None
     setups: Mapping[str, Setup]
-    slots: Mapping[str, int]
     wait: float
     least_free: int
     on_record: Callable[[str], bool]
@@ -62,24 +59,31 @@ class Results:
     """Collects what attempts on hosts have left, and speaks with the gateway, on a few threads.
 
     Args:
-        facts: what all attempts share.
+        run: id of the run.
         broken: is told of an error that ends the run.
     """
 
-    def __init__(self, facts: HostFacts, broken: Callable[[BaseException], None]) -> None:
-        self._facts = facts
+    def __init__(
+        self,
+        layout: Layout,
+        run: str,
+        gateway: Door | None,
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self._layout = layout
+        self._run = run
+        self._gateway = gateway
         self._broken = broken
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="results")
 
     def enter(self, job: Job, attempt: str) -> None:
         """Let an attempt send requests."""
-        if self._facts.gateway is not None:
-            self._pool.submit(self._facts.gateway.enter, job, attempt)
+        if self._gateway is not None:
+            self._pool.submit(self._gateway.enter, job, attempt)
 
     def waited(self, attempt: str, tell: Callable[[float], None]) -> None:
         """Ask how long an attempt has waited for its turn."""
-        gateway = self._facts.gateway
-        if gateway is not None:
+        if (gateway := self._gateway) is not None:
             self._pool.submit(lambda: tell(gateway.account(attempt).waited))
 
     def judge(
@@ -106,7 +110,7 @@ class Results:
         """An attempt that was lost with its host."""
         task = Task(job=job, attempt=attempt)
         made = Made(ending=Ending(lost=why))
-        return outcome_of(task, made, self._facts.layout, run=self._facts.run, host=host)
+        return outcome_of(task, made, self._layout, run=self._run, host=host)
 
     def clear(self, attempt: str, refused: Attempt | None) -> None:
         """Remove what is here of an attempt that is over.
@@ -121,7 +125,7 @@ class Results:
         self._pool.shutdown(wait=True)
 
     def _outcome(self, host: str, ended: HasEnded, problem: str) -> Attempt:
-        gateway, layout = self._facts.gateway, self._facts.layout
+        gateway, layout = self._gateway, self._layout
         made = ended.made
         account = gateway.leave(ended.attempt) if gateway else None
         if problem:
@@ -138,26 +142,17 @@ class Results:
         ending = msgspec.structs.replace(made.ending, account=account)
         made = msgspec.structs.replace(made, ending=ending)
         task = Task(job=ended.job, attempt=ended.attempt)
-        found = outcome_of(task, made, layout, run=self._facts.run, host=host)
+        found = outcome_of(task, made, layout, run=self._run, host=host)
         mask = Mask(made.environment, public=ended.job.command)
         left_out = tuple(mask.text(each) for each in ended.warnings)
         return msgspec.structs.replace(found, warnings=(*left_out, *found.warnings))
 
     def _clear(self, attempt: str, refused: Attempt | None) -> None:
         for log in refused.all_logs if refused else ():
-            (self._facts.layout.root / log).unlink(missing_ok=True)
-        if self._facts.gateway is not None:
-            self._facts.gateway.leave(attempt)
-        remove_private(self._facts.layout, attempt)
-
-
-def kind_of(attempt: Attempt, *, cut: bool) -> Outcome:
-    """How an attempt ended, as placement has it; `cut` is whether the run ends all."""
-    if attempt.result is Result.SUCCESS:
-        return Outcome.SUCCESS
-    if attempt.fault is Fault.EVAL:
-        return Outcome.FAILED
-    return Outcome.CUT if cut else Outcome.ENVIRONMENT
+            (self._layout.root / log).unlink(missing_ok=True)
+        if self._gateway is not None:
+            self._gateway.leave(attempt)
+        remove_private(self._layout, attempt)
 
 
 def _move(source: Path, target: Path) -> None:

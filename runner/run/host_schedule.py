@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -15,52 +15,10 @@ T = TypeVar("T")
 LAST = 20.0
 
 
-class HostSlots:
-    """The slots of all hosts, as `Slots` has those of this one."""
-
-    def __init__(self, schedule: "HostSchedule") -> None:
-        self._schedule = schedule
-        self.renewing = 0
-
-    @property
-    def taken(self) -> int:
-        """How many are in use."""
-        return self._schedule.taken
-
-    def close(self) -> None:
-        """Let nothing start for a while."""
-        self._schedule.pause(paused=True)
-
-    def open(self) -> None:
-        """Let evals start again."""
-        self._schedule.pause(paused=False)
-
-
-class HostLive:
-    """The attempts under way on all hosts, as `LiveContainers` has those of one engine."""
-
-    def __init__(self, schedule: "HostSchedule") -> None:
-        self._schedule = schedule
-
-    def __iter__(self) -> Iterator[LiveContainer]:
-        return iter(self._schedule.under_way())
-
-    def end_all(self, why: str, *, kill: bool = False) -> None:
-        """Signal every running container to end, or kill it; their attempts count as lost."""
-        self._schedule.end_all(why, "SIGKILL" if kill else "SIGTERM")
-
-
 class HostSchedule:
-    """Runs jobs on hosts, and tells of each on one queue, as `Schedule` does for this one.
+    """Runs jobs on hosts: a `Schedule`.
 
     One thread, that of the links, has all state; this is how the others reach it.
-
-    Attributes:
-        slots: closed to pause.
-        live: what runs.
-        mask: removes values of variables from what is shown.
-        budget: the run's time; None for no limit.
-        events: what happens.
     """
 
     def __init__(
@@ -70,8 +28,6 @@ class HostSchedule:
         environment: Mapping[str, str],
         budget: Budget | None,
     ) -> None:
-        self.slots = HostSlots(self)
-        self.live = HostLive(self)
         self.mask = Mask(environment)
         self.budget = budget
         self.events = dispatch.events
@@ -100,11 +56,11 @@ class HostSchedule:
         """Start nothing for a while, or start again."""
         self._links.call(lambda: self._dispatch.pause(paused=paused))
 
-    def end_all(self, why: str, signal: str) -> None:
+    def end_all(self, why: str, *, kill: bool = False) -> None:
         """End all attempts, also one that comes to run only now."""
 
         def end() -> None:
-            self._dispatch.cut = why, signal
+            self._dispatch.cut = why, "SIGKILL" if kill else "SIGTERM"
             self._dispatch.end_all()
 
         self._links.call(end)

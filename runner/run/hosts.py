@@ -12,7 +12,6 @@ from runner.engine.leftovers import find_leftovers
 from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault
 from runner.files import make_folder
-from runner.gateway.client import Gateway
 from runner.host import Host
 from runner.hosts.check import check
 from runner.hosts.content import PYTHON, Content, agent_code, folder
@@ -38,6 +37,7 @@ from runner.run.dispatch import Dispatch
 from runner.run.host_results import HostFacts
 from runner.run.host_schedule import HostSchedule
 from runner.run.prepare import Prepared
+from runner.run.record import Recorder
 from runner.run.schedule import Event, pause_before
 
 
@@ -57,20 +57,17 @@ class Usable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunHosts:
-    """The hosts that a run can use, with an agent on each.
+    """The hosts that a run can use, with an agent on each: the `Hosts` of a run with --hosts.
 
     Args:
         display: tells people what is being done, and of each host that cannot be used.
-        run: id of the run.
-        complete: whether an attempt is on record.
 
     Raises:
         EnvironmentFault: none can be used.
 
     Attributes:
-        ledger: what was started on hosts.
-        links: to the agents.
-        inventories: what each host had when it was asked.
+        names: the hosts that can be used, in the order of --hosts.
+        others: how many attempts of other runs' jobs run on hosts.
     """
 
     def __init__(
@@ -78,72 +75,71 @@ class RunHosts:
         prepared: Prepared,
         host: Host,
         display: Display,
-        *,
-        run: str,
-        complete: Callable[[str], bool],
+        recorder: Recorder,
+        plan: Plan,
     ) -> None:
         self._prepared = prepared
         self._host = host
+        self._recorder = recorder
+        self._samples = display.wants_samples
         self._tell = display.note
         self._schedule: HostSchedule | None = None
         names = parse_hosts(prepared.options.hosts)
         if any(each.name == LOCAL for each in names) and not prepared.engine.borrowed:
             _refuse_leftovers(prepared, host)
         resume = prepared.options.resume
-        self.ledger = Ledger(
-            prepared.layout, is_over=lambda attempt: not resume or complete(attempt)
+        self._ledger = Ledger(
+            prepared.layout, is_over=lambda attempt: not resume or recorder.complete(attempt)
         )
         if any(each.name != LOCAL for each in names):
             self._code = self._agent_code()
         self._patience = Patience(
-            Counter(each.host for each in self.ledger.started.values()),
+            Counter(each.host for each in self._ledger.started.values()),
             prepared.options.engine_wait,
             display,
         )
-        self.usable = self._patience.each(self._usable, {each.name: each for each in names})
-        if not self.usable:
+        self._usable = self._patience.each(self._ready, {each.name: each for each in names})
+        if not self._usable:
             raise EnvironmentFault(
                 "no host of --hosts can be used", "see the lines above for what to do"
             )
-        lines = {each.name: self._line(each) for each in self.usable}
-        self.links = Links(lines, self.ledger.epoch, run)
-        collector = Collector(lines, self.links.outbid)
-        self.links.start(collector)
+        lines = {each.name: self._line(each) for each in self._usable}
+        self.names: Sequence[str] = [*lines]
+        self._links = Links(lines, self._ledger.epoch, recorder.run)
+        collector = Collector(lines, self._links.outbid)
+        self._links.start(collector)
         collector.wait(
             lambda slow: display.note(f"waiting for the answer of {named_hosts([*slow])}")
         )
-        self.inventories = collector.inventories
+        self._inventories = collector.inventories
         if collector.error is not None:
-            self.links.close()
+            self._links.close()
             raise collector.error
-        self.ledger.keep_epoch(self.links.epoch)
-        for name, inventory in self.inventories.items():
-            self.ledger.has(name, {each.attempt for each in inventory.attempts})
+        self._ledger.keep_epoch(self._links.epoch)
+        for name, inventory in self._inventories.items():
+            self._ledger.has(name, {each.attempt for each in inventory.attempts})
         for name, why in collector.problems.items():
-            if name not in self.inventories:
+            if name not in self._inventories:
                 display.warn(f"{name}: its agent does not answer: {why}")
-        if not self.inventories:
-            self.links.close()
+        if not self._inventories:
+            self._links.close()
             raise EnvironmentFault(
                 "no agent answers on any host", "see the lines above for what they say"
             )
+        self.others = self._others(plan)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The hosts that can be used, in the order of --hosts."""
-        return tuple(each.name for each in self.usable)
+    engine_root = None  # each host looks at its own disk
 
     def adopted(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun on a host that is there."""
-        there = {each.attempt for found in self.inventories.values() for each in found.attempts}
-        begun = {it.job for it in self.ledger.started.values() if it.attempt in there}
+        there = {each.attempt for found in self._inventories.values() for each in found.attempts}
+        begun = {it.job for it in self._ledger.started.values() if it.attempt in there}
         return {job.eval for job in jobs if job.key in begun}
 
-    def others(self, plan: Plan) -> int:
-        """How many attempts of other runs' jobs run on hosts."""
+    def _others(self, plan: Plan) -> int:
         keys = {job.key for job in plan.jobs}
-        told = self.ledger.started
-        found = (each for it in self.inventories.values() for each in it.attempts)
+        told = self._ledger.started
+        found = (each for it in self._inventories.values() for each in it.attempts)
         return sum(
             not each.ended and each.attempt in told and told[each.attempt].job not in keys
             for each in found
@@ -152,10 +148,10 @@ class RunHosts:
     @property
     def have_something(self) -> bool:
         """Whether anything of an earlier run is left on a host."""
-        found = any(each.attempts for each in self.inventories.values())
-        return found or bool(self.ledger.started)
+        found = any(each.attempts for each in self._inventories.values())
+        return found or bool(self._ledger.started)
 
-    def setups(self, facts: RunFacts, jobs: Sequence[Job], *, samples: bool) -> dict[str, Setup]:
+    def _setups(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Setup]:
         """Bring to each host what its evals need, and tell what is there.
 
         A host where that fails is left out.
@@ -165,9 +161,9 @@ class RunHosts:
 
         def equip(one: Usable) -> tuple[str, Setup]:
             setup = self._setup(one, facts, jobs, contents, known)
-            return one.name, msgspec.structs.replace(setup, samples=samples)
+            return one.name, msgspec.structs.replace(setup, samples=self._samples)
 
-        return dict(self._patience.each(equip, {each.name: each for each in self.usable}))
+        return dict(self._patience.each(equip, {each.name: each for each in self._usable}))
 
     def schedule(
         self,
@@ -175,47 +171,40 @@ class RunHosts:
         plan: Plan,
         *,
         events: SimpleQueue[Event],
-        gateway: Gateway | None,
-        on_record: Callable[[str], bool],
         new_id: Callable[[], str],
         budget: Budget | None,
-        samples: bool,
     ) -> HostSchedule:
         """Bring to each host what its evals need, and schedule them.
-
-        Args:
-            samples: whether somebody wants to know how many samples are done.
 
         Raises:
             EnvironmentFault: no host has what they need.
         """
         options = self._prepared.options
-        setups = self.setups(facts, plan.todo, samples=samples)
+        setups = self._setups(facts, plan.todo)
         if not setups:
             raise EnvironmentFault(
                 "no host of --hosts has what the evals need", "see the lines above for what to do"
             )
-        slots = {each.name: each.slots for each in self.usable if each.name in setups}
+        slots = {each.name: each.slots for each in self._usable if each.name in setups}
         host_facts = HostFacts(
             layout=facts.layout,
             run=facts.run,
-            gateway=gateway,
+            gateway=facts.gateway,
             setups=setups,
-            slots=slots,
             wait=options.engine_wait,
             least_free=options.min_free_disk,
-            on_record=on_record,
+            on_record=self._recorder.has,
         )
         dispatch = Dispatch(
-            self.links,
+            self._links,
             host_facts,
-            ledger=self.ledger,
+            ledger=self._ledger,
             events=events,
             jobs=plan.jobs,
             placement=self._placement(plan, slots, new_id, budget),
             budget=budget,
         )
-        self._schedule = HostSchedule(self.links, dispatch, facts.environment, budget)
+        self._schedule = HostSchedule(self._links, dispatch, facts.environment, budget)
         return self._schedule
 
     def _placement(
@@ -227,7 +216,7 @@ class RunHosts:
     ) -> Placement:
         options = self._prepared.options
         commands = {job.key: job.command for job in plan.todo}
-        started = {name: (it.host, it.job) for name, it in self.ledger.started.items()}
+        started = {name: (it.host, it.job) for name, it in self._ledger.started.items()}
         return Placement(
             Fleet(slots, options.engine_wait),
             list(commands),
@@ -239,15 +228,15 @@ class RunHosts:
             fits=lambda key: budget is None or budget.fits(commands[key]),
         )
 
-    def close(self, complete: Callable[[str], bool]) -> None:
+    def close(self) -> None:
         """Let the hosts go; agents keep what is not on record."""
         if self._schedule is not None:
             self._schedule.close()
         else:
-            self.links.close()
-        self.ledger.end(is_over=complete)
+            self._links.close()
+        self._ledger.end(is_over=self._recorder.complete)
 
-    def _usable(self, named: HostName) -> Usable:
+    def _ready(self, named: HostName) -> Usable:
         if named.name == LOCAL:
             try:
                 cpus = Engine().info().cpus
@@ -256,7 +245,7 @@ class RunHosts:
             make_folder(self._prepared.layout.hosts_spool)
             return Usable(name=LOCAL, slots=named.slots or cpus, there=None)
         facts = check(named.name, least=self._prepared.options.min_free_disk)
-        there = There(name=named.name, id=self.ledger.id, facts=facts)
+        there = There(name=named.name, id=self._ledger.id, facts=facts)
         image = ensure_image(there, self._prepared.engine, self._agent_image(), tell=self._tell)
         send(there, self._code, image, tell=self._tell)
         start_agent(there, self._code, image)
@@ -280,7 +269,7 @@ class RunHosts:
     def _line(self, one: Usable) -> list[str]:
         if one.there is not None:
             return one.there.link(self._code)
-        return local_agent(self._prepared.layout, self.ledger.id)
+        return local_agent(self._prepared.layout, self._ledger.id)
 
     def _images(self, facts: RunFacts, jobs: Sequence[Job]) -> dict[str, Image]:
         """The images that jobs need, by the ids that they have at this machine's engine."""

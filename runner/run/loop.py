@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.errors import OUT_OF_TIME, EnvironmentFault, RunnerError
-from runner.model import Attempt, Fault, Job, Result
+from runner.model import Attempt, Fault, Job, Problem, Result
 from runner.plan.cutoffs import Streak
 from runner.plan.plan import Plan
 from runner.records.logs import has_text, last_lines
@@ -27,11 +27,9 @@ from runner.run.schedule import (
     Told,
     Unfit,
 )
-from runner.run.stopping import Disk, DiskWatch, Stopping
+from runner.run.stopping import Disk, DiskWatch, Stopping, UsedUp
 
 if TYPE_CHECKING:
-    from runner.engine.attempt import LocalAttempts
-    from runner.run.host_schedule import HostSchedule
     from runner.run.snapshots import RunSnapshots
 
 # Lines of what an eval printed that tell whether two failed alike.
@@ -46,7 +44,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         not_pushed: why the last snapshot is not on the remote, on one line; empty if it is.
         snapshot: where the last snapshot is; empty if there is none.
         not_run: how many evals have not run, if the exit code says that time or money ran out.
-        used_up: what ran out, `time budget` or `budget`.
+        used_up: what ran out.
         in_common: why the run was ended, if evals failed alike in a row; else empty.
     """
 
@@ -56,7 +54,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     not_pushed: str = ""
     snapshot: str = ""
     not_run: int = 0
-    used_up: str = ""
+    used_up: UsedUp = UsedUp.TIME
     in_common: str = ""
 
 
@@ -71,16 +69,13 @@ class Loop:
         self,
         prepared: Prepared,
         display: Display,
-        attempts: "LocalAttempts | HostSchedule",
-        schedule: "Schedule | HostSchedule",
+        schedule: Schedule,
         recorder: Recorder,
         *,
         disk: Disk,
         snapshots: "RunSnapshots | None",
     ) -> None:
         self._prepared = prepared
-        self._attempts = attempts
-        self._mask = attempts.mask
         self._display = display
         self._schedule = schedule
         self._recorder = recorder
@@ -88,19 +83,12 @@ class Loop:
         self._outcomes: dict[str, Attempt] = {}
         self._done: frozenset[str] = frozenset()
         self.stopping = Stopping(
-            live=attempts.live,
             schedule=schedule,
             display=display,
             grace=prepared.options.grace,
             on_stopping=snapshots.hurry if snapshots is not None else lambda: None,
         )
-        DiskWatch(
-            disk=disk,
-            schedule=schedule,
-            live=attempts.live,
-            display=display,
-            stopping=self.stopping,
-        ).look()
+        DiskWatch(disk=disk, schedule=schedule, display=display, stopping=self.stopping).look()
         self._streak = Streak(prepared.options.max_failures)
         self._in_common = ""
 
@@ -127,7 +115,7 @@ class Loop:
             outcomes=tuple(self._outcomes.values()),
             exit_code=code,
             not_run=self._not_run(plan) if code == OUT_OF_TIME else 0,
-            used_up=self.stopping.used_up or "time budget",
+            used_up=self.stopping.used_up or UsedUp.TIME,
             in_common=self._in_common,
         )
 
@@ -192,13 +180,13 @@ class Loop:
     def _show_started(self, job: Job, container: str, host: str) -> None:
         self._display.started(job, host)
         if self._display.wants_samples:
-            self._attempts.follow(
+            self._schedule.follow(
                 container, lambda samples, of: self._display.progressed(job, samples, of)
             )
 
-    def _bar(self, kind: str, text: str) -> None:
+    def _bar(self, kind: Problem, text: str) -> None:
         """End the run because no request can succeed any more."""
-        if kind == "budget":
+        if kind is Problem.BUDGET:
             self.stopping.run_out_of_money(text)
         else:
             self.stopping.break_off(EnvironmentFault(text))
@@ -216,7 +204,7 @@ class Loop:
             stopped = outcome.result is Result.LOST and self.stopping.begun
             lines = () if stopped else last_lines(path, self._display.tail_lines)
             if lines:
-                tail = tuple(self._mask.text("\n".join(lines)).split("\n"))
+                tail = tuple(self._schedule.mask.text("\n".join(lines)).split("\n"))
         # The run before was killed while it recorded one that the plan has as done.
         if failed or outcome.command.key not in self._done:
             self._display.ended(outcome, again=again, tail=tail)

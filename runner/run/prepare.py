@@ -153,11 +153,10 @@ def prepare(
             resolution = _resolution(options, folders, builtin_registry(engine, image, host))
     if (classes := folders.classes(host)) is not None:
         resolution = msgspec.structs.replace(resolution, defines_model=True)
-    extras, extra_warnings = _extras(engine, image, options, resolution.evals)
+    extras, outdated = _extras(engine, image, options, resolution.evals)
     if _is_asked_by_name(options.model, resolution, access):
         check_budget(asked.limits.budget, asked.limits.prices, model=options.model)
-    code = folders.code
-    shadowed = shadowing(code, modules_in(engine, image, host)) if code else ()
+    data = DataCache(host.cache)
     prepared = Prepared(
         options=options,
         layout=asked.layout,
@@ -173,27 +172,15 @@ def prepare(
         limits=asked.limits,
         mounts=folders.mounts,
         own=folders.own,
-        data=_data(options, host, resolution, folders) if with_data else {},
-        warnings=(
-            *asked.warnings,
-            *resolution.warnings,
-            *extra_warnings,
-            *(
-                provider_warnings(options, asked.environment, access)
-                if options.run_command == OAIEVAL
-                else ()
-            ),
-            *shadowed,
-        ),
+        data=fetched_for(data, resolution.evals, folders.own, options.passed_through)
+        if with_data
+        else {},
+        warnings=(*asked.warnings, *resolution.warnings, *outdated),
         classes=classes,
         model_is_code=folders.model_is_code,
     )
-    settings = [prepared.settings_for(name) for name in resolution.evals]
-    for together in {each.code for each in settings}:
-        check_code([Path(folder) for folder in together])
-    values = {**host.environ, **prepared.environment}
-    local = local_addresses(settings, values, gateway=options.gateway)
-    return msgspec.structs.replace(prepared, warnings=(*prepared.warnings, *local))
+    warnings = (*prepared.warnings, *_warnings(prepared, asked, host))
+    return msgspec.structs.replace(prepared, warnings=warnings)
 
 
 def _engine(options: RunOptions) -> Engine:
@@ -300,11 +287,18 @@ def _extras(
     return rules, warnings
 
 
-def _data(
-    options: RunOptions, host: Host, resolution: Resolution, folders: Folders
-) -> dict[str, Data]:
-    cache = DataCache(host.cache)
-    return fetched_for(cache, resolution.evals, folders.own, options.passed_through)
+def _warnings(prepared: Prepared, asked: _Asked, host: Host) -> Iterator[str]:
+    """What may go wrong in containers; folders of code that do not go together are refused."""
+    options, image = prepared.options, prepared.image
+    if options.run_command == OAIEVAL:
+        yield from provider_warnings(options, asked.environment, asked.access)
+    if code := asked.folders.code:
+        yield from shadowing(code, modules_in(prepared.engine, image, host))
+    settings = [prepared.settings_for(name) for name in prepared.resolution.evals]
+    for together in {each.code for each in settings}:
+        check_code([Path(folder) for folder in together])
+    values = {**host.environ, **prepared.environment}
+    yield from local_addresses(settings, values, gateway=options.gateway)
 
 
 def _check_text(options: RunOptions) -> None:
@@ -318,12 +312,12 @@ def _check_text(options: RunOptions) -> None:
 
 @contextmanager
 def noting(warnings: Sequence[str]) -> Iterator[None]:
-    """Add these warnings to an error, but those that end with what it says itself."""
+    """Add these warnings to an error, but those that say to do the same."""
     try:
         yield
     except RunnerError as error:
         for warning in warnings:
-            if warning.rpartition("; ")[2] not in str(error):
+            if not (error.cure and warning.endswith(error.cure)):
                 error.add_note(f"warning: {warning}")
         raise
 

@@ -1,17 +1,9 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
-from runner.engine.attempt import LocalAttempts
-from runner.engine.engine import Engine, EngineWait, as_environment_fault
-from runner.engine.leftovers import Leftover, discard, find_leftovers
-from runner.engine.run_facts import RunFacts
-from runner.host import Host
-from runner.model import Attempt, Command, ContainerSettings, Job, Result, Task
-from runner.plan.plan import Plan
-from runner.records.folders import remove_unused
+from runner.model import Attempt, Command, Result
 from runner.records.layout import Layout
 from runner.records.progress import AttemptsFile, ProgressFile, read_attempts, read_progress
-from runner.run.prepare import Prepared
 
 
 class Recorder(AbstractContextManager["Recorder"]):
@@ -73,74 +65,3 @@ class Recorder(AbstractContextManager["Recorder"]):
 
 def _finished_by(attempt: Attempt) -> Command | None:
     return attempt.command if attempt.result is Result.SUCCESS else None
-
-
-# The settings of containers whose own are no longer known; nothing is started with them.
-_UNKNOWN = ContainerSettings(
-    image="", memory=0, cpus=None, pids_limit=0, gpus=None, timeout=0, network="none"
-)
-
-
-def recover(
-    prepared: Prepared, host: Host, recorder: Recorder, plan: Plan
-) -> tuple[list[Task], int]:
-    """Look for containers that an earlier run left when it was killed.
-
-    Containers are removed if their outcome is on record, if they still run although their job is
-    finished, and in any case if the run starts over. It takes over those of jobs that are to do. Of
-    the others, those that have ended are recorded, and those that run are counted.
-
-    Returns:
-        The tasks to take over, and the number of running containers that the run has no job for.
-    """
-    api = prepared.engine.api
-    todo = {job.key: job for job in plan.todo}
-    done = {job.key for job in plan.done}
-    taken = []
-    others = 0
-    with as_environment_fault():
-        for leftover in find_leftovers(api, prepared.layout, host.name):
-            key = leftover.command.key
-            if (
-                not prepared.options.resume
-                or recorder.complete(leftover.attempt)
-                or (key in done and leftover.running)
-            ):
-                discard(api, leftover)
-            elif job := todo.get(key):
-                taken.append(_task(job, leftover))
-            elif leftover.running:
-                others += 1
-            else:
-                record_ended(prepared.engine, prepared.layout, host, recorder, leftover)
-    remove_unused(prepared.layout.root)
-    return taken, others
-
-
-def record_ended(
-    engine: Engine, layout: Layout, host: Host, recorder: Recorder, leftover: Leftover
-) -> None:
-    """Record the outcome of a container that ended while no run looked, and remove it."""
-    shared = RunFacts(
-        layout=layout,
-        run=recorder.run,
-        host=host.name,
-        images={},
-        registries={},
-        environment={},
-        user=host.user,
-        cpus=1,
-    )
-    job = Job(command=leftover.command, argv=leftover.command, settings=_UNKNOWN)
-    engine_wait = EngineWait(engine, limit=0, tell=lambda _: None)
-    attempts = LocalAttempts(engine, shared, engine_wait)
-    with attempts.run(
-        _task(job, leftover), on_start=lambda _: None, on_success=lambda: None
-    ) as outcome:
-        recorder.record([outcome])
-
-
-def _task(job: Job, leftover: Leftover) -> Task:
-    return Task(
-        job=job, attempt=leftover.attempt, container=leftover.container, created=leftover.created
-    )

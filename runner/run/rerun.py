@@ -211,19 +211,20 @@ class Rerun:
         """Why evals cannot be run under the conditions of the record, by their keys."""
         before = self._before
         now = pin(prepared, plan, run_id, None).file
-        now = msgspec.structs.replace(now, network=before.network)  # the rerun has none
         first = Command(before.commands[0]).without_eval if before.commands else ()
         jobs = {job.eval: job for job in plan.jobs}
         found = {}
         for case in cases:
             job = jobs[case.eval]
-            said = differences(
-                before,
-                now,
-                finished={job.argv.key: job.eval},
-                same_arguments=case.command.without_eval == first,
-            )
-            why = [text for text in said if not text.startswith("--network")]
+            why = [
+                *differences(
+                    before,
+                    now,
+                    finished={job.argv.key: job.eval},
+                    same_arguments=case.command.without_eval == first,
+                    ignored={"network"},  # the rerun has none
+                )
+            ]
             if job.argv.key in (before.data or {}) and job.eval not in prepared.data:
                 why.append("the data that it was run with are not here; `evalset data fetch` them")
             if job.argv.key not in before.digests:

@@ -1,5 +1,4 @@
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -12,16 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from runner.data.lock import add_locks
-from runner.engine.attempt import LocalAttempts
-from runner.engine.engine import EngineWait
-from runner.engine.leftovers import sweep
-from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault
 from runner.gateway.client import Gateway, end_process
 from runner.gateway.messages import Config
-from runner.host import Host
-from runner.model import Result, Task
-from runner.options import EVAL_NETWORK
+from runner.gateway.providers import route_of
+from runner.host import KEYLESS_MODEL, Host
+from runner.model import Problem, Result
 from runner.plan.cutoffs import Budget
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
@@ -31,18 +26,16 @@ from runner.records.state import StateReader
 from runner.report.display import Display, tell_before
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
-from runner.run.first_requests import ask_providers, check_answered
+from runner.run.local import LocalHost
 from runner.run.loop import Loop, RunResult
 from runner.run.pins import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
-from runner.run.record import Recorder, recover
-from runner.run.schedule import Barred, Event, Schedule, Signalled, Told
+from runner.run.record import Recorder
+from runner.run.schedule import Barred, Event, Hosts, Schedule, Signalled, Told
 from runner.run.stopping import Disk
 from runner.run.unable import fit
 
 if TYPE_CHECKING:
-    from runner.run.host_schedule import HostSchedule
-    from runner.run.hosts import RunHosts
     from runner.run.snapshots import RunSnapshots
 
 
@@ -73,7 +66,7 @@ def run(
     plan = planned(prepared, state)
     environment_for(plan, prepared, host)
     if plan.todo:
-        check_answered(prepared)
+        _check_answered(prepared)
     if not any(
         job.settings.requirements for job in plan.todo
     ):  # else packages have to be chosen first
@@ -143,7 +136,6 @@ class _Run:
     """A run with its plan, after people were told about it.
 
     Attributes:
-        adopted: attempts that an earlier run started, and that this one continues.
         unable_differ: whether the evals that cannot run are not those of the run before.
     """
 
@@ -164,16 +156,15 @@ class _Run:
         self._recorder = recorder
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._gateway = gateway
-        self._schedule: Schedule | HostSchedule | None = None
-        self._hosts: RunHosts | None = None
-        self.adopted: list[Task] = []
+        self._schedule: Schedule | None = None
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
-        others = self._recover(plan, stack)
+        self._hosts = _hosts(prepared, host, display, recorder, plan)
+        stack.callback(self._hosts.close)
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
-        adopted = self._begun(plan)
+        adopted = self._hosts.adopted(plan.todo)
         new = [job for job in plan.todo if job.eval not in adopted]
         prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
         prepared = self._prepared = fit(
@@ -186,29 +177,13 @@ class _Run:
         repinned = check_pins(prepared, self.pinned)
         self.unable_differ = (state.run and state.run.unable) != self.pinned.file.unable
         warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
-        if others:
+        if others := self._hosts.others:
             warnings.append(
                 f"an earlier run with other arguments has left containers ({others}); "
                 "run that again to take them over, or `evalset clean` to remove them"
             )
         self._continued = len(adopted)
         self._tell(warnings)
-
-    def _recover(self, plan: Plan, stack: ExitStack) -> int:
-        """Continue what earlier runs left; return how many containers are of other arguments."""
-        prepared, recorder = self._prepared, self._recorder
-        if not prepared.options.hosts:
-            self.adopted, others = recover(prepared, self._host, recorder, plan)
-            return others
-        if not (plan.todo or _left_on_hosts(prepared)):
-            return 0
-        from runner.run import hosts  # noqa: PLC0415 - with --hosts alone
-
-        self._hosts = hosts.RunHosts(
-            prepared, self._host, self._display, run=recorder.run, complete=recorder.complete
-        )
-        stack.callback(self._hosts.close, recorder.complete)
-        return self._hosts.others(plan)
 
     def _tell(self, warnings: Iterable[str]) -> None:
         """Tell people what they should know, and what is about to run."""
@@ -218,34 +193,25 @@ class _Run:
             total=len(plan.jobs),
             done=len(plan.done),
             todo=len(plan.todo),
-            hosts=self._hosts.names if self._hosts is not None else (),
+            hosts=self._hosts.names,
         )
 
     @property
     def has_work(self) -> bool:
         """Whether something is to be run, or of an earlier run to be recorded."""
-        left = self._hosts is not None and self._hosts.have_something
-        return bool(self.plan.todo or self.adopted or left)
-
-    def _begun(self, plan: Plan) -> set[str]:
-        """Evals that an earlier run has begun, and that this one continues."""
-        if self._hosts is not None:
-            return self._hosts.adopted(plan.todo)
-        return {task.job.eval for task in self.adopted}
+        return bool(self.plan.todo) or self._hosts.have_something
 
     def to_the_end(
         self, snapshots: "RunSnapshots | None", *, new_id: Callable[[], str], began: float
     ) -> RunResult:
         """Run until nothing runs any more, then take the last snapshot, whatever ended the run."""
         prepared = self._prepared
-        options, engine = prepared.options, prepared.engine
-        root = engine.info().root if self._hosts is None else os.devnull
-        disk = Disk(prepared.layout, root, least=options.min_free_disk)
+        least = prepared.options.min_free_disk
+        disk = Disk(prepared.layout, self._hosts.engine_root, least=least)
         if not self._continued and (short := disk.short()):
             raise EnvironmentFault(f"no eval was started: {disk.about(short)}")
         self._start_gateway()
-        attempts, schedule = self._scheduled(new_id, self._budget(began))
-        self._schedule = schedule
+        schedule = self._schedule = self._scheduled(new_id, self._budget(began))
         pinned = {job.eval for job in self.plan.whole} & prepared.data.keys()
         add_locks(prepared.layout.data, [prepared.data[name].lock for name in sorted(pinned)])
         write_run_file(prepared.layout, self.pinned.file)
@@ -254,21 +220,11 @@ class _Run:
         if self._continued:
             self._display.note(f"continues {evals(self._continued)} of an earlier run")
         loop = Loop(
-            prepared,
-            self._display,
-            attempts,
-            schedule,
-            self._recorder,
-            disk=disk,
-            snapshots=snapshots,
+            prepared, self._display, schedule, self._recorder, disk=disk, snapshots=snapshots
         )
         with _signals(self._events):
             schedule.start()
-            try:
-                return self._with_last_snapshot(loop, snapshots)
-            finally:
-                if self._hosts is None:
-                    sweep(engine.api, prepared.layout, self._host.name, self._recorder.complete)
+            return self._with_last_snapshot(loop, snapshots)
 
     def _with_last_snapshot(self, loop: Loop, snapshots: "RunSnapshots | None") -> RunResult:
         if snapshots is None:
@@ -297,7 +253,7 @@ class _Run:
             return
         prepared = self._prepared
         if not prepared.offline and not self._continued:
-            ask_providers(prepared, self._gateway, warn=self._warn)
+            _ask_providers(prepared, self._gateway, warn=self._warn)
         self._gateway.tell = self._bar
         self._gateway.warn = self._warn
         self._gateway.start()
@@ -305,18 +261,14 @@ class _Run:
     def _warn(self, text: str) -> None:
         self._events.put(Told(text))
 
-    def _bar(self, kind: str, text: str) -> None:
+    def _bar(self, kind: Problem, text: str) -> None:
         """No request can succeed any more: nothing is started, and nothing retried."""
         if self._schedule is not None:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))
 
-    def _scheduled(
-        self, new_id: Callable[[], str], budget: Budget | None
-    ) -> "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]":
-        """What makes attempts, and what decides when."""
-        options = self._prepared.options
-        shared = facts_of(
+    def _scheduled(self, new_id: Callable[[], str], budget: Budget | None) -> Schedule:
+        facts = facts_of(
             self._prepared,
             self.plan,
             self._host,
@@ -324,42 +276,9 @@ class _Run:
             gateway=self._gateway,
             tell=self._display.note,
         )
-        if self._hosts is not None:
-            hosts = self._hosts.schedule(
-                shared,
-                self.plan,
-                events=self._events,
-                gateway=self._gateway,
-                on_record=self._recorder.has,
-                new_id=new_id,
-                budget=budget,
-                samples=self._display.wants_samples,
-            )
-            return hosts, hosts
-        adopted = {task.job.key for task in self.adopted}
-        attempts = self._attempts(shared)
-        return attempts, Schedule(
-            attempts,
-            events=self._events,
-            jobs=[job for job in self.plan.todo if job.key not in adopted],
-            started=self.adopted,
-            at_once=options.jobs or self._prepared.engine.info().cpus,
-            retries=options.retries,
-            new_id=new_id,
-            budget=budget,
+        return self._hosts.schedule(
+            facts, self.plan, events=self._events, new_id=new_id, budget=budget
         )
-
-    def _attempts(self, shared: RunFacts) -> LocalAttempts:
-        prepared, plan = self._prepared, self.plan
-        engine = prepared.engine
-        if any(job.settings.network == EVAL_NETWORK for job in plan.todo):
-            engine.make_eval_network()
-        engine_wait = EngineWait(
-            engine,
-            limit=prepared.options.engine_wait,
-            tell=lambda text: self._events.put(Told(text)),
-        )
-        return LocalAttempts(engine, shared, engine_wait)
 
     def _budget(self, began: float) -> Budget | None:
         seconds = self._prepared.options.time_budget
@@ -370,11 +289,58 @@ class _Run:
         return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 
-def _left_on_hosts(prepared: Prepared) -> bool:
-    """Whether hosts may have something of an earlier run."""
-    from runner.hosts.ledger import read_ledger  # noqa: PLC0415 - with --hosts alone
+def _hosts(
+    prepared: Prepared, host: Host, display: Display, recorder: Recorder, plan: Plan
+) -> Hosts:
+    """Where the evals run. Nothing else asks whether that is this host."""
+    if prepared.options.hosts:
+        from runner.hosts.ledger import read_ledger  # noqa: PLC0415 - with --hosts alone
+        from runner.run.hosts import RunHosts  # noqa: PLC0415 - as above
 
-    return bool(read_ledger(prepared.layout).started)
+        if plan.todo or read_ledger(prepared.layout).started:
+            return RunHosts(prepared, host, display, recorder, plan)
+    return LocalHost(prepared, host, recorder, plan)
+
+
+def _check_answered(prepared: Prepared) -> None:
+    """Refuse a run whose evals would ask nobody."""
+    models = ", ".join(prepared.unanswered)
+    if not models:
+        return
+    if not prepared.routes:
+        raise EnvironmentFault(
+            f"no key or address of a provider is set, so requests for {models} have nowhere to go",
+            "export OPENAI_API_KEY, or the variables of another provider",
+        )
+    others = ", ".join(sorted(prepared.routes))
+    raise EnvironmentFault(
+        f"evals ask OpenAI's API for {models}, and what is set up does not answer there: {others}",
+        "export OPENAI_API_KEY, or name a server of that API with --upstream openai=URL",
+    )
+
+
+def _ask_providers(prepared: Prepared, gateway: Gateway, *, warn: Callable[[str], None]) -> None:
+    """Ask all providers whose address was named, and those that have the model.
+
+    Args:
+        warn: is told of one that this run may not need, from another thread and when that is known.
+
+    Raises:
+        EnvironmentFault: one that has the model, or that `--upstream` names, does not answer.
+    """
+    routes = prepared.routes
+    models = () if prepared.model_is_code else prepared.options.model.split(",")
+    asked: dict[str, set[str]] = {each.name: set() for each in prepared.options.upstreams}
+    for model in {*models} - {KEYLESS_MODEL}:
+        route = route_of(model, routes)
+        if route is not None:
+            named = asked.setdefault(route.name, set())
+            named |= set() if prepared.resolution.defines_model else {model}
+    gateway.check(
+        [(routes[name], model) for name in sorted(asked) for model in sorted(asked[name]) or [""]]
+    )
+    others = [each for each in routes.values() if each.is_named and each.name not in asked]
+    gateway.check_later(others, warn)
 
 
 @contextlib.contextmanager

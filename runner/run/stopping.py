@@ -1,34 +1,19 @@
+import enum
 import signal
+import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
 from runner.engine.container import STOP_TIME
-from runner.errors import Superseded
-from runner.report.display import Display
-from runner.report.text import evals
-
-if TYPE_CHECKING:
-    from runner.engine.live import LiveContainers
-    from runner.run.host_schedule import HostLive, HostSchedule
-    from runner.run.schedule import Schedule
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from runner.errors import EnvironmentFault
+from runner.errors import EnvironmentFault, Superseded
 from runner.files import Room, room, used
 from runner.records.layout import Layout
-from runner.report.text import size
+from runner.report.display import Display
+from runner.report.text import evals, size
 from runner.run.schedule import Schedule, Told
-
-if TYPE_CHECKING:
-    from runner.engine.live import LiveContainers
-    from runner.run.host_schedule import HostLive, HostSchedule
-
 
 # Seconds; Python cannot wait longer than some centuries, and a time budget may be longer.
 LONGEST_WAIT = 86400.0
@@ -66,6 +51,13 @@ class Deadlines:
 LET_GO = 30
 
 
+class UsedUp(enum.StrEnum):
+    """What a run has used up, as people call it."""
+
+    TIME = "time budget"
+    MONEY = "budget"
+
+
 class Stopping(msgspec.Struct, kw_only=True):
     """Why a run ends before its plan does, and how the evals that run are ended then.
 
@@ -75,12 +67,11 @@ class Stopping(msgspec.Struct, kw_only=True):
         signal: the first one that came; None if none did.
         signalled_again: whether a second one came.
         error: why the run cannot continue; None if it can.
-        used_up: `time budget` or `budget`; empty if neither is used up.
+        used_up: what is; None if nothing is.
         let_go: whether containers that still run are left to the next run.
     """
 
-    live: "LiveContainers | HostLive"
-    schedule: "Schedule | HostSchedule"
+    schedule: Schedule
     display: Display
     grace: float
     on_stopping: Callable[[], None]
@@ -88,13 +79,13 @@ class Stopping(msgspec.Struct, kw_only=True):
     signal: int | None = None
     signalled_again: bool = False
     error: BaseException | None = None
-    used_up: str = ""
+    used_up: UsedUp | None = None
     let_go: bool = False
 
     @property
     def begun(self) -> bool:
         """Whether the run ends early, and people were told."""
-        return self.signal is not None or self.error is not None or bool(self.used_up)
+        return self.signal is not None or self.error is not None or self.used_up is not None
 
     def interrupt(self, number: int) -> None:
         """Let the running evals end, then stop them; a second Ctrl-C kills them now."""
@@ -117,7 +108,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         """Let the running evals end, as a signal does."""
         if self.signal is not None or self.error is not None:
             return
-        self.used_up = "time budget"
+        self.used_up = UsedUp.TIME
         not_started = self.schedule.stop_starting()
         self.display.note(
             f"the time budget is used up: {_in_words(not_started)}running evals get "
@@ -129,7 +120,7 @@ class Stopping(msgspec.Struct, kw_only=True):
         """Start no more evals; those that run continue, because they may need no more answers."""
         if self.begun:
             return
-        self.used_up = "budget"
+        self.used_up = UsedUp.MONEY
         not_started = self.schedule.stop_starting()
         self.display.warn(
             f"{why}; {_in_words(not_started)}running evals continue with what they have"
@@ -148,16 +139,16 @@ class Stopping(msgspec.Struct, kw_only=True):
 
     def _end(self, why: str) -> None:
         self.on_stopping()
-        self.deadlines.after(self.grace, lambda: self.live.end_all(why))
+        self.deadlines.after(self.grace, lambda: self.schedule.end_all(why))
         self.deadlines.after(self.grace + STOP_TIME, lambda: self._kill(why))
 
     def _kill(self, why: str, *, again: bool = False) -> None:
         self.deadlines.clear()
-        self.live.end_all(why, kill=True)
+        self.schedule.end_all(why, kill=True)
         self.deadlines.after(0 if again else LET_GO, self._leave_to_the_next_run)
 
     def _leave_to_the_next_run(self) -> None:
-        for container in self.live:
+        for container in self.schedule.under_way():
             self.display.warn(
                 f"{container.eval} has not ended though it was killed; its container "
                 f"{container.id[:12]} is left to the next run"
@@ -180,15 +171,15 @@ class Disk:
     """The file systems that a run fills: that of the progress directory, and the engine's.
 
     Args:
-        engine: the engine's data folder, on this host or not.
+        engine: the engine's data folder, on this host or not; None if evals run elsewhere.
         least: bytes that have to stay free; 0 for any number.
     """
 
-    def __init__(self, layout: Layout, engine: str, *, least: int) -> None:
+    def __init__(self, layout: Layout, engine: Path | None, *, least: int) -> None:
         self._layout = layout
         self._least = least
         # Checked once, because the folder of an engine on another host is not here.
-        self._places = [layout.root, *(path for path in [Path(engine)] if path.exists())]
+        self._places = [layout.root, *([engine] if engine and engine.exists() else ())]
 
     def short(self) -> Room | None:
         """The first file system with too little room; None if all have enough."""
@@ -229,8 +220,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
     """Lets no eval start while there is too little room; running ones continue."""
 
     disk: Disk
-    schedule: "Schedule | HostSchedule"
-    live: "LiveContainers | HostLive"
+    schedule: Schedule
     display: Display
     stopping: Stopping
     paused: bool = False
@@ -240,13 +230,13 @@ class DiskWatch(msgspec.Struct, kw_only=True):
         short = self.disk.short()
         if short and not self.paused:
             self.paused = True
-            self.schedule.slots.close()
+            self.schedule.pause(paused=True)
             self._tell(short)
-        elif short and self.schedule.slots.taken == 0 and not list(self.live):
+        elif short and self.schedule.taken == 0 and not self.schedule.under_way():
             self._end(short)
         elif not short and self.paused:
             self.paused = False
-            self.schedule.slots.open()
+            self.schedule.pause(paused=False)
             self.display.note("there is room on the disk again; new evals start")
         self.stopping.deadlines.after(INTERVAL, self.look)
 
@@ -260,8 +250,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
         threading.Thread(target=measure, name="disk", daemon=True).start()
 
     def _end(self, short: Room) -> None:
-        retries = self.schedule.slots.renewing
-        if not_started := self.schedule.stop_starting() + retries:
+        if not_started := self.schedule.stop_starting():
             count, why = evals(not_started), self.disk.about(short)
             error = EnvironmentFault(
                 f"{count} not started: {why}", "then run the same command again"

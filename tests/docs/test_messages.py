@@ -48,7 +48,6 @@ NOT_MESSAGES = {
     "text/css; charset=utf-8",
     "text/html; charset=utf-8",
     "text/javascript; charset=utf-8",
-    "tuple[LocalAttempts | HostSchedule, Schedule | HostSchedule]",
     # results
     "--ask-hosts asks what runs there now",
     "ended but not recorded",

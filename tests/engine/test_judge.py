@@ -3,7 +3,8 @@ import pytest
 
 from runner.engine.ending import Cut, Ending, judge
 from runner.gateway.messages import Account
-from runner.model import ContainerSettings, Fault, Result
+from runner.gateway.prices import RAISE_BUDGET
+from runner.model import ContainerSettings, Fault, Problem, Result
 
 SETTINGS = ContainerSettings(
     image="i", memory=64 << 20, cpus=None, pids_limit=1, gpus=None, timeout=90, network="none"
@@ -101,15 +102,18 @@ def test_what_ended_badly_while_the_engine_went_away_is_lost(code: int) -> None:
 @pytest.mark.parametrize("code", [0, 1])
 def test_an_eval_that_could_ask_no_more_is_lost_whatever_it_made_of_that(code: int) -> None:
     """Upstream's evals may well end with 0 where samples got no answer."""
-    stopped = Account(stopped="the budget is used up", kind="budget")
+    stopped = Account(stopped="the budget is used up", kind=Problem.BUDGET)
     found = judge(Ending(exit_code=code, reported=True, account=stopped), SETTINGS)
     assert (found.result, found.fault) == (Result.LOST, Fault.ENVIRONMENT)
     assert found.reason == "the budget is used up"
     assert judge(Ending(exit_code=0, account=Account()), SETTINGS).result is Result.SUCCESS
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("budget", "used up"), ("key", "used up; raise it")])
-def test_the_cure_of_a_budget_is_not_said_for_each_eval(kind: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [(f"used; up; {RAISE_BUDGET}", "used; up"), ("no price; add it", "no price; add it")],
+)
+def test_the_cure_of_a_budget_is_not_said_for_each_eval(said: str, reason: str) -> None:
     """The run says it once."""
-    stopped = Account(stopped="used up; raise it", kind=kind)
+    stopped = Account(stopped=said, kind=Problem.BUDGET)
     assert judge(Ending(exit_code=0, account=stopped), SETTINGS).reason == reason

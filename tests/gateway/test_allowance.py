@@ -8,6 +8,7 @@ from runner.gateway.allowance import Allowance, Decision, Go, Refused, Reservati
 from runner.gateway.prices import Prices, parse_prices
 from runner.gateway.rates import TRIAL, WINDOW
 from runner.gateway.tokens import Bound
+from runner.model import Problem
 from runner.records.answers import Usage
 from runner.units import Budget
 
@@ -76,7 +77,7 @@ def test_once_the_money_is_gone_requests_are_refused() -> None:
     allowance = tokens(1000)
     allowance.settle(sent(allowance.ask(wish(input=950), 0.0)), Usage(input=950), 1.0)
     assert allowance.ask(wish(output=51), 1.0) == Refused(
-        "budget",
+        Problem.BUDGET,
         "the budget of 1ktok is used up: 950tok are spent, and one more request may cost 51tok",
         "raise --budget, and run the same command again",
     )
@@ -156,7 +157,7 @@ def test_money_cannot_be_counted_without_a_price() -> None:
     """In dollars, it is."""
     found = dollars(5).ask(wish("unknown", output=1), 0.0)
     assert found == Refused(
-        "price",
+        Problem.PRICE,
         "no price is known for `unknown`, and the budget is in US dollars",
         "add it to the file of --prices",
     )
@@ -302,7 +303,7 @@ class Spending(RuleBasedStateMachine):
             assert self.billed + cost <= self.limit
             assert self.billed + reserved + cost + grain > self.limit
         else:
-            assert decision.why == "budget"
+            assert decision.why is Problem.BUDGET
             assert self.billed + cost + grain > self.limit
 
     @precondition(lambda self: self.under_way)

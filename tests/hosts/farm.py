@@ -277,13 +277,12 @@ def run_on_farm(
             run="r",
             gateway=None,
             setups=dict.fromkeys(names, SETUP),
-            slots=dict.fromkeys(names, slots),
             wait=120,
             least_free=1 << 30,
             on_record=recorder.complete,
         )
         placement = Placement(
-            Fleet(facts.slots, facts.wait),
+            Fleet(dict.fromkeys(names, slots), facts.wait),
             [each.key for each in jobs],
             at_once=hosts * slots,
             retries=0,

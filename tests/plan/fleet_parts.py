@@ -2,7 +2,7 @@
 
 import msgspec
 
-from runner.plan.actions import Outcome
+from runner.model import Result
 
 
 class Violation(AssertionError):
@@ -31,7 +31,7 @@ class Agent(msgspec.Struct, eq=False):
     name: str
     slots: int
     running: dict[str, str] = {}
-    held: dict[str, tuple[str, Outcome]] = {}
+    held: dict[str, tuple[str, Result]] = {}
     there: bool = True
     link: int = 0  # whose messages it takes
     deaf: bool = False  # whether what is still on the way to it is lost

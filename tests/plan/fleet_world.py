@@ -7,13 +7,13 @@ from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 
+from runner.model import Result
 from runner.plan.actions import (
     Action,
     AllAway,
     Earlier,
     End,
     Idle,
-    Outcome,
     Record,
     RecordLost,
     Settle,
@@ -58,12 +58,12 @@ class World:
             for name in (f"h{number}" for number in range(size.hosts))
         }
         self.accepted: dict[str, str] = {}
-        self.book: dict[str, Outcome | None] = {}
+        self.book: dict[str, Result | None] = {}
         self.disturbed: defaultdict[str, int] = defaultdict(int)
         self._ran: defaultdict[str, set[str]] = defaultdict(set)  # attempts of each job
         self._journal: dict[str, tuple[str, str]] = {}
         self._epoch = 0
-        self._outcomes: dict[str, Outcome] = {}  # of attempts whose files have come
+        self._outcomes: dict[str, Result] = {}  # of attempts whose files have come
         self._idle = False
         self._calm = False
         self._ticking = float("inf")
@@ -110,7 +110,7 @@ class World:
         self._idle = False
         self._since = dict.fromkeys(self._agents, self.now)
         self._up: dict[str, int] = {}
-        self._recording: dict[str, Outcome | None] = {}
+        self._recording: dict[str, Result | None] = {}
         self._over: set[str] = set()  # jobs with which this run is through
         started = {key: value for key, value in self._journal.items() if key not in self.book}
         self._told_to_make = set(started)
@@ -190,7 +190,7 @@ class World:
             self._ticking = float("inf")
             self._do(self._placement.tick(now=self.now))
 
-    def _record(self, attempt: str, outcome: Outcome | None) -> None:
+    def _record(self, attempt: str, outcome: Result | None) -> None:
         if attempt in self._recording or attempt in self.book:
             raise Violation(f"{attempt} is recorded twice")
         self._recording[attempt] = outcome
@@ -207,9 +207,9 @@ class World:
             self._write(attempt, outcome)
             self._do(self._placement.recorded(attempt, now=self.now))
 
-    def _write(self, attempt: str, outcome: Outcome | None) -> None:
+    def _write(self, attempt: str, outcome: Result | None) -> None:
         self.book[attempt] = outcome
-        if outcome is Outcome.SUCCESS:
+        if outcome is Result.SUCCESS:
             job = self._journal[attempt][1]
             if job in self.accepted:
                 raise Violation(f"{job} is accepted twice: {self.accepted[job]}, {attempt}")
@@ -228,7 +228,7 @@ class World:
             self._send(agent.name, Settle(agent.name, attempt))  # on record, by an earlier runner
         running = {id_: job for id_, job in agent.running.items() if id_ in self._told_to_make}
         held = {
-            id_: (job, outcome is Outcome.SUCCESS)
+            id_: (job, outcome is Result.SUCCESS)
             for id_, (job, outcome) in agent.held.items()
             if id_ in self._told_to_make
         }
@@ -298,12 +298,12 @@ class World:
         if not agent.there or attempt not in agent.running:
             return
         drawn = 1.0 if self._calm else self._decide.random()
-        outcome = Outcome.SUCCESS
+        outcome = Result.SUCCESS
         if drawn < 0.03:
-            outcome = Outcome.ENVIRONMENT if drawn < 0.02 else Outcome.FAILED
+            outcome = Result.LOST if drawn < 0.02 else Result.FAILURE
         agent.held[attempt] = (agent.running.pop(attempt), outcome)
         if agent.name in self._up:
-            if outcome is Outcome.SUCCESS:
+            if outcome is Result.SUCCESS:
                 name, place = agent.name, self._placement
                 self._tell(MESSAGE, lambda: place.succeeded(name, attempt, now=self.now))
             self._fetch(agent, attempt)
@@ -356,7 +356,7 @@ class World:
                 agent.held.clear()
             else:
                 for attempt, job in agent.running.items():
-                    agent.held[attempt] = (job, Outcome.ENVIRONMENT)
+                    agent.held[attempt] = (job, Result.LOST)
             agent.running.clear()
             self._connect(agent, self._epoch)
 

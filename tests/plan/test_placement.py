@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from runner.model import Result
 from runner.plan.actions import (
     Action,
     AllAway,
     Earlier,
     End,
     Idle,
-    Outcome,
     Record,
     RecordLost,
     Settle,
@@ -20,7 +20,7 @@ from runner.plan.actions import (
 from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 
-SUCCESS, FAILED, ENVIRONMENT, CUT = Outcome
+SUCCESS, FAILURE, LOST = Result
 
 
 def ids() -> Callable[[], str]:
@@ -98,7 +98,7 @@ def test_a_container_that_ended_well_gives_its_slot_back_before_its_files_are_he
     assert place.succeeded("b", "new1", now=1) == []
     assert place.succeeded("a", "new1", now=1) == [Start("a", "j2", "new2")]
     assert place.succeeded("a", "new1", now=1) == []
-    assert place.ended("a", "new1", FAILED, now=2) == [Record("new1", again=False)]
+    assert place.ended("a", "new1", FAILURE, now=2) == [Record("new1", again=False)]
     assert place.recorded("new1", now=3) == [Settle("a", "new1")]
     assert place.succeeded("a", "new1", now=3) == []
     assert place.taken == 1
@@ -108,7 +108,7 @@ def test_a_failure_keeps_its_slot_until_it_is_recorded() -> None:
     """It may end the run; and the job does not run again."""
     place = placement({"a": 1}, "j1", "j2")
     there(place, "a")
-    assert place.ended("a", "new1", FAILED, now=1) == [Record("new1", again=False)]
+    assert place.ended("a", "new1", FAILURE, now=1) == [Record("new1", again=False)]
     assert place.recorded("new1", now=2) == [Settle("a", "new1"), Start("a", "j2", "new2")]
 
 
@@ -116,12 +116,12 @@ def test_a_fault_of_the_environment_is_tried_again_after_a_pause_elsewhere() -> 
     """As often as there are retries."""
     place = placement({"a": 1, "b": 1}, "j1", retries=1)
     there(place, "a", "b")
-    assert place.ended("a", "new1", ENVIRONMENT, now=1) == [Record("new1", again=True)]
+    assert place.ended("a", "new1", LOST, now=1) == [Record("new1", again=True)]
     assert place.recorded("new1", now=2) == [Settle("a", "new1")]
     assert place.deadline() == 12
     assert place.tick(now=11) == []
     assert place.tick(now=12) == [Start("b", "j1", "new2")]
-    assert place.ended("b", "new2", ENVIRONMENT, now=13) == [Record("new2", again=False)]
+    assert place.ended("b", "new2", LOST, now=13) == [Record("new2", again=False)]
     assert place.recorded("new2", now=14) == [Settle("b", "new2"), Idle()]
 
 
@@ -129,7 +129,7 @@ def test_a_retry_goes_to_the_same_host_if_there_is_no_other() -> None:
     """A run on one host has retries, too."""
     place = placement({"a": 1}, "j1")
     there(place, "a")
-    place.ended("a", "new1", ENVIRONMENT, now=1)
+    place.ended("a", "new1", LOST, now=1)
     place.recorded("new1", now=2)
     assert place.tick(now=12) == [Start("a", "j1", "new2")]
 
@@ -158,8 +158,8 @@ def test_what_a_lost_host_had_starts_elsewhere_once_that_is_on_record() -> None:
     assert place.recorded("new1", now=72) == [Start("b", "j1", "new2")]
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_a_late_outcome_of_what_was_recorded_as_lost_is_refused(outcome: Outcome) -> None:
+@pytest.mark.parametrize("outcome", list(Result))
+def test_a_late_outcome_of_what_was_recorded_as_lost_is_refused(outcome: Result) -> None:
     """Whether it comes before or after the host has told what it has."""
     place = placement({"a": 1, "b": 1}, "j1")
     there(place, "a", "b")
@@ -233,10 +233,10 @@ def test_an_earlier_runs_attempt_uses_up_no_retry() -> None:
     """As on one host."""
     place = placement({"a": 1}, "j1", retries=0)
     place.connected("a", {}, {"old1": ("j1", False)}, now=0)
-    assert place.ended("a", "old1", ENVIRONMENT, now=1) == [Record("old1", again=True)]
+    assert place.ended("a", "old1", LOST, now=1) == [Record("old1", again=True)]
     place.recorded("old1", now=2)
     assert place.tick(now=12) == [Start("a", "j1", "new1")]
-    assert place.ended("a", "new1", ENVIRONMENT, now=13) == [Record("new1", again=False)]
+    assert place.ended("a", "new1", LOST, now=13) == [Record("new1", again=False)]
 
 
 def test_what_is_finished_or_on_record_is_not_taken_over() -> None:
@@ -298,7 +298,7 @@ def test_a_failure_does_not_end_a_job_that_still_runs_elsewhere() -> None:
     place = placement({"a": 1, "b": 1}, "j1")
     there(place, "a")
     place.connected("b", {}, {"old1": ("j1", False)}, now=1)
-    assert place.ended("b", "old1", FAILED, now=2) == [Record("old1", again=True)]
+    assert place.ended("b", "old1", FAILURE, now=2) == [Record("old1", again=True)]
     assert place.recorded("old1", now=3) == [Settle("b", "old1")]
     assert place.ended("a", "new1", SUCCESS, now=4) == [Record("new1", again=False)]
 
@@ -322,7 +322,7 @@ def test_a_second_attempt_that_waits_is_accepted_if_the_first_has_failed() -> No
     place = placement({"a": 1, "b": 1}, "j1")
     there(place, "a")
     place.connected("b", {}, {"old1": ("j1", False)}, now=1)
-    place.ended("b", "old1", FAILED, now=2)
+    place.ended("b", "old1", FAILURE, now=2)
     assert place.ended("a", "new1", SUCCESS, now=2) == []
     assert place.recorded("old1", now=3) == [Settle("b", "old1"), Record("new1", again=False)]
 
@@ -341,7 +341,7 @@ def test_doubled_and_strange_messages_change_nothing() -> None:
         assert place.connected("nobody", {"x": "j1"}, {}, now=1) == []
         assert place.connected("b", {"new1": "j1"}, {}, now=1) == [End("b", "new1")]
     assert place.ended("a", "new1", SUCCESS, now=2) == [Record("new1", again=False)]
-    assert place.ended("a", "new1", FAILED, now=2) == []
+    assert place.ended("a", "new1", FAILURE, now=2) == []
     assert place.started("a", "new1", now=2) == []
     assert place.connected("a", {"new1": "j1"}, {}, now=2) == []
     assert place.recorded("new1", now=3) == [Settle("a", "new1"), Idle()]
@@ -352,7 +352,7 @@ def test_what_cannot_be_recorded_stays_on_its_host_and_ends_the_run() -> None:
     """The next run accepts it."""
     place = placement({"a": 1}, "j1", "j2")
     there(place, "a")
-    place.ended("a", "new1", FAILED, now=1)
+    place.ended("a", "new1", FAILURE, now=1)
     assert place.not_recorded("new1", now=2) == [Idle()]
     assert place.connected("a", {}, {"new1": ("j1", False)}, now=3) == []
 
@@ -405,9 +405,9 @@ def test_nothing_starts_after_a_stop_and_what_runs_comes_to_its_end() -> None:
     there(place, "a")
     assert place.waiting == 1
     assert place.stop_starting(now=1) == []
-    assert place.ended("a", "new1", CUT, now=2) == [Record("new1", again=False)]
+    assert place.ended("a", "new1", LOST, now=2) == [Record("new1", again=False)]
     assert place.recorded("new1", now=3) == [Settle("a", "new1")]
-    assert place.ended("a", "new2", ENVIRONMENT, now=4) == [Record("new2", again=False)]
+    assert place.ended("a", "new2", LOST, now=4) == [Record("new2", again=False)]
     assert place.recorded("new2", now=5) == [Settle("a", "new2"), Idle()]
 
 

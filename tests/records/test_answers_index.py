@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runner.model import Problem
 from runner.records import answers_index
 from runner.records.answers import (
     Answer,
@@ -31,7 +32,7 @@ FIRST: list[AnswersLine] = [
     Answer(id="1", key="k", attempt="a", sample="s.1"),
     Answer(id="2", key="k", attempt="a", status=404),
     Given(id="1", attempt="b"),
-    Stopped(attempt="c", why="budget", reason="used up"),
+    Stopped(attempt="c", why=Problem.BUDGET, reason="used up"),
     Returned(id="2", attempt="a"),
 ]
 SECOND: list[AnswersLine] = [
@@ -39,8 +40,8 @@ SECOND: list[AnswersLine] = [
     Answer(id="3", key="k", attempt="b"),
     Answer(id="4", key="l", attempt="c"),
     Returned(id="1", attempt="b"),
-    Stopped(attempt="c", why="key", reason="later"),
-    Stopped(attempt="a", why="quota", reason="none left"),
+    Stopped(attempt="c", why=Problem.KEY, reason="later"),
+    Stopped(attempt="a", why=Problem.QUOTA, reason="none left"),
 ]
 
 

@@ -5,10 +5,16 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
+from typing import TYPE_CHECKING, cast
 
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
 from runner.plan.cutoffs import Budget
-from runner.run.schedule import Ended, Event, Idle, Schedule
+from runner.run.local import LocalSchedule
+from runner.run.schedule import Ended, Event, Idle
+from runner.secrets import Mask
+
+if TYPE_CHECKING:
+    from runner.engine.attempt import LocalAttempts
 
 SETTINGS = ContainerSettings(
     image="i", memory=1, cpus=None, pids_limit=1, gpus=None, timeout=1, network="none"
@@ -36,6 +42,7 @@ class Pretended:
         self.made: list[str] = []
         self.kept: list[str] = []
         self.go = threading.Event()
+        self.mask = Mask({})
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -89,7 +96,7 @@ def made(
     retries: int = 0,
     left: Sequence[Task] = (),
     budget: Budget | None = None,
-) -> Schedule:
+) -> LocalSchedule:
     """A started schedule of such jobs."""
     ids = map(str, itertools.count())
     lock = threading.Lock()
@@ -98,8 +105,8 @@ def made(
         with lock:
             return next(ids)
 
-    found = Schedule(
-        attempts,
+    found = LocalSchedule(
+        cast("LocalAttempts", attempts),
         events=SimpleQueue(),
         jobs=[job(name) for name in names],
         started=left,
@@ -112,7 +119,7 @@ def made(
     return found
 
 
-def until_idle(found: Schedule, record: Callable[[Ended], None] | None = None) -> list[Event]:
+def until_idle(found: LocalSchedule, record: Callable[[Ended], None] | None = None) -> list[Event]:
     """All events, each outcome recorded as it comes."""
     events: list[Event] = []
     while not events or not isinstance(events[-1], Idle):

@@ -45,7 +45,7 @@ def test_what_a_killed_run_has_half_recorded_is_not_counted_twice(tmp_path: Path
     disk = MagicMock()
     disk.short.return_value = None
     with Recorder(layout, run="r2") as recorder:
-        loop = Loop(prepared, display, MagicMock(), schedule, recorder, disk=disk, snapshots=None)
+        loop = Loop(prepared, display, schedule, recorder, disk=disk, snapshots=None)
         assert loop.until_idle(plan).exit_code == 0
         assert recorder.complete("before")
     finished = [line for line in out.getvalue().splitlines() if line.startswith("finished")]

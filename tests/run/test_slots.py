@@ -1,6 +1,6 @@
 import threading
 
-from runner.run.schedule import Slots
+from runner.run.local import Slots
 from tests.conftest import until
 
 
