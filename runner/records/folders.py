@@ -1,6 +1,6 @@
 """Folders that attempts and commands write to: how they are made, collected from and removed."""
 
-import fcntl
+import math
 import os
 import shutil
 import stat
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.files import UNFINISHED, make_folder, named, sync_file, sync_folder
+from runner.files import UNFINISHED, make_folder, named, sync_file, sync_folder, take_lock
 from runner.model import MOST_BYTES
 from runner.records.layout import Layout
 
@@ -60,7 +60,7 @@ def remove_tree(folder: Path) -> None:
         with _opened(folder) as top:
             # Before it looks unused: a cleanup could take the next one of its name for it.
             with suppress(OSError):  # whoever holds it cleans up, too, or is an eval
-                fcntl.flock(top, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                take_lock(top, shared=True)
             os.fchmod(top, 0o700)
             while names := _some(top):
                 for name in names:
@@ -166,7 +166,7 @@ def _hold(folder: Path) -> int | None:
     except FileNotFoundError:
         return None
     with suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        take_lock(descriptor, shared=True, patience=math.inf)
     if folder.exists():
         return descriptor
     os.close(descriptor)
@@ -181,7 +181,8 @@ def _unheld(folder: Path) -> Iterator[os.stat_result]:
         OSError: somebody does, or it is gone.
     """
     with _opened(folder) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not take_lock(descriptor):
+            raise BlockingIOError
         yield os.fstat(descriptor)
 
 
