@@ -7,7 +7,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -149,28 +149,16 @@ def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
 @contextmanager
 def _held(make: Callable[[], Path]) -> Iterator[tuple[Path, int]]:
     """A new folder with a lock on it, which keeps others from cleaning it up."""
-    descriptor = None
-    while descriptor is None:
-        folder = make()
-        descriptor = _hold(folder)
-    try:
+    with ExitStack() as stack:
+        while True:
+            folder = make()
+            with suppress(FileNotFoundError):  # somebody was faster, and took it for a leftover
+                descriptor = stack.enter_context(_opened(folder))
+                with suppress(OSError):  # a file system without locks
+                    take_lock(descriptor, shared=True, patience=math.inf)
+                folder.stat()
+                break
         yield folder, descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _hold(folder: Path) -> int | None:
-    """Lock a new folder; None where somebody was faster and took it for a leftover."""
-    try:
-        descriptor = os.open(folder, _FOLDER)
-    except FileNotFoundError:
-        return None
-    with suppress(OSError):  # a file system without locks
-        take_lock(descriptor, shared=True, patience=math.inf)
-    if folder.exists():
-        return descriptor
-    os.close(descriptor)
-    return None
 
 
 @contextmanager
