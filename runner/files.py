@@ -1,6 +1,8 @@
 import errno
+import fcntl
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -162,6 +164,35 @@ def write_behind(descriptor: int, content: bytes, *, sync: bool) -> None:
         with suppress(OSError):  # a pipe, for example
             os.ftruncate(descriptor, size)
         raise
+
+
+# Seconds after which a lock that another process has is tried again.
+_PAUSE = 0.05
+
+
+def take_lock(file: int | IO[bytes], *, shared: bool = False, patience: float = 0.0) -> bool:
+    """Take the operating system's lock (flock) of an open file or folder, until that is closed.
+
+    A process that ends, in whatever way, leaves no lock behind.
+
+    Args:
+        shared: whether others may have it, too, if they share it as well.
+        patience: seconds to wait while another process has it.
+
+    Returns:
+        Whether it was taken.
+
+    Raises:
+        OSError: the file system has no locks, for example.
+    """
+    until = time.monotonic() + patience
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_PAUSE)
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):

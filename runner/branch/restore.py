@@ -14,16 +14,9 @@ from runner.data.lock import add_locks, parse_locks
 from runner.files import named, sync_folder, write_whole
 from runner.model import Command
 from runner.records.layout import Layout
-from runner.records.progress import (
-    AttemptsFile,
-    ProgressFile,
-    parse_attempts,
-    parse_progress,
-    read_attempts,
-    read_progress,
-)
-from runner.records.run_file import parse_run_file, put_run_file, read_run_file
-from runner.records.state import RunState
+from runner.records.progress import AttemptsFile, ProgressFile, lines_beside
+from runner.records.run_file import put_run_file
+from runner.records.state import RunState, StateReader
 
 K = TypeVar("K")
 
@@ -44,6 +37,7 @@ def restore_progress(
     layout: Layout,
     *,
     logs: bool = True,
+    reader: StateReader | None = None,
     warn: Callable[[str], None],
 ) -> int:
     """Add to a progress directory what a snapshot has and it has not; nothing there is replaced.
@@ -51,58 +45,48 @@ def restore_progress(
     Logs come first, then attempts, then the progress file: what it calls finished has its logs.
     The progress directory's lock must be held; `warn` takes lines about what stays on the branch.
 
+    Args:
+        reader: that may have read some of it before.
+
     Returns:
         How many finished commands that added.
     """
+    reader = reader or StateReader()
     start = state_prefix(layout)
-    states = {
-        path: content for path, content in branch.states(commit).items() if path.startswith(start)
-    }
-    source = f"branch {branch.name}"
-    for run in RunState.from_branch(states, source=source):
-        for message in run.damaged:
-            warn(message)
-    attempts_lines = states.get(f"{start}attempts.jsonl", b"")
+    states = branch.states(commit)
+    theirs = reader.of_branch(start.removesuffix("."), states, f"branch {branch.name}")
+    for message in theirs.damaged:
+        warn(message)
     if logs:
-        records = parse_attempts(attempts_lines, source).records
-        recorded = {name for record in records for name in record.all_logs}
-        _restore_logs(branch.repository, commit, layout, recorded, warn)
-    added = add_lines(
-        layout,
-        progress_lines=states.get(f"{start}progress.txt", b""),
-        attempts_lines=attempts_lines,
-    )
+        _restore_logs(branch.repository, commit, layout, set(theirs.logs), warn)
+    here = RunState.from_directory(layout, reader)
+    added = add_lines(layout, theirs, states.get(f"{start}attempts.jsonl", b""), here=here)
     add_locks(layout.data, parse_locks(states.get(f"{start}data.jsonl", b"")).values())
-    theirs = states.get(f"{start}run.json", b"")
-    newest, here = parse_run_file(theirs), read_run_file(layout.run)
-    if newest is not None and (here is None or newest.age > here.age):
-        put_run_file(layout.run, theirs)
+    if theirs.run is not None and (here.run is None or theirs.run.age > here.run.age):
+        put_run_file(layout.run, states[f"{start}run.json"])
     return added
 
 
-def add_lines(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -> int:
-    """Append what the records of another host have and ours lack, the attempts first.
+def add_lines(layout: Layout, theirs: RunState, attempts: bytes, *, here: RunState) -> int:
+    """Append what the records of another host have and those here lack, the attempts first.
 
-    Lines that cannot be read stay where they are; fields that are not known here are kept.
+    Args:
+        attempts: their lines. Those that cannot be read stay where they are; fields that are not
+            known here are kept.
 
     Returns:
         How many finished commands that added.
     """
-    here = {record.id for record in read_attempts(layout.attempts).records}
-    new = [
-        line.decode()
-        for line in attempts_lines.splitlines()
-        if (found := parse_attempts(line, "").records) and found[0].id not in here
-    ]
-    if new:
+    known = {record.id for record in here.attempts}
+    if known.issuperset(record.id for record in theirs.attempts):
+        attempts = b""
+    if new := lines_beside(attempts, known):
         with AttemptsFile(layout.attempts) as file:
             file.add(*new)
-    theirs = parse_progress(progress_lines, "")
-    ours = read_progress(layout.progress)
-    known = {*ours.commands, *ours.lines}
+    ended = {*here.finished.commands, *here.finished.lines}
     finished = [
-        *(json.dumps(command) for command in theirs.commands if command not in known),
-        *(line for line in theirs.lines if line not in known),
+        *(json.dumps(command) for command in theirs.finished.commands if command not in ended),
+        *(line for line in theirs.finished.lines if line not in ended),
     ]
     if finished:
         with ProgressFile(layout.progress) as file:

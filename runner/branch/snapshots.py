@@ -21,7 +21,6 @@ from runner.branch.progress_branch import (
 )
 from runner.branch.remote import PATIENCE, OvertakenError, reaching
 from runner.branch.restore import restore_progress
-from runner.files import named
 from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout
@@ -127,7 +126,7 @@ class Snapshots:
         else:
             there = on_branch(repository, self.tip, layout).segments
             left = sum(not (layout.answers / f"{name}.jsonl").exists() for name in there)
-        finished = restore_progress(self.branch, self.tip, layout, warn=warn)
+        finished = restore_progress(self.branch, self.tip, layout, reader=self._reader, warn=warn)
         return Restored(finished, answers, left)
 
     @property
@@ -228,7 +227,9 @@ class Snapshots:
     ) -> None:
         """Commit logs, and what of the state files is not as it was in the first parent."""
         made = {path: content for path, content in states.items() if before.get(path) != content}
-        runs = RunState.from_branch(states, source=self.branch.name, reader=self._reader)
+        runs = RunState.from_branch(
+            states, source=f"branch {self.branch.name}", reader=self._reader
+        )
         page = self._page.of(runs).decode()
         made[README] = self._filter.public("the branch's page", page, instead=NO_PAGE).encode()
         entries = [*logs, *self.branch.store(files or {}, made)]
@@ -243,9 +244,9 @@ class Snapshots:
         """The state files of the progress directory, merged with those of the branch."""
         merged = {}
         for name in self._layout.state_files():
-            path = self._layout.root / name
-            with named(path, "read"):
-                content = path.read_bytes()
+            content = self._reader.content(self._layout.root / name)
+            if content is None:  # a reset has just given it a date
+                continue
             if kind_of(name) is Kind.LINES:
                 content = self._filter.lines_of(name, content)
                 if content.startswith(before.get(name, b"")):  # as always while we are alone
@@ -262,15 +263,10 @@ class Snapshots:
             repository = self.branch.repository
             files = repository.files(self.tip, "evallogs/") if self.tip else []
             self._on_branch = {entry.path for entry in files}
-        with named(self._layout.attempts, "read"):
-            path = self._layout.attempts
-            content = path.read_bytes() if path.exists() else b""
-        records = self._reader.attempts(content, str(path)).records
-        wanted = dict.fromkeys(name for record in records for name in record.all_logs)
-        if not self._has_looked_around:
-            # Logs that no record names are upstream's, from before.
-            wanted |= dict.fromkeys(all_logs(self._layout))
-            self._has_looked_around = True
+        state = RunState.from_directory(self._layout, self._reader)
+        # Logs that no record names are upstream's, from before.
+        wanted = state.logs if self._has_looked_around else all_logs(self._layout, state)
+        self._has_looked_around = True
         return [
             name
             for name in wanted

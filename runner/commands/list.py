@@ -21,7 +21,6 @@ from runner.options import (
 )
 from runner.parameters import Argument, Kind, Option
 from runner.records.layout import scan
-from runner.records.progress import read_progress
 from runner.records.state import RunState
 from runner.registry.entries import (
     Registry,
@@ -89,9 +88,9 @@ def show_progress(root: Path, pattern: str, *, out: TextIO, as_json: bool) -> No
         if names_matching(
             pattern, [f"{layout.model} {layout.eval_set}", layout.model, layout.eval_set]
         ):
-            done = read_progress(layout.progress)
-            count = len(done.commands) + len(done.lines)
-            if not count and not RunState.from_directory(layout).commands:
+            state = RunState.from_directory(layout)
+            count = len(state.finished.commands) + len(state.finished.lines)
+            if not count and not state.commands:
                 continue  # a run was refused
             found.append({"model": layout.model, "eval_set": layout.eval_set, "finished": count})
     _print(found, out=out, as_json=as_json)

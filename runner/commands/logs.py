@@ -16,7 +16,7 @@ from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.layout import Layout
 from runner.records.lock import is_held
-from runner.records.state import RunState
+from runner.records.state import RunState, StateReader
 from runner.report.text import harmless_parts, on_actions, plain_line
 
 # Seconds between two looks whether a host is back, or whether an eval runs elsewhere.
@@ -32,6 +32,7 @@ class Following:
 
     def __init__(self, layout: Layout, tell: Callable[[str], None]) -> None:
         self._layout = layout
+        self._reader = StateReader()
         self._tell = tell
 
     def parts(self, left: Left) -> Iterator[bytes]:
@@ -80,11 +81,11 @@ class Following:
     def _next(self, left: Left) -> Left | Attempt | None:
         """The attempt with which an eval continues that was lost; None if it does not."""
         while True:
-            state = RunState.from_directory(self._layout)
+            state = RunState.from_directory(self._layout, self._reader)
             one = newest(left_on_hosts(self._layout, state).attempts, left.command.eval)
             if one is not None and one.attempt > left.attempt:
                 return one
-            record = self._record(left, state)
+            record = self._record(left)
             if record is None or record.result is not Result.LOST:
                 return None
             for other in reversed(state.attempts):
@@ -95,8 +96,8 @@ class Following:
                 return None
             time.sleep(PAUSE)
 
-    def _record(self, left: Left, state: RunState | None = None) -> Attempt | None:
-        state = state or RunState.from_directory(self._layout)
+    def _record(self, left: Left) -> Attempt | None:
+        state = RunState.from_directory(self._layout, self._reader)
         return next((each for each in state.attempts if each.id == left.attempt), None)
 
     def _kept(self, record: Attempt, seen: int) -> Iterator[bytes]:

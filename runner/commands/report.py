@@ -256,16 +256,17 @@ def branch_folder(root: Path, options: SnapshotOptions, name: str) -> Iterator[P
     from runner.branch.progress_branch import open_branch
     from runner.branch.restore import restore_progress
     from runner.records.folders import temporary_folder
-    from runner.records.state import RunState
+    from runner.records.state import RunState, StateReader
 
     with (
         temporary_folder("report") as place,
         open_branch(options, root.resolve(), this_host(), name=name) as branch,
     ):
         for tip in branch.tips():
-            for part in RunState.from_branch(branch.states(tip), source=f"branch {name}"):
+            reader, source = StateReader(), f"branch {name}"
+            for part in RunState.from_branch(branch.states(tip), source=source, reader=reader):
                 layout = Layout(root=place, model=part.model, eval_set=part.eval_set)
-                restore_progress(branch, tip, layout, warn=lambda _: None)
+                restore_progress(branch, tip, layout, reader=reader, warn=lambda _: None)
         yield place
 
 

@@ -15,7 +15,7 @@ from runner.host import STEP_SUMMARY, Host, new_id, this_host
 from runner.model import Job, State
 from runner.options import SETTINGS, RunOptions, SnapshotOptions
 from runner.parameters import call
-from runner.records.state import EvalState, RunState
+from runner.records.state import EvalState, RunState, StateReader
 from runner.report.text import evals, group, harmless, part_of_set, plain_line, print_warning
 
 if TYPE_CHECKING:
@@ -50,16 +50,17 @@ def run_eval_set(
         check_junit(options.junit)
     prepared = prepare(options, host, ours=ours, resolution=resolution)
     display = display_for(out)
+    reader = StateReader()
     try:
-        result = run(prepared, host, display, new_id=new_id, began=began)
+        result = run(prepared, host, display, reader=reader, new_id=new_id, began=began)
     except (UsageError, LockHeld):
         raise  # it did not begin
     except Exception:
         with contextlib.suppress(RunnerError):  # which would hide why it ended
-            _report(prepared, host, planned(prepared, state_of(prepared)))
+            _report(prepared, host, planned(prepared, state_of(prepared, reader)), reader)
         raise
-    read = _tell(prepared, result, out)
-    code = _report(prepared, host, result.plan)
+    read = _tell(prepared, result, reader, out)
+    code = _report(prepared, host, result.plan, reader)
     if result.not_pushed:
         later = push_command(options)
         line = f"{result.not_pushed}; push it later with `{later}`"
@@ -92,10 +93,10 @@ def push_command(options: RunOptions) -> str:
     return shlex.join(words)
 
 
-def _tell(prepared: "Prepared", result: "RunResult", out: TextIO) -> bool:
+def _tell(prepared: "Prepared", result: "RunResult", reader: StateReader, out: TextIO) -> bool:
     """Say how a run ended; tell whether anybody reads it, for `head` may have gone."""
     try:
-        _close(prepared, result, out)
+        _close(prepared, result, reader, out)
         if result.in_common:
             print(plain_line(result.in_common), file=out)
         if result.snapshot and not result.not_pushed:
@@ -106,7 +107,7 @@ def _tell(prepared: "Prepared", result: "RunResult", out: TextIO) -> bool:
     return True
 
 
-def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
+def _close(prepared: "Prepared", result: "RunResult", reader: StateReader, out: TextIO) -> None:
     """Say what is on disk now, and how to continue."""
     plan = result.plan
     unable = f"; {len(plan.unable)} cannot run: see above" if plan.unable else ""
@@ -118,7 +119,7 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
     from runner.report.table import print_table
     from runner.run.stopping import UsedUp
 
-    table = _table(prepared, plan)
+    table = _table(prepared, plan, reader)
     with group(out, "evals"):
         print_table(out, table, hosts=bool(prepared.options.hosts))
     done = sum(row.state is State.DONE for row in table)
@@ -144,12 +145,12 @@ def _close(prepared: "Prepared", result: "RunResult", out: TextIO) -> None:
         print(told, file=out)
 
 
-def _table(prepared: "Prepared", plan: "Plan") -> list[EvalState]:
-    state = RunState.from_directory(prepared.layout)
+def _table(prepared: "Prepared", plan: "Plan", reader: StateReader) -> list[EvalState]:
+    state = RunState.from_directory(prepared.layout, reader)
     return state.evals([job.command for job in plan.jobs])
 
 
-def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
+def _report(prepared: "Prepared", host: Host, plan: "Plan", reader: StateReader) -> int:
     """Write the results where the options and GitHub Actions want them."""
     junit = prepared.options.junit
     if junit is None and not host.environ.get(STEP_SUMMARY):
@@ -159,7 +160,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
     from runner.run.prepare import kept_out
     from runner.secrets import Mask
 
-    table = _table(prepared, plan)
+    table = _table(prepared, plan, reader)
     part = part_of_set(len(plan.whole), len(prepared.resolution.evals))
     return after_run(
         [Results(layout=prepared.layout, rows=table, part=part)],

@@ -3,7 +3,6 @@ import gc
 
 gc.disable()  # modules are no garbage, and to look for some takes a tenth of the start
 
-import fcntl
 import logging
 import os
 import resource
@@ -18,6 +17,7 @@ import uvloop
 from aiohttp import ClientPayloadError
 from aiohttp.http import HttpProcessingError
 
+from runner.files import take_lock
 from runner.gateway.messages import Config, listen
 from runner.gateway.server import Gateway
 
@@ -58,17 +58,13 @@ def _locked(path: Path) -> Iterator[bool]:
     until = time.monotonic() + PATIENCE
     while True:
         with path.open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    yield False
-                    return
-            else:
-                if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
-                    yield True
-                    return
-        time.sleep(0.05)  # another process has it, or has just removed it
+            if not take_lock(lock, patience=until - time.monotonic()):
+                yield False
+                return
+            # The one that had it removes the file as its last step.
+            if path.exists() and path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                yield True
+                return
 
 
 def _keep_quiet() -> None:

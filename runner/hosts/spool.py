@@ -1,9 +1,7 @@
 """What an agent keeps on its host's disk, so that it can be killed at any moment."""
 
-import fcntl
 import os
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import msgspec
 from runner.engine.engine import Engine
 from runner.engine.leftovers import Leftover, find_leftovers
 from runner.errors import EnvironmentFault
-from runner.files import make_folder, named, replace
+from runner.files import make_folder, named, replace, take_lock
 from runner.model import Job, decode_command
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
@@ -92,16 +90,8 @@ class Spool:
         Raises:
             EnvironmentFault: another one does not end.
         """
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise EnvironmentFault(f"another agent works in {self._root}") from None
-                time.sleep(0.05)
-            else:
-                return
+        if not take_lock(self._lock, patience=PATIENCE):
+            raise EnvironmentFault(f"another agent works in {self._root}")
 
     @property
     def who(self) -> tuple[int, str]:

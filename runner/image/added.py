@@ -1,18 +1,18 @@
-import fcntl
 import hashlib
+import math
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
 
 from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
-from runner.files import make_folder, named, replace
+from runner.files import make_folder, named, replace, take_lock
 from runner.host import Host
 from runner.image.build import BASE_NAME, LOCK, Recipe, build_context, remove_image, run_steps
 from runner.image.image import (
@@ -197,23 +197,15 @@ def _hold(host: Host, fingerprint: str) -> None:
     if path not in _held:
         with named(path, "lock"):
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            take_lock(descriptor, shared=True, patience=math.inf)
             _held.add(path)
 
 
 @contextmanager
 def _unused(path: Path) -> Iterator[bool]:
     """Whether nobody holds a file's lock; if so, nobody can take it in the `with` block."""
-    if not path.is_file():
-        yield True
-        return
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    with path.open("ab") if path.is_file() else nullcontext() as file:
+        yield file is None or take_lock(file)
 
 
 @contextmanager
@@ -221,8 +213,8 @@ def _alone(host: Host, key: str) -> Iterator[Path]:
     """The folder of the cache for some requirements, for one process at a time."""
     folder = host.cache / "requirements" / key
     make_folder(folder, option="XDG_CACHE_HOME")
-    with named(folder, "lock"), (folder / "busy").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with named(folder, "lock"), (folder / "busy").open("ab") as file:
+        take_lock(file, patience=math.inf)
         yield folder
 
 

@@ -1,19 +1,19 @@
 """Folders that attempts and commands write to: how they are made, collected from and removed."""
 
-import fcntl
+import math
 import os
 import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
-from runner.files import UNFINISHED, make_folder, named, sync_file, sync_folder
+from runner.files import UNFINISHED, make_folder, named, sync_file, sync_folder, take_lock
 from runner.model import MOST_BYTES
 from runner.records.layout import Layout
 
@@ -60,7 +60,7 @@ def remove_tree(folder: Path) -> None:
         with _opened(folder) as top:
             # Before it looks unused: a cleanup could take the next one of its name for it.
             with suppress(OSError):  # whoever holds it cleans up, too, or is an eval
-                fcntl.flock(top, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                take_lock(top, shared=True)
             os.fchmod(top, 0o700)
             while names := _some(top):
                 for name in names:
@@ -149,28 +149,16 @@ def private_folder(layout: Layout, attempt: str) -> Iterator[Path]:
 @contextmanager
 def _held(make: Callable[[], Path]) -> Iterator[tuple[Path, int]]:
     """A new folder with a lock on it, which keeps others from cleaning it up."""
-    descriptor = None
-    while descriptor is None:
-        folder = make()
-        descriptor = _hold(folder)
-    try:
+    with ExitStack() as stack:
+        while True:
+            folder = make()
+            with suppress(FileNotFoundError):  # somebody was faster, and took it for a leftover
+                descriptor = stack.enter_context(_opened(folder))
+                with suppress(OSError):  # a file system without locks
+                    take_lock(descriptor, shared=True, patience=math.inf)
+                folder.stat()
+                break
         yield folder, descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _hold(folder: Path) -> int | None:
-    """Lock a new folder; None where somebody was faster and took it for a leftover."""
-    try:
-        descriptor = os.open(folder, _FOLDER)
-    except FileNotFoundError:
-        return None
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-    if folder.exists():
-        return descriptor
-    os.close(descriptor)
-    return None
 
 
 @contextmanager
@@ -181,7 +169,8 @@ def _unheld(folder: Path) -> Iterator[os.stat_result]:
         OSError: somebody does, or it is gone.
     """
     with _opened(folder) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not take_lock(descriptor):
+            raise BlockingIOError
         yield os.fstat(descriptor)
 
 

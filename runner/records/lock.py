@@ -1,21 +1,17 @@
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from runner.errors import LockHeld
-from runner.files import UNREADABLE, make_folder, named, replace
+from runner.files import UNREADABLE, make_folder, named, replace, take_lock
 
-# How often the lock is tried, and the seconds in between.
-TRIES = 5
-PAUSE = 0.05
+# Seconds for which the lock is tried: `is_held` may have it for a moment.
+PATIENCE = 0.2
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +38,7 @@ def run_lock(path: Path) -> Iterator[None]:
         file = path.open("ab")
     with file:
         with named(path, "write"):
-            if not _acquire(file):
+            if not take_lock(file, patience=PATIENCE):
                 raise LockHeld(
                     f"{path} is held by {_who(holder_path)}: another run of this model and eval "
                     "set is under way",
@@ -61,18 +57,6 @@ def run_lock(path: Path) -> Iterator[None]:
                 holder_path.unlink()
 
 
-def _acquire(file: IO[bytes]) -> bool:
-    """Take the lock; `is_held` may have it for a moment."""
-    for _ in range(TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(PAUSE)
-        else:
-            return True
-    return False
-
-
 def _who(holder_path: Path) -> str:
     try:
         holder = msgspec.json.decode(holder_path.read_bytes(), type=Holder)
@@ -89,8 +73,4 @@ def is_held(path: Path) -> bool:
         except FileNotFoundError:
             return False
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not take_lock(file, shared=True)

@@ -10,7 +10,8 @@ import msgspec
 
 from runner.files import UNREADABLE, named
 from runner.records.layout import Layout
-from runner.records.progress import read_attempts, read_progress
+from runner.records.progress import read_attempts
+from runner.records.state import RunState
 
 # A line longer than this is passed over: no event of oaieval's comes near, and a hostile log must
 # not fill the runner's memory.
@@ -262,15 +263,14 @@ def recorded_tail(layout: Layout, name: str, lines: int) -> tuple[str, ...]:
     return last_lines(paths[0], lines) if paths else ()
 
 
-def all_logs(layout: Layout) -> list[str]:
+def all_logs(layout: Layout, state: RunState) -> list[str]:
     """Every log of a model and eval set that is there: those on record, and upstream's own."""
-    names: dict[str, None] = {}
-    for name in layout.state_files():
-        if ".attempts.jsonl" in name:
-            for record in read_attempts(layout.root / name).records:
+    names = dict.fromkeys(state.logs)
+    for path in (layout.root / name for name in layout.state_files()):
+        if ".attempts.jsonl" in path.name and path != layout.attempts:
+            for record in read_attempts(path).records:
                 names |= dict.fromkeys(record.all_logs)
-    finished = read_progress(layout.progress).commands
-    evals = {command.eval for command in finished if command.is_whole}
+    evals = {command.eval for command in state.finished.commands if command.is_whole}
     for path in layout.evallogs.rglob("*.jsonl"):
         # openai/evals calls it {run id}_{model}_{eval}.jsonl, and the model may have a slash.
         relative = str(path.relative_to(layout.evallogs))

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -299,6 +299,15 @@ def parse_attempts(content: bytes, source: str) -> RecordedAttempts:
     ]
     damaged += written_by_newer(source, newer)
     return RecordedAttempts(records=tuple(records), damaged=tuple(damaged))
+
+
+def lines_beside(content: bytes, known: Container[str]) -> list[str]:
+    """The lines of an attempts file with an attempt whose id is not known, as they are."""
+    return [
+        line.decode()
+        for line in content.splitlines()
+        if (records := parse_attempts(line, "").records) and records[0].id not in known
+    ]
 
 
 def move_attempts(path: Path, target: Path, goes: Callable[[Attempt], bool]) -> int:

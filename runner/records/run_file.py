@@ -22,7 +22,8 @@ def write_run_file(layout: Layout, content: RunFile) -> None:
 
 def put_run_file(path: Path, content: bytes) -> None:
     """Replace a run's file; one that this version does not understand gets a date and stays."""
-    if run_file_problem(path, read_run_file(path)):
+    here = read_bytes(path)
+    if run_file_problem(path, here, parse_run_file(here)):
         keep_dated([path])
     replace(path, content, writer="run")
 
@@ -32,12 +33,15 @@ def read_run_file(path: Path) -> RunFile | None:
     return parse_run_file(read_bytes(path))
 
 
-def run_file_problem(path: Path, file: RunFile | None) -> str:
-    """Why `file`, read from `path`, is None or not all of it, on one line; empty if neither."""
+def run_file_problem(path: Path, content: bytes | None, file: RunFile | None) -> str:
+    """Why `file`, parsed from `content`, is None or not all of it, on one line; else empty.
+
+    None stands for the content of a file that is not there.
+    """
     kept = "the next run renames it, with a date, and writes its own"
-    if (file.version if file else version_of(read_bytes(path))) > VERSION:
+    if (file.version if file else version_of(content or b"")) > VERSION:
         return f"{path} was written by a newer evalset; {kept}"
-    if file or not path.exists():
+    if file or content is None:
         return ""
     return f"{path} cannot be read, so finished evals are not compared with this run; {kept}"
 

@@ -1,10 +1,9 @@
 """What answers files add up to."""
 
-import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -98,11 +97,6 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     damaged: list[str] = []
 
 
-def parse_sums(content: bytes, source: str) -> Sums:
-    """Add up what an answers file holds; `source` is what messages call it."""
-    return _added(io.BytesIO(content), source)
-
-
 def read_sums(path: Path, visit: Visit | None = None, *, since: str | None = None) -> Sums:
     """Read what an answers file adds up to; what is damaged is tolerated as by `read_answers`.
 
@@ -113,19 +107,13 @@ def read_sums(path: Path, visit: Visit | None = None, *, since: str | None = Non
     Raises:
         EnvironmentFault: it cannot be read.
     """
-    with opened(path) as file:
-        return _added(file, str(path), visit, since)
-
-
-def _added(
-    file: BinaryIO, source: str, visit: Visit | None = None, since: str | None = None
-) -> Sums:
-    lines = ShortLines(file)
     adding = _Adding(since)
-    for line in (each.line for each in lines):
-        if adding.take(line) and visit and line.status < FIRST_ERROR:
-            visit(line)
-    return Sums(**adding.sums(), damaged=damage(source, lines.damaged, lines.newer))
+    with opened(path) as file:
+        lines = ShortLines(file)
+        for line in (each.line for each in lines):
+            if adding.take(line) and visit and line.status < FIRST_ERROR:
+                visit(line)
+    return Sums(**adding.sums(), damaged=damage(str(path), lines.damaged, lines.newer))
 
 
 class _Cost(msgspec.Struct, frozen=True, gc=False):

@@ -1,17 +1,18 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import assert_never
 
 import msgspec
 
-from runner.files import read_bytes
+from runner.files import named, read_bytes
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.plan import Past, Success
 from runner.records.layout import Layout
 from runner.records.progress import Finished, RecordedAttempts, parse_attempts, parse_progress
-from runner.records.run_file import parse_run_file, read_run_file, run_file_problem
+from runner.records.run_file import parse_run_file, run_file_problem
 from runner.records.snapshot import ExcludedFile, Kind, kind_of
 
 _ENDINGS = (".progress.txt", ".attempts.jsonl", ".run.json", ".left-out.jsonl")
@@ -67,24 +68,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def from_directory(layout: Layout, reader: "StateReader | None" = None) -> "RunState":
         """Read the files of a progress directory; those that do not exist say nothing.
 
-        A reader that has read them before parses only what was added.
+        A reader that has read them before reads what has changed, and parses what was added; where
+        nothing is new, it gives the same object.
 
         Raises:
             EnvironmentFault: one of them cannot be read.
         """
-        reader = reader or StateReader()
-        finished = reader.finished(read_bytes(layout.progress), str(layout.progress))
-        past = reader.attempts(read_bytes(layout.attempts), str(layout.attempts))
-        run = read_run_file(layout.run)
-        problem = run_file_problem(layout.run, run)
-        return RunState(
-            model=layout.model,
-            eval_set=layout.eval_set,
-            run=run,
-            finished=finished,
-            attempts=past.records,
-            damaged=tuple(filter(None, (*finished.damaged, *past.damaged, problem))),
-        )
+        return (reader or StateReader()).of_directory(layout)
 
     @staticmethod
     def from_branch(
@@ -115,6 +105,11 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         known |= dict.fromkeys(Command(line.split(" ")) for line in self.finished.lines)
         known |= dict.fromkeys(attempt.command for attempt in self.attempts)
         return list(known)
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """Every log on record, each once; some may not be here."""
+        return tuple(dict.fromkeys(name for one in self.attempts for name in one.all_logs))
 
     @property
     def planned(self) -> int | None:
@@ -209,15 +204,57 @@ def _with(past: Past, attempt: Attempt) -> Past:
 
 
 class StateReader:
-    """Reads states again and again; of a file that was only added to, it parses what is new."""
+    """Reads states again and again; of a file that was only added to, it parses what is new.
+
+    A file whose inode, size and times are what they were is not opened again.
+    """
 
     def __init__(self) -> None:
+        self._files: dict[Path, tuple[tuple[int, ...], bytes]] = {}
         self._attempts: dict[str, tuple[bytes, RecordedAttempts]] = {}
         self._finished: dict[str, tuple[bytes, Finished]] = {}
         self._of_branch: dict[tuple[str, str], tuple[dict[str, bytes], RunState]] = {}
+        self._of_directory: dict[Layout, tuple[list[bytes | None], RunState]] = {}
 
-    def attempts(self, content: bytes, source: str) -> RecordedAttempts:
-        """As `parse_attempts`."""
+    def content(self, path: Path) -> bytes | None:
+        """What a file holds; None where there is none.
+
+        Raises:
+            EnvironmentFault: it cannot be read.
+        """
+        with named(path, "read"):
+            try:
+                about = path.stat()  # before it is read: what comes in between is seen next time
+            except FileNotFoundError:
+                return None
+        status = (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        before = self._files.get(path)
+        if before is None or before[0] != status:
+            before = self._files[path] = (status, read_bytes(path))
+        return before[1]
+
+    def of_directory(self, layout: Layout) -> RunState:
+        """The state of the files in a progress directory; the same if nothing is new."""
+        content = [self.content(path) for path in (layout.progress, layout.attempts, layout.run)]
+        before = self._of_directory.get(layout)
+        if before is not None and before[0] == content:
+            return before[1]
+        finished = self._read_finished(content[0] or b"", str(layout.progress))
+        past = self._read_attempts(content[1] or b"", str(layout.attempts))
+        run = parse_run_file(content[2] or b"")
+        problem = run_file_problem(layout.run, content[2], run)
+        state = RunState(
+            model=layout.model,
+            eval_set=layout.eval_set,
+            run=run,
+            finished=finished,
+            attempts=past.records,
+            damaged=tuple(filter(None, (*finished.damaged, *past.damaged, problem))),
+        )
+        self._of_directory[layout] = (content, state)
+        return state
+
+    def _read_attempts(self, content: bytes, source: str) -> RecordedAttempts:
         before, known = self._attempts.get(source, (b"", RecordedAttempts()))
         if known.damaged or not _is_continued(before, content):
             before, known = b"", RecordedAttempts()
@@ -226,8 +263,7 @@ class StateReader:
         self._attempts[source] = (content, found)
         return found
 
-    def finished(self, content: bytes, source: str) -> Finished:
-        """As `parse_progress`."""
+    def _read_finished(self, content: bytes, source: str) -> Finished:
         before, known = self._finished.get(source, (b"", Finished()))
         if known.damaged or not _is_continued(before, content):
             before, known = b"", Finished()
@@ -248,8 +284,8 @@ class StateReader:
             return before[1]
         run = parse_run_file(content[".run.json"])
         model, _, eval_set = start.removeprefix("oaievalset/").rpartition(".")
-        finished = self.finished(content[".progress.txt"], f"{source}:{start}.progress.txt")
-        past = self.attempts(content[".attempts.jsonl"], f"{source}:{start}.attempts.jsonl")
+        finished = self._read_finished(content[".progress.txt"], f"{source}:{start}.progress.txt")
+        past = self._read_attempts(content[".attempts.jsonl"], f"{source}:{start}.attempts.jsonl")
         state = RunState(
             model=run.model if run else model,
             eval_set=run.eval_set if run else eval_set,

@@ -19,7 +19,6 @@ from runner.model import Job
 from runner.options import EVAL_NETWORK, RunOptions
 from runner.plan.pins import RunFile
 from runner.records.lock import run_lock
-from runner.records.run_file import read_run_file
 from runner.records.state import RunState
 from runner.run.containers import facts_of, with_locks
 from runner.run.fetch_containers import FetchContainers, OneEvalFails, make_ready
@@ -153,7 +152,7 @@ class _Fetch:
         self._jobs = plan.jobs
         evals = [job.eval for job in plan.jobs]
         self._keys = keys_of(evals, prepared.own, options.passed_through)
-        before = None if refresh else read_run_file(layout.run)
+        before = None if refresh else RunState.from_directory(layout).run
         self._pinned = _pinned(prepared, before, self._keys)
         prepared = with_locks(prepared, plan, before, host, tell=_say_nothing)
         self._facts = facts_of(prepared, plan, host, tell=_say_nothing)

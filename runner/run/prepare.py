@@ -1,6 +1,7 @@
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,6 @@ from runner.plan.grammar import check_passed_through
 from runner.plan.obstacles import Obstacle
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
 from runner.records.layout import Layout
-from runner.records.run_file import read_run_file
 from runner.records.state import RunState, StateReader
 from runner.registry.code import check_code, shadowing
 from runner.registry.entries import (
@@ -149,7 +149,7 @@ def prepare(
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
         # A folder with a warning, or a forgotten one, may be why there is no such set.
-        with noting((*folders.warnings, *_forgotten(asked.layout, options))):
+        with noting(chain(folders.warnings, _forgotten(asked.layout, options))):
             resolution = _resolution(options, folders, builtin_registry(engine, image, host))
     if (classes := folders.classes(host)) is not None:
         resolution = msgspec.structs.replace(resolution, defines_model=True)
@@ -248,18 +248,14 @@ def _resolution(options: RunOptions, folders: Folders, builtin: Registry) -> Res
     )
 
 
-def _forgotten(layout: Layout, options: RunOptions) -> list[str]:
+def _forgotten(layout: Layout, options: RunOptions) -> Iterator[str]:
     """A warning if the last run of the same set had more registry folders."""
-    last = read_run_file(layout.run)
-    had = (
-        max((list(each).count("--registry_path") for each in last.commands), default=0)
-        if last
-        else 0
-    )
+    last = RunState.from_directory(layout).run
+    commands = last.commands if last else ()
+    had = max((each.count("--registry_path") for each in commands), default=0)
     has = len(options.registry_paths)
-    if had <= has:
-        return []
-    return [f"the last run of it had {had} --registry-path, and this one has {has or 'none'}"]
+    if had > has:
+        yield f"the last run of it had {had} --registry-path, and this one has {has or 'none'}"
 
 
 def _extras(
@@ -311,7 +307,7 @@ def _check_text(options: RunOptions) -> None:
 
 
 @contextmanager
-def noting(warnings: Sequence[str]) -> Iterator[None]:
+def noting(warnings: Iterable[str]) -> Iterator[None]:
     """Add these warnings to an error, but those that say to do the same."""
     try:
         yield

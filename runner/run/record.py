@@ -3,25 +3,29 @@ from contextlib import AbstractContextManager
 
 from runner.model import Attempt, Command, Result
 from runner.records.layout import Layout
-from runner.records.progress import AttemptsFile, ProgressFile, read_attempts, read_progress
+from runner.records.progress import AttemptsFile, ProgressFile
+from runner.records.state import RunState, StateReader
 
 
 class Recorder(AbstractContextManager["Recorder"]):
     """Writes what happened; it alone writes these files while the run's lock is held.
+
+    Args:
+        reader: that has read the files before.
 
     Attributes:
         run: id of the run.
         changed: whether `complete` had to add anything.
     """
 
-    def __init__(self, layout: Layout, *, run: str) -> None:
+    def __init__(self, layout: Layout, *, run: str, reader: StateReader | None = None) -> None:
         self.run = run
         self._progress = ProgressFile(layout.progress)
         self._attempts = AttemptsFile(layout.attempts)
-        records = read_attempts(layout.attempts).records
+        state = RunState.from_directory(layout, reader)  # only now nobody else changes them
         # What each attempt on record finished, if anything; whole records would take much memory.
-        self._finished_by = {record.id: _finished_by(record) for record in records}
-        self._finished = set(read_progress(layout.progress).commands)
+        self._finished_by = {record.id: _finished_by(record) for record in state.attempts}
+        self._finished = set(state.finished.commands)
         self.changed = False
 
     def __exit__(self, *_: object) -> None:

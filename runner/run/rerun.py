@@ -18,7 +18,7 @@ from runner.records.layout import Layout
 from runner.records.logs import last_lines
 from runner.records.replay import read_unmatched, write_replay
 from runner.records.sameness import Sameness, compare_logs, compare_values
-from runner.records.state import RunState
+from runner.records.state import RunState, StateReader
 from runner.registry.resolve import Resolution
 from runner.report.display import Display
 from runner.run.containers import with_locks
@@ -131,8 +131,9 @@ class Rerun:
             if case.replay.answers:
                 source = self._layout.answers_of(case.command)
                 write_replay(case.replay, source, answers[case.eval])
-        code = run(prepared, host, display, new_id=new_id, began=began).exit_code
-        ended = RunState.from_directory(prepared.layout).attempts
+        reader = StateReader()
+        code = run(prepared, host, display, reader=reader, new_id=new_id, began=began).exit_code
+        ended = RunState.from_directory(prepared.layout, reader).attempts
         again = {attempt.eval: attempt for attempt in ended}
         known += [
             self._compared(case, again[case.eval], prepared.layout, answers[case.eval])

@@ -47,12 +47,14 @@ def run(
     host: Host,
     display: Display,
     *,
+    reader: StateReader,
     new_id: Callable[[], str],
     began: float,
 ) -> RunResult:
     """Run the evals of a set that are not finished, and record them.
 
     Args:
+        reader: of the progress directory.
         new_id: makes ids of the run and its attempts.
         began: when the time budget began, by `time.monotonic`.
 
@@ -60,7 +62,6 @@ def run(
         RunnerError: the run could not start or continue; attempts that had ended are recorded.
     """
     run_id = new_id()
-    reader = StateReader()
     # Refuse what cannot work before anything is written.
     state = state_of(prepared, reader)
     plan = planned(prepared, state)
@@ -87,7 +88,7 @@ def run(
             end_process(prepared.layout.gateway)
             for path in keep_dated(prepared.layout.kept):
                 display.note(f"kept as {path}")
-        with Recorder(prepared.layout, run=run_id) as recorder, ExitStack() as stack:
+        with Recorder(prepared.layout, run=run_id, reader=reader) as recorder, ExitStack() as stack:
             try:
                 one = _Run(prepared, host, display, recorder, reader, gateway=gateway, stack=stack)
                 if one.has_work:

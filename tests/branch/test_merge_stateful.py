@@ -17,6 +17,7 @@ from runner.model import Result
 from runner.records.layout import Layout
 from runner.records.progress import AttemptsFile, ProgressFile, parse_attempts, parse_progress
 from runner.records.snapshot import merge
+from runner.records.state import RunState, StateReader
 from tests.amount import amount
 from tests.outcomes import failure, job, success
 
@@ -104,11 +105,10 @@ class Merging(RuleBasedStateMachine):
         """A run begins: what the branch has is brought into the progress directory."""
         before = len(self.here[host].finished)
         self.here[host].join(self.on[host])
-        added = add_lines(
-            self.layouts[host],
-            progress_lines=self.branches[host].get(PATHS[0], b""),
-            attempts_lines=self.branches[host].get(PATHS[1], b""),
-        )
+        there, layout = self.branches[host], self.layouts[host]
+        theirs = StateReader().of_branch("oaievalset/m.s", there, "branch")
+        here = RunState.from_directory(layout)
+        added = add_lines(layout, theirs, there.get(PATHS[1], b""), here=here)
         assert added == len(self.here[host].finished) - before
 
     @precondition(lambda self: any(self.branches.values()))

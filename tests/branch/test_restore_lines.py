@@ -7,6 +7,7 @@ from runner.branch.restore import add_lines, is_safe, sync
 from runner.errors import EnvironmentFault
 from runner.records.layout import Layout
 from runner.records.progress import AttemptsFile, ProgressFile, read_attempts, read_progress
+from runner.records.state import RunState, StateReader
 from tests.outcomes import failure, job, success
 
 A, B = job("a"), job("b")
@@ -15,6 +16,13 @@ A, B = job("a"), job("b")
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(root=tmp_path, model="dummy", eval_set="s")
+
+
+def add(layout: Layout, *, progress_lines: bytes, attempts_lines: bytes) -> int:
+    """Add another host's lines."""
+    files = {"s.progress.txt": progress_lines, "s.attempts.jsonl": attempts_lines}
+    theirs = StateReader().of_branch("s", files, "")
+    return add_lines(layout, theirs, attempts_lines, here=RunState.from_directory(layout))
 
 
 def attempt(name: str) -> bytes:
@@ -59,7 +67,7 @@ def test_lines_that_are_new_are_added(layout: Layout) -> None:
     lines = attempt("1") + b"no JSON\n" + attempt("2") + b"\n" + attempt("3")
     finished = b'["oaieval","dummy","a.dev.v0"]\n["oaieval", "dummy", "b"]\nold m c\n["torn'
     own = layout.attempts.read_bytes()
-    assert add_lines(layout, progress_lines=finished, attempts_lines=lines) == 3
+    assert add(layout, progress_lines=finished, attempts_lines=lines) == 3
     assert layout.attempts.read_bytes() == own + attempt("2") + attempt("3")
     found = read_progress(layout.progress)
     assert found.commands == (A.command, ("oaieval", "dummy", "a.dev.v0"), B.command)
@@ -69,19 +77,19 @@ def test_lines_that_are_new_are_added(layout: Layout) -> None:
 
 def test_what_is_known_is_not_added_again(layout: Layout) -> None:
     """Nor is a file made or touched for nothing."""
-    assert add_lines(layout, progress_lines=b"", attempts_lines=b"") == 0
+    assert add(layout, progress_lines=b"", attempts_lines=b"") == 0
     assert not layout.progress.parent.exists()
     lines, finished = attempt("1"), b'["oaieval", "dummy", "b"]\nold m c\n'
-    assert add_lines(layout, progress_lines=finished, attempts_lines=lines) == 2
+    assert add(layout, progress_lines=finished, attempts_lines=lines) == 2
     before = layout.progress.read_bytes(), layout.attempts.read_bytes()
-    assert add_lines(layout, progress_lines=finished, attempts_lines=lines) == 0
+    assert add(layout, progress_lines=finished, attempts_lines=lines) == 0
     assert (layout.progress.read_bytes(), layout.attempts.read_bytes()) == before
 
 
 def test_fields_of_a_later_version_are_kept(layout: Layout) -> None:
     """A newer runner wrote them, and may read them again."""
     line = attempt("1").replace(b'"version":1', b'"version":2,"colour":"gr\xc3\xbcn"')
-    add_lines(layout, progress_lines=b"", attempts_lines=line)
+    add(layout, progress_lines=b"", attempts_lines=line)
     assert layout.attempts.read_bytes() == line
     assert [record.id for record in read_attempts(layout.attempts).records] == ["1"]
 

@@ -17,7 +17,7 @@ from runner.records.answers import (
     Sent,
     Stopped,
 )
-from runner.records.spending import parse_sums
+from runner.records.spending import read_sums
 from tests.answered import START, Answered
 from tests.docs.code_blocks import BLOCKS
 from tests.docs.page import blocks, rows, section, spans
@@ -49,14 +49,16 @@ def test_every_field_of_a_line_is_described(kind: type[msgspec.Struct]) -> None:
     assert usual == optional
 
 
-def test_the_lines_shown_are_as_they_are_written() -> None:
+def test_the_lines_shown_are_as_they_are_written(tmp_path: Path) -> None:
     """One of each kind, each with nothing that would be left out; together they make sense."""
     (example,) = blocks(TEXT, "jsonl")
     lines = example.splitlines()
     read = [msgspec.json.decode(line, type=AnswersLine) for line in lines]
     assert [type(line) for line in read] == list(KINDS)
     assert [msgspec.json.encode(line).decode() for line in read] == lines
-    found = parse_sums(example.encode(), "shown")
+    path = tmp_path / "shown"
+    path.write_text(example)
+    found = read_sums(path)
     assert found.damaged == []
     assert (found.totals.answers, found.totals.replayed, found.totals.failed) == (1, 0, 1)
 

@@ -1,4 +1,5 @@
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from runner.records.answers import (
     damage,
 )
 from runner.records.answers_index import index_of, read_index
-from runner.records.spending import Sums, Totals, parse_sums, read_sums
+from runner.records.spending import Sums, Totals, read_sums
 from tests.answered import Answered, kept_in
 
 LINES: list[AnswersLine] = [
@@ -40,7 +41,10 @@ def content(*lines: AnswersLine) -> bytes:
 
 
 def totals(*lines: AnswersLine) -> Totals:
-    return parse_sums(content(*lines), "file").totals
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content(*lines))
+        file.flush()
+        return read_sums(Path(file.name)).totals
 
 
 def damaged_in(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ from runner.model import Command
 from runner.records.layout import Layout
 from runner.records.logs import all_logs
 from runner.records.progress import AttemptsFile, ProgressFile
+from runner.records.state import RunState
 from tests.outcomes import failure, job, success
 
 DATE = "20260101T000000.000000Z"
@@ -14,6 +15,10 @@ DATE = "20260101T000000.000000Z"
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(root=tmp_path, model="org/m", eval_set="s")
+
+
+def logs_here(layout: Layout) -> list[str]:
+    return all_logs(layout, RunState.from_directory(layout))
 
 
 def put(layout: Layout, *names: str) -> None:
@@ -88,7 +93,7 @@ def test_logs_on_record_are_found_in_dated_files_too(layout: Layout) -> None:
         with AttemptsFile(path) as file:
             file.add_records(success(job(), logs=logs, console_log=None))
     put(layout, "oaievalset/org/m.s.progress.txt")
-    assert all_logs(layout) == ["evallogs/new.jsonl", "evallogs/old.jsonl"]
+    assert logs_here(layout) == ["evallogs/new.jsonl", "evallogs/old.jsonl"]
 
 
 def test_upstreams_own_logs_of_finished_evals_are_found(layout: Layout) -> None:
@@ -108,7 +113,7 @@ def test_upstreams_own_logs_of_finished_evals_are_found(layout: Layout) -> None:
         "evallogs/250101000000ABCDEFGH_x_org/m_a.dev.v0.jsonl",
         "evallogs/250101000000ABCDEFGH_org/m_a.dev.v0.txt",
     )
-    assert sorted(all_logs(layout)) == [
+    assert sorted(logs_here(layout)) == [
         "evallogs/250101000000ABCDEFGH_org/m_a.dev.v0.jsonl",
         "evallogs/250101000000ABCDEFGH_org/m_b_org/m_c.jsonl",
     ]

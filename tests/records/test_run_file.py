@@ -10,9 +10,9 @@ from runner.records.layout import Layout
 from runner.records.run_file import (
     next_generation,
     read_run_file,
-    run_file_problem,
     write_run_file,
 )
+from runner.records.state import RunState
 
 RUN = RunFile(
     run="r1",
@@ -29,6 +29,11 @@ RUN = RunFile(
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(root=tmp_path, model="org/m", eval_set="s")
+
+
+def problem(layout: Layout) -> str:
+    """What a reader of all files says of this one."""
+    return "".join(RunState.from_directory(layout).damaged)
 
 
 def test_what_a_run_is_pinned_to_comes_back(layout: Layout) -> None:
@@ -101,20 +106,20 @@ def test_a_file_that_is_not_all_understood_is_named_and_kept(
     """With a date, next to the new one: what it says may be needed by somebody."""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
-    said = run_file_problem(layout.run, read_run_file(layout.run))
+    said = problem(layout)
     assert said.startswith(f"{layout.run} {why}")
     assert "the next run renames it, with a date" in said
     assert layout.run.read_bytes() == content
     write_run_file(layout, RUN)
     assert read_run_file(layout.run) == RUN
-    assert run_file_problem(layout.run, read_run_file(layout.run)) == ""
+    assert problem(layout) == ""
     (kept,) = layout.run.parent.glob("m.s.run.json.*Z")
     assert kept.read_bytes() == content
 
 
 def test_a_file_that_is_understood_is_not_kept(layout: Layout) -> None:
     """A mark before it changes nothing."""
-    assert run_file_problem(layout.run, read_run_file(layout.run)) == ""
+    assert problem(layout) == ""
     write_run_file(layout, RUN)
     layout.run.write_bytes(b"\xef\xbb\xbf" + layout.run.read_bytes())
     assert read_run_file(layout.run) == RUN
@@ -136,9 +141,9 @@ def test_a_file_that_is_not_understood_is_told_with_what_becomes_of_it(
     layout: Layout, content: bytes, why: str
 ) -> None:
     """On one line; one that is not there is no problem."""
-    assert run_file_problem(layout.run, read_run_file(layout.run)) == ""
+    assert problem(layout) == ""
     layout.run.parent.mkdir(parents=True)
     layout.run.write_bytes(content)
-    assert run_file_problem(layout.run, read_run_file(layout.run)) == (
+    assert problem(layout) == (
         f"{layout.run} {why}; the next run renames it, with a date, and writes its own"
     )

@@ -1,8 +1,12 @@
+import os
 from pathlib import Path
+
+import pytest
 
 from runner.model import Command
 from runner.plan.pins import RunFile
 from runner.plan.plan import Past, Success
+from runner.records import state as state_module
 from runner.records.layout import Layout
 from runner.records.progress import Finished
 from runner.records.state import RunState, StateReader
@@ -65,6 +69,33 @@ def test_a_directory_is_read_as_a_branch_is(tmp_path: Path) -> None:
         (state,) = RunState.from_branch(contents, source="branch")
         assert RunState.from_directory(layout) == state
         assert RunState.from_directory(layout, reader) == state
+
+
+def test_a_file_that_has_not_changed_is_not_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was put in its place is another, even of the same size and time."""
+    layout = Layout(root=tmp_path, model="m", eval_set="s")
+    layout.progress.parent.mkdir()
+    layout.progress.write_bytes(LINE % b"x")
+    reader = StateReader()
+    read: list[Path] = []
+
+    def read_bytes(path: Path) -> bytes:
+        read.append(path)
+        return path.read_bytes()
+
+    monkeypatch.setattr(state_module, "read_bytes", read_bytes)
+    first = RunState.from_directory(layout, reader)
+    assert RunState.from_directory(layout, reader) is first
+    assert read == [layout.progress]
+    other = tmp_path / "other"
+    other.write_bytes(LINE % b"y")
+    os.utime(other, ns=(0, layout.progress.stat().st_mtime_ns))
+    other.replace(layout.progress)
+    assert RunState.from_directory(layout, reader).finished.commands[0].eval == "y"
+    layout.progress.unlink()
+    assert RunState.from_directory(layout, reader).finished == Finished()
 
 
 def test_the_past_of_a_command_is_counted() -> None:

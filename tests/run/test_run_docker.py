@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 
+import msgspec
 import pytest
 
 from runner.image.image import look_up_image
@@ -10,6 +11,21 @@ from runner.records.run_file import read_run_file
 from tests.conftest import Place, engine_api, impatient, until
 
 pytestmark = pytest.mark.docker
+
+# A program that writes down how often it opens which of a run's files to read them.
+COUNTING = """
+import atexit, json, os, sys
+from collections import Counter
+from pathlib import Path
+opened = Counter()
+def note(event, about):
+    if event == "open" and "/oaievalset/" in str(about[0]) and not about[2] & os.O_ACCMODE:
+        opened[os.path.basename(about[0])] += 1
+sys.addaudithook(note)
+atexit.register(lambda: Path("opened").write_text(json.dumps(opened)))
+from runner import cli
+cli.main()
+"""
 
 
 def test_evals_run_in_order_and_are_recorded(place: Place) -> None:
@@ -35,6 +51,23 @@ def test_a_second_run_starts_nothing(place: Place) -> None:
     assert ended.returncode == 0
     assert "nothing to run; finished: 1 eval" in ended.stdout
     assert len(place.records()) == 1
+
+
+def test_the_files_of_a_run_are_read_only_where_they_have_changed(place: Place) -> None:
+    """Before it, with its lock if it has made them, and after it; run.json when it is replaced."""
+    counting = msgspec.structs.replace(place, program=("-c", COUNTING))
+
+    def opened() -> list[int]:
+        assert counting.run("--jobs", "1").returncode == 0
+        found = json.loads((place.folder / "opened").read_text())
+        names = ("progress.txt", "attempts.jsonl", "run.json")
+        return [found[f"m.s.{name}"] for name in names]
+
+    place.registry("succeed.a", "succeed.b")
+    assert opened() == [2, 2, 2]
+    place.registry("succeed.a", "succeed.b", "succeed.c")
+    assert opened() == [2, 2, 3]
+    assert opened() == [1, 1, 1]
 
 
 def test_an_attempt_on_record_says_what_happened(place: Place) -> None:
