@@ -14,6 +14,7 @@ from runner.commands.run import command as run_command_line
 from runner.commands.run import options_of
 from runner.errors import NobodyReads, UsageError
 from runner.model import Command
+from runner.options import OAIEVAL
 from runner.plan.grammar import get_parser, without_dashes
 from runner.records.progress import ProgressFile, read_progress, rewrite_progress
 from runner.registry.entries import read_folder
@@ -89,7 +90,7 @@ def run(
     args: OaiEvalSetArguments,
     unknown_args: list[str],
     registry: Any | None = None,  # noqa: ANN401 - ours or upstream's
-    run_command: str = "oaieval",
+    run_command: str = OAIEVAL,
 ) -> None:
     """Run an eval set as upstream's function of this name does, each eval in its container.
 
@@ -140,7 +141,7 @@ def _run(
     for path in args.registry_path or ():
         line += ["--registry-path", path]
     context = run_command_line.make_context("oaievalset", [*line, "--", args.model, args.eval_set])
-    defaults = {"jobs": 1, "progress_dir": PROGRESS_DIR, "run_command": run_command or "oaieval"}
+    defaults = {"jobs": 1, "progress_dir": PROGRESS_DIR, "run_command": run_command or OAIEVAL}
     changes = {
         name: value
         for name, value in defaults.items()
