@@ -2,9 +2,9 @@ import argparse
 import io
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from click.core import ParameterSource
@@ -17,8 +17,8 @@ from runner.model import Command
 from runner.options import OAIEVAL
 from runner.plan.grammar import get_parser, without_dashes
 from runner.records.progress import ProgressFile, read_progress, rewrite_progress
-from runner.registry.entries import read_folder
-from runner.registry.resolve import Resolution
+from runner.registry.entries import Registry, merge_registries, parse_registry, read_folder
+from runner.registry.resolve import Resolution, resolve_eval_set
 
 """The drop-in for openai/evals' `oaievalset`: its command line and its Python API."""
 
@@ -74,16 +74,6 @@ class Progress:
     def save(self) -> None:
         """Write the whole file anew."""
         rewrite_progress(self.file, [Command(item) for item in self.completed])
-
-
-class UpstreamRegistry(Protocol):
-    """What `run` needs of a registry of upstream's making."""
-
-    def get_eval_set(self, name: str) -> Any:  # noqa: ANN401 - upstream's EvalSetSpec or None
-        """An object with a list of patterns, `evals`; None where there is no such set."""
-
-    def get_evals(self, patterns: Sequence[str]) -> Iterable[Any]:
-        """Objects with the resolved `key`."""
 
 
 def run(
@@ -165,9 +155,6 @@ def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution |
     """The evals of a registry that the caller brought."""
     if registry is None:
         return None
-    from runner.registry.entries import Registry, merge_registries, parse_registry  # noqa: PLC0415 - the program does not need it
-    from runner.registry.resolve import resolve_eval_set  # noqa: PLC0415 - as above
-
     paths = args.registry_path or []
     if isinstance(registry, Registry):
         folders = [parse_registry(read_folder(Path(path))) for path in paths]
