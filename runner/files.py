@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -60,6 +60,17 @@ def read_bytes(path: Path) -> bytes:
             return path.read_bytes()
         except FileNotFoundError:
             return b""
+
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """What a file of JSON holds; None where there is none, or none of this kind."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, *UNREADABLE):
+        return None
 
 
 def read_text(path: Path) -> str:

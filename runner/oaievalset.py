@@ -2,9 +2,9 @@ import argparse
 import io
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from click.core import ParameterSource
@@ -14,10 +14,11 @@ from runner.commands.run import command as run_command_line
 from runner.commands.run import options_of
 from runner.errors import NobodyReads, UsageError
 from runner.model import Command
+from runner.options import OAIEVAL
 from runner.plan.grammar import get_parser, without_dashes
 from runner.records.progress import ProgressFile, read_progress, rewrite_progress
-from runner.registry.entries import read_folder
-from runner.registry.resolve import Resolution
+from runner.registry.entries import Registry, merge_registries, parse_registry, read_folder
+from runner.registry.resolve import Resolution, resolve_eval_set
 
 """The drop-in for openai/evals' `oaievalset`: its command line and its Python API."""
 
@@ -75,21 +76,11 @@ class Progress:
         rewrite_progress(self.file, [Command(item) for item in self.completed])
 
 
-class UpstreamRegistry(Protocol):
-    """What `run` needs of a registry of upstream's making."""
-
-    def get_eval_set(self, name: str) -> Any:  # noqa: ANN401 - upstream's EvalSetSpec or None
-        """An object with a list of patterns, `evals`; None where there is no such set."""
-
-    def get_evals(self, patterns: Sequence[str]) -> Iterable[Any]:
-        """Objects with the resolved `key`."""
-
-
 def run(
     args: OaiEvalSetArguments,
     unknown_args: list[str],
     registry: Any | None = None,  # noqa: ANN401 - ours or upstream's
-    run_command: str = "oaieval",
+    run_command: str = OAIEVAL,
 ) -> None:
     """Run an eval set as upstream's function of this name does, each eval in its container.
 
@@ -140,7 +131,7 @@ def _run(
     for path in args.registry_path or ():
         line += ["--registry-path", path]
     context = run_command_line.make_context("oaievalset", [*line, "--", args.model, args.eval_set])
-    defaults = {"jobs": 1, "progress_dir": PROGRESS_DIR, "run_command": run_command or "oaieval"}
+    defaults = {"jobs": 1, "progress_dir": PROGRESS_DIR, "run_command": run_command or OAIEVAL}
     changes = {
         name: value
         for name, value in defaults.items()
@@ -164,9 +155,6 @@ def _resolution(args: OaiEvalSetArguments, registry: Any | None) -> Resolution |
     """The evals of a registry that the caller brought."""
     if registry is None:
         return None
-    from runner.registry.entries import Registry, merge_registries, parse_registry  # noqa: PLC0415 - the program does not need it
-    from runner.registry.resolve import resolve_eval_set  # noqa: PLC0415 - as above
-
     paths = args.registry_path or []
     if isinstance(registry, Registry):
         folders = [parse_registry(read_folder(Path(path))) for path in paths]

@@ -1,19 +1,23 @@
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from runner.model import TMP_LIMIT, ContainerSettings
-from runner.parameters import Argument, Heading, Kind, Option
+from runner.parameters import Argument, Heading, Kind, Option, Parameter, parameters
 from runner.units import (
+    LEAST_CPUS,
     Budget,
     Rate,
     Upstream,
     parse_budget,
+    parse_cpus,
     parse_duration,
     parse_gpus,
     parse_memory,
     parse_pause,
+    parse_pids_limit,
     parse_rate,
     parse_size,
     parse_tmp_limit,
@@ -37,6 +41,7 @@ EvalSet = Annotated[str, Argument("eval_set")]
 
 # The options of more than one command, and their defaults.
 
+OAIEVAL = "oaieval"  # openai/evals' own program
 DEFAULT_IMAGE = "evalset/evals:3.0.1.post1"  # a name of our own: no image registry is asked for it
 # Images that are built on the eval image, with what only a few evals need and what is huge.
 EXTRAS = ("ml",)
@@ -246,10 +251,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     memory: Annotated[
         int, Option("Memory limit of an eval.", Kind("SIZE", parse_memory, show_size))
     ] = 4 * 2**30
-    cpus: Annotated[float, Option("CPU limit of an eval.", Kind("NUMBER"), least=0.01)] = 2
-    pids_limit: Annotated[int, Option("The most processes and threads of an eval.", N, least=1)] = (
-        1024
-    )
+    cpus: Annotated[
+        float, Option(f"CPU limit of an eval, at least {LEAST_CPUS}.", Kind("NUMBER", parse_cpus))
+    ] = 2
+    pids_limit: Annotated[
+        int, Option("The most processes and threads of an eval.", Kind("N", parse_pids_limit))
+    ] = 1024
     tmp_limit: Annotated[
         int,
         Option(
@@ -269,7 +276,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     run_command: Annotated[
         str,
         Option("Program that runs one eval; takes model, eval and arguments.", Kind("PROGRAM")),
-    ] = "oaieval"
+    ] = OAIEVAL
 
     budget: Annotated[
         Budget | None,
@@ -361,3 +368,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 # The fields of a container's settings that are options; `env` there is made of more than `--env`.
 SETTINGS = tuple(name for name in ContainerSettings.__struct_fields__ if name != "env")
+
+
+@cache
+def options_of_run() -> dict[str, Parameter]:
+    """How each field of `RunOptions` is given, by its name."""
+    return {each.field: each for each in parameters(RunOptions)}

@@ -17,7 +17,7 @@ class Kind(msgspec.Struct, frozen=True):
     """
 
     metavar: str
-    read: Callable[[str], object] | None = None
+    read: Callable[[str], Any] | None = None
     show: Callable[[Any], str] = str
     is_path: bool = False
 

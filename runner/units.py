@@ -62,10 +62,13 @@ def parse_duration(value: object) -> float:
 
 def parse_cpus(value: object) -> float:
     """Read a number of CPUs, such as `2` or `0.5`."""
-    text = str(value)
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not LEAST_CPUS <= float(text) < math.inf:
-        raise UsageError(f"`{value}` is not a number of CPUs such as 2 or 0.5")
-    return float(text)
+    try:
+        cpus = float(str(value))
+    except ValueError:
+        cpus = 0
+    if not LEAST_CPUS <= cpus < math.inf:
+        raise UsageError(f"`{value}` is not a number of CPUs of at least {LEAST_CPUS}")
+    return cpus
 
 
 def parse_pids_limit(value: object) -> int:

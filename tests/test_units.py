@@ -107,20 +107,20 @@ def test_an_evals_tmp_has_room_for_its_logs_at_least() -> None:
         parse_tmp_limit("lots")
 
 
-@pytest.mark.parametrize(("value", "cpus"), [("2", 2.0), (2, 2.0), ("0.5", 0.5), (0.01, 0.01)])
+@pytest.mark.parametrize(("value", "cpus"), [("2", 2.0), (2, 2.0), (".5", 0.5), (0.01, 0.01)])
 def test_cpus_may_be_parts_of_one(value: object, cpus: float) -> None:
     """As text from an option, and as a number from a file."""
     assert parse_cpus(value) == cpus
 
 
 @pytest.mark.parametrize(
-    "value", ["", "two", 0, 0.009, -1, True, None, [2], float("inf"), "9" * 309]
+    "value", ["", "two", 0, 0.009, -1, True, None, [2], float("inf"), float("nan"), "9" * 309]
 )
 def test_cpus_that_docker_would_refuse_are_refused(value: object) -> None:
     """The message quotes what was given."""
     with pytest.raises(UsageError) as caught:
         parse_cpus(value)
-    assert str(caught.value) == f"`{value}` is not a number of CPUs such as 2 or 0.5"
+    assert str(caught.value) == f"`{value}` is not a number of CPUs of at least 0.01"
 
 
 def test_a_number_of_processes_is_a_whole_one_above_zero() -> None:

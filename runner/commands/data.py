@@ -1,6 +1,6 @@
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import click
 import msgspec
@@ -34,46 +34,10 @@ from runner.parameters import Argument, Option
 from runner.registry.resolve import names_matching
 from runner.report.text import evals, json_line, plain_line, print_warning, size
 
-if TYPE_CHECKING:
-    from runner.report.live import FetchDisplay
-    from runner.run.fetch import Fetched
-
 
 @click.group(epilog="Example: evalset data fetch gpt-4 mmmu")
 def command() -> None:
     """Fetch what evals load from a hub or an address, and see what is there."""
-
-
-class _Shown:
-    """Shows a fetch: says in a line what became of each eval's data."""
-
-    def __init__(self, display: "FetchDisplay") -> None:
-        self.begin = display.begin
-        self.has = display.has
-        self._display = display
-
-    def ended(self, fetched: "Fetched") -> None:
-        """Show what became of one eval's data."""
-        self._display.ended(_line(fetched))
-
-
-def _line(fetched: "Fetched") -> str:
-    lock = fetched.lock
-    if lock is None:
-        return f"error: {fetched.problem}"
-    if not lock.files:
-        return f"no data  {fetched.eval} needs none"
-    how = "fetched" if fetched.new else "is here"
-    return f"{how}  {fetched.eval}  ({size(lock.size)}, {lock.sha256[:12]}){_revisions(lock)}"
-
-
-def _revisions(lock: DataLock) -> str:
-    said = [
-        f"{name.partition('/')[2]}@{commit[:12]}"
-        for name, branches in sorted(lock.revisions.items())
-        for commit in branches.values()
-    ]
-    return f"  {', '.join(said)}" if said else ""
 
 
 class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +86,7 @@ def fetch(options: FetchOptions) -> int:
 
     display = FetchDisplay(sys.stdout)
     try:
-        found = fetch_data(options.run, this_host(), _Shown(display), refresh=options.refresh)
+        found = fetch_data(options.run, this_host(), display, refresh=options.refresh)
     finally:
         display.end()
     with_data = [each.lock for each in found if each.lock and each.lock.files]
@@ -148,9 +112,7 @@ def list(*, as_json: AsJson = False) -> None:  # noqa: A001 - the command's name
         if lock is None:
             print(plain_line(f"not whole  {folder.name}"))
         elif lock.files:
-            print(
-                plain_line(f"{lock.eval}  {size(lock.size)}  {lock.sha256[:12]}{_revisions(lock)}")
-            )
+            print(plain_line(f"{lock.eval}  {size(lock.size)}  {lock.sha256[:12]}{lock.commits}"))
     whole = [lock for _, lock in found if lock is not None]
     none = sum(not lock.files for lock in whole)
     print(plain_line(f"{evals(len(whole) - none)} with data in {_cache().root}, {none} need none"))

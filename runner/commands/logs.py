@@ -111,12 +111,9 @@ class Following:
 
 def show(root: Path, model: str, eval_set: str, name: str, *, out: TextIO, follow: bool) -> None:
     """Print the console log of an eval's running attempt, or else of its newest one."""
-    from runner.commands.logs import Following
     from runner.engine.engine import Engine, as_environment_fault
     from runner.engine.leftovers import containers_of
     from runner.engine.live import console_of
-    from runner.hosts.leftovers import console_on, left_on_hosts, newest
-    from runner.hosts.ssh import Unusable
 
     layout = Layout.named(root, model, eval_set)
     state = RunState.from_directory(layout)

@@ -26,7 +26,7 @@ from runner.options import (
 )
 from runner.parameters import Argument, CommandLineOnly, Kind, Option
 from runner.records.layout import Layout, scan
-from runner.report.text import one_line, part_of_set, print_warning
+from runner.report.text import evals, one_line, part_of_set, print_warning
 
 if TYPE_CHECKING:
     from runner.gateway.prices import Prices
@@ -94,8 +94,7 @@ def write_site(options: ReportOptions, folder: Path, *, out: TextIO) -> None:
     place = ReportFolder(folder)
     with opened(options) as sources, place:
         count = build_site(sources, place, prices=prices, test=can_test(sources))
-    noun = "eval" if count == 1 else "evals"
-    print(one_line(f"{count} {noun}: {folder.absolute() / 'index.html'}"), file=out)
+    print(one_line(f"{evals(count)}: {folder.absolute() / 'index.html'}"), file=out)
 
 
 def build_site(

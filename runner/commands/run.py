@@ -13,7 +13,7 @@ from runner.commands.command_line import PassThroughCommand, evalset_command, ty
 from runner.errors import LockHeld, NobodyReads, NotPushed, RunnerError, UsageError
 from runner.host import STEP_SUMMARY, Host, new_id, this_host
 from runner.model import Job, State
-from runner.options import SETTINGS, RunOptions, SnapshotOptions
+from runner.options import PROGRESS_DIR, SETTINGS, RunOptions, SnapshotOptions
 from runner.parameters import call
 from runner.records.state import EvalState, RunState, StateReader
 from runner.report.text import evals, group, harmless, part_of_set, plain_line, print_warning
@@ -88,7 +88,7 @@ def push_command(options: RunOptions) -> str:
         "--remote": where.remote and without_credentials(where.remote),
     }
     for option, value in given.items():
-        if value is not None and (option, str(value)) != ("--progress-dir", "progress"):
+        if value is not None and (option, value) != ("--progress-dir", PROGRESS_DIR):
             words += [option, str(value)]
     return shlex.join(words)
 

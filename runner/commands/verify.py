@@ -25,7 +25,7 @@ from runner.options import (
 from runner.records.layout import Layout
 from runner.records.state import in_words
 from runner.report.display import Display, display_for
-from runner.report.text import inert, json_line, one_line
+from runner.report.text import json_line, plain_line, print_warning
 from runner.run.rerun import RerunOptions
 from runner.run.verdict import Verdict, Verified
 from runner.run.verify import NO_ANSWERS, Verification, verify
@@ -64,18 +64,14 @@ def record_of(root: Path, model: str, eval_set: str, options: SnapshotOptions) -
     ):
         layout = Layout(root=place, model=model, eval_set=eval_set)
         for tip in branch.tips():
-            restore_progress(branch, tip, layout, warn=_warn)
-            restore_answers(branch.repository, tip, layout, warn=_warn)
+            restore_progress(branch, tip, layout, warn=print_warning)
+            restore_answers(branch.repository, tip, layout, warn=print_warning)
         if not any(path.exists() for path in layout.kept):
             raise UsageError(
                 f"the branch {options.branch} has no {model} {eval_set}",
                 f"`evalset status --branch {options.branch}` shows what it has",
             )
         yield layout
-
-
-def _warn(message: str) -> None:
-    print(inert(one_line(f"warning: {message}")), file=sys.stderr)
 
 
 class _WithoutFiles:
@@ -127,7 +123,7 @@ def show(found: Verification, *, out: TextIO) -> None:
 
 
 def _print(line: str, out: TextIO) -> None:
-    print(inert(one_line(line)), file=out)
+    print(plain_line(line), file=out)
 
 
 def _facts(one: Verified) -> str:

@@ -167,7 +167,6 @@ def view(options: ReportOptions, port: int, *, out: TextIO) -> None:
     Raises:
         EnvironmentFault: the port is taken.
     """
-    from runner.commands.view import SiteServer
     from runner.records.folders import temporary_folder
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -7,7 +7,7 @@ import msgspec
 
 from runner.data.lock import ELSEWHERE, DataFile, DataLock, look_through
 from runner.errors import EnvironmentFault, RunnerError
-from runner.files import UNREADABLE, named, replace, sync_folder
+from runner.files import named, read_json, replace, sync_folder
 from runner.model import key_of
 from runner.records.folders import remove_tree
 from runner.registry.content import Entries, content_of, parse_entries
@@ -102,7 +102,7 @@ class DataCache:
             EnvironmentFault: they are damaged: a file is missing, or is of another size.
         """
         folder = self.folder(name, key)
-        lock = _read_lock(folder / "lock.json")
+        lock = read_json(folder / "lock.json", DataLock)
         if lock is None:
             if folder.is_dir():
                 raise _damaged(name, folder / "lock.json")
@@ -129,7 +129,7 @@ class DataCache:
             return
         for folder in sorted(self.root.iterdir()):
             if folder.is_dir():
-                yield folder, _read_lock(folder / "lock.json")
+                yield folder, read_json(folder / "lock.json", DataLock)
 
     def put(self, lock: DataLock, fetched: Path) -> Data:
         """Put fetched data into the cache, replacing those that were there."""
@@ -164,13 +164,6 @@ def _damaged(name: str, path: Path) -> EnvironmentFault:
         f"the fetched data of {name} are damaged: {path} is missing or has changed",
         "fetch them again with `evalset data fetch`",
     )
-
-
-def _read_lock(path: Path) -> DataLock | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=DataLock)
-    except (OSError, *UNREADABLE):
-        return None
 
 
 def _is_alike(path: Path, file: DataFile) -> bool:

@@ -78,6 +78,16 @@ class DataLock(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.size for file in self.files)
 
     @property
+    def commits(self) -> str:
+        """The revisions for people, to be put behind a line; empty for none."""
+        said = [
+            f"{name.partition('/')[2]}@{commit[:12]}"
+            for name, branches in sorted(self.revisions.items())
+            for commit in branches.values()
+        ]
+        return f"  {', '.join(said)}" if said else ""
+
+    @property
     def line(self) -> bytes:
         """The line of a lock file."""
         return msgspec.json.encode(self) + b"\n"
@@ -176,11 +186,6 @@ def _revisions(folder: Path, files: Iterable[DataFile]) -> dict[str, dict[str, s
             branch = "/".join(parts[parts.index("refs") + 1 :])
             revisions.setdefault(f"{kind}/{name}", {})[branch] = commit
     return revisions
-
-
-def read_locks(path: Path) -> dict[tuple[str, str], DataLock]:
-    """The lines of a lock file, as `parse_locks` gives them."""
-    return parse_locks(read_bytes(path))
 
 
 def parse_locks(content: bytes) -> dict[tuple[str, str], DataLock]:

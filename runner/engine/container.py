@@ -103,7 +103,7 @@ class Container:
         """Wait up to `seconds` until it has ended, and tell whether it has."""
         if seconds <= 0:
             return not self.state().running
-        return docker_py.wait(self._api, self.id, seconds)
+        return docker_py.wait(self._api, self.id, seconds) is not None
 
     def stop(self) -> bool:
         """Ask it to end, kill it when it does not within a while, and tell whether it has ended."""

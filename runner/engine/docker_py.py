@@ -296,8 +296,8 @@ def create(api: Api, config: Mapping[str, Any], name: str = "") -> str:
     return str(made["Id"])
 
 
-def wait(api: Api, container: str, seconds: float) -> bool:
-    """Wait until a container has ended, and tell whether it has.
+def wait(api: Api, container: str, seconds: float) -> int | None:
+    """Wait until a container has ended, and tell its status; None where it has not ended in time.
 
     The engine sends the head of its answer at once, so that a limit reached later is no `Timeout`:
     https://github.com/docker/docker-py/issues/1966
@@ -305,18 +305,21 @@ def wait(api: Api, container: str, seconds: float) -> bool:
     from requests import exceptions
 
     try:
-        api.wait(container, timeout=math.ceil(seconds))
+        ended = api.wait(container, timeout=math.ceil(seconds))
     except exceptions.Timeout:
-        return False
+        return None
     except exceptions.ConnectionError as error:
         if "Read timed out" in str(error):
-            return False
+            return None
         raise
-    return True
+    return int(ended["StatusCode"])
 
 
-def kill(api: Api, container: str, signal: str, seconds: float) -> None:
+def kill(api: Api, container: str, signal: str, seconds: float) -> bool:
     """Signal a container, and wait `seconds` at most for the engine, which may never answer.
+
+    Returns:
+        False where the engine refused, as it does where the container has ended.
 
     docker-py's own has no such limit:
     https://github.com/docker/docker-py/blob/7.2.0/docker/api/container.py
@@ -324,7 +327,9 @@ def kill(api: Api, container: str, signal: str, seconds: float) -> None:
     from requests import exceptions
 
     with contextlib.suppress(exceptions.Timeout):
-        api.post(_address(api, container, "kill"), params={"signal": signal}, timeout=seconds)
+        to = _address(api, container, "kill")
+        return api.post(to, params={"signal": signal}, timeout=seconds).ok
+    return True
 
 
 def printed(api: Api, container: str) -> Iterator[bytes]:

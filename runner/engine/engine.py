@@ -155,7 +155,7 @@ def as_fault(error: Exception) -> EnvironmentFault:
             "add this user to the group `docker` "
             "(sudo usermod -aG docker $USER, then log in again), or point DOCKER_HOST elsewhere",
         )
-    if isinstance(error, docker_py.ConnectionError) or "Error while fetching server" in text:
+    if isinstance(error, docker_py.ConnectionError):
         return EnvironmentFault(
             f"no Docker engine answers at {docker_py.address()}",
             "start it (`sudo systemctl start docker`, or "

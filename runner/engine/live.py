@@ -83,11 +83,10 @@ class LiveContainers:
             self._cuts[container].append(cut)
 
         def send() -> None:
-            try:
-                with closing(self._engine.api) as api:
-                    api.kill(container, signal)
-            except (EnvironmentFault, *docker_py.ERRORS):
-                # It has ended by itself, or the engine is away.
+            taken = False
+            with suppress(EnvironmentFault, *docker_py.ERRORS), closing(self._engine.api) as api:
+                taken = docker_py.kill(api, container, signal, docker_py.ANSWER_TIME)
+            if not taken:  # it has ended by itself, or the engine is away
                 with self._lock, suppress(ValueError):
                     self._cuts[container].remove(cut)
 

@@ -27,8 +27,6 @@ class Label(enum.StrEnum):
     None of them holds anything secret: everyone who may ask the engine can read them.
     """
 
-    RUN = "evalset.run"
-    JOB = "evalset.job"
     COMMAND = "evalset.command"
     ATTEMPT = "evalset.attempt"
     HOST = "evalset.host"
@@ -160,8 +158,6 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
             hidden=self.hidden_of(settings),
             environment=values,
             labels={
-                Label.RUN: self.run,
-                Label.JOB: job.key,
                 Label.COMMAND: json.dumps(job.command),
                 Label.ATTEMPT: attempt,
                 Label.HOST: self.host,

@@ -129,7 +129,7 @@ try:
 except OSError:
     packages = ""
 print(json.dumps({
-    "python": ".".join(platform.python_version_tuple()[:2]),
+    "python": platform.python_version(),
     "machine": platform.machine(),
     "libc": platform.libc_ver(),
     "packages": packages,
@@ -148,13 +148,6 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     identity: str
     platform: Platform
-
-
-class _Found(msgspec.Struct, frozen=True, kw_only=True):
-    python: str
-    machine: str
-    libc: tuple[str, str]
-    packages: str
 
 
 def prepare_base(
@@ -217,17 +210,15 @@ def _describe(api: docker_py.Api, name: str) -> Base:
             f"the base image {name} has no working python3 ({answer.last_line})",
             "give one that has with --base-image",
         )
-    found = msgspec.convert(json.loads(answer.stdout), _Found)
-    kind, version = found.libc
-    if kind != "glibc":
+    found = json.loads(answer.stdout)
+    platform = Platform.of(found)
+    if platform is None:
         raise EnvironmentFault(
             f"the base image {name} has no glibc, and many wheels need it",
             "give a Debian-based one with --base-image",
         )
     if name == DEBIAN_BASE:
-        identity = f"packages:{hashlib.sha256(found.packages.encode()).hexdigest()}"
+        identity = f"packages:{hashlib.sha256(found['packages'].encode()).hexdigest()}"
     else:
         identity = image.digest.partition("@")[2] if image.digest else image.id
-    glibc = int(version.split(".")[1])
-    platform = Platform(python=found.python, machine=found.machine, glibc=glibc)
     return Base(name=name, identity=identity, platform=platform)

@@ -8,7 +8,7 @@ from runner.engine import docker_py
 from runner.engine.engine import Engine, as_environment_fault
 from runner.engine.image_probe import NO_COMMAND, ask
 from runner.errors import EnvironmentFault
-from runner.files import UNREADABLE, replace
+from runner.files import read_json, replace
 from runner.host import Host
 from runner.options import DEFAULT_IMAGE, EXTRAS, extra_image
 from runner.registry.entries import Registry, RegistryCache, RegistryFile, parse_registry
@@ -174,10 +174,9 @@ json.dump(sorted(names), sys.stdout)
 def modules_in(engine: Engine, image: Image, host: Host) -> list[str]:
     """The names that can be imported in an image, asked once per image; empty without Python."""
     kept = host.cache / "modules" / f"{image.id.removeprefix('sha256:')}.json"
-    try:
-        return msgspec.json.decode(kept.read_bytes(), type=list[str])
-    except (OSError, *UNREADABLE):
-        answer = ask(engine.api, image.id, ["python3", "-c", READ_MODULES])
+    if (names := read_json(kept, list[str])) is not None:
+        return names
+    answer = ask(engine.api, image.id, ["python3", "-c", READ_MODULES])
     if answer.exit_code:
         return []
     with suppress(EnvironmentFault):  # the image is asked again next time

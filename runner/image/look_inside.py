@@ -12,7 +12,7 @@ from runner.engine import docker_py
 from runner.engine.container import ContainerSpec
 from runner.engine.image_probe import NO_COMMAND, try_out
 from runner.errors import EnvironmentFault
-from runner.files import UNREADABLE, replace
+from runner.files import UNREADABLE, read_json, replace
 from runner.host import Host
 from runner.plan.obstacles import Finding, Look
 
@@ -105,7 +105,7 @@ def look_inside(
     """
     script = program()
     path = host.cache / "looks" / f"{_key(script, spec, question)}.json"
-    known = _read(path)
+    known = read_json(path, Look)
     missing = [name for name in question.evals if known is None or name not in known.evals]
     if missing:
         found = _ask(api, spec, script, question, missing)
@@ -163,13 +163,6 @@ def _joined(known: Look | None, found: Look, asked: Sequence[str]) -> Look:
     nothing: dict[str, tuple[Finding, ...]] = dict.fromkeys(asked, ())
     before = known.evals if known else {}
     return msgspec.structs.replace(found, evals={**before, **nothing, **found.evals})
-
-
-def _read(path: Path) -> Look | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Look)
-    except (OSError, *UNREADABLE):
-        return None
 
 
 def _keep(path: Path, look: Look) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,15 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     machine: str
     glibc: int
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> "Platform | None":
+        """By what `platform` says there; None if there is no glibc."""
+        kind, version = said["libc"]
+        if kind != "glibc":
+            return None
+        python = ".".join(said["python"].split(".")[:2])
+        return cls(python=python, machine=said["machine"], glibc=int(version.split(".")[1]))
 
     @property
     def tags(self) -> list[str]:
@@ -216,8 +225,8 @@ def ground_of(api: docker_py.Api, image: Image) -> Ground:
             "leave --requirements out, or choose another --image",
         )
     found = json.loads(answer.stdout)
-    kind, version = found["libc"]
-    if kind != "glibc":
+    platform = Platform.of(found)
+    if platform is None:
         raise EnvironmentFault(
             f"no packages can be added to the image {image.name}: it has no glibc, and many "
             "wheels need it",
@@ -225,11 +234,7 @@ def ground_of(api: docker_py.Api, image: Image) -> Ground:
         )
     return Ground(
         python=found["python"],
-        platform=Platform(
-            python=".".join(found["python"].split(".")[:2]),
-            machine=found["machine"],
-            glibc=int(version.split(".")[1]),
-        ),
+        platform=platform,
         packages={canonical(name): version for name, version in found["packages"].items()},
     )
 

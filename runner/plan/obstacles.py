@@ -12,6 +12,7 @@ import msgspec
 from runner.errors import UsageError
 from runner.host import KEYLESS_MODEL, PLACEHOLDER_KEY
 from runner.model import ContainerSettings
+from runner.options import TIMEOUT
 from runner.registry.needs import Need
 
 # With fewer evals in common, an image and a registry folder may be alike by chance.
@@ -22,9 +23,6 @@ _NAMED = 3
 
 # Kinds of findings that lack of memory or time may have caused, unless they are sure.
 _MAY_CHANGE = {"hangs", "killed", "unseen", "network"}
-
-# Seconds that evals may take if nobody says otherwise.
-_USUAL_TIMEOUT = 3600.0
 
 # With one of these set, what evals load from a hub comes from a cache.
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
@@ -196,7 +194,7 @@ def caution_about(need: Need, context: Context, *, timeout: float, fetch: str) -
             f"{need.why} in each run, where `evalset data fetch` cannot help; leave it out with "
             "--exclude if that takes too long"
         )
-    if need.kind == "time" and timeout <= _USUAL_TIMEOUT:
+    if need.kind == "time" and timeout <= TIMEOUT:
         return f"{need.why}; give it some hours with --timeout, or leave it out with --exclude"
     return ""
 

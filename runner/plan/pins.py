@@ -1,11 +1,11 @@
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
 
 from runner import __version__
 from runner.model import Setting
-from runner.units import show_size
+from runner.options import options_of_run
 
 # Of the format of run.json.
 VERSION = 1
@@ -139,9 +139,12 @@ def differences(
         for key, eval_key in finished.items()
         if (old := before.settings_of(key)) and (new := now.settings_of(key))
     ]
-    for name, (text, differs) in _COMPARED.items():
+    for name in _COMPARED:
+        setting = options_of_run()[name]
+        show = setting.kind.show if setting.kind else str
+        differs = _is_lower if setting.type in {int, float} else _differs
         changed = {
-            eval_key: (text(old.get(name)), text(new.get(name)))
+            eval_key: (show(old.get(name) or "none"), show(new.get(name) or "none"))
             for eval_key, old, new in pairs
             if name not in ignored and differs(old.get(name), new.get(name))
         }
@@ -249,32 +252,6 @@ def _is_lower(before: Setting, now: Setting) -> bool:
     return isinstance(before, int | float) and isinstance(now, int | float) and 0 < now < before
 
 
-def _text(value: Setting) -> str:
-    return str(value or "none")
-
-
-def _size(value: Setting) -> str:
-    return show_size(int(value or 0))
-
-
-def _number(value: Setting) -> str:
-    return f"{float(value or 0):g}"
-
-
-def _seconds(value: Setting) -> str:
-    return f"{_number(value)}s"
-
-
-# By field of `ContainerSettings`, which is named like its option: how a value is shown, and whether
-# two values differ.
-_COMPARED: dict[str, tuple[Callable[[Setting], str], Callable[[Setting, Setting], bool]]] = {
-    "network": (_text, _differs),
-    "gpus": (_text, _differs),
-    "memory": (_size, _is_lower),
-    "pids_limit": (_number, _is_lower),
-    "timeout": (_seconds, _is_lower),
-    "tmp_limit": (_size, _is_lower),
-}
-
-# The fields of `ContainerSettings` that matter for results.
+# The fields of `ContainerSettings` that matter for results, `image` aside.
+_COMPARED = ("network", "gpus", "memory", "pids_limit", "timeout", "tmp_limit")
 SETTINGS = ("image", *_COMPARED)

@@ -1,22 +1,16 @@
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
 from runner.errors import UsageError, did_you_mean
 from runner.model import ContainerSettings, Setting
+from runner.options import options_of_run
 from runner.registry.entries import RegistryFile, parse_mapping
 from runner.registry.resolve import names_matching
-from runner.units import (
-    parse_cpus,
-    parse_duration,
-    parse_gpus,
-    parse_memory,
-    parse_pids_limit,
-    parse_tmp_limit,
-)
 
 
 class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,12 +87,13 @@ def _parse_rule(path: str, pattern: str, given: object) -> ContainerRule:
                 env = _parse_env(value)
             elif key == "code":
                 code = tuple(_path(path, folder) for folder in _parse_folders(value))
-            elif value is None and key in _MAY_BE_NONE:
+            elif value is None and type(None) in get_args(ContainerSettings.__annotations__[key]):
                 settings[key] = None
             elif key == "requirements":
                 settings[key] = _path(path, _parse_path(value))
             else:
-                settings[key] = _PARSERS[key](value)
+                kind = options_of_run()[key].kind
+                settings[key] = kind.read(str(value)) if kind and kind.read else _parse_name(value)
         except UsageError as error:
             raise UsageError(f"{where}: `{key}`: {error.what}", error.cure) from None
     return ContainerRule(pattern=pattern, settings=settings, env=env, code=code)
@@ -142,19 +137,5 @@ def _path(file: str, path: str) -> str:
     return os.path.abspath(registry / path)  # noqa: PTH100 - links stay as typed
 
 
-_PARSERS: dict[str, Callable[[object], Setting]] = {
-    "image": _parse_name,
-    "memory": parse_memory,
-    "cpus": parse_cpus,
-    "pids_limit": parse_pids_limit,
-    "gpus": parse_gpus,
-    "timeout": parse_duration,
-    "tmp_limit": parse_tmp_limit,
-    "network": _parse_name,
-}
-
-# cpus: as many as the engine has; gpus and requirements: none
-_MAY_BE_NONE = ("cpus", "gpus", "requirements")
-
 # The keys that a rule may have.
-KEYS = (*_PARSERS, "env", "code", "requirements")
+KEYS = ContainerSettings.__struct_fields__

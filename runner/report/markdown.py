@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from runner.model import Command, State
+from runner.options import OAIEVAL
 from runner.plan.pins import RunFile
 from runner.records.snapshot import ExcludedFile
 from runner.records.state import EvalState, EvalStates, RunState
@@ -163,7 +164,7 @@ def _again(run: RunFile) -> tuple[list[str], str]:
     """Options by which a run becomes like this one, and what a host has to add to them."""
     commands = list(map(Command, run.commands))
     words = [] if run.image_fingerprint else ["--image", run.image]
-    programs = {command.program for command in commands} - {"oaieval"}
+    programs = {command.program for command in commands} - {OAIEVAL}
     if len(programs) == 1:
         words += ["--run-command", *programs]
     arguments = {command.arguments for command in commands}

@@ -2,17 +2,17 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from runner.data import paths
 from runner.data.cache import DataCache, keys_of, remove
-from runner.data.lock import ELSEWHERE, DataLock, lock_of, read_locks
+from runner.data.lock import ELSEWHERE, DataLock, lock_of, parse_locks
 from runner.engine import docker_py
 from runner.engine.engine import as_environment_fault
 from runner.errors import EnvironmentFault, LockHeld, UsageError
-from runner.files import make_folder, named
+from runner.files import make_folder, named, read_bytes
 from runner.host import PLACEHOLDER_KEY, Host, from_host, read_env_file
 from runner.image.image import look_up_image
 from runner.model import Job
@@ -20,9 +20,13 @@ from runner.options import EVAL_NETWORK, RunOptions
 from runner.plan.pins import RunFile
 from runner.records.lock import run_lock
 from runner.records.state import RunState
+from runner.report.text import size
 from runner.run.containers import facts_of, with_locks
 from runner.run.fetch_containers import FetchContainers, OneEvalFails, make_ready
 from runner.run.prepare import PROXIES, Prepared, planned, prepare
+
+if TYPE_CHECKING:
+    from runner.report.live import FetchDisplay
 
 # Variables that containers get while they fetch, if they are set; none is a secret.
 USUAL = (*PROXIES, *(name.upper() for name in PROXIES), "no_proxy", "NO_PROXY", "HF_ENDPOINT")
@@ -53,22 +57,20 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     new: bool = False
     problem: str = ""
 
-
-class Progress(Protocol):
-    """Shows people how far a fetch is."""
-
-    def begin(self, total: int) -> None:
-        """So many evals are going to be looked at."""
-
-    def has(self, name: str, size: int) -> None:
-        """So many bytes of an eval's data have been fetched so far."""
-
-    def ended(self, fetched: Fetched) -> None:
-        """An eval's data have been fetched, or cannot be."""
+    @property
+    def line(self) -> str:
+        """The same for people."""
+        lock = self.lock
+        if lock is None:
+            return f"error: {self.problem}"
+        if not lock.files:
+            return f"no data  {self.eval} needs none"
+        how = "fetched" if self.new else "is here"
+        return f"{how}  {self.eval}  ({size(lock.size)}, {lock.sha256[:12]}){lock.commits}"
 
 
 def fetch(
-    options: RunOptions, host: Host, progress: Progress, *, refresh: bool = False
+    options: RunOptions, host: Host, display: "FetchDisplay", *, refresh: bool = False
 ) -> list[Fetched]:
     """Fetch the data of the evals of a set into the cache, with a container for each eval.
 
@@ -86,7 +88,7 @@ def fetch(
     cache = DataCache(host.cache)
     make_folder(cache.root, option=ELSEWHERE)
     with alone(cache):
-        return _Fetch(prepared, host, cache, progress, refresh=refresh).all()
+        return _Fetch(prepared, host, cache, display, refresh=refresh).all()
 
 
 def _prepared(options: RunOptions, host: Host) -> Prepared:
@@ -139,13 +141,13 @@ class _Fetch:
         prepared: Prepared,
         host: Host,
         cache: DataCache,
-        progress: Progress,
+        display: "FetchDisplay",
         *,
         refresh: bool,
     ) -> None:
         self._prepared = prepared
         self._cache = cache
-        self._progress = progress
+        self._display = display
         self._refresh = refresh
         layout, options = prepared.layout, prepared.options
         plan = planned(prepared, RunState(model=layout.model, eval_set=layout.eval_set))
@@ -157,17 +159,17 @@ class _Fetch:
         prepared = with_locks(prepared, plan, before, host, tell=_say_nothing)
         self._facts = facts_of(prepared, plan, host, tell=_say_nothing)
         self._containers = FetchContainers(
-            prepared.engine.api, self._facts, cache.root, self._pinned, progress.has
+            prepared.engine.api, self._facts, cache.root, self._pinned, display.has
         )
 
     def all(self) -> list[Fetched]:
         """Fetch the data of all evals, some at the same time."""
         self._containers.remove_leftovers()
         prepared = self._prepared
-        self._progress.begin(len(self._jobs))
+        self._display.begin(len(self._jobs))
         found = {job.eval: self._in_cache(job.eval) for job in self._jobs}
         for fetched in filter(None, found.values()):
-            self._progress.ended(fetched)
+            self._display.ended(fetched.line)
         todo = [job for job in self._jobs if found[job.eval] is None]
         if any(job.settings.network == EVAL_NETWORK for job in todo):
             prepared.engine.make_eval_network()
@@ -176,7 +178,7 @@ class _Fetch:
             for future in as_completed([pool.submit(self._fetch_one, job) for job in todo]):
                 fetched = future.result()
                 found[fetched.eval] = fetched
-                self._progress.ended(fetched)
+                self._display.ended(fetched.line)
         except BaseException:
             self._containers.stop()
             raise
@@ -247,7 +249,7 @@ def _pinned(
 ) -> dict[str, DataLock]:
     """The data that the run in the progress directory is pinned to, by eval."""
     hashes = set((run.data or {}).values()) if run else set()
-    known = read_locks(prepared.layout.data).values()
+    known = parse_locks(read_bytes(prepared.layout.data)).values()
     return {
         lock.eval: lock
         for lock in known

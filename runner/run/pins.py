@@ -14,8 +14,6 @@ from runner.registry.content import digests_of
 from runner.report.text import evals
 from runner.run.prepare import Prepared
 
-_LIMITS = ("memory", "cpus", "pids_limit", "timeout", "tmp_limit")
-
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is pinned to, and how that differs from the run before.
@@ -155,7 +153,11 @@ def _run_file(prepared: Prepared, plan: Plan, run_id: str, before: RunFile | Non
         commands=plan.commands,
         in_eval_set=len(prepared.resolution.evals),
         shard=options.shard,
-        limits={name: getattr(settings, name) for name in _LIMITS},
+        limits={
+            name: value
+            for name, value in msgspec.structs.asdict(settings).items()
+            if isinstance(value, int | float)
+        },
         network=settings.network,
         gpus=settings.gpus,
         seeds=_seeds(prepared),

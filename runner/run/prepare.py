@@ -30,7 +30,7 @@ from runner.image.image import (
 )
 from runner.image.requirements import Lock
 from runner.model import ContainerSettings, check_names
-from runner.options import DEFAULT_IMAGE, RunOptions, extra_image
+from runner.options import DEFAULT_IMAGE, OAIEVAL, RunOptions, extra_image
 from runner.plan.grammar import check_passed_through
 from runner.plan.obstacles import Obstacle
 from runner.plan.plan import Plan, Shard, make_plan, parse_shard
@@ -47,9 +47,6 @@ from runner.registry.needs import by_image
 from runner.registry.resolve import Resolution, resolve_eval_set
 from runner.registry.rules import ContainerRule, settings_for
 from runner.run.inputs import Folders, absolute, local_addresses, provider_warnings
-
-# openai/evals' own program.
-OAIEVAL = "oaieval"
 
 # Addresses of proxies, which often hold a login.
 PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})

@@ -12,7 +12,7 @@ from runner.image.build import kind_of
 from runner.image.image import look_up_image, modules_in
 from runner.image.look_inside import Question, look_inside
 from runner.model import ContainerSettings, Job
-from runner.options import extra_image
+from runner.options import OAIEVAL, extra_image
 from runner.plan.explanations import obstacles, refusal
 from runner.plan.obstacles import (
     NO_GPU,
@@ -31,7 +31,7 @@ from runner.registry.content import astray, state_of_folders
 from runner.registry.needs import needs
 from runner.report.text import evals
 from runner.run.containers import facts_of
-from runner.run.prepare import OAIEVAL, Prepared, noting
+from runner.run.prepare import Prepared, noting
 
 
 def fit(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from runner.branch.restore import restore_progress
-from runner.data.lock import DataLock, add_locks, read_locks
+from runner.data.lock import DataLock, add_locks, parse_locks
 from runner.records.run_file import read_run_file
 from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 
@@ -84,7 +84,7 @@ def test_locks_of_data_arrive_and_stay(two: tuple[Desk, Desk]) -> None:
     assert b.layout.data.read_bytes() == ours.line + theirs.line
     push(b)
     bring(a)
-    found = read_locks(a.layout.data).values()
+    found = parse_locks(a.layout.data.read_bytes()).values()
     assert sorted(lock.eval for lock in found) == ["a", "b"]
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.data.lock import DataLock, add_locks, lock_of, look_through, parse_locks, read_locks
+from runner.data.lock import DataLock, add_locks, lock_of, look_through, parse_locks
 from runner.errors import UsageError
 
 COMMIT = "0123456789" * 4
@@ -101,7 +101,7 @@ def test_a_lock_file_is_added_to_once(tmp_path: Path, fetched: Path) -> None:
     add_locks(path, [lock])
 
     assert path.read_bytes() == later + lock.line
-    assert read_locks(path) == {("words", lock.sha256): lock}
+    assert parse_locks(path.read_bytes()) == {("words", lock.sha256): lock}
 
 
 def test_what_is_no_lock_is_passed_over() -> None:

@@ -1,6 +1,6 @@
 """Writes what docs/ has of the command lines from these themselves; `make docs` calls it.
 
-That is the page of commands, and a page's table of variables and keys.
+That is the page of commands, and what a page has of variables and keys.
 """
 
 import argparse
@@ -28,8 +28,12 @@ the help, not this page. [Configuration](configuration.md) says how the options 
 work together, which files can set them, and what the exit codes mean.
 """
 WIDTH = 100
+LINE = 110  # of a page
 COMMANDS = "| command | what it does |\n|---|---|\n"
-VARIABLES = "| variable | key in a file | option of `evalset run` |\n|---|---|---|\n"
+VARIABLES = """\
+| variable | key in a file | option of `evalset run` | other commands with it |
+|---|---|---|---|
+"""
 TABLE = "| option | default | variable | what it does |\n|---|---|---|---|\n"
 
 
@@ -39,19 +43,49 @@ def page() -> str:
 
 
 def with_variables(text: str) -> str:
-    """A page with the table of variables and keys between its marks as it is to be."""
+    """A page with all about variables and keys between its marks as it is to be."""
     head, mark, rest = text.partition("<!-- variables -->\n")
     _, end, tail = rest.partition("<!-- /variables -->")
-    return "".join((head, mark, VARIABLES, *_variables(), end, tail))
+    return "".join((head, mark, VARIABLES, *_variables(), "\n", *_values(), end, tail))
 
 
 def _variables() -> Iterator[str]:
-    configurable = {each.name for each in run_command.parameters if each.configurable}
+    others: dict[object, list[str]] = {}
+    for name, command in commands():
+        for param in command.params:
+            if command is not run_command:
+                others.setdefault(param.envvar, []).append(f"`{name}`")
     for option in run_command.params:
-        if isinstance(option, click.Option) and option.name in configurable:
+        if isinstance(option, click.Option) and option.envvar:
             spellings = ", ".join(f"`{each}`" for each in (*option.opts, *option.secondary_opts))
-            key = option.name.replace("_", "-")
-            yield _row((f"`{option.envvar}`", f"`{key}`", spellings))
+            key = f"{option.name}".replace("_", "-")
+            found = ", ".join(others.get(option.envvar, []))
+            yield _row((f"`{option.envvar}`", f"`{key}`", spellings, found))
+
+
+def _values() -> Iterator[str]:
+    """What the variables take that do not take one value as it is typed."""
+    given = [each for each in run_command.parameters if each.configurable]
+    switches = [each for each in given if each.type is bool]
+    several = [each for each in given if each.multiple]
+    folders = [each for each in several if each.kind and each.kind.is_path]
+    texts = [each for each in several if each not in folders]
+    for those, take in (
+        (switches, "`true` or `false`, `1` or `0`"),
+        (texts, "several values, separated by blanks"),
+        (folders, "several folders, separated by `:` as in `PATH`"),
+    ):
+        *names, last = (f"`EVALSET_{each.name.upper()}`" for each in those)
+        text = f"* {', '.join(names)} and {last} take {take}."
+        yield textwrap.fill(text, LINE, subsequent_indent="  ") + "\n"
+
+
+def commands(group: click.Group = evalset) -> Iterator[tuple[str, click.Command]]:
+    """Each command below a group, groups among them, and what is typed for it behind that."""
+    for name, found in _below(group, click.Context(group)):
+        yield name, found
+        if isinstance(found, click.Group):
+            yield from ((f"{name} {each}", below) for each, below in commands(found))
 
 
 def _command(command: click.Command, parent: click.Context | None, name: str) -> Iterator[str]:

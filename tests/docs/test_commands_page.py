@@ -1,20 +1,9 @@
 import re
-from collections.abc import Iterator
 
-import click
+from tests.docs.commands_page import CONFIGURATION, PAGE, commands, page, with_variables
 
-from runner.cli import evalset
-from tests.docs.commands_page import CONFIGURATION, PAGE, page, with_variables
-
-
-def names(command: click.Command, name: str) -> Iterator[str]:
-    """A command and all below it, as they are typed."""
-    yield name
-    if isinstance(command, click.Group):
-        for below in command.list_commands(click.Context(command)):
-            found = command.get_command(click.Context(command), below)
-            assert found is not None
-            yield from names(found, f"{name} {below}")
+# All commands, as they are typed.
+NAMES = ["evalset", *(f"evalset {name}" for name, _ in commands())]
 
 
 def test_the_page_is_what_help_shows() -> None:
@@ -26,14 +15,14 @@ def test_the_table_of_variables_is_that_of_the_options() -> None:
     """Each option that can be configured has its row; `make docs` writes them, too."""
     text = CONFIGURATION.read_text()
     assert text == with_variables(text)
-    assert "\n| `EVALSET_SELECT` | `select` | `--select` |\n" in text
+    assert "\n| `EVALSET_SELECT` | `select` | `--select` | `verify`, `matrix`, " in text
     assert "--dry-run` |" not in text.partition("<!-- variables -->")[2].partition("<!--")[0]
 
 
 def test_every_command_has_its_part() -> None:
     """And that begins with how it is called, and ends with an example."""
     parts = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]
-    assert [part.partition("\n")[0] for part in parts] == [*names(evalset, "evalset"), "oaievalset"]
+    assert [part.partition("\n")[0] for part in parts] == [*NAMES, "oaievalset"]
     for part in parts:
         name = part.partition("\n")[0]
         assert f"\n```text\n{name} " in part
@@ -43,7 +32,7 @@ def test_every_command_has_its_part() -> None:
 def test_a_table_leads_to_every_command() -> None:
     """Those of a group are below its own options."""
     linked = re.findall(r"^\| \[`(.+?)`\]", PAGE.read_text(), re.MULTILINE)
-    assert sorted([*linked, "evalset"]) == sorted(names(evalset, "evalset"))
+    assert sorted([*linked, "evalset"]) == sorted(NAMES)
 
 
 def test_options_have_values_defaults_and_variables() -> None:

@@ -132,7 +132,6 @@ def test_a_container_is_labelled(outside: Mapping[str, Any]) -> None:
     (record,) = place.records()
     assert {Label(name) for name in labels if name in set(Label)} == set(Label)
     assert labels[Label.ATTEMPT] == record.id
-    assert labels[Label.RUN] == record.run
     assert labels[Label.HOST] == record.host
     assert labels[Label.PROGRESS] == str(place.progress)
     assert (labels[Label.MODEL], labels[Label.EVAL_SET]) == ("m", "s")

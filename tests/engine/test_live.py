@@ -2,7 +2,7 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from docker.errors import APIError
+from requests import Response, Timeout
 
 from runner.engine.ending import Cut
 from runner.engine.live import LiveContainer, LiveContainers
@@ -17,15 +17,19 @@ FIRST, SECOND = Cut(why="first"), Cut(why="second")
 class Refusing:
     """Stands in for an engine that refuses signals, each when it is told to."""
 
+    base_url = api_version = ""
+
     def __init__(self) -> None:
         self.api = self
         self.refuse = [threading.Event(), threading.Event()]
         self._asked = iter(self.refuse)
 
-    def kill(self, _container: str, _signal: str) -> None:
+    def post(self, *_: object, **__: object) -> Response:
         """Refuse."""
         assert next(self._asked).wait(5)
-        raise APIError("container is not running")
+        answer = Response()
+        answer.status_code = 409  # "container is not running"
+        return answer
 
     def close(self) -> None:
         """Nothing was opened."""
@@ -64,6 +68,21 @@ def test_a_signal_that_failed_takes_back_no_later_one(engine: Refusing) -> None:
     until_refused(engine, 0)
     assert live.cut("c") is SECOND
     engine.refuse[1].set()
+
+
+def test_a_signal_that_an_engine_is_slow_with_is_on_its_way(
+    engine: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the eval would be blamed for an end that the run brought about."""
+
+    def answer_late(*_: object, **__: object) -> Response:
+        assert engine.refuse[0].wait(5)
+        raise Timeout
+
+    monkeypatch.setattr(engine, "post", answer_late)
+    live = ending(engine, FIRST)
+    until_refused(engine, 0)
+    assert live.cut("c") is FIRST
 
 
 def test_what_is_live_is_counted_for_as_long_as_it_is() -> None:

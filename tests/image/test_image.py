@@ -108,6 +108,15 @@ def test_an_image_that_is_up_to_date_is_not_built_again(
     assert "up to date" in told[0]
 
 
+def test_an_image_that_does_not_answer_is_no_engine_that_is_away(
+    api: docker.APIClient, eval_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says so, after a while."""
+    monkeypatch.setattr("runner.engine.image_probe.TIME_LIMIT", 1)
+    with pytest.raises(EnvironmentFault, match=r"^the image sha256:.* did not say within 1 s "):
+        ask(api, eval_image.id, ["sleep", "60"])
+
+
 def test_strings_have_the_same_hash_in_each_run(eval_image: Image) -> None:
     """An eval that asks for the items of a set asks for them in the same order again."""
     run = ("docker", "run", "--rm", "--network=none", eval_image.id)

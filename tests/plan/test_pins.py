@@ -86,7 +86,7 @@ def test_a_lower_limit_counts_and_a_higher_one_does_not() -> None:
     assert compare(PINS, limited(**lower)) == (
         "--memory: 4g before, 1536m now",
         "--pids-limit: 100 before, 99 now",
-        "--timeout: 60s before, 1.5s now",
+        "--timeout: 1m before, 1.5s now",
     )
     assert compare(PINS, limited(memory=4 * 2**30 - 1)) == ("--memory: 4g before, 4294967295 now",)
     assert compare(PINS, limited(pids_limit=1)) == ("--pids-limit: 100 before, 1 now",)
