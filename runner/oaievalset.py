@@ -34,7 +34,7 @@ class OaiEvalSetArguments(argparse.Namespace):
         model: as given to `oaieval`.
         eval_set: name of the eval set.
         registry_path: further registry folders; None when there are none.
-        resume: whether to leave out what is finished.
+        resume: whether to skip what is finished.
         exit_on_error: whether to stop at the first failure.
     """
 

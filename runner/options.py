@@ -92,7 +92,7 @@ Requirements = Annotated[
     Option("Add these packages to the image: pip's file, or a pyproject.toml.", FILE),
 ]
 Select = Annotated[tuple[str, ...], Option("Run these evals only; * is any text.", PATTERN)]
-Exclude = Annotated[tuple[str, ...], Option("Leave these evals out.", PATTERN)]
+Exclude = Annotated[tuple[str, ...], Option("Skip these evals; * is any text.", PATTERN)]
 Jobs = Annotated[int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")]
 Timeout = Annotated[float, Option("Stop an eval after this.", DURATION)]
 Network = Annotated[str, Option("Docker network of an eval; `none` for no network.", NAME)]
@@ -102,7 +102,7 @@ PricesFile = Annotated[
 Env = Annotated[
     tuple[str, ...],
     Option(
-        "Hand in this variable of the host, by name.",
+        "Pass in this variable of the host, by name.",
         NAME,
         names=("-e", "--env"),
     ),
@@ -115,7 +115,7 @@ Upstreams = Annotated[
         names=("--upstream",),
     ),
 ]
-EnvFile = Annotated[Path | None, Option("Hand in the variables of this file.", FILE)]
+EnvFile = Annotated[Path | None, Option("Pass in the variables of this file.", FILE)]
 Branch = Annotated[
     str | None, Option("Read a progress branch, not the directory.", NAME, configurable=False)
 ]
@@ -134,17 +134,18 @@ SnapshotRepo = Annotated[
         "Its repository.",
         FOLDER,
         names=("--snapshot-repo",),
-        default="the one around this folder, else one of our own",
+        default="the one around this folder, else evalset's own",
     ),
 ]
 RemoteName = Annotated[
     str | None,
     Option(
-        "Where it is pushed to; `none` for nowhere.",
+        "Remote to push it to; `none` for nowhere.",
         Kind("NAME|URL"),
         default="the repository's own",
     ),
 ]
+RemoteToRead = Annotated[RemoteName, "Remote to read it from; `none` for this host alone."]
 MaxFile = Annotated[
     int,
     Option(
@@ -156,7 +157,7 @@ MaxFile = Annotated[
 SnapshotAnswers = Annotated[
     bool,
     Option(
-        "Put the providers' answers on the branch, too, and take over those that it has.",
+        "Put the providers' answers on the branch, too, and take over those that are there.",
         names=("--snapshot-answers",),
     ),
 ]
@@ -185,7 +186,7 @@ class BranchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     branch: Branch = None
     repo: SnapshotRepo = None
-    remote: RemoteName = None
+    remote: RemoteToRead = None
 
     @property
     def snapshots(self) -> SnapshotOptions:
@@ -225,7 +226,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     requirements: Requirements = None
     jobs: Jobs = None
     hosts: Hosts = ()
-    resume: Annotated[bool, Option("Leave out what is finished.")] = True
+    resume: Annotated[bool, Option("Skip finished evals.")] = True
     repin: Annotated[
         bool,
         Option(
@@ -264,7 +265,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     probe: Annotated[
         bool,
-        Option("Look into the image for evals that cannot run there, and leave them out."),
+        Option("Look into the image for evals that cannot run there, and skip them."),
     ] = True
     run_command: Annotated[
         str,
@@ -291,7 +292,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     gateway: Annotated[
         bool,
-        Option("Reach models through evalset, which keeps keys out of evals, and answers on disk."),
+        Option("Reach models through evalset: evals get no keys, and answers are kept on disk."),
     ] = True
     upstreams: Upstreams = ()
 
@@ -326,7 +327,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     time_budget: Annotated[
         float | None,
         Option(
-            "Start no eval that would usually not end within this time; exit 75 if any is left.",
+            "Start no eval that usually takes longer than is left of this; exit 75 if any is left.",
             DURATION,
         ),
     ] = None

@@ -4,6 +4,7 @@ import click
 import msgspec
 
 from runner.commands.command_line import evalset_command
+from runner.commands.group import Group
 from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.image.added import clean_images
@@ -15,7 +16,7 @@ from runner.parameters import Option
 Extra = Literal["ml"]
 
 
-@click.group(epilog="Example: evalset image build")
+@click.group(cls=Group, epilog="Example: evalset image build")
 def command() -> None:
     """Build the eval image, or show what it is made of."""
 

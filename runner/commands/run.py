@@ -239,16 +239,17 @@ def options_of(context: click.Context) -> RunOptions:
     of=RunOptions,
     notes=(
         "Every option can be given as a variable, too (EVALSET_JOBS for --jobs), in evalset.toml, "
-        "or in [tool.evalset] of pyproject.toml; the command line wins. What is not an option of "
-        "ours goes to each eval's command; what stands after -- always does."
+        "or in [tool.evalset] of pyproject.toml; the command line wins. What is no option of "
+        "evalset goes to each eval's command; what comes after -- always does."
     ),
     context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
 )
 def command(context: click.Context) -> int:
     """Run what is left of EVAL_SET with MODEL, each eval in its own container.
 
-    Finished evals are recorded at once; run the same command again to resume. Arguments that are
-    not options of ours are passed through to each eval's command, after MODEL and EVAL_SET.
+    Finished evals are recorded immediately; run the same command again to resume. Arguments that
+    are not evalset's own options are passed through to each eval's command, after MODEL and
+    EVAL_SET.
     """
     options = options_of(context)
     if options.as_json and not options.dry_run:

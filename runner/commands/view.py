@@ -204,7 +204,7 @@ def command(
         Option("Port on loopback; 0 takes a free one.", N, least=0, most=65535, configurable=False),
     ] = 0,
 ) -> None:
-    """Show the report in a browser, and renew it while a run continues.
+    """Show the report in a browser, and refresh it during a run.
 
     Only programs of this machine can reach it, with the address that it prints. Ctrl-C ends it.
     """

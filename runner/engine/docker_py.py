@@ -299,7 +299,7 @@ def create(api: Api, config: Mapping[str, Any], name: str = "") -> str:
 def wait(api: Api, container: str, seconds: float) -> bool:
     """Wait until a container has ended, and tell whether it has.
 
-    The engine sends the head of its answer at once, so that a limit reached later is no `Timeout`:
+    The engine sends the head of its answer first, so that a limit reached later is no `Timeout`:
     https://github.com/docker/docker-py/issues/1966
     """
     from requests import exceptions

@@ -15,7 +15,7 @@ from runner.gateway.prices import ADD_IT, Price, Prices, check_budget, no_price,
 from runner.gateway.rates import Channel, Entry, Mark, Window, limits_of
 from runner.gateway.tokens import Bound
 from runner.records.answers import Usage
-from runner.units import Budget, Unit, show_budget
+from runner.units import Budget, Unit, amount_in_words
 
 if TYPE_CHECKING:
     from runner.options import RunOptions
@@ -314,7 +314,7 @@ class Allowance:
 
     def _refused(self, amount: int, unit: Unit, bound: Bound) -> Refused:
         whole, spent, asked = (
-            show_budget(Budget(self._shown(parts), unit))
+            amount_in_words(self._shown(parts), unit)
             for parts in (self._limit, self._spent, amount)
         )
         if amount > self._limit:

@@ -9,7 +9,7 @@ from runner.plan.pins import RunFile
 from runner.records.snapshot import ExcludedFile
 from runner.records.state import EvalState, EvalStates, RunState
 from runner.report.figures import RESULT_COLUMNS, result_cells
-from runner.report.text import one_line, part_of_set
+from runner.report.text import evals, one_line, part_of_set
 
 # What asks for attention comes first, what has gone well last.
 _ORDER = (State.FAILED, State.LOST, State.RUNNING, State.TO_DO, State.DONE)
@@ -43,10 +43,10 @@ def section(
 
 
 def summary(rows: Sequence[EvalState]) -> str:
-    """How far a run is, in a few words: `12 of 40 finished, 1 failed`."""
+    """How far a run is, in a few words: `12 of 40 evals finished, 1 failed, 27 to do`."""
     counts = Counter(row.state for row in rows)
-    words = [f"{counts[State.DONE]} of {len(rows)} finished"]
-    words += [f"{counts[state]} {state}" for state in _ORDER[:3] if counts[state]]
+    words = [f"{counts[State.DONE]} of {evals(len(rows))} finished"]
+    words += [f"{counts[state]} {state}" for state in _ORDER[:4] if counts[state]]
     return ", ".join(words)
 
 
@@ -103,7 +103,10 @@ def _more(rows: Sequence[EvalState]) -> str:
     noun = "eval" if len(rows) == 1 else "evals"
     if set(counts) == {State.DONE}:
         return f"... and {len(rows)} more finished {noun}"
-    which = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
+    states = [f"{counts[state]} {state}" for state in _ORDER[:4] if counts[state]]
+    which = ", ".join(
+        [*states, *([f"{counts[State.DONE]} finished"] if counts[State.DONE] else [])]
+    )
     return f"... and {len(rows)} more {noun}: {which}"
 
 

@@ -54,7 +54,7 @@ def evals(count: int) -> str:
 
 
 def part_of_set(planned: int | None, in_eval_set: int | None) -> str:
-    """What a plan leaves out of its eval set; empty where that is nothing, or not known."""
+    """What a plan skips of its eval set; empty where that is nothing, or not known."""
     if planned is None or in_eval_set is None or planned >= in_eval_set:
         return ""
     return f"the last plan has {planned} of the eval set's {evals(in_eval_set)}"

@@ -77,7 +77,7 @@ def fetch(
     have to be the same.
 
     Args:
-        options: of the run that will use them; only variables that `env` names are handed in.
+        options: of the run that will use them; only variables that `env` names are passed in.
         refresh: whether to fetch everything anew, whatever is pinned.
 
     Raises:

@@ -15,8 +15,8 @@ from runner.host import (
     KEYLESS_MODEL,
     Host,
     from_host,
-    handed_in,
     read_env_file,
+    variables_for_containers,
     with_placeholder,
 )
 from runner.image.image import (
@@ -61,7 +61,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         image: that evals get by default.
         shard: the part of the evals to run; None is all.
-        environment: variables to hand in, by name.
+        environment: variables to pass in, by name.
         hidden: variables that the gateway gets and evals do not.
         limits: what its requests to models may cost, and how many there may be in a minute.
         routes: providers that are reached through the gateway; empty if containers reach them
@@ -222,11 +222,11 @@ def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
     check_names(options.model, options.eval_set)
     _check_text(options)
     shard = parse_shard(options.shard) if options.shard else None
-    environment = handed_in(
+    environment = variables_for_containers(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
     limits = limits_of_run(options)
-    warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
+    warnings = check_passed_through(options.passed_through, variables=environment, ours=ours)
     layout = Layout(
         root=options.progress_dir.resolve(), model=options.model, eval_set=options.eval_set
     )

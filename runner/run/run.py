@@ -143,7 +143,7 @@ class _Run:
     """A run with its plan, after people were told about it.
 
     Attributes:
-        adopted: attempts that an earlier run started, and that this one continues.
+        taken_over: attempts that an earlier run started, and that this one continues.
         unable_differ: whether the evals that cannot run are not those of the run before.
     """
 
@@ -166,15 +166,15 @@ class _Run:
         self._gateway = gateway
         self._schedule: Schedule | HostSchedule | None = None
         self._hosts: RunHosts | None = None
-        self.adopted: list[Task] = []
+        self.taken_over: list[Task] = []
         state = state_of(prepared, reader)
         plan = planned(prepared, state)
         others = self._recover(plan, stack)
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
-        adopted = self._begun(plan)
-        new = [job for job in plan.todo if job.eval not in adopted]
+        taken_over = self._begun(plan)
+        new = [job for job in plan.todo if job.eval not in taken_over]
         prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
         prepared = self._prepared = fit(
             prepared, msgspec.structs.replace(plan, todo=tuple(new)), host, tell=display.note
@@ -182,7 +182,7 @@ class _Run:
         self._state = state
         self.plan = plan = planned(prepared, state)
         check_data(prepared, plan, state.run)
-        self.pinned = pin(prepared, plan, recorder.run, state.run, adopted)
+        self.pinned = pin(prepared, plan, recorder.run, state.run, taken_over)
         repinned = check_pins(prepared, self.pinned)
         self.unable_differ = (state.run and state.run.unable) != self.pinned.file.unable
         warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
@@ -191,14 +191,14 @@ class _Run:
                 f"an earlier run with other arguments has left containers ({others}); "
                 "run that again to take them over, or `evalset clean` to remove them"
             )
-        self._continued = len(adopted)
+        self._continued = len(taken_over)
         self._tell(warnings)
 
     def _recover(self, plan: Plan, stack: ExitStack) -> int:
         """Continue what earlier runs left; return how many containers are of other arguments."""
         prepared, recorder = self._prepared, self._recorder
         if not prepared.options.hosts:
-            self.adopted, others = recover(prepared, self._host, recorder, plan)
+            self.taken_over, others = recover(prepared, self._host, recorder, plan)
             return others
         if not (plan.todo or _left_on_hosts(prepared)):
             return 0
@@ -225,13 +225,13 @@ class _Run:
     def has_work(self) -> bool:
         """Whether something is to be run, or of an earlier run to be recorded."""
         left = self._hosts is not None and self._hosts.have_something
-        return bool(self.plan.todo or self.adopted or left)
+        return bool(self.plan.todo or self.taken_over or left)
 
     def _begun(self, plan: Plan) -> set[str]:
         """Evals that an earlier run has begun, and that this one continues."""
         if self._hosts is not None:
-            return self._hosts.adopted(plan.todo)
-        return {task.job.eval for task in self.adopted}
+            return self._hosts.taken_over(plan.todo)
+        return {task.job.eval for task in self.taken_over}
 
     def to_the_end(
         self, snapshots: "RunSnapshots | None", *, new_id: Callable[[], str], began: float
@@ -336,13 +336,13 @@ class _Run:
                 samples=self._display.wants_samples,
             )
             return hosts, hosts
-        adopted = {task.job.key for task in self.adopted}
+        taken_over = {task.job.key for task in self.taken_over}
         attempts = self._attempts(shared)
         return attempts, Schedule(
             attempts,
             events=self._events,
-            jobs=[job for job in self.plan.todo if job.key not in adopted],
-            started=self.adopted,
+            jobs=[job for job in self.plan.todo if job.key not in taken_over],
+            started=self.taken_over,
             at_once=options.jobs or self._prepared.engine.info().cpus,
             retries=options.retries,
             new_id=new_id,

@@ -179,7 +179,7 @@ class Schedule:
     Attributes:
         slots: closed to pause.
         budget: the run's time; None for no limit.
-        out_of_time: whether a job was left out because it did not fit.
+        out_of_time: whether a job was left because it did not fit.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Schedule:
             self._start(self._work)
 
     def stop_starting(self) -> int:
-        """Start nothing more; return how many jobs the first call has left out."""
+        """Start nothing more; return how many jobs the first call has left."""
         self._stopping.set()
         with self._lock:
             self._left_out += len(self._todo)

@@ -44,7 +44,7 @@ def fit(
 ) -> Prepared:
     """Find which evals of a plan cannot run in their image, before any of them is started.
 
-    Plans that are made from the result leave them out. The drop-in only warns about them and tries
+    Plans that are made from the result skip them. The drop-in only warns about them and tries
     them, as upstream would.
 
     Args:
@@ -100,7 +100,7 @@ def _with_data_astray(context: Context, look: Look) -> Context:
 def _refused(said: Sequence[str], count: int) -> UsageError:
     error = UsageError(
         f"{evals(count)} cannot run, and --exit-on-error asks for all or none",
-        "leave it out to run the others, or leave these out with --exclude",
+        "leave that option out to run the others, or skip these with --exclude",
     )
     for line in said:
         error.add_note(f"Error: {line}")

@@ -377,7 +377,7 @@ def test_a_run_knows_for_which_models_nobody_answers(
 
 @pytest.mark.docker
 @pytest.mark.parametrize("gateway", [True, False])
-def test_without_a_network_no_proxy_is_handed_in(
+def test_without_a_network_no_proxy_is_variables_for_containers(
     options: RunOptions, host: Host, tmp_path: Path, *, gateway: bool
 ) -> None:
     """Its login would be for nothing; the gateway keeps it, as do evals with a network."""

@@ -305,11 +305,11 @@ def test_what_may_take_long_is_a_warning_and_is_tried(
     assert list(found.obstacles) == ["e.dev.v0"]
     assert [each for each in found.warnings if ".dev.v0" in each] == [
         (
-            "a.dev.v0, b.dev.v0: is slow; give it some hours with --timeout, or leave it out with "
+            "a.dev.v0, b.dev.v0: is slow; give it some hours with --timeout, or skip it with "
             "--exclude"
         ),
         (
-            "c.dev.v0: is slow in each run, where `evalset data fetch` cannot help; leave it out "
+            "c.dev.v0: is slow in each run, where `evalset data fetch` cannot help; skip it "
             "with --exclude if that takes too long"
         ),
         (
