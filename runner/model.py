@@ -28,7 +28,7 @@ class Command(tuple[str, ...]):
 
     @property
     def model(self) -> str:
-        """The model, as given."""
+        """The completion function or solver, as given; empty in what is too short to have one."""
         return "".join(self[1:2])
 
     @property

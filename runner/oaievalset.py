@@ -71,7 +71,7 @@ class Progress:
             file.add_commands(Command(item))
 
     def save(self) -> None:
-        """Write the whole file anew."""
+        """Rewrite the whole file."""
         rewrite_progress(self.file, [Command(item) for item in self.completed])
 
 

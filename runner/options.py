@@ -56,8 +56,8 @@ def extra_image(extra: str, eval_image: str = DEFAULT_IMAGE) -> str:
 Hosts = Annotated[
     tuple[str, ...],
     Option(
-        "Run evals on these Docker hosts, reached by ssh; `local` is this one. N is the most "
-        "at once there.",
+        "Run evals on these Docker hosts, reached by ssh; `local` is this one. HOST=N "
+        "runs at most N at once there.",
         Kind("HOST[=N],..."),
         names=("--hosts",),
         default="this machine alone",
@@ -248,20 +248,20 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         int, Option("Memory limit of an eval.", Kind("SIZE", parse_memory, show_size))
     ] = 4 * 2**30
     cpus: Annotated[float, Option("CPU limit of an eval.", Kind("NUMBER"), least=0.01)] = 2
-    pids_limit: Annotated[int, Option("The most processes and threads of an eval.", N, least=1)] = (
+    pids_limit: Annotated[int, Option("Limit on processes and threads of an eval.", N, least=1)] = (
         1024
     )
     tmp_limit: Annotated[
         int,
         Option(
-            "What an eval may have in its /tmp, logs included.",
+            "How much an eval may have in its /tmp, logs included.",
             Kind("SIZE", parse_tmp_limit, show_size),
         ),
     ] = TMP_LIMIT
     network: Network = EVAL_NETWORK
     gpus: Annotated[
         str | None,
-        Option("GPUs of an eval, as `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
+        Option("GPUs of an eval, as for `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
     ] = None
     probe: Annotated[
         bool,
@@ -303,12 +303,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     retries: Annotated[
         int,
-        Option("Retry this often where the environment failed, not the eval.", N, least=0),
+        Option("Retry up to this many times if the environment failed, not the eval.", N, least=0),
     ] = 2
     max_failures: Annotated[
         int,
         Option(
-            "Start no new eval once this many in a row have failed alike; 0 for any number.",
+            "Start no new eval once this many in a row have failed alike; 0 for no limit.",
             N,
             least=0,
         ),

@@ -22,7 +22,7 @@ class _Shape(NamedTuple):
 
 def _starting(what: str, start: str, rest: str, typed: str | None = None) -> _Shape:
     """A key that starts with fixed letters which stand for something else within a word."""
-    # What must not stand before is asked behind the start, which is quick to look for.
+    # What must not come before is asked after the start, which is quick to look for.
     return _Shape(what, f"{start}(?<![\\w-]{start}){rest}", typed and f"{start}(?:{typed})")
 
 
@@ -235,7 +235,7 @@ def _base64(raw: bytes) -> Iterator[bytes]:
             yield encode(bytes(before) + raw)[first:last]
 
 
-# What stands where a secret stood.
+# What takes the place of a secret.
 MASKED = "***"
 
 

@@ -237,13 +237,13 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
     from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
     from runner.run.prepare import planned, prepare
-    from runner.run.unable import fit
+    from runner.run.unable import find_obstacles
 
     host = this_host()
     prepared = prepare(options, host)
     plan = planned(prepared, RunState(model="", eval_set=""))
     prepared = with_locks(prepared, plan, None, host, tell=lines.append)
-    fitted = fit(prepared, plan, host, makes=False, tell=lines.append)
+    fitted = find_obstacles(prepared, plan, host, makes=False, tell=lines.append)
     plan = planned(fitted, RunState(model="", eval_set=""))
     lines += [f"warning: {each}" for each in fitted.warnings]
     lines += obstacle_lines(fitted.obstacles)

@@ -26,7 +26,9 @@ def build(
     *,
     base_image: Annotated[
         str | None,
-        Option("Base to pull or use.", NAME, configurable=False, default="found by itself"),
+        Option(
+            "Base image to pull or use.", NAME, configurable=False, default="chosen automatically"
+        ),
     ] = None,
     extra: Annotated[
         Extra | None,
@@ -60,8 +62,8 @@ def build(
 def clean(*, as_json: AsJson = False) -> None:
     """Remove the images that --requirements made, unless a container uses them.
 
-    The next run makes its image again, with the newest packages that its requirements allow, where
-    no finished eval of it had others.
+    The next run makes its image again, with the newest packages that its requirements allow, unless
+    a finished eval of it had others.
     """
     cleaned = clean_images(Engine().api, this_host())
     if as_json:

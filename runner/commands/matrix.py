@@ -131,11 +131,13 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
     ]
     shards: Annotated[
         int | None,
-        Option("Shards per eval set; with --per-shard, at most.", N, least=1, configurable=False),
+        Option("Shards per eval set; with --per-shard, the most.", N, least=1, configurable=False),
     ] = None
     per_shard: Annotated[
         int | None,
-        Option("Enough shards that none has more evals.", N, least=1, configurable=False),
+        Option(
+            "Make enough shards that none has more evals than this.", N, least=1, configurable=False
+        ),
     ] = None
     select: Annotated[
         Select, "Count these evals only, as `evalset run` with the same option runs them only."

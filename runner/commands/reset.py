@@ -134,13 +134,13 @@ def command(
     """Start an eval set over: the next run runs all of it.
 
     Nothing is deleted: the old files get a dated name, the logs stay, and so does a progress
-    branch, which a run with --snapshot resumes from. What a killed run left is recorded where it
-    has ended, and killed where it still runs.
+    branch, which a run with --snapshot resumes from. What a killed run left is recorded if it
+    has ended, and killed if it still runs.
 
     With --failed, finished evals stay finished. Failed and lost attempts of the others move to a
     file with a date, for example those of a run whose arguments were mistyped. If nothing of the
-    last plan is finished, `evalset status` does not show it any more; otherwise its evals are to
-    do. Containers of a killed run are left alone: `evalset clean` before this records them.
+    last plan is finished, `evalset status` no longer shows it; otherwise its evals are to do.
+    Containers of a killed run are left alone: `evalset clean` before this records them.
     """
     if failed:
         kept = take_out_failed(progress_dir, model, eval_set)

@@ -155,7 +155,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
         return 0
     from runner.report.export import after_run
     from runner.report.figures import Results
-    from runner.run.prepare import kept_out
+    from runner.run.prepare import secret_variables
     from runner.secrets import Mask
 
     table = _table(prepared, plan)
@@ -164,7 +164,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan") -> int:
         [Results(layout=prepared.layout, rows=table, part=part)],
         junit=junit,
         environ=host.environ,
-        mask=Mask(kept_out(prepared, host)),
+        mask=Mask(secret_variables(prepared, host)),
     )
 
 
@@ -175,7 +175,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
     from runner.run.pins import missing_data, pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
-    from runner.run.unable import fit
+    from runner.run.unable import find_obstacles
 
     host = this_host()
 
@@ -188,7 +188,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
         state = state_of(found)
         plan = planned(found, state)
         locked = with_locks(found, plan, state.run, host, tell=tell)
-        prepared = fit(locked, plan, host, makes=False, tell=tell)
+        prepared = find_obstacles(locked, plan, host, makes=False, tell=tell)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
         missing = missing_data(prepared, plan, state.run)

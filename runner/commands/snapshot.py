@@ -80,10 +80,8 @@ def command() -> None:
 def take(
     where: Where,
     max_file: MaxFile = MAX_FILE,
-    env: Annotated[
-        Env, "Keep out what holds the value of this variable, as it was passed in."
-    ] = (),
-    env_file: Annotated[EnvFile, "Keep out what holds a value of this file."] = None,
+    env: Annotated[Env, "Keep out what holds the value of this variable."] = (),
+    env_file: Annotated[EnvFile, "Keep out what holds a value from this file."] = None,
     *,
     answers: Annotated[SnapshotAnswers, "Put the providers' answers on the branch, too."] = False,
 ) -> None:

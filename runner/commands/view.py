@@ -117,7 +117,7 @@ class SiteServer:
 # Seconds between two looks at the records.
 PAUSE = 2.0
 
-# A large report is made anew so seldom that this part of the time goes into it.
+# A large report is made again so seldom that this part of the time goes into it.
 SHARE = 0.2
 
 
@@ -206,6 +206,6 @@ def command(
 ) -> None:
     """Show the report in a browser, and refresh it during a run.
 
-    Only programs of this machine can reach it, with the address that it prints. Ctrl-C ends it.
+    Only programs on this machine can reach it, with the address that it prints. Ctrl-C ends it.
     """
     view(about, port, out=sys.stdout)

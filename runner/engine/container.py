@@ -95,7 +95,7 @@ class Container:
             return cls(api, docker_py.create(api, _config(spec), spec.name))
 
     def start(self, spec: ContainerSpec) -> None:
-        """Start it."""
+        """Let its program run; CannotRun if the engine lacks what the spec asks for."""
         with _refusals(spec):
             self._api.start(self.id)
 

@@ -118,7 +118,7 @@ class Client:
         return made
 
     def start(self, container: str) -> None:
-        """Start a container."""
+        """Let the program of a container run, given its id or name."""
         path = f"/containers/{_quoted(container)}/start"
         self._ask("POST", path, lambda api: api.start(container))
 

@@ -282,7 +282,7 @@ def _header_value(name: str, environment: Mapping[str, str]) -> str:
     """A variable's value without blanks and newlines around it; empty if it is not set."""
     value = environment.get(name, "").strip()
     if not _PLAIN.fullmatch(value):
-        raise UsageError(f"the variable {name} has characters that no key has", "export it anew")
+        raise UsageError(f"the variable {name} has characters that no key has", "export it again")
     return value
 
 

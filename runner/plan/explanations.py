@@ -221,9 +221,9 @@ def _absolute(found: Finding, context: Context) -> _Explanation:
 
 
 def inside_data(path: str) -> str:
-    """What to write for an absolute path of data: what comes behind `data/`, or the last name."""
-    behind = re.search(r"/data/(.+)", path)
-    return behind[1] if behind else PurePosixPath(path).name
+    """What to write for an absolute path of data: what comes after `data/`, or the last name."""
+    after = re.search(r"/data/(.+)", path)
+    return after[1] if after else PurePosixPath(path).name
 
 
 def _localhost(found: Finding, context: Context) -> _Explanation:

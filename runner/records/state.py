@@ -217,7 +217,7 @@ class StateReader:
         self._of_branch: dict[tuple[str, str], tuple[dict[str, bytes], RunState]] = {}
 
     def attempts(self, content: bytes, source: str) -> RecordedAttempts:
-        """As `parse_attempts`."""
+        """The attempts in a file's content; `source` names it in what is said of damage."""
         before, known = self._attempts.get(source, (b"", RecordedAttempts()))
         if known.damaged or not _is_continued(before, content):
             before, known = b"", RecordedAttempts()
@@ -227,7 +227,7 @@ class StateReader:
         return found
 
     def finished(self, content: bytes, source: str) -> Finished:
-        """As `parse_progress`."""
+        """The finished commands in a file's content; `source` as above."""
         before, known = self._finished.get(source, (b"", Finished()))
         if known.damaged or not _is_continued(before, content):
             before, known = b"", Finished()

@@ -216,7 +216,7 @@ def named_hosts(hosts: Sequence[str]) -> str:
 
 
 def on_hosts(hosts: Sequence[str]) -> str:
-    """Where evals run, to be put behind a sentence; nothing where that is this machine alone."""
+    """Where evals run, to be put after a sentence; nothing where that is this machine alone."""
     return f" on {named_hosts(hosts)}" if len(hosts) > 1 else ""
 
 

@@ -32,7 +32,7 @@ def section(
         model: as given.
         eval_set: as given.
         rows: of the table.
-        part: what of the eval set these are, in words of ours; empty for all of it.
+        part: what of the eval set these are, in plain words; empty for all of it.
         level: of the heading, from 1 to 6.
         limit: as for `table`.
     """
@@ -78,7 +78,7 @@ def table(rows: Sequence[EvalState], *, limit: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-@lru_cache(maxsize=4096)  # a branch's page is made anew with every snapshot
+@lru_cache(maxsize=4096)  # a branch's page is made again with every snapshot
 def code(text: str) -> str:
     """Text as a span of code that has nothing but this text in it."""
     text = one_line(text).strip()

@@ -11,7 +11,7 @@ from runner.run.prepare import Prepared
 
 def check_answered(prepared: Prepared) -> None:
     """Refuse a run whose evals would ask nobody."""
-    models = ", ".join(prepared.unanswered)
+    models = ", ".join(prepared.models_without_provider)
     if not models:
         return
     if not prepared.routes:

@@ -38,7 +38,7 @@ from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder, recover
 from runner.run.schedule import Barred, Event, Schedule, Signalled, Told
 from runner.run.stopping import Disk
-from runner.run.unable import fit
+from runner.run.unable import find_obstacles
 
 if TYPE_CHECKING:
     from runner.run.host_schedule import HostSchedule
@@ -77,7 +77,7 @@ def run(
     if not any(
         job.settings.requirements for job in plan.todo
     ):  # else packages have to be chosen first
-        fitted = fit(prepared, plan, host, tell=display.note)
+        fitted = find_obstacles(prepared, plan, host, tell=display.note)
         plan = planned(fitted, state)
         old = not prepared.options.resume and any(map(Path.exists, prepared.layout.kept))
         if old and not plan.todo:  # nothing is set aside for this
@@ -176,7 +176,7 @@ class _Run:
         taken_over = self._begun(plan)
         new = [job for job in plan.todo if job.eval not in taken_over]
         prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
-        prepared = self._prepared = fit(
+        prepared = self._prepared = find_obstacles(
             prepared, msgspec.structs.replace(plan, todo=tuple(new)), host, tell=display.note
         )
         self._state = state

@@ -212,7 +212,7 @@ class Schedule:
         self._busy = self._workers + len(started)
 
     def start(self) -> None:
-        """Start the workers."""
+        """Go on with what runs already, and take jobs in order."""
         if not self._busy:
             self.events.put(Idle())
         for task in self._started:

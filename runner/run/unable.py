@@ -31,10 +31,10 @@ from runner.registry.content import astray, state_of_folders
 from runner.registry.needs import needs
 from runner.report.text import evals
 from runner.run.containers import facts_of
-from runner.run.prepare import OAIEVAL, Prepared, noting
+from runner.run.prepare import OAIEVAL, Prepared, with_warnings
 
 
-def fit(
+def find_obstacles(
     prepared: Prepared,
     plan: Plan,
     host: Host,
@@ -66,7 +66,7 @@ def fit(
         tell("no Docker engine is here, so it was not looked at which evals can run")
         return prepared
     fitness = _Fitness(prepared, plan, host, makes=makes, tell=tell)
-    with noting(prepared.warnings):
+    with with_warnings(prepared.warnings):
         found = fitness.obstacles()
     said = tuple(
         f"{some(names)}: {obstacle.why}; {obstacle.cure}"

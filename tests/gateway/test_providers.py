@@ -183,7 +183,7 @@ def test_what_no_header_can_have_is_refused(name: str, character: str) -> None:
     with pytest.raises(UsageError) as caught:
         access(environment, upstreams=(Upstream("lab", "https://lab"),))
     assert str(caught.value) == (
-        f"the variable {name} has characters that no key has; export it anew"
+        f"the variable {name} has characters that no key has; export it again"
     )
 
 
