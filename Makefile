@@ -20,7 +20,7 @@ help:
 	@echo 'make compat  run the quick tests with each Python, with lowest and newest dependencies'
 	@echo 'make bench   measure the runner against upstream'
 	@echo 'make mutants show which small changes of plan/, registry/ and records/ no test notices'
-	@echo 'make docs    write docs/commands.md from the help of the commands'
+	@echo 'make docs    write what docs/ has of options and coverage: commands, variables, coverage'
 	@echo 'make coverage  run every eval of openai/evals, and write docs/coverage.md: 45 minutes'
 	@echo 'make site    build the website of the documentation in site/'
 	@echo 'make lock    update the locked Python packages of the eval image and of releases'

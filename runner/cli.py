@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import gc
 import importlib
 import io
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from runner.commands.group import Group
 from runner.errors import RunnerError, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ COMMANDS = (
 )
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands live in modules of their own, imported when they are run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -52,26 +54,11 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command, or say which it may have been."""
-        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            hint = did_you_mean(args[0], COMMANDS)
-            raise click.UsageError(f"No such command {args[0]!r}{hint and f'; {hint}'}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, purpose(name)) for name in COMMANDS])
-
-
-def purpose(name: str) -> str:
-    """What a command is for: the first line of its docstring, read from its module's text."""
-    text = (Path(__file__).parent / f"commands/{name}.py").read_text(encoding="utf-8")
-    docstring = text.partition("\ndef command(")[2].partition('"""')[2]
-    return docstring.partition("\n")[0].removesuffix('"""')
+    def purpose(self, name: str) -> str:
+        """What a command is for, from the text of its module, which is not imported."""
+        text = (Path(__file__).parent / f"commands/{name}.py").read_text(encoding="utf-8")
+        docstring = text.partition("\ndef command(")[2].partition('"""')[2]
+        return docstring.partition("\n")[0].removesuffix('"""')
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
@@ -101,7 +88,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 def evalset(*, debug: bool) -> None:
     """Run every eval of an openai/evals eval set, each in its own Docker container.
 
-    Finished evals are on record at once: whatever stops a run, the next one continues from there.
+    Finished evals are recorded immediately: whatever stops a run, the next continues from there.
     """
     del debug  # `run_program` looks for it, because parsing may be what fails
 
@@ -139,7 +126,7 @@ def run_program(body: Callable[[], Any], *, debug: bool = False) -> NoReturn:
         code = _say(error.format_message(), error.exit_code)
     except click.UsageError as error:
         see = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        code = _say(f"Error: {error.format_message()}{see}", error.exit_code)
+        code = _say(f"Error: {_what(error)}{see}", error.exit_code)
     except click.ClickException as error:
         code = _say(f"Error: {error.format_message()}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -179,6 +166,14 @@ def _make_writable() -> None:
             setattr(sys, name, again)
 
 
+def _what(error: click.UsageError) -> str:
+    """An error's message; of a mistyped option, what is close, in the form of our own messages."""
+    if isinstance(error, click.NoSuchOption):
+        hint = did_you_mean(error.option_name, error.possibilities or ())
+        return f"No such option {error.option_name!r}{hint and f'; {hint}'}"
+    return error.format_message()
+
+
 def _say_error(error: RunnerError) -> int:
     from runner.report.text import plain_line
 
@@ -194,12 +189,18 @@ def _say(line: str, code: int) -> int:
 
 
 def all_read() -> bool:
-    """Write what is still to be written; what nobody reads goes nowhere, without a word at exit."""
+    """Write what is still to be written; what cannot be written goes nowhere.
+
+    Only a reader who has gone, as `head` has, is not worth a word.
+    """
     read = True
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:  # the reader has gone, or the disk is full
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             read = False
+            cause = error.__cause__
+            if stream is sys.stdout and isinstance(cause, OSError) and cause.errno != errno.EPIPE:
+                _say(f"Error: the output cannot be written: {cause.strerror}", 141)
     return read

@@ -47,7 +47,7 @@ def check_config(
         The settings by name with underscores; the file may have hyphens as the options do.
 
     Raises:
-        UsageError: a key is unknown or stands twice, or its value is not of the option's type.
+        UsageError: a key is unknown or is given twice, or its value is not of the option's type.
     """
     settings: dict[str, Setting] = {}
     for key, value in table.items():
@@ -57,7 +57,8 @@ def check_config(
             raise UsageError(f"{source}: unknown key `{key}`", hint)
         if name in settings:
             raise UsageError(
-                f"{source}: `{key}` stands twice, with a hyphen and an underscore", "leave one out"
+                f"{source}: `{key}` is given twice, with a hyphen and an underscore",
+                "leave one out",
             )
         settings[name] = _check_value(source, key, known[name], value)
     return settings

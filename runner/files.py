@@ -154,13 +154,13 @@ def appearing_whole(path: Path, *, temporary: str, sync: bool = True) -> Iterato
 
 
 def append(path: Path, content: bytes) -> None:
-    """Write behind what is in a file, which is made if it is not there; all of it or nothing."""
+    """Append to a file, which is made if it is not there; all of it or nothing."""
     with named(path, "write"), path.open("ab", buffering=0) as file:
         write_behind(file.fileno(), content, sync=False)
 
 
 def write_behind(descriptor: int, content: bytes, *, sync: bool) -> None:
-    """Write behind what is in a file that was opened to append, all of it or nothing.
+    """Append to a file that was opened for that, all of it or nothing.
 
     Args:
         sync: whether it survives a power loss when this returns.

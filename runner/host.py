@@ -57,7 +57,7 @@ KEYLESS_MODEL = "dummy"
 PLACEHOLDER_KEY = "not-needed-by-dummy"
 
 
-def handed_in(
+def variables_for_containers(
     environ: Mapping[str, str], *, names: Iterable[str], env_file: Path | None, model: str
 ) -> dict[str, str]:
     """Variables for the containers: the usual ones, a file's, and those named, the last winning."""

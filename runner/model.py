@@ -28,7 +28,7 @@ class Command(tuple[str, ...]):
 
     @property
     def model(self) -> str:
-        """The model, as given."""
+        """The completion function or solver, as given; empty in what is too short to have one."""
         return "".join(self[1:2])
 
     @property
@@ -166,7 +166,7 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
         timeout: seconds until the eval is stopped.
         tmp_limit: bytes that the eval may have in its `/tmp`.
         network: a Docker network's name, or `none`, `host`, `bridge`.
-        env: names of the host's environment variables that are handed in.
+        env: names of the host's environment variables that are passed in.
         code: folders of the host with Python code, absolute, which it can import from.
         requirements: file of the packages that it has besides those of its image, absolute; None
             is none.

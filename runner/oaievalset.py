@@ -35,7 +35,7 @@ class OaiEvalSetArguments(argparse.Namespace):
         model: as given to `oaieval`.
         eval_set: name of the eval set.
         registry_path: further registry folders; None when there are none.
-        resume: whether to leave out what is finished.
+        resume: whether to skip what is finished.
         exit_on_error: whether to stop at the first failure.
     """
 
@@ -72,7 +72,7 @@ class Progress:
             file.add_commands(Command(item))
 
     def save(self) -> None:
-        """Write the whole file anew."""
+        """Rewrite the whole file."""
         rewrite_progress(self.file, [Command(item) for item in self.completed])
 
 

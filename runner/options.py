@@ -61,8 +61,8 @@ def extra_image(extra: str, eval_image: str = DEFAULT_IMAGE) -> str:
 Hosts = Annotated[
     tuple[str, ...],
     Option(
-        "Run evals on these Docker hosts, reached by ssh; `local` is this one. N is the most "
-        "at once there.",
+        "Run evals on these Docker hosts, reached by ssh; `local` is this one. HOST=N "
+        "runs at most N at once there.",
         Kind("HOST[=N],..."),
         names=("--hosts",),
         default="this machine alone",
@@ -97,7 +97,7 @@ Requirements = Annotated[
     Option("Add these packages to the image: pip's file, or a pyproject.toml.", FILE),
 ]
 Select = Annotated[tuple[str, ...], Option("Run these evals only; * is any text.", PATTERN)]
-Exclude = Annotated[tuple[str, ...], Option("Leave these evals out.", PATTERN)]
+Exclude = Annotated[tuple[str, ...], Option("Skip these evals; * is any text.", PATTERN)]
 Jobs = Annotated[int | None, Option("Containers at once.", N, least=1, default="the engine's CPUs")]
 Timeout = Annotated[float, Option("Stop an eval after this.", DURATION)]
 Network = Annotated[str, Option("Docker network of an eval; `none` for no network.", NAME)]
@@ -107,7 +107,7 @@ PricesFile = Annotated[
 Env = Annotated[
     tuple[str, ...],
     Option(
-        "Hand in this variable of the host, by name.",
+        "Pass in this variable of the host, by name.",
         NAME,
         names=("-e", "--env"),
     ),
@@ -120,7 +120,7 @@ Upstreams = Annotated[
         names=("--upstream",),
     ),
 ]
-EnvFile = Annotated[Path | None, Option("Hand in the variables of this file.", FILE)]
+EnvFile = Annotated[Path | None, Option("Pass in the variables of this file.", FILE)]
 Branch = Annotated[
     str | None, Option("Read a progress branch, not the directory.", NAME, configurable=False)
 ]
@@ -139,17 +139,18 @@ SnapshotRepo = Annotated[
         "Its repository.",
         FOLDER,
         names=("--snapshot-repo",),
-        default="the one around this folder, else one of our own",
+        default="the one around this folder, else evalset's own",
     ),
 ]
 RemoteName = Annotated[
     str | None,
     Option(
-        "Where it is pushed to; `none` for nowhere.",
+        "Remote to push it to; `none` for nowhere.",
         Kind("NAME|URL"),
         default="the repository's own",
     ),
 ]
+RemoteToRead = Annotated[RemoteName, "Remote to read it from; `none` for this host alone."]
 MaxFile = Annotated[
     int,
     Option(
@@ -161,7 +162,7 @@ MaxFile = Annotated[
 SnapshotAnswers = Annotated[
     bool,
     Option(
-        "Put the providers' answers on the branch, too, and take over those that it has.",
+        "Put the providers' answers on the branch, too, and take over those that are there.",
         names=("--snapshot-answers",),
     ),
 ]
@@ -190,7 +191,7 @@ class BranchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     branch: Branch = None
     repo: SnapshotRepo = None
-    remote: RemoteName = None
+    remote: RemoteToRead = None
 
     @property
     def snapshots(self) -> SnapshotOptions:
@@ -230,7 +231,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     requirements: Requirements = None
     jobs: Jobs = None
     hosts: Hosts = ()
-    resume: Annotated[bool, Option("Leave out what is finished.")] = True
+    resume: Annotated[bool, Option("Skip finished evals.")] = True
     repin: Annotated[
         bool,
         Option(
@@ -260,18 +261,18 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     tmp_limit: Annotated[
         int,
         Option(
-            "What an eval may have in its /tmp, logs included.",
+            "How much an eval may have in its /tmp, logs included.",
             Kind("SIZE", parse_tmp_limit, show_size),
         ),
     ] = TMP_LIMIT
     network: Network = EVAL_NETWORK
     gpus: Annotated[
         str | None,
-        Option("GPUs of an eval, as `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
+        Option("GPUs of an eval, as for `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
     ] = None
     probe: Annotated[
         bool,
-        Option("Look into the image for evals that cannot run there, and leave them out."),
+        Option("Look into the image for evals that cannot run there, and skip them."),
     ] = True
     run_command: Annotated[
         str,
@@ -298,7 +299,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     gateway: Annotated[
         bool,
-        Option("Reach models through evalset, which keeps keys out of evals, and answers on disk."),
+        Option("Reach models through evalset: evals get no keys, and answers are kept on disk."),
     ] = True
     upstreams: Upstreams = ()
 
@@ -309,12 +310,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     retries: Annotated[
         int,
-        Option("Retry this often where the environment failed, not the eval.", N, least=0),
+        Option("Retry up to this many times if the environment failed, not the eval.", N, least=0),
     ] = 2
     max_failures: Annotated[
         int,
         Option(
-            "Start no new eval once this many in a row have failed alike; 0 for any number.",
+            "Start no new eval once this many in a row have failed alike; 0 for no limit.",
             N,
             least=0,
         ),
@@ -333,7 +334,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     time_budget: Annotated[
         float | None,
         Option(
-            "Start no eval that would usually not end within this time; exit 75 if any is left.",
+            "Start no eval that usually takes longer than is left of this; exit 75 if any is left.",
             DURATION,
         ),
     ] = None

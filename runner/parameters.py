@@ -29,7 +29,7 @@ Completion = Literal["model", "eval_set", "eval"]
 class Option(msgspec.Struct, frozen=True):
     """How a value is given on the command line, as a note at its type: `Annotated[int, Option()]`.
 
-    A text behind it in the same `Annotated` is the help of that command alone. The name is that
+    A text after it in the same `Annotated` is the help of that command alone. The name is that
     of the field or argument, the default its default. From these notes come click's options, the
     variables, the keys of a configuration file, and the tables of these in docs/.
 
@@ -57,13 +57,13 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Heading(msgspec.Struct, frozen=True):
-    """A heading of the help, above the option that it stands at and those behind."""
+    """A heading of the help, above the option that it is noted at and those after it."""
 
     text: str
 
 
 class CommandLineOnly(msgspec.Struct, frozen=True):
-    """Behind an option that is configurable elsewhere: this command takes it when it is typed."""
+    """After an option that is configurable elsewhere: this command takes it when it is typed."""
 
 
 class Argument(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ class _Shape(NamedTuple):
 
 def _starting(what: str, start: str, rest: str, typed: str | None = None) -> _Shape:
     """A key that starts with fixed letters which stand for something else within a word."""
-    # What must not stand before is asked behind the start, which is quick to look for.
+    # What must not come before is asked after the start, which is quick to look for.
     return _Shape(what, f"{start}(?<![\\w-]{start}){rest}", typed and f"{start}(?:{typed})")
 
 
@@ -125,12 +125,12 @@ _SECRET_PARAMETER = re.compile(
 _PUBLIC_PARAMETER = re.compile(r"(api-?)?version=|region=|model=|deployment=", re.IGNORECASE)
 
 
-def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
+def holds_secret(token: str, before: str, variables: Mapping[str, str]) -> bool:
     """Tell whether a command-line argument looks like it holds a secret.
 
     Args:
         before: the argument before it, which may be the option that it is the value of.
-        handed_in: the variables that containers get: their values are known.
+        variables: the variables that containers get: their values are known.
     """
     if _shapes_in_arguments().search(token):
         return True
@@ -140,7 +140,7 @@ def holds_secret(token: str, before: str, handed_in: Mapping[str, str]) -> bool:
     values = {token, *(value for _, value in pairs)}
     return any(
         value in (token if _SECRET_VARIABLE.search(name.upper()) else values)
-        for name, value in handed_in.items()
+        for name, value in variables.items()
         if _hides(name, value)
     )
 
@@ -159,10 +159,10 @@ def _is_secret(name: str, value: str) -> bool:
     return _SECRET_OPTION.match(name) is not None and value.lower() not in _PLACEHOLDERS
 
 
-def secret_values(handed_in: Mapping[str, str]) -> dict[str, str]:
+def secret_values(variables: Mapping[str, str]) -> dict[str, str]:
     """Values that nobody else should read, each with the name of the variable that has it."""
     found: dict[str, str] = {}
-    for name, value in handed_in.items():
+    for name, value in variables.items():
         if _hides(name, value):
             found |= dict.fromkeys((value, *_within(value)), name)
     return found
@@ -235,7 +235,7 @@ def _base64(raw: bytes) -> Iterator[bytes]:
             yield encode(bytes(before) + raw)[first:last]
 
 
-# What stands where a secret stood.
+# What takes the place of a secret.
 MASKED = "***"
 
 
@@ -245,11 +245,11 @@ class Mask:
     A value that a job's own command line has stays: it is no secret, and a log's name may have it.
     """
 
-    def __init__(self, handed_in: Mapping[str, str], *, public: Iterable[str] = ()) -> None:
+    def __init__(self, variables: Mapping[str, str], *, public: Iterable[str] = ()) -> None:
         shown = " ".join(public)
         texts = {
             form.decode(errors="surrogateescape")
-            for value in secret_values(handed_in)
+            for value in secret_values(variables)
             if value not in shown
             for form in encodings(value)
         }
@@ -276,7 +276,7 @@ class Mask:
         return value
 
 
-# Where nothing was handed in.
+# Where nothing was passed in.
 NO_MASK = Mask({})
 
 
@@ -290,9 +290,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Scanner:
     """Looks for secrets in files: values of variables that containers get, and shapes of keys."""
 
-    def __init__(self, handed_in: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str]) -> None:
         self._values: dict[bytes, str] = {}
-        for value, name in secret_values(handed_in).items():
+        for value, name in secret_values(variables).items():
             for form in encodings(value):
                 self._values.setdefault(form, f"the value of {name}")
         self._overlap = max((_OVERLAP, *map(len, self._values)))

@@ -145,6 +145,13 @@ def show_budget(budget: Budget) -> str:
     return f"{budget.amount:.0f}tok"
 
 
+def amount_in_words(amount: float, unit: Unit) -> str:
+    """An amount of a budget as a sentence has it: `0.5 US dollars`, `4,537 tokens`."""
+    if unit == "usd":
+        return f"{amount:.6f}".rstrip("0").rstrip(".") + " US dollars"
+    return f"{amount:,.0f} tokens"
+
+
 class Rate(NamedTuple):
     """The most of something in a minute, of one model or, where `model` is empty, of all."""
 

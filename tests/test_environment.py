@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import UsageError
-from runner.host import PLACEHOLDER_KEY, from_host, handed_in, read_env_file
+from runner.host import PLACEHOLDER_KEY, from_host, read_env_file, variables_for_containers
 
 
 def given(
@@ -12,7 +12,7 @@ def given(
     env_file: Path | None = None,
     model: str = "gpt-4",
 ) -> dict[str, str]:
-    return handed_in(environ, names=names, env_file=env_file, model=model)
+    return variables_for_containers(environ, names=names, env_file=env_file, model=model)
 
 
 def test_the_usual_names_go_in_where_they_are_set() -> None:

@@ -235,13 +235,13 @@ class AnswerSegments:
         self,
         repository: Repository,
         layout: Layout,
-        kept_out: SnapshotFilter,
+        snapshot_filter: SnapshotFilter,
         *,
         every: float,
     ) -> None:
         self._repository = repository
         self._layout = layout
-        self._filter = kept_out
+        self._filter = snapshot_filter
         self._every = every
         self._followed: dict[str, _Followed] = {}
         self._next: dict[str, _Followed] = {}

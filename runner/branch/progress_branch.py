@@ -142,7 +142,7 @@ class ProgressBranch:
         if not tips and away:
             raise EnvironmentFault(
                 f"there is no branch {self.name} here, and {away}",
-                "check its address, the network and your rights",
+                "check its address, the network and your permissions",
             )
         if not tips and self.remote is not None:
             raise UsageError(

@@ -171,5 +171,5 @@ def reaching(remote: Remote | None) -> Iterator[None]:
         raise EnvironmentFault(
             f"the remote {shown} cannot be used: {error}",
             "check its address, the network "
-            "and your rights, or keep snapshots on this host with --remote none",
+            "and your permissions, or keep snapshots on this host with --remote none",
         ) from error

@@ -86,7 +86,7 @@ class Snapshots:
         branch: ProgressBranch,
         layout: Layout,
         *,
-        kept_out: SnapshotFilter,
+        snapshot_filter: SnapshotFilter,
         about: About,
         answers: AnswerSegments | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -96,7 +96,7 @@ class Snapshots:
         self.tip = branch.tip()
         self.pushes = 0
         self._layout = layout
-        self._filter = kept_out
+        self._filter = snapshot_filter
         self._about = about
         self._answers = answers
         self._sleep = sleep
@@ -325,7 +325,7 @@ def open_snapshots(
     with open_branch(options, layout.root, host, name=name, make=True) as branch:
         branch.check_name()
         branch.check_free()
-        kept_out = SnapshotFilter(
+        snapshot_filter = SnapshotFilter(
             root=layout.root,
             scanner=Scanner(environment),
             max_file=options.max_file,
@@ -335,5 +335,9 @@ def open_snapshots(
         )
         answers = None
         if options.answers:
-            answers = AnswerSegments(branch.repository, layout, kept_out, every=options.every)
-        yield Snapshots(branch, layout, kept_out=kept_out, about=about, answers=answers)
+            answers = AnswerSegments(
+                branch.repository, layout, snapshot_filter, every=options.every
+            )
+        yield Snapshots(
+            branch, layout, snapshot_filter=snapshot_filter, about=about, answers=answers
+        )

@@ -75,7 +75,7 @@ def command(
     """Show what the answers of models cost, and what was saved by giving them again.
 
     For each eval: requests that were sent, answers that were paid for, answers that an eval was
-    given again for nothing, tokens, what they cost where prices were known, and requests of which
+    given again for free, tokens, what they cost where prices were known, and requests of which
     nobody knows whether they were paid for.
     """
     show(progress_dir, model, eval_set, out=sys.stdout, json=as_json)

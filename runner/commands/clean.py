@@ -216,7 +216,7 @@ def command(
     hosts: Annotated[
         tuple[str, ...],
         Option(
-            "Remove all that is ours from these hosts: agents, images that were sent, code, data.",
+            "Remove everything of evalset's from these hosts: agents, sent images, code, data.",
             Kind("HOST,..."),
             names=("--hosts",),
             configurable=False,
@@ -224,7 +224,7 @@ def command(
     ] = (),
     as_json: AsJson = False,
 ) -> int:
-    """Remove the containers that killed runs left; record those that had finished.
+    """Remove the containers that killed runs left; record those that had ended.
 
     Only containers of this progress directory are touched, here and on the hosts of its runs, and
     none that a live run holds. An eval that still runs is killed: to let it finish, use

@@ -94,7 +94,7 @@ class PassThroughCommand(EvalsetCommand):
     every_key = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Hand click our options, and everything that is passed on behind a `--`."""
+        """Hand click our options, and everything that is passed on after a `--`."""
         if not args and not ctx.resilient_parsing:
             raise click.exceptions.NoArgsIsHelpError(ctx)
         if not ctx.resilient_parsing:
@@ -133,7 +133,7 @@ def evalset_command(
         of: a struct that says instead what it takes; the function then gets click's context.
         kind: of command.
         group: that it belongs to.
-        notes: further paragraphs of the help, behind the example.
+        notes: further paragraphs of the help, after the example.
         settings: for click.
     """
 

@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from runner.commands.command_line import evalset_command
+from runner.commands.group import Group
 from runner.data.cache import DataCache, remove
 from runner.data.lock import DataLock
 from runner.engine.engine import Engine
@@ -35,7 +36,7 @@ from runner.registry.resolve import names_matching
 from runner.report.text import evals, json_line, plain_line, print_warning, size
 
 
-@click.group(epilog="Example: evalset data fetch gpt-4 mmmu")
+@click.group(cls=Group, epilog="Example: evalset data fetch gpt-4 mmmu")
 def command() -> None:
     """Fetch what evals load from a hub or an address, and see what is there."""
 
@@ -49,13 +50,13 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
     select: Annotated[Select, "Fetch for these evals only; * is any text."] = ()
     exclude: Exclude = ()
     refresh: Annotated[
-        bool, Option("Fetch anew what is there, whatever is pinned.", configurable=False)
+        bool, Option("Fetch again what is there, whatever is pinned.", configurable=False)
     ] = False
     own: OwnFiles = OwnFiles()
     image: Image = DEFAULT_IMAGE
     network: Annotated[Network, "Docker network that leads to the data."] = EVAL_NETWORK
     env: Annotated[
-        Env, "Hand in this variable of the host, by name, such as HF_TOKEN; no other is."
+        Env, "Pass in this variable of the host, by name, such as HF_TOKEN; no other is."
     ] = ()
     env_file: EnvFile = None
     jobs: Jobs = None
@@ -77,8 +78,8 @@ class FetchOptions(msgspec.Struct, frozen=True, kw_only=True):
 def fetch(options: FetchOptions) -> int:
     """Fetch what the evals of EVAL_SET load from a hub or an address, once.
 
-    Each eval is started with no model behind it, and whatever it loads is kept in the user's cache
-    and locked. Runs give it to the eval, which then asks no hub. What the run of MODEL in the
+    Each eval is started without its model, and whatever it loads is kept in the user's cache and
+    locked. Runs give it to the eval, which then asks no hub. What the run of MODEL in the
     progress directory is pinned to is fetched at that revision. Exits with 1 if data are missing.
     """
     from runner.report.live import FetchDisplay

@@ -16,7 +16,7 @@ from runner.engine import docker_py
 from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault, RunnerError
 from runner.gateway.providers import access_for
-from runner.host import KEYLESS_MODEL, handed_in, this_host
+from runner.host import KEYLESS_MODEL, this_host, variables_for_containers
 from runner.image.image import Image as EvalImage
 from runner.image.image import find_image, own_fingerprint
 from runner.options import (
@@ -202,7 +202,7 @@ def _git() -> str:
 
 def _providers(options: RunOptions) -> Check | str:
     environ = this_host().environ
-    given = handed_in(environ, names=options.env, env_file=None, model=options.model)
+    given = variables_for_containers(environ, names=options.env, env_file=None, model=options.model)
     access = access_for(given, named=options.env, upstreams=options.upstreams, environ=environ)
     if access.routes:
         shown = ", ".join(
@@ -237,13 +237,13 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
     from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
     from runner.run.prepare import planned, prepare
-    from runner.run.unable import fit
+    from runner.run.unable import find_obstacles
 
     host = this_host()
     prepared = prepare(options, host)
     plan = planned(prepared, RunState(model="", eval_set=""))
     prepared = with_locks(prepared, plan, None, host, tell=lines.append)
-    fitted = fit(prepared, plan, host, makes=False, tell=lines.append)
+    fitted = find_obstacles(prepared, plan, host, makes=False, tell=lines.append)
     plan = planned(fitted, RunState(model="", eval_set=""))
     lines += [f"warning: {each}" for each in fitted.warnings]
     lines += obstacle_lines(fitted.obstacles)
@@ -252,7 +252,7 @@ def _looked_at(options: RunOptions, lines: list[str]) -> Check | str:
             name="evals",
             ok=False,
             found=f"{len(plan.unable)} of {evals(len(plan.jobs))} cannot run",
-            cure="the table below says why; `evalset run` leaves them out",
+            cure="the table below says why; `evalset run` skips them",
         )
     return f"nothing keeps {evals(len(plan.jobs))} from running"
 
@@ -279,7 +279,7 @@ def command(
     own: OwnFiles,
     hosts: Annotated[Hosts, "Check these Docker hosts, too, reached by ssh."] = (),
     min_free_disk: Annotated[
-        MinFreeDisk, "Take a host with less than this free on its disk for unusable."
+        MinFreeDisk, "Treat a host with less than this free on its disk as unusable."
     ] = MIN_FREE_DISK,
     tried: Tried,
     progress_dir: ProgressDir = PROGRESS_DIR,

@@ -4,6 +4,7 @@ import click
 import msgspec
 
 from runner.commands.command_line import evalset_command
+from runner.commands.group import Group
 from runner.engine.engine import Engine
 from runner.host import this_host
 from runner.image.added import clean_images
@@ -15,7 +16,7 @@ from runner.parameters import Option
 Extra = Literal["ml"]
 
 
-@click.group(epilog="Example: evalset image build")
+@click.group(cls=Group, epilog="Example: evalset image build")
 def command() -> None:
     """Build the eval image, or show what it is made of."""
 
@@ -25,7 +26,9 @@ def build(
     *,
     base_image: Annotated[
         str | None,
-        Option("Base to pull or use.", NAME, configurable=False, default="found by itself"),
+        Option(
+            "Base image to pull or use.", NAME, configurable=False, default="chosen automatically"
+        ),
     ] = None,
     extra: Annotated[
         Extra | None,
@@ -59,8 +62,8 @@ def build(
 def clean(*, as_json: AsJson = False) -> None:
     """Remove the images that --requirements made, unless a container uses them.
 
-    The next run makes its image again, with the newest packages that its requirements allow, where
-    no finished eval of it had others.
+    The next run makes its image again, with the newest packages that its requirements allow, unless
+    a finished eval of it had others.
     """
     cleaned = clean_images(Engine().api, this_host())
     if as_json:

@@ -194,7 +194,7 @@ def command(
     ] = False,
     progress_dir: ProgressDir = PROGRESS_DIR,
 ) -> None:
-    """Print what an eval printed, in its running or else its newest attempt.
+    """Print what an eval printed: its running attempt, or else its newest.
 
     EVAL is the eval's name as the tables show it, or its beginning up to a dot.
     """

@@ -42,12 +42,12 @@ def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str,
     """Pair each model with each eval set.
 
     Raises:
-        UsageError: one of them stands twice, or can name no files.
+        UsageError: one of them is given twice, or can name no files.
     """
     for option, names in (("--model", models), ("--eval-set", eval_sets)):
         for name in names:
             if names.count(name) > 1:
-                raise UsageError(f"{option} `{name}` stands twice", "leave one out")
+                raise UsageError(f"{option} `{name}` is given twice", "leave one out")
     pairs = tuple((model, eval_set) for model in models for eval_set in eval_sets)
     for model, eval_set in pairs:
         check_names(model, eval_set)
@@ -131,11 +131,13 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
     ]
     shards: Annotated[
         int | None,
-        Option("Shards per eval set; with --per-shard, at most.", N, least=1, configurable=False),
+        Option("Shards per eval set; with --per-shard, the most.", N, least=1, configurable=False),
     ] = None
     per_shard: Annotated[
         int | None,
-        Option("Enough shards that none has more evals.", N, least=1, configurable=False),
+        Option(
+            "Make enough shards that none has more evals than this.", N, least=1, configurable=False
+        ),
     ] = None
     select: Annotated[
         Select, "Count these evals only, as `evalset run` with the same option runs them only."

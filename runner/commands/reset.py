@@ -107,7 +107,7 @@ def _take_out_plan(layout: Layout, run: RunFile, target: Path) -> list[Path]:
 
 
 def _about_branches(root: Path, model: str, eval_set: str) -> str:
-    """What is said of branches that have the same, to be put behind a sentence."""
+    """What is said of branches that have the same, to be put after a sentence."""
     from runner.branch.progress_branch import branches_of
 
     names = branches_of(Layout.named(root, model, eval_set), this_host())
@@ -128,27 +128,27 @@ def command(
     progress_dir: ProgressDir = PROGRESS_DIR,
     failed: Annotated[
         bool,
-        Option("Only take failed and lost attempts off the record.", configurable=False),
+        Option("Only remove failed and lost attempts from the record.", configurable=False),
     ] = False,
 ) -> int:
     """Start an eval set over: the next run runs all of it.
 
     Nothing is deleted: the old files get a dated name, the logs stay, and so does a progress
-    branch, which a run with --snapshot resumes from. What a killed run left is recorded where it
-    has ended, and killed where it still runs.
+    branch, which a run with --snapshot resumes from. What a killed run left is recorded if it
+    has ended, and killed if it still runs.
 
     With --failed, finished evals stay finished. Failed and lost attempts of the others move to a
     file with a date, for example those of a run whose arguments were mistyped. If nothing of the
-    last plan is finished, `evalset status` does not show it any more; otherwise its evals are to
-    do. Containers of a killed run are left alone: `evalset clean` before this records them.
+    last plan is finished, `evalset status` no longer shows it; otherwise its evals are to do.
+    Containers of a killed run are left alone: `evalset clean` before this records them.
     """
     if failed:
         kept = take_out_failed(progress_dir, model, eval_set)
         _show_kept(kept)
-        said = "nothing taken out: no failed eval is on record"
+        said = "nothing to remove: no failed eval is on record"
         if kept:
             about = _about_branches(progress_dir, model, eval_set)
-            said = f"failed attempts are off the record{about}"
+            said = f"failed attempts are removed from the record{about}"
         click.echo(said)
         return 0
     kept, cleaned = reset(

@@ -157,7 +157,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan", reader: StateReader)
         return 0
     from runner.report.export import after_run
     from runner.report.figures import Results
-    from runner.run.prepare import kept_out
+    from runner.run.prepare import secret_variables
     from runner.secrets import Mask
 
     table = _table(prepared, plan, reader)
@@ -166,7 +166,7 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan", reader: StateReader)
         [Results(layout=prepared.layout, rows=table, part=part)],
         junit=junit,
         environ=host.environ,
-        mask=Mask(kept_out(prepared, host)),
+        mask=Mask(secret_variables(prepared, host)),
     )
 
 
@@ -177,7 +177,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
     from runner.run.pins import missing_data, pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
-    from runner.run.unable import fit
+    from runner.run.unable import find_obstacles
 
     host = this_host()
 
@@ -190,7 +190,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
         state = state_of(found)
         plan = planned(found, state)
         locked = with_locks(found, plan, state.run, host, tell=tell)
-        prepared = fit(locked, plan, host, makes=False, tell=tell)
+        prepared = find_obstacles(locked, plan, host, makes=False, tell=tell)
         plan = planned(prepared, state)
         differs = pin(prepared, plan, new_id(), state.run).differs
         missing = missing_data(prepared, plan, state.run)
@@ -241,16 +241,17 @@ def options_of(context: click.Context) -> RunOptions:
     of=RunOptions,
     notes=(
         "Every option can be given as a variable, too (EVALSET_JOBS for --jobs), in evalset.toml, "
-        "or in [tool.evalset] of pyproject.toml; the command line wins. What is not an option of "
-        "ours goes to each eval's command; what stands after -- always does."
+        "or in [tool.evalset] of pyproject.toml; the command line wins. What is no option of "
+        "evalset goes to each eval's command; what comes after -- always does."
     ),
     context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
 )
 def command(context: click.Context) -> int:
     """Run what is left of EVAL_SET with MODEL, each eval in its own container.
 
-    Finished evals are recorded at once; run the same command again to resume. Arguments that are
-    not options of ours are passed through to each eval's command, after MODEL and EVAL_SET.
+    Finished evals are recorded immediately; run the same command again to resume. Arguments that
+    are not evalset's own options are passed through to each eval's command, after MODEL and
+    EVAL_SET.
     """
     options = options_of(context)
     if options.as_json and not options.dry_run:

@@ -8,8 +8,9 @@ import click
 import msgspec
 
 from runner.commands.command_line import evalset_command
+from runner.commands.group import Group
 from runner.errors import NotPushed, UsageError
-from runner.host import handed_in, this_host
+from runner.host import this_host, variables_for_containers
 from runner.options import (
     MAX_FILE,
     PROGRESS_DIR,
@@ -21,6 +22,7 @@ from runner.options import (
     Model,
     ProgressDir,
     RemoteName,
+    RemoteToRead,
     SnapshotAnswers,
     SnapshotBranch,
     SnapshotOptions,
@@ -63,7 +65,13 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-@click.group(epilog="Example: evalset snapshot log gpt-4 test-basic")
+class WhereToRead(Where, frozen=True, kw_only=True):
+    """The same, for a command that pushes nothing."""
+
+    remote: RemoteToRead = None
+
+
+@click.group(cls=Group, epilog="Example: evalset snapshot log gpt-4 test-basic")
 def command() -> None:
     """Commit, fetch, push, list or show snapshots of progress by hand."""
 
@@ -72,10 +80,8 @@ def command() -> None:
 def take(
     where: Where,
     max_file: MaxFile = MAX_FILE,
-    env: Annotated[
-        Env, "Keep out what holds the value of this variable, as it was handed in."
-    ] = (),
-    env_file: Annotated[EnvFile, "Keep out what holds a value of this file."] = None,
+    env: Annotated[Env, "Keep out what holds the value of this variable."] = (),
+    env_file: Annotated[EnvFile, "Keep out what holds a value from this file."] = None,
     *,
     answers: Annotated[SnapshotAnswers, "Put the providers' answers on the branch, too."] = False,
 ) -> None:
@@ -92,7 +98,7 @@ def take(
 
 @evalset_command("evalset snapshot pull gpt-4 test-basic", group=command)
 def pull(
-    where: Where,
+    where: WhereToRead,
     *,
     answers: Annotated[SnapshotAnswers, "Take over the answers that it has, too."] = False,
 ) -> None:
@@ -136,13 +142,13 @@ def push(where: Where) -> None:
         except (RemoteError, OvertakenError) as error:
             raise NotPushed(
                 f"{snapshots.branch.name} is not pushed to {remote.public_address}: {error}",
-                "check the network and your rights, and run this again",
+                "check the network and your permissions, and run this again",
             ) from error
         _say(f"pushed: {snapshots.tip} on {snapshots.branch.name} to {remote.public_address}")
 
 
 @evalset_command("evalset snapshot log gpt-4 test-basic", group=command)
-def log(where: Where, *, as_json: AsJson = False) -> None:
+def log(where: WhereToRead, *, as_json: AsJson = False) -> None:
     """List the snapshots, the newest first."""
     from runner.branch.progress_branch import history
 
@@ -157,7 +163,10 @@ def log(where: Where, *, as_json: AsJson = False) -> None:
 
 @evalset_command("evalset snapshot show gpt-4 test-basic", group=command)
 def show(
-    where: Where, commit: Annotated[str | None, Argument()] = None, *, as_json: AsJson = False
+    where: WhereToRead,
+    commit: Annotated[str | None, Argument()] = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Show one snapshot, the newest if none is named."""
     from runner.branch.progress_branch import history
@@ -188,7 +197,9 @@ def _sharing(
 
     host = this_host()
     about = About(model=where.model, eval_set=where.eval_set, host=host.name)
-    environment = handed_in(host.environ, names=env, env_file=env_file, model=where.model)
+    environment = variables_for_containers(
+        host.environ, names=env, env_file=env_file, model=where.model
+    )
     with open_snapshots(
         options, where.layout, host, about=about, environment=environment, warn=print_warning
     ) as snapshots:

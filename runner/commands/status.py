@@ -26,6 +26,7 @@ from runner.parameters import Option
 from runner.records.layout import Layout
 from runner.records.state import EvalState, RunState
 from runner.report.figures import Results
+from runner.report.markdown import summary
 from runner.report.text import json_line, part_of_set, plain_line, print_warning
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Shown(Results, frozen=True, kw_only=True):
         spent: "Spent | None" = None,
         hosts: "LeftOnHosts | None" = None,
     ) -> "Shown":
-        """With what its newest plan leaves out of the eval set; of a branch nothing is spent."""
+        """With what its newest plan skips of the eval set; of a branch nothing is spent."""
         part = part_of_set(state.planned, state.in_eval_set)
         return cls(layout=layout, state=state, rows=rows, part=part, spent=spent, hosts=hosts)
 
@@ -137,9 +138,7 @@ def show(shown: Sequence[Shown], forms: Forms, *, out: TextIO) -> bool:
             if len(shown) > 1:
                 print(plain_line(f"{one.state.model} {one.state.eval_set}"), file=out)
             print_table(out, one.rows, hosts=bool(one.hosts and one.hosts.known))
-            counts = Counter(row.state for row in one.rows)
-            states = ", ".join(f"{count} {state}" for state, count in counts.items())
-            print("; ".join(filter(None, (states, one.part))), file=out)
+            print("; ".join(filter(None, (summary(one.rows), one.part))), file=out)
             if one.spent and (line := spent_line(one.spent)):
                 print(line, file=out)
     return all(one.is_finished for one in shown)

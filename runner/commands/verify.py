@@ -118,7 +118,7 @@ def show(found: Verification, *, out: TextIO) -> None:
     counts = Counter(one.verdict for one in verified)
     said = [f"{each}: {counts[each]}" for each in Verdict if counts[each]]
     if found.unfinished:
-        said.append(f"not finished, and left out: {found.unfinished}")
+        said.append(f"not finished, and skipped: {found.unfinished}")
     _print(", ".join(said), out)
 
 

@@ -117,7 +117,7 @@ class SiteServer:
 # Seconds between two looks at the records.
 PAUSE = 2.0
 
-# A large report is made anew so seldom that this part of the time goes into it.
+# A large report is made again so seldom that this part of the time goes into it.
 SHARE = 0.2
 
 
@@ -203,8 +203,8 @@ def command(
         Option("Port on loopback; 0 takes a free one.", N, least=0, most=65535, configurable=False),
     ] = 0,
 ) -> None:
-    """Show the report in a browser, and renew it while a run continues.
+    """Show the report in a browser, and refresh it during a run.
 
-    Only programs of this machine can reach it, with the address that it prints. Ctrl-C ends it.
+    Only programs on this machine can reach it, with the address that it prints. Ctrl-C ends it.
     """
     view(about, port, out=sys.stdout)

@@ -141,7 +141,7 @@ def look_through(folder: Path, name: str, *, tidy: bool = False) -> tuple[DataFi
                 raise UsageError(
                     f"the eval {name} left {place} among its data, which is neither a file nor a "
                     "folder",
-                    "leave it out with --exclude",
+                    "skip it with --exclude",
                 )
         folders[:] = [each for each in folders if Path(above, each).is_dir()]
     return tuple(sorted(found, key=lambda file: file.path))
@@ -161,7 +161,7 @@ def _inner_link(folder: Path, path: Path, name: str) -> str:
         raise UsageError(
             f"the eval {name} left a link among its data that leads elsewhere: "
             f"{path.relative_to(folder)}",
-            "leave it out with --exclude",
+            "skip it with --exclude",
         )
     return link
 

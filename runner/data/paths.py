@@ -22,7 +22,7 @@ PREPARED = "hf/datasets"
 # Where tiktoken writes what it fetches; in a run with a network it may do so as well.
 ENCODINGS = "tiktoken"
 
-# Made anew for each container, because libraries write there.
+# Made again for each container, because libraries write there.
 _WRITTEN = (f"{PREPARED}/", f"{ENCODINGS}/")
 
 # The file in the container's `/tmp` that says why something could not be fetched.

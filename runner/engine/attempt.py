@@ -92,7 +92,7 @@ class ContainerAttempts:
             on_success: told when it has succeeded, before the logs are collected.
         """
         if task.container:
-            return self._adopted(task, on_start, on_success)
+            return self._take_over(task, on_start, on_success)
         return self._new(task, on_start, on_success)
 
     @contextlib.contextmanager
@@ -129,7 +129,7 @@ class ContainerAttempts:
             yield made
 
     @contextlib.contextmanager
-    def _adopted(
+    def _take_over(
         self, task: Task, on_start: Callable[[str], None], on_success: Callable[[], None]
     ) -> Iterator[Made]:
         """Take over a container that an earlier run started."""

@@ -95,7 +95,7 @@ class Container:
             return cls(api, docker_py.create(api, _config(spec), spec.name))
 
     def start(self, spec: ContainerSpec) -> None:
-        """Start it."""
+        """Let its program run; CannotRun if the engine lacks what the spec asks for."""
         with _refusals(spec):
             self._api.start(self.id)
 
@@ -110,7 +110,7 @@ class Container:
         return self._ends_by("SIGTERM", STOP_TIME) or self.kill()
 
     def kill(self) -> bool:
-        """End it at once, and tell whether it has ended."""
+        """Kill it, and tell whether it has ended."""
         return self._ends_by("SIGKILL", KILL_TIME)
 
     def _ends_by(self, signal: str, seconds: float) -> bool:
@@ -270,7 +270,7 @@ def _refusals(spec: ContainerSpec) -> Iterator[None]:
 
 
 def environment_of(api: docker_py.Api, container: str) -> dict[str, str]:
-    """The variables that a container was handed, not those of its image; none if nobody knows."""
+    """The variables that were passed in, not those of the image; none if nobody knows."""
     with contextlib.suppress(*docker_py.ERRORS):
         about = api.inspect_container(container)
         image: dict[str, Any] = api.inspect_image(about["Image"])  # type: ignore[no-untyped-call] # its stubs lack it

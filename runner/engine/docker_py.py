@@ -118,7 +118,7 @@ class Client:
         return made
 
     def start(self, container: str) -> None:
-        """Start a container."""
+        """Let the program of a container run, given its id or name."""
         path = f"/containers/{_quoted(container)}/start"
         self._ask("POST", path, lambda api: api.start(container))
 
@@ -299,7 +299,7 @@ def create(api: Api, config: Mapping[str, Any], name: str = "") -> str:
 def wait(api: Api, container: str, seconds: float) -> int | None:
     """Wait until a container has ended, and tell its status; None where it has not ended in time.
 
-    The engine sends the head of its answer at once, so that a limit reached later is no `Timeout`:
+    The engine sends the head of its answer first, so that a limit reached later is no `Timeout`:
     https://github.com/docker/docker-py/issues/1966
     """
     from requests import exceptions

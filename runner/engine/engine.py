@@ -151,7 +151,7 @@ def as_fault(error: Exception) -> EnvironmentFault:
         )
     if "Permission denied" in text:
         return EnvironmentFault(
-            "no right to the Docker engine's socket",
+            "no permission to use the Docker engine's socket",
             "add this user to the group `docker` "
             "(sudo usermod -aG docker $USER, then log in again), or point DOCKER_HOST elsewhere",
         )

@@ -66,7 +66,7 @@ class LiveContainers:
                 del self._containers[container.id]
 
     def runs(self, container: str) -> None:
-        """A container was started; it is ended at once if that was asked of all."""
+        """A container was started; it is ended immediately if that was asked of all."""
         if self._all is not None:
             self.end(container, *self._all)
 

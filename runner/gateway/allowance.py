@@ -24,7 +24,7 @@ from runner.gateway.rates import Channel, Entry, Mark, Window, limits_of
 from runner.gateway.tokens import Bound
 from runner.model import Problem
 from runner.records.answers import Usage
-from runner.units import Budget, Unit, show_budget
+from runner.units import Budget, Unit, amount_in_words
 
 if TYPE_CHECKING:
     from runner.options import RunOptions
@@ -323,7 +323,7 @@ class Allowance:
 
     def _refused(self, amount: int, unit: Unit, bound: Bound) -> Refused:
         whole, spent, asked = (
-            show_budget(Budget(self._shown(parts), unit))
+            amount_in_words(self._shown(parts), unit)
             for parts in (self._limit, self._spent, amount)
         )
         if amount > self._limit:

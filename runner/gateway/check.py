@@ -122,7 +122,7 @@ def _check_missing(
 
 
 def _serves(listed: Collection[str], model: str) -> bool:
-    """Whether a list has a model; one name may stand for many, or have a variant behind a colon."""
+    """Whether a list has a model; one name may stand for many, or have a variant after a colon."""
     names = {model, f"{model}:latest", model.rpartition(":")[0]}
     return not names.isdisjoint(listed) or any("*" in each for each in listed)
 

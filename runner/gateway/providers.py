@@ -179,8 +179,8 @@ def access_for(
     """Divide variables between the gateway and containers, which get no usual key.
 
     Args:
-        environment: all that would be handed in without a gateway.
-        named: those that the user named; they are handed in unless a route uses them.
+        environment: all that would be passed in without a gateway.
+        named: those that the user named; they are passed in unless a route uses them.
         upstreams: further providers.
         environ: the host's variables, where their keys are.
 
@@ -218,7 +218,7 @@ def access_offline(environment: Mapping[str, str], routes: Collection[str]) -> A
     """The access of a run with these providers, none of which is asked: it has answers on record.
 
     Args:
-        environment: all other variables that are handed in.
+        environment: all other variables that are passed in.
         routes: names from the record, which may be of no provider.
     """
     known = {each.name: each for each in _PROVIDERS}
@@ -282,7 +282,7 @@ def _header_value(name: str, environment: Mapping[str, str]) -> str:
     """A variable's value without blanks and newlines around it; empty if it is not set."""
     value = environment.get(name, "").strip()
     if not _PLAIN.fullmatch(value):
-        raise UsageError(f"the variable {name} has characters that no key has", "export it anew")
+        raise UsageError(f"the variable {name} has characters that no key has", "export it again")
     return value
 
 

@@ -43,8 +43,8 @@ WINDOW = 61.0
 FIRST_PAUSE = 1.0
 LONGEST_DOUBLED = 60.0
 
-# Seconds after which a request that was sent as a test counts as accepted: refusals come at once,
-# answers may take minutes.
+# Seconds after which a request that was sent as a test counts as accepted: refusals come
+# immediately, answers may take minutes.
 TRIAL = 5.0
 
 # Entries of a window that one call looks at; for more, it is called again.

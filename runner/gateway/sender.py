@@ -235,11 +235,11 @@ class Sender:
         except aiohttp.ClientConnectorError as error:
             text = f"{route.name} cannot be reached: {_why(error)}"
             self._warn(f"{text}; evals that ask it wait and retry")
-            raise _unanswered(text, billed=False, again=True, final=asked.is_free) from error
+            raise _no_answer(text, billed=False, again=True, final=asked.is_free) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # Its own text contains the provider's address.
             text = f"{route.name} broke off ({type(error).__name__})"
-            raise _unanswered(text, billed=None) from error
+            raise _no_answer(text, billed=None) from error
 
     def _check(
         self, route: Route, response: aiohttp.ClientResponse, headers: dict[str, str], body: bytes
@@ -279,7 +279,7 @@ class Sender:
 def _proxy_for(address: str) -> str | None:
     """The proxy for an address, according to the environment.
 
-    aiohttp would find it as well, but for each request anew, in another thread.
+    aiohttp would find it as well, but for each request again, in another thread.
     """
     parts = urlsplit(address)
     if proxy_bypass(parts.hostname or ""):
@@ -332,7 +332,7 @@ def _is_stream(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").startswith("text/event-stream")
 
 
-def _unanswered(
+def _no_answer(
     text: str, *, billed: bool | None, again: bool = False, final: bool = False
 ) -> Failure:
     reply = Reply.final(502, text, "no_answer")

@@ -79,7 +79,7 @@ class Store:
             read_index(self._file, self._index)
 
     def _look(self, find: Callable[[Index], Found]) -> Found:
-        """Look into the index, which is made anew if the file does not fit it any more."""
+        """Look into the index, which is made again if the file does not fit it any more."""
         try:
             return find(self._index)
         except ChangedError:

@@ -70,7 +70,7 @@ class Agent:
         Args:
             descriptors: of the only link; None to listen on the spool's socket.
         """
-        self._attempts.adopt()
+        self._attempts.take_over()
         if descriptors is not None:
             self._accept(*descriptors)
         else:
@@ -201,7 +201,7 @@ class Agent:
                 pass  # a Ping
 
     def _break_off(self, error: BaseException) -> None:
-        """End with all attempts left as they are: what starts this agent again adopts them."""
+        """End with all attempts left as they are: what starts this agent again takes them over."""
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         self._say(Say(text=f"its agent starts again: {error}"))
         self._over = 1

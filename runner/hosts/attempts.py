@@ -131,7 +131,7 @@ class HostAttempts:
             if each.ended is not None and not each.settled.is_set():
                 self._say(each.ended)
 
-    def adopt(self) -> None:
+    def take_over(self) -> None:
         """Continue what an agent that was killed, or the host's end, has left."""
         with as_environment_fault():
             left = left_in(self.engine, self._spool.layout, self._spool.known_as)

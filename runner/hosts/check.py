@@ -117,7 +117,7 @@ def refuse(host: str, said: dict[str, str], *, between: tuple[float, float], lea
     if "refused" in said:
         if "permission denied" in said["refused"].lower():
             raise Unusable(
-                f"{host}: no right to its Docker engine",
+                f"{host}: no permission to use its Docker engine",
                 f"`sudo usermod -aG docker {said.get('login', '')}` there, then log in again",
             )
         raise Unusable(

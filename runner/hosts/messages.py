@@ -211,7 +211,7 @@ class Sampled(Message, frozen=True, kw_only=True):
 
 
 class Piece(Message, frozen=True, kw_only=True):
-    """A piece of a file; an empty one is behind its end."""
+    """A piece of a file; an empty one comes after its end."""
 
     attempt: str
     name: str

@@ -235,7 +235,7 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 def clean_images(api: docker_py.Api, host: Host) -> Cleaned:
     """Remove the images with added packages, unless a run or a container uses them.
 
-    The choices of packages are removed as well, so that the next run chooses anew, and the wheels.
+    The choices of packages are removed as well, so that the next run chooses again, and the wheels.
     """
     removed: list[str] = []
     used: list[str] = []

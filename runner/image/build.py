@@ -139,7 +139,7 @@ def build_image(
     """Build the eval image, or return the one with the tag if it has the same content.
 
     Without `base_image` it is built on the image that the Dockerfile names, or on one made from
-    Debian's packages. With `rebuild` it is built in any case, on a base that is fetched anew.
+    Debian's packages. With `rebuild` it is built in any case, on a base that is fetched again.
 
     Raises:
         EnvironmentFault: base or Python packages cannot be fetched, or a step or the engine fails.

@@ -55,7 +55,7 @@ class AllAway(msgspec.Struct, frozen=True):
 
 
 class Unfit(msgspec.Struct, frozen=True):
-    """So many jobs do not fit into the time that remains, and are left out."""
+    """So many jobs do not fit into the time that remains, and are left to the next run."""
 
     jobs: int
 

@@ -207,7 +207,7 @@ def _pointer(found: Finding, context: Context) -> _Explanation:
 def _unreadable(found: Finding, context: Context) -> _Explanation:
     return UsageError(
         f"{_named(found, context)}: containers may not read `{found.said}`",
-        "give the user that runs evalset the right to read it",
+        "give the user that runs evalset permission to read it",
     )
 
 
@@ -221,9 +221,9 @@ def _absolute(found: Finding, context: Context) -> _Explanation:
 
 
 def inside_data(path: str) -> str:
-    """What to write for an absolute path of data: what comes behind `data/`, or the last name."""
-    behind = re.search(r"/data/(.+)", path)
-    return behind[1] if behind else PurePosixPath(path).name
+    """What to write for an absolute path of data: what comes after `data/`, or the last name."""
+    after = re.search(r"/data/(.+)", path)
+    return after[1] if after else PurePosixPath(path).name
 
 
 def _localhost(found: Finding, context: Context) -> _Explanation:
@@ -267,7 +267,7 @@ def _name(found: Finding, context: Context) -> _Explanation:
 def _unknown(found: Finding, _: Context) -> _Explanation:
     return UsageError(
         f"oaieval finds no eval `{found.entry}` in the container",
-        "check the file's name and rights",
+        "check the file's name and permissions",
     )
 
 
@@ -285,7 +285,7 @@ def _provider(found: Finding, context: Context) -> _Explanation:
     if found.said == "google":
         return UsageError(
             f"`{found.entry}` asks {found.said}, which the gateway does not cover",
-            f"hand its key in with --env {key}",
+            f"pass its key in with --env {key}",
         )
     return UsageError(f"`{found.entry}` asks {found.said}, and {key} is not set", "export it")
 

@@ -121,7 +121,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="leave out the evals that are finished",
+        help="skip the evals that are finished",
     )
     parser.add_argument(
         "--exit-on-error",
@@ -178,13 +178,13 @@ _LEAST_RECORD_PATH = "--rec"
 def check_passed_through(
     args: Sequence[str],
     *,
-    handed_in: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
     ours: Collection[str] = (),
 ) -> list[str]:
     """Look for arguments that must not, or should not, be passed to every command.
 
     Args:
-        handed_in: the host's environment variables that containers get, by name.
+        variables: the host's environment variables that containers get, by name.
         ours: spellings of the options that are not passed through.
 
     Returns:
@@ -202,7 +202,7 @@ def check_passed_through(
                 "over the others' records",
                 "leave it out, each eval's log is kept below evallogs/",
             )
-        if holds_secret(token, args[index - 1] if index else "", handed_in or {}):
+        if holds_secret(token, args[index - 1] if index else "", variables or {}):
             name = f" (`{option}`)" if equals and option.startswith("-") else ""
             raise UsageError(
                 f"passed-through argument {index + 1}{name} looks like it holds a secret, "

@@ -149,10 +149,10 @@ NO_GPU = Obstacle(
 
 # What helps an eval of upstream's that runs in no image of ours, by the kind of its need.
 _CURES = {
-    "engine": "run it with upstream's own `oaieval`, or leave it out",
-    "data": "use an --image of your own with these files, or leave it out",
-    "upstream": "leave it out; it fails in upstream's own `oaieval` too",
-    "package": "add it with --requirements, use an --image that has it, or leave it out",
+    "engine": "run it with upstream's own `oaieval`, or skip it",
+    "data": "use an --image of your own with these files, or skip it",
+    "upstream": "skip it; it fails in upstream's own `oaieval` too",
+    "package": "add it with --requirements, use an --image that has it, or skip it",
 }
 
 
@@ -167,11 +167,11 @@ def obstacle_of(need: Need, context: Context, *, model: str) -> Obstacle | None:
     kind = need.kind
     cure = _CURES.get(kind or "", "")
     if need.fetches and context.settings.network == "none" and not context.has_data:
-        cure = "`evalset data fetch` brings it; or leave --network none out"
+        cure = "fetch it with `evalset data fetch`, or leave --network none out"
     elif kind == "download" and context.settings.network == "none":
         cure = "leave --network none out"
     elif kind == "model" and not context.reaches_openai:
-        cure = "set OPENAI_API_KEY, or leave it out"
+        cure = "set OPENAI_API_KEY, or skip it"
     elif kind == "dummy" and model == KEYLESS_MODEL:
         cure = "use another model"
     elif kind == "models" and "," not in model:
@@ -191,11 +191,11 @@ def caution_about(need: Need, context: Context, *, timeout: float, fetch: str) -
         return f"loads data from elsewhere in each run; `{fetch}` brings them once, and pins them"
     if need.kind == "download":
         return (
-            f"{need.why} in each run, where `evalset data fetch` cannot help; leave it out with "
+            f"{need.why} in each run, where `evalset data fetch` cannot help; skip it with "
             "--exclude if that takes too long"
         )
     if need.kind == "time" and timeout <= TIMEOUT:
-        return f"{need.why}; give it some hours with --timeout, or leave it out with --exclude"
+        return f"{need.why}; give it some hours with --timeout, or skip it with --exclude"
     return ""
 
 

@@ -52,7 +52,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
             given none is left out. None in a file of an earlier version.
         generation: greater than that of each file that the run knew, because clocks of hosts
             differ.
-        unable: why evals were left out, because they could not run, by key; None for none.
+        unable: why evals were skipped, because they could not run, by key; None for none.
     """
 
     version: int = VERSION

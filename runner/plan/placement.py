@@ -146,7 +146,7 @@ class Placement:
         return self._proceed([], now)
 
     def stop_starting(self, *, now: float) -> list[Action]:
-        """Nothing starts any more; `waiting` says before how many jobs this leaves out."""
+        """Nothing starts any more; `waiting` says before how many jobs this leaves."""
         self._stop()
         return self._proceed([], now)
 

@@ -1,6 +1,6 @@
 """What lies where in an answers file, so that a gateway need not hold all of it in memory.
 
-The index of a large file is saved beside it, as `.{name}.index`, so that the next gateway need not
+The index of a large file is saved next to it, as `.{name}.index`, so that the next gateway need not
 read all of it, either. It may be deleted at any time.
 """
 

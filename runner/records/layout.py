@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.errors import UsageError
+from runner.errors import UsageError, did_you_mean
 from runner.files import named, sync_folder
 from runner.model import Command, check_names, key_of
 
@@ -61,10 +61,18 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return cls(root=root.resolve(), model=model, eval_set=eval_set)
 
     def no_progress(self) -> UsageError:
-        """The error where none of the files are there."""
+        """The error where none of the files are there, with names that are close."""
+        name = f"{self.model} {self.eval_set}"
+        close = [
+            f"{each.model} {each.eval_set}"
+            for each in scan(self.root)
+            if did_you_mean(self.model, [each.model])
+            and did_you_mean(self.eval_set, [each.eval_set])
+        ]
         return UsageError(
-            f"{self.root} has no progress of {self.model} {self.eval_set}",
-            "`evalset list progress` shows what it has, and --progress-dir names another",
+            f"{self.root} has no progress of {name}",
+            did_you_mean(name, [each for each in close if each != name])
+            or "`evalset list progress` shows what it has, and --progress-dir names another",
         )
 
     def _file(self, ending: str) -> Path:

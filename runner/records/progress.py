@@ -111,7 +111,7 @@ class LineFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; it cannot be added to any more."""
         os.close(self._descriptor)
 
     def add(self, *lines: str) -> None:
@@ -237,7 +237,7 @@ class ProgressFile(LineFile):
 
 
 def rewrite_progress(path: Path, commands: Sequence[Command]) -> None:
-    """Write a whole progress file anew; a reader sees the old one or the new one."""
+    """Rewrite a whole progress file; a reader sees the old one or the new one."""
     replace(path, "".join(f"{json.dumps(command)}\n" for command in commands).encode())
 
 

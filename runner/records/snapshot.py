@@ -31,7 +31,7 @@ LARGEST_LINE = 128 * 2**20
 _EVAL = re.compile(r"[a-zA-Z0-9_.-]{0,100}\.[0-9a-f]{16}")
 _NAME = re.compile(r"([0-9]{8,12})-([0-9a-f]{16})\.jsonl\.gz")
 
-# The branch's page, made anew from what was merged.
+# The branch's page, made again from what was merged.
 README = "README.md"
 
 # Byte order marks, which some editors put before a file, and so before a line of it.

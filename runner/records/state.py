@@ -23,7 +23,7 @@ class EvalState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         eval: the resolved key.
-        reason: why it failed, or why the newest run left it out; empty otherwise.
+        reason: why it failed, or why the newest run skipped it; empty otherwise.
         final_report: of the newest attempt.
         samples: in its logs.
         duration: of the newest attempt, in seconds; None when there was none, or it is not known.
@@ -146,14 +146,14 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
             if times[one.eval] > 1:
                 one = msgspec.structs.replace(one, arguments=in_words(command.arguments))  # noqa: PLW2901 - as above
             if one.state is State.TO_DO and command in unable:
-                why = f"left out: {unable[command]}"
+                why = f"skipped: {unable[command]}"
                 one = msgspec.structs.replace(one, reason=why)  # noqa: PLW2901 - as above
             found[index] = one
         return found
 
     @property
     def _unable(self) -> dict[Command, str]:
-        """Why the newest run left commands out."""
+        """Why the newest run skipped commands."""
         if self.run is None or not self.run.unable:
             return {}
         commands = map(Command, self.run.commands)

@@ -116,7 +116,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_needs() -> Needs:
-    """Read the file."""
+    """What `make coverage` has measured of each class, from `needs.json`."""
     content = Path(__file__).with_name("needs.json").read_bytes()
     return msgspec.json.decode(content, type=Needs)
 

@@ -157,7 +157,7 @@ def _amount(tokens: int, usd: float | None) -> str:
 
 
 def columns(spent: Spent) -> dict[str, Callable[[Totals], str]]:
-    """What a table of answers shows behind an eval's name, and how a cell shows it.
+    """What a table of answers shows after an eval's name, and how a cell shows it.
 
     What seldom is anything has a column only where it is something.
     """

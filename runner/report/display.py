@@ -216,7 +216,7 @@ def named_hosts(hosts: Sequence[str]) -> str:
 
 
 def on_hosts(hosts: Sequence[str]) -> str:
-    """Where evals run, to be put behind a sentence; nothing where that is this machine alone."""
+    """Where evals run, to be put after a sentence; nothing where that is this machine alone."""
     return f" on {named_hosts(hosts)}" if len(hosts) > 1 else ""
 
 
@@ -268,7 +268,7 @@ def obstacle_lines(found: Mapping[str, Obstacle]) -> list[str]:
         shown = "\n".join([*names[:_SHOWN], *([f"and {rest} more"] if rest > 0 else [])])
         rows.append((str(len(names)), shown, f"{obstacle.why}; {obstacle.cure}"))
     verb = "cannot run, and is" if len(found) == 1 else "cannot run, and are"
-    title = f"{evals(len(found))} {verb} left out"
+    title = f"{evals(len(found))} {verb} skipped"
     return [title, *drawn(("", "evals", "why, and what to do"), rows)]
 
 

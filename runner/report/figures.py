@@ -17,10 +17,10 @@ _ABOUT = ("std", "stderr", "count", "usage_", "num_", "n_")
 # Larger figures are for no person.
 _GREAT = 1e12
 
-# Digits behind the point of an amount of money.
+# Digits after the point of an amount of money.
 _MOST_DIGITS = 12
 
-# Columns of every table of evals, behind an eval's name and state.
+# Columns of every table of evals, after an eval's name and state.
 RESULT_COLUMNS = ("score", "samples", "time", "attempts")
 
 

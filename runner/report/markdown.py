@@ -10,7 +10,7 @@ from runner.plan.pins import RunFile
 from runner.records.snapshot import ExcludedFile
 from runner.records.state import EvalState, EvalStates, RunState
 from runner.report.figures import RESULT_COLUMNS, result_cells
-from runner.report.text import one_line, part_of_set
+from runner.report.text import evals, one_line, part_of_set
 
 # What asks for attention comes first, what has gone well last.
 _ORDER = (State.FAILED, State.LOST, State.RUNNING, State.TO_DO, State.DONE)
@@ -33,7 +33,7 @@ def section(
         model: as given.
         eval_set: as given.
         rows: of the table.
-        part: what of the eval set these are, in words of ours; empty for all of it.
+        part: what of the eval set these are, in plain words; empty for all of it.
         level: of the heading, from 1 to 6.
         limit: as for `table`.
     """
@@ -44,10 +44,10 @@ def section(
 
 
 def summary(rows: Sequence[EvalState]) -> str:
-    """How far a run is, in a few words: `12 of 40 finished, 1 failed`."""
+    """How far a run is, in a few words: `12 of 40 evals finished, 1 failed, 27 to do`."""
     counts = Counter(row.state for row in rows)
-    words = [f"{counts[State.DONE]} of {len(rows)} finished"]
-    words += [f"{counts[state]} {state}" for state in _ORDER[:3] if counts[state]]
+    words = [f"{counts[State.DONE]} of {evals(len(rows))} finished"]
+    words += [f"{counts[state]} {state}" for state in _ORDER[:4] if counts[state]]
     return ", ".join(words)
 
 
@@ -79,7 +79,7 @@ def table(rows: Sequence[EvalState], *, limit: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-@lru_cache(maxsize=4096)  # a branch's page is made anew with every snapshot
+@lru_cache(maxsize=4096)  # a branch's page is made again with every snapshot
 def code(text: str) -> str:
     """Text as a span of code that has nothing but this text in it."""
     text = one_line(text).strip()
@@ -104,7 +104,10 @@ def _more(rows: Sequence[EvalState]) -> str:
     noun = "eval" if len(rows) == 1 else "evals"
     if set(counts) == {State.DONE}:
         return f"... and {len(rows)} more finished {noun}"
-    which = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
+    states = [f"{counts[state]} {state}" for state in _ORDER[:4] if counts[state]]
+    which = ", ".join(
+        [*states, *([f"{counts[State.DONE]} finished"] if counts[State.DONE] else [])]
+    )
     return f"... and {len(rows)} more {noun}: {which}"
 
 

@@ -114,7 +114,7 @@ def _print(out: TextIO, table: Table) -> None:
 
 
 class _Name:
-    """An eval's name, broken behind its punctuation where it is too long, and notes below it."""
+    """An eval's name, broken after its punctuation where it is too long, and notes below it."""
 
     def __init__(self, name: str, notes: Sequence[str]) -> None:
         self._parts = re.findall(r"[^./_-]*[./_-]|[^./_-]+", name)

@@ -54,7 +54,7 @@ def evals(count: int) -> str:
 
 
 def part_of_set(planned: int | None, in_eval_set: int | None) -> str:
-    """What a plan leaves out of its eval set; empty where that is nothing, or not known."""
+    """What a plan skips of its eval set; empty where that is nothing, or not known."""
     if planned is None or in_eval_set is None or planned >= in_eval_set:
         return ""
     return f"the last plan has {planned} of the eval set's {evals(in_eval_set)}"
@@ -74,7 +74,7 @@ def on_actions() -> bool:
 
 
 def takes_pictures(out: TextIO) -> bool:
-    """Whether a picture may be drawn anew in place: on a terminal that can, and not in CI."""
+    """Whether a picture may be drawn again in place: on a terminal that can, and not in CI."""
     in_ci = os.environ.get("CI") or on_actions()
     return out.isatty() and not in_ci and os.environ.get("TERM") != "dumb"
 
@@ -106,7 +106,7 @@ def command(name: str, text: str) -> str:
 
 @contextlib.contextmanager
 def group(out: TextIO, title: str) -> Iterator[None]:
-    """Let what is printed inside be folded away on Actions; elsewhere it is printed as ever."""
+    """Let what is printed inside be folded away on Actions; elsewhere it is printed as usual."""
     if on_actions():
         print(command("group", title), file=out, flush=True)
     yield

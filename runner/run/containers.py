@@ -68,7 +68,7 @@ def facts_of(
         host: this one.
         run: id of the run.
         gateway: through which containers reach their providers.
-        makes: whether to pull or build images that are not on this host; if not, they are left out.
+        makes: whether to pull or build images that are not on this host; if not, they are not used.
         tell: is told what is being done.
 
     Raises:

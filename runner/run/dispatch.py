@@ -62,7 +62,7 @@ class Dispatch:
         known: attempts that hosts were told to make, by id.
         unsettled: attempts that hosts have still to remove.
         cut: why all attempts are ended, and by which signal; None if they are not.
-        out_of_time: whether a job was left out because it did not fit.
+        out_of_time: whether a job was left because it did not fit.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Dispatch:
         self._links.listen(self)
 
     def stop_starting(self) -> int:
-        """Start nothing more; return how many jobs that leaves out."""
+        """Start nothing more; return how many jobs that leaves."""
         left_out = self.placement.waiting
         self._do(self.placement.stop_starting(now=time.monotonic()))
         return left_out

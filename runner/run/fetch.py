@@ -78,8 +78,8 @@ def fetch(
     have to be the same.
 
     Args:
-        options: of the run that will use them; only variables that `env` names are handed in.
-        refresh: whether to fetch everything anew, whatever is pinned.
+        options: of the run that will use them; only variables that `env` names are passed in.
+        refresh: whether to fetch everything again, whatever is pinned.
 
     Raises:
         RunnerError: nothing can be fetched at all: there is no engine, no hub or no room.

@@ -56,7 +56,7 @@ def take_in(layout: Layout, *, run: str, forget: bool = False) -> TakenIn:
 
     Args:
         run: id under which attempts are recorded.
-        forget: whether attempts on hosts that cannot be reached are not to be taken in later.
+        forget: whether attempts on hosts that cannot be reached are not to be taken over later.
     """
     taken = TakenIn()
     if not layout.hosts.exists():
@@ -127,7 +127,7 @@ def _limited(job: Job) -> Job:
 
 
 class _Taker:
-    """The links' listener: takes in what has ended, and has the rest killed."""
+    """The links' listener: records what has ended, and has the rest killed."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Taker:
             if self._forget:
                 why += f"; `evalset clean --hosts {host}` removes what is there"
             elif host not in self._refused:
-                why += f"; `evalset run --hosts {host}` takes in what is there"
+                why += f"; `evalset run --hosts {host}` takes over what is there"
             self._taken.problems.append(f"{host}: {why}")
         return self._done
 

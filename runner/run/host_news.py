@@ -183,7 +183,7 @@ class HostNews:
         if len(self.given_up) < len(self._hosts):
             return EnvironmentFault(
                 f"no host has been there for more than {self._wait:g} s (--engine-wait)",
-                "what runs there is taken in by the next run",
+                "the next run takes over what runs there",
             )
         return EnvironmentFault(f"no host can be used: {next(iter(self.given_up.values()))}")
 

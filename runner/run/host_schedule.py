@@ -36,7 +36,7 @@ class HostSchedule:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether a job was left out because it did not fit into the time."""
+        """Whether a job was left because it did not fit into the time."""
         return self._dispatch.out_of_time
 
     @property
@@ -49,7 +49,7 @@ class HostSchedule:
         self._links.call(self._dispatch.start)
 
     def stop_starting(self) -> int:
-        """Start nothing more; return how many jobs the first call has left out."""
+        """Start nothing more; return how many jobs the first call has left."""
         return self._asked(self._dispatch.stop_starting)
 
     def pause(self, *, paused: bool) -> None:

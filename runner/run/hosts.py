@@ -130,7 +130,7 @@ class RunHosts:
 
     engine_root = None  # each host looks at its own disk
 
-    def adopted(self, jobs: Iterable[Job]) -> set[str]:
+    def taken_over(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun on a host that is there."""
         there = {each.attempt for found in self._inventories.values() for each in found.attempts}
         begun = {it.job for it in self._ledger.started.values() if it.attempt in there}
@@ -368,5 +368,5 @@ def _refuse_leftovers(prepared: Prepared, host: Host) -> None:
     if left:
         raise EnvironmentFault(
             f"an earlier run without --hosts has left containers here ({len(left)})",
-            "run it again without --hosts to take them in, or `evalset clean` to remove them",
+            "run it again without --hosts to take them over, or `evalset clean` to remove them",
         )

@@ -1,4 +1,4 @@
-"""What the user hands in: folders with registries, rules and code, and variables."""
+"""What the user passes in: folders with registries, rules and code, and variables."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -176,7 +176,7 @@ def provider_warnings(
     """Warnings about providers that cannot be asked, or not by evals.
 
     Args:
-        environment: what is handed in.
+        environment: what is passed in.
         access: who gets what of it.
     """
     if not environment.get("OPENAI_API_KEY") and not access.routes:
@@ -189,7 +189,7 @@ def provider_warnings(
     if access.withheld:
         yield (
             f"evals do not get {', '.join(access.withheld)}, because the gateway knows no "
-            "provider for it; --env NAME hands one in, --upstream NAME=URL leads to its provider"
+            "provider for it; --env NAME passes one in, --upstream NAME=URL leads to its provider"
         )
 
 

@@ -283,7 +283,7 @@ class LocalHost:
         """Whether there are containers for the run to take over."""
         return bool(self._started)
 
-    def adopted(self, jobs: Iterable[Job]) -> set[str]:
+    def taken_over(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs whose containers the run takes over."""
         begun = {task.job.key for task in self._started}
         return {job.eval for job in jobs if job.key in begun}

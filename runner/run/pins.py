@@ -34,20 +34,20 @@ def pin(
     plan: Plan,
     run_id: str,
     before: RunFile | None,
-    adopted: Collection[str] = (),
+    taken_over: Collection[str] = (),
 ) -> Pinned:
     """Pin a run to all that its results depend on, and compare that with the run before.
 
-    `before` is None if there was no run, or this one starts over; `adopted` are evals whose
+    `before` is None if there was no run, or this one starts over; `taken_over` are evals whose
     containers this run takes over.
     """
     jobs = {job.argv.key: (job.eval, job.settings) for job in plan.whole}
-    # Finished evals that this selection leaves out must have had the same conditions.
+    # Finished evals that this selection skips must have had the same conditions.
     like = plan.whole[0].argv
     for name in sorted(plan.finished.difference(job.eval for job in plan.whole)):
         argv = Command((*like[:2], name, *like.arguments))
         jobs[argv.key] = (name, prepared.settings_for(name))
-    finished = plan.finished.union(adopted)
+    finished = plan.finished.union(taken_over)
     # What other selections and arguments have finished stays pinned.
     kept = {key: before.settings_of(key) or {} for key in before.digests} if before else {}
     given = {

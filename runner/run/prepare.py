@@ -16,8 +16,8 @@ from runner.host import (
     KEYLESS_MODEL,
     Host,
     from_host,
-    handed_in,
     read_env_file,
+    variables_for_containers,
     with_placeholder,
 )
 from runner.image.image import (
@@ -58,7 +58,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         image: that evals get by default.
         shard: the part of the evals to run; None is all.
-        environment: variables to hand in, by name.
+        environment: variables to pass in, by name.
         hidden: variables that the gateway gets and evals do not.
         limits: what its requests to models may cost, and how many there may be in a minute.
         routes: providers that are reached through the gateway; empty if containers reach them
@@ -66,7 +66,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         offline: whether the gateway only replays answers that are on record.
         mounts: container path by host folder.
         own: the files of the user's registry folders, by the folder's place in the container.
-        obstacles: why evals cannot run, by key, once `fit` has looked.
+        obstacles: why evals cannot run, by key, once `find_obstacles` has looked.
         classes: registry folder that defines the models that are classes; None for none.
         model_is_code: whether the model is the user's own code, which may not need a provider.
         locks: packages that requirements add to images, by `ContainerSettings.packages`.
@@ -95,7 +95,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Data] = {}
 
     @property
-    def unanswered(self) -> list[str]:
+    def models_without_provider(self) -> list[str]:
         """Models that evals ask by their names, and that no provider answers for."""
         options = self.options
         needs_none = self.model_is_code or self.resolution.defines_model or options.as_typed
@@ -146,7 +146,7 @@ def prepare(
     image = find_image(engine.api, options.settings.image)
     if resolution is None:
         # A folder with a warning, or a forgotten one, may be why there is no such set.
-        with noting(chain(folders.warnings, _forgotten(asked.layout, options))):
+        with with_warnings(chain(folders.warnings, _forgotten(asked.layout, options))):
             resolution = _resolution(options, folders, builtin_registry(engine, image, host))
     if (classes := folders.classes(host)) is not None:
         resolution = msgspec.structs.replace(resolution, defines_model=True)
@@ -206,11 +206,11 @@ def _asked(options: RunOptions, host: Host, ours: Sequence[str]) -> _Asked:
     check_names(options.model, options.eval_set)
     _check_text(options)
     shard = parse_shard(options.shard) if options.shard else None
-    environment = handed_in(
+    environment = variables_for_containers(
         host.environ, names=options.env, env_file=options.env_file, model=options.model
     )
     limits = limits_of_run(options)
-    warnings = check_passed_through(options.passed_through, handed_in=environment, ours=ours)
+    warnings = check_passed_through(options.passed_through, variables=environment, ours=ours)
     layout = Layout(
         root=options.progress_dir.resolve(), model=options.model, eval_set=options.eval_set
     )
@@ -269,12 +269,12 @@ def _extras(
     for extra, names in by_image(evals).items():
         name = extra_image(extra)
         built = look_up_image(engine.api, name)
-        if built is None:  # `fit` says so before anything starts
+        if built is None:  # `find_obstacles` says so before anything starts
             continue
         if built.labels.get(BASE) != image.fingerprint:
             warnings.append(
                 f"the image {name} is not built on the {image.name} that is here; "
-                f"`evalset image build --extra {extra}` builds it anew"
+                f"`evalset image build --extra {extra}` builds it again"
             )
         rules += (ContainerRule(pattern=it, settings={"image": name}, env=()) for it in names)
     return rules, warnings
@@ -304,7 +304,7 @@ def _check_text(options: RunOptions) -> None:
 
 
 @contextmanager
-def noting(warnings: Iterable[str]) -> Iterator[None]:
+def with_warnings(warnings: Iterable[str]) -> Iterator[None]:
     """Add these warnings to an error, but those that say to do the same."""
     try:
         yield
@@ -364,7 +364,7 @@ def environment_for(plan: Plan, prepared: Prepared, host: Host) -> dict[str, str
     return prepared.environment | {name: from_host(host.environ, name) for name in missing}
 
 
-def kept_out(prepared: Prepared, host: Host) -> dict[str, str]:
+def secret_variables(prepared: Prepared, host: Host) -> dict[str, str]:
     """Values that no snapshot may hold: of variables that an eval gets, or got when it ran.
 
     A finished eval may have printed a value from a rule, even if it is not selected now.

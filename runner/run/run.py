@@ -33,7 +33,7 @@ from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder
 from runner.run.schedule import Barred, Event, Hosts, Schedule, Signalled, Told
 from runner.run.stopping import Disk
-from runner.run.unable import fit
+from runner.run.unable import find_obstacles
 
 if TYPE_CHECKING:
     from runner.run.snapshots import RunSnapshots
@@ -71,7 +71,7 @@ def run(
     if not any(
         job.settings.requirements for job in plan.todo
     ):  # else packages have to be chosen first
-        fitted = fit(prepared, plan, host, tell=display.note)
+        fitted = find_obstacles(prepared, plan, host, tell=display.note)
         plan = planned(fitted, state)
         old = not prepared.options.resume and any(map(Path.exists, prepared.layout.kept))
         if old and not plan.todo:  # nothing is set aside for this
@@ -165,16 +165,16 @@ class _Run:
         if recorder.changed:
             state = state_of(prepared, reader)
             plan = planned(prepared, state)
-        adopted = self._hosts.adopted(plan.todo)
-        new = [job for job in plan.todo if job.eval not in adopted]
+        taken_over = self._hosts.taken_over(plan.todo)
+        new = [job for job in plan.todo if job.eval not in taken_over]
         prepared = with_locks(prepared, plan, state.run, host, tell=display.note)
-        prepared = self._prepared = fit(
+        prepared = self._prepared = find_obstacles(
             prepared, msgspec.structs.replace(plan, todo=tuple(new)), host, tell=display.note
         )
         self._state = state
         self.plan = plan = planned(prepared, state)
         check_data(prepared, plan, state.run)
-        self.pinned = pin(prepared, plan, recorder.run, state.run, adopted)
+        self.pinned = pin(prepared, plan, recorder.run, state.run, taken_over)
         repinned = check_pins(prepared, self.pinned)
         self.unable_differ = (state.run and state.run.unable) != self.pinned.file.unable
         warnings = [*prepared.warnings, *plan.warnings, *state.damaged, repinned]
@@ -183,7 +183,7 @@ class _Run:
                 f"an earlier run with other arguments has left containers ({others}); "
                 "run that again to take them over, or `evalset clean` to remove them"
             )
-        self._continued = len(adopted)
+        self._continued = len(taken_over)
         self._tell(warnings)
 
     def _tell(self, warnings: Iterable[str]) -> None:
@@ -305,7 +305,7 @@ def _hosts(
 
 def _check_answered(prepared: Prepared) -> None:
     """Refuse a run whose evals would ask nobody."""
-    models = ", ".join(prepared.unanswered)
+    models = ", ".join(prepared.models_without_provider)
     if not models:
         return
     if not prepared.routes:

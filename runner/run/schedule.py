@@ -152,7 +152,7 @@ class Hosts(Protocol):
     def have_something(self) -> bool:
         """Whether anything of an earlier run is left there, for this one to record."""
 
-    def adopted(self, jobs: Iterable[Job]) -> set[str]:
+    def taken_over(self, jobs: Iterable[Job]) -> set[str]:
         """Evals of these jobs that an earlier run has begun there, and that this one continues."""
 
     def schedule(

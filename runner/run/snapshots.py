@@ -20,7 +20,7 @@ from runner.image.image import own_fingerprint
 from runner.records.folders import temporary_folder
 from runner.report.display import Display
 from runner.report.text import evals
-from runner.run.prepare import Prepared, kept_out
+from runner.run.prepare import Prepared, secret_variables
 
 # Seconds in which evals that end one after the other are gathered into one snapshot.
 GATHER = 1.0
@@ -215,7 +215,7 @@ def snapshots_of(
         prepared.layout,
         host,
         about=about,
-        environment=kept_out(prepared, host),
+        environment=secret_variables(prepared, host),
         warn=display.warn,
     ) as snapshots:
         yield RunSnapshots(snapshots, prepared, display, every=options.snapshot.every)

@@ -31,10 +31,10 @@ from runner.registry.content import astray, state_of_folders
 from runner.registry.needs import needs
 from runner.report.text import evals
 from runner.run.containers import facts_of
-from runner.run.prepare import Prepared, noting
+from runner.run.prepare import Prepared, with_warnings
 
 
-def fit(
+def find_obstacles(
     prepared: Prepared,
     plan: Plan,
     host: Host,
@@ -44,7 +44,7 @@ def fit(
 ) -> Prepared:
     """Find which evals of a plan cannot run in their image, before any of them is started.
 
-    Plans that are made from the result leave them out. The drop-in only warns about them and tries
+    Plans that are made from the result skip them. The drop-in only warns about them and tries
     them, as upstream would.
 
     Args:
@@ -66,7 +66,7 @@ def fit(
         tell("no Docker engine is here, so it was not looked at which evals can run")
         return prepared
     fitness = _Fitness(prepared, plan, host, makes=makes, tell=tell)
-    with noting(prepared.warnings):
+    with with_warnings(prepared.warnings):
         found = fitness.obstacles()
     said = tuple(
         f"{some(names)}: {obstacle.why}; {obstacle.cure}"
@@ -100,7 +100,7 @@ def _with_data_astray(context: Context, look: Look) -> Context:
 def _refused(said: Sequence[str], count: int) -> UsageError:
     error = UsageError(
         f"{evals(count)} cannot run, and --exit-on-error asks for all or none",
-        "leave it out to run the others, or leave these out with --exclude",
+        "leave that option out to run the others, or skip these with --exclude",
     )
     for line in said:
         error.add_note(f"Error: {line}")

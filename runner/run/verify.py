@@ -30,7 +30,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         verified: the verdicts, in the order of the record.
-        unfinished: how many evals of the newest plan are not finished, and so left out.
+        unfinished: how many evals of the newest plan are not finished, and so skipped.
         interrupted: exit code of a rerun that was interrupted, else 0.
     """
 

@@ -189,9 +189,9 @@ jobs:
 
 
 def test_another_workflow_calls_it(repository: Repository) -> None:
-    """With the secrets that it passes on, of which an eval sees those handed in and no other.
+    """With the secrets that it passes on, of which an eval sees those passed in and no other.
 
-    No job is without an eval, because what is left out counts in the plan, too.
+    No job is without an eval, because what is skipped counts in the plan, too.
     """
     (repository.checkout / ".github/workflows/caller.yml").write_text(CALLER)
     repository.registry("look.1", "succeed.2", "fail.3", "sleep.4")

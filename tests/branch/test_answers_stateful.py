@@ -74,7 +74,7 @@ class Merging(RuleBasedStateMachine):
 
     def made(self, host: str) -> AnswerSegments:
         """What a new process on a host follows the answers files with."""
-        kept_out = SnapshotFilter(
+        snapshot_filter = SnapshotFilter(
             root=self.folder / host,
             scanner=Scanner({"MY_KEY": HELD}),
             max_file=2000,
@@ -83,7 +83,7 @@ class Merging(RuleBasedStateMachine):
             warn=lambda _: None,
         )
         repository = cast("Repository", self.repositories[host])
-        return AnswerSegments(repository, self.layouts[host], kept_out, every=1000)
+        return AnswerSegments(repository, self.layouts[host], snapshot_filter, every=1000)
 
     def path(self, host: str, name: str) -> Path:
         """An answers file."""

@@ -40,7 +40,7 @@ def test_a_snapshot_is_the_progress_directory(desk: Desk) -> None:
         assert desk.on_branch(path) == (desk.layout.root / path).read_text().rstrip("\n")
     assert desk.subjects() == ["m s 2/3 (+2)"]
     assert git(desk.clone, "log", "--format=%p", BRANCH) == ""
-    assert "2 of 3 finished" in desk.on_branch("README.md")
+    assert "2 of 3 evals finished" in desk.on_branch("README.md")
     assert warnings == []
 
 

@@ -27,7 +27,7 @@ def test_two_hosts_lose_nothing(two: tuple[Desk, Desk]) -> None:
     logs = git(Path(hub), "ls-tree", "-r", "--name-only", BRANCH, "evallogs/").splitlines()
     assert len(logs) == 4
     page = git(Path(hub), "show", f"{BRANCH}:README.md")
-    assert "3 of 4 finished, 1 failed" in page
+    assert "3 of 4 evals finished, 1 failed" in page
     subjects = git(Path(hub), "log", "--format=%s%x09%p", BRANCH).splitlines()
     assert [line.partition("\t")[0] for line in subjects] == [
         "m s 3/4 (+1)",

@@ -143,7 +143,10 @@ def test_without_answers_there_is_an_error(here: Here) -> None:
 
 def test_status_says_what_was_paid_and_saved(answered: Here) -> None:
     """In its last line, and as JSON; without answers neither is there."""
-    assert shown(answered, "status", "dummy", "mine").splitlines()[-2:] == ["2 done", LINE]
+    assert shown(answered, "status", "dummy", "mine").splitlines()[-2:] == [
+        "2 of 2 evals finished",
+        LINE,
+    ]
     found = json.loads(shown(answered, "status", "dummy", "mine", "--json"))
     assert (
         found["answers"]
@@ -163,4 +166,4 @@ def test_status_works_where_answers_may_not_be_read(answered: Here) -> None:
     ended = answered.evalset("status", "dummy", "mine", bound=True)
     assert ended.returncode == 0
     assert "no permission" in ended.stderr
-    assert "2 done" in ended.stdout
+    assert "2 of 2 evals finished" in ended.stdout

@@ -154,7 +154,10 @@ def test_an_env_file_that_is_a_folder(here: Here) -> None:
         ("jbos = 3", "unknown key `jbos`; did you mean `jobs`?"),
         ("colour = 3", "unknown key `colour`; `evalset run --help` shows the options"),
         ("dry_run = true", "unknown key `dry_run`"),
-        ('progress-dir = "a"\nprogress_dir = "b"', "stands twice, with a hyphen and an underscore"),
+        (
+            'progress-dir = "a"\nprogress_dir = "b"',
+            "is given twice, with a hyphen and an underscore",
+        ),
         ('jobs = "many"', "'many' is not a valid integer"),
         ("jobs = 0", "0 is not in the range x>=1"),
         ("jobs = 1.5", "`jobs` takes a whole number"),
@@ -192,7 +195,9 @@ def test_a_bad_value_in_the_environment_names_its_variable(here: Here) -> None:
     [
         (["rnu", "dummy", "mine"], "No such command 'rnu'; did you mean `run`?", "evalset --help"),
         (["zzzzz"], "No such command 'zzzzz' (", "evalset --help"),
-        (["--nope"], "No such option", "evalset --help"),
+        (["snapshot", "pul"], "No such command 'pul'; did you mean `pull`?", "snapshot --help"),
+        (["--nope"], "No such option '--nope' (", "evalset --help"),
+        (["status", "--jsn"], "No such option '--jsn'; did you mean `--json`", "status --help"),
         (["run", "dummy"], "required: eval_set", "evalset run --help"),
         (["status", "dummy"], "MODEL and EVAL_SET are missing", "evalset status --help"),
         (["status"], "MODEL and EVAL_SET are missing", "`evalset list progress` shows what there"),
@@ -202,6 +207,8 @@ def test_a_bad_value_in_the_environment_names_its_variable(here: Here) -> None:
         (["list", "sets", "--set", "a"], "--set needs the word `evals`, not `sets`", "leave"),
         (["reset", "dummy", "none"], "has no progress of dummy none", "evalset list progress"),
         (["status", "dummy", "none"], "has no progress of dummy none", "evalset list progress"),
+        (["status", "dumy", "mine"], "no progress of dumy mine; did you mean `dummy mine`?", ""),
+        (["status", "dummy", "mien"], "no progress of dummy mien; did you mean `dummy mine`?", ""),
         (["status", "dummy", "mine", "--junit", "own"], "own is not a plain file", "name one"),
         (
             ["status", "dummy", "mine", "--summary"],
@@ -248,7 +255,9 @@ def test_no_right_to_the_engines_socket(here: Here, tmp_path: Path) -> None:
         closed.chmod(0)
         line = here.refused(*RUN, code=3, bound=True, DOCKER_HOST=f"unix://{path}")
     closed.chmod(0o700)
-    assert line.startswith("no right to the Docker engine's socket; add this user to the group")
+    assert line.startswith(
+        "no permission to use the Docker engine's socket; add this user to the group"
+    )
 
 
 def test_an_address_that_is_none(here: Here) -> None:

@@ -33,7 +33,7 @@ def test_the_plan_shows_them_apart(here: Here) -> None:
     """As a table with the reason, or in JSON; the exit code is that of the run."""
     ended = here.evalset(*RUN, "--dry-run")
     assert ended.returncode == 1
-    head, table = ended.stdout.split("1 eval cannot run, and is left out\n")
+    head, table = ended.stdout.split("1 eval cannot run, and is skipped\n")
     assert "to do (1):\n  oaieval dummy a.dev.v0" in head
     assert "torch.dev.v0" not in head
     assert WHY in " ".join(table.split())
@@ -50,13 +50,13 @@ def test_the_others_run_and_the_status_says_why(here: Here) -> None:
     """The exit code is 1, and so it is the next time, when nothing else is left."""
     ended = here.evalset(*RUN)
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "warning: 1 eval cannot run, and is left out\n" in ended.stdout
+    assert "warning: 1 eval cannot run, and is skipped\n" in ended.stdout
     assert "1 of 2 evals finished" in ended.stdout
     assert "; 1 cannot run: see above\n" in ended.stdout
     assert states(here)["a.dev.v0"]["state"] == "done"
     left = states(here)["torch.dev.v0"]
     assert left["state"] == "to do"
-    assert left["reason"].startswith(f"left out: {WHY}")
+    assert left["reason"].startswith(f"skipped: {WHY}")
     again = here.evalset(*RUN)
     assert again.returncode == 1
     assert again.stdout.endswith("nothing to run; finished: 1 eval; 1 cannot run: see above\n")
@@ -66,7 +66,7 @@ def test_a_run_of_nothing_else_is_on_record(here: Here) -> None:
     """Without one container of an eval; once it can run, the status forgets."""
     only = (*RUN, "--select", "torch*")
     assert here.evalset(*only).returncode == 1
-    assert states(here)["torch.dev.v0"]["reason"].startswith("left out: ")
+    assert states(here)["torch.dev.v0"]["reason"].startswith("skipped: ")
     match = (
         'torch.dev.v0: {class: "evals.elsuite.basic.match:Match", args: {samples_jsonl: a.jsonl}}'
     )
@@ -82,7 +82,7 @@ def test_nothing_is_set_aside_for_a_run_of_nothing(here: Here) -> None:
     before = contents(here.folder / "progress")
     ended = here.evalset(*RUN, "--no-resume", "--select", "torch*")
     assert ended.returncode == 1
-    assert "warning: 1 eval cannot run, and is left out\n" in ended.stdout
+    assert "warning: 1 eval cannot run, and is skipped\n" in ended.stdout
     assert ended.stdout.endswith("nothing to run; finished: 0 evals; 1 cannot run: see above\n")
     assert contents(here.folder / "progress") == before
 

@@ -79,6 +79,16 @@ def test_every_command_is_listed(here: Here) -> None:
         assert f"{name} {purpose}" in text
 
 
+@pytest.mark.parametrize("group", ["image", "data", "snapshot"])
+def test_a_group_lists_whole_lines(here: Here, group: str) -> None:
+    """Click would end those that are long with three dots."""
+    text = " ".join(here.evalset(group, "--help").stdout.split())
+    commands = evalset.get_command(click.Context(evalset), group)
+    assert isinstance(commands, click.Group)
+    for name, command in commands.commands.items():
+        assert f"{name} {(command.help or '').partition(chr(10))[0]}" in text
+
+
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_is_fast_because_it_imports_little(here: Here, argument: str) -> None:
     """What takes time to import is imported where it is used."""

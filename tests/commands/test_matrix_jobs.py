@@ -98,8 +98,8 @@ def test_models_and_eval_sets_are_combined() -> None:
 @pytest.mark.parametrize(
     ("models", "eval_sets", "fact"),
     [
-        (["a", "b", "a"], ["s"], "--model `a` stands twice; leave one out"),
-        (["a"], ["s", "s"], "--eval-set `s` stands twice; leave one out"),
+        (["a", "b", "a"], ["s"], "--model `a` is given twice; leave one out"),
+        (["a"], ["s", "s"], "--eval-set `s` is given twice; leave one out"),
         (["../a"], ["s"], "would lead elsewhere"),
         (["a"], ["s\n"], "cannot be printed"),
     ],

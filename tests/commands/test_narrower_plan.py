@@ -9,7 +9,7 @@ from tests.commands.conftest import LINES, Here
 
 STATUS = ("status", "dummy", "mine")
 ON_BRANCH = (*STATUS, "--branch", "evalset/dummy.mine")
-PART = "2 done; the last plan has 2 of the eval set's 7 evals\n"
+PART = "2 of 2 evals finished; the last plan has 2 of the eval set's 7 evals\n"
 
 
 def plan(here: Here, **changes: object) -> None:
@@ -28,7 +28,7 @@ def test_status_says_what_the_last_plan_is_of_the_set(here: Here, where: tuple[s
     ended = here.evalset(*where, "--summary", "--check", GITHUB_STEP_SUMMARY=str(page))
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.endswith(f"\n{PART}")
-    assert "\n\n2 of 2 finished; the last plan has 2 of the eval set's 7 evals\n\n" in (
+    assert "\n\n2 of 2 evals finished; the last plan has 2 of the eval set's 7 evals\n\n" in (
         page.read_text()
     )
     found = json.loads(here.evalset(*where, "--json").stdout)
@@ -42,14 +42,14 @@ def test_of_a_whole_set_nothing_is_said(
 ) -> None:
     """Nor where the size is not known, as in a file of an earlier version."""
     plan(here, **size)
-    assert here.evalset(*where).stdout.endswith("\n2 done\n")
+    assert here.evalset(*where).stdout.endswith("\n2 of 2 evals finished\n")
     found = json.loads(here.evalset(*where, "--json").stdout)
     assert (found["planned"], found["in_eval_set"]) == (2, size.get("in_eval_set"))
 
 
 def test_without_a_plan_nothing_is_said_of_one(here: Here) -> None:
     """What upstream ran has none."""
-    assert here.evalset(*STATUS).stdout.endswith("\n2 done\n")
+    assert here.evalset(*STATUS).stdout.endswith("\n2 of 2 evals finished\n")
     found = json.loads(here.evalset(*STATUS, "--json").stdout)
     assert (found["planned"], found["in_eval_set"]) == (None, None)
 
@@ -57,7 +57,7 @@ def test_without_a_plan_nothing_is_said_of_one(here: Here) -> None:
 def test_the_page_of_a_branch_and_a_report_say_it_too(here: Here) -> None:
     """Both show the same table."""
     plan(here, in_eval_set=7)
-    line = "\n2 of 2 finished; the last plan has 2 of the eval set's 7 evals\n"
+    line = "\n2 of 2 evals finished; the last plan has 2 of the eval set's 7 evals\n"
     shown = here.evalset("report", "dummy", "mine", "--format", "md")
     assert line in shown.stdout
     repository = here.folder / "progress/.snapshots.git"

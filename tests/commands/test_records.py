@@ -12,6 +12,8 @@ A = ["oaieval", "dummy", "a.dev.v0", "--registry_path", "/registry/0"]
 B = ["oaieval", "dummy", "b.dev.v0", "--registry_path", "/registry/0"]
 C = ["oaieval", "dummy", "c.dev.v0", "--registry_path", "/registry/0"]
 
+FULL = "Error: the output cannot be written: No space left on device\n"
+
 
 def record(command: list[str], **changes: object) -> str:
     """A line of an attempts file."""
@@ -69,7 +71,7 @@ def test_status_shows_every_eval_that_is_known(recorded: Here) -> None:
     assert re.search(r"b\.dev\.v0 +done *\n", text)
     assert re.search(r"c\.dev\.v0 +failed +0 +4\.2 s +1 *\n", text)
     assert "exited with status 1" in text
-    assert text.endswith("2 done, 1 failed\n")
+    assert text.endswith("2 of 3 evals finished, 1 failed\n")
     assert contents(recorded.folder) == before
 
 
@@ -112,7 +114,7 @@ def test_status_adds_to_the_summary_of_a_job(recorded: Here) -> None:
         )
         assert (ended.returncode, ended.stderr) == (0, "")
     once = page.read_text().removeprefix("# Before\n")
-    assert once.startswith("### `dummy` `mine`\n\n2 of 3 finished, 1 failed\n\n| eval |")
+    assert once.startswith("### `dummy` `mine`\n\n2 of 3 evals finished, 1 failed\n\n| eval |")
     assert once[: len(once) // 2] * 2 == once
 
 
@@ -259,11 +261,11 @@ def test_a_reader_that_goes_away_is_no_error(recorded: Here, command: list[str])
 def test_a_full_disk_behind_the_output_is_no_error(
     recorded: Here, command: list[str], unbuffered: str
 ) -> None:
-    """`evalset list progress > /dev/full` ends as it does where the reader has gone."""
+    """`evalset list progress > /dev/full` ends as where the reader has gone, and says why."""
     code = "from runner.cli import main; main(sys.argv[1:])"
     full = "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); "
     ended = recorded.python("-c", full + code, *command, PYTHONUNBUFFERED=unbuffered)
-    assert (ended.returncode, ended.stderr) == (141, "")
+    assert (ended.returncode, ended.stderr) == (141, FULL)
 
 
 def test_an_error_is_told_though_the_reader_has_gone(here: Here) -> None:

@@ -106,7 +106,7 @@ def test_markdown_is_that_of_the_summary_of_a_job(ran: Here) -> None:
         "### `aria-large` `research`",
         "### `aria-small` `research`",
     ]
-    assert "10 of 12 finished, 1 failed, 1 lost" in lines
+    assert "10 of 12 evals finished, 1 failed, 1 lost" in lines
 
 
 def test_junit_has_a_suite_for_each_run(ran: Here) -> None:

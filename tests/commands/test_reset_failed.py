@@ -65,7 +65,7 @@ def test_a_mistyped_run_is_gone_once_the_right_one_has_run(here: Here) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     (line, last) = ended.stdout.splitlines()
     assert line.startswith(f"kept as {attempts_file(here)}.")
-    assert last == "failed attempts are off the record"
+    assert last == "failed attempts are removed from the record"
     assert states(here) == {"done": ["a.dev.v0", "b.dev.v0"], "to do": ["c.dev.v0"]}
     assert attempts_file(here).read_text() == "".join(good[:2])
     assert kept(here) == {attempts_file(here).name: "".join([*mistyped, good[2]]).encode()}
@@ -117,7 +117,7 @@ def test_failures_before_a_success_stay(here: Here) -> None:
     put(here, *lines, planned=[A, B, C])
     ended = here.evalset(*RESET)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == "nothing taken out: no failed eval is on record\n"
+    assert ended.stdout == "nothing to remove: no failed eval is on record\n"
     assert attempts_file(here).read_text() == "".join(lines)
     assert kept(here) == {}
 

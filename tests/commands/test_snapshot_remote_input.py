@@ -78,7 +78,7 @@ def test_a_remote_without_rights(
     assert contents(repository) == before
     assert line.startswith(f"{BRANCH} is not pushed to {hub}: ")
     assert why in line
-    assert line.endswith("; check the network and your rights, and run this again")
+    assert line.endswith("; check the network and your permissions, and run this again")
 
 
 @pytest.mark.parametrize("scheme", ["git", "http", "ssh"])

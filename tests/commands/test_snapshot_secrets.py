@@ -14,7 +14,7 @@ LINE = f'["oaieval", "dummy", "{VALUE}"]\n'
 def test_variables_can_be_named_whose_values_are_kept_out(
     here: Here, repository: Path, given: str
 ) -> None:
-    """A snapshot that is taken by hand does not know what a run handed in."""
+    """A snapshot that is taken by hand does not know what a run passed in."""
     here.put(f"progress/oaievalset/{'.'.join(NAMES)}.progress.txt", PROGRESS + LINE)
     options = {
         "name": ["--env", "MYVAR"],

@@ -171,7 +171,7 @@ def test_a_difference_counts_for_more_than_what_nobody_can_tell() -> None:
 
 
 def test_a_branch_without_answers_says_how_it_gets_some(recorded: Here) -> None:
-    """For they are left out unless they are asked for; and one of other evals has nothing."""
+    """They are not there unless they are asked for; and one of other evals has nothing."""
     begin(recorded.folder)
     recorded.put(
         "progress/oaievalset/dummy.mine.attempts.jsonl",

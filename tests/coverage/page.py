@@ -34,7 +34,7 @@ CURES: dict[Kind, tuple[str, str]] = {
     "models": ("compare models with each other", "several models, as in `gpt-4,gpt-4o`"),
     "time": ("train a model first, for hours", "a GPU, and time"),
     "package": (
-        "import a package that no image of ours has",
+        "import a package that no image of evalset's has",
         "`--requirements`, or an image of your own",
     ),
     "engine": (

@@ -47,9 +47,9 @@ _REASONS: tuple[tuple[str, Kind, str], ...] = (
     ),
     (r"human_cli player is available only", "engine", "asks a person at the terminal"),
     (r"assert n_models > 1", "models", "compares several models with each other"),
-    (r"NameNotFound: Environment `(\w+)`", "upstream", "plays {0}, which gymnasium has no more"),
+    (r"NameNotFound: Environment `(\w+)`", "upstream", "plays {0}, which gymnasium no longer has"),
     (r"is only supported on `(mujoco<3)`", "package", "needs {0}"),
-    (r"No module named '([\w.]+)'", "package", "imports {0}, which no image of ours has"),
+    (r"No module named '([\w.]+)'", "package", "imports {0}, which no image of evalset's has"),
     (r"openai\.\w*(?:Connection|Authentication)Error", "model", "asks a model of its own choice"),
 )
 

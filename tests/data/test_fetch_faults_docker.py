@@ -160,7 +160,7 @@ def given_to(containers: list[str]) -> list[str]:
 
 
 def test_no_key_gets_into_a_container_that_fetches(desk: Desk, hub: Hub) -> None:
-    """Only variables that are named are handed in; none of a model's, and none of a rule's."""
+    """Only variables that are named are passed in; none of a model's, and none of a rule's."""
     hub.may_answer.clear()
     desk.registry(a=desk.match("/a.jsonl"))
     secret = {"OPENAI_API_KEY": "sk-secret", "ANTHROPIC_API_KEY": "secret-too", "HF_TOKEN": "hf_x"}

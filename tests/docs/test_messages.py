@@ -77,14 +77,14 @@ NOT_MESSAGES = {
     # why an eval of upstream's cannot run, and what helps: docs/coverage.md has them all
     "it needs the image ..., which is not here",
     "build it with `evalset image build --extra ...`",
-    "`evalset data fetch` brings it; or leave --network none out",
+    "fetch it with `evalset data fetch`, or leave --network none out",
     "leave --network none out",
-    "run it with upstream's own `oaieval`, or leave it out",
+    "run it with upstream's own `oaieval`, or skip it",
     "give several models, as in gpt-4,gpt-4o",
-    "set OPENAI_API_KEY, or leave it out",
-    "use an --image of your own with these files, or leave it out",
-    "leave it out; it fails in upstream's own `oaieval` too",
-    "add it with --requirements, use an --image that has it, or leave it out",
+    "set OPENAI_API_KEY, or skip it",
+    "use an --image of your own with these files, or skip it",
+    "skip it; it fails in upstream's own `oaieval` too",
+    "add it with --requirements, use an --image that has it, or skip it",
     # nobody sees them
     "a command is a list of texts",
     "others were faster",
@@ -110,7 +110,7 @@ def on_the_page() -> dict[str, str]:
     tables = re.findall(r"^\| message \|.*\n(?:\|.*\n)+", PAGES[PAGE], re.MULTILINE)
     found = [row for table in tables for row in rows(table)]
     shown = {unquoted(message): cure for message, cure in found}
-    assert len(shown) == len(found), "a message stands twice"
+    assert len(shown) == len(found), "a message is given twice"
     return shown
 
 

@@ -65,8 +65,8 @@ def test_every_variable_of_ours_exists(page: str) -> None:
 
 
 def test_the_variables_handed_in_are_all_shown() -> None:
-    """The page lists exactly those that are handed in by default."""
-    shown = spans(marked(PAGES["docs/configuration.md"], "handed in"))
+    """The page lists exactly those that are passed in by default."""
+    shown = spans(marked(PAGES["docs/configuration.md"], "passed in"))
     assert sorted(shown) == sorted(USUAL_NAMES)
     assert f"all that begin with `{USUAL_PREFIX}`" in PAGES["docs/configuration.md"]
 

@@ -78,7 +78,9 @@ def test_an_eval_is_the_user(inside: Mapping[str, Any]) -> None:
     assert (inside["uid"], inside["gid"]) == (os.getuid(), os.getgid())
 
 
-def test_an_eval_sees_only_variables_that_were_handed_in(inside: Mapping[str, Any]) -> None:
+def test_an_eval_sees_only_variables_that_were_variables_for_containers(
+    inside: Mapping[str, Any],
+) -> None:
     """The usual names go in where they are set; nothing else of the host's does."""
     assert set(inside["environment"]) - {"LC_CTYPE"} <= {
         "PATH",

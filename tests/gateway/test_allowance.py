@@ -78,7 +78,8 @@ def test_once_the_money_is_gone_requests_are_refused() -> None:
     allowance.settle(sent(allowance.ask(wish(input=950), 0.0)), Usage(input=950), 1.0)
     assert allowance.ask(wish(output=51), 1.0) == Refused(
         Problem.BUDGET,
-        "the budget of 1ktok is used up: 950tok are spent, and one more request may cost 51tok",
+        "the budget of 1,000 tokens is used up: 950 tokens are spent, and one more request may "
+        "cost 51 tokens",
         "raise --budget, and run the same command again",
     )
     sent(allowance.ask(wish(output=50), 1.0))
@@ -88,7 +89,7 @@ def test_a_request_beyond_the_whole_budget_is_refused_as_that() -> None:
     """It is not used up."""
     found = dollars(0.5).ask(wish("large", output=10_000), 0.0)
     assert isinstance(found, Refused)
-    assert found.what == "one request may cost 0.6usd, and the budget is 0.5usd"
+    assert found.what == "one request may cost 0.6 US dollars, and the budget is 0.5 US dollars"
 
 
 def test_what_earlier_runs_have_spent_counts() -> None:

@@ -123,7 +123,7 @@ def test_an_upstream_has_variables_by_its_name() -> None:
     assert found.hidden == {"MY_LAB_API_KEY": KEY}
 
 
-def test_the_key_of_an_upstream_need_not_be_handed_in() -> None:
+def test_the_key_of_an_upstream_need_not_be_variables_for_containers() -> None:
     """It is known, so that it is masked and in no snapshot."""
     found = access_for(
         {},
@@ -135,7 +135,7 @@ def test_the_key_of_an_upstream_need_not_be_handed_in() -> None:
 
 
 def test_other_keys_stay_outside_unless_they_are_named() -> None:
-    """Those that were left out are told; proxies and EVALS_ variables are none of them."""
+    """Those that were withheld are told; proxies and EVALS_ variables are none of them."""
     environment = {
         "OPENAI_API_KEY": KEY,
         "GEMINI_API_KEY": "gemini",
@@ -183,7 +183,7 @@ def test_what_no_header_can_have_is_refused(name: str, character: str) -> None:
     with pytest.raises(UsageError) as caught:
         access(environment, upstreams=(Upstream("lab", "https://lab"),))
     assert str(caught.value) == (
-        f"the variable {name} has characters that no key has; export it anew"
+        f"the variable {name} has characters that no key has; export it again"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where the value of a variable that was handed in can be found: at the eval, and nowhere else."""
+"""Where the value of a variable that was passed in can be found: at the eval, and nowhere else."""
 
 import os
 import re
@@ -121,7 +121,9 @@ def test_an_error_does_not_repeat_it(hostile: Hostile) -> None:
     assert holding(hostile.progress) == set()
 
 
-def test_who_takes_an_eval_over_masks_what_that_was_handed_in(hostile: Place) -> None:
+def test_who_takes_an_eval_over_masks_what_that_was_variables_for_containers(
+    hostile: Place,
+) -> None:
     """The engine is asked, because the next run need not have the variables any more."""
     hostile.registry("hold")
     with hostile.running(**VARIABLES) as run:

@@ -37,7 +37,7 @@ def well(**other: str) -> dict[str, str]:
         ({"nodocker": "yes"}, "lab has no Docker; install a Docker engine there"),
         (
             {"refused": "Got permission denied while trying to connect"},
-            "lab: no right to its Docker engine; `sudo usermod -aG docker me` there",
+            "lab: no permission to use its Docker engine; `sudo usermod -aG docker me` there",
         ),
         (
             {"refused": "Cannot connect to the Docker daemon"},

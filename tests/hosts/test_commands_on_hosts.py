@@ -109,7 +109,7 @@ def test_the_status_knows_what_runs_on_hosts(here: Place, hosts: Lab, asker: Ask
     assert {each.eval: each.host for each in here.records()} == {on_a: "lab-a", on_b: "lab-b"}
     assert asker.done("logs", "m", "s", on_b) == "waiting\ntold to go\n"
     assert [nothing_left(host) for host in (a, b)] == [[], []]
-    assert "2 done" in asker.status()
+    assert "2 of 2 evals finished" in asker.status()
 
 
 def test_a_host_that_is_away_is_shown_and_nothing_of_a_live_run_is_touched(

@@ -140,7 +140,10 @@ PROGRAMS = "sh mkdir chmod date uname id df tail awk stat"
         (
             {},
             "HOME=/var/lib/other exec setpriv --reuid=nobody --regid=nogroup --clear-groups",
-            "lab-a: no right to its Docker engine\n     `sudo usermod -aG docker nobody` there",
+            (
+                "lab-a: no permission to use its Docker engine\n"
+                "     `sudo usermod -aG docker nobody` there"
+            ),
         ),
         (
             {"date": CLOCK},

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from runner.gateway.providers import access_for
-from runner.host import handed_in
+from runner.host import variables_for_containers
 from runner.model import ContainerSettings
 from runner.plan.explanations import inside_data, obstacles, refusal
 from runner.plan.obstacles import (
@@ -159,7 +159,7 @@ def test_what_is_found_of_a_model_is_every_evals() -> None:
 
 
 def test_a_models_provider_must_be_reached() -> None:
-    """By the gateway, or with a key that is handed in."""
+    """By the gateway, or with a key that is passed in."""
     finding = Finding(kind="provider", said="anthropic", entry="m")
     look = Look(evals={"/m": (finding,)})
     found, _ = obstacles(look, ["a.b"], CONTEXT)
@@ -303,7 +303,7 @@ def measured(kind: Kind | None, context: Context = CONTEXT, model: str = "gpt-4"
 @pytest.mark.parametrize("kind", ["package", "engine", "data", "upstream"])
 def test_what_no_image_of_ours_has_keeps_an_eval_from_running(kind: Kind) -> None:
     """Whatever model and network it has."""
-    assert "leave it out" in measured(kind)
+    assert "skip it" in measured(kind)
 
 
 def test_what_is_fetched_needs_a_network_or_a_cache() -> None:
@@ -331,7 +331,7 @@ def test_an_eval_with_a_model_of_its_own_must_reach_openai(
     environ: dict[str, str], *, gateway: bool, runs: bool
 ) -> None:
     """A word that stands for a key, as each container gets one, is none."""
-    given = handed_in(environ, names=(), env_file=None, model="dummy")
+    given = variables_for_containers(environ, names=(), env_file=None, model="dummy")
     access = access_for(given, named=(), upstreams=(), environ=environ)
     context = msgspec.structs.replace(
         CONTEXT,
@@ -339,7 +339,7 @@ def test_an_eval_with_a_model_of_its_own_must_reach_openai(
         environment=access.inside if gateway else given,
     )
     assert context.environment.keys() >= {"OPENAI_API_KEY"}
-    assert measured("model", context) == ("" if runs else "set OPENAI_API_KEY, or leave it out")
+    assert measured("model", context) == ("" if runs else "set OPENAI_API_KEY, or skip it")
 
 
 def test_such_an_eval_needs_no_network_besides() -> None:

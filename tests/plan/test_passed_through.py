@@ -49,10 +49,10 @@ def test_a_record_path_is_refused_with_the_reason(args: list[str]) -> None:
 )
 def test_what_looks_like_a_secret_is_refused_and_not_shown(args: list[str]) -> None:
     """The message says how to pass it, and holds no part of it."""
-    handed_in = {"MY_PHRASE": "correct horse", "SOME_KEY": "hush-hush-key"}
-    handed_in |= {"EVALS_API_KEY": "silence-please"}
+    variables = {"MY_PHRASE": "correct horse", "SOME_KEY": "hush-hush-key"}
+    variables |= {"EVALS_API_KEY": "silence-please"}
     with pytest.raises(UsageError, match="`-e NAME`") as caught:
-        check_passed_through(args, handed_in=handed_in)
+        check_passed_through(args, variables=variables)
     for secret in (KEY, "abc123", "sk-", "hf_", "AKIA", "ghp_", "horse", "hush", "silence"):
         assert secret not in str(caught.value)
 
@@ -92,12 +92,12 @@ def test_a_secret_is_told_by_its_place_and_its_option(args: list[str], shown: st
 )
 def test_common_arguments_pass(args: list[str]) -> None:
     """Public variables, short values, placeholders and numbers of tokens are no secrets."""
-    handed_in = {
+    variables = {
         "OPENAI_BASE_URL": "http://localhost:8000/v1",
         "EVALS_THREADS": "20220722",
         "MY_KEY": "short",
     }
-    assert check_passed_through(args, handed_in=handed_in, ours=OURS) == []
+    assert check_passed_through(args, variables=variables, ours=OURS) == []
 
 
 @pytest.mark.parametrize(

@@ -439,7 +439,7 @@ def test_what_an_earlier_run_started_continues_if_its_host_comes_back() -> None:
 
 
 def test_a_job_that_does_not_fit_lets_later_ones_go_first() -> None:
-    """Once nothing fits, the rest is left out."""
+    """Once nothing fits, the rest is left."""
     left = {"j1": 5, "j2": 50, "j3": 500}
     time = 10
     place = placement({"a": 1}, "j3", "j2", "j1", fits=lambda job: left[job] <= time)

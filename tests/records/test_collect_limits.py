@@ -96,7 +96,7 @@ def test_a_name_of_a_file_that_the_runner_writes_is_left_out(layout: Layout, lef
 
 
 def test_a_log_gets_the_name_that_may_be_recorded(layout: Layout, left: Path) -> None:
-    """A container may have put what it was handed in there."""
+    """A container may have put what it was passed in there."""
     put(left, "r/hush_a.jsonl")
     found = collect(layout, ATTEMPT, shown=lambda name: name.replace("hush", "***"))
     assert found == Collected(logs=("evallogs/r/***_a.jsonl",))

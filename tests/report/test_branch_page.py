@@ -67,7 +67,7 @@ def test_a_page_has_what_is_new_and_what_is_not() -> None:
     contents[START.format("t")] += LINE % b"y"
     made = page.of(RunState.from_branch(contents, source="branch", reader=reader))
     assert made == BranchPage().of(RunState.from_branch(contents, source="branch"))
-    assert b"2 of 2 finished" in made
+    assert b"2 of 2 evals finished" in made
 
 
 def test_rows_of_one_eval_show_their_arguments_on_a_page() -> None:

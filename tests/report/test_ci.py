@@ -79,7 +79,7 @@ def test_a_summary_is_added_to_what_is_there(layout: Layout, tmp_path: Path) -> 
     add_summary(page, [Results(layout=layout, rows=ROWS)])
     add_summary(page, [Results(layout=layout, rows=ROWS[:1])])
     text = page.read_text()
-    assert text.startswith("# Before\n### `org/model` `s`\n\n1 of 2 finished\n")
+    assert text.startswith("# Before\n### `org/model` `s`\n\n1 of 2 evals finished, 1 to do\n")
     assert text.endswith("\n\n")
     assert text.count("###") == 2
 
@@ -135,7 +135,7 @@ def test_after_a_run_both_are_written(layout: Layout, tmp_path: Path) -> None:
     assert junit.exists()
     assert not page.exists()
     assert after_run([Results(layout=layout, rows=ROWS)], junit=None, environ=environ) == 0
-    assert "1 of 2 finished" in page.read_text()
+    assert "1 of 2 evals finished" in page.read_text()
 
 
 def test_results_that_cannot_be_written_are_said_and_counted(
@@ -181,7 +181,7 @@ def test_a_branchs_status_is_written_for_all_that_it_has(
     assert [suite.get("name") for suite in root] == ["m.s", "n.s"]
     failures = [found.text for found in root.iter("failure")]
     assert failures == ["whole output: evallogs/a.log"] * 2
-    assert page.read_text().count("\n0 of 1 finished, 1 failed\n") == 2
+    assert page.read_text().count("\n0 of 1 eval finished, 1 failed\n") == 2
 
 
 def test_a_file_for_junit_without_a_name_is_refused() -> None:

@@ -135,7 +135,7 @@ def test_a_limit_leaves_out_what_went_well_first() -> None:
     assert names(limited) == ["f", "t", "d1"]
     assert limited.endswith("\n\n... and 2 more finished evals\n")
     assert table(some, limit=4).endswith("\n\n... and 1 more finished eval\n")
-    assert table(some, limit=1).endswith("\n\n... and 4 more evals: 1 to do, 3 done\n")
+    assert table(some, limit=1).endswith("\n\n... and 4 more evals: 1 to do, 3 finished\n")
     assert "more" not in table(some, limit=5)
     assert table(some, limit=9) == table(some)
 
@@ -143,27 +143,27 @@ def test_a_limit_leaves_out_what_went_well_first() -> None:
 def test_no_rows_make_no_table() -> None:
     """A head alone would look like a fault."""
     assert table([]) == ""
-    assert summary([]) == "0 of 0 finished"
-    assert section("m", "s", []) == "### `m` `s`\n\n0 of 0 finished\n"
+    assert summary([]) == "0 of 0 evals finished"
+    assert section("m", "s", []) == "### `m` `s`\n\n0 of 0 evals finished\n"
 
 
 def test_the_summary_says_how_far_a_run_is() -> None:
     """What is wrong or running is in it; what is to do follows from the rest."""
     some = [row(str(n)) for n in range(12)] + [row(str(n), State.TO_DO) for n in range(28)]
-    assert summary(some) == "12 of 40 finished"
+    assert summary(some) == "12 of 40 evals finished, 28 to do"
     some += [
         row("x", State.FAILED),
         row("y", State.LOST),
         row("z", State.RUNNING),
         row("f", State.FAILED),
     ]
-    assert summary(some) == "12 of 44 finished, 2 failed, 1 lost, 1 running"
+    assert summary(some) == "12 of 44 evals finished, 2 failed, 1 lost, 1 running, 28 to do"
 
 
 def test_a_section_has_heading_summary_and_table() -> None:
     """Each a block of its own."""
     markdown = section("org/model", "test-basic", [row("a"), row("b")], level=2, limit=1)
-    assert markdown.startswith("## `org/model` `test-basic`\n\n2 of 2 finished\n\n| eval |")
+    assert markdown.startswith("## `org/model` `test-basic`\n\n2 of 2 evals finished\n\n| eval |")
     assert markdown.endswith(" |\n\n... and 1 more finished eval\n")
 
 

@@ -9,11 +9,11 @@ from tests.report.terminal import Terminal
 FOUND = {
     "bluff.gpt-4": Obstacle(
         why="it asks a model of its own choice at OpenAI, and fetches an encoding for it",
-        cure="set OPENAI_API_KEY, or leave it out",
+        cure="set OPENAI_API_KEY, or skip it",
     ),
     "bluff.human_cli": Obstacle(
         why="it asks a person at the terminal",
-        cure="run it with upstream's own `oaieval`, or leave it out",
+        cure="run it with upstream's own `oaieval`, or skip it",
     ),
 }
 

@@ -53,7 +53,7 @@ class Pretended:
         name = task.job.eval
         if task.container:
             how = name[0]
-            self.made.append(f"adopted {name}")
+            self.made.append(f"taken_over {name}")
         else:
             with self._lock:
                 before = self.made.count(name)

@@ -14,11 +14,11 @@ from runner.registry.resolve import Resolution
 from runner.run.prepare import (
     Prepared,
     environment_for,
-    kept_out,
-    noting,
     planned,
     prepare,
+    secret_variables,
     state_of,
+    with_warnings,
 )
 from runner.units import Budget, Rate, Upstream, parse_rate
 from tests.conftest import engine_api
@@ -227,7 +227,7 @@ def test_what_any_rule_hands_in_is_kept_out(
         options, registry_paths=(str(rules),), env=("NAMED",), select=("b",)
     )
     there = changed(host, {"NAMED": "1", "MINE": "2", "OTHER": "3"})
-    values = kept_out(ready(asked, there), there)
+    values = secret_variables(ready(asked, there), there)
     assert {"NAMED": "1", "MINE": "2"}.items() <= values.items()
     assert not {"UNSET", "OTHER"} & values.keys()
 
@@ -366,18 +366,18 @@ def test_a_run_knows_for_which_models_nobody_answers(
 ) -> None:
     """Those that evals ask OpenAI's API for; a registry's models ask others, if anybody."""
     asked = msgspec.structs.replace(options, model=model)
-    assert ready(asked, changed(host, environ)).unanswered == unanswered
+    assert ready(asked, changed(host, environ)).models_without_provider == unanswered
     defined = msgspec.structs.replace(HERE, defines_model=True)
-    assert ready(asked, changed(host, environ), defined).unanswered == []
+    assert ready(asked, changed(host, environ), defined).models_without_provider == []
     openai = msgspec.structs.replace(asked, upstreams=(Upstream("openai", "http://here/v1"),))
-    assert ready(openai, changed(host, environ)).unanswered == []
+    assert ready(openai, changed(host, environ)).models_without_provider == []
     without = msgspec.structs.replace(asked, gateway=False)
-    assert ready(without, changed(host, environ)).unanswered == []
+    assert ready(without, changed(host, environ)).models_without_provider == []
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("gateway", [True, False])
-def test_without_a_network_no_proxy_is_handed_in(
+def test_without_a_network_no_proxy_is_variables_for_containers(
     options: RunOptions, host: Host, tmp_path: Path, *, gateway: bool
 ) -> None:
     """Its login would be for nothing; the gateway keeps it, as do evals with a network."""
@@ -442,6 +442,9 @@ def test_without_the_extra_image_an_eval_has_the_usual_one(
 def test_a_warning_is_not_repeated_by_the_error_that_says_the_same() -> None:
     """Others stand before it."""
     error = UsageError("oaieval refuses that", "oaieval's is `--b`")
-    with pytest.raises(UsageError) as caught, noting(["`--c`; oaieval's is `--b`", "odd; look"]):
+    with (
+        pytest.raises(UsageError) as caught,
+        with_warnings(["`--c`; oaieval's is `--b`", "odd; look"]),
+    ):
         raise error
     assert caught.value.__notes__ == ["warning: odd; look"]

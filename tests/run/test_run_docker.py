@@ -184,7 +184,7 @@ def test_a_run_that_finds_nothing_to_do_says_so_once(place: Place) -> None:
     place.registry("succeed.a", "succeed.b")
     assert "1 of 1 eval finished (2 in the eval set)" in place.run("--select", "*a").stdout
     status = place.ask("status", "m", "s").stdout
-    assert status.endswith("1 done; the last plan has 1 of the eval set's 2 evals\n")
+    assert status.endswith("1 of 1 eval finished; the last plan has 1 of the eval set's 2 evals\n")
     assert place.run("--select", "*a").stdout == "nothing to run; finished: 1 eval\n"
 
 

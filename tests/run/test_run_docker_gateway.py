@@ -94,7 +94,9 @@ def test_each_of_several_models_is_asked_for_first(place: Place, stub: Provider)
     assert "the provider openai has no model `gone`, or not for this key" in other.stderr
 
 
-def test_without_the_gateway_the_key_is_handed_in(place: Place, stub: Provider) -> None:
+def test_without_the_gateway_the_key_is_variables_for_containers(
+    place: Place, stub: Provider
+) -> None:
     """As `--no-gateway` says."""
     place.registry("wait")
     with place.running("--no-gateway", **with_key(stub)) as run:

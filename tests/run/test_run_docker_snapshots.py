@@ -31,7 +31,7 @@ def test_a_run_puts_its_progress_on_a_branch(place: Place, hub: Path) -> None:
     run = place.run("--snapshot", "--remote", str(hub))
     assert run.returncode == 1, run.stderr
     assert finished_at(hub) == {"succeed.a"}
-    assert "1 of 2 finished, 1 failed" in git(hub, "show", f"{BRANCH}:README.md")
+    assert "1 of 2 evals finished, 1 failed" in git(hub, "show", f"{BRANCH}:README.md")
     names = git(hub, "ls-tree", "-r", "--name-only", BRANCH, "evallogs/").splitlines()
     logs = {str(path.relative_to(place.progress)) for path in place.layout.evallogs.iterdir()}
     assert set(names) == logs
@@ -205,12 +205,12 @@ def test_shards_meet_on_one_branch(place: Place, hub: Path, tmp_path: Path) -> N
         check=False,
     )
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.rstrip().endswith("3 done")
+    assert shown.stdout.rstrip().endswith("3 of 3 evals finished")
     assert not (place.progress / "oaievalset").exists()
 
 
 def test_a_secret_that_an_eval_prints_stays_on_the_host(place: Place, hub: Path) -> None:
-    """The value of a variable that was handed in, in a console log."""
+    """The value of a variable that was passed in, in a console log."""
     place.registry("look.a")
     run = place.run("--snapshot", "--remote", str(hub), "-e", "MY_KEY", MY_KEY="hunter2-hunter2")
     assert run.returncode == 0, run.stderr
@@ -253,7 +253,7 @@ def test_a_run_says_where_its_snapshots_are(place: Place, hub: Path) -> None:
 
 
 def test_what_a_finished_eval_has_printed_stays_on_the_host(place: Place, hub: Path) -> None:
-    """Also if no eval that is left to run gets the variable, and if it is handed in no more."""
+    """Also if no eval that is left to run gets the variable, and if it is passed in no more."""
     place.registry("look.a", "succeed.b", "succeed.c", containers={"look.a": {"env": ["MYVAR"]}})
     run = place.run("--select", "look.a", MYVAR="hunter2-hunter2")
     assert run.returncode == 0, run.stderr

@@ -138,7 +138,7 @@ def test_what_an_earlier_run_left_comes_first() -> None:
     attempts = Pretended()
     left = [Task(job=job("s9"), attempt="a", container="c")]
     events = until_idle(made(attempts, ["s1"], left=left))
-    assert attempts.made == ["adopted s9", "s1"]
+    assert attempts.made == ["taken_over s9", "s1"]
     assert events[0] == Started(left[0].job, "a", "c")
 
 
@@ -157,11 +157,11 @@ def test_a_lost_one_that_an_earlier_run_left_is_attempted_anew() -> None:
     attempts = Pretended()
     left = [Task(job=job("ls"), attempt="a", container="c")]
     until_idle(made(attempts, [], left=left, retries=2))
-    assert attempts.made == ["adopted ls", "ls", "ls"]
+    assert attempts.made == ["taken_over ls", "ls", "ls"]
 
 
 def test_many_workers_do_each_job_once() -> None:
-    """With more workers than CPUs nothing is done twice or left out, and one Idle comes."""
+    """With more workers than CPUs nothing is done twice or skipped, and one Idle comes."""
     attempts = Pretended()
     names = [f"s{number}" for number in range(200)]
     events = until_idle(made(attempts, names, at_once=16))

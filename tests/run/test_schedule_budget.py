@@ -69,7 +69,7 @@ def test_what_an_earlier_run_left_needs_no_time() -> None:
     attempts = Pretended()
     left = [Task(job=job("s9"), attempt="a", container="c")]
     events = until_idle(made(attempts, ["s1"], left=left, budget=budget(0)))
-    assert attempts.made == ["adopted s9"]
+    assert attempts.made == ["taken_over s9"]
     assert unfit(events) == [1]
 
 
@@ -102,7 +102,7 @@ def test_stopping_is_not_for_lack_of_time() -> None:
 
 
 def test_many_workers_with_a_budget_do_each_job_once() -> None:
-    """Nothing that fits is left out, and nothing is done twice."""
+    """Nothing that fits is left, and nothing is done twice."""
     attempts = Pretended(seconds=1)
     past = {f"s{number}": 99 if number % 3 == 0 else 1.0 for number in range(200)}
     until_idle(made(attempts, list(past), at_once=16, budget=budget(60, **past)))

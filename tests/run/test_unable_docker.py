@@ -17,7 +17,7 @@ from runner.plan.plan import Plan
 from runner.registry.needs import Kind, Need
 from runner.run import unable
 from runner.run.prepare import Prepared, planned, prepare, state_of
-from runner.run.unable import fit
+from runner.run.unable import find_obstacles
 
 pytestmark = pytest.mark.docker
 
@@ -87,7 +87,7 @@ def put(options: RunOptions, evals: Mapping[str, object], **files: str) -> Path:
 def fitted(options: RunOptions, host: Host) -> tuple[Prepared, Plan]:
     """A prepared run and its plan, without the evals that cannot run."""
     prepared = prepare(options, host)
-    found = fit(prepared, planned(prepared, state_of(prepared)), host, tell=print)
+    found = find_obstacles(prepared, planned(prepared, state_of(prepared)), host, tell=print)
     return found, planned(found, state_of(found))
 
 
@@ -305,11 +305,11 @@ def test_what_may_take_long_is_a_warning_and_is_tried(
     assert list(found.obstacles) == ["e.dev.v0"]
     assert [each for each in found.warnings if ".dev.v0" in each] == [
         (
-            "a.dev.v0, b.dev.v0: is slow; give it some hours with --timeout, or leave it out with "
+            "a.dev.v0, b.dev.v0: is slow; give it some hours with --timeout, or skip it with "
             "--exclude"
         ),
         (
-            "c.dev.v0: is slow in each run, where `evalset data fetch` cannot help; leave it out "
+            "c.dev.v0: is slow in each run, where `evalset data fetch` cannot help; skip it "
             "with --exclude if that takes too long"
         ),
         (

@@ -71,13 +71,13 @@ def test_a_report_that_differs_is_found(place: Place) -> None:
 
 
 def test_only_what_is_selected_is_run(place: Place) -> None:
-    """What is not finished is left out, and said."""
+    """What is not finished is skipped, and said."""
     run(place, QUIET, "missing_report.b", "fail.1")
     ended = verified(place, "--select", "*.b")
     assert ended.returncode == 0, ended
     assert ended.stdout.startswith("same         missing_report.b")
     assert QUIET not in ended.stdout + ended.stderr
-    assert ended.stdout.endswith("\nsame: 1, not finished, and left out: 1\n")
+    assert ended.stdout.endswith("\nsame: 1, not finished, and skipped: 1\n")
 
 
 def test_other_registry_content_is_no_ground_for_a_verdict(place: Place) -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// Loads the page anew when `evalset view` has made a newer report; what is typed is not interrupted.
+// Loads the page again when `evalset view` has made a newer report; what is typed is not interrupted.
 (() => {
   const { state, build } = document.currentScript.dataset;
   const label = document.getElementById("live");
