@@ -218,7 +218,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
     files: int = 0
 
 
-class Room(msgspec.Struct, frozen=True, kw_only=True):
+class DiskSpace(msgspec.Struct, frozen=True, kw_only=True):
     """What a file system has left.
 
     Attributes:
@@ -245,14 +245,14 @@ def used(folder: Path, *, patience: float = 30) -> Used | None:
     return Used(size=kilobytes * 1024, files=files)
 
 
-def room(place: Path) -> Room:
+def room(place: Path) -> DiskSpace:
     """What the file system has left where a path lies, or will lie once it is made."""
     place = place.absolute()
     while not place.exists():
         place = place.parent
     with named(place, "look at the disk of"):
         about = os.statvfs(place)
-    return Room(
+    return DiskSpace(
         place=place,
         free=about.f_bavail * about.f_frsize,
         files=about.f_favail if about.f_files else None,

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from runner.model import TMP_LIMIT, ContainerSettings
-from runner.parameters import Argument, Heading, Kind, Option, Parameter, parameters
+from runner.parameters import Argument, Heading, Option, Parameter, ValueKind, parameters
 from runner.units import (
     LEAST_CPUS,
     Budget,
@@ -27,14 +27,14 @@ from runner.units import (
     show_size,
 )
 
-SIZE = Kind("SIZE", parse_size, show_size)
-DURATION = Kind("DURATION", parse_duration, show_duration)
-FILE = Kind("FILE", is_path=True)
-FOLDER = Kind("FOLDER", is_path=True)
-NAME = Kind("NAME")
-N = Kind("N")
-PATTERN = Kind("PATTERN")
-RATE = Kind("N|MODEL=N", parse_rate)
+SIZE = ValueKind("SIZE", parse_size, show_size)
+DURATION = ValueKind("DURATION", parse_duration, show_duration)
+FILE = ValueKind("FILE", is_path=True)
+FOLDER = ValueKind("FOLDER", is_path=True)
+NAME = ValueKind("NAME")
+N = ValueKind("N")
+PATTERN = ValueKind("PATTERN")
+RATE = ValueKind("N|MODEL=N", parse_rate)
 
 Model = Annotated[str, Argument("model")]
 EvalSet = Annotated[str, Argument("eval_set")]
@@ -63,7 +63,7 @@ Hosts = Annotated[
     Option(
         "Run evals on these Docker hosts, reached by ssh; `local` is this one. HOST=N "
         "runs at most N at once there.",
-        Kind("HOST[=N],..."),
+        ValueKind("HOST[=N],..."),
         names=("--hosts",),
         default="this machine alone",
     ),
@@ -116,7 +116,7 @@ Upstreams = Annotated[
     tuple[Upstream, ...],
     Option(
         "A further provider of models, with its key in NAME_API_KEY.",
-        Kind("NAME=URL", parse_upstream),
+        ValueKind("NAME=URL", parse_upstream),
         names=("--upstream",),
     ),
 ]
@@ -146,7 +146,7 @@ RemoteName = Annotated[
     str | None,
     Option(
         "Remote to push it to; `none` for nowhere.",
-        Kind("NAME|URL"),
+        ValueKind("NAME|URL"),
         default="the repository's own",
     ),
 ]
@@ -225,7 +225,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     select: Annotated[Select, Heading("What to run")] = ()
     exclude: Exclude = ()
-    shard: Annotated[str | None, Option("Run the I-th of N disjoint parts.", Kind("I/N"))] = None
+    shard: Annotated[str | None, Option("Run the I-th of N disjoint parts.", ValueKind("I/N"))] = (
+        None
+    )
     registry_paths: RegistryPaths = ()
     code: Code = ()
     requirements: Requirements = None
@@ -250,25 +252,28 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Timeout = TIMEOUT
     image: Image = DEFAULT_IMAGE
     memory: Annotated[
-        int, Option("Memory limit of an eval.", Kind("SIZE", parse_memory, show_size))
+        int, Option("Memory limit of an eval.", ValueKind("SIZE", parse_memory, show_size))
     ] = 4 * 2**30
     cpus: Annotated[
-        float, Option(f"CPU limit of an eval, at least {LEAST_CPUS}.", Kind("NUMBER", parse_cpus))
+        float,
+        Option(f"CPU limit of an eval, at least {LEAST_CPUS}.", ValueKind("NUMBER", parse_cpus)),
     ] = 2
     pids_limit: Annotated[
-        int, Option("The most processes and threads of an eval.", Kind("N", parse_pids_limit))
+        int, Option("The most processes and threads of an eval.", ValueKind("N", parse_pids_limit))
     ] = 1024
     tmp_limit: Annotated[
         int,
         Option(
             "How much an eval may have in its /tmp, logs included.",
-            Kind("SIZE", parse_tmp_limit, show_size),
+            ValueKind("SIZE", parse_tmp_limit, show_size),
         ),
     ] = TMP_LIMIT
     network: Network = EVAL_NETWORK
     gpus: Annotated[
         str | None,
-        Option("GPUs of an eval, as for `docker run --gpus`.", Kind("all|N|device=ID", parse_gpus)),
+        Option(
+            "GPUs of an eval, as for `docker run --gpus`.", ValueKind("all|N|device=ID", parse_gpus)
+        ),
     ] = None
     probe: Annotated[
         bool,
@@ -276,7 +281,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = True
     run_command: Annotated[
         str,
-        Option("Program that runs one eval; takes model, eval and arguments.", Kind("PROGRAM")),
+        Option(
+            "Program that runs one eval; takes model, eval and arguments.", ValueKind("PROGRAM")
+        ),
     ] = OAIEVAL
 
     budget: Annotated[
@@ -284,7 +291,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "Spend no more on models than this: 2mtok, or 5usd, which needs --prices; exit 75 if "
             "any eval is left.",
-            Kind("AMOUNT", parse_budget, show_budget),
+            ValueKind("AMOUNT", parse_budget, show_budget),
         ),
         Heading("Model and money"),
     ] = None
@@ -328,7 +335,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Option(
             "On Ctrl-C, give running evals this long to end.",
-            Kind("DURATION", parse_pause, show_duration),
+            ValueKind("DURATION", parse_pause, show_duration),
         ),
     ] = 10.0
     time_budget: Annotated[

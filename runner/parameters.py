@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 
 
-class Kind(msgspec.Struct, frozen=True):
+class ValueKind(msgspec.Struct, frozen=True):
     """What the value of an option is.
 
     Attributes:
@@ -46,7 +46,7 @@ class Option(msgspec.Struct, frozen=True):
     """
 
     help: str
-    kind: Kind | None = None
+    kind: ValueKind | None = None
     names: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
@@ -110,7 +110,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         return isinstance(self.note, Option) and self.note.configurable
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> ValueKind | None:
         """What its value is, where that is said."""
         return self.note.kind if isinstance(self.note, Option) else None
 

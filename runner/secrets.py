@@ -280,7 +280,7 @@ class Mask:
 NO_MASK = Mask({})
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class FoundSecret(msgspec.Struct, frozen=True, kw_only=True):
     """In which line, counted from 1, something secret stands, and what it is; never the value."""
 
     line: int
@@ -297,7 +297,7 @@ class Scanner:
                 self._values.setdefault(form, f"the value of {name}")
         self._overlap = max((_OVERLAP, *map(len, self._values)))
 
-    def find(self, content: bytes) -> Finding | None:
+    def find(self, content: bytes) -> FoundSecret | None:
         """The first secret in some lines; None if there is none."""
         found = [
             (position, what)
@@ -311,13 +311,13 @@ class Scanner:
         if not found:
             return None
         position, what = min(found)
-        return Finding(line=content.count(b"\n", 0, position) + 1, what=what)
+        return FoundSecret(line=content.count(b"\n", 0, position) + 1, what=what)
 
-    def find_in(self, path: Path) -> Finding | None:
+    def find_in(self, path: Path) -> FoundSecret | None:
         """The first secret in a file, of any size."""
         for line, block in _blocks(path, self._overlap):
             if finding := self.find(block):
-                return Finding(line=line + finding.line - 1, what=finding.what)
+                return FoundSecret(line=line + finding.line - 1, what=finding.what)
         return None
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
-from runner.secrets import Finding, Scanner
+from runner.secrets import FoundSecret, Scanner
 
 KEY = 'a-very-secret"value'
 
@@ -45,7 +45,7 @@ def test_a_key_of_a_known_shape_is_found(shape: str) -> None:
 def test_the_value_of_a_variable_is_found(form: str) -> None:
     """As it is, and as JSON has it; the finding has the name, never the value."""
     finding = Scanner({"MY_KEY": KEY}).find(f"1\n2\n{form}\n".encode())
-    assert finding == Finding(line=3, what="the value of MY_KEY")
+    assert finding == FoundSecret(line=3, what="the value of MY_KEY")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_value_that_hides_nothing_is_not_looked_for(name: str, value: str) -> 
 def test_a_name_does_not_make_a_secret_public(name: str, value: str, text: str) -> None:
     """What an address has besides the host is secret, and so is what is called a key."""
     finding = Scanner({name: value}).find(text.encode())
-    assert finding == Finding(line=1, what=f"the value of {name}")
+    assert finding == FoundSecret(line=1, what=f"the value of {name}")
 
 
 @pytest.mark.parametrize("word", ["postgres", "password", "changeme"])
@@ -180,7 +180,7 @@ def test_a_value_with_newlines_is_found_wherever_it_stands(
     filler = (b"x" * (line - 1) + b"\n") * (before // line) + b"x" * (before % line)
     path.write_bytes(filler + value.encode() + b"\ny" * 2_000_000)
     finding = Scanner({"MY_KEY": value}).find_in(path)
-    assert finding == Finding(line=filler.count(b"\n") + 1, what="the value of MY_KEY")
+    assert finding == FoundSecret(line=filler.count(b"\n") + 1, what="the value of MY_KEY")
 
 
 def test_a_long_value_is_found_across_pieces(tmp_path: Path) -> None:

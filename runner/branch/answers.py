@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from runner.branch.filter import SnapshotFilter
-from runner.branch.git import Entry, Repository
+from runner.branch.git import Repository, TreeEntry
 from runner.branch.restore import groups
 from runner.files import named
 from runner.gateway.requests import kept_headers
@@ -41,7 +41,7 @@ class OnBranch(msgspec.Struct, kw_only=True):
         odd: paths of what lies between them and is none.
     """
 
-    segments: dict[str, dict[SegmentName, Entry]] = {}
+    segments: dict[str, dict[SegmentName, TreeEntry]] = {}
     odd: list[str] = []
 
 
@@ -49,7 +49,7 @@ def on_branch(repository: Repository, commit: str | None, layout: Layout) -> OnB
     """List the segments of a model and eval set; None is a branch without a snapshot."""
     if commit is None:
         return OnBranch()
-    found: defaultdict[str, dict[SegmentName, Entry]] = defaultdict(dict)
+    found: defaultdict[str, dict[SegmentName, TreeEntry]] = defaultdict(dict)
     odd = []
     start = f"{layout.answers.relative_to(layout.root)}/"
     for entry in repository.files(commit, start):
@@ -102,7 +102,7 @@ class _Restoring:
         self._in_use: list[str] = []
         self.added = 0
 
-    def restore(self, eval_: str, segments: dict[SegmentName, Entry]) -> None:
+    def restore(self, eval_: str, segments: dict[SegmentName, TreeEntry]) -> None:
         """Bring the segments of one answers file."""
         path = self._layout.answers / f"{eval_}{_ENDING}"
         known = _digests_in(path)
@@ -152,7 +152,7 @@ class _Restoring:
 
 
 def _contents(
-    repository: Repository, segments: dict[SegmentName, Entry], odd: list[str]
+    repository: Repository, segments: dict[SegmentName, TreeEntry], odd: list[str]
 ) -> Iterator[tuple[SegmentName, bytes]]:
     """The lines of segments; the paths of those that are damaged are added to `odd`."""
     sizes = repository.sizes([entry.oid for entry in segments.values()])
@@ -288,7 +288,7 @@ class AnswerSegments:
         new = size - followed.position
         return new >= LEAST or (new > 0 and time.monotonic() - followed.at >= self._every)
 
-    def _known(self, segments: dict[SegmentName, Entry]) -> set[bytes]:
+    def _known(self, segments: dict[SegmentName, TreeEntry]) -> set[bytes]:
         contents = _contents(self._repository, segments, [])
         return {_digest(line) for _, lines in contents for line in lines.split(b"\n")}
 

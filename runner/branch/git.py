@@ -151,7 +151,7 @@ def _listen(
                 raise subprocess.TimeoutExpired(process.args, silence) from None
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class TreeEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a tree.
 
     Attributes:
@@ -244,16 +244,16 @@ class Repository:
         """The commit that a ref points to; None if there is no such ref."""
         return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
 
-    def files(self, commit: str, *below: str) -> list[Entry]:
+    def files(self, commit: str, *below: str) -> list[TreeEntry]:
         """Every file of a commit's tree, or of some of its folders."""
         entries = []
         for line in self._fields("ls-tree", "-r", "-z", "--full-tree", commit, "--", *below):
             about, _, path = line.partition("\t")
             mode, _, oid = about.split(" ")
-            entries.append(Entry(path=path, oid=oid, mode=mode))
+            entries.append(TreeEntry(path=path, oid=oid, mode=mode))
         return entries
 
-    def differing(self, one: str, other: str) -> list[tuple[Entry | None, Entry | None]]:
+    def differing(self, one: str, other: str) -> list[tuple[TreeEntry | None, TreeEntry | None]]:
         """The files that differ between two commits: as each of the two has them."""
         fields = self._fields("diff-tree", "-r", "-z", "--no-renames", "--raw", one, other)
         pairs = []
@@ -288,14 +288,14 @@ class Repository:
         said = self.run("cat-file", "--batch-check=%(objectsize)", stdin=asked)
         return [int(line) for line in said.split()]
 
-    def store(self, files: Mapping[str, Path]) -> list[Entry]:
+    def store(self, files: Mapping[str, Path]) -> list[TreeEntry]:
         """Store files as blobs, byte for byte; they are given by their paths in the tree."""
         if not files:
             return []
         lines = "".join(f"{path}\n" for path in files.values())
         said = self.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=lines.encode())
         oids = said.decode().split()
-        return [Entry(path=name, oid=oid) for name, oid in zip(files, oids, strict=True)]
+        return [TreeEntry(path=name, oid=oid) for name, oid in zip(files, oids, strict=True)]
 
     def commit(self, tree: str, parents: Iterable[str], message: str) -> str:
         """Make a commit that no ref points to yet."""
@@ -312,8 +312,8 @@ class Repository:
         return self.ask("merge-base", "--is-ancestor", one, other) is not None
 
 
-def _entry(path: str, oid: str, mode: str) -> Entry | None:
-    return None if mode == "000000" else Entry(path=path, oid=oid, mode=mode)
+def _entry(path: str, oid: str, mode: str) -> TreeEntry | None:
+    return None if mode == "000000" else TreeEntry(path=path, oid=oid, mode=mode)
 
 
 def find_repository(path: Path, *, host: str) -> Repository | None:

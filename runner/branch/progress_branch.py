@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from runner import __version__
-from runner.branch.git import Entry, GitError, Repository, find_repository, make_bare
+from runner.branch.git import GitError, Repository, TreeEntry, find_repository, make_bare
 from runner.branch.remote import PATIENCE, OvertakenError, Remote, RemoteError, choose_remote
 from runner.errors import EnvironmentFault, UsageError
 from runner.files import named
@@ -172,7 +172,7 @@ class ProgressBranch:
             self._states = (commit, dict(zip(paths, contents, strict=True)))
         return dict(self._states[1])
 
-    def store(self, files: Mapping[str, Path], contents: Mapping[str, bytes]) -> list[Entry]:
+    def store(self, files: Mapping[str, Path], contents: Mapping[str, bytes]) -> list[TreeEntry]:
         """Store files, and contents that were made here; files in `folder` are deleted then."""
         paths = dict(files)
         for number, (name, content) in enumerate(contents.items()):
@@ -188,7 +188,7 @@ class ProgressBranch:
     def put(
         self,
         parents: Sequence[str],
-        entries: Iterable[Entry],
+        entries: Iterable[TreeEntry],
         states: Mapping[str, bytes],
         message: str,
         *,
@@ -228,14 +228,14 @@ class ProgressBranch:
                 ) from error
             raise
 
-    def joined(self, theirs: str, ours: str) -> tuple[list[Entry], dict[str, bytes]]:
+    def joined(self, theirs: str, ours: str) -> tuple[list[TreeEntry], dict[str, bytes]]:
         """Merge two snapshots by meaning.
 
         Returns:
             What has to be put upon theirs, state files and page apart; and all state files by path.
         """
-        added: list[Entry] = []
-        both: list[tuple[Entry, Entry]] = []
+        added: list[TreeEntry] = []
+        both: list[tuple[TreeEntry, TreeEntry]] = []
         for one, other in self.repository.differing(theirs, ours):
             if one is None and other is not None:
                 added.append(other)

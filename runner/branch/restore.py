@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from runner.branch.filter import COMPRESSED
-from runner.branch.git import Entry, Repository
+from runner.branch.git import Repository, TreeEntry
 from runner.branch.progress_branch import ProgressBranch, state_prefix
 from runner.data.lock import add_locks, parse_locks
 from runner.files import named, sync_folder, write_whole
@@ -101,7 +101,7 @@ def _restore_logs(
     recorded: set[str],
     warn: Callable[[str], None],
 ) -> None:
-    targets: dict[str, Entry] = {}
+    targets: dict[str, TreeEntry] = {}
     for entry in repository.files(commit, "evallogs/"):
         plain = entry.path.removesuffix(COMPRESSED)
         name = plain if plain in recorded else entry.path
@@ -157,7 +157,7 @@ def _unpacked(content: bytes) -> Iterator[bytes]:
         raise UnpackError from error
 
 
-def groups(repository: Repository, targets: dict[K, Entry]) -> Iterator[list[K]]:
+def groups(repository: Repository, targets: dict[K, TreeEntry]) -> Iterator[list[K]]:
     """The names in groups that fit into memory."""
     sizes = repository.sizes([entry.oid for entry in targets.values()]) if targets else []
     ends = zip(targets, accumulate(sizes), strict=True)

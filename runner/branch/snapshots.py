@@ -9,7 +9,7 @@ import msgspec
 
 from runner.branch.answers import AnswerSegments, on_branch, restore_answers
 from runner.branch.filter import COMPRESSED, SnapshotFilter
-from runner.branch.git import Entry
+from runner.branch.git import TreeEntry
 from runner.branch.progress_branch import (
     About,
     MovedError,
@@ -25,7 +25,7 @@ from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout
 from runner.records.logs import all_logs
-from runner.records.snapshot import README, ExcludedFile, Kind, kind_of, merge
+from runner.records.snapshot import README, ExcludedFile, FileKind, kind_of, merge
 from runner.records.state import RunState, StateReader
 from runner.report.markdown import BranchPage
 from runner.report.text import evals
@@ -223,7 +223,7 @@ class Snapshots:
         states: dict[str, bytes],
         *,
         files: Mapping[str, Path] | None = None,
-        logs: Sequence[Entry] = (),
+        logs: Sequence[TreeEntry] = (),
     ) -> None:
         """Commit logs, and what of the state files is not as it was in the first parent."""
         made = {path: content for path, content in states.items() if before.get(path) != content}
@@ -247,7 +247,7 @@ class Snapshots:
             content = self._reader.content(self._layout.root / name)
             if content is None:  # a reset has just given it a date
                 continue
-            if kind_of(name) is Kind.LINES:
+            if kind_of(name) is FileKind.LINES:
                 content = self._filter.lines_of(name, content)
                 if content.startswith(before.get(name, b"")):  # as always while we are alone
                     merged[name] = content

@@ -11,7 +11,7 @@ from runner.errors import EnvironmentFault, LockHeld
 from runner.gateway.client import end_process, remove_abandoned
 from runner.host import Host, new_id, this_host
 from runner.options import PROGRESS_DIR, AsJson, ProgressDir
-from runner.parameters import Kind, Option
+from runner.parameters import Option, ValueKind
 from runner.records.layout import Layout, scan
 from runner.report.text import plain_line
 
@@ -217,7 +217,7 @@ def command(
         tuple[str, ...],
         Option(
             "Remove everything of evalset's from these hosts: agents, sent images, code, data.",
-            Kind("HOST,..."),
+            ValueKind("HOST,..."),
             names=("--hosts",),
             configurable=False,
         ),

@@ -42,7 +42,7 @@ from runner.records.state import RunState
 from runner.report.text import evals, plain_line, size
 
 if TYPE_CHECKING:
-    from runner.hosts.equip import Host as There
+    from runner.hosts.equip import EquippedHost as There
     from runner.hosts.ssh import HostName
 
 # Below this a run of any size fills the disk.
@@ -118,7 +118,7 @@ def _hosts(
 ) -> list[Check]:
     """Look at hosts of a run, several at once; `least` bytes have to be free on a host's disk."""
     from runner.hosts.check import check
-    from runner.hosts.equip import Host as There
+    from runner.hosts.equip import EquippedHost as There
     from runner.hosts.ssh import LOCAL
 
     def look(host: "HostName") -> str:

@@ -19,7 +19,7 @@ from runner.options import (
     ProgressDir,
     RegistryPaths,
 )
-from runner.parameters import Argument, Kind, Option
+from runner.parameters import Argument, Option, ValueKind
 from runner.records.layout import scan
 from runner.records.state import RunState
 from runner.registry.entries import (
@@ -135,7 +135,7 @@ def command(
         str | None,
         Option(
             "With `evals`: only those of this eval set.",
-            Kind("EVAL_SET"),
+            ValueKind("EVAL_SET"),
             names=("--set",),
             configurable=False,
             complete="eval_set",

@@ -13,7 +13,7 @@ from runner.errors import UsageError
 from runner.files import named
 from runner.model import check_names
 from runner.options import DEFAULT_IMAGE, Exclude, Image, N, RegistryPaths, Select
-from runner.parameters import Kind, Option
+from runner.parameters import Option, ValueKind
 from runner.plan.plan import select_evals
 from runner.registry.resolve import resolve_eval_set
 from runner.report.text import print_warning
@@ -30,7 +30,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     evals: int
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class MatrixJob(msgspec.Struct, frozen=True, kw_only=True):
     """One job of a matrix: one shard, as `evalset run --shard I/N` takes it."""
 
     model: str
@@ -56,7 +56,7 @@ def combine(models: Sequence[str], eval_sets: Sequence[str]) -> tuple[tuple[str,
 
 def make_matrix(
     sizes: Sequence[Size], *, shards: int | None, per_shard: int | None
-) -> tuple[list[Entry], list[str]]:
+) -> tuple[list[MatrixJob], list[str]]:
     """Cut each model and eval set into shards; none of them is empty.
 
     Args:
@@ -70,7 +70,7 @@ def make_matrix(
     Raises:
         UsageError: there are more shards than GitHub runs in one matrix.
     """
-    entries: list[Entry] = []
+    entries: list[MatrixJob] = []
     warnings: list[str] = []
     for size in sizes:
         wanted = size.evals if per_shard is None else _parts(size.evals, per_shard)
@@ -84,7 +84,7 @@ def make_matrix(
                 f"than {per_shard}: raise --shards for smaller ones"
             )
         entries += [
-            Entry(model=size.model, eval_set=size.eval_set, shard=f"{index}/{count}")
+            MatrixJob(model=size.model, eval_set=size.eval_set, shard=f"{index}/{count}")
             for index in range(1, count + 1)
         ]
     if len(entries) > MOST_JOBS:
@@ -111,7 +111,7 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Option(
             "Run this model; give it once for each.",
-            Kind("MODEL"),
+            ValueKind("MODEL"),
             names=("--model",),
             configurable=False,
             required=True,
@@ -122,7 +122,7 @@ class MatrixOptions(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Option(
             "Run this eval set with each model; give it once for each.",
-            Kind("EVAL_SET"),
+            ValueKind("EVAL_SET"),
             names=("--eval-set",),
             configurable=False,
             required=True,

@@ -24,7 +24,7 @@ from runner.options import (
     ProgressDir,
     SnapshotOptions,
 )
-from runner.parameters import Argument, CommandLineOnly, Kind, Option
+from runner.parameters import Argument, CommandLineOnly, Option, ValueKind
 from runner.records.layout import Layout, scan
 from runner.report.text import evals, one_line, part_of_set, print_warning
 
@@ -296,7 +296,7 @@ def command(
         Path | None,
         Option(
             "The pages' folder, or the file.",
-            Kind("PATH", is_path=True),
+            ValueKind("PATH", is_path=True),
             names=("-o", "--output"),
             configurable=False,
             default="report for pages, else stdout",

@@ -195,13 +195,13 @@ def _away_lines(there: "LeftOnHosts") -> list[str]:
 
 def _killed_lines(there: "LeftOnHosts") -> list[str]:
     """What a run that was killed has left on hosts."""
-    from runner.hosts.leftovers import Phase, where_words
+    from runner.hosts.leftovers import LeftoverState, where_words
 
     words = {
-        Phase.RUNNING: "running",
-        Phase.ENDED: "ended but not recorded",
-        Phase.GONE: "gone, to be run again",
-        Phase.UNKNOWN: "running when it was last heard of",
+        LeftoverState.RUNNING: "running",
+        LeftoverState.ENDED: "ended but not recorded",
+        LeftoverState.GONE: "gone, to be run again",
+        LeftoverState.UNKNOWN: "running when it was last heard of",
     }
     hosts = {
         phase: where_words(each.host for each in there.attempts if each.phase is phase)
@@ -210,7 +210,7 @@ def _killed_lines(there: "LeftOnHosts") -> list[str]:
     found = ", ".join(f"{hosts[phase]} {text}" for phase, text in words.items() if hosts[phase])
     if not found:
         return []
-    ask = "; --ask-hosts asks what runs there now" if hosts[Phase.UNKNOWN] else ""
+    ask = "; --ask-hosts asks what runs there now" if hosts[LeftoverState.UNKNOWN] else ""
     return [
         f"left on hosts by a run that was killed: {found}; `evalset run --hosts` continues it{ask}"
     ]

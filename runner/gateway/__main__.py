@@ -19,7 +19,7 @@ from aiohttp.http import HttpProcessingError
 
 from runner.files import take_lock
 from runner.gateway.messages import Config, listen
-from runner.gateway.server import Gateway
+from runner.gateway.server import GatewayServer
 
 # Seconds after which another gateway in the same folder is taken to stay.
 PATIENCE = 3.0
@@ -42,7 +42,7 @@ def main() -> int:
         _keep_quiet()
 
         async def serve() -> None:
-            await Gateway(config).serve(listen(folder, "control.sock"))
+            await GatewayServer(config).serve(listen(folder, "control.sock"))
 
         uvloop.run(serve())
 

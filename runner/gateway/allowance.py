@@ -20,7 +20,7 @@ from runner.gateway.prices import (
     no_price,
     read_prices,
 )
-from runner.gateway.rates import Channel, Entry, Mark, Window, limits_of
+from runner.gateway.rates import Channel, Mark, SentAmount, Window, limits_of
 from runner.gateway.tokens import Bound
 from runner.model import Problem
 from runner.records.answers import Usage
@@ -68,7 +68,7 @@ class Reservation:
         amount: int,
         channel: Channel,
         mark: Mark,
-        entry: Entry,
+        entry: SentAmount,
     ) -> None:
         self.wish = wish
         self.tokens = wish.bound.input + wish.bound.output
@@ -97,7 +97,7 @@ class Wait(msgspec.Struct, frozen=True):
     everyone: bool
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Unaffordable(msgspec.Struct, frozen=True):
     """The request will never be sent, whatever those under way will cost.
 
     Attributes:
@@ -111,7 +111,7 @@ class Refused(msgspec.Struct, frozen=True):
     cure: str
 
 
-Decision = Go | Wait | Refused
+Decision = Go | Wait | Unaffordable
 
 
 class Allowance:
@@ -164,7 +164,7 @@ class Allowance:
         bound = Usage(input=wish.bound.input, output=wish.bound.output)
         usd = self.usd(wish.model, bound)
         if usd is None and self._is_in_dollars and bound.total:
-            return Refused(Problem.PRICE, no_price(wish.model), ADD_IT)
+            return Unaffordable(Problem.PRICE, no_price(wish.model), ADD_IT)
         amount = self._amount(bound, usd)
         if self._budget is not None and self._spent + amount > self._limit:
             return self._refused(amount, self._budget.unit, wish.bound)
@@ -292,11 +292,11 @@ class Allowance:
         self._under_way.add(reservation)
         return reservation
 
-    def _count(self, model: str, tokens: int, now: float) -> Entry:
-        entry = Entry(now, tokens)
+    def _count(self, model: str, tokens: int, now: float) -> SentAmount:
+        entry = SentAmount(now, tokens)
         for name in {model, ""}:
             if (window := self._requests.get(name)) is not None:
-                window.add(Entry(now, 1))
+                window.add(SentAmount(now, 1))
             if (window := self._tokens.get(name)) is not None:
                 window.add(entry)
         return entry
@@ -321,7 +321,7 @@ class Allowance:
             channel = self._channels[key] = Channel()
         return channel
 
-    def _refused(self, amount: int, unit: Unit, bound: Bound) -> Refused:
+    def _refused(self, amount: int, unit: Unit, bound: Bound) -> Unaffordable:
         whole, spent, asked = (
             amount_in_words(self._shown(parts), unit)
             for parts in (self._limit, self._spent, amount)
@@ -335,7 +335,7 @@ class Allowance:
             )
         if not bound.bounded:
             what += " (a guess, because it sets no max_tokens or has more than text in it)"
-        return Refused(Problem.BUDGET, what, RAISE_BUDGET)
+        return Unaffordable(Problem.BUDGET, what, RAISE_BUDGET)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from runner.gateway.messages import Account, Admission
-from runner.gateway.requests import Asked, Refused, error_body
+from runner.gateway.requests import Asked, RefusedRequest, error_body
 from runner.gateway.store import Store
 from runner.model import Problem, Spending
 from runner.records.answers import Answer, Kept, Usage
@@ -175,7 +175,7 @@ class AskingAttempt:
     def check(self, asked: Asked, sample: str) -> None:
         """Refuse to send a request whose answers were broken off again and again."""
         if self._broken[asked.key, sample] >= MOST_BROKEN:
-            raise Refused(
+            raise RefusedRequest(
                 424,
                 f"{asked.route} broke off {MOST_BROKEN} answers in a row to one request to "
                 f"{asked.model}, all perhaps paid; ask it why, then run the same command again",
@@ -243,9 +243,11 @@ async def body_of(request: web.BaseRequest, attempt: AskingAttempt) -> AsyncIter
             size += len(piece)
             attempt.held += len(piece)
             if size > MOST_OF_A_BODY:
-                raise Refused(413, f"the body is larger than {MOST_OF_A_BODY >> 20} MiB")
+                raise RefusedRequest(413, f"the body is larger than {MOST_OF_A_BODY >> 20} MiB")
             if attempt.held > MOST_HELD:
-                raise Refused(413, f"the bodies at once are larger than {MOST_HELD >> 20} MiB")
+                raise RefusedRequest(
+                    413, f"the bodies at once are larger than {MOST_HELD >> 20} MiB"
+                )
             pieces.append(piece)
         yield b"".join(pieces)
     finally:

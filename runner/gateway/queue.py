@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Wish
+from runner.gateway.allowance import Allowance, Go, Reservation, Unaffordable, Wish
 from runner.gateway.messages import Config
 from runner.gateway.rates import WINDOW
 from runner.gateway.store import utc
@@ -23,10 +23,10 @@ class Queue:
     def __init__(self, allowance: Allowance) -> None:
         self.allowance = allowance
         self._turns = Turns(allowance)
-        self._waiting: dict[Ticket, asyncio.Future[Go | Refused | None]] = {}
+        self._waiting: dict[Ticket, asyncio.Future[Go | Unaffordable | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def turn(self, wish: Wish, *, again: bool = False) -> Go | Refused | None:
+    async def turn(self, wish: Wish, *, again: bool = False) -> Go | Unaffordable | None:
         """Wait for a request's turn; end a `Go` with `ended`.
 
         Args:
@@ -36,7 +36,9 @@ class Queue:
             None if another queue has replaced this one.
         """
         ticket = self._turns.add(wish, time.monotonic(), again=again)
-        decided: asyncio.Future[Go | Refused | None] = asyncio.get_running_loop().create_future()
+        decided: asyncio.Future[Go | Unaffordable | None] = (
+            asyncio.get_running_loop().create_future()
+        )
         self._waiting[ticket] = decided
         self._decide()
         try:

@@ -158,7 +158,7 @@ def limits_of(rates: Iterable[Rate], option: str) -> dict[str, int]:
     return limits
 
 
-class Entry:
+class SentAmount:
     """Something that was sent: when, and how much."""
 
     __slots__ = ("at", "size")
@@ -175,7 +175,7 @@ class Window:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[SentAmount] = deque()
         self._total = 0
 
     def when(self, size: int, now: float) -> float:
@@ -196,12 +196,12 @@ class Window:
                 break
         return last.at + WINDOW
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: SentAmount) -> None:
         """Add something that is sent now, or at least not before the newest entry."""
         self._entries.append(entry)
         self._total += entry.size
 
-    def change(self, entry: Entry, size: int, now: float) -> None:
+    def change(self, entry: SentAmount, size: int, now: float) -> None:
         """Count an entry as `size`; the caller changes the entry itself, which windows share."""
         self._pass(now)
         if entry.at + WINDOW > now:

@@ -85,7 +85,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return isinstance(self.content, dict) and self.content.get("stream") is True
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """A request is not sent on; the status and the text are those of the answer."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -109,15 +109,15 @@ def asked(
     name, _, rest = path.removeprefix("/").partition("/")
     rest = f"/{rest}"
     if name not in routes:
-        raise Refused(404, f"the gateway has no provider {name[:60]!r}")
+        raise RefusedRequest(404, f"the gateway has no provider {name[:60]!r}")
     if not is_allowed(method, rest):
-        raise Refused(404, f"{method} {rest[:200]} is not allowed through the gateway")
+        raise RefusedRequest(404, f"{method} {rest[:200]} is not allowed through the gateway")
     content = None
     if body:
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
-            raise Refused(400, "the body is not JSON") from None
+            raise RefusedRequest(400, "the body is not JSON") from None
     if query:
         rest += "?" + urlencode(parse_qsl(query, keep_blank_values=True))
     return Asked(

@@ -26,7 +26,7 @@ from runner.gateway.attempt import (
 )
 from runner.gateway.messages import Account, Admission, Config, Standing, listen
 from runner.gateway.queue import queue_of
-from runner.gateway.requests import Asked, Refused, asked
+from runner.gateway.requests import Asked, RefusedRequest, asked
 from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
 from runner.model import Problem
@@ -47,7 +47,7 @@ SAMPLE = "x-evalset-sample"
 NOT_FOUND = 404
 
 
-class Gateway:
+class GatewayServer:
     """Answers requests of containers from the record, or passes them on to providers."""
 
     def __init__(self, config: Config) -> None:
@@ -237,13 +237,13 @@ class Gateway:
                 )
                 attempt.requests += not wanted.is_free
                 return await self._give(attempt, wanted, request)
-        except Refused as refused:
+        except RefusedRequest as refused:
             self._name(attempt, refused)
             return response_of(Reply.final(refused.status, refused.text, "not_allowed"))
         finally:
             self._release(attempt.store)
 
-    def _name(self, attempt: AskingAttempt, refused: Refused) -> None:
+    def _name(self, attempt: AskingAttempt, refused: RefusedRequest) -> None:
         if len(attempt.refused) < MOST_NAMED and refused.text not in attempt.refused:
             attempt.refused.append(refused.text)
 

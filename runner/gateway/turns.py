@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 
-from runner.gateway.allowance import Allowance, Go, Refused, Wait, Wish
+from runner.gateway.allowance import Allowance, Go, Unaffordable, Wait, Wish
 
 
 class Ticket:
@@ -85,12 +85,12 @@ class Turns:
         if (waiting := self._waiting.get(ticket.wish.attempt)) is not None:
             waiting.change(now, queued=-1)
 
-    def decide(self, now: float) -> list[tuple[Ticket, Go | Refused]]:
+    def decide(self, now: float) -> list[tuple[Ticket, Go | Unaffordable]]:
         """Decide about as many requests as possible, and take these out of the queue.
 
         Call it whenever one was added or has ended, or a provider has answered, and at `until`.
         """
-        decided: list[tuple[Ticket, Go | Refused]] = []
+        decided: list[tuple[Ticket, Go | Unaffordable]] = []
         self.until = None
         pending = deque(self._lines)
         while pending:

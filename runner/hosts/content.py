@@ -43,7 +43,7 @@ _HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 _RUNNER = Path(__file__).parents[1]
 
 
-class Content(msgspec.Struct, frozen=True, kw_only=True):
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """Folders and files that a host gets as one folder.
 
     Attributes:
@@ -85,7 +85,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
                     tar.addfile(entry)
 
 
-def folder(kind: str, root: Path, *, without: Iterable[str] = (), digest: str = "") -> Content:
+def folder(kind: str, root: Path, *, without: Iterable[str] = (), digest: str = "") -> Bundle:
     """The content of a folder.
 
     Args:
@@ -97,13 +97,13 @@ def folder(kind: str, root: Path, *, without: Iterable[str] = (), digest: str = 
         files = _below(root, "", frozenset(without))
         if digest:
             name = f"{kind}-{digest[:32]}"
-            return Content(name=name, place=str(root), files=tuple(sorted(files)))
+            return Bundle(name=name, place=str(root), files=tuple(sorted(files)))
         return _content(kind, str(root), files)
 
 
 def agent_code(
     engine: Engine, image: Image, python: str | None, cache: Path, *, tell: Callable[[str], None]
-) -> Content:
+) -> Bundle:
     """The code that an agent runs: the runner's own, and the packages it needs.
 
     Args:
@@ -169,7 +169,7 @@ def _fetched(
     return {package: folder / package for package in PACKAGES}
 
 
-def _content(kind: str, place: str, files: Iterable[tuple[str, Path]]) -> Content:
+def _content(kind: str, place: str, files: Iterable[tuple[str, Path]]) -> Bundle:
     digest = hashlib.sha256()
     found = tuple(sorted(files))
     for name, path in found:
@@ -181,7 +181,7 @@ def _content(kind: str, place: str, files: Iterable[tuple[str, Path]]) -> Conten
         elif stat.S_ISREG(about.st_mode):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-    return Content(name=f"{kind}-{digest.hexdigest()[:32]}", place=place, files=found)
+    return Bundle(name=f"{kind}-{digest.hexdigest()[:32]}", place=place, files=found)
 
 
 def _below(root: Path, above: str, without: frozenset[str]) -> Iterator[tuple[str, Path]]:

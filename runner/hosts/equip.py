@@ -12,7 +12,7 @@ import msgspec
 
 from runner.engine.engine import Engine
 from runner.hosts.check import Facts
-from runner.hosts.content import Content
+from runner.hosts.content import Bundle
 from runner.hosts.ssh import Unreachable, Unusable, command, refusal, run
 from runner.image.image import Image, own_fingerprint
 from runner.report.text import size
@@ -84,7 +84,7 @@ done
 """
 
 
-class Host(msgspec.Struct, frozen=True, kw_only=True):
+class EquippedHost(msgspec.Struct, frozen=True, kw_only=True):
     """A host that can be used, as ssh reaches it.
 
     Attributes:
@@ -106,7 +106,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         """The agent's folder."""
         return f"{self.facts.base}/spool/{self.id}"
 
-    def stored(self, content: Content) -> str:
+    def stored(self, content: Bundle) -> str:
         """Where content is on the host."""
         return f"{self.facts.base}/store/{content.name}"
 
@@ -114,13 +114,13 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         """Run a script with these arguments; Unusable if it fails."""
         return run(self.name, ["sh", "-s", "--", *words], given=text.encode(), timeout=timeout)
 
-    def link(self, code: Content) -> list[str]:
+    def link(self, code: Bundle) -> list[str]:
         """The command line that connects its standard input and output to the agent."""
         words = ["docker", "exec", "-i", self.agent, *PYTHON, self.stored(code)]
         return command(self.name, [*words, "relay", self.spool])
 
 
-def send(host: Host, content: Content, image: str, *, tell: Callable[[str], None]) -> None:
+def send(host: EquippedHost, content: Bundle, image: str, *, tell: Callable[[str], None]) -> None:
     """Bring content to a host that does not have it; an image there unpacks it.
 
     Args:
@@ -141,7 +141,7 @@ def send(host: Host, content: Content, image: str, *, tell: Callable[[str], None
     _piped(host, words, content.write)
 
 
-def _piped(host: Host, words: Sequence[str], write: Callable[[IO[bytes]], None]) -> str:
+def _piped(host: EquippedHost, words: Sequence[str], write: Callable[[IO[bytes]], None]) -> str:
     """Run words on a host, write to their standard input, and give what they print."""
     with subprocess.Popen(
         command(host.name, words),
@@ -160,7 +160,9 @@ def _piped(host: Host, words: Sequence[str], write: Callable[[IO[bytes]], None])
     return out.decode(errors="replace").strip()
 
 
-def ensure_image(host: Host, engine: Engine, image: Image, *, tell: Callable[[str], None]) -> str:
+def ensure_image(
+    host: EquippedHost, engine: Engine, image: Image, *, tell: Callable[[str], None]
+) -> str:
     """The id of an image on a host; it is pulled there, or sent, if it is missing.
 
     Args:
@@ -175,7 +177,7 @@ def ensure_image(host: Host, engine: Engine, image: Image, *, tell: Callable[[st
         return _stream(host, engine, image, tell)
 
 
-def _pull(host: Host, digest: str, name: str, tell: Callable[[str], None]) -> str:
+def _pull(host: EquippedHost, digest: str, name: str, tell: Callable[[str], None]) -> str:
     """Have a host pull an image; give its id there, or nothing if that fails."""
     tell(f"{host.name} pulls the image {name}")
     try:
@@ -188,17 +190,17 @@ def _pull(host: Host, digest: str, name: str, tell: Callable[[str], None]) -> st
         return ""
 
 
-def has_image(host: Host, engine: Engine, image: Image) -> bool:
+def has_image(host: EquippedHost, engine: Engine, image: Image) -> bool:
     """Whether a host has an image, so that it needs neither be pulled nor sent."""
     return bool(host.script(_FIND, *_words(host, engine, image)).strip())
 
 
-def _words(host: Host, engine: Engine, image: Image) -> tuple[str, ...]:
+def _words(host: EquippedHost, engine: Engine, image: Image) -> tuple[str, ...]:
     fingerprint = own_fingerprint(engine.api, image) or ""
     return image.id, fingerprint, image.digest or "", host.facts.base
 
 
-def _stream(host: Host, engine: Engine, image: Image, tell: Callable[[str], None]) -> str:
+def _stream(host: EquippedHost, engine: Engine, image: Image, tell: Callable[[str], None]) -> str:
     about: dict[str, Any] = engine.api.inspect_image(image.id)  # type: ignore[no-untyped-call] # its stubs lack it
     whole = max(1, int(about["Size"]))
     words = ["sh", "-c", _LOAD, "sh", image.id, host.facts.base]
@@ -218,7 +220,7 @@ def _stream(host: Host, engine: Engine, image: Image, tell: Callable[[str], None
     return _piped(host, words, save).splitlines()[-1]
 
 
-def start_agent(host: Host, code: Content, image: str) -> None:
+def start_agent(host: EquippedHost, code: Bundle, image: str) -> None:
     """Start the agent of a progress directory on a host, unless it runs there already."""
     facts = host.facts
     words = [

@@ -102,7 +102,7 @@ exit 0
 """
 
 
-class Phase(enum.StrEnum):
+class LeftoverState(enum.StrEnum):
     """What is known of an attempt that a host was told to make, and that is not on record."""
 
     RUNNING = "running"
@@ -117,7 +117,7 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     attempt: str
     host: str
     command: Command
-    phase: Phase = Phase.UNKNOWN
+    phase: LeftoverState = LeftoverState.UNKNOWN
 
 
 class LeftOnHosts(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +137,7 @@ class LeftOnHosts(msgspec.Struct, frozen=True, kw_only=True):
 
     def running(self) -> dict[Command, str]:
         """The host of each eval that runs, or may run."""
-        may = {Phase.RUNNING, Phase.UNKNOWN}
+        may = {LeftoverState.RUNNING, LeftoverState.UNKNOWN}
         return {each.command: each.host for each in self.attempts if each.phase in may}
 
 
@@ -163,7 +163,7 @@ def left_on_hosts(layout: Layout, state: RunState, *, ask: bool = False) -> Left
     ]
     hosts = {each.host for each in left if ask or each.host == LOCAL}
     problems: list[str] = []
-    phases: dict[str, dict[str, Phase]] = {}
+    phases: dict[str, dict[str, LeftoverState]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = {host: pool.submit(_phases, layout, host, ledger.id) for host in sorted(hosts)}
         for host, future in asked.items():
@@ -174,7 +174,9 @@ def left_on_hosts(layout: Layout, state: RunState, *, ask: bool = False) -> Left
     return LeftOnHosts(
         known=True,
         attempts=tuple(
-            msgspec.structs.replace(each, phase=phases[each.host].get(each.attempt, Phase.GONE))
+            msgspec.structs.replace(
+                each, phase=phases[each.host].get(each.attempt, LeftoverState.GONE)
+            )
             if each.host in phases
             else each
             for each in left
@@ -184,7 +186,7 @@ def left_on_hosts(layout: Layout, state: RunState, *, ask: bool = False) -> Left
     )
 
 
-def _phases(layout: Layout, host: str, id_: str) -> dict[str, Phase]:
+def _phases(layout: Layout, host: str, id_: str) -> dict[str, LeftoverState]:
     """The attempts of a progress directory that a host has."""
     if host == LOCAL:
         with as_environment_fault():
@@ -203,8 +205,8 @@ def find_here(engine: Engine, layout: Layout, id_: str) -> list[Leftover]:
     return left_in(engine, layout_of(layout.hosts_spool), known_as(id_))
 
 
-def _phase(*, running: bool) -> Phase:
-    return Phase.RUNNING if running else Phase.ENDED
+def _phase(*, running: bool) -> LeftoverState:
+    return LeftoverState.RUNNING if running else LeftoverState.ENDED
 
 
 def running_on(layout: Layout, state: RunState) -> dict[Command, str]:
@@ -308,7 +310,9 @@ def sweep_host(host: str, mine: Iterable[str], live: Iterable[str]) -> list[str]
 
 def newest(left: Iterable[Left], eval_key: str) -> Left | None:
     """The newest attempt of an eval whose container may be there."""
-    found = [one for one in left if one.command.eval == eval_key and one.phase is not Phase.GONE]
+    found = [
+        one for one in left if one.command.eval == eval_key and one.phase is not LeftoverState.GONE
+    ]
     return max(found, key=lambda one: one.attempt, default=None)
 
 

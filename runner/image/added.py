@@ -218,7 +218,7 @@ def _alone(host: Host, key: str) -> Iterator[Path]:
         yield folder
 
 
-class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+class RemovedImages(msgspec.Struct, frozen=True, kw_only=True):
     """What was removed.
 
     Attributes:
@@ -232,7 +232,7 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
     locks: int
 
 
-def clean_images(api: docker_py.Api, host: Host) -> Cleaned:
+def clean_images(api: docker_py.Api, host: Host) -> RemovedImages:
     """Remove the images with added packages, unless a run or a container uses them.
 
     The choices of packages are removed as well, so that the next run chooses again, and the wheels.
@@ -246,7 +246,7 @@ def clean_images(api: docker_py.Api, host: Host) -> Cleaned:
         with _unused(host.cache / "added" / about["Labels"][ADDED]) as is_unused:
             gone = is_unused and remove_image(api, about["Id"])
         (removed if gone else used).append(name)
-    return Cleaned(removed=tuple(removed), used=tuple(used), locks=_forget(host))
+    return RemovedImages(removed=tuple(removed), used=tuple(used), locks=_forget(host))
 
 
 def _forget(host: Host) -> int:

@@ -3,7 +3,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 
-class Start(msgspec.Struct, frozen=True):
+class StartAttempt(msgspec.Struct, frozen=True):
     """Start an attempt; a host that has it already does nothing."""
 
     host: str
@@ -31,14 +31,14 @@ class RecordLost(msgspec.Struct, frozen=True):
     again: bool
 
 
-class Settle(msgspec.Struct, frozen=True):
+class SettleAttempt(msgspec.Struct, frozen=True):
     """Let the host delete what it holds of an attempt, because it is on record."""
 
     host: str
     attempt: str
 
 
-class End(msgspec.Struct, frozen=True):
+class EndAttempt(msgspec.Struct, frozen=True):
     """End an attempt that may still run, and settle it, because no outcome of it is wanted."""
 
     host: str
@@ -54,17 +54,19 @@ class AllAway(msgspec.Struct, frozen=True):
     since: float
 
 
-class Unfit(msgspec.Struct, frozen=True):
+class OutOfTime(msgspec.Struct, frozen=True):
     """So many jobs do not fit into the time that remains, and are left to the next run."""
 
     jobs: int
 
 
-class Idle(msgspec.Struct, frozen=True):
+class AllIdle(msgspec.Struct, frozen=True):
     """Nothing runs and nothing will start; told once."""
 
 
-Action = Start | Record | RecordLost | Settle | End | AllAway | Unfit | Idle
+Action = (
+    StartAttempt | Record | RecordLost | SettleAttempt | EndAttempt | AllAway | OutOfTime | AllIdle
+)
 
 
 class Earlier(msgspec.Struct, frozen=True, kw_only=True):

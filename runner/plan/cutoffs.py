@@ -29,7 +29,7 @@ class UsualTimes:
         return _median(own or self._alike.get(command.without_eval) or ())
 
 
-class Budget:
+class TimeBudget:
     """The time that a run has, and which evals still fit into it.
 
     Args:

@@ -4,14 +4,14 @@ from runner.model import Result
 from runner.plan.actions import (
     Action,
     AllAway,
+    AllIdle,
     Earlier,
-    End,
-    Idle,
+    EndAttempt,
+    OutOfTime,
     Record,
     RecordLost,
-    Settle,
-    Start,
-    Unfit,
+    SettleAttempt,
+    StartAttempt,
 )
 from runner.plan.fleet import ALIVE, ON_HOST, Fleet, JobQueue, Phase, Placed, PlacedHost, PlacedJob
 
@@ -153,7 +153,7 @@ class Placement:
     def started(self, name: str, attempt: str, *, now: float) -> list[Action]:
         """An attempt runs."""
         if self._is_refused(attempt):
-            return self._proceed([End(name, attempt)], now)
+            return self._proceed([EndAttempt(name, attempt)], now)
         known = self._fleet.attempts.get(attempt)
         if known is not None and known.host.name == name and known.phase is Phase.ASKED:
             known.phase = Phase.RUNNING
@@ -169,7 +169,7 @@ class Placement:
     def ended(self, name: str, attempt: str, result: Result, *, now: float) -> list[Action]:
         """An attempt has ended, and all its files are here."""
         if self._is_refused(attempt):
-            return self._proceed([Settle(name, attempt)], now)
+            return self._proceed([SettleAttempt(name, attempt)], now)
         known = self._fleet.attempts.get(attempt)
         if known is None or known.host.name != name or known.phase not in ON_HOST:
             return self._proceed([], now)
@@ -191,7 +191,9 @@ class Placement:
         actions: list[Action] = []
         if known.host.up:
             actions.append(
-                (End if known.phase is Phase.LOSING else Settle)(known.host.name, attempt)
+                (EndAttempt if known.phase is Phase.LOSING else SettleAttempt)(
+                    known.host.name, attempt
+                )
             )
         return self._proceed(actions + self._continue(known, now), now)
 
@@ -227,7 +229,7 @@ class Placement:
         actions += self._start_some()
         if not self._idle and self._is_idle():
             self._idle = True
-            actions.append(Idle())
+            actions.append(AllIdle())
         return actions
 
     def _is_idle(self) -> bool:
@@ -265,11 +267,11 @@ class Placement:
         while self._fleet.has_room and self._fleet.taken < self._at_once:
             if (key := self._queue.take()) is None:
                 if left_out := self._queue.leave_out():
-                    actions.append(Unfit(left_out))
+                    actions.append(OutOfTime(left_out))
                 break
             host = self._fleet.next_room(self._jobs[key].avoid)
             known = self._add(self._new_id(), host, key, Phase.ASKED)
-            actions.append(Start(host.name, key, known.id))
+            actions.append(StartAttempt(host.name, key, known.id))
         return actions
 
     def _stop(self) -> None:
@@ -291,10 +293,10 @@ class Placement:
     def _found(self, host: PlacedHost, attempt: str, key: str, phase: Phase) -> list[Action]:
         """A host says that it has an attempt."""
         if self._is_refused(attempt):
-            return [(Settle if phase is Phase.HELD else End)(host.name, attempt)]
+            return [(SettleAttempt if phase is Phase.HELD else EndAttempt)(host.name, attempt)]
         known = self._fleet.attempts.get(attempt)
         if known is not None and known.host is not host:
-            return [End(host.name, attempt)]
+            return [EndAttempt(host.name, attempt)]
         if known is not None and known.phase in ON_HOST:
             known.phase = phase
         if known is not None or attempt in self._kept:
@@ -318,7 +320,7 @@ class Placement:
             if not (self._stopping or known.job.attempts):
                 self._queue.add(known.job.key)
             return []
-        return [Start(known.host.name, known.job.key, known.id)]
+        return [StartAttempt(known.host.name, known.job.key, known.id)]
 
     def _accept(self, known: Placed) -> Action:
         """Have an outcome recorded."""

@@ -32,14 +32,14 @@ _FIGURES = ("accuracy", "score", "f1_score", "bleu", "metascore")
 _DIGITS = 18
 
 
-class Usage(msgspec.Struct, frozen=True):
+class LoggedUsage(msgspec.Struct, frozen=True):
     """Tokens, as an API counted them."""
 
     prompt: int = 0
     completion: int = 0
 
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.prompt + other.prompt, self.completion + other.completion)
+    def __add__(self, other: "LoggedUsage") -> "LoggedUsage":
+        return LoggedUsage(self.prompt + other.prompt, self.completion + other.completion)
 
     @property
     def total(self) -> int:
@@ -107,7 +107,7 @@ class SampleIndex:
         self.correct = [self._correct[one] for one in self._order]
         if self.scores and not any(one is not None for one in self.correct):
             self.correct = _from_scores(self.scores)
-        self.usage = {model: Usage(*counts) for model, counts in self._tokens.items()}
+        self.usage = {model: LoggedUsage(*counts) for model, counts in self._tokens.items()}
 
     def samples(self) -> Iterator[Sample]:
         """Each sample with its events, in order."""
@@ -199,11 +199,11 @@ class SampleIndex:
         return self._tokens.setdefault(name, [0, 0])
 
 
-def reported(report: dict[str, Any] | None) -> Usage:
+def reported(report: dict[str, Any] | None) -> LoggedUsage:
     """Tokens, as a final report adds them up."""
     report = report or {}
     prompt, completion = report.get("usage_prompt_tokens"), report.get("usage_completion_tokens")
-    return Usage(_count(prompt), _count(completion))
+    return LoggedUsage(_count(prompt), _count(completion))
 
 
 def _count(value: object) -> int:

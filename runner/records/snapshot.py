@@ -135,7 +135,7 @@ def _digest(stored: bytes) -> str:
     return hashlib.sha256(stored).hexdigest()[:16]
 
 
-class Kind(enum.Enum):
+class FileKind(enum.Enum):
     """What a file of a snapshot is, which says how two of them are merged."""
 
     LINES = "lines"
@@ -144,27 +144,27 @@ class Kind(enum.Enum):
     WHOLE = "whole"
 
 
-def kind_of(path: str) -> Kind:
+def kind_of(path: str) -> FileKind:
     """Tell by its path, from the top of the snapshot, what a file is."""
     if path == README:
-        return Kind.README
+        return FileKind.README
     if not path.startswith("oaievalset/") or _DATED.search(path):
-        return Kind.WHOLE
+        return FileKind.WHOLE
     if path.endswith(_LINES):
-        return Kind.LINES
+        return FileKind.LINES
     if path.endswith(".run.json"):
-        return Kind.RUN
-    return Kind.WHOLE
+        return FileKind.RUN
+    return FileKind.WHOLE
 
 
 def merge(path: str, one: bytes, other: bytes) -> bytes:
     """Merge two versions of a file; `path` is as in `kind_of`."""
     match kind_of(path):
-        case Kind.LINES:
+        case FileKind.LINES:
             return _merge_lines(one, other)
-        case Kind.RUN:
+        case FileKind.RUN:
             return max(one, other, key=_Age.of)
-        case Kind.WHOLE | Kind.README:
+        case FileKind.WHOLE | FileKind.README:
             return max(
                 one, other, key=lambda content: (_is_intact(path, content), len(content), content)
             )

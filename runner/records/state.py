@@ -13,7 +13,7 @@ from runner.plan.plan import Past, Success
 from runner.records.layout import Layout
 from runner.records.progress import Finished, RecordedAttempts, parse_attempts, parse_progress
 from runner.records.run_file import parse_run_file, run_file_problem
-from runner.records.snapshot import ExcludedFile, Kind, kind_of
+from runner.records.snapshot import ExcludedFile, FileKind, kind_of
 
 _ENDINGS = (".progress.txt", ".attempts.jsonl", ".run.json", ".left-out.jsonl")
 
@@ -92,7 +92,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
             path.removesuffix(ending)
             for path in contents
             for ending in _ENDINGS
-            if path.endswith(ending) and kind_of(path) is not Kind.WHOLE
+            if path.endswith(ending) and kind_of(path) is not FileKind.WHOLE
         }
         return [reader.of_branch(start, contents, source) for start in sorted(starts)]
 

@@ -30,7 +30,7 @@ Kind = Literal[
 ]
 
 
-class Obstacle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MeasuredObstacle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why some evals of a class do not run offline with `dummy`.
 
     Attributes:
@@ -61,7 +61,7 @@ class ClassNeeds(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     image: str = ""
     fails: str = ""
     runs: tuple[str, ...] = ()
-    obstacles: tuple[Obstacle, ...] = ()
+    obstacles: tuple[MeasuredObstacle, ...] = ()
 
     @property
     def evals(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from runner.report.figures import dollars
 from runner.report.timeline import moment
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class ModelUse(msgspec.Struct, frozen=True, kw_only=True):
     """What evals asked of their models, by the answers on record.
 
     Attributes:
@@ -60,7 +60,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(f"{count:,} {name}" for name, count in named.items() if count)
 
 
-def read_asked(path: Path, prices: Prices | None) -> Asked | None:
+def read_asked(path: Path, prices: Prices | None) -> ModelUse | None:
     """Read the answers file of an eval; None where it has none.
 
     Args:
@@ -77,10 +77,10 @@ def read_asked(path: Path, prices: Prices | None) -> Asked | None:
     try:
         sums = read_sums(path, visit)
     except EnvironmentFault as fault:
-        return Asked(damaged=[str(fault)])
+        return ModelUse(damaged=[str(fault)])
     if sums == Sums():
         return None
-    found = Asked(
+    found = ModelUse(
         totals=sums.totals,
         cost=sums.totals.usd,
         unpriced=sums.totals.unpriced,
@@ -92,7 +92,7 @@ def read_asked(path: Path, prices: Prices | None) -> Asked | None:
     return found if prices is None else _priced(found, sums, prices)
 
 
-def _priced(asked: Asked, sums: Sums, prices: Prices) -> Asked:
+def _priced(asked: ModelUse, sums: Sums, prices: Prices) -> ModelUse:
     cost, unpriced = None, 0
     for model, usage in sums.spent.items():
         price = prices.of(model)
@@ -110,7 +110,7 @@ def _priced(asked: Asked, sums: Sums, prices: Prices) -> Asked:
     )
 
 
-def together(all_: Iterable[Asked | None]) -> Asked | None:
+def together(all_: Iterable[ModelUse | None]) -> ModelUse | None:
     """What several evals asked; None where none of them has answers."""
     found = [one for one in all_ if one is not None]
     if not found:
@@ -119,7 +119,7 @@ def together(all_: Iterable[Asked | None]) -> Asked | None:
     saved: float | None = None
     for one in found:
         cost, saved = plus(cost, one.cost), plus(saved, one.saved)
-    return Asked(
+    return ModelUse(
         totals=sum((one.totals for one in found), start=Totals()),
         cost=cost,
         currency=found[0].currency,

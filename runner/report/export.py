@@ -19,7 +19,7 @@ from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
-from runner.report.answers import Asked
+from runner.report.answers import ModelUse
 from runner.report.comparison import Comparison, Grid
 from runner.report.facts import EvalFacts, Source, totals_of
 from runner.report.figures import Results, main_score
@@ -99,7 +99,7 @@ def _record(fact: EvalFacts) -> dict[str, Any]:
     }
 
 
-def _asked(asked: Asked | None) -> dict[str, Any]:
+def _asked(asked: ModelUse | None) -> dict[str, Any]:
     """What the answers on record say; without any, nothing is known."""
     totals = asked and asked.totals
     return {

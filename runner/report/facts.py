@@ -12,9 +12,9 @@ from runner.gateway.prices import Prices
 from runner.model import Attempt, Command, Result, State
 from runner.plan.pins import RunFile
 from runner.plan.plan import parse_shard
-from runner.records.samples import SampleIndex, Usage, reported
+from runner.records.samples import LoggedUsage, SampleIndex, reported
 from runner.records.state import EvalState, RunState, in_words
-from runner.report.answers import Asked, read_asked, together
+from runner.report.answers import ModelUse, read_asked, together
 from runner.report.figures import Results, Score, main_score, spread
 from runner.report.timeline import Span, Times, moment, times
 
@@ -56,7 +56,7 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     right: int = 0
     wrong: int = 0
-    usage: Mapping[str, Usage] = {}
+    usage: Mapping[str, LoggedUsage] = {}
     unreadable: int = 0
     events_left_out: int = 0
     missing: int = 0
@@ -89,7 +89,7 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: int = 0
     shard: str = ""
     answers: Path | None = None
-    asked: Asked | None = None
+    asked: ModelUse | None = None
 
     @property
     def arguments(self) -> str:
@@ -107,10 +107,10 @@ class EvalFacts(msgspec.Struct, frozen=True, kw_only=True):
         return spread(self.row.final_report)
 
     @property
-    def tokens(self) -> Usage:
+    def tokens(self) -> LoggedUsage:
         """As the final report counts them, or else the log."""
         found = reported(self.row.final_report)
-        return found if found.total else sum(self.log.usage.values(), Usage())
+        return found if found.total else sum(self.log.usage.values(), LoggedUsage())
 
     @property
     def spans(self) -> list[Span]:
@@ -226,7 +226,7 @@ def _shards(run: RunFile | None) -> dict[tuple[str, ...], str]:
     return {one: f"{place % count + 1}/{count}" for place, one in enumerate(run.commands)}
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class EvalTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Evals of a report, taken together.
 
     Attributes:
@@ -243,12 +243,12 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     right: int
     wrong: int
-    tokens: Usage
+    tokens: LoggedUsage
     cost: float | None
     unpriced: int
     attempts: int
     times: Times
-    asked: Asked | None
+    asked: ModelUse | None
 
     @property
     def done(self) -> int:
@@ -274,18 +274,18 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.right:,} right, {self.wrong:,} wrong" if self.right + self.wrong else ""
 
 
-def totals_of(facts: Sequence[EvalFacts]) -> Totals:
+def totals_of(facts: Sequence[EvalFacts]) -> EvalTotals:
     """Take evals together."""
     counts = Counter(fact.row.state for fact in facts)
     order = (State.DONE, State.RUNNING, State.TO_DO, State.LOST, State.FAILED)
     costs = [fact.cost for fact in facts if fact.cost is not None]
-    return Totals(
+    return EvalTotals(
         evals=len(facts),
         states={state: counts[state] for state in order if counts[state]},
         samples=sum(fact.row.samples for fact in facts),
         right=sum(fact.log.right for fact in facts),
         wrong=sum(fact.log.wrong for fact in facts),
-        tokens=sum((fact.tokens for fact in facts), Usage()),
+        tokens=sum((fact.tokens for fact in facts), LoggedUsage()),
         cost=sum(costs) if costs else None,
         unpriced=sum(fact.unpriced for fact in facts),
         attempts=sum(len(fact.attempts) for fact in facts),

@@ -35,10 +35,10 @@ from runner.hosts.relay import RelayDesk
 from runner.model import Attempt, Job, Result
 from runner.plan import actions
 from runner.plan.actions import Action
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.plan.placement import Placement
 from runner.run.host_news import HostNews
-from runner.run.host_results import HostFacts, KnownAttempt, Results
+from runner.run.host_results import HostFacts, HostResults, KnownAttempt
 from runner.run.schedule import Broken, Ended, Event, Idle, Started, Unfit
 
 # Seconds in which hosts that are there have to say what they have, before evals start elsewhere.
@@ -74,7 +74,7 @@ class Dispatch:
         events: SimpleQueue[Event],
         jobs: Iterable[Job],
         placement: Placement,
-        budget: Budget | None,
+        budget: TimeBudget | None,
     ) -> None:
         self.events = events
         self._budget = budget
@@ -96,7 +96,7 @@ class Dispatch:
         self._news = HostNews(
             events, ledger, facts, self._evals_on, lambda: self.placement.stopping
         )
-        self._results = Results(facts.layout, facts.run, facts.gateway, self.failed)
+        self._results = HostResults(facts.layout, facts.run, facts.gateway, self.failed)
         self._desk = RelayDesk(links, facts.gateway, facts.layout.gateway)
 
     def _evals_on(self, host: str) -> int:
@@ -322,7 +322,11 @@ class Dispatch:
 
     def _put_down(self, found: Sequence[Action]) -> None:
         """Put down what is to start, before any host is told."""
-        new = [it for it in found if isinstance(it, actions.Start) and it.attempt not in self.known]
+        new = [
+            it
+            for it in found
+            if isinstance(it, actions.StartAttempt) and it.attempt not in self.known
+        ]
         if new:
             lines = (StartedThere(attempt=it.attempt, host=it.host, job=it.job) for it in new)
             self._ledger.start(lines)
@@ -332,7 +336,7 @@ class Dispatch:
 
     def _act(self, action: Action) -> None:
         match action:
-            case actions.Start(host, job, attempt):
+            case actions.StartAttempt(host, job, attempt):
                 if attempt in self.known:  # else it could not be put down
                     self._links.send(host, Start(attempt=attempt, job=self._jobs[job]))
             case actions.Record(attempt, again):
@@ -343,16 +347,16 @@ class Dispatch:
                 known_job = self.known[attempt].job if attempt in self.known else self._jobs[job]
                 why = self._news.why_lost(host)
                 self._record(self._results.lost(host, known_job, attempt, why), again=again)
-            case actions.Settle(host, attempt) | actions.End(host, attempt):
+            case actions.SettleAttempt(host, attempt) | actions.EndAttempt(host, attempt):
                 self._settle(host, attempt)
                 self._forget(attempt)
             case actions.AllAway():
                 self.failed(self._news.all_away())
-            case actions.Unfit(jobs):
+            case actions.OutOfTime(jobs):
                 self.out_of_time = True
                 remaining = self._budget.remaining if self._budget else 0.0
                 self.events.put(Unfit(jobs, max(0.0, remaining)))
-            case actions.Idle():
+            case actions.AllIdle():
                 self._idle = True
                 self._tell_idle()
 

@@ -22,7 +22,7 @@ from runner.model import TMP_LIMIT, Attempt, Job
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
 from runner.records.state import RunState
-from runner.run.host_results import Results
+from runner.run.host_results import HostResults
 from runner.run.record import Recorder
 
 # Seconds in which agents have to answer, and in which one says which attempts have ended.
@@ -145,7 +145,7 @@ class _Taker:
         self._recorder = recorder
         self._taken = taken
         self._links = Links(lines, ledger.epoch, recorder.run)
-        self._results = Results(layout, recorder.run, None, self._broken)
+        self._results = HostResults(layout, recorder.run, None, self._broken)
         self._running: dict[str, tuple[str, Job]] = {}
         self._fetches: dict[str, Fetch] = {}
         self._pending: dict[str, set[str]] = {}

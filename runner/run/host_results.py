@@ -55,7 +55,7 @@ class KnownAttempt(msgspec.Struct):
     tell: Callable[[int, int], None] | None = None
 
 
-class Results:
+class HostResults:
     """Collects what attempts on hosts have left, and speaks with the gateway, on a few threads.
 
     Args:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from runner.engine.live import LiveContainer
 from runner.hosts.links import Links
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.run.dispatch import Dispatch
 from runner.secrets import Mask
 
@@ -26,7 +26,7 @@ class HostSchedule:
         links: Links,
         dispatch: Dispatch,
         environment: Mapping[str, str],
-        budget: Budget | None,
+        budget: TimeBudget | None,
     ) -> None:
         self.mask = Mask(environment)
         self.budget = budget

@@ -14,8 +14,8 @@ from runner.errors import EnvironmentFault
 from runner.files import make_folder
 from runner.host import Host
 from runner.hosts.check import check
-from runner.hosts.content import PYTHON, Content, agent_code, folder
-from runner.hosts.equip import Host as There
+from runner.hosts.content import PYTHON, Bundle, agent_code, folder
+from runner.hosts.equip import EquippedHost as There
 from runner.hosts.equip import ensure_image, send, start_agent
 from runner.hosts.ledger import Ledger
 from runner.hosts.links import Collector, Links
@@ -27,7 +27,7 @@ from runner.image.image import Image, find_image, look_up_image
 from runner.model import Job
 from runner.options import DEFAULT_IMAGE, EVAL_NETWORK
 from runner.plan.actions import Earlier
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
 from runner.plan.plan import Plan
@@ -172,7 +172,7 @@ class RunHosts:
         *,
         events: SimpleQueue[Event],
         new_id: Callable[[], str],
-        budget: Budget | None,
+        budget: TimeBudget | None,
     ) -> HostSchedule:
         """Bring to each host what its evals need, and schedule them.
 
@@ -212,7 +212,7 @@ class RunHosts:
         plan: Plan,
         slots: Mapping[str, int],
         new_id: Callable[[], str],
-        budget: Budget | None,
+        budget: TimeBudget | None,
     ) -> Placement:
         options = self._prepared.options
         commands = {job.key: job.command for job in plan.todo}
@@ -252,7 +252,7 @@ class RunHosts:
         slots = named.slots or facts.cpus
         return Usable(name=named.name, slots=slots, there=there, image=image)
 
-    def _agent_code(self) -> Content:
+    def _agent_code(self) -> Bundle:
         engine = self._prepared.engine
         python = find_image(engine.api, DEFAULT_IMAGE).labels.get(PYTHON)
         return agent_code(engine, self._agent_image(), python, self._host.cache, tell=self._tell)
@@ -291,7 +291,7 @@ class RunHosts:
         one: Usable,
         facts: RunFacts,
         jobs: Sequence[Job],
-        contents: Mapping[Path, Content],
+        contents: Mapping[Path, Bundle],
         known: Mapping[str, Image],
     ) -> Setup:
         ids = {image: image for image in known}
@@ -347,7 +347,7 @@ def _setup(
     )
 
 
-def _contents(facts: RunFacts, jobs: Sequence[Job]) -> dict[Path, Content]:
+def _contents(facts: RunFacts, jobs: Sequence[Job]) -> dict[Path, Bundle]:
     """The folders that evals see, by where they are here."""
     found = {path: folder("registry", path) for path in facts.registries}
     for name in {name for job in jobs for name in job.settings.code}:

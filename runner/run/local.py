@@ -17,7 +17,7 @@ from runner.engine.run_facts import RunFacts
 from runner.host import Host
 from runner.model import Attempt, ContainerSettings, Fault, Job, Result, Task
 from runner.options import EVAL_NETWORK
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.plan.plan import Plan
 from runner.records.folders import remove_unused
 from runner.records.layout import Layout
@@ -103,7 +103,7 @@ class LocalSchedule:
         at_once: int,
         retries: int,
         new_id: Callable[[], str],
-        budget: Budget | None = None,
+        budget: TimeBudget | None = None,
     ) -> None:
         self.events = events
         self._slots = Slots(at_once)
@@ -295,7 +295,7 @@ class LocalHost:
         *,
         events: SimpleQueue[Event],
         new_id: Callable[[], str],
-        budget: Budget | None,
+        budget: TimeBudget | None,
     ) -> LocalSchedule:
         """Schedule the evals, and those that are taken over before them."""
         self._used = True

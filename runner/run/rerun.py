@@ -49,7 +49,7 @@ class RerunOptions(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Jobs = None
 
 
-class Group(msgspec.Struct, frozen=True):
+class RerunGroup(msgspec.Struct, frozen=True):
     """What the commands of one run have in common.
 
     Attributes:
@@ -63,7 +63,7 @@ class Group(msgspec.Struct, frozen=True):
     folders: int
 
     @classmethod
-    def of(cls, command: Command) -> "Group":
+    def of(cls, command: Command) -> "RerunGroup":
         """The group that a command belongs to."""
         arguments, folders = command.arguments, 0
         while arguments[-2:-1] == (REGISTRY,):
@@ -84,7 +84,7 @@ class Rerun:
         self,
         layout: Layout,
         before: RunFile,
-        group: Group,
+        group: RerunGroup,
         *,
         given: RerunOptions,
         host: Host,

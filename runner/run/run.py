@@ -17,7 +17,7 @@ from runner.gateway.messages import Config
 from runner.gateway.providers import route_of
 from runner.host import KEYLESS_MODEL, Host
 from runner.model import Problem, Result
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
 from runner.records.lock import run_lock
@@ -268,7 +268,7 @@ class _Run:
             self._schedule.stop_starting()
         self._events.put(Barred(kind, text))
 
-    def _scheduled(self, new_id: Callable[[], str], budget: Budget | None) -> Schedule:
+    def _scheduled(self, new_id: Callable[[], str], budget: TimeBudget | None) -> Schedule:
         facts = facts_of(
             self._prepared,
             self.plan,
@@ -281,13 +281,13 @@ class _Run:
             facts, self.plan, events=self._events, new_id=new_id, budget=budget
         )
 
-    def _budget(self, began: float) -> Budget | None:
+    def _budget(self, began: float) -> TimeBudget | None:
         seconds = self._prepared.options.time_budget
         if seconds is None:
             return None
         successes = (each for each in self._state.attempts if each.result is Result.SUCCESS)
         past = [(each.command, each.duration) for each in successes]
-        return Budget(seconds=seconds, began=began, clock=time.monotonic, past=past)
+        return TimeBudget(seconds=seconds, began=began, clock=time.monotonic, past=past)
 
 
 def _hosts(

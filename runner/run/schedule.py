@@ -10,7 +10,7 @@ import msgspec
 from runner.engine.live import LiveContainer
 from runner.engine.run_facts import RunFacts
 from runner.model import Attempt, Job, Problem
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.plan.plan import Plan
 from runner.report.display import HostsAway, HostsBack
 from runner.secrets import Mask
@@ -104,7 +104,7 @@ class Schedule(Protocol):
 
     events: SimpleQueue[Event]
     mask: Mask
-    budget: Budget | None
+    budget: TimeBudget | None
 
     @property
     def out_of_time(self) -> bool:
@@ -162,7 +162,7 @@ class Hosts(Protocol):
         *,
         events: SimpleQueue[Event],
         new_id: Callable[[], str],
-        budget: Budget | None,
+        budget: TimeBudget | None,
     ) -> Schedule:
         """Get ready what evals need, and schedule them.
 

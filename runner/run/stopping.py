@@ -9,7 +9,7 @@ import msgspec
 
 from runner.engine.container import STOP_TIME
 from runner.errors import EnvironmentFault, Superseded
-from runner.files import Room, room, used
+from runner.files import DiskSpace, room, used
 from runner.records.layout import Layout
 from runner.report.display import Display
 from runner.report.text import evals, size
@@ -181,7 +181,7 @@ class Disk:
         # Checked once, because the folder of an engine on another host is not here.
         self._places = [layout.root, *([engine] if engine and engine.exists() else ())]
 
-    def short(self) -> Room | None:
+    def short(self) -> DiskSpace | None:
         """The first file system with too little room; None if all have enough."""
         if not self._least:
             return None
@@ -191,7 +191,7 @@ class Disk:
                 return found
         return None
 
-    def about(self, found: Room) -> str:
+    def about(self, found: DiskSpace) -> str:
         """What is wrong with a file system, what uses it, and how to free some of it."""
         what = (
             f"only {size(found.free)} are free on the disk"
@@ -240,7 +240,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
             self.display.note("there is room on the disk again; new evals start")
         self.stopping.deadlines.after(INTERVAL, self.look)
 
-    def _tell(self, short: Room) -> None:
+    def _tell(self, short: DiskSpace) -> None:
         """Measure what uses the disk in a thread of its own, because that takes time."""
 
         def measure() -> None:
@@ -249,7 +249,7 @@ class DiskWatch(msgspec.Struct, kw_only=True):
 
         threading.Thread(target=measure, name="disk", daemon=True).start()
 
-    def _end(self, short: Room) -> None:
+    def _end(self, short: DiskSpace) -> None:
         if not_started := self.schedule.stop_starting():
             count, why = evals(not_started), self.disk.about(short)
             error = EnvironmentFault(

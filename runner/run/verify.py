@@ -16,7 +16,7 @@ from runner.records.replay import read_replay
 from runner.records.state import RunState, in_words
 from runner.report.display import Display
 from runner.report.text import evals
-from runner.run.rerun import Group, Rerun, RerunOptions
+from runner.run.rerun import Rerun, RerunGroup, RerunOptions
 from runner.run.verdict import Case, Verdict, Verified
 
 # The name of the folder with the files of reruns.
@@ -67,10 +67,10 @@ def verify(
     state = RunState.from_directory(layout)
     commands = _finished(layout, state, select)
     found = {command: _case(layout, state, command, no_answers) for command in commands}
-    groups: dict[Group, list[Case]] = {}
+    groups: dict[RerunGroup, list[Case]] = {}
     for case in found.values():
         if isinstance(case, Case):
-            groups.setdefault(Group.of(case.command), []).append(case)
+            groups.setdefault(RerunGroup.of(case.command), []).append(case)
     known = {command: one for command, one in found.items() if isinstance(one, Verified)}
     code = 0
     with temporary_folder(FOLDER, before_removal=lambda left: _end(left, host)) as folder:

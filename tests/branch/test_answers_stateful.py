@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runner.branch.answers import AnswerSegments, restore_answers
 from runner.branch.filter import SnapshotFilter
-from runner.branch.git import Entry, Repository
+from runner.branch.git import Repository, TreeEntry
 from runner.records.answers import Answer, AnswersFile
 from runner.records.layout import Layout
 from runner.records.snapshot import SegmentName, merge_files
@@ -40,10 +40,10 @@ class Memory:
     def __init__(self) -> None:
         self.branch: Branch = {}
 
-    def files(self, _commit: str, below: str) -> list[Entry]:
+    def files(self, _commit: str, below: str) -> list[TreeEntry]:
         """Those of the branch; their object id is their path."""
         paths = [path for path in sorted(self.branch) if path.startswith(below)]
-        return [Entry(path=path, oid=path) for path in paths]
+        return [TreeEntry(path=path, oid=path) for path in paths]
 
     def sizes(self, oids: Sequence[str]) -> list[int]:
         """Of their contents."""

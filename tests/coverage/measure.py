@@ -14,7 +14,7 @@ from runner.records.logs import last_lines
 from runner.records.progress import read_attempts
 from runner.records.spending import read_spent
 from runner.records.state import RunState
-from runner.registry.needs import ClassNeeds, Kind, Needs, Obstacle
+from runner.registry.needs import ClassNeeds, Kind, MeasuredObstacle, Needs
 from tests.coverage.classes import Found, classes_in
 from tests.coverage.reasons import explain
 from tests.provider import KEY, provider
@@ -59,7 +59,7 @@ def _class(name: str, here: Found, others: Mapping[str, Mapping[str, Found]]) ->
         if not there[name].error:
             return ClassNeeds(name=name, image=extra, runs=here.evals)
     kind, why = _why(here)
-    obstacle = Obstacle(kind=kind, why=why, evals=here.evals)
+    obstacle = MeasuredObstacle(kind=kind, why=why, evals=here.evals)
     return ClassNeeds(name=name, fails=here.error, obstacles=(obstacle,))
 
 
@@ -171,7 +171,7 @@ def _measured(each: ClassNeeds, outcomes: Mapping[str, Outcome | None]) -> Class
         image=each.image,
         runs=tuple(name for name in each.evals if not outcomes[name]),
         obstacles=tuple(
-            Obstacle(kind=kind, why=why, evals=tuple(names), seen=seen)
+            MeasuredObstacle(kind=kind, why=why, evals=tuple(names), seen=seen)
             for (kind, why, seen), names in failed.items()
         ),
     )

@@ -9,7 +9,7 @@ import pytest
 from runner.image.build import Recipe
 from runner.options import EXTRAS
 from runner.records.layout import Layout
-from runner.registry.needs import ClassNeeds, Needs, Obstacle, read_needs
+from runner.registry.needs import ClassNeeds, MeasuredObstacle, Needs, read_needs
 from tests.coverage.measure import outcomes, outcomes_in, recipes, with_outcomes
 from tests.coverage.page import PAGE, page
 from tests.coverage.reasons import explain
@@ -137,7 +137,7 @@ def test_an_eval_that_failed_gets_its_reason(tmp_path: Path) -> None:
     cannot = ClassNeeds(
         name="m:B",
         fails="no",
-        obstacles=(Obstacle(kind="package", why="imports x", evals=("d",)),),
+        obstacles=(MeasuredObstacle(kind="package", why="imports x", evals=("d",)),),
     )
     before = Needs(
         evals_version="1",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runner.gateway.allowance import Allowance, Decision, Go, Refused, Reservation, Wait, Wish
+from runner.gateway.allowance import Allowance, Decision, Go, Reservation, Unaffordable, Wait, Wish
 from runner.gateway.prices import Prices, parse_prices
 from runner.gateway.rates import TRIAL, WINDOW
 from runner.gateway.tokens import Bound
@@ -76,7 +76,7 @@ def test_once_the_money_is_gone_requests_are_refused() -> None:
     """Though a smaller one may still fit."""
     allowance = tokens(1000)
     allowance.settle(sent(allowance.ask(wish(input=950), 0.0)), Usage(input=950), 1.0)
-    assert allowance.ask(wish(output=51), 1.0) == Refused(
+    assert allowance.ask(wish(output=51), 1.0) == Unaffordable(
         Problem.BUDGET,
         "the budget of 1,000 tokens is used up: 950 tokens are spent, and one more request may "
         "cost 51 tokens",
@@ -88,15 +88,15 @@ def test_once_the_money_is_gone_requests_are_refused() -> None:
 def test_a_request_beyond_the_whole_budget_is_refused_as_that() -> None:
     """It is not used up."""
     found = dollars(0.5).ask(wish("large", output=10_000), 0.0)
-    assert isinstance(found, Refused)
+    assert isinstance(found, Unaffordable)
     assert found.what == "one request may cost 0.6 US dollars, and the budget is 0.5 US dollars"
 
 
 def test_what_earlier_runs_have_spent_counts() -> None:
     """In the budget's unit."""
-    assert isinstance(tokens(1000, spent=950).ask(wish(output=51), 0.0), Refused)
+    assert isinstance(tokens(1000, spent=950).ask(wish(output=51), 0.0), Unaffordable)
     allowance = dollars(5, spent=4.4)
-    assert isinstance(allowance.ask(wish("large", output=10_001), 0.0), Refused)
+    assert isinstance(allowance.ask(wish("large", output=10_001), 0.0), Unaffordable)
     sent(allowance.ask(wish("large", output=10_000), 0.0))
     assert allowance.spent == 4.4
 
@@ -108,9 +108,9 @@ def test_no_amount_is_too_small_to_count() -> None:
     found = sent(allowance.ask(wish(output=1), 0.0))
     assert allowance.ask(wish(output=1), 0.0) == Wait(None, everyone=True)
     allowance.settle(found, Usage(output=1), 1.0)
-    assert isinstance(allowance.ask(wish(output=1), 1.0), Refused)
+    assert isinstance(allowance.ask(wish(output=1), 1.0), Unaffordable)
     used_up = dollars(0.000001, spent=0.0000009999995, prices=tiny)
-    assert isinstance(used_up.ask(wish(output=1), 0.0), Refused)
+    assert isinstance(used_up.ask(wish(output=1), 0.0), Unaffordable)
 
 
 def test_an_answer_without_usage_costs_what_was_reserved() -> None:
@@ -133,7 +133,7 @@ def test_more_than_was_reserved_is_spent_all_the_same() -> None:
     allowance = tokens(100)
     allowance.settle(sent(allowance.ask(wish(output=10), 0.0)), Usage(output=300), 1.0)
     assert allowance.spent == 300
-    assert isinstance(allowance.ask(wish(output=1), 1.0), Refused)
+    assert isinstance(allowance.ask(wish(output=1), 1.0), Unaffordable)
 
 
 def test_tokens_from_a_cache_cost_less() -> None:
@@ -157,14 +157,14 @@ def test_a_request_ends_once() -> None:
 def test_money_cannot_be_counted_without_a_price() -> None:
     """In dollars, it is."""
     found = dollars(5).ask(wish("unknown", output=1), 0.0)
-    assert found == Refused(
+    assert found == Unaffordable(
         Problem.PRICE,
         "no price is known for `unknown`, and the budget is in US dollars",
         "add it to the file of --prices",
     )
     sent(tokens(5).ask(wish("unknown", output=1), 0.0))
     euros = parse_prices("f", "{currency: EUR, models: {small: {input: 1, output: 1}}}")
-    assert isinstance(dollars(5, prices=euros).ask(wish(output=1), 0.0), Refused)
+    assert isinstance(dollars(5, prices=euros).ask(wish(output=1), 0.0), Unaffordable)
     assert Allowance(prices=euros).usd("small", Usage(output=1)) is None
 
 

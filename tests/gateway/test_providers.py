@@ -7,7 +7,7 @@ import pytest
 from runner.errors import UsageError
 from runner.gateway.client import loopback_of, moved_to
 from runner.gateway.providers import INSIDE, WORTHLESS, Access, access_for, route_of
-from runner.gateway.requests import Asked, Refused, asked, kept_headers
+from runner.gateway.requests import Asked, RefusedRequest, asked, kept_headers
 from runner.host import PLACEHOLDER_KEY
 from runner.units import Upstream
 
@@ -275,7 +275,7 @@ def test_equal_requests_have_equal_keys() -> None:
 )
 def test_an_eval_may_ask_for_little(method: str, path: str) -> None:
     """It must not spend by files, batches or fine-tuning."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedRequest) as caught:
         request(path, method=method)
     assert caught.value.status == 404
 

@@ -8,8 +8,8 @@ from runner.gateway.rates import (
     TRIAL,
     WINDOW,
     Channel,
-    Entry,
     Mark,
+    SentAmount,
     Window,
     limits_of,
 )
@@ -62,7 +62,7 @@ def test_no_minute_has_more_than_the_limit(
             now = when
             tries += 1
             assert tries < 200
-        entry = Entry(now, size)
+        entry = SentAmount(now, size)
         window.add(entry)
         taken = size * used // 100
         window.change(entry, taken, now)
@@ -76,10 +76,10 @@ def test_no_minute_has_more_than_the_limit(
 def test_what_is_larger_than_the_limit_goes_alone() -> None:
     """It has to wait until nothing else counts, and others for its end."""
     window = Window(100)
-    small = Entry(0.0, 10)
+    small = SentAmount(0.0, 10)
     window.add(small)
     assert window.when(500, 1.0) == WINDOW
-    large = Entry(WINDOW, 500)
+    large = SentAmount(WINDOW, 500)
     assert window.when(500, WINDOW) == WINDOW
     window.add(large)
     assert window.when(1, WINDOW + 1) == 2 * WINDOW
@@ -93,7 +93,7 @@ def test_it_waits_for_as_much_as_it_needs() -> None:
     """Not for the oldest alone."""
     window = Window(10)
     for at in range(10):
-        window.add(Entry(float(at), 1))
+        window.add(SentAmount(float(at), 1))
     assert window.when(1, 9.5) == WINDOW
     assert window.when(4, 9.5) == 3 + WINDOW
 

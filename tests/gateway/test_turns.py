@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runner.gateway.allowance import Allowance, Go, Refused, Reservation, Wish
+from runner.gateway.allowance import Allowance, Go, Reservation, Unaffordable, Wish
 from runner.gateway.rates import WINDOW
 from runner.gateway.tokens import Bound
 from runner.gateway.turns import Ticket, Turns
@@ -21,7 +21,7 @@ def wish(attempt: str, model: str = "m", tokens: int = 1) -> Wish:
 def decided(turns: Turns, now: float) -> str:
     """The attempts whose requests may be sent now, a letter each; those refused in capitals."""
     return "".join(
-        ticket.wish.attempt.upper() if isinstance(verdict, Refused) else ticket.wish.attempt
+        ticket.wish.attempt.upper() if isinstance(verdict, Unaffordable) else ticket.wish.attempt
         for ticket, verdict in turns.decide(now)
     )
 

@@ -11,13 +11,13 @@ from runner.model import Result
 from runner.plan.actions import (
     Action,
     AllAway,
+    AllIdle,
     Earlier,
-    End,
-    Idle,
+    EndAttempt,
     Record,
     RecordLost,
-    Settle,
-    Start,
+    SettleAttempt,
+    StartAttempt,
 )
 from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
@@ -148,12 +148,12 @@ class World:
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Start(host, job, attempt):
+                case StartAttempt(host, job, attempt):
                     self._check_start(job, attempt)
                     self._journal[attempt] = (host, job)
                     self._told_to_make.add(attempt)
                     self._send(host, action)
-                case Settle(host, _) | End(host, _):
+                case SettleAttempt(host, _) | EndAttempt(host, _):
                     self._send(host, action)
                 case Record(attempt, again):
                     if not again:
@@ -164,7 +164,7 @@ class World:
                     if not again:
                         self._over.add(job)
                     self._record(attempt, None)
-                case Idle():
+                case AllIdle():
                     self._through = True
                     self._idle = not self._awaited
                 case _ if not isinstance(action, AllAway):
@@ -225,7 +225,9 @@ class World:
         agent.deaf = False
         self._up[agent.name] = agent.link
         for attempt in {*agent.running, *agent.held} - self._told_to_make:
-            self._send(agent.name, Settle(agent.name, attempt))  # on record, by an earlier runner
+            self._send(
+                agent.name, SettleAttempt(agent.name, attempt)
+            )  # on record, by an earlier runner
         running = {id_: job for id_, job in agent.running.items() if id_ in self._told_to_make}
         held = {
             id_: (job, outcome is Result.SUCCESS)
@@ -234,7 +236,9 @@ class World:
         }
         actions = self._placement.connected(agent.name, running, held, now=self.now)
         self._do(actions)
-        settled = {action.attempt for action in actions if isinstance(action, Settle | RecordLost)}
+        settled = {
+            action.attempt for action in actions if isinstance(action, SettleAttempt | RecordLost)
+        }
         for attempt in held:
             if attempt not in settled:
                 self._fetch(agent, attempt)
@@ -250,7 +254,7 @@ class World:
             self._do(self._placement.disconnected(agent.name, now=self.now))
         self._await_no_more(self._epoch, agent.name)
 
-    def _send(self, host: str, action: Start | Settle | End) -> None:
+    def _send(self, host: str, action: StartAttempt | SettleAttempt | EndAttempt) -> None:
         agent = self._agents[host]
         if host in self._up:
             self._after(MESSAGE, partial(self._receive, agent, self._up[host], action))
@@ -273,12 +277,14 @@ class World:
 
     # The hosts.
 
-    def _receive(self, agent: Agent, link: int, action: Start | Settle | End) -> None:
+    def _receive(
+        self, agent: Agent, link: int, action: StartAttempt | SettleAttempt | EndAttempt
+    ) -> None:
         """An agent does what it is told, by its newest link alone."""
         if agent.link != link or not agent.there or (agent.deaf and agent.name not in self._up):
             return
         attempt = action.attempt
-        if isinstance(action, Start):
+        if isinstance(action, StartAttempt):
             if attempt not in agent.running and attempt not in agent.held:
                 self._run(agent, action.job, attempt)
         else:

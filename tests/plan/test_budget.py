@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model import Command
-from runner.plan.cutoffs import Budget, UsualTimes
+from runner.plan.cutoffs import TimeBudget, UsualTimes
 
 times = st.lists(st.floats(0, 1e6), min_size=1)
 
@@ -14,9 +14,9 @@ def command(name: str, *arguments: str) -> Command:
     return Command(("oaieval", "m", name, *arguments))
 
 
-def budget(seconds: float, *past: tuple[Command, float], now: float = 0) -> Budget:
+def budget(seconds: float, *past: tuple[Command, float], now: float = 0) -> TimeBudget:
     """A budget that began at 100 by a clock that shows `now` seconds more."""
-    return Budget(seconds=seconds, began=100, clock=lambda: 100 + now, past=past)
+    return TimeBudget(seconds=seconds, began=100, clock=lambda: 100 + now, past=past)
 
 
 def test_the_usual_time_is_the_median_of_an_evals_own_successes() -> None:

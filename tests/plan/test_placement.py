@@ -8,14 +8,14 @@ from runner.model import Result
 from runner.plan.actions import (
     Action,
     AllAway,
+    AllIdle,
     Earlier,
-    End,
-    Idle,
+    EndAttempt,
+    OutOfTime,
     Record,
     RecordLost,
-    Settle,
-    Start,
-    Unfit,
+    SettleAttempt,
+    StartAttempt,
 )
 from runner.plan.fleet import Fleet
 from runner.plan.placement import Placement
@@ -52,9 +52,9 @@ def lose(place: Placement, name: str, attempt: str, *, now: float) -> list[Actio
     return place.recorded(attempt, now=now)
 
 
-def starts(actions: list[Action]) -> list[Start]:
+def starts(actions: list[Action]) -> list[StartAttempt]:
     """What is to be started."""
-    return [action for action in actions if isinstance(action, Start)]
+    return [action for action in actions if isinstance(action, StartAttempt)]
 
 
 def test_jobs_start_in_order_and_hosts_take_turns() -> None:
@@ -63,9 +63,9 @@ def test_jobs_start_in_order_and_hosts_take_turns() -> None:
     place.pause_all(paused=True, now=0)
     there(place, "a", "b")
     assert place.pause_all(paused=False, now=0) == [
-        Start("a", "j1", "new1"),
-        Start("b", "j2", "new2"),
-        Start("b", "j3", "new3"),
+        StartAttempt("a", "j1", "new1"),
+        StartAttempt("b", "j2", "new2"),
+        StartAttempt("b", "j3", "new3"),
     ]
     assert (place.taken, place.waiting) == (3, 1)
 
@@ -83,11 +83,11 @@ def test_a_success_gives_its_slot_back_at_once_and_is_recorded() -> None:
     assert place.started("a", "new1", now=1) == []
     assert place.ended("a", "new1", SUCCESS, now=2) == [
         Record("new1", again=False),
-        Start("a", "j2", "new2"),
+        StartAttempt("a", "j2", "new2"),
     ]
-    assert place.recorded("new1", now=3) == [Settle("a", "new1")]
+    assert place.recorded("new1", now=3) == [SettleAttempt("a", "new1")]
     assert place.ended("a", "new2", SUCCESS, now=4) == [Record("new2", again=False)]
-    assert place.recorded("new2", now=5) == [Settle("a", "new2"), Idle()]
+    assert place.recorded("new2", now=5) == [SettleAttempt("a", "new2"), AllIdle()]
     assert place.tick(now=6) == []
 
 
@@ -96,10 +96,10 @@ def test_a_container_that_ended_well_gives_its_slot_back_before_its_files_are_he
     place = placement({"a": 1, "b": 0}, "j1", "j2", "j3")
     there(place, "a", "b")
     assert place.succeeded("b", "new1", now=1) == []
-    assert place.succeeded("a", "new1", now=1) == [Start("a", "j2", "new2")]
+    assert place.succeeded("a", "new1", now=1) == [StartAttempt("a", "j2", "new2")]
     assert place.succeeded("a", "new1", now=1) == []
     assert place.ended("a", "new1", FAILURE, now=2) == [Record("new1", again=False)]
-    assert place.recorded("new1", now=3) == [Settle("a", "new1")]
+    assert place.recorded("new1", now=3) == [SettleAttempt("a", "new1")]
     assert place.succeeded("a", "new1", now=3) == []
     assert place.taken == 1
 
@@ -109,7 +109,10 @@ def test_a_failure_keeps_its_slot_until_it_is_recorded() -> None:
     place = placement({"a": 1}, "j1", "j2")
     there(place, "a")
     assert place.ended("a", "new1", FAILURE, now=1) == [Record("new1", again=False)]
-    assert place.recorded("new1", now=2) == [Settle("a", "new1"), Start("a", "j2", "new2")]
+    assert place.recorded("new1", now=2) == [
+        SettleAttempt("a", "new1"),
+        StartAttempt("a", "j2", "new2"),
+    ]
 
 
 def test_a_fault_of_the_environment_is_tried_again_after_a_pause_elsewhere() -> None:
@@ -117,12 +120,12 @@ def test_a_fault_of_the_environment_is_tried_again_after_a_pause_elsewhere() -> 
     place = placement({"a": 1, "b": 1}, "j1", retries=1)
     there(place, "a", "b")
     assert place.ended("a", "new1", LOST, now=1) == [Record("new1", again=True)]
-    assert place.recorded("new1", now=2) == [Settle("a", "new1")]
+    assert place.recorded("new1", now=2) == [SettleAttempt("a", "new1")]
     assert place.deadline() == 12
     assert place.tick(now=11) == []
-    assert place.tick(now=12) == [Start("b", "j1", "new2")]
+    assert place.tick(now=12) == [StartAttempt("b", "j1", "new2")]
     assert place.ended("b", "new2", LOST, now=13) == [Record("new2", again=False)]
-    assert place.recorded("new2", now=14) == [Settle("b", "new2"), Idle()]
+    assert place.recorded("new2", now=14) == [SettleAttempt("b", "new2"), AllIdle()]
 
 
 def test_a_retry_goes_to_the_same_host_if_there_is_no_other() -> None:
@@ -131,7 +134,7 @@ def test_a_retry_goes_to_the_same_host_if_there_is_no_other() -> None:
     there(place, "a")
     place.ended("a", "new1", LOST, now=1)
     place.recorded("new1", now=2)
-    assert place.tick(now=12) == [Start("a", "j1", "new2")]
+    assert place.tick(now=12) == [StartAttempt("a", "j1", "new2")]
 
 
 def test_a_host_that_is_back_in_time_continues_with_what_it_has() -> None:
@@ -155,7 +158,7 @@ def test_what_a_lost_host_had_starts_elsewhere_once_that_is_on_record() -> None:
     place.disconnected("a", now=10)
     assert place.tick(now=70) == [RecordLost("a", "j1", "new1", again=True)]
     assert place.tick(now=71) == []
-    assert place.recorded("new1", now=72) == [Start("b", "j1", "new2")]
+    assert place.recorded("new1", now=72) == [StartAttempt("b", "j1", "new2")]
 
 
 @pytest.mark.parametrize("outcome", list(Result))
@@ -168,10 +171,10 @@ def test_a_late_outcome_of_what_was_recorded_as_lost_is_refused(outcome: Result)
     assert place.ended("a", "new1", outcome, now=71) == []
     place.recorded("new1", now=72)
     held = {"new1": ("j1", outcome is SUCCESS)}
-    assert place.connected("a", {}, held, now=80) == [Settle("a", "new1")]
-    assert place.ended("a", "new1", outcome, now=81) == [Settle("a", "new1")]
+    assert place.connected("a", {}, held, now=80) == [SettleAttempt("a", "new1")]
+    assert place.ended("a", "new1", outcome, now=81) == [SettleAttempt("a", "new1")]
     assert place.ended("b", "new2", SUCCESS, now=82) == [Record("new2", again=False)]
-    assert place.recorded("new2", now=83) == [Settle("b", "new2"), Idle()]
+    assert place.recorded("new2", now=83) == [SettleAttempt("b", "new2"), AllIdle()]
 
 
 def test_what_still_runs_on_a_host_that_is_back_late_is_ended() -> None:
@@ -180,10 +183,10 @@ def test_what_still_runs_on_a_host_that_is_back_late_is_ended() -> None:
     there(place, "a", "b")
     lose(place, "a", "new1", now=70)
     assert place.connected("a", {"new1": "j1"}, {}, now=80) == [
-        End("a", "new1"),
-        Start("a", "j1", "new3"),
+        EndAttempt("a", "new1"),
+        StartAttempt("a", "j1", "new3"),
     ]
-    assert place.started("a", "new1", now=81) == [End("a", "new1")]
+    assert place.started("a", "new1", now=81) == [EndAttempt("a", "new1")]
 
 
 def test_what_was_started_but_never_arrived_is_started_again_under_the_same_id() -> None:
@@ -191,7 +194,7 @@ def test_what_was_started_but_never_arrived_is_started_again_under_the_same_id()
     place = placement({"a": 1}, "j1")
     there(place, "a")
     place.disconnected("a", now=1)
-    assert place.connected("a", {}, {}, now=2) == [Start("a", "j1", "new1")]
+    assert place.connected("a", {}, {}, now=2) == [StartAttempt("a", "j1", "new1")]
     assert place.taken == 1
 
 
@@ -203,7 +206,7 @@ def test_what_never_arrived_waits_again_if_nothing_may_start() -> None:
     place.short_of_disk("a", short=True, now=2)
     assert place.connected("a", {}, {}, now=2) == []
     assert place.waiting == 2
-    assert place.ended("b", "new2", SUCCESS, now=3)[1:] == [Start("b", "j1", "new3")]
+    assert place.ended("b", "new2", SUCCESS, now=3)[1:] == [StartAttempt("b", "j1", "new3")]
 
 
 def test_what_vanished_from_its_host_is_lost_and_uses_up_a_retry() -> None:
@@ -212,10 +215,13 @@ def test_what_vanished_from_its_host_is_lost_and_uses_up_a_retry() -> None:
     there(place, "a")
     place.started("a", "new1", now=1)
     assert there(place, "a", now=2) == [RecordLost("a", "j1", "new1", again=True)]
-    assert place.recorded("new1", now=3) == [End("a", "new1"), Start("a", "j1", "new2")]
+    assert place.recorded("new1", now=3) == [
+        EndAttempt("a", "new1"),
+        StartAttempt("a", "j1", "new2"),
+    ]
     place.started("a", "new2", now=4)
     assert there(place, "a", now=5) == [RecordLost("a", "j1", "new2", again=False)]
-    assert place.recorded("new2", now=6) == [End("a", "new2"), Idle()]
+    assert place.recorded("new2", now=6) == [EndAttempt("a", "new2"), AllIdle()]
 
 
 def test_an_earlier_runs_attempts_are_taken_over() -> None:
@@ -226,7 +232,7 @@ def test_an_earlier_runs_attempts_are_taken_over() -> None:
     assert (place.taken, place.waiting) == (2, 1)
     assert place.ended("a", "old3", SUCCESS, now=1) == [Record("old3", again=False)]
     place.ended("a", "old1", SUCCESS, now=2)
-    assert starts(place.ended("a", "old2", SUCCESS, now=3)) == [Start("a", "j4", "new1")]
+    assert starts(place.ended("a", "old2", SUCCESS, now=3)) == [StartAttempt("a", "j4", "new1")]
 
 
 def test_an_earlier_runs_attempt_uses_up_no_retry() -> None:
@@ -235,7 +241,7 @@ def test_an_earlier_runs_attempt_uses_up_no_retry() -> None:
     place.connected("a", {}, {"old1": ("j1", False)}, now=0)
     assert place.ended("a", "old1", LOST, now=1) == [Record("old1", again=True)]
     place.recorded("old1", now=2)
-    assert place.tick(now=12) == [Start("a", "j1", "new1")]
+    assert place.tick(now=12) == [StartAttempt("a", "j1", "new1")]
     assert place.ended("a", "new1", LOST, now=13) == [Record("new1", again=False)]
 
 
@@ -246,10 +252,10 @@ def test_what_is_finished_or_on_record_is_not_taken_over() -> None:
         RecordLost("a", "j2", "old3", again=False),
         RecordLost("a", "j3", "old4", again=False),
     ]
-    assert place.recorded("old3", now=1) == [End("a", "old3")]
-    assert place.recorded("old4", now=1) == [End("a", "old4"), Idle()]
+    assert place.recorded("old3", now=1) == [EndAttempt("a", "old3")]
+    assert place.recorded("old4", now=1) == [EndAttempt("a", "old4"), AllIdle()]
     again = place.connected("a", {"old3": "j2"}, {"old4": ("j3", True)}, now=2)
-    assert again == [End("a", "old3"), Settle("a", "old4")]
+    assert again == [EndAttempt("a", "old3"), SettleAttempt("a", "old4")]
 
 
 def test_a_job_of_another_plan_is_left_alone_while_it_runs() -> None:
@@ -257,7 +263,7 @@ def test_a_job_of_another_plan_is_left_alone_while_it_runs() -> None:
     place = placement({"a": 2, "b": 2})
     assert place.connected("a", {"old1": "other"}, {"old2": ("another", True)}, now=0) == []
     assert place.ended("a", "old2", SUCCESS, now=1) == [Record("old2", again=False)]
-    assert place.recorded("old2", now=2) == [Settle("a", "old2"), Idle()]
+    assert place.recorded("old2", now=2) == [SettleAttempt("a", "old2"), AllIdle()]
     place.disconnected("a", now=3)
     assert lost(place.tick(now=99)) == []
 
@@ -269,7 +275,7 @@ def test_a_job_that_runs_twice_continues_where_it_began_first() -> None:
     place.started("a", "new1", now=1)
     actions = place.connected("b", {"old1": "j1"}, {}, now=2)
     assert actions == [RecordLost("a", "j1", "new1", again=True)]
-    assert place.recorded("new1", now=3) == [End("a", "new1")]
+    assert place.recorded("new1", now=3) == [EndAttempt("a", "new1")]
     assert place.ended("b", "old1", SUCCESS, now=4) == [Record("old1", again=False)]
 
 
@@ -287,10 +293,10 @@ def test_a_success_that_is_held_elsewhere_is_accepted_and_the_other_ended() -> N
     assert place.connected("b", {}, {"old1": ("j1", True)}, now=1) == []
     assert place.ended("b", "old1", SUCCESS, now=2) == [Record("old1", again=False)]
     assert place.recorded("old1", now=3) == [
-        Settle("b", "old1"),
+        SettleAttempt("b", "old1"),
         RecordLost("a", "j1", "new1", again=False),
     ]
-    assert place.recorded("new1", now=4) == [End("a", "new1"), Idle()]
+    assert place.recorded("new1", now=4) == [EndAttempt("a", "new1"), AllIdle()]
 
 
 def test_a_failure_does_not_end_a_job_that_still_runs_elsewhere() -> None:
@@ -299,7 +305,7 @@ def test_a_failure_does_not_end_a_job_that_still_runs_elsewhere() -> None:
     there(place, "a")
     place.connected("b", {}, {"old1": ("j1", False)}, now=1)
     assert place.ended("b", "old1", FAILURE, now=2) == [Record("old1", again=True)]
-    assert place.recorded("old1", now=3) == [Settle("b", "old1")]
+    assert place.recorded("old1", now=3) == [SettleAttempt("b", "old1")]
     assert place.ended("a", "new1", SUCCESS, now=4) == [Record("new1", again=False)]
 
 
@@ -324,7 +330,10 @@ def test_a_second_attempt_that_waits_is_accepted_if_the_first_has_failed() -> No
     place.connected("b", {}, {"old1": ("j1", False)}, now=1)
     place.ended("b", "old1", FAILURE, now=2)
     assert place.ended("a", "new1", SUCCESS, now=2) == []
-    assert place.recorded("old1", now=3) == [Settle("b", "old1"), Record("new1", again=False)]
+    assert place.recorded("old1", now=3) == [
+        SettleAttempt("b", "old1"),
+        Record("new1", again=False),
+    ]
 
 
 def test_doubled_and_strange_messages_change_nothing() -> None:
@@ -339,12 +348,12 @@ def test_doubled_and_strange_messages_change_nothing() -> None:
         assert place.ended("b", "never", SUCCESS, now=1) == []
         assert place.recorded("new1", now=1) == []
         assert place.connected("nobody", {"x": "j1"}, {}, now=1) == []
-        assert place.connected("b", {"new1": "j1"}, {}, now=1) == [End("b", "new1")]
+        assert place.connected("b", {"new1": "j1"}, {}, now=1) == [EndAttempt("b", "new1")]
     assert place.ended("a", "new1", SUCCESS, now=2) == [Record("new1", again=False)]
     assert place.ended("a", "new1", FAILURE, now=2) == []
     assert place.started("a", "new1", now=2) == []
     assert place.connected("a", {"new1": "j1"}, {}, now=2) == []
-    assert place.recorded("new1", now=3) == [Settle("a", "new1"), Idle()]
+    assert place.recorded("new1", now=3) == [SettleAttempt("a", "new1"), AllIdle()]
     assert place.recorded("new1", now=3) == []
 
 
@@ -353,7 +362,7 @@ def test_what_cannot_be_recorded_stays_on_its_host_and_ends_the_run() -> None:
     place = placement({"a": 1}, "j1", "j2")
     there(place, "a")
     place.ended("a", "new1", FAILURE, now=1)
-    assert place.not_recorded("new1", now=2) == [Idle()]
+    assert place.not_recorded("new1", now=2) == [AllIdle()]
     assert place.connected("a", {}, {"new1": ("j1", False)}, now=3) == []
 
 
@@ -361,8 +370,8 @@ def test_a_host_that_is_short_of_disk_gets_nothing_new() -> None:
     """The others continue."""
     place = placement({"a": 1, "b": 1}, "j1", "j2")
     place.short_of_disk("a", short=True, now=0)
-    assert starts(there(place, "a", "b")) == [Start("b", "j1", "new1")]
-    assert place.short_of_disk("a", short=False, now=1) == [Start("a", "j2", "new2")]
+    assert starts(there(place, "a", "b")) == [StartAttempt("b", "j1", "new1")]
+    assert place.short_of_disk("a", short=False, now=1) == [StartAttempt("a", "j2", "new2")]
 
 
 def test_a_removed_host_is_never_used_again() -> None:
@@ -370,7 +379,7 @@ def test_a_removed_host_is_never_used_again() -> None:
     place = placement({"a": 1, "b": 1}, "j1")
     there(place, "a", "b")
     assert place.remove("a", now=1) == [RecordLost("a", "j1", "new1", again=True)]
-    assert place.recorded("new1", now=2) == [Start("b", "j1", "new2")]
+    assert place.recorded("new1", now=2) == [StartAttempt("b", "j1", "new2")]
     assert there(place, "a", now=3) == []
     assert place.remove("a", now=4) == []
 
@@ -383,11 +392,11 @@ def test_the_run_ends_if_all_hosts_are_away_for_too_long() -> None:
     place.disconnected("b", now=20)
     assert place.tick(now=70) == [RecordLost("a", "j1", "new1", again=True)]
     assert place.recorded("new1", now=71) == []
-    assert place.tick(now=80) == [AllAway(20), Idle()]
+    assert place.tick(now=80) == [AllAway(20), AllIdle()]
     assert there(place, "a", now=81) == []
     assert place.connected("b", {"new2": "j2"}, {}, now=82) == []
     assert place.ended("b", "new2", SUCCESS, now=83) == [Record("new2", again=False)]
-    assert place.recorded("new2", now=84) == [Settle("b", "new2")]
+    assert place.recorded("new2", now=84) == [SettleAttempt("b", "new2")]
 
 
 def test_hosts_that_never_connect_are_away_from_the_start() -> None:
@@ -396,7 +405,7 @@ def test_hosts_that_never_connect_are_away_from_the_start() -> None:
     assert place.deadline() == 0
     place.tick(now=5)
     assert place.deadline() == 65
-    assert place.tick(now=65) == [AllAway(5), Idle()]
+    assert place.tick(now=65) == [AllAway(5), AllIdle()]
 
 
 def test_nothing_starts_after_a_stop_and_what_runs_comes_to_its_end() -> None:
@@ -406,9 +415,9 @@ def test_nothing_starts_after_a_stop_and_what_runs_comes_to_its_end() -> None:
     assert place.waiting == 1
     assert place.stop_starting(now=1) == []
     assert place.ended("a", "new1", LOST, now=2) == [Record("new1", again=False)]
-    assert place.recorded("new1", now=3) == [Settle("a", "new1")]
+    assert place.recorded("new1", now=3) == [SettleAttempt("a", "new1")]
     assert place.ended("a", "new2", LOST, now=4) == [Record("new2", again=False)]
-    assert place.recorded("new2", now=5) == [Settle("a", "new2"), Idle()]
+    assert place.recorded("new2", now=5) == [SettleAttempt("a", "new2"), AllIdle()]
 
 
 def test_what_an_earlier_run_started_is_lost_if_its_host_does_not_come_back() -> None:
@@ -417,7 +426,7 @@ def test_what_an_earlier_run_started_is_lost_if_its_host_does_not_come_back() ->
     place = placement({"a": 1, "b": 1}, "j1", "j2", "j3", earlier=Earlier(started=started))
     assert there(place, "a") == [
         RecordLost("z", "j2", "old2", again=True),
-        Start("a", "j3", "new1"),
+        StartAttempt("a", "j3", "new1"),
     ]
     assert place.recorded("old2", now=1) == []
     assert place.tick(now=60) == [RecordLost("b", "j1", "old1", again=True)]
@@ -427,7 +436,10 @@ def test_what_an_earlier_run_started_and_nobody_has_uses_up_no_retry() -> None:
     """Its host may never have heard of it."""
     place = placement({"a": 1}, "j1", retries=0, earlier=Earlier(started={"old1": ("a", "j1")}))
     assert there(place, "a") == [RecordLost("a", "j1", "old1", again=True)]
-    assert place.recorded("old1", now=1) == [End("a", "old1"), Start("a", "j1", "new1")]
+    assert place.recorded("old1", now=1) == [
+        EndAttempt("a", "old1"),
+        StartAttempt("a", "j1", "new1"),
+    ]
 
 
 def test_what_an_earlier_run_started_continues_if_its_host_comes_back() -> None:
@@ -443,6 +455,6 @@ def test_a_job_that_does_not_fit_lets_later_ones_go_first() -> None:
     left = {"j1": 5, "j2": 50, "j3": 500}
     time = 10
     place = placement({"a": 1}, "j3", "j2", "j1", fits=lambda job: left[job] <= time)
-    assert starts(there(place, "a")) == [Start("a", "j1", "new1")]
-    assert place.ended("a", "new1", SUCCESS, now=1) == [Record("new1", again=False), Unfit(2)]
-    assert place.recorded("new1", now=2) == [Settle("a", "new1"), Idle()]
+    assert starts(there(place, "a")) == [StartAttempt("a", "j1", "new1")]
+    assert place.ended("a", "new1", SUCCESS, now=1) == [Record("new1", again=False), OutOfTime(2)]
+    assert place.recorded("new1", now=2) == [SettleAttempt("a", "new1"), AllIdle()]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.records.snapshot import Kind, kind_of, lines_of, merge, pack
+from runner.records.snapshot import FileKind, kind_of, lines_of, merge, pack
 
 PATHS = (
     "oaievalset/m.s.progress.txt",
@@ -122,16 +122,16 @@ def test_of_two_logs_of_one_name_the_longer_stays() -> None:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("README.md", Kind.README),
-        ("oaievalset/a/b.s.progress.txt", Kind.LINES),
-        ("oaievalset/m.s.attempts.jsonl.torn", Kind.LINES),
-        ("oaievalset/m.s.data.jsonl", Kind.LINES),
-        ("oaievalset/m.s.attempts.jsonl.20261121T031555.060129Z", Kind.WHOLE),
-        ("evallogs/x.progress.txt", Kind.WHOLE),
-        ("answers/m.s/x.progress.txt", Kind.WHOLE),
-        ("oaievalset/m.s.run.json", Kind.RUN),
+        ("README.md", FileKind.README),
+        ("oaievalset/a/b.s.progress.txt", FileKind.LINES),
+        ("oaievalset/m.s.attempts.jsonl.torn", FileKind.LINES),
+        ("oaievalset/m.s.data.jsonl", FileKind.LINES),
+        ("oaievalset/m.s.attempts.jsonl.20261121T031555.060129Z", FileKind.WHOLE),
+        ("evallogs/x.progress.txt", FileKind.WHOLE),
+        ("answers/m.s/x.progress.txt", FileKind.WHOLE),
+        ("oaievalset/m.s.run.json", FileKind.RUN),
     ],
 )
-def test_a_path_tells_what_a_file_is(path: str, kind: Kind) -> None:
+def test_a_path_tells_what_a_file_is(path: str, kind: FileKind) -> None:
     """A log is never merged as lines, whatever its name."""
     assert kind_of(path) is kind

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.records import logs, samples
-from runner.records.samples import SampleIndex, Usage
+from runner.records.samples import LoggedUsage, SampleIndex
 
 
 def event(sample: str | int | None, kind: str, data: object) -> str:
@@ -107,7 +107,7 @@ def test_tokens_are_added_up_by_model(index: type[SampleIndex], tmp_path: Path) 
     ]
     lines = [event("a", "sampling", {"model": model, "usage": one}) for model, one in usage]
     found = index([log(tmp_path, *lines)])
-    assert found.usage == {"m": Usage(33, 4), "n": Usage(0, 0), "": Usage(0, 1)}
+    assert found.usage == {"m": LoggedUsage(33, 4), "n": LoggedUsage(0, 0), "": LoggedUsage(0, 1)}
 
 
 def test_what_is_too_much_is_counted(

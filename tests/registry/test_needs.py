@@ -1,9 +1,9 @@
 from runner.options import EXTRAS
 from runner.registry.needs import (
     ClassNeeds,
+    MeasuredObstacle,
     Need,
     Needs,
-    Obstacle,
     by_image,
     needs,
     read_needs,
@@ -12,7 +12,7 @@ from runner.registry.needs import (
 
 def test_each_eval_has_the_image_of_its_class_and_its_own_obstacle() -> None:
     """One that runs has none."""
-    obstacle = Obstacle(kind="fetch", why="loads x", evals=("c",))
+    obstacle = MeasuredObstacle(kind="fetch", why="loads x", evals=("c",))
     given = Needs(
         evals_version="1",
         classes=(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.gateway.prices import Price, Prices
-from runner.report.answers import Asked, read_asked, together
+from runner.report.answers import ModelUse, read_asked, together
 from runner.report.timeline import PARTS, PAUSE, stretches
 from tests.answered import START, Answered
 
@@ -16,7 +16,7 @@ def one(tmp_path: Path) -> Answered:
     return Answered(tmp_path, COMMAND, model="m", eval_set="s")
 
 
-def asked(one: Answered, prices: Prices | None = None) -> Asked:
+def asked(one: Answered, prices: Prices | None = None) -> ModelUse:
     found = read_asked(one.path, prices)
     assert found
     return found
@@ -39,7 +39,7 @@ def test_how_long_answers_took(one: Answered) -> None:
         3.0,
         3.0,
     )
-    assert Asked().median is None
+    assert ModelUse().median is None
 
 
 def test_an_answer_costs_what_the_run_knew(one: Answered) -> None:

@@ -10,7 +10,7 @@ from runner.gateway.prices import parse_prices
 from runner.plan.pins import RunFile
 from runner.records.layout import Layout
 from runner.records.progress import Finished
-from runner.records.samples import Usage
+from runner.records.samples import LoggedUsage
 from runner.records.state import RunState
 from runner.report.comparison import Grid, grid_of
 from runner.report.facts import EvalFacts, LogFacts, Source, facts_of
@@ -59,26 +59,26 @@ def shown(grid: Grid) -> list[tuple[str, str, list[str | None]]]:
     ]
 
 
-def one(**usage: Usage) -> EvalFacts:
+def one(**usage: LoggedUsage) -> EvalFacts:
     (fact,) = facts_of(source("a"))
     return fact.with_log(LogFacts(usage=usage), PRICES)
 
 
 def test_each_call_is_billed_by_its_model() -> None:
     """A grader's tokens have the grader's price."""
-    found = one(m=Usage(MILLION, MILLION), grader=Usage(MILLION, 0))
+    found = one(m=LoggedUsage(MILLION, MILLION), grader=LoggedUsage(MILLION, 0))
     assert (found.cost, found.unpriced) == (1 + 2 + 10, 0)
 
 
 def test_a_dated_name_is_that_of_the_run() -> None:
     """An API answers with the version that it used; another model's name is not the run's."""
-    found = one(**{"m-0613": Usage(MILLION, 0), "m2": Usage(7, 0)})
+    found = one(**{"m-0613": LoggedUsage(MILLION, 0), "m2": LoggedUsage(7, 0)})
     assert (found.cost, found.unpriced) == (1, 7)
 
 
 def test_tokens_without_a_price_cost_nobody_knows() -> None:
     """That is not nothing."""
-    found = one(other=Usage(MILLION, 0))
+    found = one(other=LoggedUsage(MILLION, 0))
     assert (found.cost, found.unpriced) == (None, MILLION)
 
 

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.run.local import LocalSchedule
 from runner.run.schedule import Ended, Event, Idle
 from runner.secrets import Mask
@@ -95,7 +95,7 @@ def made(
     at_once: int = 1,
     retries: int = 0,
     left: Sequence[Task] = (),
-    budget: Budget | None = None,
+    budget: TimeBudget | None = None,
 ) -> LocalSchedule:
     """A started schedule of such jobs."""
     ids = map(str, itertools.count())

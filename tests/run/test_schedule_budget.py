@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from runner.model import Task
-from runner.plan.cutoffs import Budget
+from runner.plan.cutoffs import TimeBudget
 from runner.run import schedule
 from runner.run.schedule import Ended, Event, Idle, Started, Unfit
 from tests.run.pretended import Pretended, job, made, until_idle
@@ -14,10 +14,10 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "FIRST_PAUSE", 0.001)
 
 
-def budget(left: float = 60, **past: float) -> Budget:
+def budget(left: float = 60, **past: float) -> TimeBudget:
     """A budget with so much time left, which does not pass; successes on record by eval."""
     known = [(job(name).command, seconds) for name, seconds in past.items()]
-    return Budget(seconds=left, began=0, clock=lambda: 0, past=known)
+    return TimeBudget(seconds=left, began=0, clock=lambda: 0, past=known)
 
 
 def unfit(events: Sequence[Event]) -> list[int]:
@@ -78,7 +78,7 @@ def test_a_retry_must_fit_too() -> None:
     attempts = Pretended()
     clock = [0.0]
     found = made(
-        attempts, ["l"], retries=5, budget=Budget(seconds=60, began=0, clock=lambda: clock[0])
+        attempts, ["l"], retries=5, budget=TimeBudget(seconds=60, began=0, clock=lambda: clock[0])
     )
 
     def record(ended: Ended) -> None:

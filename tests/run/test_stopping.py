@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.files import Room
+from runner.files import DiskSpace
 from runner.records.layout import Layout
 from runner.run.hosts import RunHosts
 from runner.run.stopping import Disk
@@ -14,9 +14,9 @@ def test_a_run_on_hosts_looks_at_no_disk_of_an_engine_here(
     """Where `/dev` is small, as in a container, such a run was refused for that."""
     looked: list[Path] = []
 
-    def room(place: Path) -> Room:
+    def room(place: Path) -> DiskSpace:
         looked.append(place)
-        return Room(place=place, free=2**40, files=None)
+        return DiskSpace(place=place, free=2**40, files=None)
 
     monkeypatch.setattr("runner.run.stopping.room", room)
     layout = Layout(root=tmp_path, model="m", eval_set="s")

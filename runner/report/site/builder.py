@@ -16,7 +16,7 @@ from runner.records.logs import recorded_tail
 from runner.report.comparison import Comparison, Grid, Line, Pair, compared, grid_of, pairs_of
 from runner.report.facts import Cell, EvalFacts, Source, totals_of
 from runner.report.site import pages
-from runner.report.site.pages import Link, Pages, Site
+from runner.report.site.pages import PageLink, Pages, Site
 from runner.report.site.samples import beginning, call, encode, index_script, parts_of
 from runner.report.timeline import stretches
 from runner.secrets import NO_MASK, Mask
@@ -156,9 +156,9 @@ class SiteBuilder:
             (one, other): Comparison(before=columns[one], after=columns[other])
             for one, other in pairs_of(self._grid)
         }
-        nav = [Link("index.html", "Overview"), Link("timeline.html", "Timeline")]
+        nav = [PageLink("index.html", "Overview"), PageLink("timeline.html", "Timeline")]
         if len(self._comparisons) == 1:
-            nav += [Link(one.path, "Comparison") for one in self._comparisons.values()]
+            nav += [PageLink(one.path, "Comparison") for one in self._comparisons.values()]
         self._pages = Pages(msgspec.structs.replace(site, nav=nav))
 
     def build(self) -> Grid:

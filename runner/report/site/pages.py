@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from runner import __version__
 from runner.model import State
-from runner.report.answers import Asked
+from runner.report.answers import ModelUse
 from runner.report.comparison import LEVEL, MCNEMAR, WILCOXON, Comparison, Grid
-from runner.report.facts import EvalFacts, Source, Totals, totals_of
+from runner.report.facts import EvalFacts, EvalTotals, Source, totals_of
 from runner.report.figures import chance, figure, money, short
 from runner.report.text import duration, harmless
 from runner.report.timeline import Span, moment, stretches, times
@@ -44,7 +44,7 @@ MOST_ROWS = 5000
 _KEYS = ("score", "state", "samples", "time", "tokens", "attempts")
 
 
-class Link(msgspec.Struct, frozen=True):
+class PageLink(msgspec.Struct, frozen=True):
     """A page of the site, from its top."""
 
     path: str
@@ -63,7 +63,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     made: float
-    nav: Sequence[Link] = ()
+    nav: Sequence[PageLink] = ()
     live: bool = False
     build: int = 0
     nonce: str = msgspec.field(default_factory=lambda: secrets.token_urlsafe(16))
@@ -153,7 +153,7 @@ def _summed(fact: EvalFacts) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _asked(asked: Asked | None) -> list[str]:
+def _asked(asked: ModelUse | None) -> list[str]:
     if asked is None or asked.median is None:
         return []
     return [f"{seconds(asked.median)} an answer", money(asked.cost, asked.currency)]
@@ -211,7 +211,9 @@ def overview(
             }
             for source in sources
         ],
-        "comparisons": [Link(one.path, f"{one.after} against {one.before}") for one in comparisons],
+        "comparisons": [
+            PageLink(one.path, f"{one.after} against {one.before}") for one in comparisons
+        ],
         "failures": [
             {"fact": fact, "when": ended(fact), "tail": tail(fact)}
             for fact in failed[:MOST_FAILURES]
@@ -221,7 +223,7 @@ def overview(
     }
 
 
-def _lead(totals: Totals) -> str:
+def _lead(totals: EvalTotals) -> str:
     noun = "eval" if totals.evals == 1 else "evals"
     start = f"{totals.done:,} of {totals.evals:,} {noun} finished"
     said = f"{start}, {totals.others}." if totals.others else f"{start}."
@@ -231,7 +233,9 @@ def _lead(totals: Totals) -> str:
     return said
 
 
-def _sorts(grid: Grid, *, several: bool, priced: bool, asked: Asked | None) -> list[dict[str, str]]:
+def _sorts(
+    grid: Grid, *, several: bool, priced: bool, asked: ModelUse | None
+) -> list[dict[str, str]]:
     """What the table can be sorted by: the place of a column, and of a figure in its cells."""
     names = ["eval", *(["eval set"] if several else [])]
     if len(grid.columns) == 1:
