@@ -183,6 +183,14 @@ def test_evals_are_named_where_not_all_have_changed() -> None:
     )
 
 
+def test_settings_that_may_differ_do_not_count() -> None:
+    """As the network of a rerun, which has none."""
+    now = pins(network="none", gpus="all")
+    assert differences(PINS, now, finished=FINISHED, ignored={"network"}) == (
+        "--gpus: none before, all now",
+    )
+
+
 def test_after_a_run_with_other_arguments_the_image_counts_by_its_name() -> None:
     """That run did not finish what this one takes as finished, but kept what that got."""
     now = pins(image_id="sha256:2", registry={"k1": "cc"})

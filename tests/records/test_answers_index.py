@@ -356,3 +356,13 @@ def test_an_index_that_cannot_be_saved_does_no_harm(path: Path, known: list[int]
     said(path)
     assert known == [0]
     assert sorted(each.name for each in path.parent.iterdir()) == [f".{path.name}.index", path.name]
+
+
+def test_a_reason_that_only_a_newer_version_knows_is_read(path: Path) -> None:
+    """The attempt is stopped all the same."""
+    path.parent.mkdir()
+    path.write_bytes(content(Stopped(attempt="a", why=Problem.KEY)).replace(b'"key"', b'"mood"'))
+    with AnswersFile(path) as file:
+        index = read_index(file)
+    assert index.stopped == {"a": (Problem.OTHER, "")}
+    assert not index.damaged

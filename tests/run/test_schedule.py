@@ -5,6 +5,7 @@ import pytest
 from runner.model import Task
 from runner.run import schedule
 from runner.run.schedule import Broken, Ended, Event, Idle, Started
+from tests.conftest import until
 from tests.run.pretended import Pretended, ends, job, made, until_idle
 
 
@@ -95,6 +96,21 @@ def test_a_stopped_schedule_does_not_try_again(monkeypatch: pytest.MonkeyPatch) 
         found.stop_starting()
 
     assert ends(until_idle(found, record)) == [("l", True)]
+
+
+def test_a_retry_that_waits_while_nothing_starts_is_left_out() -> None:
+    """It counts with what has not started, once."""
+    attempts = Pretended()
+    found = made(attempts, ["l"], retries=1)
+    started, ended = (found.events.get(timeout=10) for _ in range(2))
+    assert isinstance(started, Started)
+    assert isinstance(ended, Ended)
+    found.pause(paused=True)
+    ended.recorded.set_result(None)
+    until(lambda: found.taken == 0)
+    assert [found.stop_starting(), found.stop_starting()] == [1, 1]
+    until_idle(found)
+    assert attempts.made == ["l"]
 
 
 def test_no_retry_is_announced_while_stopping() -> None:
