@@ -1,4 +1,4 @@
-"""`evalset reset --failed` takes failures off the record and leaves results; without an engine."""
+"""`evalset reset --failed` removes failures from the record, not results; without an engine."""
 
 import json
 import re
