@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ MODULES = {
     for path in sorted(RUNNER.rglob("*.py"))
     if "template" not in path.parts
 }
+# What imports modules is called this in Python.
+NAMED_BY_PYTHON = {"Finder"}
 # What others define: click's method, and readers that stand in for those of evals.
 DEFINED_ELSEWHERE = {"resolve_command", "load_directory", "load_file"}
 
@@ -26,6 +29,17 @@ def test_others_know_from_the_state_alone_where_a_run_stands() -> None:
     reads = re.compile(r"\b(read|parse)_(attempts|progress|run_file)\b")
     found = {name for name, text in MODULES.items() if reads.search(text)}
     assert {name for name in found if not name.startswith("records/")} == {"oaievalset.py"}
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    """Else two rooms mean different things by one word."""
+    names = Counter(
+        node.name
+        for name, text in MODULES.items()
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} <= NAMED_BY_PYTHON
 
 
 def test_no_function_returns_many_things_without_names() -> None:

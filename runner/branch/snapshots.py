@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import msgspec
 
-from runner.branch.answers import AnswerSegments, on_branch, restore_answers
 from runner.branch.filter import COMPRESSED, SnapshotFilter
 from runner.branch.git import TreeEntry
 from runner.branch.progress_branch import (
@@ -21,6 +20,7 @@ from runner.branch.progress_branch import (
 )
 from runner.branch.remote import PATIENCE, OvertakenError, reaching
 from runner.branch.restore import restore_progress
+from runner.branch.segments import AnswerSegments, on_branch, restore_answers
 from runner.host import Host
 from runner.options import SnapshotOptions
 from runner.records.layout import Layout

@@ -20,7 +20,7 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> N
         UsageError: there are none.
     """
     from runner.records.spending import read_spent
-    from runner.report.answers import spent_line
+    from runner.report.model_use import spent_line
 
     layout = Layout.named(root, model, eval_set)
     spent = read_spent(layout, RunState.from_directory(layout).commands)
@@ -45,7 +45,7 @@ def show(root: Path, model: str, eval_set: str, *, out: TextIO, json: bool) -> N
 
 
 def _as_json(layout: Layout, spent: "Spent") -> dict[str, Any]:
-    from runner.report.answers import totals_json
+    from runner.report.model_use import totals_json
 
     return {
         "model": layout.model,

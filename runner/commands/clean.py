@@ -74,7 +74,7 @@ def _clean_there(
 ) -> None:
     """Do it on the hosts of runs, and remove all that is ours from `hosts`."""
     from runner.hosts.ledger import read_ledger
-    from runner.records.lock import run_lock
+    from runner.records.run_lock import run_lock
 
     mine: set[str] = set()
     live: set[str] = set()
@@ -143,7 +143,7 @@ def _clean_here(root: Path, host: Host, cleaned: Cleaned, *, new_id: Callable[[]
     from runner.engine.image_probe import remove_leftover_probes
     from runner.engine.leftovers import leftovers_below
     from runner.records.folders import remove_orphans
-    from runner.records.lock import is_held, run_lock
+    from runner.records.run_lock import is_held, run_lock
 
     engine = Engine()
     with as_environment_fault():

@@ -82,7 +82,7 @@ def fetch(options: FetchOptions) -> int:
     locked. Runs give it to the eval, which then asks no hub. What the run of MODEL in the
     progress directory is pinned to is fetched at that revision. Exits with 1 if data are missing.
     """
-    from runner.report.live import FetchDisplay
+    from runner.report.bars import FetchDisplay
     from runner.run.fetch import fetch as fetch_data
 
     display = FetchDisplay(sys.stdout)

@@ -15,7 +15,7 @@ from runner.model import Attempt, Result
 from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Argument, Option
 from runner.records.layout import Layout
-from runner.records.lock import is_held
+from runner.records.run_lock import is_held
 from runner.records.state import RunState, StateReader
 from runner.report.text import harmless_parts, on_actions, plain_line
 

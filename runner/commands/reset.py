@@ -15,9 +15,9 @@ from runner.options import PROGRESS_DIR, EvalSet, Model, ProgressDir
 from runner.parameters import Option
 from runner.plan.pins import VERSION, RunFile
 from runner.records.layout import Layout, dated_path, keep_dated, stamp
-from runner.records.lock import run_lock
 from runner.records.progress import move_attempts
 from runner.records.run_file import next_generation, write_run_file
+from runner.records.run_lock import run_lock
 from runner.records.state import RunState
 from runner.report.text import print_warning
 

@@ -115,7 +115,7 @@ def _close(prepared: "Prepared", result: "RunResult", reader: StateReader, out: 
         print(f"nothing to run; finished: {evals(len(plan.done))}{unable}", file=out)
         return
     from runner.records.spending import read_spent
-    from runner.report.answers import spent_line
+    from runner.report.model_use import spent_line
     from runner.report.table import print_table
     from runner.run.stopping import UsedUp
 
@@ -174,7 +174,7 @@ def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> 
     """Print the plan of a run, and start nothing; return 1 if some of it cannot run."""
     from runner.report.display import obstacle_lines
     from runner.run.containers import with_locks
-    from runner.run.pins import missing_data, pin
+    from runner.run.pinning import missing_data, pin
     from runner.run.prepare import planned, prepare, state_of
     from runner.run.snapshots import after_fetching
     from runner.run.unable import find_obstacles

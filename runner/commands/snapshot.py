@@ -30,7 +30,7 @@ from runner.options import (
 )
 from runner.parameters import Argument
 from runner.records.layout import Layout
-from runner.records.lock import run_lock
+from runner.records.run_lock import run_lock
 from runner.records.state import RunState
 from runner.report.text import evals, plain_line, print_warning
 

@@ -63,7 +63,7 @@ class Shown(Results, frozen=True, kw_only=True):
 
     def as_json(self) -> dict[str, Any]:
         """A table as JSON has it, how much of the eval set was planned, and what was spent."""
-        from runner.report.answers import spent_json
+        from runner.report.model_use import spent_json
 
         hosts = {"hosts": hosts_json(self.hosts)} if self.hosts and self.hosts.known else {}
         return {
@@ -131,7 +131,7 @@ def show(shown: Sequence[Shown], forms: Forms, *, out: TextIO) -> bool:
         contents = [one.as_json() for one in shown]
         print(json_line(contents[0] if len(contents) == 1 else contents), file=out)
     else:
-        from runner.report.answers import spent_line
+        from runner.report.model_use import spent_line
         from runner.report.table import print_table
 
         for one in shown:
@@ -160,7 +160,7 @@ def of_directory(
     """
     from runner.engine.leftovers import containers_of
     from runner.hosts.leftovers import left_on_hosts
-    from runner.records.lock import is_held
+    from runner.records.run_lock import is_held
     from runner.records.spending import read_spent
 
     layout = Layout.named(root, model, eval_set)

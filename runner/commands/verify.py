@@ -53,9 +53,9 @@ def record_of(root: Path, model: str, eval_set: str, options: SnapshotOptions) -
     if options.branch is None:
         yield layout
         return
-    from runner.branch.answers import restore_answers
     from runner.branch.progress_branch import open_branch
     from runner.branch.restore import restore_progress
+    from runner.branch.segments import restore_answers
     from runner.records.folders import temporary_folder
 
     with (

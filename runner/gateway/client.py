@@ -20,7 +20,7 @@ from runner.gateway.providers import INSIDE, Route
 from runner.model import Job, Problem
 from runner.records.folders import remove_tree
 from runner.records.layout import Layout
-from runner.records.lock import is_held
+from runner.records.run_lock import is_held
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

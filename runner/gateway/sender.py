@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from runner.gateway.allowance import Allowance, Go, Reservation, Wish
-from runner.gateway.attempt import Cost, Failure, Flight, GoneError, Reply
+from runner.gateway.asking import Cost, Failure, Flight, GoneError, Reply
 from runner.gateway.providers import Route
 from runner.gateway.queue import Queue
 from runner.gateway.requests import Asked, is_json, kept_headers

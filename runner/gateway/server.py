@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from runner.errors import EnvironmentFault
-from runner.gateway.attempt import (
+from runner.gateway.asking import (
     CONTINUE,
     AskingAttempt,
     Cost,
@@ -31,7 +31,7 @@ from runner.gateway.sender import Sender, forget_proxies
 from runner.gateway.store import Store, utc
 from runner.model import Problem
 from runner.records.answers import Failed, Given, Kept, Sent
-from runner.records.lock import is_held
+from runner.records.run_lock import is_held
 
 # Connections of one attempt at once.
 MOST_CONNECTIONS = 2048

@@ -11,8 +11,8 @@ from typing import IO, Any
 import msgspec
 
 from runner.engine.engine import Engine
+from runner.hosts.bundles import Bundle
 from runner.hosts.check import Facts
-from runner.hosts.content import Bundle
 from runner.hosts.ssh import Unreachable, Unusable, command, refusal, run
 from runner.image.image import Image, own_fingerprint
 from runner.report.text import size

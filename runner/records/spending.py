@@ -11,7 +11,7 @@ from runner.errors import EnvironmentFault
 from runner.model import Command
 from runner.records.answers import FIRST_ERROR, Reserved, Short, ShortLines, Usage, damage, opened
 from runner.records.layout import Layout
-from runner.records.lock import is_held
+from runner.records.run_lock import is_held
 
 Visit = Callable[[Short], None]
 

@@ -250,7 +250,7 @@ def back_line(present: HostsBack) -> str:
 def display_for(out: TextIO) -> Display:
     """The live display on a terminal, lines elsewhere and on CI."""
     if takes_pictures(out):
-        from runner.report.live import LiveConsole  # noqa: PLC0415 - rich takes its time
+        from runner.report.bars import LiveConsole  # noqa: PLC0415 - rich takes its time
 
         return LiveConsole(out)
     return PlainConsole(out)

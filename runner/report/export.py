@@ -19,10 +19,10 @@ from runner.model import State
 from runner.records.layout import Layout
 from runner.records.logs import recorded_tail
 from runner.records.state import EvalState
-from runner.report.answers import ModelUse
 from runner.report.comparison import Comparison, Grid
 from runner.report.facts import EvalFacts, Source, totals_of
 from runner.report.figures import Results, main_score
+from runner.report.model_use import ModelUse
 from runner.report.text import harmless, json_line, one_line, print_warning
 from runner.secrets import NO_MASK, Mask
 

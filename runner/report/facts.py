@@ -14,8 +14,8 @@ from runner.plan.pins import RunFile
 from runner.plan.plan import parse_shard
 from runner.records.samples import LoggedUsage, SampleIndex, reported
 from runner.records.state import EvalState, RunState, in_words
-from runner.report.answers import ModelUse, read_asked, together
 from runner.report.figures import Results, Score, main_score, spread
+from runner.report.model_use import ModelUse, read_asked, together
 from runner.report.timeline import Span, Times, moment, times
 
 # Logs of one attempt; an eval that leaves more has nothing for people in them.

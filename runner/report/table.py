@@ -16,8 +16,8 @@ from rich.text import Text
 from runner.model import State
 from runner.records.spending import Spent
 from runner.records.state import EvalState, in_words
-from runner.report.answers import columns
 from runner.report.figures import RESULT_COLUMNS, result_cells
+from runner.report.model_use import columns
 from runner.report.text import inert, on_actions, one_line
 
 # Columns where nobody looks at a terminal.

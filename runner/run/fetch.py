@@ -18,7 +18,7 @@ from runner.image.image import look_up_image
 from runner.model import Job
 from runner.options import EVAL_NETWORK, RunOptions
 from runner.plan.pins import RunFile
-from runner.records.lock import run_lock
+from runner.records.run_lock import run_lock
 from runner.records.state import RunState
 from runner.report.text import size
 from runner.run.containers import facts_of, with_locks
@@ -26,7 +26,7 @@ from runner.run.fetch_containers import FetchContainers, OneEvalFails, make_read
 from runner.run.prepare import PROXIES, Prepared, planned, prepare
 
 if TYPE_CHECKING:
-    from runner.report.live import FetchDisplay
+    from runner.report.bars import FetchDisplay
 
 # Variables that containers get while they fetch, if they are set; none is a secret.
 USUAL = (*PROXIES, *(name.upper() for name in PROXIES), "no_proxy", "NO_PROXY", "HF_ENDPOINT")

@@ -13,8 +13,8 @@ from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault
 from runner.files import make_folder
 from runner.host import Host
+from runner.hosts.bundles import PYTHON, Bundle, agent_code, folder
 from runner.hosts.check import check
-from runner.hosts.content import PYTHON, Bundle, agent_code, folder
 from runner.hosts.equip import EquippedHost as There
 from runner.hosts.equip import ensure_image, send, start_agent
 from runner.hosts.ledger import Ledger

@@ -22,7 +22,7 @@ from runner.records.state import RunState, StateReader
 from runner.registry.resolve import Resolution
 from runner.report.display import Display
 from runner.run.containers import with_locks
-from runner.run.pins import pin
+from runner.run.pinning import pin
 from runner.run.prepare import Prepared, planned, prepare
 from runner.run.run import run
 from runner.run.verdict import Case, Verdict, Verified, decide

@@ -20,15 +20,15 @@ from runner.model import Problem, Result
 from runner.plan.cutoffs import TimeBudget
 from runner.plan.plan import Plan
 from runner.records.layout import keep_dated
-from runner.records.lock import run_lock
 from runner.records.run_file import write_run_file
+from runner.records.run_lock import run_lock
 from runner.records.state import StateReader
 from runner.report.display import Display, tell_before
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
 from runner.run.local import LocalHost
 from runner.run.loop import Loop, RunResult
-from runner.run.pins import check_data, check_pins, pin
+from runner.run.pinning import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder
 from runner.run.schedule import Barred, Event, Hosts, Schedule, Signalled, Told

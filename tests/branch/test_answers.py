@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runner.branch import answers as answers_module
+from runner.branch import segments as segments_module
 from runner.branch.snapshots import Restored
 from runner.records import snapshot
 from runner.records.answers import (
@@ -225,7 +225,7 @@ def test_few_lines_wait_for_more(desk: Desk) -> None:
         assert taken() == 1
         write(desk, *paid("these do"))
         assert taken() == 1
-        write(desk, *paid("enough" * answers_module.LEAST))
+        write(desk, *paid("enough" * segments_module.LEAST))
         assert taken() == 2
         write(desk, *paid("the last"))
         assert taken() == 2
@@ -439,7 +439,7 @@ def test_what_is_larger_than_a_segment_is_not_even_read(
     push(a)
     name, _ = pack(eval_of("y"), 1, [])
     put_on_branch(a, f"answers/m.s/{name}", b"x" * 5000)
-    monkeypatch.setattr(answers_module, "LARGEST_LINE", 4999)
+    monkeypatch.setattr(segments_module, "LARGEST_LINE", 4999)
     unpacked = []
     unpack = SegmentName.lines
 

@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.branch.answers import AnswerSegments, restore_answers
 from runner.branch.filter import SnapshotFilter
 from runner.branch.git import Repository, TreeEntry
+from runner.branch.segments import AnswerSegments, restore_answers
 from runner.records.answers import Answer, AnswersFile
 from runner.records.layout import Layout
 from runner.records.snapshot import SegmentName, merge_files

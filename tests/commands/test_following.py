@@ -12,7 +12,7 @@ from runner.hosts.leftovers import Left
 from runner.hosts.ssh import Unreachable, Unusable
 from runner.model import Command, Job, Result
 from runner.records.layout import Layout
-from runner.records.lock import run_lock
+from runner.records.run_lock import run_lock
 from runner.run.record import Recorder
 from tests.outcomes import SETTINGS, failure
 

@@ -6,7 +6,7 @@ from runner.commands.reset import reset
 from runner.errors import LockHeld
 from runner.host import new_id, this_host
 from runner.records.layout import Layout, keep_dated
-from runner.records.lock import run_lock
+from runner.records.run_lock import run_lock
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.records.layout import Layout
-from runner.records.lock import run_lock
+from runner.records.run_lock import run_lock
 from tests.commands.conftest import Here
 from tests.commands.test_records import A, B, C, answer, record
 

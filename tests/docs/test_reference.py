@@ -12,7 +12,7 @@ from runner.errors import OUT_OF_TIME, RunnerError
 from runner.host import USUAL_NAMES, USUAL_PREFIX
 from runner.model import Attempt, decode_command
 from runner.plan.pins import RunFile
-from runner.records.lock import Holder
+from runner.records.run_lock import Holder
 from runner.registry.entries import RegistryFile
 from runner.registry.rules import KEYS, parse_rules
 from runner.run.run import SIGNALS

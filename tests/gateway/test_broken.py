@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from runner.gateway.attempt import MOST_BROKEN
+from runner.gateway.asking import MOST_BROKEN
 from tests.gateway.desk import Answer, Caller, Desk, prompt
 
 pytestmark = pytest.mark.timeout(120)

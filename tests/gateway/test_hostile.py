@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.gateway.attempt import MOST_AT_ONCE
+from runner.gateway.asking import MOST_AT_ONCE
 from runner.gateway.server import MOST_CONNECTIONS, MOST_NAMED
 from tests.conftest import until
 from tests.gateway.desk import CHAT, Answer, Caller, Desk, prompt

@@ -14,8 +14,8 @@ from runner.gateway.providers import INSIDE, NOWHERE, Route, access_offline
 from runner.gateway.requests import asked
 from runner.records.answers import Answer, Request
 from runner.records.layout import Layout
-from runner.records.lock import run_lock
 from runner.records.replay import Missing, Replay, read_replay, read_unmatched, write_replay
+from runner.records.run_lock import run_lock
 from tests.conftest import until
 from tests.gateway.desk import Connection
 from tests.outcomes import job

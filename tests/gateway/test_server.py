@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from runner.gateway.allowance import Limits
-from runner.gateway.attempt import MOST_OF_A_BODY
+from runner.gateway.asking import MOST_OF_A_BODY
 from runner.gateway.client import end_process
 from runner.gateway.prices import Price, Prices
 from runner.gateway.server import LOOK
-from runner.records.lock import run_lock
+from runner.records.run_lock import run_lock
 from runner.records.spending import read_sums
 from runner.units import Budget
 from tests.conftest import until

@@ -9,7 +9,7 @@ import pytest
 
 from runner.engine.engine import Engine
 from runner.errors import EnvironmentFault
-from runner.hosts.content import PACKAGES, agent_code, folder
+from runner.hosts.bundles import PACKAGES, agent_code, folder
 from runner.image.image import find_image
 from tests.wheel import write_wheel
 

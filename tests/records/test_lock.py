@@ -11,12 +11,12 @@ from unittest.mock import Mock
 import pytest
 
 from runner.errors import EnvironmentFault, LockHeld
-from runner.records.lock import is_held, run_lock
+from runner.records.run_lock import is_held, run_lock
 from tests.privileges import python_bound_by_permissions, python_on_small_disk
 
 HOLD = """
 import sys, pathlib
-from runner.records.lock import run_lock
+from runner.records.run_lock import run_lock
 with run_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -112,7 +112,7 @@ def test_a_reader_without_the_right_to_write_is_told(path: Path, hold: Hold) -> 
     hold()
     code = """
 import sys, pathlib
-from runner.records.lock import is_held
+from runner.records.run_lock import is_held
 print(is_held(pathlib.Path(sys.argv[1])))
 """
     path.chmod(0o444)
@@ -137,7 +137,7 @@ def test_a_full_disk_does_not_keep_the_lock_held(tmp_path: Path) -> None:
     code = """
 import os, sys, pathlib
 from runner.errors import EnvironmentFault
-from runner.records.lock import run_lock, is_held
+from runner.records.run_lock import run_lock, is_held
 root = pathlib.Path(sys.argv[1])
 path = root / "m.s.lock"
 path.write_text("")

@@ -15,9 +15,9 @@ from runner.errors import EnvironmentFault
 from runner.files import append, make_folder, replace, sync_folder, write_whole
 from runner.records.folders import private_folder
 from runner.records.layout import Layout
-from runner.records.lock import is_held, run_lock
 from runner.records.progress import LineFile, read_attempts, read_progress
 from runner.records.run_file import read_run_file
+from runner.records.run_lock import is_held, run_lock
 from runner.registry.entries import read_folder
 
 CURE = "it is a folder; move it away"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runner.gateway.prices import Price, Prices
-from runner.report.answers import ModelUse, read_asked, together
+from runner.report.model_use import ModelUse, read_asked, together
 from runner.report.timeline import PARTS, PAUSE, stretches
 from tests.answered import START, Answered
 

@@ -2,8 +2,8 @@ import io
 
 import pytest
 
+from runner.report.bars import LiveConsole
 from runner.report.display import PlainConsole, display_for
-from runner.report.live import LiveConsole
 from tests.report.terminal import Terminal
 
 

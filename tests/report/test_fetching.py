@@ -1,11 +1,11 @@
 import io
 
-from runner.report.live import FetchDisplay
+from runner.report.bars import FetchDisplay
 from tests.report.terminal import on_a_terminal, plain
 
 SHOW = """
 import sys
-from runner.report.live import FetchDisplay
+from runner.report.bars import FetchDisplay
 display = FetchDisplay(sys.stdout)
 display.begin(2)
 display.has("a", 3 << 20)

@@ -8,15 +8,15 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from runner.report.bars import LiveConsole
 from runner.report.display import HostsAway, HostsBack
-from runner.report.live import LiveConsole
 from tests.conftest import until
 from tests.outcomes import failure, job, success
 from tests.report.terminal import Terminal, Window, on_a_terminal, plain
 
 SHOW = """
 import sys, time
-from runner.report.live import LiveConsole
+from runner.report.bars import LiveConsole
 from tests.outcomes import job, success
 console = LiveConsole(sys.stdout)
 console.begin(total=1, done=0, todo=1)
@@ -184,7 +184,7 @@ def test_on_a_real_terminal_the_picture_is_taken_away() -> None:
 
 WINDOW = """
 import sys, time
-from runner.report.live import LiveConsole
+from runner.report.bars import LiveConsole
 from tests.outcomes import job
 
 console = LiveConsole(sys.stdout)
@@ -233,7 +233,7 @@ def test_a_low_window_says_how_many_evals_it_does_not_show() -> None:
 
 CROWDED = """
 import sys, threading, time
-from runner.report.live import LiveConsole
+from runner.report.bars import LiveConsole
 from tests.outcomes import job, success
 console = LiveConsole(sys.stdout)
 console.begin(total=200, done=0, todo=200)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.gateway.attempt import MOST_BROKEN
+from runner.gateway.asking import MOST_BROKEN
 from runner.options import DEFAULT_IMAGE
 from runner.records.layout import Layout
 from runner.records.progress import read_attempts

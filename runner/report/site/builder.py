@@ -17,7 +17,7 @@ from runner.report.comparison import Comparison, Grid, Line, Pair, compared, gri
 from runner.report.facts import Cell, EvalFacts, Source, totals_of
 from runner.report.site import pages
 from runner.report.site.pages import PageLink, Pages, Site
-from runner.report.site.samples import beginning, call, encode, index_script, parts_of
+from runner.report.site.sample_pages import beginning, call, encode, index_script, parts_of
 from runner.report.timeline import stretches
 from runner.secrets import NO_MASK, Mask
 

@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from runner import __version__
 from runner.model import State
-from runner.report.answers import ModelUse
 from runner.report.comparison import LEVEL, MCNEMAR, WILCOXON, Comparison, Grid
 from runner.report.facts import EvalFacts, EvalTotals, Source, totals_of
 from runner.report.figures import chance, figure, money, short
+from runner.report.model_use import ModelUse
 from runner.report.text import duration, harmless
 from runner.report.timeline import Span, moment, stretches, times
 

@@ -15,7 +15,7 @@ from runner.files import named
 from runner.gateway.requests import kept_headers
 from runner.records.answers import Answer, AnswersFile, AnswersLine, Sent, read_line
 from runner.records.layout import Layout
-from runner.records.lock import is_held
+from runner.records.run_lock import is_held
 from runner.records.snapshot import (
     LARGEST_LINE,
     MOST_OF_A_SEGMENT,
