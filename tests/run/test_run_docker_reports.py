@@ -36,7 +36,9 @@ def test_a_run_writes_its_results(place: Place) -> None:
     path = place.folder / "junit.xml"
     assert cases(path) == {"succeed.a": [], "fail.3": ["failure"], "succeed.b": ["skipped"]}
     assert "this is why" in path.read_text()
-    assert page.read_text().startswith("### `m` `s`\n\n1 of 3 evals finished, 1 failed\n\n| eval |")
+    assert page.read_text().startswith(
+        "### `m` `s`\n\n1 of 3 evals finished, 1 failed, 1 to do\n\n| eval |"
+    )
     lines = ended.stdout.splitlines()
     table = lines[lines.index("::group::evals") : -1]
     assert table[-1] == "::endgroup::"
