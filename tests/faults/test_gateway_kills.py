@@ -113,6 +113,7 @@ class Stage:
         put(self.folder / "wanted", Wanted("", ""))
         with suppress(AssertionError):
             until(lambda: not Path("/proc", str(self.runner)).exists())
+            until(lambda: not self.gateway())  # the runner has told it to end
         kill(self.runner)
         kill(self.eval)
         end_process(self.layout.gateway)
