@@ -70,7 +70,7 @@ def test_a_lowered_limit_is_refused_and_a_raised_one_is_not(place: Place) -> Non
     place.registry("succeed.a", "fail.1")
     place.run("--timeout", "60s")
     line = refused(place, "--timeout", "30s", EVALSET_MEMORY="32m")
-    assert "--memory: 64m before, 32m now; --timeout: 60s before, 30s now; `--repin`" in line
+    assert "--memory: 64m before, 32m now; --timeout: 1m before, 30s now; `--repin`" in line
     raised = place.run("--timeout", "90s", "--cpus", "1", EVALSET_MEMORY="128m")
     assert (raised.returncode, raised.stderr) == (1, "")
 
