@@ -22,7 +22,7 @@ from xdist.workermanage import WorkerController  # type: ignore[import-untyped] 
 
 from runner.engine.container import remove
 from runner.engine.engine import Engine
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.image.build import BASE_NAME
 from runner.image.image import Image, find_image
 from runner.model import Attempt

@@ -171,7 +171,7 @@ def clean_one(engine: "Engine", layout: Layout, host: Host, cleaned: Cleaned, *,
     """
     from runner.engine.engine import as_environment_fault
     from runner.engine.leftovers import discard, find_leftovers
-    from runner.run.local import record_ended
+    from runner.run.on_this_host import record_ended
     from runner.run.record import Recorder
 
     end_process(layout.gateway)

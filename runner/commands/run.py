@@ -173,10 +173,10 @@ def _report(prepared: "Prepared", host: Host, plan: "Plan", reader: StateReader)
 def show_plan(options: RunOptions, *, out: TextIO, ours: Sequence[str] = ()) -> int:
     """Print the plan of a run, and start nothing; return 1 if some of it cannot run."""
     from runner.report.display import obstacle_lines
+    from runner.run.background_snapshots import after_fetching
     from runner.run.containers import with_locks
     from runner.run.pinning import missing_data, pin
     from runner.run.prepare import planned, prepare, state_of
-    from runner.run.snapshots import after_fetching
     from runner.run.unable import find_obstacles
 
     host = this_host()

@@ -27,8 +27,8 @@ from runner.records.state import in_words
 from runner.report.display import Display, display_for
 from runner.report.text import json_line, plain_line, print_warning
 from runner.run.rerun import RerunOptions
-from runner.run.verdict import Verdict, Verified
 from runner.run.verify import NO_ANSWERS, Verification, verify
+from runner.run.verify_verdict import Verdict, Verified
 
 # What no two runs have in common.
 NEVER_THE_SAME = ("times", "run_id", "event_id", "created_by")

@@ -8,7 +8,7 @@ import msgspec
 from runner.engine import docker_py
 from runner.engine.container import Container, remove
 from runner.engine.engine import Engine, as_environment_fault
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.errors import EnvironmentFault
 from runner.host import this_host
 from runner.model import Command

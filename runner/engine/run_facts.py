@@ -3,7 +3,6 @@
 Nothing here asks the engine, so that a look into an image can use the same mounts and variables.
 """
 
-import enum
 import json
 import re
 from collections.abc import Mapping
@@ -15,27 +14,11 @@ from runner.data import paths
 from runner.data.cache import Data
 from runner.engine.container import ContainerSpec
 from runner.engine.ending import stamp
+from runner.engine.labels import Label
 from runner.gateway.client import FORWARD, PLACE, Door, loopback_of, moved_to
 from runner.model import ContainerSettings, Job, container_code
 from runner.records.layout import Layout
 from runner.registry.code import hidden_in
-
-
-class Label(enum.StrEnum):
-    """Labels by which our containers are found again.
-
-    None of them holds anything secret: everyone who may ask the engine can read them.
-    """
-
-    COMMAND = "evalset.command"
-    ATTEMPT = "evalset.attempt"
-    HOST = "evalset.host"
-    PROGRESS = "evalset.progress"
-    MODEL = "evalset.model"
-    EVAL_SET = "evalset.eval_set"
-    # A moment by a clock that nobody sets: see ending.py.
-    CREATED = "evalset.created"
-
 
 # Characters of an eval's key in a container's name; an engine takes many more.
 MOST_OF_A_NAME = 100

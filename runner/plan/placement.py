@@ -17,7 +17,7 @@ from runner.plan.fleet import ALIVE, ON_HOST, Fleet, JobQueue, Phase, Placed, Pl
 
 
 class Placement:
-    """Decides which job starts on which host, and which outcomes count.
+    """Decides which job starts when, on the host that `Fleet.next_room` names, and what counts.
 
     It has no clock, no disk and no network: whoever has them tells what happened and when, in
     seconds that never decrease, and does what the returned actions say, in their order. Messages

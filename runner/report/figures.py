@@ -20,7 +20,7 @@ _GREAT = 1e12
 # Digits after the point of an amount of money.
 _MOST_DIGITS = 12
 
-# Columns of every table of evals, after an eval's name and state.
+# Columns of the tables in terminals and in Markdown, after an eval's name and state.
 RESULT_COLUMNS = ("score", "samples", "time", "attempts")
 
 

@@ -35,7 +35,7 @@ from runner.registry.code import hidden_in
 from runner.report.display import Display, named_hosts
 from runner.run.dispatch import Dispatch
 from runner.run.host_results import HostFacts
-from runner.run.host_schedule import HostSchedule
+from runner.run.on_hosts import HostSchedule
 from runner.run.prepare import Prepared
 from runner.run.record import Recorder
 from runner.run.schedule import Event, pause_before

@@ -30,7 +30,7 @@ from runner.run.schedule import (
 from runner.run.stopping import Disk, DiskWatch, Stopping, UsedUp
 
 if TYPE_CHECKING:
-    from runner.run.snapshots import RunSnapshots
+    from runner.run.background_snapshots import RunSnapshots
 
 # Lines of what an eval printed that tell whether two failed alike.
 LAST_LINES = 5

@@ -25,7 +25,7 @@ from runner.run.containers import with_locks
 from runner.run.pinning import pin
 from runner.run.prepare import Prepared, planned, prepare
 from runner.run.run import run
-from runner.run.verdict import Case, Verdict, Verified, decide
+from runner.run.verify_verdict import Case, Verdict, Verified, decide
 
 # The providers of evals that have asked none.
 ANY_ROUTE = frozenset({"openai"})

@@ -26,8 +26,8 @@ from runner.records.state import StateReader
 from runner.report.display import Display, tell_before
 from runner.report.text import evals
 from runner.run.containers import facts_of, with_locks
-from runner.run.local import LocalHost
 from runner.run.loop import Loop, RunResult
+from runner.run.on_this_host import LocalHost
 from runner.run.pinning import check_data, check_pins, pin
 from runner.run.prepare import Prepared, environment_for, planned, state_of
 from runner.run.record import Recorder
@@ -36,7 +36,7 @@ from runner.run.stopping import Disk
 from runner.run.unable import find_obstacles
 
 if TYPE_CHECKING:
-    from runner.run.snapshots import RunSnapshots
+    from runner.run.background_snapshots import RunSnapshots
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -128,7 +128,7 @@ def _snapshots(
 ) -> "AbstractContextManager[RunSnapshots | None]":
     if prepared.options.snapshot is None:
         return contextlib.nullcontext()
-    from runner.run.snapshots import snapshots_of  # noqa: PLC0415 - with --snapshot alone
+    from runner.run.background_snapshots import snapshots_of  # noqa: PLC0415 - with --snapshot alone
 
     return snapshots_of(prepared, host, display, run=run)
 

@@ -1,3 +1,8 @@
+"""What ends a run before its time: signals, time, money and the disk.
+
+Failures that are alike are counted in plan/cutoffs.py.
+"""
+
 import enum
 import signal
 import threading

@@ -17,7 +17,7 @@ from runner.records.state import RunState, in_words
 from runner.report.display import Display
 from runner.report.text import evals
 from runner.run.rerun import Rerun, RerunGroup, RerunOptions
-from runner.run.verdict import Case, Verdict, Verified
+from runner.run.verify_verdict import Case, Verdict, Verified
 
 # The name of the folder with the files of reruns.
 FOLDER = "verify"

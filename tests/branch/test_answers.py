@@ -23,7 +23,7 @@ from runner.records.answers import (
     Usage,
 )
 from runner.records.snapshot import SegmentName, pack
-from runner.run.snapshots import BackgroundSnapshots
+from runner.run.background_snapshots import BackgroundSnapshots
 from tests.answered import kept_in
 from tests.branch.desk import BRANCH, Desk, git, put_on_branch
 from tests.conftest import until

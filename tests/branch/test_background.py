@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.run import snapshots as background
-from runner.run.snapshots import BackgroundSnapshots
+from runner.run import background_snapshots as background
+from runner.run.background_snapshots import BackgroundSnapshots
 from tests.branch.desk import BRANCH, Desk, git
 from tests.conftest import until
 

@@ -14,8 +14,8 @@ from runner.branch.progress_branch import history
 from runner.branch.remote import RemoteError
 from runner.branch.restore import restore_progress
 from runner.errors import EnvironmentFault, UsageError
-from runner.run import snapshots as background
-from runner.run.snapshots import BackgroundSnapshots
+from runner.run import background_snapshots as background
+from runner.run.background_snapshots import BackgroundSnapshots
 from tests.branch.desk import BRANCH, Desk, git
 from tests.conftest import until
 

@@ -6,8 +6,8 @@ import pytest
 
 from runner.commands.verify import exit_code, show
 from runner.model import Command
-from runner.run.verdict import Verdict, Verified
 from runner.run.verify import Verification
+from runner.run.verify_verdict import Verdict, Verified
 from tests.commands.conftest import Here
 from tests.commands.repositories import BRANCH, TAKE, begin
 from tests.commands.test_records import A, record

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from tests.branch.desk import git
 from tests.conftest import OURS, engine_api, until
 from tests.docs.code_blocks import Block, Typed

@@ -11,8 +11,9 @@ from requests.exceptions import Timeout
 
 from runner.engine.attempt import LocalAttempts
 from runner.engine.engine import Engine, EngineWait
+from runner.engine.labels import Label
 from runner.engine.leftovers import Leftover, discard
-from runner.engine.run_facts import Label, RunFacts
+from runner.engine.run_facts import RunFacts
 from runner.image.image import find_image
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
 from runner.records.folders import private_folder

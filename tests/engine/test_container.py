@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.engine.container import device_requests
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.options import EVAL_NETWORK
 from tests.conftest import Place, engine_api, until
 

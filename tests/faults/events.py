@@ -15,7 +15,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from runner.engine import docker_py
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from tests.conftest import Place, until
 
 ACTIONS = ("create", "start", "die", "destroy")

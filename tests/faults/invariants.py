@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from runner.branch.progress_branch import OWN_REPOSITORY
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.model import Attempt, Command, Result
 from runner.records.progress import parse_progress, read_attempts
 from tests.conftest import Place, engine_api

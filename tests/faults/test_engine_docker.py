@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.model import Result
 from tests.amount import amount
 from tests.conftest import Place

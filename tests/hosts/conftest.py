@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.hosts.ledger import read_ledger
 from tests.bridge import number_and_addresses
 from tests.conftest import Place, engine_api, remove_containers

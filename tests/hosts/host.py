@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from tests.conftest import Place, engine_api
 from tests.hosts.engine import SecondEngine
 from tests.hosts.remotes import Remote

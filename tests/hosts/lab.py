@@ -12,7 +12,7 @@ from pathlib import Path
 
 from docker.errors import NotFound
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from tests.conftest import until
 from tests.hosts.engine import SecondEngine, do
 from tests.hosts.remotes import make_key, sshd, users_with_sshd

@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 from docker.errors import NotFound
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.hosts.ledger import read_ledger
 from runner.hosts.spool import known_as
 from runner.options import DEFAULT_IMAGE

@@ -11,7 +11,7 @@ import pytest
 
 from runner.data.cache import DataCache, keys_of
 from runner.data.lock import DataLock, look_through
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.hosts.ledger import read_ledger
 from runner.model import Result
 from runner.registry.entries import read_folder

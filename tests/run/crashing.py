@@ -5,7 +5,7 @@ import signal
 import socket
 
 from runner.engine.container import Container, ContainerSpec
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.image.image import find_image
 from runner.model import ContainerSettings
 from runner.records.folders import private_folder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from runner.model import Attempt, Command, ContainerSettings, Fault, Job, Result, Task
 from runner.plan.cutoffs import TimeBudget
-from runner.run.local import LocalSchedule
+from runner.run.on_this_host import LocalSchedule
 from runner.run.schedule import Ended, Event, Idle
 from runner.secrets import Mask
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from tests.conftest import Place, engine_api
 
 pytestmark = pytest.mark.docker

@@ -1,6 +1,6 @@
 import threading
 
-from runner.run.local import Slots
+from runner.run.on_this_host import Slots
 from tests.conftest import until
 
 

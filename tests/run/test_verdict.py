@@ -4,7 +4,7 @@ import pytest
 from runner.model import Attempt, Fault, Result
 from runner.records.replay import Missing, Replay, Unmatched
 from runner.records.sameness import Difference, Sameness
-from runner.run.verdict import MOST_MISSING, Case, Verdict, Verified, decide
+from runner.run.verify_verdict import MOST_MISSING, Case, Verdict, Verified, decide
 from tests.outcomes import failure, job, success
 
 EVAL = job()

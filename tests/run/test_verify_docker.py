@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.engine.run_facts import Label
+from runner.engine.labels import Label
 from runner.image.image import find_image
 from runner.records.layout import Layout
 from tests.conftest import Place, engine_api, until
