@@ -49,7 +49,7 @@ check: lint
 
 # The long form of the tests that disturb runs. To repeat one, set its seed: make soak SEED=1
 soak: venv engine image test-tools
-	EVALSET_TEST_SOAK=1 EVALSET_TEST_SEED=$(SEED) nice .venv/bin/python -m pytest --timeout=7200 \
+	EVALSET_TEST_SOAK=1 EVALSET_TEST_SEED=$(SEED) nice .venv/bin/python -m pytest -n 3 --timeout=7200 \
 		tests/faults tests/hosts/test_acceptance.py $(wildcard tests/*/test_*_stateful.py)
 
 lint: venv

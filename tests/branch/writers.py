@@ -57,7 +57,7 @@ def missing(hub: Path, *, writers: int, snapshots: int) -> list[str]:
     finished = git(hub, "show", f"refs/heads/{BRANCH}:oaievalset/m.s.progress.txt")
     attempts = git(hub, "show", f"refs/heads/{BRANCH}:oaievalset/m.s.attempts.jsonl")
     page = git(hub, "show", f"refs/heads/{BRANCH}:README.md")
-    assert f"{len(expected)} of {len(expected)} finished" in page
+    assert f"{len(expected)} of {len(expected)} evals finished" in page
     return [
         name
         for name in expected
