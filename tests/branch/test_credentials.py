@@ -10,17 +10,20 @@ from runner.branch.git import find_repository
 from runner.branch.remote import Remote, RemoteError, hide_password
 from tests.branch.desk import git, make_clone
 from tests.command_lines import watched
+from tests.conftest import until
 
 PASSWORD = "p/ssw0rd-0123456789"  # noqa: S105 - made up
 QUOTED = "p%2Fssw0rd-0123456789"
 
 
 class _Asks(BaseHTTPRequestHandler):
-    """Asks for a password, and has nothing."""
+    """Asks for a password, and has nothing; answers once Git's own process was seen."""
 
     said: list[str] = []  # noqa: RUF012 - one server at a time
+    seen: set[str] = set()  # noqa: RUF012 - as above
 
     def do_GET(self) -> None:
+        until(lambda: any("remote-http" in line for line in list(self.seen)))
         said = self.headers.get("Authorization", "")
         self.said.append(said)
         self.send_response(404 if said else 401)
@@ -36,6 +39,7 @@ class _Asks(BaseHTTPRequestHandler):
 def server() -> Iterator[str]:
     """A server's `host:port`."""
     _Asks.said.clear()
+    _Asks.seen.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), _Asks) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{running.server_port}"
@@ -55,7 +59,7 @@ def test_a_password_in_an_address_is_on_no_command_line(
         git(clone, "remote", "add", "there", address)
     remote = Remote(repository, "there" if named else address)
     commit = git(clone, "rev-parse", "HEAD")
-    seen: set[str] = set()
+    seen = _Asks.seen
     with watched(seen):
         with pytest.raises(RemoteError) as fetched:
             remote.fetch("b")
@@ -63,7 +67,6 @@ def test_a_password_in_an_address_is_on_no_command_line(
             remote.push(commit, "b")
     expected = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
     assert _Asks.said.count(f"Basic {expected}") >= 2
-    assert any("remote-http" in line for line in seen)
     for text in (*seen, str(fetched.value), str(pushed.value), remote.public_address):
         assert PASSWORD not in text
         assert QUOTED not in text
