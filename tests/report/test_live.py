@@ -242,6 +242,7 @@ sys.setswitchinterval(1e-5)
 def refresh():
     while console._live.is_started:
         console._live.refresh()
+        time.sleep(0.0001)  # else evals may get no turn for long
 
 thread = threading.Thread(target=refresh, daemon=True)
 thread.start()
