@@ -2,7 +2,7 @@
 
 import os
 
-# Chosen by a variable, for pytest knows options of a folder only if it is named.
+# Chosen by a variable, because pytest knows options of a folder only if it is named.
 SOAK = bool(os.environ.get("EVALSET_TEST_SOAK"))
 
 

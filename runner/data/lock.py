@@ -79,7 +79,7 @@ class DataLock(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def commits(self) -> str:
-        """The revisions for people, to be put behind a line; empty for none."""
+        """The revisions for people, to be put after a line; empty for none."""
         said = [
             f"{name.partition('/')[2]}@{commit[:12]}"
             for name, branches in sorted(self.revisions.items())

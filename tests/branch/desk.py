@@ -38,7 +38,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @cache
 def _original() -> Path:
-    """What all clones of a session are copies of, for it takes Git seven processes to make one."""
+    """What all clones of a session are copies of: Git needs seven processes to make one."""
     place = tempfile.TemporaryDirectory(prefix="evalset-clone-")
     atexit.register(place.cleanup)
     folder = Path(place.name)

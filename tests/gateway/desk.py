@@ -193,7 +193,7 @@ class Desk:
         """Do as a runner that is killed: the gateway's process is left alone."""
         self.gateway._over.set()
         self.gateway._watch.join()
-        self.told.clear()  # the next runner is told anew
+        self.told.clear()  # the next runner is told again
 
     def end(self) -> None:
         """End it, and see that it ends once it has done all."""
