@@ -70,6 +70,7 @@ class Placed(msgspec.Struct, eq=False):
         earlier: whether an earlier run started it.
         slot: whether it takes a slot.
         again: whether its job continues in another attempt, as was last said.
+        asked_again: whether its host was told to start it once more, because it had forgotten it.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Placed(msgspec.Struct, eq=False):
     earlier: bool = False
     slot: bool = False
     again: bool = False
+    asked_again: bool = False
     result: Result | None = None
 
     @property

@@ -163,7 +163,9 @@ class Placement:
         """A container has ended well, so that its slot is free; `ended` may find a failure."""
         known = self._fleet.attempts.get(attempt)
         if known is not None and known.host.name == name and known.phase in ON_HOST:
-            self._fleet.free(known)
+            if known.phase is Phase.ASKED:
+                known.phase = Phase.RUNNING
+            self._free_early(known)
         return self._proceed([], now)
 
     def ended(self, name: str, attempt: str, result: Result, *, now: float) -> list[Action]:
@@ -175,7 +177,7 @@ class Placement:
             return self._proceed([], now)
         known.result = result
         if result is Result.SUCCESS:
-            self._fleet.free(known)
+            self._free_early(known)
         if any(each.phase is Phase.RECORDING for each in known.rivals):
             known.phase = Phase.PENDING
             return self._proceed([], now)
@@ -211,6 +213,11 @@ class Placement:
     def _is_refused(self, attempt: str) -> bool:
         """Whether no outcome of an attempt counts, because it is on record."""
         return attempt in self._on_record
+
+    def _free_early(self, known: Placed) -> None:
+        """Free a slot before the outcome is on record, unless the attempt may be running again."""
+        if not known.asked_again:
+            self._fleet.free(known)
 
     def _begin(self, now: float) -> list[Action]:
         """Take the first time that is told as that since when hosts are away."""
@@ -320,6 +327,7 @@ class Placement:
             if not (self._stopping or known.job.attempts):
                 self._queue.add(known.job.key)
             return []
+        known.asked_again = True
         return [StartAttempt(known.host.name, known.job.key, known.id)]
 
     def _accept(self, known: Placed) -> Action:

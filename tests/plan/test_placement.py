@@ -91,6 +91,32 @@ def test_a_success_gives_its_slot_back_at_once_and_is_recorded() -> None:
     assert place.tick(now=6) == []
 
 
+def test_a_success_whose_start_was_not_heard_is_lost_with_the_hosts_disk() -> None:
+    """A success shows that the attempt ran, so that its job needs a new attempt and a slot."""
+    place = placement({"a": 1}, "j1", "j2")
+    there(place, "a")
+    assert place.succeeded("a", "new1", now=1) == [StartAttempt("a", "j2", "new2")]
+    place.disconnected("a", now=2)
+    assert lost(there(place, "a", now=3)) == ["new1"]
+    assert place.taken == 1
+
+
+def test_what_is_started_once_more_keeps_its_slot_until_it_is_on_record() -> None:
+    """Late words of its first start do not give away the slot in which it runs again."""
+    place = placement({"a": 1}, "j1", "j2")
+    there(place, "a")
+    place.disconnected("a", now=1)
+    assert there(place, "a", now=2) == [StartAttempt("a", "j1", "new1")]
+    assert place.started("a", "new1", now=3) == []
+    assert place.succeeded("a", "new1", now=3) == []
+    assert place.ended("a", "new1", SUCCESS, now=4) == [Record("new1", again=False)]
+    assert place.taken == 1
+    assert place.recorded("new1", now=5) == [
+        SettleAttempt("a", "new1"),
+        StartAttempt("a", "j2", "new2"),
+    ]
+
+
 def test_a_container_that_ended_well_gives_its_slot_back_before_its_files_are_here() -> None:
     """Once, and only the host that has it; what it left may say that it failed all the same."""
     place = placement({"a": 1, "b": 0}, "j1", "j2", "j3")

@@ -61,7 +61,7 @@ class Machine:
                 "PATH": str(self.bin),
                 "MACHINE": str(self.root),
                 "EVALSET_SETUP_ROOT": str(self.root),
-                "EVALSET_ENGINE_PATIENCE": "1",
+                "EVALSET_ENGINE_PATIENCE": "30",
                 **environment,
             },
             capture_output=True,
