@@ -14,7 +14,7 @@ from runner.engine.ending import Cut, Ending
 from runner.engine.engine import Engine, EngineWait, as_environment_fault
 from runner.engine.live import LiveContainers, follow_samples
 from runner.engine.run_facts import RunFacts
-from runner.errors import RunnerError
+from runner.errors import EnvironmentFault, RunnerError
 from runner.hosts.link import Poller
 from runner.hosts.messages import (
     PIECE,
@@ -233,7 +233,7 @@ class HostAttempts:
             message = CannotStart(attempt=task.attempt, what=error.what, cure=error.cure)
             self._poller.call(partial(self._say, message))
         except RunnerError as error:
-            if known.container or not self.engine.answers():
+            if self._may_have_container(task.attempt):
                 self._poller.call(partial(self._broken, error))
                 return
             # Such as a disk without room for its folder; the runner pauses before it tries again.
@@ -247,6 +247,15 @@ class HostAttempts:
             task.attempt, self._spool.layout.console_log(task.attempt, task.job.eval)
         )
         self._poller.call(lambda: self._forget(task.attempt))
+
+    def _may_have_container(self, attempt: str) -> bool:
+        """Whether an attempt has a container, or the engine does not say."""
+        try:
+            with as_environment_fault():
+                left = left_in(self.engine, self._spool.layout, self._spool.known_as)
+        except EnvironmentFault:
+            return True
+        return any(one.attempt == attempt for one in left)
 
     def _forget(self, attempt: str) -> None:
         self._attempts.pop(attempt, None)

@@ -16,7 +16,7 @@ from runner.hosts.ledger import read_ledger
 from runner.model import Result
 from runner.registry.entries import read_folder
 from tests.conftest import Place, engine_api, until
-from tests.hosts.lab import Lab, agents, evals, let_go, waiting
+from tests.hosts.lab import Lab, LabHost, agents, evals, let_go, waiting
 from tests.provider import KEY, Provider, provider
 
 pytestmark = [
@@ -165,6 +165,34 @@ def test_an_agent_that_is_killed_starts_no_eval_again(here: Place, hosts: Lab) -
     assert run.returncode == 0, printed
     assert len(here.records()) == 2
     assert evals(a) == []
+
+
+def test_an_agent_that_starts_again_with_a_full_disk_gives_no_container_up(
+    here: Place, hosts: Lab
+) -> None:
+    """It takes its containers over once there is room."""
+    a = hosts.hosts[0]
+    here.registry("wait.1", "wait.2")
+    with here.running("--hosts", "lab-a=2", *ROOM, **hosts.environ()) as run:
+        folders = waiting(a, 2)
+        before = sorted(each["Id"] for each in a.api.containers())
+        (agent,) = agents(a)
+        started = restarts(a, agent)
+        a.fill()
+        a.signal(agent, signal.SIGKILL)
+        until(lambda: restarts(a, agent) > started + 1, seconds=60)
+        a.empty()
+        until(lambda: sorted(each["Id"] for each in a.api.containers()) == before)
+        let_go(folders)
+        printed, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, printed
+    assert [each.result for each in here.records()] == [Result.SUCCESS] * 2
+    assert evals(a) == []
+
+
+def restarts(host: LabHost, container: str) -> int:
+    """How often the engine of a host has started a container again."""
+    return int(host.api.inspect_container(container)["RestartCount"])
 
 
 def test_evals_on_a_host_ask_the_gateway_here(here: Place, hosts: Lab, stub: Provider) -> None:
