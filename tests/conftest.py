@@ -1,3 +1,4 @@
+import gc
 import os
 import re
 import shutil
@@ -81,6 +82,11 @@ def pytest_configure() -> None:
     """Choose a seed, unless one is given, and set what the processes of `-n` inherit."""
     os.environ[SEED] = os.environ.get(SEED) or str(time.time_ns() % 1_000_000)
     os.environ.update(WITHOUT_SETTINGS)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported and collected, because it stays to the end."""
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

@@ -7,6 +7,7 @@ starts, start a new Python instead.
 """
 
 import atexit
+import gc
 import importlib
 import io
 import json
@@ -249,6 +250,7 @@ def _serve(address: str) -> Request | None:
             request = Request(**json.loads(content))
             for name in LATE_FOR.keys() & request.line:
                 importlib.import_module(LATE_FOR[name])
+            gc.freeze()  # a process would copy what it looks through for garbage
             process = os.fork()
             if not process:
                 break
