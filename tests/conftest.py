@@ -85,7 +85,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what was imported and collected, because it stays to the end."""
+    """Keep the garbage collector from what stays to the end: modules and collected tests."""
     gc.freeze()
 
 

@@ -250,7 +250,7 @@ def _serve(address: str) -> Request | None:
             request = Request(**json.loads(content))
             for name in LATE_FOR.keys() & request.line:
                 importlib.import_module(LATE_FOR[name])
-            gc.freeze()  # a process would copy what it looks through for garbage
+            gc.freeze()  # else each process copies memory when it collects garbage
             process = os.fork()
             if not process:
                 break

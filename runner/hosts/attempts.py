@@ -12,6 +12,7 @@ from runner.engine.attempt import ContainerAttempts, Made
 from runner.engine.container import CannotRun
 from runner.engine.ending import Cut, Ending
 from runner.engine.engine import Engine, EngineWait, as_environment_fault
+from runner.engine.leftovers import Leftover
 from runner.engine.live import LiveContainers, follow_samples
 from runner.engine.run_facts import RunFacts
 from runner.errors import EnvironmentFault, RunnerError
@@ -133,8 +134,7 @@ class HostAttempts:
 
     def take_over(self) -> None:
         """Continue what an agent that was killed, or the host's end, has left."""
-        with as_environment_fault():
-            left = left_in(self.engine, self._spool.layout, self._spool.known_as)
+        left = self._left()
         self._spool.tidy({one.attempt for one in left})
         for one in left:
             job = self._spool.job(one.attempt)
@@ -251,11 +251,13 @@ class HostAttempts:
     def _may_have_container(self, attempt: str) -> bool:
         """Whether an attempt has a container, or the engine does not say."""
         try:
-            with as_environment_fault():
-                left = left_in(self.engine, self._spool.layout, self._spool.known_as)
+            return any(one.attempt == attempt for one in self._left())
         except EnvironmentFault:
             return True
-        return any(one.attempt == attempt for one in left)
+
+    def _left(self) -> list[Leftover]:
+        with as_environment_fault():
+            return left_in(self.engine, self._spool.layout, self._spool.known_as)
 
     def _forget(self, attempt: str) -> None:
         self._attempts.pop(attempt, None)

@@ -70,7 +70,7 @@ class Placed(msgspec.Struct, eq=False):
         earlier: whether an earlier run started it.
         slot: whether it takes a slot.
         again: whether its job continues in another attempt, as was last said.
-        asked_again: whether its host was told to start it once more, because it had forgotten it.
+        asked_again: whether its host was told to start it again, because it had forgotten it.
     """
 
     id: str

@@ -163,7 +163,7 @@ class Placement:
         """A container has ended well, so that its slot is free; `ended` may find a failure."""
         known = self._fleet.attempts.get(attempt)
         if known is not None and known.host.name == name and known.phase in ON_HOST:
-            if known.phase is Phase.ASKED:
+            if known.phase is Phase.ASKED:  # `started` was lost, or comes late
                 known.phase = Phase.RUNNING
             self._free_early(known)
         return self._proceed([], now)

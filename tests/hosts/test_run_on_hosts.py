@@ -167,7 +167,7 @@ def test_an_agent_that_is_killed_starts_no_eval_again(here: Place, hosts: Lab) -
     assert evals(a) == []
 
 
-def test_an_agent_that_starts_again_with_a_full_disk_gives_no_container_up(
+def test_an_agent_that_restarts_with_a_full_disk_keeps_its_containers(
     here: Place, hosts: Lab
 ) -> None:
     """It takes its containers over once there is room."""

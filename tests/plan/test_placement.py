@@ -102,7 +102,7 @@ def test_a_success_whose_start_was_not_heard_is_lost_with_the_hosts_disk() -> No
 
 
 def test_what_is_started_once_more_keeps_its_slot_until_it_is_on_record() -> None:
-    """Late words of its first start do not give away the slot in which it runs again."""
+    """Late messages about its first start do not free the slot in which it runs again."""
     place = placement({"a": 1}, "j1", "j2")
     there(place, "a")
     place.disconnected("a", now=1)
